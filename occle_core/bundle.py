@@ -1,0 +1,171 @@
+"""Bundles: a folder with `bundle.yaml` (what the network is, and where its weights come from) and `weights.safetensors`."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from occle_core import config as sizes
+from occle_core import taxonomy
+from occle_core.config import Config, NetworkConfig
+from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
+from occle_core.nn.minkocc import MinkOcc
+
+FORMAT_VERSION = 1
+SPEC_FILE, WEIGHTS_FILE = "bundle.yaml", "weights.safetensors"
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used; the message says why and what to do."""
+
+
+class GridConfig(Config):
+    """A voxel grid in a bundle."""
+
+    origin: tuple[float, float, float] = Field(description="lowest corner, metres, grid frame")
+    shape: tuple[int, int, int] = Field(description="cells along x, y, z")
+    resolution: float = Field(gt=0, description="edge length of a cell, metres")
+
+
+class BundleSpec(Config):
+    """The contents of bundle.yaml."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str = Field(description="what people call it")
+    network: NetworkConfig
+    grid: GridConfig
+    taxonomy: str = Field(description="name of the class list")
+    provenance: dict[str, Any] = Field(default_factory=dict, description="data, labels, metrics, revision, date")
+
+    @property
+    def voxel_grid(self) -> VoxelGrid:
+        """The grid as the rest of the code uses it."""
+        return VoxelGrid(self.grid.origin, self.grid.shape, self.grid.resolution)
+
+    def build(self) -> MinkOcc:
+        """The network with fresh weights."""
+        return MinkOcc(self.network, taxonomy.load(self.taxonomy).num_classes, self.grid.shape)
+
+
+def spec_for(network: NetworkConfig, grid: VoxelGrid, taxonomy_name: str, name: str, provenance: dict[str, Any] | None = None) -> BundleSpec:
+    """A spec from the objects the code works with."""
+    levels = len(network.unet.channels) - 1
+    if any(n % 2**levels for n in grid.shape):
+        raise BundleError(f"a network of {levels + 1} levels needs a grid whose shape {grid.shape} is divisible by {2**levels}")
+    layout = GridConfig(origin=grid.origin, shape=grid.shape, resolution=grid.resolution)
+    return BundleSpec(name=name, network=network, grid=layout, taxonomy=taxonomy_name, provenance=provenance or {})
+
+
+def rig_spec(size: Literal["tiny", "small", "base"], rig: Literal["kitti", "nuscenes"]) -> BundleSpec:
+    """The spec of a network size for a rig: SemanticKITTI's volume at 0.4 m, or Occ3D-nuScenes' grid."""
+    network = {"tiny": sizes.tiny, "small": sizes.small, "base": sizes.base}[size](rig)
+    grid = SEMANTICKITTI.coarser(2) if rig == "kitti" else OCC3D_NUSCENES
+    return spec_for(network, grid, "semantickitti" if rig == "kitti" else "occ3d_nuscenes", f"minkocc-{size}-{rig}")
+
+
+def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> None:
+    """Write a bundle; an older one at this place is replaced only when the new one is complete.
+
+    Matrices are stored in float16, vectors (norms, biases) in float32.
+    """
+    directory = Path(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    fresh.chmod(0o755)
+    tensors = {name: _stored(value) for name, value in _weights(network).items()}
+    save_file(tensors, fresh / WEIGHTS_FILE)
+    text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    (fresh / SPEC_FILE).write_text(text, encoding="utf-8")
+    if directory.exists():
+        shutil.rmtree(directory)
+    fresh.rename(directory)
+
+
+def load_bundle(directory: Path | str) -> tuple[BundleSpec, MinkOcc, str]:
+    """Read a bundle.
+
+    Returns:
+        the spec, the network in evaluation mode with its weights (float32, CPU), and the bundle's id (name and content hash).
+
+    Raises:
+        BundleError: a file is missing or broken, the format is another version's, or tensors are missing, unknown or misshapen.
+    """
+    directory = Path(directory)
+    spec = read_spec(directory)
+    path = directory / WEIGHTS_FILE
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path}: cannot be read as safetensors ({error}); copy the bundle again or train one: occle-train fit") from error
+    network = spec.build()
+    expected = _weights(network)
+    missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or unknown:
+        raise BundleError(f"{path} does not fit the network of {SPEC_FILE}: missing {_some(missing)}; unknown {_some(unknown)}")
+    misshapen = [f"{k} {tuple(tensors[k].shape)} instead of {tuple(v.shape)}" for k, v in expected.items() if tensors[k].shape != v.shape]
+    if misshapen:
+        raise BundleError(f"{path} does not fit the network of {SPEC_FILE}: {_some(misshapen)}")
+    broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise BundleError(f"{path} holds NaN or infinite values in {_some(broken)}; the training diverged or the file is damaged")
+    network.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=False)
+    digest = hashlib.sha256((directory / SPEC_FILE).read_bytes() + path.read_bytes()).hexdigest()
+    return spec, network.eval(), f"{spec.name}-{digest[:12]}"
+
+
+def read_spec(directory: Path | str) -> BundleSpec:
+    """bundle.yaml alone.
+
+    Raises:
+        BundleError: it is missing, is not YAML, or says something this version does not understand.
+    """
+    path = Path(directory) / SPEC_FILE
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"{directory} is no bundle: it has no {SPEC_FILE}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BundleError(f"{path}: cannot be read as YAML ({error})") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{path}: format_version is {version!r}; this occle reads version {FORMAT_VERSION}. Export the bundle again with occle-train")
+    try:
+        spec = BundleSpec.model_validate(content)
+        taxonomy.load(spec.taxonomy)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise BundleError(f"{path}: {wrong}") from error
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}") from error
+    spec_for(spec.network, spec.voxel_grid, spec.taxonomy, spec.name)
+    return spec
+
+
+def save_untrained(directory: Path | str, size: Literal["tiny", "small", "base"] = "tiny", rig: Literal["kitti", "nuscenes"] = "kitti") -> None:
+    """A bundle with random weights (seed 0): for tests and for timing a network before it is trained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        spec = rig_spec(size, rig)
+        save_bundle(directory, spec, spec.build())
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+
+
+def _stored(value: Tensor) -> Tensor:
+    return value.detach().cpu().to(torch.float16 if value.ndim > 1 else torch.float32).contiguous()
+
+
+def _some(names: list[str]) -> str:
+    return (", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")) or "none"

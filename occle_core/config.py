@@ -1,0 +1,73 @@
+"""What a network looks like: the typed configuration that a bundle carries."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Config(BaseModel):
+    """Base of all configurations: unknown keys are errors, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageConfig(Config):
+    """The image branch: ResNet + FPN."""
+
+    cameras: int = Field(1, ge=1, description="how many cameras the rig has; fewer images are masked")
+    width: int = Field(640, ge=32, description="width that images are resized to, pixels, a multiple of the coarsest stride")
+    height: int = Field(192, ge=32, description="height that images are resized to, pixels, a multiple of the coarsest stride")
+    backbone: Literal["resnet18", "resnet34", "resnet50"] = Field("resnet18", description="torchvision's name of the ResNet")
+    base_width: int = Field(32, ge=4, description="channels of the first stage; torchvision's ResNets have 64")
+    stages: int = Field(3, ge=1, le=4, description="residual stages; strides are 4, 8, 16, 32")
+    channels: int = Field(32, ge=4, description="channels of every FPN level and of a point's image feature")
+
+
+class PointConfig(Config):
+    """The point branch: dynamic voxel feature encoding with PointFusion."""
+
+    max_points: int = Field(6, ge=1, description="points kept per voxel, spread evenly over the scan's order")
+    max_views: int = Field(2, ge=1, description="cameras sampled per point, the most central first")
+    channels: int = Field(32, ge=4, description="channels of the point features and the finest voxels")
+
+
+class UNetConfig(Config):
+    """The generative sparse UNet."""
+
+    channels: tuple[int, ...] = Field((32, 48, 64, 96), description="channels per level; every level halves the resolution")
+    blocks: tuple[int, ...] = Field((1, 1, 1, 1), description="residual blocks per encoder level")
+    keep: tuple[float, ...] = Field((0.5, 0.3, 0.2), description="least occupancy probability that survives pruning, finest level first")
+
+
+class NetworkConfig(Config):
+    """MinkOcc: image branch, point branch, sparse UNet."""
+
+    kind: Literal["minkocc"] = "minkocc"
+    image: ImageConfig = ImageConfig()
+    points: PointConfig = PointConfig()
+    unet: UNetConfig = UNetConfig()
+
+
+def small(rig: Literal["kitti", "nuscenes"]) -> NetworkConfig:
+    """Fast enough for the sensor's rate on a laptop CPU."""
+    if rig == "kitti":
+        return NetworkConfig()
+    return NetworkConfig(image=ImageConfig(cameras=6, width=352, height=192))
+
+
+def base(rig: Literal["kitti", "nuscenes"] = "nuscenes") -> NetworkConfig:
+    """The paper's size: ResNet-50 and six cameras at 256 x 704 (MinkOcc, Sec. V-B)."""
+    image = ImageConfig(cameras=6 if rig == "nuscenes" else 1, width=704, height=256, backbone="resnet50", base_width=64, stages=4, channels=128)
+    return NetworkConfig(
+        image=image,
+        points=PointConfig(max_points=35, channels=64),
+        unet=UNetConfig(channels=(64, 96, 128, 256), blocks=(2, 2, 2, 2)),
+    )
+
+
+def tiny(rig: Literal["kitti", "nuscenes"]) -> NetworkConfig:
+    """For tests: every part is there, nothing is large."""
+    image = ImageConfig(cameras=1 if rig == "kitti" else 6, width=128, height=64, base_width=8, stages=2, channels=8)
+    return NetworkConfig(image=image, points=PointConfig(max_points=3, channels=8), unet=UNetConfig(channels=(8, 12, 16, 16)))

@@ -1,0 +1,88 @@
+"""What every data set on disk looks like to the rest of occle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.frame import Frame
+from occle_core.grid import VoxelGrid
+from occle_core.taxonomy import Taxonomy
+
+
+class DatasetError(ValueError):
+    """Something on disk is missing, broken or not what was expected; the message names the file."""
+
+
+class Dataset(Protocol):
+    """One sequence (scene, drive) of frames in time order. Opening reads calibration and lists only; a frame is read when asked for.
+
+    Every method that takes `i` raises IndexError for a frame number beyond `len(dataset)`, and DatasetError where a file is
+    missing or broken. What a data set may lack (labels, poses, truth) is None; a file that should be there is an error.
+    """
+
+    @property
+    def kind(self) -> str:
+        """The layout on disk: semantickitti, kitti or nuscenes."""
+
+    @property
+    def name(self) -> str:
+        """The sequence, drive or scene."""
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """What the ids of `point_labels` and `truth` mean."""
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """The cameras in the order of every frame's images; empty where only a LiDAR was recorded."""
+
+    @property
+    def lidar_frame(self) -> str:
+        """Name of the frame that the points are in."""
+
+    @property
+    def grid_frame(self) -> str:
+        """Name of the frame that voxel grids are in."""
+
+    @property
+    def T_grid_lidar(self) -> NDArray[np.float64]:
+        """(4, 4), maps LiDAR points into the grid frame."""
+
+    @property
+    def stamps(self) -> list[int]:
+        """The scans' times, integer nanoseconds."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+
+    def frame(self, i: int) -> Frame:
+        """Scan, images and cameras of frame `i`."""
+
+    def pose(self, i: int) -> NDArray[np.float64] | None:
+        """T_world_lidar (4, 4) of scan `i`, or None where no poses are recorded."""
+
+    def point_labels(self, i: int) -> NDArray[np.uint8] | None:
+        """(N,) class ids of scan `i`'s points, 255 unlabelled, or None."""
+
+    def moving(self, i: int) -> NDArray[np.bool_] | None:
+        """(N,) bool, True for points of scan `i` on objects in motion, or None where that is not known."""
+
+    def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
+        """(X, Y, Z) class ids of the recorded voxel truth on `grid`, 255 unknown or invalid, or None where frame `i` has none.
+
+        Raises:
+            DatasetError: the files' cells do not line up with the grid's.
+        """
+
+    def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
+        """Which cells of the truth's own grid each kind of sensor saw: Occ3D's "camera" and "lidar"; empty elsewhere."""
+
+    def image_file(self, i: int, camera: str) -> Path | None:
+        """The image file of frame `i`, or None where this data set has no such camera."""
+
+    def image_stamp(self, i: int, camera: str) -> int:
+        """The shutter time of frame `i`'s image, integer nanoseconds."""

@@ -1,0 +1,175 @@
+"""nuScenes from its JSON tables, with lidarseg labels and Occ3D truth where they lie beside them. The devkit is not needed."""
+
+from __future__ import annotations
+
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core import taxonomy
+from occle_core.camera import Camera
+from occle_core.datasets.base import DatasetError
+from occle_core.datasets.files import read_array, read_image, read_points
+from occle_core.datasets.nuscenes_tables import Row, Tables, open_tables
+from occle_core.datasets.poses import inside_box, transform
+from occle_core.datasets.voxels import resample
+from occle_core.frame import Frame
+from occle_core.grid import OCC3D_NUSCENES, VoxelGrid
+
+LAYOUT = (
+    "nuScenes: ROOT/v1.0-*/{scene,sample,sample_data,...}.json with samples/, and lidarseg/ and gts/SCENE/TOKEN/labels.npz if there"
+)
+
+CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
+"""nuScenes' cameras, in the order that occle uses everywhere."""
+
+AT_REST = {"vehicle.parked", "cycle.without_rider"}
+"""Attributes of boxes that stay where they are for a whole scene."""
+
+
+def scenes(path: Path) -> dict[str, tuple[Path, str]]:
+    """Scene name -> (root, version folder) of the tables at `path`, a root or a version folder; empty where it is no such layout."""
+    if (path / "scene.json").is_file() and (path / "sample_data.json").is_file():
+        versions = [path.resolve()]
+    else:
+        versions = sorted(file.parent.resolve() for file in path.glob("*/scene.json"))
+    found = {}
+    for version in versions:
+        for row in open_tables(version.parent, version.name).read("scene"):
+            found[str(row["name"])] = (version.parent, version.name)
+    return found
+
+
+class NuScenesDataset:
+    """The keyframes of one scene; see `occle_core.datasets.Dataset`. The grid frame is the ego vehicle at the scan's time.
+
+    Raises:
+        DatasetError: a table is missing or broken, or lacks the scene.
+    """
+
+    kind = "nuscenes"
+    lidar_frame = "lidar_top"
+    grid_frame = "base_link"
+
+    def __init__(self, source: tuple[Path, str], name: str) -> None:
+        self.name = name
+        self.taxonomy = taxonomy.load("occ3d_nuscenes")
+        self._tables: Tables = open_tables(*source)
+        rows = [row for row in self._tables.index("scene").values() if row["name"] == name]
+        if not rows:
+            raise DatasetError(f"{self._tables.file('scene')} has no scene {name}")
+        self._samples = self._tables.samples(rows[0])
+        self._sensors = [self._tables.keyframes.get(sample["token"], {}) for sample in self._samples]
+        for sample, sensors in zip(self._samples, self._sensors):
+            if "LIDAR_TOP" not in sensors:
+                raise DatasetError(f"{self._tables.file('sample_data')} has no LIDAR_TOP keyframe of sample {sample['token']}")
+        if not self._samples:
+            raise DatasetError(f"{self._tables.file('sample')} has no samples of scene {name}")
+        self.camera_names = tuple(camera for camera in CAMERAS if camera in self._sensors[0])
+        self.stamps = [int(sensors["LIDAR_TOP"]["timestamp"]) * 1000 for sensors in self._sensors]
+        self.T_grid_lidar: NDArray[np.float64] = self._mounting(self._sensors[0]["LIDAR_TOP"])
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def frame(self, i: int) -> Frame:
+        """Scan `i` with the images that belong to its sample."""
+        images, cameras = [], []
+        for name in self.camera_names:
+            row = self._row(i, name)
+            camera = self._camera(i, row)
+            images.append(read_image(self._tables.root / row["filename"], (camera.width, camera.height)))
+            cameras.append(camera)
+        return Frame(self.stamps[i], self._points(i), images, cameras, self.T_grid_lidar)
+
+    def pose(self, i: int) -> NDArray[np.float64]:
+        """T_world_lidar (4, 4): the ego pose at the scan's time, times the LiDAR's mounting."""
+        row = self._row(i, "LIDAR_TOP")
+        return self._ego(row) @ self._mounting(row)
+
+    def point_labels(self, i: int) -> NDArray[np.uint8] | None:
+        """(N,) class ids, 255 unlabelled; None for a scan without lidarseg."""
+        row = self._row(i, "LIDAR_TOP")
+        name = self._tables.lidarseg(row["token"])
+        if name is None:
+            return None
+        count = (self._tables.root / row["filename"]).stat().st_size // 20
+        return self.taxonomy.points_from_raw(read_array(self._tables.root / name, np.uint8, count=count))
+
+    def moving(self, i: int) -> NDArray[np.bool_]:
+        """(N,) bool: points in the boxes of people and vehicles, except parked vehicles and cycles without a rider."""
+        points = self._points(i)
+        found = np.zeros(len(points), np.bool_)
+        T_lidar_world = np.linalg.inv(self.pose(i))
+        for row in self._tables.annotations(self._samples[i]["token"]):
+            if self._tables.category(row).split(".")[0] in ("vehicle", "human") and not self._tables.attributes(row) & AT_REST:
+                width, length, height = row["size"]
+                found |= inside_box(points, T_lidar_world @ transform(row), (length, width, height))
+        return found
+
+    def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
+        """The semantics of gts/SCENE/TOKEN/labels.npz on `grid`, masked by nothing; None where there is no such file."""
+        file = self._truth_file(i)
+        if not file.is_file():
+            return None
+        return resample(self.taxonomy.from_raw(_read_truth(file, "semantics")), OCC3D_NUSCENES, grid, self.taxonomy)
+
+    def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
+        """Occ3D's cells seen by the "camera"s and by the "lidar", (200, 200, 16) bool each; empty where there is no truth."""
+        file = self._truth_file(i)
+        if not file.is_file():
+            return {}
+        return {sensor: _read_truth(file, f"mask_{sensor}").astype(np.bool_) for sensor in ("camera", "lidar")}
+
+    def image_file(self, i: int, camera: str) -> Path | None:
+        """The image file of frame `i`."""
+        return Path(self._tables.root / self._row(i, camera)["filename"]) if camera in self.camera_names else None
+
+    def image_stamp(self, i: int, camera: str) -> int:
+        """The shutter time."""
+        return int(self._row(i, camera)["timestamp"]) * 1000 if camera in self.camera_names else self.stamps[i]
+
+    def _points(self, i: int) -> NDArray[np.float32]:
+        return read_points(self._tables.root / self._row(i, "LIDAR_TOP")["filename"], 5, intensity_scale=255)
+
+    def _camera(self, i: int, row: Row) -> Camera:
+        # The LiDAR and the camera fire at different times: the vehicle moves in between.
+        sensor = self._tables.find("calibrated_sensor", row["calibrated_sensor_token"])
+        T_world_camera = self._ego(row) @ self._mounting(row)
+        return Camera(sensor["camera_intrinsic"], np.linalg.inv(T_world_camera) @ self.pose(i), row["width"], row["height"])
+
+    def _mounting(self, row: Row) -> NDArray[np.float64]:
+        return transform(self._tables.find("calibrated_sensor", row["calibrated_sensor_token"]))
+
+    def _ego(self, row: Row) -> NDArray[np.float64]:
+        return transform(self._tables.find("ego_pose", row["ego_pose_token"]))
+
+    def _row(self, i: int, channel: str) -> Row:
+        if channel not in self._sensors[i]:
+            raise DatasetError(
+                f"{self._tables.file('sample_data')} has no {channel} keyframe of sample {self._samples[i]['token']}"
+            )
+        return self._sensors[i][channel]
+
+    def _truth_file(self, i: int) -> Path:
+        return self._tables.root / "gts" / self.name / str(self._samples[i]["token"]) / "labels.npz"
+
+
+@lru_cache(maxsize=1)
+def _truth_arrays(file: Path, changed: int) -> dict[str, NDArray[np.uint8]]:
+    try:
+        with np.load(file) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{file} cannot be read: {error}") from error
+
+
+def _read_truth(file: Path, name: str) -> NDArray[np.uint8]:
+    arrays = _truth_arrays(file, file.stat().st_mtime_ns)
+    if name not in arrays or arrays[name].shape != OCC3D_NUSCENES.shape:
+        shapes = {key: value.shape for key, value in arrays.items()}
+        raise DatasetError(f"{file} must hold {name} of shape {OCC3D_NUSCENES.shape}; it holds {shapes}")
+    return arrays[name]

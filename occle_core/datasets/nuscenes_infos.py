@@ -1,0 +1,177 @@
+"""Extracts of nuScenes without its tables: infos.json (keyframes with cameras), frames.json (labelled LiDAR scans, no images)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core import taxonomy
+from occle_core.camera import Camera
+from occle_core.datasets.base import DatasetError
+from occle_core.datasets.files import read_array, read_image, read_json, read_points
+from occle_core.datasets.nuscenes import CAMERAS
+from occle_core.datasets.poses import inside_box
+from occle_core.frame import Frame
+from occle_core.grid import VoxelGrid
+
+LAYOUT = "nuScenes extract: infos.json with samples/, or frames.json with lidar/NN.bin and labels16/NN.label"
+
+MOVABLE = {2, 3, 4, 5, 6, 7, 9, 10}
+"""Classes of nuScenes' 16 that move by themselves: cycles, vehicles, people."""
+
+
+def scenes(path: Path) -> dict[str, Path]:
+    """Scene name -> its JSON file, for a folder or the file itself; empty where it is no such layout."""
+    file = path if path.suffix == ".json" else path / "infos.json"
+    if file.name == "infos.json" and file.is_file():
+        return {_scene(info, file): file for info in _rows(file)}
+    file = path if path.suffix == ".json" else path / "frames.json"
+    if file.name == "frames.json" and file.is_file():
+        return {file.resolve().parent.name: file}
+    return {}
+
+
+class _Extract:
+    """What both extracts share: LiDAR mounting and poses as 4x4 matrices in a list of rows."""
+
+    kind = "nuscenes"
+    lidar_frame = "lidar_top"
+    grid_frame = "base_link"
+    camera_names: tuple[str, ...] = ()
+
+    def __init__(self, file: Path, name: str, rows: list[dict[str, Any]]) -> None:
+        self.name = name
+        self.taxonomy = taxonomy.load("occ3d_nuscenes")
+        self._file = file
+        self._frames = sorted(rows, key=lambda row: int(row["timestamp_us"]))
+        if not self._frames:
+            raise DatasetError(f"{file} lists no frames of {name}")
+        self.stamps = [int(row["timestamp_us"]) * 1000 for row in self._frames]
+        self.T_grid_lidar: NDArray[np.float64] = self._matrix(0, "lidar2ego")
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def pose(self, i: int) -> NDArray[np.float64]:
+        """T_world_lidar (4, 4)."""
+        return self._matrix(i, "ego2global") @ self._matrix(i, "lidar2ego")
+
+    def truth(self, i: int, grid: VoxelGrid) -> None:
+        """Not recorded."""
+
+    def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
+        """Not recorded: an empty dict."""
+        return {}
+
+    def _matrix(self, i: int, key: str) -> NDArray[np.float64]:
+        matrix = np.array(self._frames[i].get(key, ()), np.float64)
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+            raise DatasetError(f"{self._file}: {key} of the frame at {self._frames[i]['timestamp_us']} us is not a 4x4 matrix")
+        return matrix
+
+
+class NuScenesInfosDataset(_Extract):
+    """The keyframes of one scene in infos.json; no labels. See `occle_core.datasets.Dataset`."""
+
+    def __init__(self, file: Path, name: str) -> None:
+        super().__init__(file, name, [info for info in _rows(file) if _scene(info, file) == name])
+        self.camera_names = tuple(camera for camera in CAMERAS if camera in self._frames[0]["cams"])
+
+    def frame(self, i: int) -> Frame:
+        """Scan `i` with the images that belong to it."""
+        points = read_points(self._file.parent / self._frames[i]["lidar_path"], 5, intensity_scale=255)
+        images, cameras = [], []
+        for name in self.camera_names:
+            camera = self._frames[i]["cams"][name]
+            image = read_image(self.image_file(i, name) or Path())
+            images.append(image)
+            # lidar2cam holds the vehicle's motion between the two shutter times.
+            cameras.append(Camera(camera["cam_intrinsic"], camera["lidar2cam"], image.shape[1], image.shape[0]))
+        return Frame(self.stamps[i], points, images, cameras, self.T_grid_lidar)
+
+    def point_labels(self, i: int) -> None:
+        """Not recorded."""
+
+    def moving(self, i: int) -> None:
+        """Not recorded."""
+
+    def image_file(self, i: int, camera: str) -> Path | None:
+        """The image file of frame `i`."""
+        return self._file.parent / self._frames[i]["cams"][camera]["img_path"] if camera in self.camera_names else None
+
+    def image_stamp(self, i: int, camera: str) -> int:
+        """The shutter time."""
+        return int(self._frames[i]["cams"][camera]["timestamp_us"]) * 1000 if camera in self.camera_names else self.stamps[i]
+
+
+class NuScenesLidarDataset(_Extract):
+    """The labelled scans of frames.json; no images. See `occle_core.datasets.Dataset`."""
+
+    def __init__(self, file: Path, name: str) -> None:
+        super().__init__(file, name, _rows(file))
+
+    def frame(self, i: int) -> Frame:
+        """Scan `i`, without images."""
+        return Frame(self.stamps[i], self._points(i), T_grid_lidar=self.T_grid_lidar)
+
+    def point_labels(self, i: int) -> NDArray[np.uint8]:
+        """(N,) class ids, 255 where the file says 0, noise."""
+        file = self._file.parent / "labels16" / f"{self._frames[i]['frame']:02d}.label"
+        labels = read_array(file, np.uint8, count=int(self._frames[i]["n_points"]))
+        return np.where((labels > 0) & (labels <= 16), labels, self.taxonomy.ignore).astype(np.uint8)
+
+    def moving(self, i: int) -> NDArray[np.bool_]:
+        """(N,) bool: points in boxes of people and vehicles whose instance moves between this frame and a neighbour."""
+        points = self._points(i)
+        found = np.zeros(len(points), np.bool_)
+        here, others = self._boxes(i), [self._boxes(j) for j in (i - 1, i + 1) if 0 <= j < len(self)]
+        for token, (category, center, T_lidar_box, size) in here.items():
+            if category not in MOVABLE:
+                continue
+            seen = [float(np.linalg.norm(other[token][1] - center)) for other in others if token in other]
+            # An instance that is seen once may move: it counts as moving. Boxes of standing cars wander by about 0.2 m.
+            if not seen or max(seen) > 0.4:
+                found |= inside_box(points, T_lidar_box, size)
+        return found
+
+    def image_file(self, i: int, camera: str) -> None:
+        """Not recorded."""
+
+    def image_stamp(self, i: int, camera: str) -> int:
+        """There are no images: the scan's time."""
+        return self.stamps[i]
+
+    def _points(self, i: int) -> NDArray[np.float32]:
+        return read_points(self._file.parent / "lidar" / f"{self._frames[i]['frame']:02d}.bin", 4, intensity_scale=255)
+
+    def _boxes(self, i: int) -> dict[str, tuple[int, NDArray[np.float64], NDArray[np.float64], tuple[float, float, float]]]:
+        """Instance token -> class, centre in the world, T_lidar_box, (length, width, height)."""
+        row, pose = self._frames[i], self.pose(i)
+        boxes = {}
+        for token, category, (x, y, z, width, length, height, yaw) in zip(
+            row["boxes_token"], row["boxes_category16"], row["boxes_lidar"]
+        ):
+            heading = -yaw - np.pi / 2  # as shipped, yaw turns clockwise from -y
+            T_lidar_box = np.eye(4)
+            T_lidar_box[:2, :2] = [[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]]
+            T_lidar_box[:3, 3] = x, y, z
+            boxes[token] = (int(category), (pose @ T_lidar_box)[:3, 3], T_lidar_box, (length, width, height))
+        return boxes
+
+
+def _scene(info: dict[str, Any], file: Path) -> str:
+    # The scene's name may be followed by remarks.
+    words = str(info.get("scene", "")).split()
+    if not words:
+        raise DatasetError(f"{file}: a frame without a scene")
+    return words[0]
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    rows = read_json(file)
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and "timestamp_us" in row for row in rows):
+        raise DatasetError(f"{file} must be a list of frames with timestamp_us, lidar2ego and ego2global")
+    return rows

@@ -1,0 +1,88 @@
+"""Finding out what lies at a path, and opening it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from occle_core.datasets import kitti_raw, nuscenes, nuscenes_infos, semantickitti
+from occle_core.datasets.base import Dataset, DatasetError
+
+
+def open_dataset(path: Path | str, kind: str | None = None, scene: str | None = None) -> Dataset:
+    """One sequence of a data set on disk.
+
+    Args:
+        path: a sequence or drive folder, a data set's root, or the JSON file of an extract.
+        kind: semantickitti, kitti, nuscenes or streets (what the simulator wrote, in either layout); None guesses.
+        scene: which sequence of a root; may be left out where there is one only.
+
+    Raises:
+        DatasetError: the path holds nothing that is known, no such scene, or several and none was named; the message lists
+            what was found and what is expected.
+    """
+    path = Path(path)
+    reader, found = _find(path, kind)
+    if scene is None:
+        if len(found) > 1:
+            raise DatasetError(f"{path} holds {len(found)} sequences; name one: {_some(found)}")
+        scene = next(iter(found))
+    if scene not in found:
+        raise DatasetError(f"{path} has no sequence {scene!r}; it has {_some(found)}")
+    return reader.open(found[scene], scene)
+
+
+def list_scenes(path: Path | str, kind: str | None = None) -> list[str]:
+    """The names of the sequences at a path, for `open_dataset`'s `scene`.
+
+    Raises:
+        DatasetError: the path holds nothing that is known.
+    """
+    return list(_find(Path(path), kind)[1])
+
+
+@dataclass(frozen=True)
+class _Reader:
+    kinds: tuple[str, ...]
+    layout: str
+    scenes: Callable[[Path], Mapping[str, Any]]
+    open: Callable[[Any, str], Dataset]
+
+
+def _open_extract(file: Path, name: str) -> Dataset:
+    if file.name == "infos.json":
+        return nuscenes_infos.NuScenesInfosDataset(file, name)
+    return nuscenes_infos.NuScenesLidarDataset(file, name)
+
+
+_READERS = (
+    _Reader(("semantickitti", "streets"), semantickitti.LAYOUT, semantickitti.scenes, semantickitti.SemanticKittiDataset),
+    _Reader(("nuscenes", "streets"), nuscenes.LAYOUT, nuscenes.scenes, nuscenes.NuScenesDataset),
+    _Reader(("nuscenes",), nuscenes_infos.LAYOUT, nuscenes_infos.scenes, _open_extract),
+    _Reader(("kitti",), kitti_raw.LAYOUT, kitti_raw.scenes, kitti_raw.KittiRawDataset),
+)
+
+
+def _find(path: Path, kind: str | None) -> tuple[_Reader, Mapping[str, Any]]:
+    kinds = sorted({name for reader in _READERS for name in reader.kinds})
+    if kind is not None and kind not in kinds:
+        raise DatasetError(f"there is no kind of data set {kind!r}; there are {', '.join(kinds)}")
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist")
+    readers = [reader for reader in _READERS if kind is None or kind in reader.kinds]
+    for reader in readers:
+        if found := reader.scenes(path):
+            return reader, found
+    entries = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir()) if path.is_dir() else []
+    found_text = f"holds {_some(entries)}" if entries else "is empty" if path.is_dir() else "is a file"
+    wanted = "\n".join(f"  {reader.kinds[0]:14s}{reader.layout}" for reader in readers)
+    raise DatasetError(
+        f"{path} is not a data set that occle knows: it {found_text}. Expected{f' for {kind}' if kind else ''}:\n{wanted}"
+    )
+
+
+def _some(names: Any) -> str:
+    names = list(names)
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -1,0 +1,36 @@
+"""Rigid transforms as nuScenes writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def transform(record: dict[str, Any]) -> NDArray[np.float64]:
+    """(4, 4) from `translation` (metres) and `rotation` (quaternion w, x, y, z) of a table row."""
+    w, x, y, z = np.asarray(record["rotation"], np.float64) / np.linalg.norm(record["rotation"])
+    matrix = np.eye(4)
+    matrix[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    matrix[:3, 3] = record["translation"]
+    return matrix
+
+
+def inside_box(
+    points: NDArray[np.floating], T_frame_box: NDArray[np.float64], size: tuple[float, float, float], margin: float = 0.1
+) -> NDArray[np.bool_]:
+    """(N,) bool: which points (N, 3+) lie in a box.
+
+    Args:
+        points: metres, in some frame.
+        T_frame_box: (4, 4), maps the box's frame (centre, x along its length, z up) into that frame.
+        size: length, width, height, metres.
+        margin: how far outside a point still counts, metres: boxes are drawn tight and scans are skewed by motion.
+    """
+    local = (np.asarray(points[:, :3], np.float64) - T_frame_box[:3, 3]) @ T_frame_box[:3, :3]
+    return np.asarray((np.abs(local) <= np.asarray(size) / 2 + margin).all(axis=1))

@@ -1,0 +1,170 @@
+"""SemanticKITTI and KITTI odometry: one sequence folder with velodyne, image_2, calib.txt, times.txt and what else there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core import taxonomy
+from occle_core.camera import Camera
+from occle_core.datasets.base import DatasetError
+from occle_core.datasets.files import read_array, read_bits, read_image, read_numbers, read_points, read_text
+from occle_core.datasets.voxels import resample
+from occle_core.frame import Frame
+from occle_core.grid import SEMANTICKITTI, VoxelGrid
+
+LAYOUT = "SemanticKITTI: sequences/NN/{velodyne/*.bin, calib.txt, times.txt} with image_2, poses.txt, labels, voxels where recorded"
+
+VOXEL_FILES = VoxelGrid((0.0, -25.6, -2.2), SEMANTICKITTI.shape, SEMANTICKITTI.resolution)
+"""Where the cells of voxels/* really lie: one cell below the nominal volume (measured against the scans they were made from)."""
+
+MOVING = range(252, 260)
+"""Raw point ids of objects in motion."""
+
+
+def scenes(path: Path) -> dict[str, Path]:
+    """The sequence folders at `path`: itself, or those of a data set root; empty where it is no such layout."""
+    if (path / "velodyne").is_dir():
+        return {path.resolve().name: path}
+    for root in (path / "sequences", path / "dataset" / "sequences", path):
+        found = {folder.name: folder for folder in sorted(root.glob("*")) if (folder / "velodyne").is_dir()}
+        if found:
+            return found
+    return {}
+
+
+class SemanticKittiDataset:
+    """A sequence folder; see `occle_core.datasets.Dataset`. The world frame of the poses is the first scan's LiDAR frame.
+
+    Raises:
+        DatasetError: no scans, or calib.txt, times.txt or poses.txt is broken or shorter than the scans.
+    """
+
+    kind = "semantickitti"
+    lidar_frame = "velodyne"
+    grid_frame = "velodyne"
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.folder = folder
+        self.taxonomy = taxonomy.load("semantickitti")
+        self.T_grid_lidar: NDArray[np.float64] = np.eye(4)
+        self._scans = sorted((folder / "velodyne").glob("*.bin"))
+        if not self._scans:
+            raise DatasetError(f"{folder / 'velodyne'} holds no .bin files")
+        # Frames are numbered by file name: times.txt and poses.txt hold one line for every frame of the whole sequence.
+        try:
+            self._numbers = [int(scan.stem) for scan in self._scans]
+        except ValueError as error:
+            raise DatasetError(f"{folder / 'velodyne'}: scans must be called NNNNNN.bin ({error})") from error
+        self.camera_names = ("cam2",) if (folder / "image_2").is_dir() else ()
+        calibration = read_calibration(folder / "calib.txt", P2=12, Tr=12)
+        self._P2, self._T_camera_lidar = calibration["P2"], np.vstack([calibration["Tr"].reshape(3, 4), [0, 0, 0, 1]])
+        self.stamps = [round(seconds * 1e9) for seconds in self._rows("times.txt", 1)[:, 0].tolist()]
+        self._poses = self._rows("poses.txt", 12).reshape(-1, 3, 4) if (folder / "poses.txt").is_file() else None
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def frame(self, i: int) -> Frame:
+        """Scan `i` with its image."""
+        points = read_points(self._scans[i], 4)
+        images, cameras = [], []
+        for name in self.camera_names:
+            image = read_image(self.image_file(i, name) or Path())
+            images.append(image)
+            cameras.append(Camera.from_projection(self._P2, self._T_camera_lidar, image.shape[1], image.shape[0]))
+        return Frame(self.stamps[i], points, images, cameras, self.T_grid_lidar)
+
+    def pose(self, i: int) -> NDArray[np.float64] | None:
+        """T_world_lidar (4, 4): poses.txt is the left camera's, in the first camera's frame."""
+        if self._poses is None:
+            return None
+        T_camera0_camera = np.vstack([self._poses[i], [0, 0, 0, 1]])
+        return np.asarray(np.linalg.inv(self._T_camera_lidar) @ T_camera0_camera @ self._T_camera_lidar)
+
+    def point_labels(self, i: int) -> NDArray[np.uint8] | None:
+        """(N,) class ids, 255 unlabelled; None in a sequence without labels."""
+        raw = self._raw_labels(i)
+        return None if raw is None else self.taxonomy.points_from_raw(raw)
+
+    def moving(self, i: int) -> NDArray[np.bool_] | None:
+        """(N,) bool from the raw ids 252..259; None in a sequence without labels."""
+        raw = self._raw_labels(i)
+        return None if raw is None else (raw >= MOVING.start) & (raw < MOVING.stop)
+
+    def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
+        """voxels/NNNNNN.label with .invalid taken out, on `grid`; None where frame `i` has no .label."""
+        file = self._voxels(i, "label")
+        if not file.is_file():
+            return None
+        raw = read_array(file, np.uint16, count=VOXEL_FILES.size).reshape(VOXEL_FILES.shape)
+        labels = self.taxonomy.from_raw(raw)
+        labels[read_bits(self._voxels(i, "invalid"), VOXEL_FILES.shape)] = self.taxonomy.ignore
+        return resample(labels, VOXEL_FILES, grid, self.taxonomy)
+
+    def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
+        """SemanticKITTI has no sensor masks: an empty dict."""
+        return {}
+
+    def voxel_bits(self, i: int, suffix: str) -> NDArray[np.bool_] | None:
+        """(256, 256, 32) bool of voxels/NNNNNN.`suffix` (bin, invalid, occluded) on VOXEL_FILES; None where there is no such file."""
+        file = self._voxels(i, suffix)
+        return read_bits(file, VOXEL_FILES.shape) if file.is_file() else None
+
+    def image_file(self, i: int, camera: str) -> Path | None:
+        """image_2/NNNNNN.png (or .jpg) of frame `i`."""
+        if camera not in self.camera_names:
+            return None
+        png = self.folder / "image_2" / f"{self._scans[i].stem}.png"
+        jpg = png.with_suffix(".jpg")
+        return jpg if not png.is_file() and jpg.is_file() else png
+
+    def image_stamp(self, i: int, camera: str) -> int:
+        """KITTI's camera fires as the LiDAR faces forward: the scan's time."""
+        return self.stamps[i]
+
+    def _voxels(self, i: int, suffix: str) -> Path:
+        return self.folder / "voxels" / f"{self._scans[i].stem}.{suffix}"
+
+    def _raw_labels(self, i: int) -> NDArray[np.uint16] | None:
+        if not (self.folder / "labels").is_dir():
+            return None
+        scan = self._scans[i]
+        labels = read_array(self.folder / "labels" / f"{scan.stem}.label", np.uint32, count=scan.stat().st_size // 16)
+        return (labels & 0xFFFF).astype(np.uint16)  # the high half is the instance
+
+    def _rows(self, name: str, columns: int) -> NDArray[np.float64]:
+        rows = read_numbers(self.folder / name, columns)
+        if len(rows) <= max(self._numbers):
+            raise DatasetError(f"{self.folder / name} has {len(rows)} lines, but the scans go up to number {max(self._numbers)}")
+        return rows[self._numbers]
+
+
+def read_calibration(path: Path, **wanted: int) -> dict[str, NDArray[np.float64]]:
+    """Lines `KEY: numbers` of a KITTI calibration file.
+
+    Args:
+        path: the file.
+        wanted: the keys that must be there, and how many numbers each has.
+
+    Raises:
+        DatasetError: a key is missing or has another number of values.
+    """
+    found = {}
+    for line in read_text(path).splitlines():
+        key, _, values = line.partition(":")
+        found[key.strip()] = values.split()
+    result = {}
+    for key, count in wanted.items():
+        if key not in found:
+            raise DatasetError(f"{path} has no {key}; it has {', '.join(found)}")
+        try:
+            result[key] = np.array(found[key], np.float64)
+        except ValueError as error:
+            raise DatasetError(f"{path}: {key} is not a list of numbers: {error}") from error
+        if result[key].size != count or not np.isfinite(result[key]).all():
+            raise DatasetError(f"{path}: {key} needs {count} finite numbers, it has {result[key].size}")
+    return result

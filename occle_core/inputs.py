@@ -1,0 +1,198 @@
+"""From a Frame to the tensors that a network reads: resized images, voxelised points, where each point falls in each image.
+
+Everything whose size depends on the data in a way that inference engines cannot express (sorting points into voxels) is
+done here; the network itself only gathers through the tables made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from occle_core.camera import Camera
+from occle_core.config import NetworkConfig
+from occle_core.frame import Frame, FrameError
+from occle_core.grid import VoxelGrid
+
+IMAGE_MEAN = (123.675, 116.28, 103.53)
+IMAGE_STD = (58.395, 57.12, 57.375)
+POINT_FEATURES = 10
+
+
+@dataclass
+class Inputs:
+    """A batch of B frames with V cameras, P kept points and N occupied voxels in all.
+
+    Attributes:
+        images: (B, V, 3, H, W) float32, ImageNet-normalised RGB; zeros where a camera is masked.
+        points: (P, 10) float32 features per point (see `point_features`).
+        view: (P, M) int64 image index b * V + v of the point's sampled views; B * V where it has none.
+        uv: (P, M, 2) float32 position in that image, 0..1 from border to border.
+        table: (N, K) int64 point rows of each voxel; P where it has fewer than K.
+        coords: (N, 4) int64 batch, x, y, z of the voxels.
+    """
+
+    images: Tensor
+    points: Tensor
+    view: Tensor
+    uv: Tensor
+    table: Tensor
+    coords: Tensor
+
+    @property
+    def batch_size(self) -> int:
+        """Number of frames."""
+        return self.images.shape[0]
+
+    def to(self, device: torch.device | str) -> Inputs:
+        """The same tensors on another device."""
+        return Inputs(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def prepare(frame: Frame, grid: VoxelGrid, config: NetworkConfig) -> Inputs:
+    """The network's inputs for one frame, on the CPU.
+
+    Raises:
+        FrameError: the frame is malformed, has more cameras than the network, or no point inside the grid.
+    """
+    frame.check()
+    wanted = config.image.cameras
+    if len(frame.cameras) > wanted:
+        raise FrameError(f"{len(frame.cameras)} cameras for a network of {wanted}; use a bundle for this rig, or fewer cameras")
+    images = prepare_images(frame.images, config)
+    rotation, shift = frame.T_grid_lidar[:3, :3], frame.T_grid_lidar[:3, 3]
+    in_grid = (frame.points[:, :3] @ rotation.T.astype(np.float32) + shift.astype(np.float32)).astype(np.float32)
+    rows, voxel_of, table, cells = voxelise(in_grid, grid, config.points.max_points)
+    if not len(cells):
+        raise FrameError(f"none of the {len(frame.points)} points lies inside the grid {grid}; check T_grid_lidar and the units")
+    view, uv = choose_views(frame.points[rows], frame.images, frame.cameras, wanted, config.points.max_views)
+    features = point_features(in_grid[rows], frame.points[rows, 3], voxel_of, cells, grid)
+    return Inputs(
+        torch.from_numpy(images)[None],
+        torch.from_numpy(features),
+        torch.from_numpy(view),
+        torch.from_numpy(uv),
+        torch.from_numpy(table),
+        torch.from_numpy(np.concatenate([np.zeros((len(cells), 1), np.int64), cells], 1)),
+    )
+
+
+def collate(parts: Sequence[Inputs]) -> Inputs:
+    """Several frames' inputs as one batch."""
+    views = [part.images.shape[0] * part.images.shape[1] for part in parts]
+    total, points = sum(views), sum(len(part.points) for part in parts)
+    view, table, coords = [], [], []
+    image = row = frame = 0
+    for part, count in zip(parts, views):
+        view.append(torch.where(part.view == count, total, part.view + image))
+        table.append(torch.where(part.table == len(part.points), points, part.table + row))
+        coords.append(part.coords + torch.tensor([frame, 0, 0, 0]))
+        image, row, frame = image + count, row + len(part.points), frame + part.batch_size
+    return Inputs(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.points for part in parts]),
+        torch.cat(view),
+        torch.cat([part.uv for part in parts]),
+        torch.cat(table),
+        torch.cat(coords),
+    )
+
+
+def prepare_images(images: Sequence[NDArray[np.uint8] | None], config: NetworkConfig) -> NDArray[np.float32]:
+    """Images (H, W, 3) uint8 RGB -> (V, 3, height, width) float32, ImageNet-normalised; masked and absent cameras are zeros."""
+    size = (config.image.width, config.image.height)
+    mean, scale = np.asarray(IMAGE_MEAN, np.float32), 1 / np.asarray(IMAGE_STD, np.float32)
+    out = np.zeros((config.image.cameras, 3, size[1], size[0]), np.float32)
+    for number, image in enumerate(images):
+        if image is not None:
+            small = image if (image.shape[1], image.shape[0]) == size else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            out[number] = ((small.astype(np.float32) - mean) * scale).transpose(2, 0, 1)
+    return out
+
+
+def voxelise(
+    points: NDArray[np.float32], grid: VoxelGrid, max_points: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Sort points into voxels, at most `max_points` each, evenly spread over the voxel's points in scan order.
+
+    Args:
+        points: (N, 3) float32 in the grid frame, metres.
+
+    Returns:
+        rows (P,) of `points` that were kept, voxel (P,) of each kept point, table (V, max_points) of positions in `rows`
+        (P where a voxel has fewer), cells (V, 3) int64 in C order.
+    """
+    ijk, inside = grid.index(points)
+    candidates = np.flatnonzero(inside)
+    _, ny, nz = grid.shape
+    key = (ijk[candidates, 0].astype(np.int64) * ny + ijk[candidates, 1]) * nz + ijk[candidates, 2]
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
+    counts = np.diff(starts, append=len(key))
+    kept = np.minimum(counts, max_points)
+    slot = np.arange(max_points)[None]
+    filled = slot < kept[:, None]
+    picked = starts[:, None] + slot * counts[:, None] // np.maximum(kept, 1)[:, None]
+    rows = candidates[order[picked[filled]]]
+    table = np.full(filled.shape, len(rows), np.int64)
+    table[filled] = np.arange(len(rows))
+    voxel = np.broadcast_to(np.arange(len(starts))[:, None], filled.shape)[filled]
+    first = key[starts]
+    cells = np.stack([first // (ny * nz), first // nz % ny, first % nz], 1)
+    return rows, voxel, table, cells
+
+
+def point_features(
+    points: NDArray[np.float32], intensity: NDArray[np.float32], voxel: NDArray[np.int64], cells: NDArray[np.int64], grid: VoxelGrid
+) -> NDArray[np.float32]:
+    """(P, 10) float32: position scaled to -1..1 over the grid, intensity, offset from the voxel's mean point and from its centre.
+
+    Offsets are in voxels (MVX-Net's VFE input, Sindagi et al., Sec. 3.1, with the centre offset of dynamic voxelisation).
+    """
+    count = np.bincount(voxel, minlength=len(cells)).astype(np.float32)
+    mean = np.stack([np.bincount(voxel, points[:, axis], len(cells)) for axis in range(3)], 1).astype(np.float32) / count[:, None]
+    lower, upper = np.asarray(grid.origin, np.float32), np.asarray(grid.upper, np.float32)
+    size = np.float32(grid.resolution)
+    position = (points - lower) / (upper - lower) * 2 - 1
+    from_mean = (points - mean[voxel]) / size
+    from_center = (points - grid.centers(cells)[voxel]) / size
+    return np.concatenate([position, intensity[:, None], from_mean, from_center], 1, dtype=np.float32)
+
+
+def choose_views(
+    points: NDArray[np.float32], images: Sequence[NDArray[np.uint8] | None], cameras: Sequence[Camera], slots: int, max_views: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """In which images each point is seen: at most `max_views`, those first where it is farthest from the border.
+
+    Args:
+        points: (P, 3+) in the LiDAR frame, metres.
+        slots: the network's number of cameras; this number stands for "no view".
+
+    Returns:
+        view (P, max_views) int64 camera numbers, uv (P, max_views, 2) float32 in 0..1 from image border to border.
+    """
+    view = np.full((len(points), max_views), slots, np.int64)
+    uv = np.zeros((len(points), max_views, 2), np.float32)
+    margin = np.full((len(points), max_views), -1.0, np.float32)
+    for number, (image, camera) in enumerate(zip(images, cameras)):
+        if image is None:
+            continue
+        pixels, _, visible = camera.project(points)
+        seen = np.flatnonzero(visible)
+        relative = ((pixels[seen] + 0.5) / (camera.width, camera.height)).astype(np.float32)
+        inset = np.minimum(relative, 1 - relative).min(axis=1)
+        for slot in range(max_views):
+            better = inset > margin[seen, slot]
+            at = seen[better]
+            for table in (view, uv, margin):
+                table[at, slot + 1 :] = table[at, slot:-1].copy()
+            view[at, slot], uv[at, slot], margin[at, slot] = number, relative[better], inset[better]
+            seen, relative, inset = seen[~better], relative[~better], inset[~better]
+    return view, uv

@@ -1,0 +1,118 @@
+"""Mink-GenUNet: a sparse encoder, and a decoder that makes voxels and prunes them (MinkOcc, Sec. IV-A and IV-B)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from occle_core.sparse import (
+    GenerativeConvTranspose3d,
+    SparseBatchNorm,
+    SparseTensor,
+    SqueezeExcite,
+    StridedConv3d,
+    SubmanifoldConv3d,
+    prune,
+    union_add,
+)
+
+
+class ResidualBlock(nn.Module):
+    """Two submanifold convolutions with batch norm and ReLU, squeeze-excite, and the input added back."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = SubmanifoldConv3d(channels, channels)
+        self.norm1 = SparseBatchNorm(channels)
+        self.conv2 = SubmanifoldConv3d(channels, channels)
+        self.norm2 = SparseBatchNorm(channels)
+        self.excite = SqueezeExcite(channels)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Same cells, same channels."""
+        out = relu(self.norm1(self.conv1(x)))
+        out = self.excite(self.norm2(self.conv2(out)))
+        return out.with_features(torch.relu(out.features + x.features))
+
+
+@dataclass
+class Level:
+    """What one decoder level proposed, before pruning.
+
+    Attributes:
+        proposed: the cells that the level made, with their features.
+        occupancy: (N,) logits of "this cell is occupied".
+    """
+
+    proposed: SparseTensor
+    occupancy: Tensor
+
+
+class GenerativeUNet(nn.Module):
+    """Sparse UNet whose decoder grows the support (Gwak et al., GSDN) and prunes it level by level.
+
+    The coarsest level first grows by one cell all around, so that completion reaches beyond what the LiDAR touched.
+
+    Args:
+        channels: channels per level, finest first; the input has channels[0].
+        blocks: residual blocks per encoder level.
+        keep: least occupancy probability that survives, per level but the coarsest, finest first.
+    """
+
+    def __init__(self, channels: Sequence[int], blocks: Sequence[int], keep: Sequence[float]) -> None:
+        super().__init__()
+        if not len(channels) == len(blocks) == len(keep) + 1:
+            raise ValueError(f"{len(channels)} levels need as many block counts (not {len(blocks)}) and one threshold less (not {len(keep)})")
+        self.threshold = [float(torch.logit(torch.tensor(value))) for value in keep]
+        self.encoder = nn.ModuleList(nn.Sequential(*(ResidualBlock(width) for _ in range(count))) for width, count in zip(channels, blocks))
+        self.down = nn.ModuleList(_Step(StridedConv3d(a, b), b) for a, b in zip(channels, channels[1:]))
+        self.grow = _Step(GenerativeConvTranspose3d(channels[-1], channels[-1], 3, stride=1), channels[-1])
+        self.up = nn.ModuleList(_Step(GenerativeConvTranspose3d(b, a), a) for a, b in zip(channels, channels[1:]))
+        self.occupancy = nn.ModuleList(nn.Linear(width, 1) for width in channels[:-1])
+        self.decoder = nn.ModuleList(_Step(SubmanifoldConv3d(width, width), width) for width in channels[:-1])
+
+    def forward(self, x: SparseTensor, occupied: Sequence[Tensor] | None = None) -> tuple[SparseTensor, list[Level]]:
+        """Complete the volume.
+
+        Args:
+            x: voxel features on the finest level.
+            occupied: training only: (B, X, Y, Z) bool per decoder level, finest first, of cells that pruning must keep
+                (Gwak et al., Sec. 3.2). Inference passes none.
+
+        Returns:
+            the finest level after pruning, and what each decoder level proposed, finest first.
+        """
+        skips = [self.encoder[0](x)]
+        for down, encoder in zip(self.down, self.encoder[1:]):
+            skips.append(encoder(down(skips[-1])))
+        x = union_add(self.grow(skips[-1]), skips[-1])
+        levels: list[Level] = []
+        for number in range(len(self.up) - 1, -1, -1):
+            x = union_add(self.up[number](x), skips[number])
+            logits = self.occupancy[number](x.features)[:, 0]
+            levels.insert(0, Level(x, logits))
+            keep = logits.detach() > self.threshold[number]
+            if occupied is not None:
+                keep = keep | x.at_cells(occupied[number])
+            x = self.decoder[number](prune(x, keep))
+        return x, levels
+
+
+class _Step(nn.Module):
+    """A convolution with batch norm and ReLU."""
+
+    def __init__(self, conv: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = SparseBatchNorm(channels)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return relu(self.norm(self.conv(x)))
+
+
+def relu(x: SparseTensor) -> SparseTensor:
+    """Rectified features on the same cells."""
+    return x.with_features(torch.relu(x.features))

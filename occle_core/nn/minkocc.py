@@ -1,0 +1,79 @@
+"""MinkOcc (Sze, De Martini and Kunze): early fusion of images into LiDAR voxels, sparse completion, a class per voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from occle_core.config import NetworkConfig
+from occle_core.inputs import Inputs
+from occle_core.nn.fpn import FeaturePyramid
+from occle_core.nn.mink_unet import GenerativeUNet, Level
+from occle_core.nn.point_fusion import PointEncoder
+from occle_core.nn.resnet import ResNet
+from occle_core.sparse import SparseTensor
+
+
+@dataclass
+class Prediction:
+    """What the network says about a batch.
+
+    Attributes:
+        classes: (N, num_classes) logits on the cells that survived pruning; the free class is one of them.
+        levels: every decoder level's proposals, finest first (training reads them).
+    """
+
+    classes: SparseTensor
+    levels: list[Level]
+
+
+class MinkOcc(nn.Module):
+    """The whole network.
+
+    Args:
+        config: sizes.
+        num_classes: classes of the taxonomy, free included.
+        shape: cells of the grid along x, y, z.
+    """
+
+    def __init__(self, config: NetworkConfig, num_classes: int, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.trunk = ResNet(config.image.backbone, config.image.base_width, config.image.stages)
+        self.pyramid = FeaturePyramid(self.trunk.channels, config.image.channels)
+        self.points = PointEncoder(config.image.channels, config.unet.channels[0])
+        self.unet = GenerativeUNet(config.unet.channels, config.unet.blocks, config.unet.keep)
+        self.head = nn.Linear(config.unet.channels[0], num_classes)
+
+    def forward(
+        self, inputs: Inputs, occupied: Sequence[Tensor] | None = None, stage_done: Callable[[str], None] = lambda stage: None
+    ) -> Prediction:
+        """Predict.
+
+        Args:
+            inputs: a batch.
+            occupied: training only, see GenerativeUNet.forward.
+            stage_done: called with the name of each finished stage, for timing.
+        """
+        pyramid = self.pyramid(self.trunk(inputs.images.flatten(0, 1)))
+        stage_done("image")
+        voxels = self.points(inputs, pyramid)
+        stage_done("fusion")
+        features, levels = self.unet(SparseTensor(voxels, inputs.coords, self.shape, inputs.batch_size), occupied)
+        classes = features.with_features(self.head(features.features))
+        stage_done("voxels")
+        return Prediction(classes, levels)
+
+
+def label_grid(classes: SparseTensor, free: int) -> tuple[Tensor, Tensor]:
+    """Class logits on surviving cells -> labels (B, X, Y, Z) uint8, `free` elsewhere, and confidence (B, X, Y, Z) float16, 0 where free."""
+    batch, x, y, z = classes.coords.unbind(1)
+    confidence, label = torch.softmax(classes.features.float(), 1).max(1)
+    labels = torch.full((classes.batch_size, *classes.shape), free, dtype=torch.uint8, device=label.device)
+    sure = torch.zeros(labels.shape, dtype=torch.float16, device=label.device)
+    labels[batch, x, y, z] = label.to(torch.uint8)
+    sure[batch, x, y, z] = torch.where(label == free, 0, confidence).to(torch.float16)
+    return labels, sure

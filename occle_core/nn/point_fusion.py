@@ -1,0 +1,107 @@
+"""From points and image features to voxel features: PointFusion (Xu et al.) and MVX-Net's voxel feature encoder.
+
+MinkOcc, Sec. IV-A: LiDAR points are projected as anchors into the images; multi-scale features are sampled there and fused
+adaptively over the views; a shared MLP and a maximum over each voxel's points give the sparse multi-modal volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from occle_core.inputs import POINT_FEATURES, Inputs
+
+
+class PointFusion(nn.Module):
+    """Image features at the points: a softmax over the scales and *visible* views of each point.
+
+    Args:
+        channels: channels of every pyramid level and of the result.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(channels, 1)
+
+    def forward(self, pyramid: Sequence[Tensor], view: Tensor, uv: Tensor) -> Tensor:
+        """Sample and fuse.
+
+        Args:
+            pyramid: (B * V, C, H_l, W_l) per level.
+            view: (P, M) int64 image of each sampled view; B * V where there is none.
+            uv: (P, M, 2) position in the image, 0..1 from border to border.
+
+        Returns:
+            (P, C); zeros where no camera sees the point.
+        """
+        samples = torch.stack([sample_bilinear(level, view, uv) for level in pyramid], 2)
+        visible = (view < pyramid[0].shape[0])[:, :, None, None].expand(-1, -1, len(pyramid), 1)
+        score = self.score(samples).masked_fill(~visible, -1e4)
+        weight = torch.softmax(score.flatten(1), 1).view_as(score) * visible
+        return (samples * weight).sum((1, 2))
+
+
+class VoxelFeatureEncoder(nn.Module):
+    """Two VFE layers (Zhou & Tuzel, VoxelNet, Sec. 2.1): per-point linear maps, and the voxel's maximum told to its points.
+
+    Args:
+        in_channels: channels of a point's features.
+        channels: channels of a voxel's features.
+    """
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(in_channels, channels, bias=False), nn.BatchNorm1d(channels), nn.ReLU())
+        self.second = nn.Sequential(nn.Linear(2 * channels, channels, bias=False), nn.BatchNorm1d(channels), nn.ReLU())
+
+    def forward(self, points: Tensor, table: Tensor) -> Tensor:
+        """(P, in_channels) and the voxels' (N, K) point rows (P = none) -> (N, channels)."""
+        features = self.first(points)
+        pooled = pool_voxels(features, table)
+        slot = torch.arange(len(table), device=table.device)[:, None].expand_as(table)
+        voxel = torch.zeros(len(points) + 1, dtype=torch.int64, device=table.device).scatter(0, table.reshape(-1), slot.reshape(-1))[:-1]
+        return pool_voxels(self.second(torch.cat([features, pooled[voxel]], 1)), table)
+
+
+class PointEncoder(nn.Module):
+    """Voxel features from points and an image pyramid."""
+
+    def __init__(self, image_channels: int, channels: int) -> None:
+        super().__init__()
+        self.fusion = PointFusion(image_channels)
+        self.vfe = VoxelFeatureEncoder(POINT_FEATURES + image_channels, channels)
+
+    def forward(self, inputs: Inputs, pyramid: Sequence[Tensor]) -> Tensor:
+        """-> (N, channels), a row per voxel of `inputs.coords`."""
+        seen = self.fusion(pyramid, inputs.view, inputs.uv)
+        out: Tensor = self.vfe(torch.cat([inputs.points, seen], 1), inputs.table)
+        return out
+
+
+def sample_bilinear(image: Tensor, view: Tensor, uv: Tensor) -> Tensor:
+    """Bilinear samples of (I, C, H, W) at uv (P, M, 2) in 0..1 of images view (P, M), edge pixels repeated -> (P, M, C); 0 for view I."""
+    count, channels, height, width = image.shape
+    flat = image.permute(0, 2, 3, 1).reshape(-1, channels)
+    flat = torch.cat([flat, flat.new_zeros(1, channels)])
+    x = (uv[..., 0] * width - 0.5).clamp(0, width - 1)
+    y = (uv[..., 1] * height - 0.5).clamp(0, height - 1)
+    left, top = x.floor(), y.floor()
+    fx, fy = (x - left)[..., None], (y - top)[..., None]
+    left, top = left.long(), top.long()
+    right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
+
+    def taken(column: Tensor, row: Tensor) -> Tensor:
+        index = torch.where(view < count, (view * height + row) * width + column, count * height * width)
+        return flat.index_select(0, index.reshape(-1)).view(*view.shape, channels)
+
+    upper = taken(left, top) * (1 - fx) + taken(right, top) * fx
+    lower = taken(left, bottom) * (1 - fx) + taken(right, bottom) * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def pool_voxels(features: Tensor, table: Tensor) -> Tensor:
+    """Maximum of non-negative point features (P, C) over each row of table (N, K) -> (N, C); P in the table is a row of zeros."""
+    padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
+    return padded.index_select(0, table.reshape(-1)).view(*table.shape, -1).amax(1)

@@ -1,0 +1,49 @@
+"""What a Predictor says about one Frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.grid import VoxelGrid
+from occle_core.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True, eq=False)
+class Occupancy:
+    """A labelled voxel grid.
+
+    Args:
+        labels: (X, Y, Z) uint8 class ids of the taxonomy; its free class where nothing is.
+        confidence: (X, Y, Z) float16 in 0..1, the class's softmax probability; 0 in free cells.
+        grid: where the cells lie, in `frame_id`.
+        taxonomy: what the ids mean.
+        stamp: the LiDAR scan's time, integer nanoseconds.
+        frame_id: name of the grid frame.
+        timings: milliseconds spent per stage of the prediction.
+    """
+
+    labels: NDArray[np.uint8]
+    confidence: NDArray[np.float16]
+    grid: VoxelGrid
+    taxonomy: Taxonomy
+    stamp: int = 0
+    frame_id: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def occupied(self) -> NDArray[np.bool_]:
+        """(X, Y, Z) bool: the cell is neither free nor unknown."""
+        return (self.labels != self.taxonomy.free) & (self.labels != self.taxonomy.ignore)
+
+    def voxels(self) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
+        """The occupied cells as a list in C order of the grid.
+
+        Returns:
+            centres (N, 3) float32 in the grid frame (metres), labels (N,) uint8, confidence (N,) float32.
+        """
+        ijk = np.argwhere(self.occupied)
+        at = tuple(ijk.T)
+        return self.grid.centers(ijk), self.labels[at], self.confidence[at].astype(np.float32)

@@ -1,0 +1,96 @@
+"""The one operation behind every sparse convolution: gather the kernel's rows, multiply once by the whole kernel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+CHUNK_ROWS = 2048
+"""Output rows per GEMM: large enough for the BLAS, small enough that the gathered block stays in the cache and is reused."""
+
+
+def gather_gemm(features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool = False) -> Tensor:
+    """out[i] = sum over k of features[rows[i, k]] @ weight[k].
+
+    Args:
+        features: (N, C).
+        weight: (K, C, D).
+        rows: (M, K) int32, rows of `features`; N stands for "no neighbour" and contributes nothing.
+        mirrored: rows is a submanifold map, where j is i's k-th neighbour exactly if i is j's (K-1-k)-th:
+            the gradient is then a gather too, without any scatter.
+
+    Returns:
+        (M, D). Differentiable once in features and weight.
+    """
+    out: Tensor = _GatherGemm.apply(features, weight, rows, mirrored)
+    return out
+
+
+class _GatherGemm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool) -> Tensor:
+        ctx.save_for_backward(features, weight, rows)
+        ctx.mirrored = mirrored  # type: ignore[attr-defined]
+        return _multiply(features, weight, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        features, weight, rows = ctx.saved_tensors  # type: ignore[attr-defined]
+        needs_features, needs_weight, *_ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        grad = grad.contiguous()
+        grad_features = None
+        if needs_features and ctx.mirrored:  # type: ignore[attr-defined]
+            grad_features = _multiply(grad, weight.flip(0).transpose(1, 2).contiguous(), rows)
+        elif needs_features:
+            grad_features = _scatter(grad, weight, rows, len(features))
+        grad_weight = _correlate(features, grad, rows).view_as(weight) if needs_weight else None
+        return grad_features, grad_weight, None, None
+
+
+def _with_zero_row(features: Tensor) -> Tensor:
+    """The features with a row of zeros behind them, which "no neighbour" points to."""
+    return torch.cat([features, features.new_zeros(1, features.shape[1])])
+
+
+def _multiply(features: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
+    count, kernel = rows.shape
+    channels = features.shape[1]
+    source, matrix = _with_zero_row(features), weight.reshape(kernel * channels, -1)
+    out = features.new_empty(count, weight.shape[2])
+    block = features.new_empty(min(CHUNK_ROWS, count) * kernel, channels)
+    for start in range(0, count, CHUNK_ROWS):
+        part = rows[start : start + CHUNK_ROWS]
+        gathered = block[: part.numel()]
+        torch.index_select(source, 0, part.reshape(-1), out=gathered)
+        torch.mm(gathered.view(len(part), kernel * channels), matrix, out=out[start : start + CHUNK_ROWS])
+    return out
+
+
+def _correlate(features: Tensor, grad: Tensor, rows: Tensor) -> Tensor:
+    """Gradient of the weight: sum over i of gathered[i]^T grad[i], (K * C, D)."""
+    count, kernel = rows.shape
+    channels = features.shape[1]
+    source = _with_zero_row(features)
+    total = features.new_zeros(kernel * channels, grad.shape[1])
+    block = features.new_empty(min(CHUNK_ROWS, count) * kernel, channels)
+    for start in range(0, count, CHUNK_ROWS):
+        part = rows[start : start + CHUNK_ROWS]
+        gathered = block[: part.numel()]
+        torch.index_select(source, 0, part.reshape(-1), out=gathered)
+        total.addmm_(gathered.view(len(part), kernel * channels).t(), grad[start : start + CHUNK_ROWS])
+    return total
+
+
+def _scatter(grad: Tensor, weight: Tensor, rows: Tensor, size: int) -> Tensor:
+    """Gradient of the features for a map without mirror symmetry."""
+    count, kernel = rows.shape
+    channels = weight.shape[1]
+    matrix = weight.permute(2, 0, 1).reshape(-1, kernel * channels)
+    total = grad.new_zeros(size + 1, channels)
+    for start in range(0, count, CHUNK_ROWS):
+        part = rows[start : start + CHUNK_ROWS]
+        spread = torch.mm(grad[start : start + CHUNK_ROWS], matrix).view(-1, channels)
+        total.index_add_(0, part.reshape(-1), spread)
+    return total[:size]

@@ -1,0 +1,152 @@
+"""Layers on SparseTensors. Weights are (K^3, C_in, C_out) with offsets in C order, as in MinkowskiEngine."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from occle_core.sparse.coordinates import Coordinates, Shape, offsets_of
+from occle_core.sparse.gather_gemm import gather_gemm
+from occle_core.sparse.tensor import SparseTensor
+
+
+class _Kernel(nn.Module):
+    """A kernel of k x k x k matrices and an optional bias."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool, fan_in: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.weight = nn.Parameter(torch.empty(kernel_size**3, in_channels, out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        nn.init.normal_(self.weight, std=math.sqrt(2.0 / fan_in))
+
+    def _finish(self, coordinates: Coordinates, features: Tensor) -> SparseTensor:
+        return SparseTensor.at(coordinates, features if self.bias is None else features + self.bias)
+
+
+class SubmanifoldConv3d(_Kernel):
+    """Convolution whose output cells are its input cells (Graham et al., Submanifold Sparse Convolutional Networks).
+
+    Args:
+        in_channels, out_channels: channels.
+        kernel_size: odd edge length of the kernel, cells.
+        bias: add a learnt offset.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, bias: bool = False) -> None:
+        if kernel_size % 2 == 0:
+            raise ValueError(f"a submanifold kernel is centred on its cell: its size must be odd, not {kernel_size}")
+        super().__init__(in_channels, out_channels, kernel_size, bias, in_channels * kernel_size**3)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """(N, in_channels) -> (N, out_channels) on the same cells."""
+        rows = x.coordinates.neighbours(self.kernel_size)
+        return self._finish(x.coordinates, gather_gemm(x.features, self.weight, rows, mirrored=True))
+
+
+class StridedConv3d(_Kernel):
+    """Convolution onto the coarser grid: a coarse cell is active when one of the fine cells in its box is.
+
+    out[c] = sum over offsets o of in[stride * c + o] @ weight[o]; offsets 0..k-1 for even kernels, -r..r for odd ones.
+    Grids whose shape the stride does not divide round up.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 2, stride: int = 2, bias: bool = False) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, bias, in_channels * kernel_size**3)
+        self.stride = stride
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Active cells of shape S -> active cells of shape ceil(S / stride)."""
+        fine = x.coords
+        coarse = torch.cat([fine[:, :1], torch.div(fine[:, 1:], self.stride, rounding_mode="floor")], 1)
+        out = Coordinates.unique(coarse, _divided(x.shape, self.stride), x.batch_size)
+        return self._finish(out, gather_gemm(x.features, self.weight, self._rows(out, x.coordinates)))
+
+    def _rows(self, out: Coordinates, fine: Coordinates) -> Tensor:
+        """(M, K^3) int32 rows of the fine cells under each kernel."""
+        offsets = torch.tensor(offsets_of(self.kernel_size), device=fine.keys.device)
+        cells = out.coords[:, None, 1:] * self.stride + offsets
+        return _rows_of_cells(cells, out.batch, fine)
+
+
+class GenerativeConvTranspose3d(_Kernel):
+    """Transposed convolution that makes cells: support = unique(stride * C + offsets) (Gwak et al., GSDN, Sec. 3).
+
+    Every input cell c adds in[c] @ weight[o] to the output cell stride * c + o. Kernel 2 with stride 2 gives eight children
+    per parent from one GEMM; odd kernels overlap and sum; kernel 3 with stride 1 grows the support by one cell all around.
+    Output cells outside `shape * stride` are dropped.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 2, stride: int = 2, bias: bool = False) -> None:
+        overlap = max(1.0, kernel_size / stride)
+        super().__init__(in_channels, out_channels, kernel_size, bias, round(in_channels * overlap**3))
+        self.stride = stride
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Active cells of shape S -> active cells of shape S * stride."""
+        sx, sy, sz = x.shape
+        shape = (sx * self.stride, sy * self.stride, sz * self.stride)
+        offsets = torch.tensor(offsets_of(self.kernel_size), device=x.features.device)
+        if self.kernel_size == self.stride == 2:
+            return self._children(x, shape, offsets)
+        made = x.coords[:, None, 1:] * self.stride + offsets
+        batch = x.coordinates.batch[:, None, None].expand(-1, len(offsets), 1)
+        out = Coordinates.unique(torch.cat([batch, made], 2).reshape(-1, 4), shape, x.batch_size)
+        parents = out.coords[:, None, 1:] - offsets
+        whole = (parents % self.stride == 0).all(2, keepdim=True)
+        parents = torch.where(whole, torch.div(parents, self.stride, rounding_mode="floor"), -1)
+        rows = _rows_of_cells(parents, out.batch, x.coordinates)
+        return self._finish(out, gather_gemm(x.features, self.weight, rows))
+
+    def _children(self, x: SparseTensor, shape: Shape, offsets: Tensor) -> SparseTensor:
+        """Kernel 2, stride 2: no two parents share a child, so one GEMM makes them all."""
+        channels = self.weight.shape[2]
+        features = (x.features @ self.weight.permute(1, 0, 2).reshape(-1, 8 * channels)).reshape(-1, channels)
+        cells = (x.coords[:, None, 1:] * 2 + offsets).reshape(-1, 3)
+        coords = torch.cat([x.coordinates.batch.repeat_interleave(8)[:, None], cells], 1)
+        empty = Coordinates(coords[:0, 0], shape, x.batch_size)
+        return self._finish(Coordinates(empty.keys_of(coords), shape, x.batch_size), features)
+
+
+class SparseBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation over all active cells of the batch; a tensor without cells passes through."""
+
+    def forward(self, x: SparseTensor) -> SparseTensor:  # type: ignore[override]
+        """Same cells, normalised features."""
+        return x.with_features(super().forward(x.features)) if len(x) else x
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gates from each grid's mean feature (Hu et al., Squeeze-and-Excitation Networks).
+
+    Args:
+        channels: channels of the features.
+        reduction: how many times narrower the gate's hidden layer is.
+    """
+
+    def __init__(self, channels: int, reduction: int = 4) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.Linear(channels, channels // reduction), nn.ReLU(), nn.Linear(channels // reduction, channels), nn.Sigmoid())
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Same cells, features scaled per channel and grid."""
+        batch = x.coordinates.batch
+        total = x.features.new_zeros(x.batch_size, x.features.shape[1]).index_add(0, batch, x.features)
+        count = torch.bincount(batch, minlength=x.batch_size).clamp(min=1)
+        return x.with_features(x.features * self.gate(total / count[:, None])[batch])
+
+
+def _divided(shape: Shape, stride: int) -> Shape:
+    x, y, z = (-(-n // stride) for n in shape)
+    return (x, y, z)
+
+
+def _rows_of_cells(cells: Tensor, batch: Tensor, source: Coordinates) -> Tensor:
+    """(M, K, 3) cells, possibly outside the grid, of grids (M,) -> (M, K) int32 rows of `source`, N where none is active."""
+    upper = torch.tensor(source.shape, device=cells.device)
+    inside = ((cells >= 0) & (cells < upper)).all(2)
+    coords = torch.cat([batch[:, None, None].expand(-1, cells.shape[1], 1), cells], 2).reshape(-1, 4)
+    keys = torch.where(inside.reshape(-1), source.keys_of(coords), 0)
+    return source.rows_at(keys).view(inside.shape)

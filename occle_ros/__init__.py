@@ -1,0 +1,1 @@
+"""The ROS 2 side: message conversion, bags, replay, recording and the occupancy node. Imports `occle_core` only."""

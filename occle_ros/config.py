@@ -1,0 +1,308 @@
+"""The node's configuration: one typed model that YAML files, ROS parameters and their descriptions are made from."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import annotated_types
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from occle_ros.transport import share_file
+
+Matrix = Annotated[tuple[float, ...], Field(max_length=16)]
+Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
+
+
+class ConfigError(ValueError):
+    """A configuration that the node cannot run with; the message names the parameter and says what would be right."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LidarConfig(_Group):
+    """Where the scans come from."""
+
+    topic: str = Field("/lidar/points", min_length=1, description="PointCloud2 topic of the scans; a scan opens a frame")
+    intensity_scale: float = Field(1.0, gt=0, le=1e6, description="factor that brings the sensor's intensity to 0..1, e.g. 0.00392157")
+
+
+class CameraConfig(_Group):
+    """Where one camera's images and calibration come from."""
+
+    topic: str = Field(min_length=1, description="topic of the rectified images")
+    info_topic: str = Field("", description="CameraInfo topic; empty: the calibration file gives the intrinsics")
+    compressed: bool = Field(False, description="true: the image topic carries CompressedImage (JPEG or PNG), false: Image")
+    time_offset_ms: float = Field(0.0, ge=-1000, le=1000, description="added to this camera's stamps before they are matched with scans")
+    T_camera_lidar: Matrix = Field((), description="16 numbers by rows, LiDAR to camera, metres; empty: calibration file or TF")
+
+
+class SyncConfig(_Group):
+    """How images are matched with scans."""
+
+    tolerance_ms: Milliseconds = Field(50.0, description="an image belongs to a scan if their stamps differ by no more than this")
+    deadline_ms: Milliseconds = Field(150.0, description="a frame waits for its images this long after its scan, then goes on without")
+
+
+class QosConfig(_Group):
+    """Quality of service of the input subscriptions."""
+
+    reliability: Literal["reliable", "best_effort"] = Field(
+        "reliable", description="reliable needs reliable publishers; best_effort works with both, and loses large messages under load"
+    )
+    depth: int = Field(5, ge=1, le=1000, description="messages that are kept per input topic until the node takes them")
+
+
+class VoxelsConfig(_Group):
+    """The PointCloud2 of occupied voxels."""
+
+    max_rate_hz: float = Field(0.0, ge=0, le=1000, description="publish ~/voxels no more often than this; 0: every frame")
+
+
+class MarkersConfig(_Group):
+    """The MarkerArray of occupied voxels."""
+
+    max_rate_hz: float = Field(0.0, ge=0, le=1000, description="publish ~/markers no more often than this; 0: every frame")
+    max_voxels: int = Field(60_000, ge=1, le=2_000_000, description="cubes in one MarkerArray; viewers become slow with more")
+
+
+class LatencyConfig(_Group):
+    """When /diagnostics warns."""
+
+    warn_ms: Milliseconds = Field(300.0, description="/diagnostics warns when the median stamp-to-publish latency exceeds this")
+    error_ms: Milliseconds = Field(1000.0, description="/diagnostics reports an error when the median latency exceeds this")
+    input_timeout_s: float = Field(5.0, gt=0, le=3600, description="/diagnostics reports an error when no scan came for so long")
+
+
+class FramesConfig(_Group):
+    """Coordinate frames."""
+
+    lidar: str = Field("", description="frame of the scans, for TF; empty: what the scans' headers say")
+    grid: str = Field("", description="frame that the voxels are published in; empty: what the calibration file says")
+
+
+class NodeConfig(_Group):
+    """Everything the `occupancy` node can be told; the defaults are for the KITTI rig as `occle bag` writes it."""
+
+    bundle: str = Field("config/bundles/kitti", min_length=1, description="folder of the trained network; relative: in share/occle_ros")
+    calibration_file: str = Field("", description="calibration.yaml as `occle bag` writes it; empty: parameters or TF give extrinsics")
+    T_grid_lidar: Matrix = Field((), description="16 numbers by rows, LiDAR to grid frame, metres; empty: calibration file or TF")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: all cores")
+    report_file: str = Field("", description="JSON report of counters and latencies that is written when the node ends; empty: none")
+    lidar: LidarConfig = LidarConfig()
+    camera_names: tuple[str, ...] = Field(("cam2",), description="cameras in the order that the network was trained with")
+    cameras: dict[str, CameraConfig] = Field(default_factory=dict)
+    sync: SyncConfig = SyncConfig()
+    qos: QosConfig = QosConfig()
+    voxels: VoxelsConfig = VoxelsConfig()
+    markers: MarkersConfig = MarkersConfig()
+    latency: LatencyConfig = LatencyConfig()
+    frames: FramesConfig = FramesConfig()
+
+    @field_validator("camera_names")
+    @classmethod
+    def _names_are_usable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names) or any(not name.isidentifier() for name in names):
+            raise ValueError(f"camera names must be different identifiers, not {list(names)}")
+        return names
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_default_cameras(cls, data: Any) -> Any:
+        """A camera that is only named gets the topics that `occle bag` writes; so do fields that are left out."""
+        if not isinstance(data, Mapping):
+            return data
+        given = dict(data.get("cameras") or {})
+        names = data.get("camera_names", cls.model_fields["camera_names"].default)
+        if not isinstance(names, (list, tuple)):
+            return data
+        unknown = sorted(set(given) - set(names))
+        if unknown:
+            raise ValueError(f"cameras {', '.join(unknown)} are configured but not in camera_names ({', '.join(map(str, names))})")
+        cameras = {}
+        for name in names:
+            camera = given.get(name, {})
+            if isinstance(camera, Mapping):
+                topic = f"/{name}/image/compressed" if camera.get("compressed") else f"/{name}/image"
+                camera = {"topic": topic, "info_topic": f"/{name}/camera_info", **camera}
+            cameras[name] = camera
+        return {**data, "cameras": cameras}
+
+    @model_validator(mode="after")
+    def _matrices_have_16_numbers(self) -> NodeConfig:
+        matrices = {"T_grid_lidar": self.T_grid_lidar}
+        matrices |= {f"cameras.{name}.T_camera_lidar": camera.T_camera_lidar for name, camera in self.cameras.items()}
+        for name, values in matrices.items():
+            if len(values) not in (0, 16):
+                raise ValueError(f"{name} needs 16 numbers (4x4 by rows), not {len(values)}")
+        return self
+
+    def bundle_dir(self) -> Path:
+        """The bundle's folder: as given if absolute or found from here, else in the package's share folder.
+
+        Raises:
+            ConfigError: it is nowhere.
+        """
+        return resolve(self.bundle, "bundle")
+
+
+def resolve(path: str, parameter: str) -> Path:
+    """A file or folder of the configuration: absolute, relative to the working directory, or in share/occle_ros.
+
+    Raises:
+        ConfigError: there is nothing of that name.
+    """
+    given = Path(path).expanduser()
+    if given.exists():
+        return given.resolve()
+    try:
+        if not given.is_absolute():
+            return share_file(path)
+    except FileNotFoundError:
+        pass
+    raise ConfigError(f"parameter {parameter}: there is no {path!r}, neither from {Path.cwd()} nor in share/occle_ros")
+
+
+PRESETS = {
+    "kitti": NodeConfig(),
+    "nuscenes": NodeConfig.model_validate(
+        {
+            "bundle": "config/bundles/nuscenes",
+            "camera_names": ["CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"],
+            "cameras": {f"CAM_{side}": {"compressed": True} for side in
+                        ("FRONT", "FRONT_RIGHT", "FRONT_LEFT", "BACK", "BACK_LEFT", "BACK_RIGHT")},
+            "sync": {"tolerance_ms": 60.0},
+        }
+    ),
+}  # fmt: skip
+"""The configurations that config/*.yaml are generated from: `python -m occle_ros.config NAME > config/NAME.yaml`."""
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Read a ROS parameter file (`/**: ros__parameters: ...`).
+
+    Raises:
+        ConfigError: unreadable, of another form, or with unknown or impossible parameters.
+    """
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+    sections = [value["ros__parameters"] for value in data.values() if isinstance(value, dict) and "ros__parameters" in value] if (
+        isinstance(data, dict)
+    ) else []  # fmt: skip
+    if len(sections) != 1 or not isinstance(sections[0], dict):
+        raise ConfigError(f"{path} is not a parameter file of one node; it must look like `/**:\\n  ros__parameters:\\n    bundle: ...`")
+    return config_from_parameters({name: value for name, value in _leaves(sections[0])}, str(path))
+
+
+def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's parameters") -> NodeConfig:
+    """Dotted parameter names and values -> configuration.
+
+    Raises:
+        ConfigError: a name is unknown (a close one is suggested) or a value is impossible.
+    """
+    # The type of an empty ROS array is unknown to YAML; it arrives as None or an empty bytes-like array.
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, leaf = name.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{source}: {name!r} is inside of a parameter that is a value")
+        place[leaf] = value
+    try:
+        return NodeConfig.model_validate(nested)
+    except ValidationError as error:
+        names = nested.get("camera_names")
+        known = [p.name for p in parameters(tuple(map(str, names)) if isinstance(names, (list, tuple)) else ("cam2",))]
+        raise ConfigError(f"{source}: " + "; ".join(_explain(problem, known) for problem in error.errors())) from error
+
+
+class Parameter(_Group):
+    """What a ROS parameter declaration needs."""
+
+    name: str
+    default: Any
+    description: str
+    is_float: bool = False
+    is_integer: bool = False
+    lowest: float | None = None
+    highest: float | None = None
+
+
+def parameters(camera_names: tuple[str, ...], defaults: NodeConfig | None = None) -> list[Parameter]:
+    """All ROS parameters of a node with these cameras: dotted names, default values, descriptions, ranges."""
+    config = defaults or NodeConfig.model_validate({"camera_names": camera_names})
+    return list(_walk(config, ""))
+
+
+def to_yaml(config: NodeConfig, comment: str = "") -> str:
+    """The configuration as a ROS parameter file, each value after its description; unset matrices are left out."""
+    lines = [f"# {comment}"] if comment else []
+    lines += ["/**:", "  ros__parameters:"]
+    opened: list[str] = []
+    for parameter in parameters(config.camera_names, config):
+        if parameter.default == ():
+            continue
+        *groups, leaf = parameter.name.split(".")
+        common = next((i for i, (a, b) in enumerate(zip(groups, opened)) if a != b), min(len(groups), len(opened)))
+        lines += [f"{'  ' * (2 + level)}{groups[level]}:" for level in range(common, len(groups))]
+        opened = groups
+        indent = "  " * (2 + len(groups))
+        value = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+        if isinstance(value, str):
+            text = f'"{value}"'
+        lines += [f"{indent}# {parameter.description}", f"{indent}{leaf}: {text}"]
+    return "\n".join(lines) + "\n"
+
+
+def _walk(group: BaseModel, prefix: str) -> Iterator[Parameter]:
+    for name, info in type(group).model_fields.items():
+        value = getattr(group, name)
+        if isinstance(value, BaseModel):
+            yield from _walk(value, f"{prefix}{name}.")
+        elif isinstance(value, dict):
+            for key, member in value.items():
+                yield from _walk(member, f"{prefix}{name}.{key}.")
+        else:
+            yield _parameter(prefix + name, value, info)
+
+
+def _parameter(name: str, value: Any, info: FieldInfo) -> Parameter:
+    low = next((float(m.ge) for m in info.metadata if isinstance(m, annotated_types.Ge)), None)
+    low = next((float(m.gt) for m in info.metadata if isinstance(m, annotated_types.Gt)), low)
+    high = next((float(m.le) for m in info.metadata if isinstance(m, annotated_types.Le)), None)
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return Parameter(name=name, default=value, description=info.description or "", lowest=low, highest=high,
+                     is_float=isinstance(value, float), is_integer=is_integer)  # fmt: skip
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _explain(problem: Any, known: list[str]) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, known, n=1)
+        return f"unknown parameter {name}" + (f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}")
+    return f"{name}: {problem['msg']} (it is {problem['input']!r})" if name else str(problem["msg"]).removeprefix("Value error, ")
+
+
+if __name__ == "__main__":
+    import sys
+
+    print(to_yaml(PRESETS[sys.argv[1]], f"Generated by `python -m occle_ros.config {sys.argv[1]}`; parameters of the occupancy node."), end="")

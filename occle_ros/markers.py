@@ -1,0 +1,157 @@
+"""Occupancy -> a MarkerArray of coloured cubes, as CDR bytes ready for `publisher.publish`.
+
+rclpy serialises a MarkerArray of 20 000 cubes in 150 ms, one Point object at a time. The wire format (XCDR1, little
+endian) is simple enough to write directly: numbers are aligned to their own size counted from the end of the 4-byte
+encapsulation header, strings are a uint32 length that includes the closing zero, sequences a uint32 count. The points of
+a CUBE_LIST are then one block of float64 triples, which numpy already has in memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from occle_core.occupancy import Occupancy
+
+NAMESPACE = "occupancy"
+_CUBE_LIST, _ADD, _DELETE = 6, 0, 2  # visualization_msgs/Marker's constants
+
+
+@dataclass(frozen=True)
+class MarkerBytes:
+    """A serialised visualization_msgs/MarkerArray.
+
+    Args:
+        data: the CDR bytes.
+        cubes: number of cubes in it.
+        hidden: occupied voxels that were not drawn because all six neighbours are occupied.
+        left_out: voxels that were not drawn because of the limit.
+    """
+
+    data: bytes
+    cubes: int
+    hidden: int
+    left_out: int
+
+
+def marker_array(occupancy: Occupancy, limit: int = 60_000, surface_only: bool = True, alpha: float = 1.0) -> MarkerBytes:
+    """One CUBE_LIST per class that is present, and a DELETE for every class that is not.
+
+    A class keeps its marker id (the class id, namespace "occupancy"), so that viewers update cubes in place. The DELETEs
+    are in every message, so that a viewer that lost one keeps no ghosts.
+
+    Args:
+        occupancy: what to draw; the cubes get the taxonomy's colours.
+        limit: at most this many cubes; the voxels nearest to the grid frame's origin win.
+        surface_only: leave out voxels whose six neighbours are all occupied (cells at the grid's border are drawn).
+        alpha: opacity of the cubes, 0..1.
+    """
+    occupied = occupancy.occupied
+    drawn = occupied & ~enclosed(occupied) if surface_only else occupied
+    ijk = np.argwhere(drawn)
+    hidden = int(np.count_nonzero(occupied)) - len(ijk)
+    left_out = max(0, len(ijk) - limit)
+    centres = occupancy.grid.centers(ijk).astype(np.float64)
+    labels = occupancy.labels[drawn]
+    if left_out:
+        nearest = np.argpartition((centres**2).sum(axis=1), limit)[:limit] if limit else np.empty(0, np.intp)
+        centres, labels = centres[nearest], labels[nearest]
+
+    writer = CdrWriter()
+    order = np.argsort(labels, kind="stable")
+    centres, ends = centres[order], np.cumsum(np.bincount(labels, minlength=len(occupancy.taxonomy.names)))
+    classes = [c for c in range(len(occupancy.taxonomy.names)) if c != occupancy.taxonomy.free]
+    writer.pack("I", len(classes))
+    for c in classes:
+        points = centres[ends[c - 1] if c else 0 : ends[c]]
+        colour = (*(float(v) / 255 for v in occupancy.taxonomy.colors[c]), alpha)
+        write_marker(writer, occupancy.stamp, occupancy.frame_id, NAMESPACE, c, points, occupancy.grid.resolution, colour)
+    return MarkerBytes(writer.bytes(), len(centres), hidden, left_out)
+
+
+def enclosed(occupied: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(X, Y, Z) bool -> True in cells whose six neighbours are all occupied; cells at the border are never enclosed."""
+    inside = np.zeros_like(occupied)
+    core = inside[1:-1, 1:-1, 1:-1]
+    core[...] = occupied[2:, 1:-1, 1:-1]
+    core &= occupied[:-2, 1:-1, 1:-1]
+    core &= occupied[1:-1, 2:, 1:-1]
+    core &= occupied[1:-1, :-2, 1:-1]
+    core &= occupied[1:-1, 1:-1, 2:]
+    core &= occupied[1:-1, 1:-1, :-2]
+    return inside
+
+
+class CdrWriter:
+    """Little-endian XCDR1 bytes, aligned as the format asks."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0  # without the encapsulation header: alignment counts from its end
+
+    def pack(self, code: str, *values: float) -> None:
+        """Write numbers of one struct type ("B", "i", "I", "f", "d"), each aligned to its size."""
+        size = struct.calcsize("<" + code)
+        self._append(b"\0" * (-self._size % size) + struct.pack(f"<{len(values)}{code}", *values))
+
+    def string(self, text: str) -> None:
+        """Write a string."""
+        raw = text.encode() + b"\0"
+        self.pack("I", len(raw))
+        self._append(raw)
+
+    def doubles(self, rows: NDArray[np.float64]) -> None:
+        """Write a sequence of structs that hold only float64, one a row; an empty sequence has no padding after its count."""
+        self.pack("I", len(rows))
+        if len(rows):
+            self._append(b"\0" * (-self._size % 8))
+            self._append(np.ascontiguousarray(rows, "<f8").tobytes())
+
+    def bytes(self) -> bytes:
+        """Everything written, after the header that says "CDR, little endian"."""
+        return b"".join([b"\0\1\0\0", *self._parts])
+
+    def _append(self, raw: bytes) -> None:
+        self._parts.append(raw)
+        self._size += len(raw)
+
+
+def write_marker(
+    writer: CdrWriter,
+    stamp: int,
+    frame_id: str,
+    namespace: str,
+    marker_id: int,
+    points: NDArray[np.float64],
+    edge: float,
+    colour: tuple[float, float, float, float],
+) -> None:
+    """One visualization_msgs/Marker: a CUBE_LIST of cubes of `edge` metres at `points` (N, 3), or a DELETE if there are none."""
+    seconds, nanoseconds = divmod(stamp, 1_000_000_000)
+    writer.pack("i", seconds)
+    writer.pack("I", nanoseconds)
+    writer.string(frame_id)
+    writer.string(namespace)
+    writer.pack("i", marker_id, _CUBE_LIST, _ADD if len(points) else _DELETE)
+    writer.pack("d", 0, 0, 0, 0, 0, 0, 1)  # pose: position, quaternion
+    writer.pack("d", edge, edge, edge)  # scale
+    writer.pack("f", *colour)
+    writer.pack("i", 0)  # lifetime: until replaced
+    writer.pack("I", 0)
+    writer.pack("B", 0)  # frame_locked
+    writer.doubles(points)
+    writer.pack("I", 0)  # colors: every cube has the marker's
+    writer.string("")  # texture_resource
+    writer.pack("i", 0)  # texture: header.stamp
+    writer.pack("I", 0)
+    writer.string("")  # texture: header.frame_id
+    writer.string("")  # texture: format
+    writer.pack("I", 0)  # texture: data
+    writer.pack("I", 0)  # uv_coordinates
+    writer.string("")  # text
+    writer.string("")  # mesh_resource
+    writer.string("")  # mesh_file: filename
+    writer.pack("I", 0)  # mesh_file: data
+    writer.pack("B", 0)  # mesh_use_embedded_materials

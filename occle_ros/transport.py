@@ -1,0 +1,123 @@
+"""How our ROS processes start, find their files, and stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+PACKAGE = "occle_ros"
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+
+
+def use_shared_memory_profile() -> Path | None:
+    """Let Fast DDS carry images and clouds through shared memory segments that are large enough for them.
+
+    Without the profile large best-effort messages are lost and reliable ones take five times as long. Call it before
+    `rclpy.init` in every process, publishers and subscribers alike. A profile that the user has chosen stays.
+
+    Returns:
+        The profile that was set, or None if the environment names one already.
+    """
+    if any(os.environ.get(name) for name in PROFILE_VARIABLES):
+        return None
+    profile = share_file("config/fastdds_shm.xml")
+    for name in PROFILE_VARIABLES:
+        os.environ[name] = str(profile)
+    return profile
+
+
+def share_file(relative: str) -> Path:
+    """A file that the package ships, such as "config/kitti.yaml", in a source checkout or where it is installed.
+
+    Looks in the checkout, then in `share/occle_ros` of every AMENT_PREFIX_PATH entry, of this Python environment and
+    of the installed distribution.
+
+    Raises:
+        FileNotFoundError: it is in none of them; the message lists where it was looked for.
+    """
+    candidates = [folder / relative for folder in _share_folders()]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    places = "\n  ".join(str(candidate) for candidate in candidates)
+    raise FileNotFoundError(f"{relative} of {PACKAGE} is not installed; looked for\n  {places}\nInstall the package again (`pip install .`)")
+
+
+@contextmanager
+def ros_node(name: str) -> Iterator[Node]:
+    """A node in a context of its own, without rclpy's signal handlers; destroyed and shut down at the end of the `with`.
+
+    The node never answers parameter services: it is for tools (player, recorder) that may not spin.
+    """
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    use_shared_memory_profile()
+    context = rclpy.Context()
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = rclpy.create_node(name, context=context, start_parameter_services=False, enable_rosout=False)
+        try:
+            yield node
+        finally:
+            node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set while the `with` lasts; the handlers that were there come back afterwards.
+
+    Outside the main thread Python allows no handlers: the event is then only set by the caller.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def on_signal(number: int, stack: Any) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _share_folders() -> list[Path]:
+    checkout = Path(__file__).resolve().parents[1]
+    folders = [checkout] if (checkout / "package.xml").exists() or (checkout / "pyproject.toml").exists() else []
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    folders += [prefix / "share" / PACKAGE for prefix in [*prefixes, Path(sys.prefix)]]
+    return folders + _distribution_folders()
+
+
+def _distribution_folders() -> list[Path]:
+    """share/occle_ros as the installed distribution's file list places it (user installs lie outside sys.prefix)."""
+    try:
+        files = metadata.files(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        return []
+    marker = ("share", PACKAGE)
+    folders = []
+    for file in files:
+        parts = file.parts
+        if marker in zip(parts, parts[1:]):
+            end = list(zip(parts, parts[1:])).index(marker) + 2
+            folder = Path(str(file.locate())).resolve().parents[len(parts) - end - 1]
+            if folder not in folders:
+                folders.append(folder)
+    return folders
