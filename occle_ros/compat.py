@@ -6,16 +6,14 @@ clouds itself (cv_bridge, sensor_msgs_py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import Transform, TransformStamped
+from geometry_msgs.msg import Transform
 from numpy.typing import NDArray
 from occle_ros.conversions import ConversionError
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from tf2_msgs.msg import TFMessage
 
 
 class TransformError(LookupError):
@@ -28,7 +26,7 @@ class Transforms:
     def __init__(self) -> None:
         self._parents: dict[str, tuple[str, NDArray[np.float64]]] = {}
 
-    def add(self, message: TFMessage) -> None:
+    def add(self, message: Any) -> None:
         """Take every transform of a /tf or /tf_static message; a newer one replaces the older.
 
         Raises:
@@ -88,11 +86,22 @@ class Tf2Transforms:
 
 
 def listen_to_transforms(node: Node) -> Transforms | Tf2Transforms:
-    """Transforms that follow /tf_static and /tf through `node`, which has to spin: tf2_ros where installed, else our own."""
+    """Transforms that follow /tf_static and /tf through `node`, which has to spin: tf2_ros where installed, else our own.
+
+    Raises:
+        TransformError: this Python has no tf2_msgs (the PyPI wheels lack it), so that nothing can subscribe to /tf_static.
+    """
     try:
         return Tf2Transforms(node)
     except ImportError:
         pass
+    try:
+        from tf2_msgs.msg import TFMessage
+    except ImportError as error:
+        raise TransformError(
+            "TF cannot be used: tf2_msgs is not installed (there is no PyPI wheel of it); set the parameter calibration_file, or "
+            "run in a ROS installation (apt install ros-$ROS_DISTRO-tf2-ros-py)"
+        ) from error
     transforms = Transforms()
 
     def take(message: TFMessage) -> None:
@@ -105,16 +114,6 @@ def listen_to_transforms(node: Node) -> Transforms | Tf2Transforms:
     node.create_subscription(TFMessage, "/tf_static", take, latched)
     node.create_subscription(TFMessage, "/tf", take, QoSProfile(depth=100))
     return transforms
-
-
-def transform_message(transforms: Iterable[tuple[str, str, NDArray[np.float64]]], stamp: Any) -> TFMessage:
-    """(parent, child, T_parent_child) triples -> TFMessage; `stamp` is a builtin_interfaces Time."""
-    message = TFMessage()
-    for parent, child, T in transforms:
-        one = TransformStamped(child_frame_id=child, transform=transform_from_matrix(T))
-        one.header.stamp, one.header.frame_id = stamp, parent
-        message.transforms.append(one)
-    return message
 
 
 def matrix_from_transform(message: Transform) -> NDArray[np.float64]:

@@ -208,7 +208,6 @@ def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's pa
     Raises:
         ConfigError: a name is unknown (a close one is suggested) or a value is impossible.
     """
-    # The type of an empty ROS array is unknown to YAML; it arrives as None or an empty bytes-like array.
     nested: dict[str, Any] = {}
     for name, value in flat.items():
         *groups, leaf = name.split(".")

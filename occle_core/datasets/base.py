@@ -18,7 +18,7 @@ class DatasetError(ValueError):
 
 
 class Dataset(Protocol):
-    """One sequence (scene, drive) of frames in time order. Opening reads calibration and lists only; a frame is read when asked for.
+    """One sequence (scene, drive) of frames in time order. Opening reads calibration and lists; a frame is read when asked for.
 
     Every method that takes `i` raises IndexError for a frame number beyond `len(dataset)`, and DatasetError where a file is
     missing or broken. What a data set may lack (labels, poses, truth) is None; a file that should be there is an error.
@@ -61,6 +61,9 @@ class Dataset(Protocol):
 
     def frame(self, i: int) -> Frame:
         """Scan, images and cameras of frame `i`."""
+
+    def points(self, i: int) -> NDArray[np.float32]:
+        """Frame `i`'s points (N, 4) alone, without reading its images."""
 
     def pose(self, i: int) -> NDArray[np.float64] | None:
         """T_world_lidar (4, 4) of scan `i`, or None where no poses are recorded."""

@@ -69,10 +69,13 @@ class KittiRawDataset:
 
     def frame(self, i: int) -> Frame:
         """Scan `i` with its image."""
-        points = read_points(self._scans[i], 4)
         images = [read_image(self.image_file(i, name) or Path()) for name in self.camera_names]
         cameras = [Camera.from_projection(self._P, self._T_rectified_lidar, image.shape[1], image.shape[0]) for image in images]
-        return Frame(self.stamps[i], points, images, cameras, self.T_grid_lidar)
+        return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar)
+
+    def points(self, i: int) -> NDArray[np.float32]:
+        """(N, 4) of scan `i`."""
+        return read_points(self._scans[i], 4)
 
     def pose(self, i: int) -> None:
         """Not recorded here: the OXTS packets are not read."""

@@ -31,7 +31,7 @@ AT_REST = {"vehicle.parked", "cycle.without_rider"}
 
 
 def scenes(path: Path) -> dict[str, tuple[Path, str]]:
-    """Scene name -> (root, version folder) of the tables at `path`, a root or a version folder; empty where it is no such layout."""
+    """Scene name -> (root, version folder) of the tables at `path`, a root or a version folder; empty in another layout."""
     if (path / "scene.json").is_file() and (path / "sample_data.json").is_file():
         versions = [path.resolve()]
     else:
@@ -83,7 +83,11 @@ class NuScenesDataset:
             camera = self._camera(i, row)
             images.append(read_image(self._tables.root / row["filename"], (camera.width, camera.height)))
             cameras.append(camera)
-        return Frame(self.stamps[i], self._points(i), images, cameras, self.T_grid_lidar)
+        return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar)
+
+    def points(self, i: int) -> NDArray[np.float32]:
+        """(N, 4) of scan `i`."""
+        return read_points(self._tables.root / self._row(i, "LIDAR_TOP")["filename"], 5, intensity_scale=255)
 
     def pose(self, i: int) -> NDArray[np.float64]:
         """T_world_lidar (4, 4): the ego pose at the scan's time, times the LiDAR's mounting."""
@@ -101,7 +105,7 @@ class NuScenesDataset:
 
     def moving(self, i: int) -> NDArray[np.bool_]:
         """(N,) bool: points in the boxes of people and vehicles, except parked vehicles and cycles without a rider."""
-        points = self._points(i)
+        points = self.points(i)
         found = np.zeros(len(points), np.bool_)
         T_lidar_world = np.linalg.inv(self.pose(i))
         for row in self._tables.annotations(self._samples[i]["token"]):
@@ -131,9 +135,6 @@ class NuScenesDataset:
     def image_stamp(self, i: int, camera: str) -> int:
         """The shutter time."""
         return int(self._row(i, camera)["timestamp"]) * 1000 if camera in self.camera_names else self.stamps[i]
-
-    def _points(self, i: int) -> NDArray[np.float32]:
-        return read_points(self._tables.root / self._row(i, "LIDAR_TOP")["filename"], 5, intensity_scale=255)
 
     def _camera(self, i: int, row: Row) -> Camera:
         # The LiDAR and the camera fire at different times: the vehicle moves in between.

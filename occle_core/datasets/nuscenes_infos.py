@@ -82,7 +82,6 @@ class NuScenesInfosDataset(_Extract):
 
     def frame(self, i: int) -> Frame:
         """Scan `i` with the images that belong to it."""
-        points = read_points(self._file.parent / self._frames[i]["lidar_path"], 5, intensity_scale=255)
         images, cameras = [], []
         for name in self.camera_names:
             camera = self._frames[i]["cams"][name]
@@ -90,7 +89,11 @@ class NuScenesInfosDataset(_Extract):
             images.append(image)
             # lidar2cam holds the vehicle's motion between the two shutter times.
             cameras.append(Camera(camera["cam_intrinsic"], camera["lidar2cam"], image.shape[1], image.shape[0]))
-        return Frame(self.stamps[i], points, images, cameras, self.T_grid_lidar)
+        return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar)
+
+    def points(self, i: int) -> NDArray[np.float32]:
+        """(N, 4) of scan `i`."""
+        return read_points(self._file.parent / self._frames[i]["lidar_path"], 5, intensity_scale=255)
 
     def point_labels(self, i: int) -> None:
         """Not recorded."""
@@ -115,7 +118,11 @@ class NuScenesLidarDataset(_Extract):
 
     def frame(self, i: int) -> Frame:
         """Scan `i`, without images."""
-        return Frame(self.stamps[i], self._points(i), T_grid_lidar=self.T_grid_lidar)
+        return Frame(self.stamps[i], self.points(i), T_grid_lidar=self.T_grid_lidar)
+
+    def points(self, i: int) -> NDArray[np.float32]:
+        """(N, 4) of scan `i`."""
+        return read_points(self._file.parent / "lidar" / f"{self._frames[i]['frame']:02d}.bin", 4, intensity_scale=255)
 
     def point_labels(self, i: int) -> NDArray[np.uint8]:
         """(N,) class ids, 255 where the file says 0, noise."""
@@ -125,7 +132,7 @@ class NuScenesLidarDataset(_Extract):
 
     def moving(self, i: int) -> NDArray[np.bool_]:
         """(N,) bool: points in boxes of people and vehicles whose instance moves between this frame and a neighbour."""
-        points = self._points(i)
+        points = self.points(i)
         found = np.zeros(len(points), np.bool_)
         here, others = self._boxes(i), [self._boxes(j) for j in (i - 1, i + 1) if 0 <= j < len(self)]
         for token, (category, center, T_lidar_box, size) in here.items():
@@ -144,9 +151,6 @@ class NuScenesLidarDataset(_Extract):
         """There are no images: the scan's time."""
         return self.stamps[i]
 
-    def _points(self, i: int) -> NDArray[np.float32]:
-        return read_points(self._file.parent / "lidar" / f"{self._frames[i]['frame']:02d}.bin", 4, intensity_scale=255)
-
     def _boxes(self, i: int) -> dict[str, tuple[int, NDArray[np.float64], NDArray[np.float64], tuple[float, float, float]]]:
         """Instance token -> class, centre in the world, T_lidar_box, (length, width, height)."""
         row, pose = self._frames[i], self.pose(i)
@@ -154,10 +158,10 @@ class NuScenesLidarDataset(_Extract):
         for token, category, (x, y, z, width, length, height, yaw) in zip(
             row["boxes_token"], row["boxes_category16"], row["boxes_lidar"]
         ):
-            heading = -yaw - np.pi / 2  # as shipped, yaw turns clockwise from -y
+            heading = yaw + np.pi / 2  # as shipped, yaw turns from +y and z is the box's floor
             T_lidar_box = np.eye(4)
             T_lidar_box[:2, :2] = [[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]]
-            T_lidar_box[:3, 3] = x, y, z
+            T_lidar_box[:3, 3] = x, y, z + height / 2
             boxes[token] = (int(category), (pose @ T_lidar_box)[:3, 3], T_lidar_box, (length, width, height))
         return boxes
 

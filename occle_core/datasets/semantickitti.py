@@ -62,7 +62,7 @@ class SemanticKittiDataset:
         self.camera_names = ("cam2",) if (folder / "image_2").is_dir() else ()
         calibration = read_calibration(folder / "calib.txt", P2=12, Tr=12)
         self._P2, self._T_camera_lidar = calibration["P2"], np.vstack([calibration["Tr"].reshape(3, 4), [0, 0, 0, 1]])
-        self.stamps = [round(seconds * 1e9) for seconds in self._rows("times.txt", 1)[:, 0].tolist()]
+        self.stamps: list[int] = [round(seconds * 1e9) for seconds in self._rows("times.txt", 1)[:, 0].tolist()]
         self._poses = self._rows("poses.txt", 12).reshape(-1, 3, 4) if (folder / "poses.txt").is_file() else None
 
     def __len__(self) -> int:
@@ -70,13 +70,16 @@ class SemanticKittiDataset:
 
     def frame(self, i: int) -> Frame:
         """Scan `i` with its image."""
-        points = read_points(self._scans[i], 4)
         images, cameras = [], []
         for name in self.camera_names:
             image = read_image(self.image_file(i, name) or Path())
             images.append(image)
             cameras.append(Camera.from_projection(self._P2, self._T_camera_lidar, image.shape[1], image.shape[0]))
-        return Frame(self.stamps[i], points, images, cameras, self.T_grid_lidar)
+        return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar)
+
+    def points(self, i: int) -> NDArray[np.float32]:
+        """(N, 4) of scan `i`."""
+        return read_points(self._scans[i], 4)
 
     def pose(self, i: int) -> NDArray[np.float64] | None:
         """T_world_lidar (4, 4): poses.txt is the left camera's, in the first camera's frame."""
@@ -110,7 +113,7 @@ class SemanticKittiDataset:
         return {}
 
     def voxel_bits(self, i: int, suffix: str) -> NDArray[np.bool_] | None:
-        """(256, 256, 32) bool of voxels/NNNNNN.`suffix` (bin, invalid, occluded) on VOXEL_FILES; None where there is no such file."""
+        """(256, 256, 32) bool of voxels/NNNNNN.`suffix` (bin, invalid, occluded) on VOXEL_FILES; None without that file."""
         file = self._voxels(i, suffix)
         return read_bits(file, VOXEL_FILES.shape) if file.is_file() else None
 

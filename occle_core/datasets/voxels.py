@@ -24,8 +24,9 @@ def resample(labels: NDArray[np.uint8], source: VoxelGrid, target: VoxelGrid, ta
     start = np.round(offset).astype(int)
     if factor < 1 or abs(factor * source.resolution - target.resolution) > 1e-6 or np.abs(offset - start).max() > 1e-3:
         raise DatasetError(
-            f"voxel truth of {source.resolution} m cells from {source.origin} does not line up with a grid of {target.resolution} m cells "
-            f"from {target.origin}; use a multiple of {source.resolution} m and an origin on the truth's cell corners"
+            f"a voxel truth of {source.resolution} m cells from {source.origin} does not line up with a grid of "
+            f"{target.resolution} m cells from {target.origin}; use a multiple of {source.resolution} m "
+            "and an origin on the truth's cell corners"
         )
     shape = np.array(target.shape) * factor
     first, last = np.maximum(start, 0), np.minimum(start + shape, source.shape)

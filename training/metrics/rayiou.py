@@ -99,7 +99,8 @@ class RayIoU:
             raise ValueError(f"the {name}'s shape {ids.shape} is not the grid's {self.grid.shape}")
         ids[ids == self.ignore] = self.free
         if ids.min() < 0 or ids.max() >= self.num_classes:
-            raise ValueError(f"the {name} holds class id {int(ids.max())}, but the ids of this taxonomy are 0..{self.num_classes - 1}")
+            strange = int(ids.max() if ids.max() >= self.num_classes else ids.min())
+            raise ValueError(f"the {name} holds class id {strange}, but the ids of this taxonomy are 0..{self.num_classes - 1}")
         return ids
 
     def _render(self, labels: NDArray[np.int64], origin: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -114,7 +115,7 @@ def lidar_rays() -> NDArray[np.float64]:
     """(14040, 3) unit directions: 39 pitches, each at every degree of azimuth from +x towards +y.
 
     The ten lowest pitches reach the ground at 1, 2, ... 10 times the sensor's height; from there they rise in the last of
-    these steps (0.57 degrees) until 0.21 rad is reached.
+    these steps (0.63 degrees) until 0.21 rad is reached.
     """
     pitches = [-(math.pi / 2 - math.atan(k)) for k in range(1, 11)]
     while pitches[-1] < 0.21:

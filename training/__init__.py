@@ -1,0 +1,1 @@
+"""Teaching the network: data, simulator, losses, metrics, fitting. Imports occle_core only."""

@@ -1,0 +1,84 @@
+"""Augmentation of labelled frames: the grid is mirrored or turned, the images and the scan are disturbed.
+
+Turning the grid instead of the sensors (T_grid_lidar and the truth change, points and cameras do not) keeps images,
+calibration, points and voxels consistent by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from pydantic import Field
+
+from occle_core.config import Config
+from occle_core.frame import Frame
+from occle_core.grid import VoxelGrid
+
+
+class AugmentConfig(Config):
+    """Strengths of the augmentation."""
+
+    flip: float = Field(0.5, ge=0, le=1, description="probability of mirroring along each axis the grid is symmetric in")
+    turn: float = Field(0.5, ge=0, le=1, description="probability of a quarter turn where the grid is square and centred")
+    drop_camera: float = Field(0.2, ge=0, le=1, description="probability that a camera is masked")
+    drop_points: float = Field(0.3, ge=0, le=1, description="largest share of points that is dropped")
+    drop_intensity: float = Field(0.25, ge=0, le=1, description="probability that all intensities are set to their mean")
+    intensity: float = Field(0.4, ge=0, description="largest relative change of the intensities' scale")
+    colour: float = Field(0.4, ge=0, description="largest relative change of brightness, contrast and saturation")
+    gray: float = Field(0.15, ge=0, le=1, description="probability that an image loses its colours")
+    blur: float = Field(0.3, ge=0, le=1, description="probability that an image is blurred or gets noise")
+
+
+def augment(
+    frame: Frame, truth: NDArray[np.uint8], grid: VoxelGrid, config: AugmentConfig, rng: Generator
+) -> tuple[Frame, NDArray[np.uint8]]:
+    """A disturbed frame and its truth (X, Y, Z), which follows every change of the grid."""
+    transform, truth = _turn_grid(truth, grid, config, rng)
+    images = [None if image is None or rng.random() < config.drop_camera else _disturb_image(image, config, rng) for image in frame.images]
+    points = _disturb_points(frame.points, config, rng)
+    return replace(frame, points=points, images=images, T_grid_lidar=transform @ frame.T_grid_lidar), truth
+
+
+def _turn_grid(
+    truth: NDArray[np.uint8], grid: VoxelGrid, config: AugmentConfig, rng: Generator
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    transform = np.eye(4)
+    centred = [abs(grid.origin[axis] + grid.upper[axis]) < 1e-6 for axis in (0, 1)]
+    for axis in (0, 1):
+        if centred[axis] and rng.random() < config.flip:
+            truth = np.flip(truth, axis)
+            mirror = np.eye(4)
+            mirror[axis, axis] = -1
+            transform = mirror @ transform
+    if all(centred) and grid.shape[0] == grid.shape[1] and rng.random() < config.turn:
+        truth = np.rot90(truth, 1, (0, 1))
+        quarter = np.eye(4)
+        quarter[:2, :2] = [[0, -1], [1, 0]]
+        transform = quarter @ transform
+    return transform, np.ascontiguousarray(truth)
+
+
+def _disturb_image(image: NDArray[np.uint8], config: AugmentConfig, rng: Generator) -> NDArray[np.uint8]:
+    value = image.astype(np.float32)
+    gray = value @ np.array([0.299, 0.587, 0.114], np.float32)
+    saturation = 0.0 if rng.random() < config.gray else 1 + rng.uniform(-config.colour, config.colour)
+    value = gray[..., None] + saturation * (value - gray[..., None])
+    value = (value - value.mean()) * (1 + rng.uniform(-config.colour, config.colour)) + value.mean() * (1 + rng.uniform(-config.colour, config.colour))
+    value *= 1 + rng.uniform(-config.colour / 3, config.colour / 3, 3).astype(np.float32)
+    if rng.random() < config.blur:
+        value = cv2.GaussianBlur(value, (0, 0), rng.uniform(0.3, 1.5))
+    if rng.random() < config.blur:
+        value += rng.normal(0, rng.uniform(1, 10), value.shape).astype(np.float32)
+    return value.clip(0, 255).astype(np.uint8)
+
+
+def _disturb_points(points: NDArray[np.float32], config: AugmentConfig, rng: Generator) -> NDArray[np.float32]:
+    points = points[rng.random(len(points)) >= rng.uniform(0, config.drop_points)]
+    intensity = points[:, 3] * np.float32(1 + rng.uniform(-config.intensity, config.intensity))
+    if len(intensity) and rng.random() < config.drop_intensity:
+        intensity = np.full_like(intensity, intensity.mean())
+    return np.concatenate([points[:, :3], intensity.clip(0, 1)[:, None]], 1)

@@ -1,0 +1,121 @@
+"""Measuring a bundle on labelled frames: `occle-train evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.datasets import Dataset, DatasetError
+from occle_core.grid import SEMANTICKITTI, VoxelGrid
+from occle_core.predictor import Predictor
+from training.accumulate import accumulate
+from training.metrics import CompletionMetrics, Occ3DMetrics, RayIoU, scene_origins
+
+Truth = Callable[[Dataset, int, VoxelGrid], "NDArray[np.uint8] | None"]
+
+
+def recorded(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
+    """The data set's own voxel truth."""
+    return dataset.truth(i, grid)
+
+
+def accumulated(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
+    """A truth from all labelled scans of the sequence and their poses; cells that no ray touched are unknown."""
+    return accumulate(dataset, i, grid, before=len(dataset), after=len(dataset))
+
+
+def evaluate(
+    predictor: Predictor, datasets: Sequence[Dataset], truth: Truth = recorded, every: int = 1,
+    progress: Callable[[str, int], None] = lambda name, i: None,
+) -> dict[str, Any]:
+    """Scores over all frames that have a truth.
+
+    Args:
+        predictor: the bundle.
+        datasets: sequences with the bundle's classes.
+        truth: where the truth comes from.
+        every: take each n-th frame only.
+        progress: called before each frame.
+
+    Returns:
+        "grid": completion scores on the bundle's grid (see CompletionMetrics); "scan": the same for the plain voxelised
+        scan; for SemanticKITTI "official": on the 0.2 m grid, predictions upsampled; for Occ3D "occ3d" (camera mask) and
+        "rayiou"; "frames"; "milliseconds": median time per stage.
+
+    Raises:
+        DatasetError: no frame has a truth, or the classes are others.
+    """
+    scores = _scores_for(predictor)
+    frames, timings = 0, []
+    for dataset in datasets:
+        if dataset.taxonomy.name != predictor.taxonomy.name:
+            raise DatasetError(f"{dataset.name} is labelled with {dataset.taxonomy.name}, the bundle predicts {predictor.taxonomy.name}")
+        for i in range(0, len(dataset), every):
+            target = truth(dataset, i, predictor.grid)
+            if target is None:
+                continue
+            progress(dataset.name, i)
+            frame = dataset.frame(i)
+            occupancy = predictor.predict(frame)
+            timings.append(occupancy.timings)
+            points = frame.points[:, :3] @ frame.T_grid_lidar[:3, :3].T + frame.T_grid_lidar[:3, 3]
+            scores.update(occupancy.labels, target, predictor.grid.occupied(points), dataset, i, truth)
+            frames += 1
+    if not frames:
+        raise DatasetError("no frame has a voxel truth; simulate one with occle-train simulate, or ask for --truth accumulated")
+    milliseconds = {stage: float(np.median([timing[stage] for timing in timings])) for stage in timings[0]}
+    return {**scores.result(), "frames": frames, "milliseconds": milliseconds}
+
+
+def _scores_for(predictor: Predictor) -> _Kitti | _Occ3D:
+    return _Occ3D(predictor) if predictor.taxonomy.name == "occ3d_nuscenes" else _Kitti(predictor)
+
+
+class _Kitti:
+    """SemanticKITTI's scores on the bundle's grid and on the official one."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        classes = predictor.taxonomy.num_classes
+        self.factor = round(predictor.grid.resolution / SEMANTICKITTI.resolution)
+        self.grid, self.scan, self.official = (CompletionMetrics(classes) for _ in range(3))
+
+    def update(
+        self, labels: NDArray[np.uint8], target: NDArray[np.uint8], hit: NDArray[np.bool_], dataset: Dataset, i: int, truth: Truth
+    ) -> None:
+        self.grid.update(labels, target)
+        self.scan.update(hit.astype(np.uint8), target)
+        fine = truth(dataset, i, SEMANTICKITTI)
+        if fine is not None:
+            self.official.update(np.kron(labels, np.ones((self.factor,) * 3, np.uint8)), fine)
+
+    def result(self) -> dict[str, Any]:
+        return {"grid": self.grid.result(), "scan": self.scan.result(), "official": self.official.result()}
+
+
+class _Occ3D:
+    """Occ3D's mIoU under the camera mask and RayIoU; completion over all known cells beside them."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        count, free = predictor.taxonomy.num_classes, predictor.taxonomy.free
+        self.free = free
+        self.grid, self.scan = Occ3DMetrics(count, free), Occ3DMetrics(count, free)
+        self.masked = Occ3DMetrics(count, free)
+        self.rays = RayIoU(predictor.grid, count, free)
+
+    def update(
+        self, labels: NDArray[np.uint8], target: NDArray[np.uint8], hit: NDArray[np.bool_], dataset: Dataset, i: int, truth: Truth
+    ) -> None:
+        known = target != 255
+        masks = dataset.masks(i)
+        self.grid.update(labels, target, known)
+        self.scan.update(np.where(hit, 0, self.free).astype(np.uint8), target, known)
+        self.masked.update(labels, target, known & masks["camera"] if "camera" in masks else known)
+        poses = [dataset.pose(k) for k in range(len(dataset))]
+        if all(pose is not None for pose in poses):
+            self.rays.update(labels, target, scene_origins(np.stack(poses), i, dataset.T_grid_lidar))
+
+    def result(self) -> dict[str, Any]:
+        return {"grid": self.grid.result(), "scan": self.scan.result(), "occ3d": self.masked.result(), "rayiou": self.rays.result()}

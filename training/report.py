@@ -1,0 +1,47 @@
+"""Scores as tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from occle_core.taxonomy import Taxonomy
+
+TITLES = {
+    "grid": "bundle's grid",
+    "official": "official 0.2 m grid, upsampled",
+    "occ3d": "camera mask (Occ3D)",
+    "scan": "voxelised scan",
+}
+
+
+def score_table(scores: dict[str, Any], taxonomy: Taxonomy, bundle_id: str) -> Group:
+    """Completion and semantic scores (percent) of `training.evaluate.evaluate`, a column per way of counting."""
+    kinds = [kind for kind in TITLES if kind in scores]
+    table = Table(title=f"{bundle_id}: {scores['frames']} frames", title_justify="left")
+    table.add_column("IoU, %")
+    for kind in kinds:
+        table.add_column(TITLES[kind], justify="right")
+    table.add_row("occupied against free", *(_percent(scores[kind]["iou"]) for kind in kinds), style="bold")
+    for name in ("precision", "recall"):
+        if all(name in scores[kind] for kind in kinds):
+            table.add_row(name, *(_percent(scores[kind][name]) for kind in kinds))
+    semantic = [kind for kind in kinds if kind != "scan"]
+    for name, title in (("miou", "mIoU"), ("miou_present", "mIoU over present classes")):
+        if all(name in scores[kind] for kind in semantic):
+            table.add_row(title, *(_percent(scores[kind][name]) if kind in semantic else "" for kind in kinds), style="bold")
+    solid = [name for number, name in enumerate(taxonomy.names) if number != taxonomy.free]
+    for number, name in enumerate(solid):
+        table.add_row(f"  {name}", *(_percent(scores[kind]["per_class"][number]) if kind in semantic else "" for kind in kinds))
+    lines: list[Any] = [table]
+    if "rayiou" in scores:
+        lines.append("RayIoU " + ", ".join(f"{name} {_percent(scores['rayiou'][name])}" for name in ("rayiou", "rayiou_1", "rayiou_2", "rayiou_4")))
+    total = sum(scores["milliseconds"].values())
+    lines.append(f"median {total:.0f} ms a frame: " + ", ".join(f"{stage} {value:.0f}" for stage, value in scores["milliseconds"].items()))
+    return Group(*lines)
+
+
+def _percent(value: float) -> str:
+    return "-" if value != value else f"{100 * value:.2f}"
