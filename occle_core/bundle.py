@@ -145,8 +145,8 @@ def read_spec(directory: Path | str) -> BundleSpec:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise BundleError(f"{path}: {wrong}") from error
-    except ValueError as error:
-        raise BundleError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise BundleError(f"{path}: {error.args[0]}") from error
     spec_for(spec.network, spec.voxel_grid, spec.taxonomy, spec.name)
     return spec
 

@@ -22,22 +22,20 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from occle_core.camera import Camera
-from occle_core.datasets import Dataset, open_dataset
-from occle_core.frame import Frame
 from rclpy.serialization import serialize_message
 from rich.progress import track
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 
+from occle_core.camera import Camera
+from occle_core.datasets import Dataset, open_dataset
+from occle_core.frame import Frame
 from occle_ros import conversions
-from occle_ros.bag_reader import BagError, BagReader
+from occle_ros.bag_reader import CALIBRATION_FILE, TYPES, BagError, BagReader
 from occle_ros.compat import transform_from_matrix
 
 __all__ = ["BagError", "BagReader", "BagSummary", "convert", "new_bag"]
 
-TYPES = get_typestore(Stores.ROS2_KILTED)
 POINTS_TOPIC = "/lidar/points"
 MAX_GAP, REPLACED_GAP = 10_000_000_000, 500_000_000  # nanoseconds
 _FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
@@ -104,7 +102,7 @@ def convert(
             if data is not None:
                 writer.write(connection, stamp, data)
                 messages[connection.topic] = messages.get(connection.topic, 0) + 1
-        (writer.path / "calibration.yaml").write_text(_calibration_yaml(dataset, frames(0)))
+        (writer.path / CALIBRATION_FILE).write_text(_calibration_yaml(dataset, frames(0)))
     drift = topics.drift
     notes = ([f"the stamps of {moved} frames were moved"] if moved else []) + [
         f"{name}'s calibration moves by up to {metres * 100:.0f} cm between frames (motion between shutter and scan); the bag "
@@ -153,9 +151,8 @@ def stamp_shifts(dataset: Dataset, count: int) -> tuple[list[int], int]:
             shift = before + REPLACED_GAP - stamp
         shifts.append(shift)
         before = stamp + shift
-    earliest = min(
-        min([dataset.stamps[i], *(dataset.image_stamp(i, camera) for camera in dataset.camera_names)]) + shifts[i] for i in range(count)
-    )
+    cameras = dataset.camera_names
+    earliest = min(min([dataset.stamps[i], *(dataset.image_stamp(i, name) for name in cameras)]) + shifts[i] for i in range(count))
     if earliest < 0:
         shifts = [shift + 1_000_000_000 - earliest for shift in shifts]
     return shifts, sum(shift != 0 for shift in shifts)
@@ -201,8 +198,10 @@ class _Topics:
             self._first_cameras = frame.cameras
             return self.tf_static, _tf_bytes(_static_transforms(data, frame), stamp)
         if order == _TF:
-            pose = data.pose(i)
-            return self.tf, None if pose is None else _tf_bytes([("map", data.grid_frame, pose @ np.linalg.inv(data.T_grid_lidar))], stamp)
+            T_map_lidar = data.pose(i)
+            if T_map_lidar is None:
+                return self.tf, None
+            return self.tf, _tf_bytes([("map", data.grid_frame, T_map_lidar @ np.linalg.inv(data.T_grid_lidar))], stamp)
         if order == _POINTS:
             return self.points, serialize_message(conversions.cloud_from_points(frame.points, stamp, data.lidar_frame))
         name = data.camera_names[camera]

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import Transform
 from numpy.typing import NDArray
-from occle_ros.conversions import ConversionError
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from occle_ros.conversions import ConversionError
 
 
 class TransformError(LookupError):
@@ -46,7 +47,9 @@ class Transforms:
         up_target, up_source = self._ancestors(target), self._ancestors(source)
         common = next((frame for frame in up_source if frame in up_target), None)
         if common is None:
-            raise TransformError(f"no transform from {source!r} to {target!r}; the frames known from /tf_static and /tf are: {self}")
+            raise TransformError(
+                f"no transform from {source!r} to {target!r}; the frames known from /tf_static and /tf are: {self}"
+            )
         return np.linalg.inv(up_target[common]) @ up_source[common]
 
     def __str__(self) -> str:
@@ -89,19 +92,12 @@ def listen_to_transforms(node: Node) -> Transforms | Tf2Transforms:
     """Transforms that follow /tf_static and /tf through `node`, which has to spin: tf2_ros where installed, else our own.
 
     Raises:
-        TransformError: this Python has no tf2_msgs (the PyPI wheels lack it), so that nothing can subscribe to /tf_static.
+        ImportError: this Python has no tf2_msgs (there is no PyPI wheel of it), so that nothing can receive TF.
     """
     try:
         return Tf2Transforms(node)
     except ImportError:
-        pass
-    try:
         from tf2_msgs.msg import TFMessage
-    except ImportError as error:
-        raise TransformError(
-            "TF cannot be used: tf2_msgs is not installed (there is no PyPI wheel of it); set the parameter calibration_file, or "
-            "run in a ROS installation (apt install ros-$ROS_DISTRO-tf2-ros-py)"
-        ) from error
     transforms = Transforms()
 
     def take(message: TFMessage) -> None:

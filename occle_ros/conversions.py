@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
 from occle_core.camera import Camera
 from occle_core.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
 from occle_core.taxonomy import Taxonomy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
-from std_msgs.msg import Header
 
 NANOSECONDS = 1_000_000_000
 
@@ -70,7 +71,7 @@ def points_from_cloud(message: PointCloud2, intensity_scale: float = 1.0) -> tup
         columns.append(_column(message, intensity, tuple(_POINT_TYPES.values())))
     count = message.height * message.width
     if count and message.row_step < message.width * message.point_step:
-        raise ConversionError(f"a row of {message.width} points of {message.point_step} bytes does not fit row_step {message.row_step}")
+        raise ConversionError(f"{message.width} points of {message.point_step} bytes do not fit row_step {message.row_step}")
     needed = (message.height - 1) * message.row_step + message.width * message.point_step if count else 0
     raw = np.frombuffer(message.data, np.uint8)
     if len(raw) < needed:
@@ -183,7 +184,7 @@ def camera_from_info(message: CameraInfo, T_camera_lidar: NDArray[np.float64]) -
         )
     R = np.asarray(message.r, np.float64).reshape(3, 3)
     if R.any() and not np.allclose(R, np.eye(3), atol=1e-9):
-        raise ConversionError(f"{name} has a rectification rotation R; publish the CameraInfo of the rectified image (R = identity)")
+        raise ConversionError(f"{name} has a rotation R; publish the CameraInfo of the rectified image (R = identity)")
     roi = message.roi
     if message.binning_x > 1 or message.binning_y > 1 or roi.x_offset or roi.y_offset or roi.width not in (0, message.width):
         raise ConversionError(f"{name} is binned or cropped (roi); publish the calibration of the image that is sent")
@@ -221,9 +222,11 @@ def cloud_from_occupancy(occupancy: Occupancy) -> PointCloud2:
     voxels["label"], voxels["confidence"] = labels, confidence
     rgb = np.asarray(occupancy.taxonomy.colors, np.uint32)
     voxels["rgb"] = (rgb[:, 0] << 16 | rgb[:, 1] << 8 | rgb[:, 2])[labels]
-    types = {"label": PointField.UINT8}
-    fields = [
-        _field(name, VOXEL_DTYPE.fields[name][1], types.get(name, PointField.FLOAT32)) for name in VOXEL_DTYPE.names if name != "pad"
+    fields = [_field(name, offset, PointField.FLOAT32) for name, offset in (("x", 0), ("y", 4), ("z", 8))]
+    fields += [
+        _field("label", 12, PointField.UINT8),
+        _field("confidence", 16, PointField.FLOAT32),
+        _field("rgb", 20, PointField.FLOAT32),
     ]
     return _cloud(header(occupancy.stamp, occupancy.frame_id), fields, VOXEL_DTYPE.itemsize, len(voxels), voxels)
 
@@ -242,9 +245,11 @@ def occupancy_from_cloud(message: PointCloud2, grid: VoxelGrid, taxonomy: Taxono
     voxels = raw.view(VOXEL_DTYPE)
     ijk, inside = grid.index(np.stack([voxels["x"], voxels["y"], voxels["z"]], axis=1))
     if not inside.all():
-        raise ConversionError(f"{int((~inside).sum())} of {len(voxels)} voxels lie outside the {grid.shape} grid; is it another grid's cloud?")
+        raise ConversionError(
+            f"{int((~inside).sum())} of {len(voxels)} voxels lie outside the {grid.shape} grid; is it another's cloud?"
+        )
     if len(voxels) and voxels["label"].max() >= len(taxonomy.names):
-        raise ConversionError(f"label {int(voxels['label'].max())} is not in taxonomy {taxonomy.name} ({len(taxonomy.names)} classes)")
+        raise ConversionError(f"label {int(voxels['label'].max())} is not one of {taxonomy.name}'s {len(taxonomy.names)} classes")
     labels = np.full(grid.shape, taxonomy.free, np.uint8)
     confidence = np.zeros(grid.shape, np.float16)
     at = tuple(ijk.T)
@@ -285,7 +290,9 @@ def _column(message: PointCloud2, field: PointField, allowed: tuple[str, ...]) -
         raise ConversionError(f"field {field.name!r} must be one {' or '.join(allowed)}; the fields are {_field_list(message)}")
     dtype = np.dtype((">" if message.is_bigendian else "<") + code)
     if field.offset + dtype.itemsize > message.point_step:
-        raise ConversionError(f"field {field.name!r} does not fit a point of {message.point_step} bytes; the fields are {_field_list(message)}")
+        raise ConversionError(
+            f"field {field.name!r} does not fit a point of {message.point_step} bytes; the fields are {_field_list(message)}"
+        )
     return field.offset, dtype
 
 

@@ -42,12 +42,12 @@ class Diagnostics:
         rate = len(latencies) / max(now - self._last_time, 1e-3)
         self._last_time = now
         level, message = self._judge(now - self._last_scan, latencies)
-        counts = self._statistics.as_dict()
+        counts, last_error = self._statistics.counts()
         values = {"bundle": self._bundle_id, "rate_hz": f"{rate:.2f}"}
         if latencies:
             values |= {"latency_median_ms": f"{np.median(latencies):.1f}", "latency_max_ms": f"{max(latencies):.1f}"}
-        values |= {f"{group}.{reason}": str(n) for group, members in counts["counts"].items() for reason, n in members.items()}
-        values["last_error"] = counts["last_error"]
+        values |= {f"{group}.{reason}": str(n) for group, members in counts.items() for reason, n in members.items()}
+        values["last_error"] = last_error
         status = DiagnosticStatus(level=level, name=f"{self._node.get_name()}: pipeline", message=message, hardware_id="occle")
         status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
         array = DiagnosticArray(status=[status])

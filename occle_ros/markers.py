@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from occle_core.occupancy import Occupancy
 
 NAMESPACE = "occupancy"
@@ -66,9 +67,11 @@ def marker_array(occupancy: Occupancy, limit: int = 60_000, surface_only: bool =
     writer.pack("I", len(classes))
     for c in classes:
         points = centres[ends[c - 1] if c else 0 : ends[c]]
-        colour = (*(float(v) / 255 for v in occupancy.taxonomy.colors[c]), alpha)
-        write_marker(writer, occupancy.stamp, occupancy.frame_id, NAMESPACE, c, points, occupancy.grid.resolution, colour)
-    return MarkerBytes(writer.bytes(), len(centres), hidden, left_out)
+        red, green, blue = (float(v) / 255 for v in occupancy.taxonomy.colors[c])
+        write_marker(
+            writer, occupancy.stamp, occupancy.frame_id, NAMESPACE, c, points, occupancy.grid.resolution, (red, green, blue, alpha)
+        )
+    return MarkerBytes(writer.data(), len(centres), hidden, left_out)
 
 
 def enclosed(occupied: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -109,7 +112,7 @@ class CdrWriter:
             self._append(b"\0" * (-self._size % 8))
             self._append(np.ascontiguousarray(rows, "<f8").tobytes())
 
-    def bytes(self) -> bytes:
+    def data(self) -> bytes:
         """Everything written, after the header that says "CDR, little endian"."""
         return b"".join([b"\0\1\0\0", *self._parts])
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from occle_ros.transport import write_atomically
+from occle_ros.files import whole_file
 
 KEPT_SAMPLES = 20_000
 
@@ -59,17 +59,23 @@ class Statistics:
         with self._lock:
             return sum(self._counts.get(group, Counter()).values())
 
+    def counts(self) -> tuple[dict[str, dict[str, int]], str]:
+        """All counters by group and reason, and the newest error."""
+        with self._lock:
+            return {group: dict(sorted(counter.items())) for group, counter in sorted(self._counts.items())}, self._last_error
+
     def as_dict(self) -> dict[str, Any]:
         """All counters, the newest samples, and the rate between the first and the last frame."""
+        counts, last_error = self.counts()
         with self._lock:
             frames = len(self._latency)
             seconds = self._span[1] - self._span[0] if self._span else 0.0
             return {
-                "counts": {group: dict(sorted(counter.items())) for group, counter in sorted(self._counts.items())},
+                "counts": counts,
                 "rate_hz": (frames - 1) / seconds if seconds > 0 else 0.0,
                 "latency_ms": list(self._latency),
                 "stages_ms": {stage: list(samples) for stage, samples in self._stages.items()},
-                "last_error": self._last_error,
+                "last_error": last_error,
             }
 
     def write(self, path: Path, header: Mapping[str, Any]) -> None:
@@ -78,7 +84,8 @@ class Statistics:
         Raises:
             OSError: it cannot be written.
         """
-        write_atomically(path, json.dumps({**header, **self.as_dict()}, indent=1))
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps({**header, **self.as_dict()}, indent=1), "utf-8")
 
 
 def percentiles(samples: list[float], at: tuple[int, ...] = (50, 95, 99)) -> dict[str, float]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PACKAGE = "occle_ros"
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+_OLD_NAME_DISTRIBUTIONS = ("humble", "iron", "jazzy")
 
 
 def use_shared_memory_profile() -> Path | None:
@@ -31,8 +32,10 @@ def use_shared_memory_profile() -> Path | None:
     if any(os.environ.get(name) for name in PROFILE_VARIABLES):
         return None
     profile = share_file("config/fastdds_shm.xml")
-    for name in PROFILE_VARIABLES:
-        os.environ[name] = str(profile)
+    new, old = PROFILE_VARIABLES
+    os.environ[new] = str(profile)
+    if os.environ.get("ROS_DISTRO") in _OLD_NAME_DISTRIBUTIONS:  # later ones warn about the old name
+        os.environ[old] = str(profile)
     return profile
 
 
@@ -50,7 +53,7 @@ def share_file(relative: str) -> Path:
         if candidate.exists():
             return candidate
     places = "\n  ".join(str(candidate) for candidate in candidates)
-    raise FileNotFoundError(f"{relative} of {PACKAGE} is not installed; looked for\n  {places}\nInstall the package again (`pip install .`)")
+    raise FileNotFoundError(f"{relative} of {PACKAGE} is not installed; looked for\n  {places}\nInstall it again: `pip install .`")
 
 
 @contextmanager
@@ -97,6 +100,21 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file that is either the old one or the whole new one, never half of it; makes its folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, "utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _share_folders() -> list[Path]:
     checkout = Path(__file__).resolve().parents[1]
     folders = [checkout] if (checkout / "package.xml").exists() or (checkout / "pyproject.toml").exists() else []
@@ -108,16 +126,9 @@ def _share_folders() -> list[Path]:
 def _distribution_folders() -> list[Path]:
     """share/occle_ros as the installed distribution's file list places it (user installs lie outside sys.prefix)."""
     try:
-        files = metadata.files(PACKAGE) or []
+        distribution = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError:
         return []
-    marker = ("share", PACKAGE)
-    folders = []
-    for file in files:
-        parts = file.parts
-        if marker in zip(parts, parts[1:]):
-            end = list(zip(parts, parts[1:])).index(marker) + 2
-            folder = Path(str(file.locate())).resolve().parents[len(parts) - end - 1]
-            if folder not in folders:
-                folders.append(folder)
-    return folders
+    share = f"share/{PACKAGE}/"
+    roots = {file.as_posix().partition(share)[0] for file in distribution.files or () if share in file.as_posix()}
+    return [Path(str(distribution.locate_file(root + share))).resolve() for root in sorted(roots)]

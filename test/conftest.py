@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A loaded machine must not fail a test for the time that one example took.
+settings.register_profile("occle", deadline=None)
+settings.load_profile("occle")
 
 
 @pytest.fixture(scope="session")

@@ -117,7 +117,7 @@ def train_step(
     losses["total"].backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), clip)
     optimizer.step()
-    return {name: float(value) for name, value in losses.items()}
+    return {name: float(value.detach()) for name, value in losses.items()}
 
 
 class TrainingSet(TorchDataset[tuple[Inputs, Tensor]]):

@@ -74,6 +74,9 @@ class Dataset(Protocol):
     def moving(self, i: int) -> NDArray[np.bool_] | None:
         """(N,) bool, True for points of scan `i` on objects in motion, or None where that is not known."""
 
+    def has_truth(self, i: int) -> bool:
+        """Whether `truth` of frame `i` is recorded, without reading it."""
+
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
         """(X, Y, Z) class ids of the recorded voxel truth on `grid`, 255 unknown or invalid, or None where frame `i` has none.
 

@@ -86,6 +86,10 @@ class KittiRawDataset:
     def moving(self, i: int) -> None:
         """Not recorded."""
 
+    def has_truth(self, i: int) -> bool:
+        """Never."""
+        return False
+
     def truth(self, i: int, grid: VoxelGrid) -> None:
         """Not recorded."""
 

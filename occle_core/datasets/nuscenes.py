@@ -114,12 +114,15 @@ class NuScenesDataset:
                 found |= inside_box(points, T_lidar_world @ transform(row), (length, width, height))
         return found
 
+    def has_truth(self, i: int) -> bool:
+        """Whether gts/SCENE/TOKEN/labels.npz is there."""
+        return self._truth_file(i).is_file()
+
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
         """The semantics of gts/SCENE/TOKEN/labels.npz on `grid`, masked by nothing; None where there is no such file."""
-        file = self._truth_file(i)
-        if not file.is_file():
+        if not self.has_truth(i):
             return None
-        return resample(self.taxonomy.from_raw(_read_truth(file, "semantics")), OCC3D_NUSCENES, grid, self.taxonomy)
+        return resample(self.taxonomy.from_raw(_read_truth(self._truth_file(i), "semantics")), OCC3D_NUSCENES, grid, self.taxonomy)
 
     def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
         """Occ3D's cells seen by the "camera"s and by the "lidar", (200, 200, 16) bool each; empty where there is no truth."""

@@ -59,6 +59,10 @@ class _Extract:
         """T_world_lidar (4, 4)."""
         return self._matrix(i, "ego2global") @ self._matrix(i, "lidar2ego")
 
+    def has_truth(self, i: int) -> bool:
+        """Never."""
+        return False
+
     def truth(self, i: int, grid: VoxelGrid) -> None:
         """Not recorded."""
 

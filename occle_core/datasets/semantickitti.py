@@ -98,12 +98,15 @@ class SemanticKittiDataset:
         raw = self._raw_labels(i)
         return None if raw is None else (raw >= MOVING.start) & (raw < MOVING.stop)
 
+    def has_truth(self, i: int) -> bool:
+        """Whether voxels/NNNNNN.label is there."""
+        return self._voxels(i, "label").is_file()
+
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
         """voxels/NNNNNN.label with .invalid taken out, on `grid`; None where frame `i` has no .label."""
-        file = self._voxels(i, "label")
-        if not file.is_file():
+        if not self.has_truth(i):
             return None
-        raw = read_array(file, np.uint16, count=VOXEL_FILES.size).reshape(VOXEL_FILES.shape)
+        raw = read_array(self._voxels(i, "label"), np.uint16, count=VOXEL_FILES.size).reshape(VOXEL_FILES.shape)
         labels = self.taxonomy.from_raw(raw)
         labels[read_bits(self._voxels(i, "invalid"), VOXEL_FILES.shape)] = self.taxonomy.ignore
         return resample(labels, VOXEL_FILES, grid, self.taxonomy)

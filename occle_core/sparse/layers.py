@@ -31,13 +31,13 @@ class SubmanifoldConv3d(_Kernel):
 
     Args:
         in_channels, out_channels: channels.
-        kernel_size: odd edge length of the kernel, cells.
+        kernel_size: edge length of the kernel, 1 or 3 cells.
         bias: add a learnt offset.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, bias: bool = False) -> None:
-        if kernel_size % 2 == 0:
-            raise ValueError(f"a submanifold kernel is centred on its cell: its size must be odd, not {kernel_size}")
+        if kernel_size not in (1, 3):
+            raise ValueError(f"a submanifold kernel is 1 or 3 cells wide (the table's margin is one cell), not {kernel_size}")
         super().__init__(in_channels, out_channels, kernel_size, bias, in_channels * kernel_size**3)
 
     def forward(self, x: SparseTensor) -> SparseTensor:

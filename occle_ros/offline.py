@@ -1,0 +1,210 @@
+"""`occle run`: every frame of a bag or a data set through the network, nothing dropped, however long it takes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from occle_core.datasets import Dataset, open_dataset
+from occle_core.frame import Frame, FrameError
+from occle_core.occupancy import Occupancy
+from occle_core.predictor import Predictor
+from rclpy.serialization import serialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from occle_ros.bag import TYPES, offered_qos
+from occle_ros.bag_reader import BagError, BagReader
+from occle_ros.calibration import CalibrationError
+from occle_ros.config import NodeConfig
+from occle_ros.conversions import ConversionError, cloud_from_occupancy
+from occle_ros.files import whole_file
+from occle_ros.markers import marker_array
+from occle_ros.pipeline import Pipeline
+from occle_ros.snapshots import write_snapshots
+from occle_ros.statistics import percentiles
+
+VOXELS, MARKERS = "/occupancy/voxels", "/occupancy/markers"
+Told = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What an offline run did.
+
+    Args:
+        out: the folder that was written.
+        bundle: id of the network.
+        frames: number of frames that were predicted.
+        failed: "stamp: error" of the frames that could not be.
+        stages_ms: per stage, median and 95th percentile, milliseconds.
+    """
+
+    out: str
+    bundle: str
+    frames: int
+    failed: tuple[str, ...]
+    stages_ms: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class _Step:
+    number: int
+    frame: Frame
+    occupancy: Occupancy
+    truth: np.ndarray[Any, np.dtype[np.uint8]] | None
+
+
+def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None, limit: int | None = None,
+            pictures: int = 0, told: Told | None = None) -> RunSummary:  # fmt: skip
+    """Predict every frame of a bag, through the live node's conversion and matching.
+
+    Args:
+        bag: a rosbag2 folder or file.
+        bundle: the network's folder.
+        out: folder to make: frames/NNNNNN.npz (labels, confidence, stamp, grid), occupancy.mcap with the node's messages,
+            pictures/*.png, summary.json. It appears when all is done.
+        config: the node's configuration; None: what the bag itself tells.
+        limit: only the first so many frames.
+        pictures: of how many frames, evenly spread, pictures are drawn.
+        told: called with (frames done, frames in all).
+
+    Raises:
+        BagError, CalibrationError, ConfigError, BundleError: the run cannot begin. A frame that fails is in the summary.
+    """
+    reader = BagReader(bag, config)
+    predictor = Predictor.load(bundle)
+    pipeline = Pipeline(predictor, reader.config, reader.calibration)
+    count = len(reader) if limit is None else min(limit, len(reader))
+
+    def steps(failed: list[str]) -> Iterator[_Step]:
+        for number, collected in zip(range(count), reader.collected()):
+            try:
+                processed = pipeline.process(collected)
+            except (FrameError, ConversionError, CalibrationError) as error:
+                failed.append(f"{collected.stamp / 1e9:.3f}: {error}")
+                continue
+            yield _Step(number, processed.frame, processed.occupancy, None)
+
+    return _run(out, predictor.bundle_id, reader.config.camera_names, count, steps, pictures, told)
+
+
+def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, scene: str | None = None,
+                limit: int | None = None, pictures: int = 0, told: Told | None = None) -> RunSummary:  # fmt: skip
+    """Predict every frame of a data set on disk; pictures show the truth too where the data set has one.
+
+    Args:
+        path, kind, scene: as for `occle_core.datasets.open_dataset`.
+        bundle, out, limit, pictures, told: as for `run_bag`.
+
+    Raises:
+        DatasetError, BundleError: the run cannot begin, or a file is broken. A frame that only the network refuses is in
+            the summary.
+    """
+    dataset: Dataset = open_dataset(path, kind, scene)
+    predictor = Predictor.load(bundle)
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+
+    def steps(failed: list[str]) -> Iterator[_Step]:
+        for number in range(count):
+            frame = dataset.frame(number)
+            try:
+                occupancy = predictor.predict(frame, dataset.grid_frame)
+            except FrameError as error:
+                failed.append(f"frame {number}: {error}")
+                continue
+            with_truth = number in _chosen(count, pictures) and dataset.taxonomy.name == predictor.taxonomy.name
+            yield _Step(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)
+
+    return _run(out, predictor.bundle_id, dataset.camera_names, count, steps, pictures, told)
+
+
+def save_occupancy(path: Path, occupancy: Occupancy) -> None:
+    """One frame as npz: labels, confidence, stamp, origin, resolution, taxonomy, frame_id. Written whole or not at all."""
+    grid = occupancy.grid
+    with whole_file(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            labels=occupancy.labels,
+            confidence=occupancy.confidence,
+            stamp=np.int64(occupancy.stamp),
+            origin=np.asarray(grid.origin),
+            resolution=np.float64(grid.resolution),
+            taxonomy=np.str_(occupancy.taxonomy.name),
+            frame_id=np.str_(occupancy.frame_id),
+        )
+
+
+def _run(out: Path, bundle_id: str, camera_names: tuple[str, ...], count: int, steps: Callable[[list[str]], Iterator[_Step]],
+         pictures: int, told: Told | None) -> RunSummary:  # fmt: skip
+    failed: list[str] = []
+    stages: dict[str, list[float]] = {}
+    frames = 0
+    chosen = _chosen(count, pictures)
+    with _new_folder(out) as folder, _occupancy_bag(folder) as write:
+        for step in steps(failed):
+            save_occupancy(folder / "frames" / f"{step.number:06d}.npz", step.occupancy)
+            write(step.occupancy)
+            if step.number in chosen:
+                write_snapshots(folder / "pictures", f"{step.number:06d}", step.frame, camera_names, step.occupancy, step.truth)
+            for stage, milliseconds in step.occupancy.timings.items():
+                stages.setdefault(stage, []).append(milliseconds)
+            frames += 1
+            if told:
+                told(step.number + 1, count)
+        summary = RunSummary(str(out), bundle_id, frames, tuple(failed), {s: percentiles(v, (50, 95)) for s, v in stages.items()})
+        (folder / "summary.json").write_text(json.dumps(asdict(summary), indent=1), "utf-8")
+    return summary
+
+
+def _chosen(count: int, pictures: int) -> set[int]:
+    """Numbers of `pictures` frames, evenly spread, the middle of each stretch."""
+    pictures = min(pictures, count)
+    return {(2 * i + 1) * count // (2 * pictures) for i in range(pictures)}
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder that appears at `out` when it is complete; after an error nothing is left."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BagError(f"{out} exists already and is not overwritten; give another --out or remove it")
+    workplace = out.parent / f".{out.name}.partial"
+    if workplace.exists():  # left by a process that was killed
+        shutil.rmtree(workplace)
+    workplace.mkdir(parents=True)
+    try:
+        yield workplace
+        if out.exists():
+            out.rmdir()
+        workplace.rename(out)
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)
+
+
+@contextmanager
+def _occupancy_bag(folder: Path) -> Iterator[Callable[[Occupancy], None]]:
+    """occupancy.mcap in the folder, with the messages that the node would publish."""
+    bag = folder / "occupancy"
+    with Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        qos = [offered_qos()]
+        voxels = writer.add_connection(VOXELS, "sensor_msgs/msg/PointCloud2", typestore=TYPES, offered_qos_profiles=qos)
+        markers = writer.add_connection(MARKERS, "visualization_msgs/msg/MarkerArray", typestore=TYPES, offered_qos_profiles=qos)
+
+        def write(occupancy: Occupancy) -> None:
+            writer.write(voxels, occupancy.stamp, serialize_message(cloud_from_occupancy(occupancy)))
+            writer.write(markers, occupancy.stamp, marker_array(occupancy).data)
+
+        yield write
+    only_file(bag, folder / "occupancy.mcap")
+
+
+def only_file(bag: Path, file: Path) -> None:
+    """Turn a bag's folder into its single mcap file."""
+    (recorded,) = bag.glob("*.mcap")
+    recorded.replace(file)
+    shutil.rmtree(bag)

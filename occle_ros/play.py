@@ -1,0 +1,223 @@
+"""Replay of a bag through rclpy, byte for byte as recorded, with the recorded pace. Needs no ROS installation."""
+
+from __future__ import annotations
+
+import heapq
+import importlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rosbags.interfaces import Connection, QosDurability
+from rosbags.rosbag2 import Reader
+from rosgraph_msgs.msg import Clock
+
+from occle_ros.bag_reader import BagError, open_bag
+from occle_ros.conversions import time_from
+from occle_ros.transport import ros_node, stop_signals
+
+_SENSORS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/PointCloud2")
+_CLOCK = "/clock"
+
+
+class PlayError(RuntimeError):
+    """A replay that could not begin; the message says why."""
+
+
+@dataclass(frozen=True)
+class PlaySummary:
+    """What a replay did.
+
+    Args:
+        sent: number of messages per topic.
+        skipped: topics of the bag that were not published, with the reason.
+        unacknowledged: topics whose last messages some reliable subscriber did not confirm.
+        seconds: how long it took.
+        latest_ms: by how much the most delayed message was behind its time.
+        interrupted: it was ended by SIGINT or SIGTERM.
+    """
+
+    sent: dict[str, int]
+    skipped: dict[str, str]
+    unacknowledged: tuple[str, ...]
+    seconds: float
+    latest_ms: float
+    interrupted: bool
+
+
+def play(
+    bag: str | Path,
+    rate: float = 1.0,
+    loop: bool = False,
+    clock_hz: float = 100.0,
+    wait_for: Sequence[str] = (),
+    best_effort: bool = False,
+    depth: int = 5,
+    wait_seconds: float = 15.0,
+) -> PlaySummary:
+    """Publish every message of a bag at its recorded time; ends after the last, or on SIGINT or SIGTERM.
+
+    Args:
+        bag: a rosbag2 folder, or an mcap or db3 file.
+        rate: 2 plays twice as fast.
+        loop: begin again at the end, with the recorded stamps, until it is interrupted.
+        clock_hz: how often /clock tells the bag's time; 0: never.
+        wait_for: topics that must have a subscriber before the first message goes out.
+        best_effort: publish clouds and images best effort instead of reliable.
+        depth: how many clouds or images per topic are kept for a slow reliable subscriber.
+        wait_seconds: how long to wait for those subscribers.
+
+    Raises:
+        BagError: the bag cannot be read or is empty.
+        PlayError: a topic of `wait_for` is not in the bag or nobody subscribes to it in time.
+    """
+    if rate <= 0:
+        raise PlayError(f"the rate must be positive, not {rate}")
+    console = Console(stderr=True)
+    with open_bag(Path(bag)) as reader, ros_node("player") as node, stop_signals() as stop:
+        if not reader.message_count:
+            raise BagError(f"{bag} has no messages")
+        publishers, skipped = _publishers(node, reader, clock_hz > 0, best_effort, depth)
+        for topic, reason in skipped.items():
+            console.print(f"{topic} is not played: {reason}", soft_wrap=True)
+        _wait_for_subscribers(publishers, wait_for, skipped, wait_seconds, stop)
+        player = _Player(publishers, _clock_publisher(node, clock_hz), rate, clock_hz, stop)
+        began = time.monotonic()
+        total = (reader.end_time - reader.start_time) / 1e9 / rate
+        with Progress(
+            TextColumn("playing"), BarColumn(), TextColumn("{task.fields[state]}"), console=console, transient=True
+        ) as bar:
+            task = bar.add_task("play", total=total, state="")
+            while True:
+                for elapsed in player.run_once(reader):
+                    bar.update(task, completed=elapsed, state=f"{elapsed:.1f} of {total:.1f} s, {player.sent.total()} messages")
+                if not loop or stop.is_set():
+                    break
+        patience = 0.2 if stop.is_set() else 5.0
+        late = tuple(topic for topic, publisher in publishers.items() if not _acknowledged(publisher, patience))
+        interrupted, seconds = stop.is_set(), time.monotonic() - began
+    summary = PlaySummary(dict(player.sent), skipped, late, seconds, player.latest_ms, interrupted)
+    _report(console, summary)
+    return summary
+
+
+class _Player:
+    """The pace: what goes out when."""
+
+    def __init__(self, publishers: dict[str, Any], clock: Any, rate: float, clock_hz: float, stop: threading.Event) -> None:
+        self._publishers, self._clock, self._rate, self._stop = publishers, clock, rate, stop
+        self._clock_period = 1 / clock_hz if clock is not None else 0.0
+        self.sent: Counter[str] = Counter()
+        self.latest_ms = 0.0
+
+    def run_once(self, reader: Reader) -> Iterator[float]:
+        """Play the bag from its beginning; yields the seconds passed, at most ten times a second."""
+        connections = [c for c in reader.connections if c.topic in self._publishers]
+        start, zero, shown = reader.start_time, time.monotonic(), 0.0
+        messages = (((t - start) / 1e9 / self._rate, 1, c.topic, data) for c, t, data in reader.messages(connections))
+        ticks = _every(self._clock_period, (reader.end_time - start) / 1e9 / self._rate) if self._clock is not None else iter(())
+        # Two streams that are each in order: the heap never holds more than one message.
+        for due, kind, topic, data in heapq.merge(messages, ticks, key=lambda entry: entry[:2]):
+            ahead = zero + due - time.monotonic()
+            if ahead > 0:
+                self._stop.wait(ahead)
+            if self._stop.is_set():
+                return
+            if kind:
+                self.latest_ms = max(self.latest_ms, -ahead * 1e3)
+                self._publishers[topic].publish(data)
+                self.sent[topic] += 1
+            else:
+                self._clock.publish(Clock(clock=time_from(start + round(due * self._rate * 1e9))))
+            if due - shown >= 0.1:
+                shown = due
+                yield due
+
+
+def _every(period: float, end: float) -> Iterator[tuple[float, int, str, bytes]]:
+    number = 0
+    while number * period <= end:
+        yield number * period, 0, _CLOCK, b""
+        number += 1
+
+
+def _clock_publisher(node: Node, clock_hz: float) -> Any:
+    if clock_hz <= 0:
+        return None
+    return node.create_publisher(Clock, _CLOCK, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+
+
+def _publishers(
+    node: Node, reader: Reader, own_clock: bool, best_effort: bool, depth: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """A publisher per topic, and why the other topics have none."""
+    publishers: dict[str, Any] = {}
+    skipped: dict[str, str] = {}
+    for connection in reader.connections:
+        if connection.topic == _CLOCK and own_clock:
+            skipped[_CLOCK] = "/clock is made from the bag's own times"
+        elif (kind := message_class(connection.msgtype)) is None:
+            skipped[connection.topic] = f"the message package of {connection.msgtype} is not installed"
+        elif connection.topic not in publishers:
+            publishers[connection.topic] = node.create_publisher(kind, connection.topic, _qos(connection, best_effort, depth))
+    return publishers, skipped
+
+
+def message_class(name: str) -> type | None:
+    """The class of a message type such as "sensor_msgs/msg/Image", or None where its package is not installed."""
+    package, _, short = name.partition("/msg/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), short, None)
+    except ImportError:
+        return None
+
+
+def _qos(connection: Connection, best_effort: bool, depth: int) -> QoSProfile:
+    offered = getattr(connection.ext, "offered_qos_profiles", [])
+    latched = connection.topic == "/tf_static" or any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in offered)
+    sensor = connection.msgtype in _SENSORS
+    return QoSProfile(
+        depth=depth if sensor else 100,
+        reliability=ReliabilityPolicy.BEST_EFFORT if sensor and best_effort else ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def _wait_for_subscribers(
+    publishers: dict[str, Any], wait_for: Sequence[str], skipped: dict[str, str], seconds: float, stop: threading.Event
+) -> None:
+    unknown = [topic for topic in wait_for if topic not in publishers]
+    if unknown:
+        why = "; ".join(f"{topic} ({skipped.get(topic, 'not in the bag')})" for topic in unknown)
+        raise PlayError(f"cannot wait for subscribers of {why}; topics that are played: {', '.join(sorted(publishers))}")
+    end = time.monotonic() + seconds
+    while waiting := [topic for topic in wait_for if not publishers[topic].get_subscription_count()]:
+        if time.monotonic() > end:
+            raise PlayError(f"nobody subscribed to {', '.join(waiting)} within {seconds:g} s; start the subscriber first")
+        if stop.wait(0.02):
+            return
+    if wait_for:
+        stop.wait(0.3)  # the other side may still be about to learn of this publisher
+
+
+def _acknowledged(publisher: Any, seconds: float) -> bool:
+    """Whether every reliable subscriber has what was published (a best-effort publisher has nothing to wait for)."""
+    return bool(publisher.wait_for_all_acked(Duration(seconds=seconds)))
+
+
+def _report(console: Console, summary: PlaySummary) -> None:
+    state = "interrupted" if summary.interrupted else "played"
+    total = sum(summary.sent.values())
+    console.print(f"{state}: {total} messages in {summary.seconds:.1f} s, at most {summary.latest_ms:.1f} ms late")
+    for topic, count in sorted(summary.sent.items()):
+        lost = "  (last messages not acknowledged by every subscriber)" if topic in summary.unacknowledged else ""
+        console.print(f"  {count:6d}  {topic}{lost}")

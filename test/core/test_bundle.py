@@ -1,0 +1,122 @@
+"""Bundles: what is written is what is read, and everything that is wrong is refused by name."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from occle_core.bundle import BundleError, load_bundle, rig_spec, save_bundle, save_untrained
+from occle_core.camera import Camera
+from occle_core.frame import Frame, FrameError
+from occle_core.predictor import Predictor
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    save_untrained(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def edit_spec(bundle, change):
+    content = yaml.safe_load((bundle / "bundle.yaml").read_text())
+    change(content)
+    (bundle / "bundle.yaml").write_text(yaml.safe_dump(content))
+
+
+def edit_weights(bundle, change):
+    tensors = load_file(bundle / "weights.safetensors")
+    tensors = {name: value.clone() for name, value in tensors.items()}
+    change(tensors)
+    save_file(tensors, bundle / "weights.safetensors")
+
+
+def test_round_trip_and_id(bundle, tmp_path):
+    spec, network, identity = load_bundle(bundle)
+    assert not network.training and spec == rig_spec("tiny", "kitti") and identity.startswith("minkocc-tiny-kitti-")
+    save_bundle(tmp_path / "again", spec, network)
+    _, again, same = load_bundle(tmp_path / "again")
+    assert same == identity
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, atol=0, rtol=0)
+
+
+def test_weights_change_the_id(bundle):
+    before = load_bundle(bundle)[2]
+    edit_weights(bundle, lambda t: t["head.bias"].add_(1))
+    assert load_bundle(bundle)[2] != before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(format_version=99), "format_version is 99"),
+        (lambda c: c.pop("format_version"), "format_version is None"),
+        (lambda c: c["grid"].pop("resolution"), "grid.resolution"),
+        (lambda c: c["grid"].update(resolution=-0.4), "grid.resolution"),
+        (lambda c: c["grid"].update(shape=[100, 100, 15]), "divisible"),
+        (lambda c: c.update(taxonomy="cityscapes"), "cityscapes"),
+        (lambda c: c["network"].update(depth=3), "network.depth"),
+        (lambda c: c["network"]["image"].update(backbone="vgg"), "backbone"),
+        (lambda c: c["network"]["unet"].update(channels=[8, 12, 16, 32]), "does not fit"),
+    ],
+)
+def test_wrong_specs_are_refused(bundle, change, message):
+    edit_spec(bundle, change)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("head.weight"), "missing head.weight"),
+        (lambda t: t.update(extra=torch.zeros(3)), "unknown extra"),
+        (lambda t: t.update({"head.bias": torch.zeros(7)}), r"head.bias \(7,\) instead of \(20,\)"),
+        (lambda t: t["head.bias"].fill_(float("nan")), "NaN"),
+    ],
+)
+def test_wrong_weights_are_refused(bundle, change, message):
+    edit_weights(bundle, change)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(bundle)
+
+
+def test_missing_and_damaged_files_are_refused(bundle, tmp_path):
+    with pytest.raises(BundleError, match=r"has no bundle\.yaml"):
+        load_bundle(tmp_path / "nowhere")
+    weights = bundle / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BundleError, match="safetensors"):
+        load_bundle(bundle)
+    weights.unlink()
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_bundle(bundle)
+    (bundle / "bundle.yaml").write_text("{")
+    with pytest.raises(BundleError, match="YAML"):
+        load_bundle(bundle)
+
+
+def frame(count=2000, seed=0):
+    rng = np.random.default_rng(seed)
+    points = np.concatenate([rng.uniform((0, -20, -2), (40, 20, 3), (count, 3)), rng.random((count, 1))], 1).astype(np.float32)
+    axes = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
+    return Frame(5, points, [rng.integers(0, 255, (48, 96, 3), dtype=np.uint8)], [Camera(np.array([[60.0, 0, 48], [0, 60, 24], [0, 0, 1]]), axes, 96, 48)])
+
+
+def test_predictions_are_repeatable_and_carry_the_frame(bundle):
+    predictor = Predictor.load(bundle)
+    first, second = predictor.predict(frame(), "velodyne"), predictor.predict(frame(), "velodyne")
+    assert (first.stamp, first.frame_id, first.grid.shape) == (5, "velodyne", first.labels.shape)
+    assert np.array_equal(first.labels, second.labels) and np.array_equal(first.confidence, second.confidence)
+    assert first.labels.dtype == np.uint8 and set(first.timings) == {"prepare", "image", "fusion", "voxels", "labels"}
+    assert ((first.confidence > 0) == first.occupied).all()
+
+
+def test_a_frame_without_its_image_is_predicted(bundle):
+    predictor = Predictor.load(bundle)
+    blind = frame()
+    occupancy = predictor.predict(Frame(blind.stamp, blind.points, [None], blind.cameras))
+    assert occupancy.labels.shape == predictor.grid.shape
+    with pytest.raises(FrameError, match="empty"):
+        predictor.predict(Frame(0, np.zeros((0, 4), np.float32), [None], blind.cameras))

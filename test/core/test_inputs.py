@@ -1,0 +1,123 @@
+"""Voxelisation and view selection against slow, plain references."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from occle_core.camera import Camera
+from occle_core.config import tiny
+from occle_core.frame import Frame, FrameError
+from occle_core.grid import VoxelGrid
+from occle_core.inputs import choose_views, collate, point_features, prepare, prepare_images, voxelise
+
+GRID = VoxelGrid((0.0, -4.0, -2.0), (8, 8, 8), 0.5)
+AXES = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
+
+
+def camera(width=64, height=32, yaw=0.0):
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]]
+    return Camera(np.array([[40.0, 0, width / 2], [0, 40.0, height / 2], [0, 0, 1]]), AXES @ turn, width, height)
+
+
+def cloud(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.uniform((-1, -5, -3), (5, 5, 3), (count, 3)), rng.random((count, 1))], 1).astype(np.float32)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 400), st.integers(1, 5), st.integers(0, 99))
+def test_voxelise_equals_a_dictionary_of_lists(count, max_points, seed):
+    points = cloud(count, seed)[:, :3]
+    wanted = {}
+    for row, point in enumerate(points):
+        cell = np.floor((point - np.float32(GRID.origin)) / np.float32(GRID.resolution)).astype(int)
+        if (cell >= 0).all() and (cell < GRID.shape).all():
+            wanted.setdefault(tuple(cell), []).append(row)
+    rows, voxel, table, cells = voxelise(points, GRID, max_points)
+    assert [tuple(cell) for cell in cells] == sorted(wanted)
+    for number, cell in enumerate(sorted(wanted)):
+        everyone = wanted[cell]
+        kept = min(len(everyone), max_points)
+        chosen = [everyone[slot * len(everyone) // kept] for slot in range(kept)]
+        positions = table[number][table[number] < len(rows)]
+        assert rows[positions].tolist() == chosen
+        assert (voxel[positions] == number).all()
+    assert len(rows) == sum(min(len(v), max_points) for v in wanted.values())
+
+
+def test_point_features_by_hand():
+    points = np.array([[0.1, -3.9, -1.9], [0.3, -3.7, -1.9], [3.9, 3.9, 1.9]], np.float32)
+    features = point_features(points, np.array([0.2, 0.4, 0.6], np.float32), np.array([0, 0, 1]), np.array([[0, 0, 0], [7, 15, 7]]), GRID)
+    np.testing.assert_allclose(features[0, :3], [0.1 / 4 * 2 - 1, 0.1 / 4 * 2 - 1, 0.1 / 4 * 2 - 1], atol=1e-5)
+    np.testing.assert_allclose(features[:, 3], [0.2, 0.4, 0.6])
+    np.testing.assert_allclose(features[0, 4:7], [-0.2, -0.2, 0], atol=1e-5)
+    np.testing.assert_allclose(features[1, 7:], [0.1, 0.1, -0.3], atol=1e-5)
+
+
+@pytest.mark.parametrize("max_views", [1, 2, 3])
+def test_choose_views_takes_the_most_central_visible_cameras(max_views):
+    cameras = [camera(), camera(yaw=0.5), camera(yaw=-0.4), camera(yaw=0.2), camera(yaw=3.1)]
+    images = [np.zeros((32, 64, 3), np.uint8)] * 5
+    images[3] = None
+    points = cloud(300)
+    view, uv = choose_views(points, images, cameras, 6, max_views)
+    for row, point in enumerate(points):
+        candidates = []
+        for number, cam in enumerate(cameras):
+            pixel, _, visible = cam.project(point[None])
+            if visible[0] and images[number] is not None:
+                relative = (pixel[0] + 0.5) / (cam.width, cam.height)
+                candidates.append((-min(*relative, *(1 - relative)), number, relative))
+        candidates.sort(key=lambda c: c[0])
+        for slot in range(max_views):
+            if slot < len(candidates):
+                assert view[row, slot] == candidates[slot][1]
+                np.testing.assert_allclose(uv[row, slot], candidates[slot][2], atol=1e-5)
+            else:
+                assert view[row, slot] == 6
+
+
+def test_images_are_normalised_and_masked():
+    config = tiny("nuscenes")
+    image = np.full((64, 128, 3), (123, 116, 103), np.uint8)
+    out = prepare_images([None, image], config)
+    assert out.shape == (6, 3, 64, 128) and (out[[0, 2, 3, 4, 5]] == 0).all()
+    np.testing.assert_allclose(out[1, :, 0, 0], [-0.675 / 58.395, -0.28 / 57.12, -0.53 / 57.375], rtol=1e-3)
+
+
+def test_collate_shifts_every_index():
+    config, grid = tiny("kitti"), GRID
+    image = np.random.default_rng(0).integers(0, 255, (32, 64, 3), dtype=np.uint8)
+    frames = [Frame(0, cloud(200, seed), [image if seed else None], [camera()]) for seed in range(3)]
+    parts = [prepare(frame, grid, config) for frame in frames]
+    batch = collate(parts)
+    point = voxel = 0
+    for number, part in enumerate(parts):
+        p, v = len(part.points), len(part.table)
+        table, view = batch.table[voxel : voxel + v], batch.view[point : point + p]
+        assert torch.equal(batch.points[point : point + p], part.points)
+        assert torch.equal(torch.where(table == len(batch.points), p, table - point), part.table)
+        assert torch.equal(torch.where(view == 3, 1, view - number), part.view)
+        assert (batch.coords[voxel : voxel + v, 0] == number).all()
+        point, voxel = point + p, voxel + v
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"points": np.zeros((0, 4), np.float32)}, "empty"),
+        ({"points": np.full((5, 4), np.nan, np.float32)}, "NaN"),
+        ({"points": np.full((5, 4), 500, np.float32)}, "inside the grid"),
+        ({"points": np.zeros((5, 3), np.float32)}, r"\(N, 4\)"),
+        ({"images": [np.zeros((30, 64, 3), np.uint8)]}, "calibration"),
+        ({"images": []}, "0 images for 1 cameras"),
+        ({"images": [None, None], "cameras": [camera(), camera()]}, "2 cameras for a network of 1"),
+    ],
+)
+def test_bad_frames_are_refused(change, message):
+    good = {"stamp": 0, "points": cloud(50), "images": [np.zeros((32, 64, 3), np.uint8)], "cameras": [camera()]}
+    with pytest.raises(FrameError, match=message):
+        prepare(Frame(**{**good, **change}), GRID, tiny("kitti"))

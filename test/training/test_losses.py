@@ -1,0 +1,83 @@
+"""Losses against loops and textbook formulas."""
+
+import numpy as np
+import pytest
+import torch
+
+from occle_core.nn.mink_unet import Level
+from occle_core.nn.minkocc import Prediction
+from occle_core.sparse import SparseTensor
+from training.losses import class_balanced_weights, occupancy_pyramid, supervised_loss
+
+IGNORE, FREE = 255, 0
+
+
+def test_class_balanced_weights_by_the_formula():
+    counts = torch.tensor([1, 10, 1000, 0])
+    raw = np.array([(1 - 0.9) / (1 - 0.9 ** max(int(n), 1)) for n in counts])
+    np.testing.assert_allclose(class_balanced_weights(counts, 0.9), raw * 4 / raw.sum(), rtol=1e-6)
+    assert torch.allclose(class_balanced_weights(counts, 0.0), torch.ones(4))
+    with pytest.raises(ValueError, match="beta"):
+        class_balanced_weights(counts, 1.0)
+
+
+def test_occupancy_pyramid_against_a_loop():
+    target = torch.from_numpy(np.random.default_rng(0).choice([FREE, 3, IGNORE], (2, 8, 8, 4), p=[0.7, 0.1, 0.2]).astype(np.uint8))
+    pyramid = occupancy_pyramid(target, FREE, 3)
+    for level, volume in enumerate(pyramid):
+        size = 2**level
+        for index in np.ndindex(*volume.shape):
+            b, i, j, k = index
+            box = target[b, i * size : (i + 1) * size, j * size : (j + 1) * size, k * size : (k + 1) * size]
+            solid, unknown = bool(((box != FREE) & (box != IGNORE)).any()), bool((box == IGNORE).any())
+            assert volume[index] == (1 if solid else IGNORE if unknown else 0)
+
+
+def prediction_for(target, logits_seed=0):
+    generator = torch.Generator().manual_seed(logits_seed)
+    coords = torch.ones(target.shape, dtype=torch.bool).nonzero()
+    classes = SparseTensor(torch.randn(len(coords), 4, generator=generator, requires_grad=True), coords, target.shape[1:], len(target))
+    levels = []
+    for volume in occupancy_pyramid(target, FREE, 2):
+        cells = torch.ones(volume.shape, dtype=torch.bool).nonzero()
+        proposed = SparseTensor(torch.zeros(len(cells), 1), cells, volume.shape[1:], len(volume))
+        levels.append(Level(proposed, torch.randn(len(cells), generator=generator, requires_grad=True)))
+    return Prediction(classes, levels)
+
+
+def test_supervised_loss_against_a_loop():
+    target = torch.from_numpy(np.random.default_rng(1).choice([0, 1, 2, 3, IGNORE], (1, 4, 4, 4)).astype(np.uint8))
+    prediction, weights = prediction_for(target), torch.tensor([1.0, 2.0, 0.5, 3.0])
+    pyramid = occupancy_pyramid(target, FREE, 2)
+    losses = supervised_loss(prediction, target, pyramid, weights)
+    total = weight = 0.0
+    for row, (b, i, j, k) in enumerate(prediction.classes.coords.tolist()):
+        label = int(target[b, i, j, k])
+        if label != IGNORE:
+            total -= float(weights[label] * torch.log_softmax(prediction.classes.features[row].detach(), 0)[label])
+            weight += float(weights[label])
+    assert float(losses["semantic"].detach()) == pytest.approx(0.5 * total / weight, rel=1e-5)
+    bce = 0.0
+    for level, volume in zip(prediction.levels, pyramid):
+        terms = []
+        for row, (b, i, j, k) in enumerate(level.proposed.coords.tolist()):
+            if volume[b, i, j, k] != IGNORE:
+                p = float(torch.sigmoid(level.occupancy[row].detach()))
+                terms.append(-np.log(p) if volume[b, i, j, k] else -np.log(1 - p))
+        bce += np.mean(terms)
+    assert float(losses["occupancy"].detach()) == pytest.approx(bce, rel=1e-4)
+
+
+def test_unknown_voxels_have_no_gradient():
+    target = torch.full((1, 4, 4, 4), IGNORE, dtype=torch.uint8)
+    target[0, 0, 0, 0] = 2
+    prediction = prediction_for(target)
+    supervised_loss(prediction, target, occupancy_pyramid(target, FREE, 2), torch.ones(4))["total"].backward()
+    grad = prediction.classes.features.grad
+    assert (grad[1:] == 0).all() and (grad[0] != 0).any()
+
+
+def test_a_batch_without_any_label_gives_a_finite_zero():
+    target = torch.full((1, 4, 4, 4), IGNORE, dtype=torch.uint8)
+    losses = supervised_loss(prediction_for(target), target, occupancy_pyramid(target, FREE, 2), torch.ones(4))
+    assert float(losses["total"].detach()) == 0
