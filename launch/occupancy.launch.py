@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchContext, LaunchDescription
 
 SHARE = Path(get_package_share_directory("occle_ros"))
 
@@ -23,9 +24,9 @@ def generate_launch_description() -> LaunchDescription:
     profile = str(SHARE / "config" / "fastdds_shm.xml")
     return LaunchDescription(
         [
-            DeclareLaunchArgument("config", default_value="kitti.yaml", description="parameter file, or a name in share/occle_ros/config"),
+            DeclareLaunchArgument("config", default_value="kitti.yaml", description="parameter file; names: share/occle_ros/config"),
             DeclareLaunchArgument("bundle", default_value="", description="folder of the trained network; empty: the config's"),
-            DeclareLaunchArgument("calibration", default_value="", description="calibration.yaml; empty: the config's, or the bag's"),
+            DeclareLaunchArgument("calibration", default_value="", description="calibration.yaml; empty: the bag's or the config's"),
             DeclareLaunchArgument("bag", default_value="", description="bag that `occle bag` wrote, replayed when given"),
             DeclareLaunchArgument("rate", default_value="1.0", description="speed of the replay"),
             DeclareLaunchArgument("rviz", default_value="false", description="true: show voxels, points and image in RViz"),
@@ -47,7 +48,8 @@ def generate_launch_description() -> LaunchDescription:
 
 def _processes(context: LaunchContext) -> list[Node]:
     """The node, and the replay where a bag is given; needs the arguments' values, so it runs when they are known."""
-    value = {name: LaunchConfiguration(name).perform(context) for name in ("config", "bundle", "calibration", "bag", "rate", "namespace")}
+    names = ("config", "bundle", "calibration", "bag", "rate", "namespace")
+    value = {name: LaunchConfiguration(name).perform(context) for name in names}
     if not value["calibration"] and value["bag"]:
         value["calibration"] = str(Path(value["bag"]) / "calibration.yaml")
     # As ParameterValue with its type: launch would read a folder called "08" as the number 8.

@@ -40,7 +40,7 @@ class GridConfig(Config):
 class BundleSpec(Config):
     """The contents of bundle.yaml."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     name: str = Field(description="what people call it")
     network: NetworkConfig
     grid: GridConfig
@@ -57,13 +57,13 @@ class BundleSpec(Config):
         return MinkOcc(self.network, taxonomy.load(self.taxonomy).num_classes, self.grid.shape)
 
 
-def spec_for(network: NetworkConfig, grid: VoxelGrid, taxonomy_name: str, name: str, provenance: dict[str, Any] | None = None) -> BundleSpec:
+def spec_for(network: NetworkConfig, grid: VoxelGrid, taxonomy_name: str, name: str) -> BundleSpec:
     """A spec from the objects the code works with."""
     levels = len(network.unet.channels) - 1
     if any(n % 2**levels for n in grid.shape):
         raise BundleError(f"a network of {levels + 1} levels needs a grid whose shape {grid.shape} is divisible by {2**levels}")
     layout = GridConfig(origin=grid.origin, shape=grid.shape, resolution=grid.resolution)
-    return BundleSpec(name=name, network=network, grid=layout, taxonomy=taxonomy_name, provenance=provenance or {})
+    return BundleSpec(name=name, network=network, grid=layout, taxonomy=taxonomy_name)
 
 
 def rig_spec(size: Literal["tiny", "small", "base"], rig: Literal["kitti", "nuscenes"]) -> BundleSpec:
@@ -106,13 +106,17 @@ def load_bundle(directory: Path | str) -> tuple[BundleSpec, MinkOcc, str]:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"{path}: cannot be read as safetensors ({error}); copy the bundle again or train one: occle-train fit") from error
+        raise BundleError(
+            f"{path}: cannot be read as safetensors ({error}); copy the bundle again or train one: occle-train fit"
+        ) from error
     network = spec.build()
     expected = _weights(network)
     missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unknown:
         raise BundleError(f"{path} does not fit the network of {SPEC_FILE}: missing {_some(missing)}; unknown {_some(unknown)}")
-    misshapen = [f"{k} {tuple(tensors[k].shape)} instead of {tuple(v.shape)}" for k, v in expected.items() if tensors[k].shape != v.shape]
+    misshapen = [
+        f"{k} {tuple(tensors[k].shape)} instead of {tuple(v.shape)}" for k, v in expected.items() if tensors[k].shape != v.shape
+    ]
     if misshapen:
         raise BundleError(f"{path} does not fit the network of {SPEC_FILE}: {_some(misshapen)}")
     broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
@@ -138,7 +142,9 @@ def read_spec(directory: Path | str) -> BundleSpec:
         raise BundleError(f"{path}: cannot be read as YAML ({error})") from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
-        raise BundleError(f"{path}: format_version is {version!r}; this occle reads version {FORMAT_VERSION}. Export the bundle again with occle-train")
+        raise BundleError(
+            f"{path}: format_version is {version!r}; this occle reads version {FORMAT_VERSION}. Write it anew with occle-train"
+        )
     try:
         spec = BundleSpec.model_validate(content)
         taxonomy.load(spec.taxonomy)
@@ -151,7 +157,9 @@ def read_spec(directory: Path | str) -> BundleSpec:
     return spec
 
 
-def save_untrained(directory: Path | str, size: Literal["tiny", "small", "base"] = "tiny", rig: Literal["kitti", "nuscenes"] = "kitti") -> None:
+def save_untrained(
+    directory: Path | str, size: Literal["tiny", "small", "base"] = "tiny", rig: Literal["kitti", "nuscenes"] = "kitti"
+) -> None:
     """A bundle with random weights (seed 0): for tests and for timing a network before it is trained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

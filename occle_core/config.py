@@ -38,7 +38,9 @@ class UNetConfig(Config):
 
     channels: tuple[int, ...] = Field((32, 48, 64, 96), description="channels per level; every level halves the resolution")
     blocks: tuple[int, ...] = Field((1, 1, 1, 1), description="residual blocks per encoder level")
-    keep: tuple[float, ...] = Field((0.5, 0.3, 0.2), description="least occupancy probability that survives pruning, finest level first")
+    keep: tuple[float, ...] = Field(
+        (0.5, 0.3, 0.2), description="least occupancy probability that survives pruning, finest level first"
+    )
 
 
 class NetworkConfig(Config):
@@ -53,13 +55,15 @@ class NetworkConfig(Config):
 def small(rig: Literal["kitti", "nuscenes"]) -> NetworkConfig:
     """Fast enough for the sensor's rate on a laptop CPU."""
     if rig == "kitti":
-        return NetworkConfig()
+        return NetworkConfig(points=PointConfig(max_views=1))
     return NetworkConfig(image=ImageConfig(cameras=6, width=352, height=192))
 
 
 def base(rig: Literal["kitti", "nuscenes"] = "nuscenes") -> NetworkConfig:
     """The paper's size: ResNet-50 and six cameras at 256 x 704 (MinkOcc, Sec. V-B)."""
-    image = ImageConfig(cameras=6 if rig == "nuscenes" else 1, width=704, height=256, backbone="resnet50", base_width=64, stages=4, channels=128)
+    image = ImageConfig(
+        cameras=6 if rig == "nuscenes" else 1, width=704, height=256, backbone="resnet50", base_width=64, stages=4, channels=128
+    )
     return NetworkConfig(
         image=image,
         points=PointConfig(max_points=35, channels=64),

@@ -32,7 +32,9 @@ class VoxelGrid:
         object.__setattr__(self, "shape", tuple(int(v) for v in self.shape))
         object.__setattr__(self, "resolution", float(self.resolution))
         if len(self.origin) != 3 or len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError(f"a grid needs an origin of 3 numbers and a shape of 3 positive counts, not {self.origin} and {self.shape}")
+            raise ValueError(
+                f"a grid needs an origin of 3 numbers and a shape of 3 positive counts, not {self.origin} and {self.shape}"
+            )
         if not self.resolution > 0:
             raise ValueError(f"a grid's resolution must be positive, not {self.resolution}")
 
@@ -58,15 +60,16 @@ class VoxelGrid:
         """
         origin = np.asarray(self.origin, np.float32)
         scaled = (np.asarray(points, np.float32)[:, :3] - origin) / np.float32(self.resolution)
-        inside = ((scaled >= 0) & (scaled < np.asarray(self.shape, np.float32))).all(axis=1)
-        ijk = np.zeros(scaled.shape, np.int32)
+        inside: NDArray[np.bool_] = np.all((scaled >= 0) & (scaled < np.asarray(self.shape, np.float32)), axis=1)
+        ijk: NDArray[np.int32] = np.zeros(scaled.shape, np.int32)
         np.floor(scaled, out=scaled)
         ijk[inside] = scaled[inside].astype(np.int32)
         return ijk, inside
 
     def centers(self, ijk: NDArray[np.integer]) -> NDArray[np.float32]:
         """(N, 3) cell indices -> (N, 3) float32 centres in the grid frame, metres."""
-        return ((np.asarray(ijk, np.float64) + 0.5) * self.resolution + np.asarray(self.origin)).astype(np.float32)
+        centers = (np.asarray(ijk, np.float64) + 0.5) * self.resolution + np.asarray(self.origin)
+        return np.asarray(centers, np.float32)
 
     def occupied(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Grid (X, Y, Z) bool that is True in every cell that holds one of the points (N, 3+)."""

@@ -36,7 +36,7 @@ class Occupancy:
     @property
     def occupied(self) -> NDArray[np.bool_]:
         """(X, Y, Z) bool: the cell is neither free nor unknown."""
-        return (self.labels != self.taxonomy.free) & (self.labels != self.taxonomy.ignore)
+        return np.asarray((self.labels != self.taxonomy.free) & (self.labels != self.taxonomy.ignore))
 
     def voxels(self) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
         """The occupied cells as a list in C order of the grid.

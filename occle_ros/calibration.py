@@ -10,9 +10,9 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from occle_core.camera import Camera
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from occle_core.camera import Camera
 from occle_ros.config import NodeConfig, resolve
 from occle_ros.conversions import camera_from_info
 
@@ -88,7 +88,7 @@ def read_calibration(path: Path) -> CalibrationFile:
         raise CalibrationError(f"calibration file {path} cannot be read: {error}") from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()[:5])
-        raise CalibrationError(f"calibration file {path}: {problems}. `occle bag` writes one beside every bag as an example") from error
+        raise CalibrationError(f"calibration file {path}: {problems}. `occle bag` writes an example beside every bag") from error
     rigid(file.T_grid_lidar, f"{path}: T_grid_lidar")
     for name, camera in file.cameras.items():
         rigid(camera.T_camera_lidar, f"{path}: cameras.{name}.T_camera_lidar")
@@ -103,7 +103,8 @@ def rigid(values: Sequence[Any], name: str) -> NDArray[np.float64]:
     """
     T = np.asarray(values, np.float64).reshape(4, 4)
     R = T[:3, :3]
-    if not np.isfinite(T).all() or not np.allclose(T[3], [0, 0, 0, 1]) or not np.allclose(R @ R.T, np.eye(3), atol=1e-2) or np.linalg.det(R) < 0:
+    rotates = np.isfinite(T).all() and np.allclose(R @ R.T, np.eye(3), atol=1e-2) and np.linalg.det(R) > 0
+    if not rotates or not np.allclose(T[3], [0, 0, 0, 1]):
         raise CalibrationError(f"{name} is not a rotation with a translation (4x4 by rows, metres): {T.round(4).tolist()}")
     return T
 
@@ -211,7 +212,8 @@ class Calibration:
         entry = self._file.cameras.get(name) if self._file else None
         if not self._config.cameras[name].info_topic and (entry is None or entry.K is None):
             raise CalibrationError(
-                f"camera {name!r} has no intrinsics: give parameter cameras.{name}.info_topic, or K, width and height in calibration_file"
+                f"camera {name!r} has no intrinsics: give parameter cameras.{name}.info_topic, or K, width and height in the "
+                "calibration file"
             )
         self._given_extrinsics(name)
 

@@ -18,8 +18,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
                   help="Live 3D semantic occupancy from cameras and a LiDAR.")  # fmt: skip
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
-Existing = Annotated[Path, typer.Argument(help="folder or file to read")]
-
 
 class Kind(str, Enum):
     """Layouts of data sets on disk."""
@@ -37,7 +35,7 @@ def bag(
     out: Annotated[Path, typer.Argument(help="bag folder to make")],
     scene: Annotated[str | None, typer.Option(help="which sequence or scene, where there are several")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many frames")] = None,
-    compressed: Annotated[bool | None, typer.Option("--compressed/--raw", help="CompressedImage or Image; default: as on disk")] = None,
+    compressed: Annotated[bool | None, typer.Option("--compressed/--raw", help="images; default: as on disk")] = None,
 ) -> None:
     """Write a data set as a ROS 2 bag (mcap).
 
@@ -60,7 +58,7 @@ def play(
     rate: Annotated[float, typer.Option(min=0.01, help="2 plays twice as fast")] = 1.0,
     loop: Annotated[bool, typer.Option(help="begin again at the end")] = False,
     clock: Annotated[float, typer.Option(min=0, help="how often a second /clock is published; 0: never")] = 100.0,
-    wait_for: Annotated[list[str] | None, typer.Option(help="topic that must have a subscriber before it begins; may be repeated")] = None,
+    wait_for: Annotated[list[str] | None, typer.Option(help="begin when this topic has a subscriber")] = None,
     wait_seconds: Annotated[float, typer.Option(min=0, help="how long to wait for those")] = 15.0,
     best_effort: Annotated[bool, typer.Option(help="publish clouds and images best effort instead of reliable")] = False,
     report: Annotated[Path | None, typer.Option(help="JSON file that says what was sent")] = None,
@@ -84,7 +82,7 @@ def play(
 @app.command()
 def record(
     out: Annotated[Path, typer.Argument(help="bag folder to make")],
-    topics: Annotated[list[str], typer.Argument(metavar="TOPIC[=TYPE]...", help="e.g. /occupancy/voxels=sensor_msgs/msg/PointCloud2")],
+    topics: Annotated[list[str], typer.Argument(metavar="TOPIC[=TYPE]...", help="a type that is not given is asked of the graph")],
     best_effort: Annotated[bool, typer.Option(help="subscribe best effort, for publishers that are")] = False,
     idle: Annotated[float | None, typer.Option(min=0.1, help="end when nothing came for so many seconds")] = None,
 ) -> None:
@@ -211,15 +209,15 @@ def _ours() -> tuple[type[Exception], ...]:
     from occle_core.bundle import BundleError
     from occle_core.datasets import DatasetError
     from occle_core.frame import FrameError
-
     from occle_ros.bag_reader import BagError
     from occle_ros.calibration import CalibrationError
     from occle_ros.config import ConfigError
     from occle_ros.conversions import ConversionError
-    from occle_ros.processes import ProcessError
     from occle_ros.play import PlayError
+    from occle_ros.processes import ProcessError
 
-    return (BundleError, DatasetError, FrameError, BagError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError, OSError)
+    core = (BundleError, DatasetError, FrameError, OSError)
+    return (*core, BagError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError)
 
 
 @contextmanager

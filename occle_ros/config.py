@@ -30,7 +30,7 @@ class LidarConfig(_Group):
     """Where the scans come from."""
 
     topic: str = Field("/lidar/points", min_length=1, description="PointCloud2 topic of the scans; a scan opens a frame")
-    intensity_scale: float = Field(1.0, gt=0, le=1e6, description="factor that brings the sensor's intensity to 0..1, e.g. 0.00392157")
+    intensity_scale: float = Field(1.0, gt=0, le=1e6, description="factor that brings the sensor's intensity to 0..1")
 
 
 class CameraConfig(_Group):
@@ -39,7 +39,7 @@ class CameraConfig(_Group):
     topic: str = Field(min_length=1, description="topic of the rectified images")
     info_topic: str = Field("", description="CameraInfo topic; empty: the calibration file gives the intrinsics")
     compressed: bool = Field(False, description="true: the image topic carries CompressedImage (JPEG or PNG), false: Image")
-    time_offset_ms: float = Field(0.0, ge=-1000, le=1000, description="added to this camera's stamps before they are matched with scans")
+    time_offset_ms: float = Field(0.0, ge=-1000, le=1000, description="added to this camera's stamps before matching")
     T_camera_lidar: Matrix = Field((), description="16 numbers by rows, LiDAR to camera, metres; empty: calibration file or TF")
 
 
@@ -47,14 +47,14 @@ class SyncConfig(_Group):
     """How images are matched with scans."""
 
     tolerance_ms: Milliseconds = Field(50.0, description="an image belongs to a scan if their stamps differ by no more than this")
-    deadline_ms: Milliseconds = Field(150.0, description="a frame waits for its images this long after its scan, then goes on without")
+    deadline_ms: Milliseconds = Field(150.0, description="a frame waits so long for its images, then goes on without")
 
 
 class QosConfig(_Group):
     """Quality of service of the input subscriptions."""
 
     reliability: Literal["reliable", "best_effort"] = Field(
-        "reliable", description="reliable needs reliable publishers; best_effort works with both, and loses large messages under load"
+        "reliable", description="reliable needs reliable publishers; best_effort takes both, and loses large messages under load"
     )
     depth: int = Field(5, ge=1, le=1000, description="messages that are kept per input topic until the node takes them")
 
@@ -90,11 +90,11 @@ class FramesConfig(_Group):
 class NodeConfig(_Group):
     """Everything the `occupancy` node can be told; the defaults are for the KITTI rig as `occle bag` writes it."""
 
-    bundle: str = Field("config/bundles/kitti", min_length=1, description="folder of the trained network; relative: in share/occle_ros")
-    calibration_file: str = Field("", description="calibration.yaml as `occle bag` writes it; empty: parameters or TF give extrinsics")
+    bundle: str = Field("config/bundles/kitti", min_length=1, description="folder of the network; relative: in share/occle_ros")
+    calibration_file: str = Field("", description="calibration.yaml as `occle bag` writes it; empty: parameters or TF")
     T_grid_lidar: Matrix = Field((), description="16 numbers by rows, LiDAR to grid frame, metres; empty: calibration file or TF")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: all cores")
-    report_file: str = Field("", description="JSON report of counters and latencies that is written when the node ends; empty: none")
+    report_file: str = Field("", description="JSON report of counters and latencies at the node's end; empty: none")
     lidar: LidarConfig = LidarConfig()
     camera_names: tuple[str, ...] = Field(("cam2",), description="cameras in the order that the network was trained with")
     cameras: dict[str, CameraConfig] = Field(default_factory=dict)
@@ -194,12 +194,11 @@ def load_config(path: Path) -> NodeConfig:
         data = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
-    sections = [value["ros__parameters"] for value in data.values() if isinstance(value, dict) and "ros__parameters" in value] if (
-        isinstance(data, dict)
-    ) else []  # fmt: skip
+    nodes = list(data.values()) if isinstance(data, dict) else []
+    sections = [node["ros__parameters"] for node in nodes if isinstance(node, dict) and "ros__parameters" in node]
     if len(sections) != 1 or not isinstance(sections[0], dict):
-        raise ConfigError(f"{path} is not a parameter file of one node; it must look like `/**:\\n  ros__parameters:\\n    bundle: ...`")
-    return config_from_parameters({name: value for name, value in _leaves(sections[0])}, str(path))
+        raise ConfigError(f"{path} is not a parameter file of one node; it begins with `/**:`, then `  ros__parameters:`")
+    return config_from_parameters(dict(_leaves(sections[0])), str(path))
 
 
 def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's parameters") -> NodeConfig:
@@ -304,4 +303,4 @@ def _explain(problem: Any, known: list[str]) -> str:
 if __name__ == "__main__":
     import sys
 
-    print(to_yaml(PRESETS[sys.argv[1]], f"Generated by `python -m occle_ros.config {sys.argv[1]}`; parameters of the occupancy node."), end="")
+    print(to_yaml(PRESETS[sys.argv[1]], f"Parameters of the occupancy node; made by `python -m occle_ros.config {sys.argv[1]}`."), end="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -14,10 +15,6 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from occle_core.bundle import BundleError
-from occle_core.camera import Camera
-from occle_core.frame import Frame, FrameError
-from occle_core.predictor import Predictor
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -28,6 +25,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Float64
 from visualization_msgs.msg import MarkerArray
 
+from occle_core.bundle import BundleError
+from occle_core.camera import Camera
+from occle_core.frame import Frame, FrameError
+from occle_core.predictor import Predictor
 from occle_ros.calibration import Calibration, CalibrationError
 from occle_ros.config import ConfigError
 from occle_ros.conversions import ConversionError, cloud_from_occupancy, stamp_of
@@ -85,6 +86,8 @@ class OccupancyNode(Node):
         self._deadline_timer = self.create_timer(0.01, self._on_deadline, clock=self._steady)
         self._deadline_timer.cancel()
         self._diagnostics = Diagnostics(self, self.config, self.predictor.bundle_id, self.statistics, self._steady)
+        self._viewers = 0
+        self.create_timer(0.25, self._tell_subscribers, clock=self._steady)
         self._worker = Worker(self._work, self._on_error, "occupancy")
         self._subscribe()
         self.get_logger().info(f"ready: bundle {self.predictor.bundle_id}, waiting for {self.config.lidar.topic}")
@@ -123,10 +126,18 @@ class OccupancyNode(Node):
 
     def _on_scan(self, message: PointCloud2) -> None:
         self.statistics.count("received", "scans")
+        if not self.get_clock().now().nanoseconds:
+            self.get_logger().warning("use_sim_time is true, but nobody publishes /clock", throttle_duration_sec=5.0)
         self._diagnostics.scan_arrived()
         stamp = stamp_of(message)
         scan = _Scan(message, time.perf_counter(), self._age_ms(stamp))
         self._hand_over(self._collector.add_scan(stamp, scan, time.monotonic_ns()))
+
+    def _tell_subscribers(self) -> None:
+        viewers = self._voxels.get_subscription_count()
+        if viewers != self._viewers:
+            self._viewers = viewers
+            self.get_logger().info(f"{viewers} subscribers of voxels")
 
     def _on_deadline(self) -> None:
         self._hand_over(self._collector.poll(time.monotonic_ns()))
@@ -154,7 +165,7 @@ class OccupancyNode(Node):
         self.statistics.count("points", "not_finite", processed.dropped_points)
         for name, reason in processed.masked.items():
             self.statistics.count("masked", f"{name}:{reason}")
-        if self._latency.get_subscription_count():
+        if self._latency.get_subscription_count() and not math.isnan(latency):
             self._latency.publish(Float64(data=latency))
         self._publish_stages(stages)
 
@@ -190,7 +201,9 @@ class OccupancyNode(Node):
         self.get_logger().error(text, throttle_duration_sec=1.0)
 
     def _age_ms(self, stamp: int) -> float:
-        return (self.get_clock().now().nanoseconds - stamp) / 1e6
+        """By the node's clock; NaN while use_sim_time has no /clock yet."""
+        now = self.get_clock().now().nanoseconds
+        return (now - stamp) / 1e6 if now else math.nan
 
 
 def main(args: list[str] | None = None) -> int:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rclpy.serialization import serialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
+
 from occle_core.datasets import Dataset, open_dataset
 from occle_core.frame import Frame, FrameError
 from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
-from rclpy.serialization import serialize_message
-from rosbags.rosbag2 import StoragePlugin, Writer
-
 from occle_ros.bag import TYPES, offered_qos
 from occle_ros.bag_reader import BagError, BagReader
 from occle_ros.calibration import CalibrationError

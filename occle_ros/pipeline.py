@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
 from occle_core.camera import Camera
 from occle_core.frame import Frame
 from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
-
 from occle_ros.calibration import Calibration
 from occle_ros.config import ConfigError, NodeConfig
 from occle_ros.conversions import image_from_message, points_from_cloud

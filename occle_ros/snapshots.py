@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from occle_core.frame import Frame
 from occle_core.occupancy import Occupancy
 from occle_core.pictures import legend, overlay, panel, perspective, top_view
-
 from occle_ros.files import whole_file
 
 IMAGES_IN_A_ROW = 3

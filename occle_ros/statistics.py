@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ class Statistics:
         self._counts: dict[str, Counter[str]] = {}
         self._stages: dict[str, deque[float]] = {}
         self._latency: deque[float] = deque(maxlen=KEPT_SAMPLES)
+        self._frames = 0
         self._recent: list[float] = []
         self._span: tuple[float, float] | None = None
         self._last_error = ""
@@ -40,13 +42,16 @@ class Statistics:
             self._last_error = text
 
     def frame_done(self, now: float, latency_ms: float, stages: Mapping[str, float]) -> None:
-        """A frame went through: `now` in seconds of a steady clock, milliseconds from its stamp, and per stage."""
+        """A frame went through: `now` in seconds of a steady clock, milliseconds from its stamp, and per stage (NaN: not known)."""
         with self._lock:
             self._span = (self._span[0] if self._span else now, now)
-            self._latency.append(latency_ms)
-            self._recent.append(latency_ms)
+            self._frames += 1
+            if not math.isnan(latency_ms):
+                self._latency.append(latency_ms)
+                self._recent.append(latency_ms)
             for stage, milliseconds in stages.items():
-                self._stages.setdefault(stage, deque(maxlen=KEPT_SAMPLES)).append(milliseconds)
+                if not math.isnan(milliseconds):
+                    self._stages.setdefault(stage, deque(maxlen=KEPT_SAMPLES)).append(milliseconds)
 
     def take_recent(self) -> list[float]:
         """The latencies since the last call, milliseconds."""
@@ -68,11 +73,10 @@ class Statistics:
         """All counters, the newest samples, and the rate between the first and the last frame."""
         counts, last_error = self.counts()
         with self._lock:
-            frames = len(self._latency)
             seconds = self._span[1] - self._span[0] if self._span else 0.0
             return {
                 "counts": counts,
-                "rate_hz": (frames - 1) / seconds if seconds > 0 else 0.0,
+                "rate_hz": (self._frames - 1) / seconds if seconds > 0 else 0.0,
                 "latency_ms": list(self._latency),
                 "stages_ms": {stage: list(samples) for stage, samples in self._stages.items()},
                 "last_error": last_error,

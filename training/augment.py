@@ -38,7 +38,9 @@ def augment(
 ) -> tuple[Frame, NDArray[np.uint8]]:
     """A disturbed frame and its truth (X, Y, Z), which follows every change of the grid."""
     transform, truth = _turn_grid(truth, grid, config, rng)
-    images = [None if image is None or rng.random() < config.drop_camera else _disturb_image(image, config, rng) for image in frame.images]
+    images = [
+        None if image is None or rng.random() < config.drop_camera else _disturb_image(image, config, rng) for image in frame.images
+    ]
     points = _disturb_points(frame.points, config, rng)
     return replace(frame, points=points, images=images, T_grid_lidar=transform @ frame.T_grid_lidar), truth
 
@@ -67,13 +69,15 @@ def _disturb_image(image: NDArray[np.uint8], config: AugmentConfig, rng: Generat
     gray = value @ np.array([0.299, 0.587, 0.114], np.float32)
     saturation = 0.0 if rng.random() < config.gray else 1 + rng.uniform(-config.colour, config.colour)
     value = gray[..., None] + saturation * (value - gray[..., None])
-    value = (value - value.mean()) * (1 + rng.uniform(-config.colour, config.colour)) + value.mean() * (1 + rng.uniform(-config.colour, config.colour))
+    value = (value - value.mean()) * (1 + rng.uniform(-config.colour, config.colour)) + value.mean() * (
+        1 + rng.uniform(-config.colour, config.colour)
+    )
     value *= 1 + rng.uniform(-config.colour / 3, config.colour / 3, 3).astype(np.float32)
     if rng.random() < config.blur:
         value = cv2.GaussianBlur(value, (0, 0), rng.uniform(0.3, 1.5))
     if rng.random() < config.blur:
         value += rng.normal(0, rng.uniform(1, 10), value.shape).astype(np.float32)
-    return value.clip(0, 255).astype(np.uint8)
+    return np.asarray(value.clip(0, 255), np.uint8)
 
 
 def _disturb_points(points: NDArray[np.float32], config: AugmentConfig, rng: Generator) -> NDArray[np.float32]:

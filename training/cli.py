@@ -69,7 +69,14 @@ def simulate(
     with _progress() as bar:
         task = bar.add_task("simulating", total=drives * frames)
         names = simulate_streets(
-            out, rig.value, drives, frames, seed, scale, workers, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            out,
+            rig.value,
+            drives,
+            frames,
+            seed,
+            scale,
+            workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     console.print(f"{len(names)} drives of {frames} frames in {out}: {', '.join(names)}")
 
@@ -78,7 +85,9 @@ def simulate(
 def fit_command(
     data: Annotated[Path, typer.Option(help="data set root with voxel truth")],
     bundle: Annotated[Path, typer.Option(help="bundle to write at the end")],
-    out: Annotated[Path, typer.Option(help="folder of checkpoint, log and curve; a run that was stopped goes on from here")] = Path("out/fit"),
+    out: Annotated[Path, typer.Option(help="folder of checkpoint, log and curve; a run that was stopped goes on from here")] = Path(
+        "out/fit"
+    ),
     rig: Annotated[Rig, typer.Option(help="which volume and class list")] = Rig.kitti,
     size: Annotated[Size, typer.Option(help="network size")] = Size.small,
     config: Annotated[Path | None, typer.Option(help="YAML file with values of FitConfig")] = None,
@@ -101,7 +110,9 @@ def fit_command(
     datasets = open_all(data, [name for name in sequences.split(",") if name])
     samples = Samples(datasets, spec.voxel_grid, spec.network)
     initial = load_bundle(start_from)[1] if start_from else None
-    console.print(f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {settings.steps} steps on {chosen}, log in {out / LOG}")
+    console.print(
+        f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {settings.steps} steps on {chosen}, log in {out / LOG}"
+    )
     with _progress("{task.fields[loss]}") as bar:
         task = bar.add_task("training", total=settings.steps, loss="")
 
@@ -111,7 +122,12 @@ def fit_command(
         network = fit(spec, samples, settings, out, chosen, told, initial)
     draw_curve(out / LOG, out / "curve.png", spec.name)
     provenance = {
-        "data": {"root": data.name, "layout": rig.value, "sequences": [dataset.name for dataset in datasets], "frames": len(samples)},
+        "data": {
+            "root": data.name,
+            "layout": rig.value,
+            "sequences": [dataset.name for dataset in datasets],
+            "frames": len(samples),
+        },
         "labels": "voxel truth of every frame",
         "started_from": load_bundle(start_from)[2] if start_from else None,
         "fit": settings.model_dump(mode="json"),

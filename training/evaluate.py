@@ -28,7 +28,10 @@ def accumulated(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8] 
 
 
 def evaluate(
-    predictor: Predictor, datasets: Sequence[Dataset], truth: Truth = recorded, every: int = 1,
+    predictor: Predictor,
+    datasets: Sequence[Dataset],
+    truth: Truth = recorded,
+    every: int = 1,
     progress: Callable[[str, int], None] = lambda name, i: None,
 ) -> dict[str, Any]:
     """Scores over all frames that have a truth.
@@ -52,7 +55,9 @@ def evaluate(
     frames, timings = 0, []
     for dataset in datasets:
         if dataset.taxonomy.name != predictor.taxonomy.name:
-            raise DatasetError(f"{dataset.name} is labelled with {dataset.taxonomy.name}, the bundle predicts {predictor.taxonomy.name}")
+            raise DatasetError(
+                f"{dataset.name} is labelled with {dataset.taxonomy.name}, the bundle predicts {predictor.taxonomy.name}"
+            )
         for i in range(0, len(dataset), every):
             target = truth(dataset, i, predictor.grid)
             if target is None:
@@ -113,8 +118,8 @@ class _Occ3D:
         self.grid.update(labels, target, known)
         self.scan.update(np.where(hit, 0, self.free).astype(np.uint8), target, known)
         self.masked.update(labels, target, known & masks["camera"] if "camera" in masks else known)
-        poses = [dataset.pose(k) for k in range(len(dataset))]
-        if all(pose is not None for pose in poses):
+        poses = [pose for k in range(len(dataset)) if (pose := dataset.pose(k)) is not None]
+        if len(poses) == len(dataset):
             self.rays.update(labels, target, scene_origins(np.stack(poses), i, dataset.T_grid_lidar))
 
     def result(self) -> dict[str, Any]:

@@ -8,12 +8,14 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -39,8 +41,8 @@ class FitConfig(Config):
     warmup: int = Field(100, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled decay")
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
-    beta: float = Field(0.99999, ge=0, lt=1, description="of the effective number of voxels per class; the paper's 0.9 weighs all classes alike")
-    average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of the weights that goes into the bundle")
+    beta: float = Field(0.99999, ge=0, lt=1, description="of the effective number of voxels per class; 0.9 weighs all alike")
+    average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of the weights, which is what is kept")
     seed: int = Field(0, description="of weights, order and augmentation")
     augment: AugmentConfig = AugmentConfig()
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
@@ -48,7 +50,11 @@ class FitConfig(Config):
 
 
 def fit(
-    spec: BundleSpec, samples: Samples, config: FitConfig, out: Path, device: str = "cpu",
+    spec: BundleSpec,
+    samples: Samples,
+    config: FitConfig,
+    out: Path,
+    device: str = "cpu",
     progress: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
     initial: MinkOcc | None = None,
 ) -> MinkOcc:
@@ -75,7 +81,7 @@ def fit(
     network = spec.build().to(device)
     if initial is not None:
         copy_matching(initial, network)
-    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average), use_buffers=True)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True)  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.warmup, config.steps))
     state = _State(spec, config, network, average, optimizer, schedule)
@@ -96,7 +102,8 @@ def fit(
             progress(step, losses)
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
                 state.save(out / CHECKPOINT, step + 1)
-    trained: MinkOcc = average.module.cpu().eval()
+    trained = average.module.cpu().eval()
+    assert isinstance(trained, MinkOcc)
     return trained
 
 
@@ -181,11 +188,16 @@ class _State:
     """Everything that a run goes on from."""
 
     def __init__(
-        self, spec: BundleSpec, config: FitConfig, network: MinkOcc, average: nn.Module,
-        optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR,
+        self,
+        spec: BundleSpec,
+        config: FitConfig,
+        network: MinkOcc,
+        average: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LambdaLR,
     ) -> None:
         self.key = spec.model_copy(update={"provenance": {}}).model_dump_json() + config.model_dump_json()
-        self.parts = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule}
+        self.parts: dict[str, Any] = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule}
 
     def save(self, path: Path, step: int) -> None:
         states = {name: part.state_dict() for name, part in self.parts.items()}

@@ -31,7 +31,12 @@ def class_balanced_weights(counts: Tensor, beta: float) -> Tensor:
 
 
 def supervised_loss(
-    prediction: Prediction, target: Tensor, pyramid: Sequence[Tensor], weights: Tensor, semantic: float = 0.5, occupancy: float = 1.0
+    prediction: Prediction,
+    target: Tensor,
+    pyramid: Sequence[Tensor],
+    weights: Tensor,
+    semantic: float = 0.5,
+    occupancy: float = 1.0,
 ) -> dict[str, Tensor]:
     """Warm-start loss (Eq. 6): class-balanced cross-entropy on the finest voxels, binary cross-entropy on every decoder level.
 
@@ -58,7 +63,7 @@ def supervised_loss(
 
 
 def occupancy_pyramid(target: Tensor, free: int, levels: int) -> list[Tensor]:
-    """Occupancy per decoder level from labels (B, X, Y, Z): 1 where a cell below is occupied, else 0 where all are known free, else 255.
+    """Occupancy per decoder level from labels (B, X, Y, Z): 1 where a cell below is occupied, 0 where all are free, else 255.
 
     Returns:
         `levels` uint8 tensors (B, X / 2^l, Y / 2^l, Z / 2^l), finest first.

@@ -37,9 +37,11 @@ def score_table(scores: dict[str, Any], taxonomy: Taxonomy, bundle_id: str) -> G
         table.add_row(f"  {name}", *(_percent(scores[kind]["per_class"][number]) if kind in semantic else "" for kind in kinds))
     lines: list[Any] = [table]
     if "rayiou" in scores:
-        lines.append("RayIoU " + ", ".join(f"{name} {_percent(scores['rayiou'][name])}" for name in ("rayiou", "rayiou_1", "rayiou_2", "rayiou_4")))
+        names = ("rayiou", "rayiou_1", "rayiou_2", "rayiou_4")
+        lines.append("RayIoU " + ", ".join(f"{name} {_percent(scores['rayiou'][name])}" for name in names))
     total = sum(scores["milliseconds"].values())
-    lines.append(f"median {total:.0f} ms a frame: " + ", ".join(f"{stage} {value:.0f}" for stage, value in scores["milliseconds"].items()))
+    stages = ", ".join(f"{stage} {value:.0f}" for stage, value in scores["milliseconds"].items())
+    lines.append(f"median {total:.0f} ms a frame: {stages}")
     return Group(*lines)
 
 

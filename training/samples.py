@@ -34,11 +34,11 @@ class Samples:
         self.grid = grid
         self.network = network
         self.keep = keep
-        self.index = [(number, i) for number, dataset in enumerate(self.datasets) for i in range(len(dataset)) if dataset.has_truth(i)]
+        self.index = [(number, i) for number, data in enumerate(self.datasets) for i in range(len(data)) if data.has_truth(i)]
         self._held: dict[int, tuple[Frame, NDArray[np.uint8]]] = {}
         if not self.index:
             names = ", ".join(dataset.name for dataset in self.datasets) or "no dataset"
-            raise DatasetError(f"no frame of {names} has voxel truth; simulate one: occle-train simulate, or accumulate labelled scans")
+            raise DatasetError(f"no frame of {names} has voxel truth; simulate some with occle-train simulate")
 
     def __len__(self) -> int:
         return len(self.index)
@@ -73,7 +73,7 @@ class Samples:
     def _reduced(self, frame: Frame) -> Frame:
         """Images at the network's size, and only the points that fall into the grid: what `prepare` would do in every epoch."""
         size = (self.network.image.width, self.network.image.height)
-        images = [None if image is None else cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in frame.images]
+        images = [None if image is None else _resized(image, size) for image in frame.images]
         cameras = [camera.resized(*size) for camera in frame.cameras]
         in_grid = frame.points[:, :3] @ frame.T_grid_lidar[:3, :3].T + frame.T_grid_lidar[:3, 3]
         inside = self.grid.index(in_grid)[1]
@@ -91,3 +91,7 @@ def open_all(path: Path, names: Sequence[str] | None = None) -> list[Dataset]:
     if unknown:
         raise DatasetError(f"{path} has no sequence {', '.join(unknown)}; it has {', '.join(found)}")
     return [open_dataset(path, scene=name) for name in (names or found)]
+
+
+def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Same cells, same channels."""
-        out = relu(self.norm1(self.conv1(x)))
+        out: SparseTensor = relu(self.norm1(self.conv1(x)))
         out = self.excite(self.norm2(self.conv2(out)))
         return out.with_features(torch.relu(out.features + x.features))
 
@@ -65,12 +66,16 @@ class GenerativeUNet(nn.Module):
     def __init__(self, channels: Sequence[int], blocks: Sequence[int], keep: Sequence[float]) -> None:
         super().__init__()
         if not len(channels) == len(blocks) == len(keep) + 1:
-            raise ValueError(f"{len(channels)} levels need as many block counts (not {len(blocks)}) and one threshold less (not {len(keep)})")
+            raise ValueError(
+                f"{len(channels)} levels need as many block counts (not {len(blocks)}) and one threshold less (not {len(keep)})"
+            )
         self.threshold = [float(torch.logit(torch.tensor(value))) for value in keep]
-        self.encoder = nn.ModuleList(nn.Sequential(*(ResidualBlock(width) for _ in range(count))) for width, count in zip(channels, blocks))
-        self.down = nn.ModuleList(_Step(StridedConv3d(a, b), b) for a, b in zip(channels, channels[1:]))
+        self.encoder = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width) for _ in range(count))) for width, count in zip(channels, blocks)
+        )
+        self.down = nn.ModuleList(_Step(StridedConv3d(a, b), b) for a, b in pairwise(channels))
         self.grow = _Step(GenerativeConvTranspose3d(channels[-1], channels[-1], 3, stride=1), channels[-1])
-        self.up = nn.ModuleList(_Step(GenerativeConvTranspose3d(b, a), a) for a, b in zip(channels, channels[1:]))
+        self.up = nn.ModuleList(_Step(GenerativeConvTranspose3d(b, a), a) for a, b in pairwise(channels))
         self.occupancy = nn.ModuleList(nn.Linear(width, 1) for width in channels[:-1])
         self.decoder = nn.ModuleList(_Step(SubmanifoldConv3d(width, width), width) for width in channels[:-1])
 

@@ -69,7 +69,11 @@ class MinkOcc(nn.Module):
 
 
 def label_grid(classes: SparseTensor, free: int) -> tuple[Tensor, Tensor]:
-    """Class logits on surviving cells -> labels (B, X, Y, Z) uint8, `free` elsewhere, and confidence (B, X, Y, Z) float16, 0 where free."""
+    """Class logits on the surviving cells as grids.
+
+    Returns:
+        labels (B, X, Y, Z) uint8, `free` where no cell survived, and confidence (B, X, Y, Z) float16, 0 where free.
+    """
     batch, x, y, z = classes.coords.unbind(1)
     confidence, label = torch.softmax(classes.features.float(), 1).max(1)
     labels = torch.full((classes.batch_size, *classes.shape), free, dtype=torch.uint8, device=label.device)

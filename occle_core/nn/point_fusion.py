@@ -61,7 +61,9 @@ class VoxelFeatureEncoder(nn.Module):
         features = self.first(points)
         pooled = pool_voxels(features, table)
         slot = torch.arange(len(table), device=table.device)[:, None].expand_as(table)
-        voxel = torch.zeros(len(points) + 1, dtype=torch.int64, device=table.device).scatter(0, table.reshape(-1), slot.reshape(-1))[:-1]
+        voxel = torch.zeros(len(points) + 1, dtype=torch.int64, device=table.device).scatter(
+            0, table.reshape(-1), slot.reshape(-1)
+        )[:-1]
         return pool_voxels(self.second(torch.cat([features, pooled[voxel]], 1)), table)
 
 
@@ -81,7 +83,16 @@ class PointEncoder(nn.Module):
 
 
 def sample_bilinear(image: Tensor, view: Tensor, uv: Tensor) -> Tensor:
-    """Bilinear samples of (I, C, H, W) at uv (P, M, 2) in 0..1 of images view (P, M), edge pixels repeated -> (P, M, C); 0 for view I."""
+    """Bilinear samples, with the image's edge pixels repeated beyond its border.
+
+    Args:
+        image: (I, C, H, W).
+        view: (P, M) int64 image number; I stands for none.
+        uv: (P, M, 2) position, 0..1 from border to border.
+
+    Returns:
+        (P, M, C); zeros for view I.
+    """
     count, channels, height, width = image.shape
     flat = image.permute(0, 2, 3, 1).reshape(-1, channels)
     flat = torch.cat([flat, flat.new_zeros(1, channels)])

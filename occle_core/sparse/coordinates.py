@@ -85,7 +85,7 @@ class Coordinates:
         return self.table[keys]
 
     def neighbours(self, kernel_size: int) -> Tensor:
-        """(N, K^3) int32 rows of each cell's neighbours, N where there is none; computed once and shared by the layers of a level."""
+        """(N, K^3) int32 rows of each cell's neighbours, N where there is none; computed once for all layers of a level."""
         if kernel_size not in self._neighbours:
             sx, sy, sz = self.strides
             steps = [x * sx + y * sy + z * sz for x, y, z in offsets_of(kernel_size)]
@@ -106,7 +106,9 @@ class Coordinates:
         """
         upper = torch.tensor([batch_size, *shape], device=coords.device)
         if len(coords) and bool(((coords < 0) | (coords >= upper)).any()):
-            raise ValueError(f"cells outside of {batch_size} grids of shape {shape}: coordinates run up to {coords.amax(0).tolist()}")
+            raise ValueError(
+                f"cells outside of {batch_size} grids of shape {shape}: coordinates run up to {coords.amax(0).tolist()}"
+            )
         empty = cls(torch.zeros(0, dtype=torch.int64, device=coords.device), shape, batch_size)
         found = cls(empty.keys_of(coords), shape, batch_size)
         if not torch.equal(found.rows_at(found.keys).long(), torch.arange(len(found), device=coords.device)):

@@ -23,7 +23,7 @@ def gather_gemm(features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool =
     Returns:
         (M, D). Differentiable once in features and weight.
     """
-    out: Tensor = _GatherGemm.apply(features, weight, rows, mirrored)
+    out: Tensor = _GatherGemm.apply(features, weight, rows, mirrored)  # type: ignore[no-untyped-call]
     return out
 
 

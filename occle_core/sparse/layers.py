@@ -128,7 +128,9 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__()
-        self.gate = nn.Sequential(nn.Linear(channels, channels // reduction), nn.ReLU(), nn.Linear(channels // reduction, channels), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.Linear(channels, channels // reduction), nn.ReLU(), nn.Linear(channels // reduction, channels), nn.Sigmoid()
+        )
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Same cells, features scaled per channel and grid."""

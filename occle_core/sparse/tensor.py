@@ -23,7 +23,9 @@ class SparseTensor:
 
     def __init__(self, features: Tensor, coords: Tensor, shape: Shape, batch_size: int = 1) -> None:
         if coords.ndim != 2 or coords.shape[1] not in (3, 4) or features.ndim != 2 or len(features) != len(coords):
-            raise ValueError(f"features {tuple(features.shape)} and coords {tuple(coords.shape)}: expected (N, C) and (N, 4) or (N, 3)")
+            raise ValueError(
+                f"features {tuple(features.shape)} and coords {tuple(coords.shape)}: expected (N, C) and (N, 4) or (N, 3)"
+            )
         if coords.shape[1] == 3:
             coords = torch.cat([torch.zeros_like(coords[:, :1]), coords], 1)
         self.features = features

@@ -101,7 +101,12 @@ def frame(count=2000, seed=0):
     rng = np.random.default_rng(seed)
     points = np.concatenate([rng.uniform((0, -20, -2), (40, 20, 3), (count, 3)), rng.random((count, 1))], 1).astype(np.float32)
     axes = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
-    return Frame(5, points, [rng.integers(0, 255, (48, 96, 3), dtype=np.uint8)], [Camera(np.array([[60.0, 0, 48], [0, 60, 24], [0, 0, 1]]), axes, 96, 48)])
+    return Frame(
+        5,
+        points,
+        [rng.integers(0, 255, (48, 96, 3), dtype=np.uint8)],
+        [Camera(np.array([[60.0, 0, 48], [0, 60, 24], [0, 0, 1]]), axes, 96, 48)],
+    )
 
 
 def test_predictions_are_repeatable_and_carry_the_frame(bundle):

@@ -50,7 +50,9 @@ def test_voxelise_equals_a_dictionary_of_lists(count, max_points, seed):
 
 def test_point_features_by_hand():
     points = np.array([[0.1, -3.9, -1.9], [0.3, -3.7, -1.9], [3.9, 3.9, 1.9]], np.float32)
-    features = point_features(points, np.array([0.2, 0.4, 0.6], np.float32), np.array([0, 0, 1]), np.array([[0, 0, 0], [7, 15, 7]]), GRID)
+    features = point_features(
+        points, np.array([0.2, 0.4, 0.6], np.float32), np.array([0, 0, 1]), np.array([[0, 0, 0], [7, 15, 7]]), GRID
+    )
     np.testing.assert_allclose(features[0, :3], [0.1 / 4 * 2 - 1, 0.1 / 4 * 2 - 1, 0.1 / 4 * 2 - 1], atol=1e-5)
     np.testing.assert_allclose(features[:, 3], [0.2, 0.4, 0.6])
     np.testing.assert_allclose(features[0, 4:7], [-0.2, -0.2, 0], atol=1e-5)

@@ -34,7 +34,13 @@ def test_resnets_have_torchvisions_parameters(name):
     assert sum(p.numel() for p in network.parameters()) == count
     assert network.channels == channels
     names = network.state_dict().keys()
-    assert {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer2.0.downsample.0.weight", "layer4.1.bn2.bias"} <= names
+    assert {
+        "conv1.weight",
+        "bn1.running_mean",
+        "layer1.0.conv1.weight",
+        "layer2.0.downsample.0.weight",
+        "layer4.1.bn2.bias",
+    } <= names
     assert ("layer1.0.downsample.1.weight" in names) == (name == "resnet50")
     maps = network.eval()(torch.zeros(1, 3, 64, 96))
     assert [tuple(m.shape) for m in maps] == [(1, c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16, 32))]
@@ -45,7 +51,9 @@ def test_pyramid_passes_coarse_context_to_fine_levels():
     fine, coarse = torch.randn(1, 4, 8, 8), torch.randn(1, 8, 4, 4)
     out = pyramid([fine, coarse])
     inner = F.conv2d(coarse, pyramid.inner_blocks[1][0].weight, pyramid.inner_blocks[1][0].bias)
-    merged = F.conv2d(fine, pyramid.inner_blocks[0][0].weight, pyramid.inner_blocks[0][0].bias) + inner.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    merged = F.conv2d(fine, pyramid.inner_blocks[0][0].weight, pyramid.inner_blocks[0][0].bias) + inner.repeat_interleave(
+        2, 2
+    ).repeat_interleave(2, 3)
     expected = F.conv2d(merged, pyramid.layer_blocks[0][0].weight, pyramid.layer_blocks[0][0].bias, padding=1)
     torch.testing.assert_close(out[0], expected)
 
@@ -71,7 +79,12 @@ def test_fusion_is_a_softmax_over_visible_views_and_scales_only():
     uv = torch.rand(3, 2, 2)
     out = fusion(pyramid, view, uv)
     for p in range(3):
-        samples = [sample_bilinear(level, view[p : p + 1, m : m + 1], uv[p : p + 1, m : m + 1])[0, 0] for m in range(2) if view[p, m] < 2 for level in pyramid]
+        samples = [
+            sample_bilinear(level, view[p : p + 1, m : m + 1], uv[p : p + 1, m : m + 1])[0, 0]
+            for m in range(2)
+            if view[p, m] < 2
+            for level in pyramid
+        ]
         if not samples:
             assert (out[p] == 0).all()
             continue
@@ -131,7 +144,12 @@ def test_batched_frames_are_predicted_as_single_ones():
     for seed in range(2):
         rng = np.random.default_rng(seed)
         points = np.concatenate([rng.uniform((0, -20, -2), (40, 20, 3), (800, 3)), rng.random((800, 1))], 1).astype(np.float32)
-        camera = Camera(np.array([[60.0, 0, 64], [0, 60, 32], [0, 0, 1]]), np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]]), 128, 64)
+        camera = Camera(
+            np.array([[60.0, 0, 64], [0, 60, 32], [0, 0, 1]]),
+            np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]]),
+            128,
+            64,
+        )
         image = rng.integers(0, 255, (64, 128, 3), dtype=np.uint8)
         parts.append(prepare(Frame(0, points, [image], [camera]), spec.voxel_grid, spec.network))
     with torch.inference_mode():
@@ -151,7 +169,11 @@ def test_a_prediction_needs_sensors_only():
 
 def test_base_has_the_papers_size():
     network = config.base()
-    assert network.image.backbone == "resnet50" and (network.image.width, network.image.height) == (704, 256) and network.image.cameras == 6
+    assert (
+        network.image.backbone == "resnet50"
+        and (network.image.width, network.image.height) == (704, 256)
+        and network.image.cameras == 6
+    )
     spec = rig_spec("base", "nuscenes")
     assert spec.grid.shape == (200, 200, 16)
     assert spec.build().trunk.channels == [256, 512, 1024, 2048]

@@ -93,7 +93,10 @@ def test_generative_convolution_equals_dense_transposed(x, kernel, stride):
     span = range(first, first + kernel)
     made = {
         (b, stride * i + di, stride * j + dj, stride * k + dk)
-        for b, i, j, k in x.coords.tolist() for di in span for dj in span for dk in span
+        for b, i, j, k in x.coords.tolist()
+        for di in span
+        for dj in span
+        for dk in span
     }
     inside = {c for c in made if all(0 <= v < n * stride for v, n in zip(c[1:], SHAPE if x.shape == SHAPE else x.shape))}
     assert {tuple(row) for row in out.coords.tolist()} == inside and len(out) == len(inside)
@@ -144,7 +147,9 @@ def test_prune_keeps_cells_and_order():
     assert torch.equal(out.coords, x.coords[keep]) and torch.equal(out.features, x.features[keep])
 
 
-@pytest.mark.parametrize("pair", [("sparse", "corner"), ("empty", "sparse"), ("sparse", "empty"), ("sparse", "dense"), ("empty", "empty")])
+@pytest.mark.parametrize(
+    "pair", [("sparse", "corner"), ("empty", "sparse"), ("sparse", "empty"), ("sparse", "dense"), ("empty", "empty")]
+)
 def test_union_add_equals_dense_addition(pair):
     a, b = (CASES[name] for name in pair)
     out = union_add(a, b)

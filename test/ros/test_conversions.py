@@ -63,11 +63,10 @@ def clouds(draw) -> PointCloud2:
     message.row_step = message.point_step * width + draw(st.integers(0, 7))
     size = height * message.row_step
     raw = bytearray(draw(st.binary(min_size=size, max_size=size)))
-    if size and draw(st.booleans()):  # random bytes are mostly tiny or huge numbers; put some ordinary ones in
+    if height * width and draw(st.booleans()):  # random bytes are mostly tiny or huge numbers; put some ordinary ones in
         f = next(f for f in fields if f.name == "x")
-        struct.pack_into(
-            (">" if message.is_bigendian else "<") + CODES[f.datatype], raw, f.offset, draw(st.floats(-80, 80, width=32))
-        )
+        code = (">" if message.is_bigendian else "<") + CODES[f.datatype]
+        struct.pack_into(code, raw, f.offset, draw(st.floats(-80, 80, width=32)))
     message.data = array("B", bytes(raw))
     return message
 
@@ -179,7 +178,7 @@ def test_compressed_images_become_rgb(smooth, suffix, tolerance):
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.7, 0.99])
 def test_a_truncated_compressed_image_is_refused(smooth, suffix, kept):
     data = cv2.imencode(suffix, smooth)[1].tobytes()
-    with pytest.raises(ConversionError, match="cut off or damaged|cannot be read"):
+    with pytest.raises(ConversionError, match=r"cut off or damaged|cannot be read"):
         conversions.decode_image(data[: int(len(data) * kept)], "jpeg")
 
 

@@ -38,11 +38,17 @@ def test_every_point_stays_in_the_voxel_with_its_label(grid, seed):
 
 def test_all_mirrors_and_turns_occur():
     frame, truth = sample(OCC3D_NUSCENES)
-    seen = {augment(frame, truth, OCC3D_NUSCENES, CALM, np.random.default_rng(s))[0].T_grid_lidar[:2, :2].astype(int).tobytes() for s in range(60)}
+    seen = {
+        augment(frame, truth, OCC3D_NUSCENES, CALM, np.random.default_rng(s))[0].T_grid_lidar[:2, :2].astype(int).tobytes()
+        for s in range(60)
+    }
     assert len(seen) == 8
     kitti = SEMANTICKITTI.coarser(2)
     frame, truth = sample(kitti)
-    seen = {augment(frame, truth, kitti, CALM, np.random.default_rng(s))[0].T_grid_lidar[:2, :2].astype(int).tobytes() for s in range(30)}
+    seen = {
+        augment(frame, truth, kitti, CALM, np.random.default_rng(s))[0].T_grid_lidar[:2, :2].astype(int).tobytes()
+        for s in range(30)
+    }
     assert len(seen) == 2
 
 
@@ -61,4 +67,6 @@ def test_disturbances_keep_shapes_and_ranges():
 def test_the_same_seed_gives_the_same_frame():
     frame, truth = sample(OCC3D_NUSCENES)
     a, b = (augment(frame, truth, OCC3D_NUSCENES, AugmentConfig(), np.random.default_rng(3)) for _ in range(2))
-    assert np.array_equal(a[0].points, b[0].points) and np.array_equal(a[1], b[1]) and np.array_equal(a[0].images[0], b[0].images[0])
+    assert (
+        np.array_equal(a[0].points, b[0].points) and np.array_equal(a[1], b[1]) and np.array_equal(a[0].images[0], b[0].images[0])
+    )

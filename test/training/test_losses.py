@@ -36,7 +36,9 @@ def test_occupancy_pyramid_against_a_loop():
 def prediction_for(target, logits_seed=0):
     generator = torch.Generator().manual_seed(logits_seed)
     coords = torch.ones(target.shape, dtype=torch.bool).nonzero()
-    classes = SparseTensor(torch.randn(len(coords), 4, generator=generator, requires_grad=True), coords, target.shape[1:], len(target))
+    classes = SparseTensor(
+        torch.randn(len(coords), 4, generator=generator, requires_grad=True), coords, target.shape[1:], len(target)
+    )
     levels = []
     for volume in occupancy_pyramid(target, FREE, 2):
         cells = torch.ones(volume.shape, dtype=torch.bool).nonzero()

@@ -1,0 +1,107 @@
+"""What a demo or an offline run reads: which data, which of the shipped bundles, at which pace."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from occle_core.datasets import list_scenes, open_dataset
+from occle_core.predictor import Predictor
+from occle_ros.bag_reader import BagReader
+from occle_ros.config import PRESETS, ConfigError, resolve
+from occle_ros.pipeline import Pipeline
+from occle_ros.processes import ProcessError
+
+MAX_HZ, LOAD = 10.0, 0.8
+MEASURED_FRAMES = 6
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sequence on disk, as `open_dataset` takes it."""
+
+    path: Path
+    kind: str | None
+    scene: str | None
+
+
+def preset_for(camera_names: Sequence[str]) -> str:
+    """The configuration (and shipped bundle) for a rig with these cameras: "kitti" or "nuscenes".
+
+    Raises:
+        ConfigError: no bundle is shipped for them.
+    """
+    for name, preset in PRESETS.items():
+        if camera_names and set(camera_names) <= set(preset.camera_names):
+            return name
+    known = "; ".join(f"{name}: {', '.join(preset.camera_names)}" for name, preset in PRESETS.items())
+    given = ", ".join(camera_names) or "(none)"
+    raise ConfigError(f"no bundle is shipped for the cameras {given}; name one with --bundle. Shipped: {known}")
+
+
+def bundle_for(bag: Path | None, dataset: Path | None, kind: str | None = None, scene: str | None = None) -> Path:
+    """The shipped bundle for the cameras of a bag or a data set.
+
+    Raises:
+        ConfigError: there is none for these cameras. BagError, DatasetError: the input cannot be read.
+    """
+    if bag is not None:
+        names: Sequence[str] = BagReader(bag).config.camera_names
+    else:
+        assert dataset is not None
+        names = open_dataset(dataset, kind, scene).camera_names
+    return resolve(PRESETS[preset_for(names)].bundle, "bundle")
+
+
+def simulate_drive(out: Path, frames: int, seconds: float) -> Source:
+    """Make a street drive of the KITTI rig with the simulator, in a process of its own; its progress goes to the terminal.
+
+    Raises:
+        ProcessError: it failed, or took longer than `seconds`.
+    """
+    # A process and not an import: the ROS side and the training side know nothing of each other.
+    options = ["--rig", "kitti", "--drives", "1", "--frames", str(frames), "--seed", "7"]
+    try:
+        code = subprocess.run([sys.executable, "-m", "training.cli", "simulate", str(out), *options], timeout=seconds, check=False).returncode
+    except subprocess.TimeoutExpired as error:
+        raise ProcessError(f"the simulator took longer than {seconds:.0f} s for {frames} frames; try fewer: --frames 30") from error
+    if code:
+        raise ProcessError(f"the simulator ended with exit code {code}; its message stands above")
+    return Source(out, "streets", None)
+
+
+def first_scene(path: Path, scene: str | None) -> Source:
+    """The named sequence of a data set, or its first.
+
+    Raises:
+        DatasetError: nothing that is known lies there, or no such scene.
+    """
+    return Source(path, None, scene or list_scenes(path)[0])
+
+
+def sustained_rate(bag: Path, bundle: Path) -> tuple[float, float]:
+    """Frames a second that the network keeps up with here: min(10, 0.8 / time per frame), and that time in seconds.
+
+    The time is the median over the bag's first frames, the first left out; the 0.8 leaves room for the player, the recorder
+    and the transport on the same machine.
+    """
+    reader = BagReader(bag)
+    pipeline = Pipeline(Predictor.load(bundle), reader.config, reader.calibration)
+    times = []
+    for _, collected in zip(range(MEASURED_FRAMES), reader.collected()):
+        began = time.perf_counter()
+        pipeline.process(collected)
+        times.append(time.perf_counter() - began)
+    per_frame = float(np.median(times[1:] or times))
+    return min(MAX_HZ, LOAD / per_frame), per_frame
+
+
+def recorded_rate(stamps: Sequence[int]) -> float:
+    """Scans a second of a recording, from the median distance of its stamps (ns); 10 for a single scan."""
+    return 1e9 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else 10.0

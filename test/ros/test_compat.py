@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Transform, TransformStamped
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from occle_ros import compat, transport
+from occle_ros.compat import TransformError, Transforms
+from occle_ros.conversions import ConversionError
+
+VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+
+
+def rigid(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    T = np.eye(4)
+    Q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    T[:3, :3] = Q * np.sign(np.linalg.det(Q))
+    T[:3, 3] = rng.normal(size=3) * 10
+    return T
+
+
+def message(*links: tuple[str, str, np.ndarray]) -> SimpleNamespace:
+    """What a tf2_msgs/TFMessage holds (its package has no wheel)."""
+    transforms = []
+    for parent, child, T in links:
+        one = TransformStamped(child_frame_id=child, transform=compat.transform_from_matrix(T))
+        one.header.frame_id = parent
+        transforms.append(one)
+    return SimpleNamespace(transforms=transforms)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_matrices_survive_as_quaternions(seed):
+    T = rigid(seed)
+    back = compat.transform_from_matrix(T)
+    q = back.rotation
+    assert abs(q.x**2 + q.y**2 + q.z**2 + q.w**2 - 1) < 1e-12
+    np.testing.assert_allclose(compat.matrix_from_transform(back), T, atol=1e-12)
+
+
+@pytest.mark.parametrize(("axis", "image"), [((1, 0, 0), (0, 0, 1)), ((0, 1, 0), (-1, 0, 0)), ((0, 0, 1), (0, 1, 0))])
+def test_a_quarter_turn_goes_the_right_way(axis, image):
+    """Right hand rule: about x, y goes to z; about y, z... is checked with x to -z; about z, x goes to y."""
+    half = np.sqrt(0.5)
+    turn = Transform()
+    turn.rotation.x, turn.rotation.y, turn.rotation.z, turn.rotation.w = (*(half * a for a in map(float, axis)), half)
+    start = {(1, 0, 0): (0, 1, 0), (0, 1, 0): (0, 0, -1), (0, 0, 1): (1, 0, 0)}[axis]
+    np.testing.assert_allclose(compat.matrix_from_transform(turn)[:3, :3] @ start, image, atol=1e-12)
+
+
+def test_half_turns_have_a_quaternion():
+    for axis in range(3):
+        T = -np.eye(4)
+        T[axis, axis] = T[3, 3] = 1
+        np.testing.assert_allclose(compat.matrix_from_transform(compat.transform_from_matrix(T)), T, atol=1e-12)
+
+
+def test_a_transform_without_a_rotation_is_refused():
+    nothing = Transform()
+    nothing.rotation.w = 0.0
+    with pytest.raises(ConversionError, match="not a transform"):
+        compat.matrix_from_transform(nothing)
+
+
+def test_chains_are_followed_up_and_down():
+    T_base_lidar, T_lidar_left, T_base_right = rigid(1), rigid(2), rigid(3)
+    transforms = Transforms()
+    transforms.add(message(("base_link", "lidar", T_base_lidar), ("lidar", "left", T_lidar_left)))
+    transforms.add(message(("/base_link", "/right", T_base_right)))
+    np.testing.assert_allclose(transforms.lookup("base_link", "left"), T_base_lidar @ T_lidar_left, atol=1e-9)
+    expected = np.linalg.inv(T_base_lidar @ T_lidar_left) @ T_base_right
+    np.testing.assert_allclose(transforms.lookup("left", "right"), expected, atol=1e-9)
+    np.testing.assert_array_equal(transforms.lookup("lidar", "lidar"), np.eye(4))
+
+
+def test_a_newer_transform_replaces_the_older():
+    transforms = Transforms()
+    transforms.add(message(("a", "b", rigid(1))))
+    transforms.add(message(("a", "b", rigid(2))))
+    np.testing.assert_allclose(transforms.lookup("a", "b"), rigid(2), atol=1e-9)
+
+
+def test_unconnected_frames_and_loops_are_named():
+    transforms = Transforms()
+    with pytest.raises(TransformError, match="known from /tf_static and /tf are: none"):
+        transforms.lookup("a", "b")
+    transforms.add(message(("a", "b", rigid(1)), ("c", "d", rigid(2))))
+    with pytest.raises(TransformError, match=r"from 'd' to 'b'.*a -> b, c -> d"):
+        transforms.lookup("b", "d")
+    transforms.add(message(("b", "a", rigid(1))))
+    with pytest.raises(TransformError, match="loop"):
+        transforms.lookup("b", "d")
+
+
+def test_without_tf_packages_listening_says_so():
+    if importlib.util.find_spec("tf2_msgs"):
+        pytest.skip("tf2_msgs is installed")
+    with pytest.raises(ImportError, match="tf2_msgs"):
+        compat.listen_to_transforms(SimpleNamespace())
+
+
+def test_tf2_ros_serves_where_it_is_installed(monkeypatch):
+    """The same answers come through tf2_ros' interface, here played by a stand-in of tf2_ros itself."""
+    ours = Transforms()
+    ours.add(message(("base", "lidar", rigid(4))))
+
+    class Buffer:
+        def lookup_transform(self, target, source, time):
+            if source == "nowhere":
+                raise KeyError("nowhere")
+            assert time.nanoseconds == 0
+            return message((target, source, ours.lookup(target, source))).transforms[0]
+
+    fake = ModuleType("tf2_ros")
+    fake.Buffer, fake.TransformException, fake.TransformListener = Buffer, KeyError, lambda buffer, node: None
+    monkeypatch.setitem(sys.modules, "tf2_ros", fake)
+    listener = compat.listen_to_transforms(SimpleNamespace())
+    np.testing.assert_allclose(listener.lookup("/base", "lidar"), rigid(4), atol=1e-9)
+    with pytest.raises(TransformError, match="nowhere"):
+        listener.lookup("base", "nowhere")
+
+
+def test_the_profile_is_set_unless_the_user_has_one(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")  # restores both afterwards
+    monkeypatch.delenv("ROS_DISTRO", raising=False)
+    profile = transport.use_shared_memory_profile()
+    assert profile is not None and "<segment_size>" in profile.read_text()
+    assert os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] == str(profile) and not os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"]
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "")
+    monkeypatch.setenv("ROS_DISTRO", "humble")
+    transport.use_shared_memory_profile()
+    assert os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] == str(profile)
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "")
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/mine.xml")
+    assert transport.use_shared_memory_profile() is None
+    assert not os.environ["FASTDDS_DEFAULT_PROFILES_FILE"]
+
+
+def test_share_files_are_found_installed_too(monkeypatch, tmp_path):
+    assert transport.share_file("config/fastdds_shm.xml") == Path(__file__).resolve().parents[2] / "config/fastdds_shm.xml"
+    monkeypatch.setattr(transport, "__file__", str(tmp_path / "site-packages" / "occle_ros" / "transport.py"))
+    with pytest.raises(FileNotFoundError, match=r"config/nothing.yaml of occle_ros is not installed; looked for"):
+        transport.share_file("config/nothing.yaml")
+    installed = tmp_path / "install" / "share" / "occle_ros" / "config" / "nothing.yaml"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"/somewhere/else{os.pathsep}{tmp_path / 'install'}")
+    assert transport.share_file("config/nothing.yaml") == installed
+
+
+def test_files_are_written_whole(tmp_path):
+    target = tmp_path / "new" / "report.json"
+    transport.write_atomically(target, "{}")
+    assert target.read_text() == "{}"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError):
+        transport.write_atomically(tmp_path / "folder", "x")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["folder", "new", "report.json"]
+
+
+def test_signals_set_the_event_and_the_old_handlers_return():
+    before = signal.getsignal(signal.SIGTERM)
+    with transport.stop_signals() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(2)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_other_threads_get_an_event_without_handlers():
+    seen = []
+
+    def run() -> None:
+        with transport.stop_signals() as stop:
+            seen.append(stop.is_set())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [False]

@@ -1,0 +1,192 @@
+"""One simulated drive: everything that is made once, and `frame(i)` for what the sensors deliver at each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.streets import lidar, truth, visibility
+from training.streets.caster import Caster, Snapshot
+from training.streets.layout import Street
+from training.streets.light import make_light
+from training.streets.mesh import Mesh
+from training.streets.render import View, render
+from training.streets.rigs import make_rig
+from training.streets.texture import Noise
+from training.streets.traffic import traffic
+from training.streets.world import World
+
+COARSE = 0.4
+"""Edge of the cells whose visibility is tested, metres."""
+ORIGIN_STEP = 5.0
+AHEAD, BEHIND = 50.0, 10.0
+"""Metres of the drive before and after the present frame from which a cell may be seen to count as known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Exact voxels of one frame, all (X, Y, Z) of the rig's grid.
+
+    Args:
+        cls: uint8 internal class, truth.EMPTY where nothing is.
+        moving: bool, a mover labels the cell.
+        known: bool, seen from the drive; seen_now: bool, seen from the LiDAR's present position;
+        seen_by_camera: bool, inside an image and not hidden now.
+    """
+
+    cls: NDArray[np.uint8]
+    moving: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    seen_now: NDArray[np.bool_]
+    seen_by_camera: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class DriveFrame:
+    """What one frame holds.
+
+    Args:
+        T_world_base: (4, 4) pose of the vehicle.
+        views: one per camera of the rig.
+        scan: the LiDAR turn.
+        truth: the voxels.
+    """
+
+    T_world_base: NDArray[np.float64]
+    views: tuple[View, ...]
+    scan: lidar.Scan
+    truth: Truth
+
+
+class Drive:
+    """A street, its traffic and a rig that passes through it; equal arguments give equal frames.
+
+    Args:
+        rig: "kitti" or "nuscenes".
+        seed, number: together choose the drive.
+        frames: how many frames it has.
+        scale: image size relative to the real cameras'.
+    """
+
+    def __init__(self, rig: str, seed: int, number: int, frames: int, scale: float) -> None:
+        rng = np.random.default_rng([seed, number, 11])
+        self._key = (seed, number)
+        self.frames = frames
+        self.rig = make_rig(rig, rng, scale)
+        self.light = make_light(rng)
+        self.noise = Noise(rng)
+        self.times = np.arange(frames) * self.rig.period
+        speed = rng.uniform(*self.rig.speed) * (1 + 0.15 * np.sin(self.times * rng.uniform(0.1, 0.4) + rng.uniform(0, 6)))
+        self._ego_s = np.concatenate([[0.0], np.cumsum(speed[:-1] * self.rig.period)])
+        back = 55.0 if rig == "nuscenes" else 25.0
+        end = float(self._ego_s[-1])
+        self.street = Street(rng, -back - 35, end + 130)
+        self._ego_d = -(self.street.median / 2 + self.street.lane * 0.5) + rng.normal(0, 0.15) + 0.2 * np.sin(self._ego_s / 13)
+        world = World(rng, self.street, (-back + 8, end + 52))
+        self.static = Caster(world.mesh)
+        self.movers = traffic(rng, self.street, np.stack([self._ego_s, self._ego_d], 1), self.times, world.instances + 1)
+        self._samples = truth.sample(self._around(world.mesh, back, end), self.rig.grid.resolution / 2, rng)
+        self._mover_samples = [truth.sample(m.mesh, self.rig.grid.resolution / 2, rng) for m in self.movers]
+        self._range_images: dict[int, tuple[NDArray[np.float64], NDArray[np.float32]]] = {}
+
+    def pose(self, s: float, d: float) -> NDArray[np.float64]:
+        """T_world_base (4, 4) of a vehicle at street coordinates (s, d), resting on its wheels."""
+        ahead = 0.7
+        xy, _ = self.street.at([s - ahead, s + ahead, s], d)
+        z = self.street.base([s - ahead * 2, s + ahead * 2, s, s], [d, d, d - 0.8, d + 0.8])
+        yaw = float(np.arctan2(*(xy[1] - xy[0])[::-1]))
+        forward = np.array([np.cos(yaw), np.sin(yaw), (z[1] - z[0]) / (4 * ahead)])
+        left = np.array([-np.sin(yaw), np.cos(yaw), (z[3] - z[2]) / 1.6])
+        forward /= np.linalg.norm(forward)
+        up = np.cross(forward, left)
+        up /= np.linalg.norm(up)
+        T = np.eye(4)
+        T[:3, 0], T[:3, 1], T[:3, 2] = forward, np.cross(up, forward), up
+        T[:3, 3] = (*xy[2], float((z[2] + z[3]) / 2))
+        return T
+
+    def base_pose(self, i: int) -> NDArray[np.float64]:
+        """T_world_base (4, 4) of frame i."""
+        return self.pose(float(self._ego_s[i]), float(self._ego_d[i]))
+
+    def frame(self, i: int) -> DriveFrame:
+        """Everything of frame i; depends on nothing but the drive and i."""
+        rng = np.random.default_rng([*self._key, 12, i])
+        T_world_base = self.base_pose(i)
+        here = T_world_base[:2, 3]
+        poses = [m.pose(self.street, float(self.times[i])) for m in self.movers]
+        near = [k for k, T in enumerate(poses) if np.hypot(*(T[:2, 3] - here)) < 130]
+        snapshot = Snapshot(self.static, [self.movers[k].mesh.moved(poses[k]) for k in near])
+        T_world_lidar = T_world_base @ self.rig.T_base_lidar
+        views = tuple(render(snapshot, camera, T_world_base, self.light, self.noise, rng) for camera in self.rig.cameras)
+        scan = lidar.scan(snapshot, self.rig.lidar, T_world_lidar, rng)
+        voxels = self._truth(i, snapshot, T_world_base, views, [(k, poses[k]) for k in near])
+        return DriveFrame(T_world_base, views, scan, voxels)
+
+    def _around(self, mesh: Mesh, back: float, end: float) -> Mesh:
+        """The triangles that can come into the grid of some frame."""
+        track, _ = self.street.at(np.arange(-back * 0.2, end + 1, 4.0))
+        height = self.street.base(np.arange(-back * 0.2, end + 1, 4.0), 0.0)
+        centre = mesh.tri.mean(1)
+        reach = 60.0
+        keep = np.zeros(len(mesh), np.bool_)
+        for (x, y), z in zip(track, height):
+            close = (centre[:, 0] - x) ** 2 + (centre[:, 1] - y) ** 2 < reach**2
+            keep |= close & (mesh.tri[:, :, 2].min(1) < z + 9)
+        return Mesh(mesh.tri[keep], mesh.cls[keep], mesh.mat[keep], mesh.rgb[keep], mesh.par[keep], mesh.inst[keep])
+
+    def _truth(self, i: int, snapshot: Snapshot, T_world_base: NDArray[np.float64], views: tuple[View, ...], near: list[tuple[int, NDArray[np.float64]]]) -> Truth:
+        grid, T_world_grid = self.rig.grid, T_world_base @ self.rig.T_base_grid
+        T_grid_world = np.linalg.inv(T_world_grid)
+        groups = [(self._samples, T_grid_world)] + [(self._mover_samples[k], T_grid_world @ T) for k, T in near]
+        cls, moving = truth.voxelise(groups, grid)
+        factor = round(COARSE / grid.resolution)
+        coarse = grid.coarser(factor)
+        occupied = truth.coarsen(cls != truth.EMPTY, factor)
+        centres = coarse.centers(np.argwhere(np.ones(coarse.shape, np.bool_)))
+        points = centres @ T_world_grid[:3, :3].T.astype(np.float32) + T_world_grid[:3, 3].astype(np.float32)
+        origin = (T_world_base @ self.rig.T_base_lidar)[:3, 3]
+        now = visibility.sees(visibility.range_image(snapshot.cast, origin), origin, points)
+        seen = now.copy()
+        for k in self._origins(i):
+            rest = np.flatnonzero(~seen)
+            place, image = self._range_image(k)
+            seen[rest[visibility.sees(image, place, points[rest])]] = True
+        by_camera = np.zeros(len(points), np.bool_)
+        for camera, view in zip(self.rig.cameras, views):
+            T_camera_world = np.linalg.inv(T_world_base @ camera.T_base_camera)
+            local = points @ T_camera_world[:3, :3].T.astype(np.float32) + T_camera_world[:3, 3].astype(np.float32)
+            pixels = local @ camera.K.T.astype(np.float32)
+            depth = np.maximum(pixels[:, 2], 1e-3)
+            u, v = np.rint(pixels[:, 0] / depth).astype(np.int64), np.rint(pixels[:, 1] / depth).astype(np.int64)
+            at = np.flatnonzero((local[:, 2] > 0.1) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height))
+            by_camera[at[local[at, 2] <= view.depth[v[at], u[at]] + visibility.TOLERANCE]] = True
+        steepest, flattest = np.sin(self.rig.lidar.elevations.min() - 0.02), np.sin(self.rig.lidar.elevations.max() + 0.02)
+        if self.rig.name == "nuscenes":
+            offset = points - origin.astype(np.float32)
+            rise = offset @ T_world_base[:3, 2].astype(np.float32) / np.maximum(np.linalg.norm(offset, axis=1), 1e-3)
+            now &= (rise > steepest) & (rise < flattest)
+
+        def finish(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            return truth.refine(visibility.spread_to_surfaces(cells.reshape(coarse.shape), occupied), factor)
+
+        return Truth(cls, moving, finish(seen), finish(now), finish(by_camera))
+
+    def _origins(self, i: int) -> list[int]:
+        """Numbers of the LiDAR positions along the drive from which frame i's surroundings are seen, nearest first."""
+        s = float(self._ego_s[i])
+        first, last = int(np.ceil((s - BEHIND) / ORIGIN_STEP)), int(np.floor((s + AHEAD) / ORIGIN_STEP))
+        return sorted(range(first, last + 1), key=lambda k: -k)
+
+    def _range_image(self, k: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        if k not in self._range_images:
+            T = self.pose(k * ORIGIN_STEP, float(self._ego_d.mean())) @ self.rig.T_base_lidar
+            origin = T[:3, 3]
+
+            def cast(at: NDArray[np.floating], directions: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+                return self.static.cast(np.broadcast_to(np.asarray(at, np.float32), directions.shape), directions)
+
+            self._range_images[k] = (origin, visibility.range_image(cast, origin))
+        return self._range_images[k]
