@@ -24,9 +24,9 @@ def generate_launch_description() -> LaunchDescription:
     profile = str(SHARE / "config" / "fastdds_shm.xml")
     return LaunchDescription(
         [
-            DeclareLaunchArgument("config", default_value="kitti.yaml", description="parameter file; names: share/occle_ros/config"),
+            DeclareLaunchArgument("config", default_value="kitti.yaml", description="parameter file, or its name in share"),
             DeclareLaunchArgument("bundle", default_value="", description="folder of the trained network; empty: the config's"),
-            DeclareLaunchArgument("calibration", default_value="", description="calibration.yaml; empty: the bag's or the config's"),
+            DeclareLaunchArgument("calibration", default_value="", description="calibration.yaml; empty: the bag's or config's"),
             DeclareLaunchArgument("bag", default_value="", description="bag that `occle bag` wrote, replayed when given"),
             DeclareLaunchArgument("rate", default_value="1.0", description="speed of the replay"),
             DeclareLaunchArgument("rviz", default_value="false", description="true: show voxels, points and image in RViz"),

@@ -220,7 +220,8 @@ def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's pa
         return NodeConfig.model_validate(nested)
     except ValidationError as error:
         names = nested.get("camera_names")
-        known = [p.name for p in parameters(tuple(map(str, names)) if isinstance(names, (list, tuple)) else ("cam2",))]
+        usable = {str(name): None for name in names if str(name).isidentifier()} if isinstance(names, (list, tuple)) else {"cam2": None}
+        known = [parameter.name for parameter in parameters(tuple(usable))]
         raise ConfigError(f"{source}: " + "; ".join(_explain(problem, known) for problem in error.errors())) from error
 
 
@@ -303,4 +304,5 @@ def _explain(problem: Any, known: list[str]) -> str:
 if __name__ == "__main__":
     import sys
 
-    print(to_yaml(PRESETS[sys.argv[1]], f"Parameters of the occupancy node; made by `python -m occle_ros.config {sys.argv[1]}`."), end="")
+    preset = sys.argv[1]
+    print(to_yaml(PRESETS[preset], f"Parameters of the occupancy node; made by `python -m occle_ros.config {preset}`."), end="")

@@ -90,9 +90,9 @@ def points_from_cloud(message: PointCloud2, intensity_scale: float = 1.0) -> tup
                     points[:, number] = values.reshape(-1)
     if intensity_scale != 1.0:
         points = points * np.array([1, 1, 1, intensity_scale], np.float32)
-    finite = np.isfinite(points).all(axis=1)
-    if finite.all():
+    if np.isfinite(points).all():
         return points, 0
+    finite = np.isfinite(points).all(axis=1)
     return points[finite], count - int(finite.sum())
 
 

@@ -39,7 +39,9 @@ def summarise(
     dropped["lost_before_recorder"] = published - recorded.get("/occupancy/voxels", 0)
     stages = {}
     for stage, samples in node["stages_ms"].items():
-        stages[stage] = percentiles([s / speed for s in samples] if stage in SIMULATED_TIME else samples, (50, 95))
+        # /clock is a tick behind at times, which can make a scan arrive before its stamp.
+        times = [max(0.0, sample / speed) for sample in samples] if stage in SIMULATED_TIME else samples
+        stages[stage] = percentiles(times, (50, 95))
     return {
         "bundle": node["bundle"],
         "frames": {

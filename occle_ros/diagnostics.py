@@ -60,6 +60,8 @@ class Diagnostics:
         limits = self._config.latency
         if silent > limits.input_timeout_s:
             return DiagnosticStatus.ERROR, self._why_silent(silent)
+        if not self._node.get_clock().now().nanoseconds:
+            return DiagnosticStatus.ERROR, "use_sim_time is true, but nobody publishes /clock (`occle play` does)"
         median = float(np.median(latencies)) if latencies else 0.0
         if median > limits.error_ms:
             return DiagnosticStatus.ERROR, f"latency {median:.0f} ms is over {limits.error_ms:.0f} ms"

@@ -50,12 +50,11 @@ def marker_array(occupancy: Occupancy, limit: int = 60_000, surface_only: bool =
         alpha: opacity of the cubes, 0..1.
     """
     occupied = occupancy.occupied
-    drawn = occupied & ~enclosed(occupied) if surface_only else occupied
-    ijk = np.argwhere(drawn)
+    ijk = surface_cells(occupied) if surface_only else np.argwhere(occupied)
     hidden = int(np.count_nonzero(occupied)) - len(ijk)
     left_out = max(0, len(ijk) - limit)
     centres = occupancy.grid.centers(ijk).astype(np.float64)
-    labels = occupancy.labels[drawn]
+    labels = occupancy.labels[tuple(ijk.T)]
     if left_out:
         nearest = np.argpartition((centres**2).sum(axis=1), limit)[:limit] if limit else np.empty(0, np.intp)
         centres, labels = centres[nearest], labels[nearest]
@@ -74,17 +73,23 @@ def marker_array(occupancy: Occupancy, limit: int = 60_000, surface_only: bool =
     return MarkerBytes(writer.data(), len(centres), hidden, left_out)
 
 
-def enclosed(occupied: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(X, Y, Z) bool -> True in cells whose six neighbours are all occupied; cells at the border are never enclosed."""
-    inside = np.zeros_like(occupied)
-    core = inside[1:-1, 1:-1, 1:-1]
-    core[...] = occupied[2:, 1:-1, 1:-1]
-    core &= occupied[:-2, 1:-1, 1:-1]
-    core &= occupied[1:-1, 2:, 1:-1]
-    core &= occupied[1:-1, :-2, 1:-1]
-    core &= occupied[1:-1, 1:-1, 2:]
-    core &= occupied[1:-1, 1:-1, :-2]
-    return inside
+def surface_cells(occupied: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """(X, Y, Z) bool -> (N, 3) indices, in C order, of the occupied cells that have a free neighbour among their six.
+
+    What lies outside the grid counts as free.
+    """
+    padded = np.zeros([n + 2 for n in occupied.shape], np.bool_)
+    padded[1:-1, 1:-1, 1:-1] = occupied
+    cells = padded.reshape(-1)
+    at = np.flatnonzero(cells)
+    across = padded.shape[1] * padded.shape[2], padded.shape[2], 1
+    enclosed = np.ones(len(at), np.bool_)
+    for step in across:
+        enclosed &= cells[at + step]
+        enclosed &= cells[at - step]
+    x, rest = np.divmod(at[~enclosed], across[0])
+    y, z = np.divmod(rest, across[1])
+    return np.stack([x, y, z], axis=1) - 1
 
 
 class CdrWriter:

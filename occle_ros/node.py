@@ -126,8 +126,6 @@ class OccupancyNode(Node):
 
     def _on_scan(self, message: PointCloud2) -> None:
         self.statistics.count("received", "scans")
-        if not self.get_clock().now().nanoseconds:
-            self.get_logger().warning("use_sim_time is true, but nobody publishes /clock", throttle_duration_sec=5.0)
         self._diagnostics.scan_arrived()
         stamp = stamp_of(message)
         scan = _Scan(message, time.perf_counter(), self._age_ms(stamp))

@@ -48,8 +48,9 @@ def page(overlays: dict[str, NDArray[np.uint8]], occupancy: Occupancy, truth: ND
     images = list(overlays.items())
     rows = [images[at : at + IMAGES_IN_A_ROW] for at in range(0, len(images), IMAGES_IN_A_ROW)]
     shown = [("prediction", occupancy.labels)] + ([("truth", truth)] if truth is not None else [])
-    rows.append([(title, perspective(labels, grid, taxonomy)) for title, labels in shown])
-    rows.append([(f"{title}, from above", top_view(labels, grid, taxonomy)) for title, labels in shown])
+    oblique = [(title, perspective(labels, grid, taxonomy)) for title, labels in shown]
+    above = [(f"{title}, from above", top_view(labels, grid, taxonomy)) for title, labels in shown]
+    rows += [oblique + above] if truth is None else [oblique, above]
     return panel(rows, footer=legend([labels for _, labels in shown], taxonomy, 1600))
 
 

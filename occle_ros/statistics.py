@@ -50,8 +50,9 @@ class Statistics:
                 self._latency.append(latency_ms)
                 self._recent.append(latency_ms)
             for stage, milliseconds in stages.items():
+                samples = self._stages.setdefault(stage, deque(maxlen=KEPT_SAMPLES))
                 if not math.isnan(milliseconds):
-                    self._stages.setdefault(stage, deque(maxlen=KEPT_SAMPLES)).append(milliseconds)
+                    samples.append(milliseconds)
 
     def take_recent(self) -> list[float]:
         """The latencies since the last call, milliseconds."""

@@ -100,21 +100,6 @@ def stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is either the old one or the whole new one, never half of it; makes its folder.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, "utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _share_folders() -> list[Path]:
     checkout = Path(__file__).resolve().parents[1]
     folders = [checkout] if (checkout / "package.xml").exists() or (checkout / "pyproject.toml").exists() else []

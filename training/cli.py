@@ -61,23 +61,19 @@ def simulate(
     seed: Annotated[int, typer.Option(help="of the first drive; the others follow")] = 0,
     scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="resolution of the images")] = 1.0,
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
+    every: Annotated[int, typer.Option(min=1, help="write each n-th frame only: a training set whose frames differ")] = 1,
 ) -> None:
     """Simulate street drives.
 
     Example: occle-train simulate out/streets --rig kitti --drives 4 --frames 40 --scale 0.5
     """
     with _progress() as bar:
-        task = bar.add_task("simulating", total=drives * frames)
-        names = simulate_streets(
-            out,
-            rig.value,
-            drives,
-            frames,
-            seed,
-            scale,
-            workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        task = bar.add_task("simulating", total=drives * len(range(0, frames, every)))
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        names = simulate_streets(out, rig.value, drives, frames, seed, scale, workers, told, every)
     console.print(f"{len(names)} drives of {frames} frames in {out}: {', '.join(names)}")
 
 

@@ -15,6 +15,8 @@ from occle_core.datasets import Dataset, DatasetError, list_scenes, open_dataset
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
 
+UNKNOWN = 255
+
 
 class Samples:
     """Frames with voxel truth, held in memory at the network's image size once they were read.
@@ -54,14 +56,16 @@ class Samples:
         return sample
 
     def truth(self, item: int) -> NDArray[np.uint8]:
-        """The truth alone, (X, Y, Z) uint8."""
+        """The truth alone, (X, Y, Z) uint8; where the data set says which cells its sensors saw (Occ3D), the others are unknown."""
         if item in self._held:
             return self._held[item][1]
         number, i = self.index[item]
-        truth = self.datasets[number].truth(i, self.grid)
+        dataset = self.datasets[number]
+        truth = dataset.truth(i, self.grid)
         if truth is None:
-            raise DatasetError(f"{self.datasets[number].name}: the voxel truth of frame {i} is gone since the sequence was opened")
-        return truth
+            raise DatasetError(f"{dataset.name}: the voxel truth of frame {i} is gone since the sequence was opened")
+        masks = list(dataset.masks(i).values())
+        return np.where(np.logical_or.reduce(masks), truth, UNKNOWN).astype(np.uint8) if masks else truth
 
     def class_counts(self, num_classes: int) -> NDArray[np.int64]:
         """(num_classes,) known voxels per class over all frames."""

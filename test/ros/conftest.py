@@ -86,8 +86,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         process.end()
 
 
-def smooth_image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """(H, W, 3) uint8 RGB without sharp edges, so that JPEG changes it little; the three channels differ."""
-    v, u = np.mgrid[0:height, 0:width] / max(height, width)
-    phase = np.random.default_rng(seed).uniform(0, 6, 3)
-    return np.stack([127 + 100 * np.sin(3 * u + 2 * v + p) for p in phase], -1).astype(np.uint8)
+@pytest.fixture
+def smooth_image() -> Callable[..., np.ndarray]:
+    """smooth_image(height, width, seed): (H, W, 3) uint8 RGB without sharp edges, so that JPEG changes it little."""
+
+    def make(height: int, width: int, seed: int = 0) -> np.ndarray:
+        v, u = np.mgrid[0:height, 0:width] / max(height, width)
+        phase = np.random.default_rng(seed).uniform(0, 6, 3)
+        return np.stack([127 + 100 * np.sin(3 * u + 2 * v + p) for p in phase], -1).astype(np.uint8)
+
+    return make

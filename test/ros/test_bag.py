@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import yaml
-from conftest import smooth_image
 from rclpy.serialization import deserialize_message
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage
@@ -42,7 +42,7 @@ class Rig:
     kind, name, lidar_frame, grid_frame = "fake", "scene-1", "lidar_top", "base_link"
     camera_names = ("right", "left")
 
-    def __init__(self, folder: Path, stamps: list[int], suffix: str = ".jpg") -> None:
+    def __init__(self, folder: Path, stamps: list[int], suffix: str, picture: Callable[..., np.ndarray]) -> None:
         self.taxonomy = taxonomy.load("occ3d_nuscenes")
         self.stamps, self.T_grid_lidar = stamps, rigid(0)
         self._folder, self._suffix = folder, suffix
@@ -50,7 +50,7 @@ class Rig:
         for i in range(len(stamps)):
             for name in self.camera_names:
                 path = str(folder / f"{name}{i}{suffix}")
-                cv2.imwrite(path, smooth_image(24, 40, seed=i))
+                cv2.imwrite(path, picture(24, 40, seed=i))
 
     def __len__(self) -> int:
         return len(self.stamps)
@@ -76,13 +76,13 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path, monkeypatch):
+def rig(tmp_path, monkeypatch, smooth_image):
     """rig(stamps, suffix) -> a data set that `convert` opens whatever path it is told."""
     folder = tmp_path / "data"
     folder.mkdir()
 
     def make(stamps=(START, START + 100 * MILLISECOND, START + 200 * MILLISECOND), suffix=".jpg") -> Rig:
-        dataset = Rig(folder, list(stamps), suffix)
+        dataset = Rig(folder, list(stamps), suffix, smooth_image)
         monkeypatch.setattr(bag_module, "open_dataset", lambda path, kind, scene: dataset)
         return dataset
 
@@ -184,7 +184,7 @@ def test_a_bag_without_its_calibration_file_is_read_through_tf_static(rig, tmp_p
 
 
 def test_a_missing_image_is_none_and_its_neighbours_stay_where_they_are(rig, tmp_path):
-    dataset = rig()
+    dataset = rig(stamps=[START + i * 200 * MILLISECOND for i in range(3)])
     dataset.missing = {(1, "left")}
     convert(None, "x", tmp_path / "bag", compressed=False)
     assert [[image is not None for image in frame.images] for frame in BagReader(tmp_path / "bag")] == [
@@ -214,7 +214,7 @@ def test_stamps_move_only_where_they_could_not_be_replayed(rig, tmp_path, stamps
 def test_a_bag_does_not_begin_before_time_zero(rig, tmp_path):
     rig(stamps=(0, 100 * MILLISECOND))
     convert(None, "x", tmp_path / "bag")
-    assert [time for topic, time, _ in content(tmp_path / "bag") if topic == "/left/camera_info"][0] == 10**9
+    assert next(time for topic, time, _ in content(tmp_path / "bag") if topic == "/left/camera_info") == 10**9
 
 
 def test_a_limit_takes_the_first_frames(rig, tmp_path):
@@ -222,6 +222,30 @@ def test_a_limit_takes_the_first_frames(rig, tmp_path):
     assert convert(None, "x", tmp_path / "bag", limit=2).frames == len(list(BagReader(tmp_path / "bag"))) == 2
     with pytest.raises(BagError, match="no frames to write"):
         convert(None, "x", tmp_path / "bag2", limit=0)
+
+
+def test_calibration_that_changes_within_the_data_set_is_reported(rig, tmp_path, monkeypatch):
+    dataset = rig()
+    whole = dataset.frame
+
+    def moving(i: int) -> Frame:
+        frame = whole(i)
+        frame.cameras[1].T_camera_lidar[:3, 3] += frame.cameras[1].T_camera_lidar[:3, 0] * 0.2 * i  # 20 cm along x a frame
+        return frame
+
+    monkeypatch.setattr(dataset, "frame", moving)
+    (note,) = convert(None, "x", tmp_path / "bag").notes
+    assert note.startswith("left's calibration moves by up to 40 cm between frames")
+
+
+def test_a_data_set_without_cameras_becomes_a_bag_of_scans(rig, tmp_path, monkeypatch):
+    dataset = rig()
+    whole = dataset.frame
+    monkeypatch.setattr(dataset, "camera_names", (), raising=False)
+    monkeypatch.setattr(dataset, "frame", lambda i: Frame(dataset.stamps[i], whole(i).points, T_grid_lidar=dataset.T_grid_lidar))
+    assert set(convert(None, "x", tmp_path / "bag").messages) == {"/lidar/points", "/tf", "/tf_static"}
+    frames = list(BagReader(tmp_path / "bag"))
+    assert [len(frame.points) for frame in frames] == [50, 51, 52] and not frames[0].images
 
 
 def test_nothing_is_left_of_a_conversion_that_fails(rig, tmp_path, monkeypatch):
@@ -235,7 +259,7 @@ def test_nothing_is_left_of_a_conversion_that_fails(rig, tmp_path, monkeypatch):
 
     monkeypatch.setattr(dataset, "frame", broken)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(DatasetError, match="000002.bin is truncated"):
+    with pytest.raises(DatasetError, match=r"000002.bin is truncated"):
         convert(None, "x", tmp_path / "bag")
     assert sorted(tmp_path.rglob("*")) == before
 

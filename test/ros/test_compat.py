@@ -161,16 +161,6 @@ def test_share_files_are_found_installed_too(monkeypatch, tmp_path):
     assert transport.share_file("config/nothing.yaml") == installed
 
 
-def test_files_are_written_whole(tmp_path):
-    target = tmp_path / "new" / "report.json"
-    transport.write_atomically(target, "{}")
-    assert target.read_text() == "{}"
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError):
-        transport.write_atomically(tmp_path / "folder", "x")
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["folder", "new", "report.json"]
-
-
 def test_signals_set_the_event_and_the_old_handlers_return():
     before = signal.getsignal(signal.SIGTERM)
     with transport.stop_signals() as stop:

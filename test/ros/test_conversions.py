@@ -290,6 +290,5 @@ def test_a_stamp_that_is_no_ros_time_is_refused():
 
 
 @pytest.fixture
-def smooth() -> np.ndarray:
-    v, u = np.mgrid[0:60, 0:80] / 80
-    return np.stack([127 + 100 * np.sin(3 * u + 2 * v + p) for p in (0, 2, 4)], -1).astype(np.uint8)
+def smooth(smooth_image) -> np.ndarray:
+    return smooth_image(60, 80)

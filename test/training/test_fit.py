@@ -26,6 +26,9 @@ class Rooms:
     def __len__(self):
         return 4
 
+    def masks(self, i):
+        return {}
+
     def has_truth(self, i):
         return i < 3
 

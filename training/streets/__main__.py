@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="chooses the streets")
     parser.add_argument("--scale", type=float, default=0.5, help="image size relative to the real cameras'")
     parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--every", type=int, default=1, help="write each n-th frame only")
     given = parser.parse_args()
     start = time.monotonic()
 
@@ -29,7 +30,7 @@ def main() -> int:
 
     numbers = range(given.first, given.first + given.drives)
     try:
-        names = simulate(given.out, given.rig, numbers, given.frames, given.seed, given.scale, given.workers, show)
+        names = simulate(given.out, given.rig, numbers, given.frames, given.seed, given.scale, given.workers, show, given.every)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.streets import lidar, truth, visibility
+from training.streets.boxes import Box, box_of
 from training.streets.caster import Caster, Snapshot
 from training.streets.layout import Street
 from training.streets.light import make_light
@@ -72,7 +73,7 @@ class Drive:
 
     def __init__(self, rig: str, seed: int, number: int, frames: int, scale: float) -> None:
         rng = np.random.default_rng([seed, number, 11])
-        self._key = (seed, number)
+        self.seed, self.number = seed, number
         self.frames = frames
         self.rig = make_rig(rig, rng, scale)
         self.light = make_light(rng)
@@ -86,6 +87,7 @@ class Drive:
         self._ego_d = -(self.street.median / 2 + self.street.lane * 0.5) + rng.normal(0, 0.15) + 0.2 * np.sin(self._ego_s / 13)
         world = World(rng, self.street, (-back + 8, end + 52))
         self.static = Caster(world.mesh)
+        self._boxes = world.boxes
         self.movers = traffic(rng, self.street, np.stack([self._ego_s, self._ego_d], 1), self.times, world.instances + 1)
         self._samples = truth.sample(self._around(world.mesh, back, end), self.rig.grid.resolution / 2, rng)
         self._mover_samples = [truth.sample(m.mesh, self.rig.grid.resolution / 2, rng) for m in self.movers]
@@ -113,7 +115,7 @@ class Drive:
 
     def frame(self, i: int) -> DriveFrame:
         """Everything of frame i; depends on nothing but the drive and i."""
-        rng = np.random.default_rng([*self._key, 12, i])
+        rng = np.random.default_rng([self.seed, self.number, 12, i])
         T_world_base = self.base_pose(i)
         here = T_world_base[:2, 3]
         poses = [m.pose(self.street, float(self.times[i])) for m in self.movers]
@@ -124,6 +126,12 @@ class Drive:
         scan = lidar.scan(snapshot, self.rig.lidar, T_world_lidar, rng)
         voxels = self._truth(i, snapshot, T_world_base, views, [(k, poses[k]) for k in near])
         return DriveFrame(T_world_base, views, scan, voxels)
+
+    def boxes(self, i: int) -> list[Box]:
+        """Boxes of all objects within 70 m of the vehicle in frame i."""
+        here = self.base_pose(i)[:2, 3]
+        moving = [box_of(m.mesh, m.pose(self.street, float(self.times[i])), int(m.mesh.inst[0]), moving=True) for m in self.movers]
+        return [b for b in [*self._boxes, *moving] if b is not None and np.hypot(*(b.centre[:2] - here)) < 70]
 
     def _around(self, mesh: Mesh, back: float, end: float) -> Mesh:
         """The triangles that can come into the grid of some frame."""

@@ -40,6 +40,7 @@ def simulate(
     scale: float = 1.0,
     workers: int = 2,
     progress: Progress | None = None,
+    every: int = 1,
 ) -> list[str]:
     """Simulate drives and write them in SemanticKITTI's (rig "kitti") or nuScenes+Occ3D's layout (rig "nuscenes").
 
@@ -55,6 +56,7 @@ def simulate(
         scale: image size relative to the real cameras', 0.05..2.
         workers: processes; 1 stays in this one.
         progress: called after every frame.
+        every: write each n-th frame only, for training sets whose frames should differ; times and poses are those of all.
 
     Returns:
         Names of the sequences ("00", ...) or scenes ("scene-0000", ...) written.
@@ -68,11 +70,12 @@ def simulate(
     out.mkdir(parents=True, exist_ok=True)
     with _temporary(out) as folder:
         places = {n: folder / f"{n:04d}" for n in numbers}
-        jobs = [Job(places[n], rig, seed, n, frames, scale, share) for n in numbers for share in _shares(frames, len(numbers), workers)]
-        done, total = 0, frames * len(numbers)
+        kept = tuple(range(0, frames, every))
+        jobs = [Job(places[n], rig, seed, n, frames, scale, share) for n in numbers for share in _shares(kept, len(numbers), workers)]
+        done, total = 0, len(kept) * len(numbers)
         for place in places.values():
             place.mkdir()
-        left = {n: frames for n in numbers}
+        left = {n: len(kept) for n in numbers}
         written = []
         for job in _results(jobs, workers):
             done += len(job.share)
@@ -104,11 +107,11 @@ def _results(jobs: list[Job], workers: int) -> Iterator[Job]:
             yield future.result()
 
 
-def _shares(frames: int, drives: int, workers: int) -> list[tuple[int, ...]]:
+def _shares(frames: tuple[int, ...], drives: int, workers: int) -> list[tuple[int, ...]]:
     """Frames of one drive split over processes where there are more processes than drives: contiguous, since neighbours share work."""
-    parts = min(frames, max(1, -(-workers // drives)) if workers > drives else 1)
-    bounds = [round(k * frames / parts) for k in range(parts + 1)]
-    return [tuple(range(a, b)) for a, b in zip(bounds[:-1], bounds[1:])]
+    parts = min(len(frames), max(1, -(-workers // drives)) if workers > drives else 1)
+    bounds = [round(k * len(frames) / parts) for k in range(parts + 1)]
+    return [frames[a:b] for a, b in zip(bounds[:-1], bounds[1:])]
 
 
 def _publish(out: Path, job: Job) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from training.streets import buildings, furniture, people, vegetation, vehicles
+from training.streets.boxes import Box, box_of
 from training.streets.layout import Street, Strip
 from training.streets.mesh import Mesh, join, pose
 
@@ -27,7 +28,8 @@ class World:
         street: the ground to stand on.
         seen: (s0, s1), the stretch along which rare things are put, since they would be wasted elsewhere.
 
-    `mesh` holds all triangles; every object has its own instance number from 1 up, `instances` of them.
+    `mesh` holds all triangles; every object has its own instance number from 1 up, `instances` of them; `boxes` are the boxes of
+    those that nuScenes annotates.
     """
 
     def __init__(self, rng: np.random.Generator, street: Street, seen: tuple[float, float]) -> None:
@@ -35,6 +37,7 @@ class World:
         self._parts: list[Mesh] = [street.mesh(rng)]
         self._taken: list[tuple[float, float, float]] = []
         self.instances = 0
+        self.boxes: list[Box] = []
         for side in (1, -1):
             self._houses(side)
             self._front(side)
@@ -55,7 +58,11 @@ class World:
             self._taken.append((x, y, radius))
         z = float(self.street.ground(s, d))
         self.instances += 1
-        self._parts.append(mesh.moved(pose(x, y, z - sink, float(heading) + turn)).numbered(self.instances % 65536))
+        T = pose(x, y, z - sink, float(heading) + turn)
+        self._parts.append(mesh.moved(T).numbered(self.instances % 65536))
+        box = box_of(mesh, T, self.instances % 65536, moving=False)
+        if box is not None:
+            self.boxes.append(box)
         return True
 
     def _yard(self, side: int) -> Strip:

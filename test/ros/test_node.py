@@ -1,0 +1,213 @@
+"""The live node as a process of its own, fed through rclpy."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+import torch
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Float64
+
+from occle_core.bundle import load_bundle, save_bundle, save_untrained
+from occle_core.camera import Camera
+from occle_core.frame import Frame
+from occle_core.predictor import Predictor
+from occle_ros.conversions import cloud_from_points, info_from_camera, message_from_image, occupancy_from_cloud, stamp_of
+from occle_ros.transport import ros_node
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(90)]
+
+CAMERA = Camera(np.array([[80.0, 0, 80], [0, 80, 30], [0, 0, 1]]), np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.2], [0, 0, 0, 1]]), 160, 60)
+SECOND = 1_000_000_000
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network whose heads are biased so that it calls much of the space occupied, by several classes."""
+    folder = tmp_path_factory.mktemp("bundles") / "kitti"
+    save_untrained(folder, size="tiny", rig="kitti")
+    spec, network, _ = load_bundle(folder)
+    with torch.no_grad():
+        for head in network.unet.occupancy:
+            head.bias += 3
+        network.head.weight *= 30
+        network.head.bias[0] -= 30
+    save_bundle(folder, spec, network)
+    return folder
+
+
+@pytest.fixture
+def calibration(tmp_path: Path) -> Path:
+    file = tmp_path / "calibration.yaml"
+    camera = {"T_camera_lidar": CAMERA.T_camera_lidar.tolist(), "K": CAMERA.K.tolist(), "width": 160, "height": 60}
+    content = {"lidar_frame": "velodyne", "grid_frame": "velodyne", "T_grid_lidar": np.eye(4).tolist(), "cameras": {"cam2": camera}}
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def sensors(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, 4) in front of the car and an image (60, 160, 3)."""
+    rng = np.random.default_rng(seed)
+    points = np.hstack([rng.uniform((2, -15, -2), (40, 15, 3), (3000, 3)), rng.uniform(0, 1, (3000, 1))]).astype(np.float32)
+    return points, rng.integers(0, 255, (60, 160, 3)).astype(np.uint8)
+
+
+class Driver:
+    """Publishes sensor messages to the node and keeps what it publishes."""
+
+    def __init__(self, node: Any) -> None:
+        self.voxels: list[PointCloud2] = []
+        self.latency: list[float] = []
+        self.status: list[DiagnosticStatus] = []
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(node)
+        self.cloud = node.create_publisher(PointCloud2, "/lidar/points", 10)
+        self.image = node.create_publisher(Image, "/cam2/image", 10)
+        self.info = node.create_publisher(CameraInfo, "/cam2/camera_info", 10)
+        node.create_subscription(PointCloud2, "/occupancy/voxels", self.voxels.append, 10)
+        node.create_subscription(Float64, "/occupancy/debug/pipeline_latency_ms", lambda m: self.latency.append(m.data), 10)
+        node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: self.status.extend(m.status), 10)
+
+    def spin_until(self, done: Callable[[], bool], seconds: float = 15.0) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, "not in time"
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def connect(self) -> None:
+        self.spin_until(lambda: all(p.get_subscription_count() for p in (self.cloud, self.image, self.info)))
+
+    def send(self, stamp: int, points: np.ndarray | None = None, image: np.ndarray | None = None) -> None:
+        if image is not None:
+            self.info.publish(info_from_camera(CAMERA, stamp, "cam2_optical"))
+            self.image.publish(message_from_image(image, stamp, "cam2_optical"))
+            time.sleep(0.05)  # topics are not ordered among each other
+        if points is not None:
+            self.cloud.publish(cloud_from_points(points, stamp, "velodyne"))
+
+
+@contextmanager
+def driver() -> Iterator[Driver]:
+    with ros_node("driver") as node:
+        yield Driver(node)
+
+
+def arguments(bundle: Path, calibration: Path, **parameters: Any) -> list[str]:
+    given = {"bundle": str(bundle), "calibration_file": str(calibration), "threads": 1, **parameters}
+    return ["-m", "occle_ros.cli", "node", "--ros-args", *[w for n, v in given.items() for w in ("-p", f"{n}:={json.dumps(v)}")]]
+
+
+def test_frames_in_voxels_out(ros_domain: int, start: Any, bundle: Path, calibration: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    node = start(*arguments(bundle, calibration, report_file=str(report)))
+    node.wait_for("ready: bundle", 40)
+    base = time.time_ns()
+    with driver() as car:
+        car.connect()
+        node.wait_for("1 subscribers of voxels")
+        for number in range(3):
+            points, image = sensors(number)
+            car.send(base + number * SECOND // 10, points, image)
+            car.spin_until(lambda wanted=number + 1: len(car.voxels) == wanted)
+        car.spin_until(lambda: len(car.latency) == 3 and len(car.status) > 0)
+        assert [stamp_of(message) for message in car.voxels] == [base + number * SECOND // 10 for number in range(3)]
+        assert {message.header.frame_id for message in car.voxels} == {"velodyne"}
+
+        predictor = Predictor.load(bundle, threads=1)
+        for number, message in enumerate(car.voxels):
+            points, image = sensors(number)
+            expected = predictor.predict(Frame(stamp_of(message), points, [image], [CAMERA]), "velodyne")
+            live = occupancy_from_cloud(message, predictor.grid, predictor.taxonomy)
+            assert expected.occupied.sum() > 1000
+            assert len(np.unique(expected.labels)) > 2
+            np.testing.assert_array_equal(live.labels, expected.labels)
+            np.testing.assert_array_equal(live.confidence, expected.confidence)
+
+        # A cloud with NaN: those points are left out, the rest is used.
+        points, image = sensors(3)
+        points[::3, 0] = np.nan
+        car.send(base + SECOND, points, image)
+        car.spin_until(lambda: len(car.voxels) == 4)
+        # An empty cloud, a cloud of NaN only, an image of another size: refused, and the next frame goes on.
+        car.send(base + 2 * SECOND, points[:0], image)
+        time.sleep(0.3)
+        car.send(base + 3 * SECOND, np.full((10, 4), np.nan, np.float32), image)
+        time.sleep(0.3)
+        car.send(base + 4 * SECOND, points, image[:30])
+        time.sleep(0.6)
+        # No image at all: the frame goes out without it at its deadline.
+        car.send(base + 5 * SECOND, points)
+        car.spin_until(lambda: len(car.voxels) == 5)
+        assert stamp_of(car.voxels[-1]) == base + 5 * SECOND
+        car.spin_until(lambda: any(key.key == "dropped.unusable_frame" for status in car.status for key in status.values))
+        assert DiagnosticStatus.WARN in [status.level for status in car.status], [(s.level, s.message) for s in car.status]
+    assert "the point cloud is empty" in node.output
+    assert "(60, 160, 3)" in node.output
+
+    began = time.monotonic()
+    node.interrupt(signal.SIGTERM)
+    assert node.result(5) == 0, node.output
+    assert time.monotonic() - began < 2
+    counts = json.loads(report.read_text())["counts"]
+    assert counts["dropped"] == {"unusable_frame": 3}
+    assert counts["received"] == {"cam2": 7, "scans": 8}
+    assert counts["published"]["voxels"] == 5
+    assert counts["masked"] == {"cam2:stale": 1}
+    assert counts["points"] == {"not_finite": 2000}
+    stages = json.loads(report.read_text())["stages_ms"]
+    assert {"receive", "wait", "convert", "prepare", "publish"} <= set(stages)
+    assert all(len(samples) == 5 for samples in stages.values())
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("no bundle", "there is no"),
+        ("empty bundle", "bundle.yaml"),
+        ("no calibration", "nothing says where the voxel grid lies"),
+        ("wrong calibration", "is not a rotation"),
+        ("camera unknown", "has no camera 'left'"),
+        ("misspelt", "did you mean sync.deadline_ms?"),
+    ],
+)
+def test_a_configuration_that_cannot_run(
+    ros_domain: int, bundle: Path, calibration: Path, tmp_path: Path, broken: str, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from occle_ros.node import main
+
+    parameters: dict[str, Any] = {}
+    if broken == "no bundle":
+        parameters["bundle"] = str(tmp_path / "nowhere")
+    if broken == "empty bundle":
+        (tmp_path / "empty").mkdir()
+        parameters["bundle"] = str(tmp_path / "empty")
+    if broken == "no calibration":
+        parameters["calibration_file"] = ""
+    if broken == "wrong calibration":
+        calibration.write_text(calibration.read_text().replace("1.0", "3.0"))
+    if broken == "camera unknown":
+        parameters["camera_names"] = ["left"]
+    if broken == "misspelt":
+        parameters["sync.dedline_ms"] = 10.0
+    assert main(arguments(bundle, calibration, **parameters)[2:]) == 1
+    assert message in capfd.readouterr().err
+    assert not rclpy.ok()
+
+
+def test_a_wrong_bundle_ends_the_process_with_code_1(ros_domain: int, start: Any, calibration: Path, tmp_path: Path) -> None:
+    node = start(*arguments(tmp_path / "nowhere", calibration))
+    assert node.result(30) == 1
+    assert "parameter bundle: there is no" in node.output
+    assert "Traceback" not in node.output

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from occle_ros.sync import Collected, Collector
+
+MS = 1_000_000
+
+
+def play(collector: Collector[str], events: str) -> list[Collected[str]]:
+    """Run a script: "L100@105" a scan stamped 100 ms that arrives at 105 ms, "A98@101" an image of camera A, "@250" time passes."""
+    frames: list[Collected[str]] = []
+    for event in events.split():
+        what, _, when = event.partition("@")
+        now = int(when) * MS if when else int(what[1:]) * MS
+        if not what:
+            frames += collector.poll(now)
+        elif what[0] == "L":
+            frames += collector.add_scan(int(what[1:]) * MS, what, now)
+        else:
+            frames += collector.add_image("AB".index(what[0]), int(what[1:]) * MS, what, now)
+    return frames
+
+
+def shown(frames: list[Collected[str]]) -> list[tuple[str | None, ...]]:
+    return [(frame.scan, *frame.images) for frame in frames]
+
+
+ONE, TWO = ["a"], ["a", "b"]
+CASES = {
+    "same stamp, image first": (ONE, "A100 L100", [("L100", "A100")]),
+    "same stamp, scan first": (ONE, "L100 A100@110", [("L100", "A100")]),
+    "waits for the second camera": (TWO, "A100 L100 B101@120", [("L100", "A100", "B101")]),
+    "nearest wins, before the scan": (ONE, "A90 A120@121 L100@122", [("L100", "A90")]),
+    "nearest wins, after the scan": (ONE, "A70 L100 A110@111", [("L100", "A110")]),
+    "an image before the scan waits for a possibly nearer one": (ONE, "A90 L100", []),
+    "the deadline ends that": (ONE, "A90 L100 @200", [("L100", "A90")]),
+    "not before the deadline": (ONE, "A90 L100 @199", []),
+    "a camera's period tells that nothing nearer will come": (ONE, "A10 A90 L100", [("L100", "A90")]),
+    "but not if the next may be nearer": (ONE, "A70 A90 L101", []),
+    "nothing within the tolerance": (ONE, "A40 A160@160 L100@161", [("L100", None)]),
+    "on the tolerance's edge": (ONE, "A150@150 L100@151", [("L100", "A150")]),
+    "one camera silent": (TWO, "A100 L100 @200", [("L100", "A100", None)]),
+    "both silent": (TWO, "L100 @200 L200 @300", [("L100", None, None), ("L200", None, None)]),
+    "a ready frame takes older ones along": (TWO, "L100 B105@110 A200@201 B200@202 L200@203", [("L100", None, "B105"), ("L200", "A200", "B200")]),
+    "duplicate scan": (ONE, "A100 L100 L100@101 @400", [("L100", "A100")]),
+    "scan out of order": (ONE, "A200 L200 L150@210 @900", [("L200", "A200")]),
+    "bag starts again": (ONE, "A1000 L1000 A100@1100 L100@1101", [("L1000", "A1000"), ("L100", "A100")]),
+    "bag starts again, scan first": (ONE, "A1000 L1000 L100@1101 A100@1102", [("L1000", "A1000"), ("L100", "A100")]),
+    "an open frame survives the clock's jump": (TWO, "A1000 L1000 L100@1101 A100@1102 B100@1103", [("L1000", "A1000", None), ("L100", "A100", "B100")]),
+    "five waiting frames: the oldest goes": (ONE, "L10@1 L20@2 L30@3 L40@4 L50@5", [("L10", None)]),
+    "the same image for two scans": (ONE, "L100 L130@130 A140@140", [("L100", "A140"), ("L130", "A140")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_frames(case: str) -> None:
+    cameras, events, expected = CASES[case]
+    collector: Collector[str] = Collector(cameras, tolerance=50 * MS, deadline=100 * MS)
+    assert shown(play(collector, events)) == expected
+
+
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [("L100 @200", "no_image"), ("A40 L100 @200", "stale"), ("A160@160 L100@161", "out_of_tolerance"), ("A40 A160@160 L100@161", "out_of_tolerance")],
+)
+def test_reason_of_a_missing_camera(events: str, reason: str) -> None:
+    (frame,) = play(Collector(ONE, tolerance=50 * MS, deadline=100 * MS), events)
+    assert frame.missing == {"a": reason}
+
+
+@pytest.mark.parametrize(
+    ("events", "counts"),
+    [
+        ("A100 L100 L100@101", {"scan_duplicate": 1}),
+        ("A200 L200 L150@210", {"scan_out_of_order": 1}),
+        ("A100 A100@101", {"image_duplicate:a": 1}),
+        ("A100 A90@101", {"image_out_of_order:a": 1}),
+        ("A1000 L1000 A100@1100 L100@1101", {"clock_reset": 1, "image_clock_reset:a": 1}),
+        ("L10@1 L20@2 L30@3 L40@4 L50@5", {"scan_overflow": 1}),
+        # A bag of three frames that starts again jumps back by less than the limit.
+        ("L100 L200 L300 L100@400 L200@500 L300@600", {"scan_out_of_order": 2, "clock_reset": 1}),
+    ],
+)
+def test_what_was_not_used_is_counted(events: str, counts: dict[str, int]) -> None:
+    collector: Collector[str] = Collector(ONE, tolerance=50 * MS, deadline=1000 * MS)
+    play(collector, events)
+    assert collector.counts == counts
+
+
+def test_time_offset_is_added_to_the_cameras_stamps() -> None:
+    collector: Collector[str] = Collector(ONE, tolerance=5 * MS, deadline=100 * MS, offsets=[40 * MS])
+    assert shown(play(collector, "A60 L100")) == [("L100", "A60")]
+
+
+def test_without_cameras_every_scan_is_a_frame_at_once() -> None:
+    assert shown(play(Collector([], tolerance=0, deadline=100 * MS), "L100 L200")) == [("L100",), ("L200",)]
+
+
+def test_next_deadline_and_flush() -> None:
+    collector: Collector[str] = Collector(ONE, tolerance=50 * MS, deadline=100 * MS)
+    assert collector.next_deadline() is None
+    play(collector, "L100 L130")
+    assert collector.next_deadline() == 200 * MS
+    assert shown(collector.flush()) == [("L100", None), ("L130", None)]
+    assert collector.next_deadline() is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(1, 400), min_size=1, max_size=40),
+    st.integers(0, 60),
+    st.data(),
+)
+def test_every_frame_has_the_nearest_image_of_all(gaps: list[int], tolerance: int, data: st.DataObject) -> None:
+    """Images and scans in order, no deadline in reach: compare with a search over all images."""
+    scans = [sum(gaps[: i + 1]) * MS for i in range(len(gaps))]
+    images = sorted(set(data.draw(st.lists(st.integers(0, max(scans) // MS + 100), max_size=60))))
+    events = sorted([(s, 1, s) for s in scans] + [(i * MS, 0, i * MS) for i in images])
+    collector: Collector[int] = Collector(ONE, tolerance * MS, deadline=1 << 60, max_open=1000, max_images=1000)
+    frames = []
+    for now, is_scan, stamp in events:
+        frames += collector.add_scan(stamp, stamp, now) if is_scan else collector.add_image(0, stamp, stamp, now)
+    frames += collector.flush()
+    assert [frame.stamp for frame in frames] == scans
+    for frame in frames:
+        distances = [abs(i * MS - frame.stamp) for i in images if abs(i * MS - frame.stamp) <= tolerance * MS]
+        (chosen,) = frame.images
+        if chosen is None:
+            assert not distances
+        elif len(set(distances)) == len(distances) and _is_regular(images):
+            assert abs(chosen - frame.stamp) == min(distances)
+        else:
+            assert abs(chosen - frame.stamp) <= tolerance * MS
+
+
+def _is_regular(images: list[int]) -> bool:
+    """The camera's period is no guess: all gaps are equal (otherwise an image may close a frame early)."""
+    return len({b - a for a, b in zip(images, images[1:])}) <= 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("LAB"), st.integers(0, 3000), st.integers(0, 20)), max_size=200))
+def test_anything_may_come_without_growth_or_error(messages: list[tuple[str, int, int]]) -> None:
+    collector: Collector[str] = Collector(TWO, tolerance=50 * MS, deadline=100 * MS, max_open=3, max_images=5)
+    now, scans, out = 0, 0, 0
+    for kind, stamp, wait in messages:
+        now += wait * MS
+        scans += kind == "L"
+        out += len(play(collector, f"{kind}{stamp}@{now // MS}"))
+        assert len(collector._open) <= 3
+        assert all(len(camera.stamps) <= 5 and sorted(camera.images) == camera.stamps for camera in collector._cameras)
+    out += len(collector.flush())
+    assert out + collector.counts["scan_duplicate"] + collector.counts["scan_out_of_order"] == scans

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import threading
+import time
+
+from occle_ros.worker import Worker
+
+
+def test_newest_item_wins_and_the_replaced_ones_come_back() -> None:
+    gate, started, done = threading.Event(), threading.Event(), []
+
+    def work(item: int) -> None:
+        started.set()
+        gate.wait(5)
+        done.append(item)
+
+    worker: Worker[int] = Worker(work, lambda item, error: None)
+    assert worker.submit(1) is None
+    started.wait(5)
+    assert [worker.submit(i) for i in (2, 3, 4)] == [None, 2, 3]
+    gate.set()
+    assert worker.drain(5)
+    assert done == [1, 4]
+    assert worker.replaced == 2
+    assert worker.stop(5)
+
+
+def test_an_error_is_told_with_its_item_and_the_next_goes_on() -> None:
+    told, done = [], []
+
+    def work(item: int) -> None:
+        if item == 1:
+            raise ValueError("one")
+        done.append(item)
+
+    worker: Worker[int] = Worker(work, lambda item, error: told.append((item, str(error))))
+    worker.submit(1)
+    assert worker.drain(5)
+    worker.submit(2)
+    assert worker.drain(5)
+    assert (told, done) == ([(1, "one")], [2])
+    assert worker.stop(5)
+
+
+def test_stop_forgets_what_waits_and_refuses_what_comes() -> None:
+    gate, started, done = threading.Event(), threading.Event(), []
+
+    def work(item: int) -> None:
+        started.set()
+        gate.wait(5)
+        done.append(item)
+
+    worker: Worker[int] = Worker(work, lambda item, error: None)
+    worker.submit(1)
+    started.wait(5)
+    worker.submit(2)
+    began = time.monotonic()
+    assert not worker.stop(0.1)
+    assert time.monotonic() - began < 1
+    assert worker.submit(3) == 3
+    gate.set()
+    assert worker.stop(5)
+    assert done == [1]
