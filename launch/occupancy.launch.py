@@ -5,10 +5,11 @@ ros2 launch occle_ros occupancy.launch.py config:=kitti.yaml bundle:=/path/to/bu
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -30,7 +31,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("bag", default_value="", description="bag that `occle bag` wrote, replayed when given"),
             DeclareLaunchArgument("rate", default_value="1.0", description="speed of the replay"),
             DeclareLaunchArgument("rviz", default_value="false", description="true: show voxels, points and image in RViz"),
-            DeclareLaunchArgument("use_sim_time", default_value="false", description="true: the node's clock follows /clock"),
+            DeclareLaunchArgument("use_sim_time", default_value="auto", description="follow /clock; auto: with a bag"),
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
             # Large images and clouds are lost or late on Fast DDS' default transport.
             SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
@@ -46,16 +47,17 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
-def _processes(context: LaunchContext) -> list[Node]:
+def _processes(context: LaunchContext) -> list[Node | ExecuteProcess]:
     """The node, and the replay where a bag is given; needs the arguments' values, so it runs when they are known."""
-    names = ("config", "bundle", "calibration", "bag", "rate", "namespace")
+    names = ("config", "bundle", "calibration", "bag", "rate", "namespace", "use_sim_time")
     value = {name: LaunchConfiguration(name).perform(context) for name in names}
     if not value["calibration"] and value["bag"]:
         value["calibration"] = str(Path(value["bag"]) / "calibration.yaml")
     # As ParameterValue with its type: launch would read a folder called "08" as the number 8.
     given = {"bundle": value["bundle"], "calibration_file": value["calibration"]}
-    parameters = {name: ParameterValue(text, value_type=str) for name, text in given.items() if text}
-    parameters["use_sim_time"] = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
+    texts = {name: ParameterValue(text, value_type=str) for name, text in given.items() if text}
+    simulated = bool(value["bag"]) if value["use_sim_time"] == "auto" else value["use_sim_time"].lower() == "true"
+    parameters = {**texts, "use_sim_time": simulated}
     node = Node(
         package="occle_ros",
         executable="occupancy_node",
@@ -66,8 +68,9 @@ def _processes(context: LaunchContext) -> list[Node]:
     )
     if not value["bag"]:
         return [node]
-    arguments = ["play", value["bag"], "--rate", value["rate"]]
-    return [node, Node(package="occle_ros", executable="occle", arguments=arguments, output="screen")]
+    # No launch_ros Node: it would append --ros-args. The replay waits until the node has loaded its network.
+    player = [sys.executable, "-m", "occle_ros.cli", "play", value["bag"], "--rate", value["rate"]]
+    return [node, ExecuteProcess(cmd=[*player, "--wait-for", "/lidar/points", "--wait-seconds", "60"], output="screen")]
 
 
 def _config(name: str) -> Path:

@@ -220,7 +220,8 @@ def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's pa
         return NodeConfig.model_validate(nested)
     except ValidationError as error:
         names = nested.get("camera_names")
-        usable = {str(name): None for name in names if str(name).isidentifier()} if isinstance(names, (list, tuple)) else {"cam2": None}
+        names = names if isinstance(names, (list, tuple)) else ["cam2"]
+        usable = dict.fromkeys(str(name) for name in names if str(name).isidentifier())
         known = [parameter.name for parameter in parameters(tuple(usable))]
         raise ConfigError(f"{source}: " + "; ".join(_explain(problem, known) for problem in error.errors())) from error
 

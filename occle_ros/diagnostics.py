@@ -41,8 +41,8 @@ class Diagnostics:
         latencies = self._statistics.take_recent()
         rate = len(latencies) / max(now - self._last_time, 1e-3)
         self._last_time = now
-        level, message = self._judge(now - self._last_scan, latencies)
         counts, last_error = self._statistics.counts()
+        level, message = self._judge(now - self._last_scan, latencies, sum(counts.get("dropped", {}).values()))
         values = {"bundle": self._bundle_id, "rate_hz": f"{rate:.2f}"}
         if latencies:
             values |= {"latency_median_ms": f"{np.median(latencies):.1f}", "latency_max_ms": f"{max(latencies):.1f}"}
@@ -54,8 +54,7 @@ class Diagnostics:
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
 
-    def _judge(self, silent: float, latencies: list[float]) -> tuple[Any, str]:
-        dropped = self._statistics.total("dropped")
+    def _judge(self, silent: float, latencies: list[float], dropped: int) -> tuple[Any, str]:
         lost, self._dropped = dropped - self._dropped, dropped
         limits = self._config.latency
         if silent > limits.input_timeout_s:

@@ -43,6 +43,7 @@ from occle_ros.worker import Worker
 
 NODE_NAME = "occupancy"
 STOP_SECONDS = 1.5
+REPEAT_SECONDS = 5.0
 _EXPECTED = {FrameError: "unusable_frame", ConversionError: "unreadable_message", CalibrationError: "no_calibration"}
 
 
@@ -87,6 +88,7 @@ class OccupancyNode(Node):
         self._deadline_timer.cancel()
         self._diagnostics = Diagnostics(self, self.config, self.predictor.bundle_id, self.statistics, self._steady)
         self._viewers = 0
+        self._told = ("", 0.0)
         self.create_timer(0.25, self._tell_subscribers, clock=self._steady)
         self._worker = Worker(self._work, self._on_error, "occupancy")
         self._subscribe()
@@ -194,9 +196,14 @@ class OccupancyNode(Node):
     def _on_error(self, collected: Collected[_Scan], error: Exception) -> None:
         expected = next((reason for kind, reason in _EXPECTED.items() if isinstance(error, kind)), None)
         self.statistics.count("dropped", expected or "internal_error")
-        text = f"scan {collected.stamp / 1e9:.3f}: " + (str(error) if expected else f"{type(error).__name__}: {error}")
+        problem = str(error) if expected else f"{type(error).__name__}: {error}"
+        text = f"scan {collected.stamp / 1e9:.3f}: {problem}"
         self.statistics.error(text)
-        self.get_logger().error(text, throttle_duration_sec=1.0)
+        # The same problem in every frame fills no log.
+        now = time.monotonic()
+        if problem != self._told[0] or now - self._told[1] > REPEAT_SECONDS:
+            self._told = (problem, now)
+            self.get_logger().error(text)
 
     def _age_ms(self, stamp: int) -> float:
         """By the node's clock; NaN while use_sim_time has no /clock yet."""

@@ -60,11 +60,6 @@ class Statistics:
             recent, self._recent = self._recent, []
         return recent
 
-    def total(self, group: str) -> int:
-        """Sum over a group's counters."""
-        with self._lock:
-            return sum(self._counts.get(group, Counter()).values())
-
     def counts(self) -> tuple[dict[str, dict[str, int]], str]:
         """All counters by group and reason, and the newest error."""
         with self._lock:

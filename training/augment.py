@@ -28,7 +28,7 @@ class AugmentConfig(Config):
     drop_points: float = Field(0.3, ge=0, le=1, description="largest share of points that is dropped")
     drop_intensity: float = Field(0.25, ge=0, le=1, description="probability that all intensities are set to their mean")
     intensity: float = Field(0.4, ge=0, description="largest relative change of the intensities' scale")
-    colour: float = Field(0.4, ge=0, description="largest relative change of brightness, contrast and saturation")
+    colour: float = Field(0.5, ge=0, description="largest relative change of brightness, contrast and saturation")
     gray: float = Field(0.15, ge=0, le=1, description="probability that an image loses its colours")
     blur: float = Field(0.3, ge=0, le=1, description="probability that an image is blurred or gets noise")
 

@@ -76,7 +76,7 @@ class GenerativeUNet(nn.Module):
         self.down = nn.ModuleList(_Step(StridedConv3d(a, b), b) for a, b in pairwise(channels))
         self.grow = _Step(GenerativeConvTranspose3d(channels[-1], channels[-1], 3, stride=1), channels[-1])
         self.up = nn.ModuleList(_Step(GenerativeConvTranspose3d(b, a), a) for a, b in pairwise(channels))
-        self.occupancy = nn.ModuleList(nn.Linear(width, 1) for width in channels[:-1])
+        self.occupancy = nn.ModuleList(_occupancy_head(width) for width in channels[:-1])
         self.decoder = nn.ModuleList(_Step(SubmanifoldConv3d(width, width), width) for width in channels[:-1])
 
     def forward(self, x: SparseTensor, occupied: Sequence[Tensor] | None = None) -> tuple[SparseTensor, list[Level]]:
@@ -116,6 +116,13 @@ class _Step(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         return relu(self.norm(self.conv(x)))
+
+
+def _occupancy_head(channels: int) -> nn.Linear:
+    """Starts from "free": a network that begins by keeping every cell would spend its first hundred steps on a dense grid."""
+    head = nn.Linear(channels, 1)
+    nn.init.constant_(head.bias, -2.0)
+    return head
 
 
 def relu(x: SparseTensor) -> SparseTensor:

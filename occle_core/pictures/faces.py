@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 SUN = np.array([-0.48, -0.36, 0.8])  # towards the light, grid frame, unit length: behind, right and above
 AMBIENT = 0.66  # brightness without the sun
 CREASE = 0.3  # how much darker a face is whose surroundings are all filled
-EDGE = 0.8  # brightness of a face's border
+EDGE = 0.78  # brightness of a face's border
 NEAREST = 0.1  # metres in front of the camera; what comes nearer is not drawn
 SAMPLES = 2  # drawn this many times as large and averaged down: smooth edges
 SHIFT = 4  # corners are given to OpenCV in 1/16 pixel
@@ -127,8 +127,8 @@ def drawn(faces: Faces, camera: Camera, grid: VoxelGrid) -> NDArray[np.uint8]:
     fill = np.clip(faces.colors[order], 0, 255)
     # Borders fade where cells become small, lest the distance turn black.
     size = np.sqrt(np.prod(high[order] - low[order], axis=1))
-    border = fill * (1 - (1 - EDGE) * np.clip((size - 6) / 18, 0, 1))[:, None]
-    for points, inside, outline, framed in zip(corners, fill.tolist(), border.tolist(), (size > 6).tolist()):
+    border = fill * (1 - (1 - EDGE) * np.clip((size - 4) / 16, 0, 1))[:, None]
+    for points, inside, outline, framed in zip(corners, fill.tolist(), border.tolist(), (size > 4).tolist()):
         cv2.fillConvexPoly(layer, points, (*inside, 255.0), cv2.LINE_8, SHIFT)
         if framed:
             cv2.polylines(layer, [points], True, (*outline, 255.0), 1, cv2.LINE_8, SHIFT)

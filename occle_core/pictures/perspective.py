@@ -16,6 +16,7 @@ SKY_TOP, SKY_BOTTOM = (205, 220, 236), (246, 248, 250)
 FLOOR, LINES = (226, 229, 233), (200, 205, 211)
 FIELD_OF_VIEW = 40.0  # degrees, vertical
 LINE_EVERY = 10.0  # metres
+FILLING = 1.12  # the grid's width over the picture's: its left and right corners, seldom filled, may be cut off
 
 
 def perspective(
@@ -24,8 +25,8 @@ def perspective(
     taxonomy: Taxonomy,
     width: int = 960,
     height: int = 600,
-    azimuth: float = 25.0,
-    elevation: float = 32.0,
+    azimuth: float = 16.0,
+    elevation: float = 30.0,
 ) -> NDArray[np.uint8]:
     """A shaded view of the whole grid from behind and above, with shadows, a floor with 10 m lines and a car at the origin.
 
@@ -56,7 +57,7 @@ def _viewpoint(grid: VoxelGrid, width: int, height: int, azimuth: float, elevati
     right /= np.linalg.norm(right)
     rotation = np.stack([right, np.cross(ahead, right), ahead])
     low, high = np.array(grid.origin), np.array(grid.upper)
-    high[2] = low[2] + 0.6 * (high[2] - low[2])  # little is as high as the grid: let it stick out rather than waste space
+    high[2] = low[2] + 0.8 * (high[2] - low[2])  # little is as high as the grid: let it stick out rather than waste space
     box = np.array([[(low, high)[b][a] for a, b in enumerate(bits)] for bits in np.ndindex(2, 2, 2)])
     middle = box.mean(axis=0)
     focal = 0.5 * height / np.tan(np.deg2rad(FIELD_OF_VIEW) / 2)
@@ -75,7 +76,7 @@ def _viewpoint(grid: VoxelGrid, width: int, height: int, azimuth: float, elevati
     for distance in np.linspace(3.0, 0.5, 126) * float(np.linalg.norm(high - low)):
         uv, depth, _ = at(distance, np.zeros(2)).project(box)
         span = uv.max(axis=0) - uv.min(axis=0)
-        if depth.min() <= 1.0 or span[0] > 0.97 * width or span[1] > 0.97 * height:
+        if depth.min() <= 1.0 or span[0] > FILLING * width or span[1] > 0.97 * height:
             break
         best = at(distance, np.array([width - 1, height - 1]) / 2 - (uv.max(axis=0) + uv.min(axis=0)) / 2)
     return best

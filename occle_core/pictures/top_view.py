@@ -32,7 +32,7 @@ def top_view(labels: NDArray[np.uint8], grid: VoxelGrid, taxonomy: Taxonomy, siz
         ValueError: the labels do not fit the grid or the taxonomy.
     """
     solid = solid_cells(labels, grid, taxonomy)
-    any_solid = solid.any(axis=2)
+    any_solid: NDArray[np.bool_] = np.asarray(solid.any(axis=2))
     top = grid.shape[2] - 1 - solid[:, :, ::-1].argmax(axis=2)
     label = np.take_along_axis(np.asarray(labels), top[:, :, None], axis=2)[:, :, 0]
     label[~any_solid] = 0

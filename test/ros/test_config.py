@@ -47,7 +47,9 @@ def test_wrong_parameters_are_named(flat: dict[str, object], message: str) -> No
         config_from_parameters(flat)
 
 
-@pytest.mark.parametrize("text", ["", "- 1", "a: {b: 1}", "/**: {ros__parameters: 3}", "{", "/a: {ros__parameters: {}}\n/b: {ros__parameters: {}}"])
+@pytest.mark.parametrize(
+    "text", ["", "- 1", "a: {b: 1}", "/**: {ros__parameters: 3}", "{", "/a: {ros__parameters: {}}\n/b: {ros__parameters: {}}"]
+)
 def test_a_file_that_is_no_parameter_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"x\.yaml"):

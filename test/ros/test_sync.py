@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,12 +46,16 @@ CASES = {
     "on the tolerance's edge": (ONE, "A150@150 L100@151", [("L100", "A150")]),
     "one camera silent": (TWO, "A100 L100 @200", [("L100", "A100", None)]),
     "both silent": (TWO, "L100 @200 L200 @300", [("L100", None, None), ("L200", None, None)]),
-    "a ready frame takes older ones along": (TWO, "L100 B105@110 A200@201 B200@202 L200@203", [("L100", None, "B105"), ("L200", "A200", "B200")]),
+    "a ready frame takes older ones along": (
+        TWO, "L100 B105@110 A200@201 B200@202 L200@203", [("L100", None, "B105"), ("L200", "A200", "B200")]
+    ),
     "duplicate scan": (ONE, "A100 L100 L100@101 @400", [("L100", "A100")]),
     "scan out of order": (ONE, "A200 L200 L150@210 @900", [("L200", "A200")]),
     "bag starts again": (ONE, "A1000 L1000 A100@1100 L100@1101", [("L1000", "A1000"), ("L100", "A100")]),
     "bag starts again, scan first": (ONE, "A1000 L1000 L100@1101 A100@1102", [("L1000", "A1000"), ("L100", "A100")]),
-    "an open frame survives the clock's jump": (TWO, "A1000 L1000 L100@1101 A100@1102 B100@1103", [("L1000", "A1000", None), ("L100", "A100", "B100")]),
+    "an open frame survives the clock's jump": (
+        TWO, "A1000 L1000 L100@1101 A100@1102 B100@1103", [("L1000", "A1000", None), ("L100", "A100", "B100")]
+    ),
     "five waiting frames: the oldest goes": (ONE, "L10@1 L20@2 L30@3 L40@4 L50@5", [("L10", None)]),
     "the same image for two scans": (ONE, "L100 L130@130 A140@140", [("L100", "A140"), ("L130", "A140")]),
 }  # fmt: skip
@@ -64,7 +70,12 @@ def test_frames(case: str) -> None:
 
 @pytest.mark.parametrize(
     ("events", "reason"),
-    [("L100 @200", "no_image"), ("A40 L100 @200", "stale"), ("A160@160 L100@161", "out_of_tolerance"), ("A40 A160@160 L100@161", "out_of_tolerance")],
+    [
+        ("L100 @200", "no_image"),
+        ("A40 L100 @200", "stale"),
+        ("A160@160 L100@161", "out_of_tolerance"),
+        ("A40 A160@160 L100@161", "out_of_tolerance"),
+    ],
 )
 def test_reason_of_a_missing_camera(events: str, reason: str) -> None:
     (frame,) = play(Collector(ONE, tolerance=50 * MS, deadline=100 * MS), events)
@@ -138,7 +149,7 @@ def test_every_frame_has_the_nearest_image_of_all(gaps: list[int], tolerance: in
 
 def _is_regular(images: list[int]) -> bool:
     """The camera's period is no guess: all gaps are equal (otherwise an image may close a frame early)."""
-    return len({b - a for a, b in zip(images, images[1:])}) <= 1
+    return len({b - a for a, b in pairwise(images)}) <= 1
 
 
 @settings(max_examples=100, deadline=None)

@@ -12,7 +12,9 @@ from training.streets.simulate import simulate
 
 def main() -> int:
     """Parse the arguments, simulate, and say what was written."""
-    parser = argparse.ArgumentParser(prog="python -m training.streets", description="Simulate street drives in a data set's layout.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.streets", description="Simulate street drives in a data set's layout."
+    )
     parser.add_argument("out", type=Path, help="dataset folder to write into")
     parser.add_argument("--rig", choices=("kitti", "nuscenes"), default="kitti")
     parser.add_argument("--drives", type=int, default=2, help="how many drives")

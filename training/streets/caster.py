@@ -44,7 +44,9 @@ class Caster:
         """Whether anything lies along each ray."""
         if self._scene is None or not len(directions):
             return np.zeros(len(directions), np.bool_)
-        out: NDArray[np.bool_] = self._scene.run(np.ascontiguousarray(origins), np.ascontiguousarray(directions), query="OCCLUDED") >= 0
+        out: NDArray[np.bool_] = (
+            self._scene.run(np.ascontiguousarray(origins), np.ascontiguousarray(directions), query="OCCLUDED") >= 0
+        )
         return out
 
 

@@ -76,7 +76,7 @@ class Drive:
         self.seed, self.number = seed, number
         self.frames = frames
         self.rig = make_rig(rig, rng, scale)
-        self.light = make_light(rng)
+        self.light = make_light(rng, rig)
         self.noise = Noise(rng)
         self.times = np.arange(frames) * self.rig.period
         speed = rng.uniform(*self.rig.speed) * (1 + 0.15 * np.sin(self.times * rng.uniform(0.1, 0.4) + rng.uniform(0, 6)))
@@ -85,11 +85,11 @@ class Drive:
         end = float(self._ego_s[-1])
         self.street = Street(rng, -back - 35, end + 130)
         self._ego_d = -(self.street.median / 2 + self.street.lane * 0.5) + rng.normal(0, 0.15) + 0.2 * np.sin(self._ego_s / 13)
-        world = World(rng, self.street, (-back + 8, end + 52))
+        world = World(rng, self.street, (-back + 8, end + 52), float(self._ego_d.mean()))
         self.static = Caster(world.mesh)
         self._boxes = world.boxes
         self.movers = traffic(rng, self.street, np.stack([self._ego_s, self._ego_d], 1), self.times, world.instances + 1)
-        self._samples = truth.sample(self._around(world.mesh, back, end), self.rig.grid.resolution / 2, rng)
+        self._samples = truth.sample(self._around(world.mesh), self.rig.grid.resolution / 2, rng)
         self._mover_samples = [truth.sample(m.mesh, self.rig.grid.resolution / 2, rng) for m in self.movers]
         self._range_images: dict[int, tuple[NDArray[np.float64], NDArray[np.float32]]] = {}
 
@@ -133,19 +133,32 @@ class Drive:
         moving = [box_of(m.mesh, m.pose(self.street, float(self.times[i])), int(m.mesh.inst[0]), moving=True) for m in self.movers]
         return [b for b in [*self._boxes, *moving] if b is not None and np.hypot(*(b.centre[:2] - here)) < 70]
 
-    def _around(self, mesh: Mesh, back: float, end: float) -> Mesh:
+    def _around(self, mesh: Mesh) -> Mesh:
         """The triangles that can come into the grid of some frame."""
-        track, _ = self.street.at(np.arange(-back * 0.2, end + 1, 4.0))
-        height = self.street.base(np.arange(-back * 0.2, end + 1, 4.0), 0.0)
-        centre = mesh.tri.mean(1)
-        reach = 60.0
+        grid = self.rig.grid
+        low, high = np.array(grid.origin), np.array(grid.upper)
+        middle = np.append((low + high) / 2, 1.0)
+        reach = float(np.hypot(*(high - low)[:2])) / 2 + 1.5
+        centre, lowest = mesh.tri.mean(1), mesh.tri[:, :, 2].min(1)
         keep = np.zeros(len(mesh), np.bool_)
-        for (x, y), z in zip(track, height):
-            close = (centre[:, 0] - x) ** 2 + (centre[:, 1] - y) ** 2 < reach**2
-            keep |= close & (mesh.tri[:, :, 2].min(1) < z + 9)
+        steps = np.unique(np.append(np.arange(0, self.frames, max(1, int(1.0 / max(self._step(), 0.1)))), self.frames - 1))
+        for i in steps:
+            x, y, z, _ = self.base_pose(int(i)) @ self.rig.T_base_grid @ middle
+            keep |= ((centre[:, 0] - x) ** 2 + (centre[:, 1] - y) ** 2 < reach**2) & (lowest < z + 6)
         return Mesh(mesh.tri[keep], mesh.cls[keep], mesh.mat[keep], mesh.rgb[keep], mesh.par[keep], mesh.inst[keep])
 
-    def _truth(self, i: int, snapshot: Snapshot, T_world_base: NDArray[np.float64], views: tuple[View, ...], near: list[tuple[int, NDArray[np.float64]]]) -> Truth:
+    def _step(self) -> float:
+        """Mean distance between frames, metres."""
+        return float(self._ego_s[-1]) / max(self.frames - 1, 1)
+
+    def _truth(
+        self,
+        i: int,
+        snapshot: Snapshot,
+        T_world_base: NDArray[np.float64],
+        views: tuple[View, ...],
+        near: list[tuple[int, NDArray[np.float64]]],
+    ) -> Truth:
         grid, T_world_grid = self.rig.grid, T_world_base @ self.rig.T_base_grid
         T_grid_world = np.linalg.inv(T_world_grid)
         groups = [(self._samples, T_grid_world)] + [(self._mover_samples[k], T_grid_world @ T) for k, T in near]

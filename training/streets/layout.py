@@ -50,11 +50,11 @@ class Style:
 
 
 STYLES = (
-    Style("suburb", 0.9, 5.0, (1, 3), 0.1, (2.0, 8.0), 0.5, 0.5, 0.6, 0.5, 0.4),
-    Style("town", 1.0, 0.5, (2, 5), 0.3, (0.0, 2.0), 0.3, 0.12, 0.15, 0.75, 1.0),
-    Style("leafy", 0.6, 10.0, (1, 3), 0.1, (5.0, 14.0), 1.0, 0.7, 0.5, 0.35, 0.3),
-    Style("business", 0.8, 12.0, (2, 8), 0.9, (5.0, 16.0), 0.45, 0.3, 0.35, 0.4, 0.5),
-    Style("rural", 0.22, 25.0, (1, 2), 0.1, (4.0, 20.0), 0.75, 0.4, 0.35, 0.12, 0.15),
+    Style("suburb", 0.95, 3.5, (1, 3), 0.1, (2.0, 8.0), 0.6, 0.6, 0.65, 0.36, 0.4),
+    Style("town", 1.0, 0.5, (2, 5), 0.3, (0.0, 2.0), 0.35, 0.15, 0.2, 0.55, 1.0),
+    Style("leafy", 0.7, 8.0, (1, 3), 0.1, (5.0, 14.0), 1.0, 0.75, 0.5, 0.25, 0.3),
+    Style("business", 0.9, 8.0, (2, 8), 0.9, (5.0, 16.0), 0.55, 0.4, 0.4, 0.3, 0.5),
+    Style("rural", 0.22, 25.0, (1, 2), 0.1, (4.0, 20.0), 0.85, 0.4, 0.4, 0.1, 0.15),
 )
 
 
@@ -67,9 +67,9 @@ class Street:
         width: how far to either side the ground reaches.
     """
 
-    def __init__(self, rng: np.random.Generator, start: float, end: float, width: float = 62.0) -> None:
+    def __init__(self, rng: np.random.Generator, start: float, end: float, width: float = 54.0) -> None:
         self.start, self.end, self.width = start, end, width
-        self.style = STYLES[int(rng.choice(len(STYLES), p=(0.32, 0.24, 0.2, 0.12, 0.12)))]
+        self.style = STYLES[int(rng.choice(len(STYLES), p=(0.32, 0.2, 0.26, 0.1, 0.12)))]
         self._course(rng)
         self._cross_section(rng)
         self._ground_shape(rng)
@@ -80,8 +80,8 @@ class Street:
         for _ in range(3):
             bend += rng.normal(0, 1 / 420) * np.sin(self._s / rng.uniform(18, 60) + rng.uniform(0, 2 * np.pi))
         if rng.random() < 0.35:
-            bend += rng.choice([-1, 1]) * rng.uniform(1 / 300, 1 / 110)
-        bend = np.clip(bend, -1 / 85, 1 / 85)
+            bend += rng.choice([-1, 1]) * rng.uniform(1 / 300, 1 / 75)
+        bend = np.clip(bend, -1 / 62, 1 / 62)
         heading = np.cumsum(bend) * 0.5
         middle = int(np.searchsorted(self._s, 0.0))
         self._heading = heading - heading[middle]
@@ -109,15 +109,19 @@ class Street:
                 if rng.random() < 0.4:
                     add(rng.uniform(1.5, 2.5), "sidewalk", 0.03)
             else:
-                if rng.random() < 0.35 + 0.4 * self.style.parked:
-                    add(rng.choice([rng.uniform(2.0, 2.5), rng.uniform(4.8, 5.4)], p=[0.75, 0.25]), "parking", rng.choice([0.0, 0.02, kerb]))
+                if rng.random() < 0.15 + 0.5 * self.style.parked:
+                    add(
+                        rng.choice([rng.uniform(2.0, 2.5), rng.uniform(4.8, 5.4)], p=[0.75, 0.25]),
+                        "parking",
+                        rng.choice([0.0, 0.02, kerb]),
+                    )
                 if rng.random() < 0.35:
                     add(rng.uniform(0.8, 2.5), str(rng.choice(["terrain", "other_ground"], p=[0.75, 0.25])), kerb + 0.02)
-                add(rng.uniform(1.4, 4.0), "sidewalk", kerb)
+                add(rng.uniform(1.5, 5.0), "sidewalk", kerb)
                 if rng.random() < 0.12:
                     add(rng.uniform(0.8, 2.0), "other_ground", kerb)
             yard = rng.uniform(*self.style.setback)
-            yard_cls = str(rng.choice(["terrain", "sidewalk", "other_ground"], p=[0.75, 0.17, 0.08]))
+            yard_cls = str(rng.choice(["terrain", "sidewalk", "other_ground"], p=[0.68, 0.24, 0.08]))
             add(max(yard, 0.3), yard_cls, kerb + rng.choice([0.0, 0.1]))
             strips.append(Strip(at, self.width, "terrain" if rng.random() < 0.8 else "sidewalk", kerb + 0.05))
             self.strips[side] = strips
@@ -127,13 +131,16 @@ class Street:
             sides = ((1, -1), (1,), (-1,))[int(rng.choice(3, p=[0.4, 0.3, 0.3]))]
             self.junctions.append(Junction(s, rng.uniform(2.6, 4.2), sides))
             s += rng.uniform(45, 130)
-        self.driveways = [(float(x), int(rng.choice([-1, 1])), rng.uniform(1.4, 2.2)) for x in np.arange(self.start, self.end, 14.0) + rng.uniform(-5, 5, len(np.arange(self.start, self.end, 14.0)))]
+        self.driveways = [
+            (float(x), int(rng.choice([-1, 1])), rng.uniform(1.4, 2.2))
+            for x in np.arange(self.start, self.end, 14.0) + rng.uniform(-5, 5, len(np.arange(self.start, self.end, 14.0)))
+        ]
 
     def _ground_shape(self, rng: np.random.Generator) -> None:
-        self._grade = [(rng.normal(0, 0.5) * 0.02 * length, length, rng.uniform(0, 6)) for length in (30.0, 70.0)]
+        self._grade = [(rng.normal(0, 0.75) * 0.02 * length, length, rng.uniform(0, 6)) for length in (30.0, 70.0)]
         self._tilt = rng.normal(0, 0.012)
         self._crown = rng.uniform(0.005, 0.025)
-        self._side_slope = {1: rng.normal(0.01, 0.04), -1: rng.normal(0.01, 0.04)}
+        self._side_slope = {side: float(np.clip(rng.normal(-0.005, 0.045), -0.06, 0.1)) for side in (1, -1)}
         self._rough = rng.uniform(0.02, 0.16)
         self._bumps = [(rng.normal(size=2) / rng.uniform(1.5, 12), rng.uniform(0, 6)) for _ in range(10)]
 
@@ -264,12 +271,19 @@ class Street:
                 lines += [(j.s - j.half - 1.5, j.s - j.half - 1.1, -self.edge + 0.1, -0.1)]
             for side in j.sides:
                 if rng.random() < 0.6:
-                    lines += [(j.s + x, j.s + x + 0.5, side * (self.edge + 0.2), side * (self.edge + 0.5)) for x in np.arange(-j.half + 0.2, j.half - 0.4, 1.0)]
+                    lines += [
+                        (j.s + x, j.s + x + 0.5, side * (self.edge + 0.2), side * (self.edge + 0.5))
+                        for x in np.arange(-j.half + 0.2, j.half - 0.4, 1.0)
+                    ]
         for side in (1, -1):
             for strip in self.strips[side]:
                 if strip.cls == "parking" and rng.random() < 0.5:
                     pitch = 5.5 if strip.outer - strip.inner < 3 else 2.5
-                    lines += [(at, at + 0.1, side * strip.inner, side * strip.outer) for at in np.arange(self.start, self.end, pitch) if self.clear_of_junctions(at, side)]
+                    lines += [
+                        (at, at + 0.1, side * strip.inner, side * strip.outer)
+                        for at in np.arange(self.start, self.end, pitch)
+                        if self.clear_of_junctions(at, side)
+                    ]
         if not lines:
             return join([])
         q = np.array(lines)
@@ -295,8 +309,14 @@ def _ground_surface(tri: NDArray[np.float32], cls: NDArray[np.uint8], rng: np.ra
         "road": (np.array([0.125, 0.125, 0.13]) * rng.uniform(0.75, 1.7), Material.ASPHALT),
         "parking": (np.array([0.2, 0.19, 0.18]) * rng.uniform(0.7, 1.5), (Material.COBBLE, Material.ASPHALT)[int(rng.integers(2))]),
         "sidewalk": (np.array([0.27, 0.26, 0.25]) * rng.uniform(0.7, 1.35), Material.SLABS),
-        "other_ground": (np.array([0.3, 0.25, 0.2]) * rng.uniform(0.7, 1.3), (Material.COBBLE, Material.ASPHALT)[int(rng.integers(2))]),
-        "terrain": (np.array([0.12, 0.17, 0.05]) * rng.uniform(0.7, 1.4) * rng.uniform((0.9, 0.85, 0.8), (1.7, 1.1, 1.2)), Material.GRASS),
+        "other_ground": (
+            np.array([0.3, 0.25, 0.2]) * rng.uniform(0.7, 1.3),
+            (Material.COBBLE, Material.ASPHALT)[int(rng.integers(2))],
+        ),
+        "terrain": (
+            np.array([0.12, 0.17, 0.05]) * rng.uniform(0.7, 1.4) * rng.uniform((0.9, 0.85, 0.8), (1.7, 1.1, 1.2)),
+            Material.GRASS,
+        ),
     }
     parts = []
     for name, (rgb, mat) in look.items():

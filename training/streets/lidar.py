@@ -13,15 +13,18 @@ from training.streets.mesh import Material
 from training.streets.rigs import Lidar
 from training.streets.texture import windows
 
+NOTHING = 255
+"""Internal class of a point that lies on no object."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scan:
     """Returns of one turn in the LiDAR frame.
 
     Args:
-        points: (N, 4) float32 x, y, z in metres and intensity in 0..1.
+        points: (N, 4) float32 x, y, z in metres and intensity, 0..1 (echoes from the own vehicle can be brighter).
         ring: (N,) uint8 beam number.
-        cls: (N,) uint8 internal class; inst: (N,) uint16 instance; moving: (N,) bool.
+        cls: (N,) uint8 internal class, NOTHING for echoes from the own vehicle; inst: (N,) uint16 instance; moving: (N,) bool.
     """
 
     points: NDArray[np.float32]
@@ -42,43 +45,60 @@ def scan(snapshot: Snapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], r
     local = np.stack([np.cos(az) * np.cos(el), np.sin(az) * np.cos(el), np.sin(el)], 1)
     directions = (local @ T_world_lidar[:3, :3].T).astype(np.float32)
     tri, distance = snapshot.cast(T_world_lidar[:3, 3], directions)
-    noise = rng.standard_normal(len(tri), np.float32)
-    luck = rng.random(len(tri), np.float32)
-    spread = rng.standard_normal(len(tri), np.float32)
-    strength = _strength(snapshot, T_world_lidar[:3, 3].astype(np.float32), directions, tri, distance, spread)
-    chance = 0.02 + 0.55 * np.clip(0.08 - strength, 0, 1) / 0.08 * np.clip(distance / 60, 0.1, 1) + 0.4 * np.clip(distance / lidar.max_range - 0.75, 0, 1)
-    keep = (tri >= 0) & (distance < lidar.max_range) & (distance > 0.9) & (luck > chance)
-    tri, ring = tri[keep], ring[keep]
-    far = distance[keep] + noise[keep] * np.float32(lidar.range_noise)
+    noise, spread, luck = (
+        rng.standard_normal(len(tri), np.float32),
+        rng.standard_normal(len(tri), np.float32),
+        rng.random(len(tri), np.float32),
+    )
+    strength = _strength(snapshot, T_world_lidar[:3, 3].astype(np.float32), directions, tri, distance)
+    strength *= lidar.gains[ring] * np.clip(1 + lidar.speckle * spread, 0.1, 3)
+    weak = np.clip(0.06 - strength, 0, 1) / 0.06
+    lost = 0.015 + 0.6 * weak * np.clip(distance / 50, 0.1, 1) + 0.4 * np.clip(distance / lidar.max_range - 0.75, 0, 1)
+    keep = (tri >= 0) & (distance < lidar.max_range) & (distance > 0.9) & (luck > lost)
+    far = np.where(keep, distance + noise * np.float32(lidar.range_noise), 0)
     points = np.empty((len(tri), 4), np.float32)
-    points[:, :3] = local[keep] * far[:, None]
-    points[:, 3] = np.round(np.clip(strength[keep], 0, 0.99), 2)
-    return Scan(points, ring, snapshot.cls[tri], snapshot.inst[tri], tri >= snapshot.static_count)
+    points[:, :3] = local * far[:, None]
+    # The weakest returns are reported as 0.
+    points[:, 3] = np.where(keep, np.round(np.clip(strength - 0.025, 0, 0.99), 2), 0)
+    cls, inst, moving = (
+        np.where(keep, snapshot.cls[tri], NOTHING).astype(np.uint8),
+        np.where(keep, snapshot.inst[tri], 0).astype(np.uint16),
+        keep & (tri >= snapshot.static_count),
+    )
+    if lidar.echoes_itself:
+        near = np.exp(rng.normal(np.log(0.45), 0.6, len(tri))).clip(0.05, 1.4)
+        points[~keep, :3] = (local * near[:, None])[~keep] * (1, 1, 0.6) - (0, 0, 0.12)
+        points[~keep, 3] = rng.exponential(0.5, len(tri))[~keep].clip(0, 4)
+        keep = np.ones_like(keep)
+    return Scan(points[keep], ring[keep], cls[keep], inst[keep], moving[keep])
 
 
 def _strength(
-    snapshot: Snapshot, origin: NDArray[np.float32], directions: NDArray[np.float32], tri: NDArray[np.int32], distance: NDArray[np.float32], spread: NDArray[np.float32]
+    snapshot: Snapshot,
+    origin: NDArray[np.float32],
+    directions: NDArray[np.float32],
+    tri: NDArray[np.int32],
+    distance: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Intensity in 0..1 per ray: material, incidence angle, range, and speckle (`spread`, standard normal)."""
+    """Intensity in 0..1 per ray by material, incidence angle and range."""
     cls, mat = snapshot.cls[tri], snapshot.mat[tri]
     normals = snapshot.normals[tri]
     incidence = np.abs(np.einsum("ij,ij->i", normals, directions))
     base = REFLECTANCE[cls].copy()
     painted = np.isin(mat, (Material.PAINT, Material.SHINY))
     brightness = snapshot.rgb[tri].mean(1)
-    base = np.where(painted, 0.03 + 0.45 * brightness, base)
-    base = np.where(mat == Material.GLASS, 0.02, base)
-    base = np.where((mat == Material.MARKING) & np.isin(cls, [ID["car"], ID["truck"], ID["bus"]]), 0.9, base)
+    base = np.where(painted, 0.04 + 0.7 * brightness, base)
+    base = np.where(mat == Material.GLASS, 0.03, base)
+    base = np.where((mat == Material.MARKING) & (cls <= ID["other_vehicle"]), 0.9, base)
     facade = (mat == Material.FACADE) & (tri >= 0)
+    base = np.where(facade, np.clip(base * (0.75 + 1.2 * brightness), 0.05, 0.9), base)
     if facade.any():
         points = origin + directions[facade] * distance[facade, None]
         glass, _ = windows(points, normals[facade], snapshot.par[tri[facade]])
         base[np.flatnonzero(facade)[glass]] = 0.06
-    wall = base * (0.6 + 0.6 * brightness / 0.5)
-    base = np.where(mat == Material.FACADE, np.clip(wall, 0.03, 0.8), base)
     # Rough ground keeps its brightness down to grazing angles; smooth upright things lose it.
     ground = (cls >= ID["road"]) & (cls <= ID["terrain"])
-    fall = np.where(ground, 0.75 + 0.25 * incidence, np.where(painted, incidence**1.5, 0.35 + 0.65 * incidence))
-    road = (cls == ID["road"]) * np.clip((distance - 8) / 25, 0, 0.8)
-    out: NDArray[np.float32] = (base * fall * (1 - road) * (1 + 0.28 * spread)).astype(np.float32)
+    fall = np.where(ground, 0.9 + 0.1 * incidence, np.where(painted, incidence**2, 0.45 + 0.55 * incidence))
+    fade = np.where(cls == ID["road"], np.clip(1 - (distance - 18) / 20, 0, 1), np.clip(1 - (distance - 20) / 45, 0.15, 1))
+    out: NDArray[np.float32] = (1.15 * base * fall * np.minimum(fade, 1)).astype(np.float32)
     return out

@@ -204,6 +204,13 @@ def ball(centre: ArrayLike, radii: ArrayLike, fine: int = 1) -> Triangles:
     return (tri * np.asarray(radii) + np.asarray(centre)).astype(np.float32)
 
 
+def tone(rng: np.random.Generator, low: float, high: float) -> NDArray[np.float64]:
+    """A random colour (3,) of brightness low..high: mostly greyish, as most things are, now and then strong."""
+    spread = 0.55 if rng.random() < 0.2 else 0.12
+    out: NDArray[np.float64] = np.clip(rng.uniform(low, high) * (1 + rng.normal(0, spread, 3)), 0.01, 0.9)
+    return out
+
+
 def leaves(points: NDArray[np.floating], size: float, rng: np.random.Generator) -> Triangles:
     """A randomly turned triangle of about `size` metres at every point (N, 3)."""
     n = len(points)

@@ -48,7 +48,9 @@ def read(out: Path) -> Tables:
     tables["category"] = [{"token": _token(n), "name": n, "description": "", "index": i} for i, n in enumerate(CATEGORIES)]
     tables["attribute"] = [{"token": _token(n), "name": n, "description": ""} for n in ATTRIBUTES]
     levels = ("v0-40", "v40-60", "v60-80", "v80-100")
-    tables["visibility"] = [{"token": str(i + 1), "level": n, "description": f"visibility of {n[1:]} %"} for i, n in enumerate(levels)]
+    tables["visibility"] = [
+        {"token": str(i + 1), "level": n, "description": f"visibility of {n[1:]} %"} for i, n in enumerate(levels)
+    ]
     tables["map"] = [{"token": _token("map"), "log_tokens": [], "category": "semantic_prior", "filename": MAP_FILE}]
     return tables
 
@@ -74,10 +76,14 @@ def add_scene(tables: Tables, scene: Record, frames: list[Record]) -> None:
     for i, frame in enumerate(frames):
         before, after = _neighbours(tokens, i)
         stamp = frame["timestamp"]
-        tables["sample"].append({"token": frame["token"], "timestamp": stamp, "prev": before, "next": after, "scene_token": scene["token"]})
+        tables["sample"].append(
+            {"token": frame["token"], "timestamp": stamp, "prev": before, "next": after, "scene_token": scene["token"]}
+        )
         for d in frame["data"]:
             before, after = _neighbours([x[d["calibrated_sensor_token"]] for x in data], i)
-            tables["sample_data"].append({**d, "sample_token": frame["token"], "timestamp": stamp, "is_key_frame": True, "prev": before, "next": after})
+            tables["sample_data"].append(
+                {**d, "sample_token": frame["token"], "timestamp": stamp, "is_key_frame": True, "prev": before, "next": after}
+            )
             tables["ego_pose"].append({"token": d["ego_pose_token"], **frame["ego_pose"]})
         tables["lidarseg"].append(frame["lidarseg"])
     _add_annotations(tables, frames)

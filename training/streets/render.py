@@ -24,7 +24,9 @@ class View:
     depth: NDArray[np.float32]
 
 
-def render(snapshot: Snapshot, camera: RigCamera, T_world_base: NDArray[np.float64], light: Light, noise: Noise, rng: np.random.Generator) -> View:
+def render(
+    snapshot: Snapshot, camera: RigCamera, T_world_base: NDArray[np.float64], light: Light, noise: Noise, rng: np.random.Generator
+) -> View:
     """What the camera sees.
 
     Args:
@@ -45,7 +47,7 @@ def render(snapshot: Snapshot, camera: RigCamera, T_world_base: NDArray[np.float
     colour = sky(directions, light, noise)
     colour[hit] = _shade(snapshot, T[:3, 3].astype(np.float32), directions[hit], tri[hit], distance[hit], light, noise)
     shape = (camera.height, camera.width)
-    rgb = _expose(colour.reshape(*shape, 3), light, rng)
+    rgb = _expose(colour.reshape(*shape, 3), hit.reshape(shape), light, rng)
     cls = np.full(len(tri), 255, np.uint8)
     cls[hit] = snapshot.cls[tri[hit]]
     depth = np.where(hit, distance / length, FAR).astype(np.float32)
@@ -60,12 +62,18 @@ def sky(directions: NDArray[np.float32], light: Light, noise: Noise) -> NDArray[
     k = 900.0 / (up + 0.12)
     cloud = noise(directions[:, 0] * k + 4000, directions[:, 1] * k + 4000, 16000.0)
     cover = np.clip((cloud - (0.55 - 1.1 * light.cloud)) * 2.2, 0, 1)[:, None] * np.float32(min(light.cloud * 3, 1.0))
-    out: NDArray[np.float32] = (colour * (1 - cover) + np.float32(0.95) * cover).astype(np.float32)
+    out: NDArray[np.float32] = (colour * (1 - cover) + light.horizon.max() * np.float32(1.05) * cover).astype(np.float32)
     return out
 
 
 def _shade(
-    snapshot: Snapshot, origin: NDArray[np.float32], directions: NDArray[np.float32], tri: NDArray[np.int32], distance: NDArray[np.float32], light: Light, noise: Noise
+    snapshot: Snapshot,
+    origin: NDArray[np.float32],
+    directions: NDArray[np.float32],
+    tri: NDArray[np.int32],
+    distance: NDArray[np.float32],
+    light: Light,
+    noise: Noise,
 ) -> NDArray[np.float32]:
     normals = snapshot.normals[tri]
     facing = np.einsum("ij,ij->i", normals, directions)
@@ -101,12 +109,19 @@ def _shade(
     return out
 
 
-def _expose(colour: NDArray[np.float32], light: Light, rng: np.random.Generator) -> NDArray[np.uint8]:
-    linear = np.clip(colour * (light.exposure * light.tint), 0, None)
-    # A soft shoulder keeps bright walls from clipping flat.
-    linear = np.where(linear < 0.6, linear, 0.6 + 0.4 * (1 - np.exp(-(linear - 0.6) / 0.4)))
-    grey = 255 * linear ** np.float32(1 / light.gamma)
-    grey = cv2.GaussianBlur(grey.astype(np.float32), (3, 3), 0.5)
-    grey += rng.standard_normal(grey.shape, np.float32) * np.float32(light.noise)
-    out: NDArray[np.uint8] = np.clip(grey, 0, 255).astype(np.uint8)
+def _expose(colour: NDArray[np.float32], ground: NDArray[np.bool_], light: Light, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """The camera: exposure control on the median below the sky, tone curve, colour, blur and noise."""
+    grey = colour.mean(-1)
+    middle = float(np.median(grey[ground])) if ground.any() else 0.2
+    gain = (light.median / 255) ** light.gamma / max(middle, 0.01)
+    linear = np.clip(colour * (gain * light.tint), 0, None)
+    # A short shoulder before the sensor clips.
+    linear = np.where(linear < 0.8, linear, 0.8 + 0.2 * (1 - np.exp(-(linear - 0.8) / 0.2)))
+    coded = linear ** np.float32(1 / light.gamma)
+    luminance = coded.mean(-1, keepdims=True)
+    coded = luminance + (coded - luminance) * np.float32(light.saturation)
+    image = np.float32(light.black) + np.float32(255 - light.black) * coded.astype(np.float32)
+    image = cv2.GaussianBlur(image, (3, 3), 0.45)
+    image += rng.standard_normal(image.shape, np.float32) * np.float32(light.noise)
+    out: NDArray[np.uint8] = np.clip(image, 0, 255).astype(np.uint8)
     return out

@@ -32,12 +32,18 @@ class Lidar:
         columns: firings per turn.
         max_range: metres.
         range_noise: standard deviation, metres.
+        speckle: relative standard deviation of the intensity.
+        gains: (B,) relative intensity of every ring.
+        echoes_itself: whether firings without a return are reported as points on the vehicle, as nuScenes' LiDAR does.
     """
 
     elevations: NDArray[np.float64]
     columns: int
     max_range: float
     range_noise: float
+    speckle: float
+    gains: NDArray[np.float32]
+    echoes_itself: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +107,20 @@ def make_rig(name: str, rng: np.random.Generator, scale: float) -> Rig:
 
 def _kitti(rng: np.random.Generator, scale: float) -> Rig:
     upper, lower = np.linspace(2.0, -8.33, 32), np.linspace(-8.83, -24.8, 32)
-    lidar = Lidar(np.radians(np.concatenate([upper, lower]) + rng.normal(0, 0.02, 64)), 2000, 80.0, 0.02)
+    lidar = Lidar(
+        np.radians(np.concatenate([upper, lower]) + rng.normal(0, 0.02, 64)),
+        2000,
+        80.0,
+        0.02,
+        0.2,
+        rng.uniform(0.7, 1.15, 64).astype(np.float32),
+        False,
+    )
     T_base_lidar = _rigid(_turn(*rng.normal(0, np.radians(0.6), 2), 0.0), (0.0, 0.0, 1.73 + rng.normal(0, 0.04)))
     # Camera 0 looks forward from 0.27 m ahead of and 0.08 m below the LiDAR; camera 2 is 6 cm to its left.
-    T_lidar_camera = _rigid(_turn(*rng.normal(0, np.radians(0.25), 3)) @ _OPTICAL, np.array([0.33, 0.06, -0.075]) + rng.normal(0, 0.01, 3))
+    T_lidar_camera = _rigid(
+        _turn(*rng.normal(0, np.radians(0.25), 3)) @ _OPTICAL, np.array([0.33, 0.06, -0.075]) + rng.normal(0, 0.01, 3)
+    )
     width, height = round(1242 * scale), round(375 * scale)
     K = _intrinsics(707.09, 601.9, 183.1, width / 1242, height / 375)
     camera = RigCamera("cam2", K, T_base_lidar @ T_lidar_camera, width, height)
@@ -119,10 +135,11 @@ def _nuscenes(rng: np.random.Generator, scale: float) -> Rig:
         K = _intrinsics(focal * rng.uniform(0.995, 1.005), cx + rng.normal(0, 3), cy + rng.normal(0, 3), width / 1600, height / 900)
         cameras.append(RigCamera(name, K, _rigid(turn, np.array([x, y, z]) + rng.normal(0, 0.01, 3)), width, height))
     elevations = np.radians(np.linspace(-30.67, 10.67, 32))
+    lidar = Lidar(elevations, 1084, 100.0, 0.02, 0.5, rng.uniform(0.8, 1.2, 32).astype(np.float32), True)
     # LIDAR_TOP: x to the right, y ahead.
     mount = _turn(*rng.normal(0, np.radians(0.6), 2), 0.0) @ _turn(0.0, 0.0, -np.pi / 2)
     T_base_lidar = _rigid(mount, (0.94, 0.0, 1.84 + rng.normal(0, 0.02)))
-    return Rig("nuscenes", tuple(cameras), Lidar(elevations, 1084, 100.0, 0.02), T_base_lidar, np.eye(4), OCC3D_NUSCENES, 0.5, (2.0, 10.0))
+    return Rig("nuscenes", tuple(cameras), lidar, T_base_lidar, np.eye(4), OCC3D_NUSCENES, 0.5, (2.0, 10.0))
 
 
 _OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])

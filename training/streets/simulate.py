@@ -71,7 +71,9 @@ def simulate(
     with _temporary(out) as folder:
         places = {n: folder / f"{n:04d}" for n in numbers}
         kept = tuple(range(0, frames, every))
-        jobs = [Job(places[n], rig, seed, n, frames, scale, share) for n in numbers for share in _shares(kept, len(numbers), workers)]
+        jobs = [
+            Job(places[n], rig, seed, n, frames, scale, share) for n in numbers for share in _shares(kept, len(numbers), workers)
+        ]
         done, total = 0, len(kept) * len(numbers)
         for place in places.values():
             place.mkdir()

@@ -46,7 +46,9 @@ class Mover:
         return T
 
 
-def traffic(rng: np.random.Generator, street: Street, ego: NDArray[np.float64], times: NDArray[np.float64], first: int) -> list[Mover]:
+def traffic(
+    rng: np.random.Generator, street: Street, ego: NDArray[np.float64], times: NDArray[np.float64], first: int
+) -> list[Mover]:
     """Movers that keep clear of the ego vehicle.
 
     Args:
@@ -63,8 +65,8 @@ def traffic(rng: np.random.Generator, street: Street, ego: NDArray[np.float64], 
     for lane in range(street.lanes):
         for side in (-1, 1):
             d = side * (street.median / 2 + (lane + 0.5) * street.lane)
-            for _ in range(int(rng.poisson(3.2 * busy * span)) + (1 if side > 0 else 0)):
-                kind = int(rng.choice(5, p=[0.74, 0.1, 0.08, 0.03, 0.05]))
+            for _ in range(int(rng.poisson(2.4 * busy * span)) + (1 if side > 0 else 0)):
+                kind = int(rng.choice(5, p=[0.82, 0.07, 0.05, 0.02, 0.04]))
                 # Oncoming traffic starts further away, so that it passes within the drive.
                 duration = float(times[-1])
                 speed = rng.uniform(4, 13) if side > 0 else ego_speed * rng.uniform(0.75, 1.15)
@@ -82,9 +84,13 @@ def traffic(rng: np.random.Generator, street: Street, ego: NDArray[np.float64], 
         d = side * rng.uniform(strip.inner + 0.3, strip.outer - 0.2)
         if rng.random() < 0.15:
             start = rng.choice([-1, 1]) * (street.edge + rng.uniform(0, 3))
-            wanted.append((people.person(rng, 0.3), rng.uniform(s0 + 30, s1), start, 0.02, -np.sign(start) * rng.uniform(0.8, 1.6), 0.4))
+            wanted.append(
+                (people.person(rng, 0.3), rng.uniform(s0 + 30, s1), start, 0.02, -np.sign(start) * rng.uniform(0.8, 1.6), 0.4)
+            )
         else:
-            wanted.append((people.person(rng, 0.28), rng.uniform(s0 + 20, s1), d, rng.choice([-1, 1]) * rng.uniform(0.7, 1.8), 0.0, 0.4))
+            wanted.append(
+                (people.person(rng, 0.28), rng.uniform(s0 + 20, s1), d, rng.choice([-1, 1]) * rng.uniform(0.7, 1.8), 0.0, 0.4)
+            )
     movers: list[Mover] = []
     for mesh, s, d, ds, dd, r in wanted:
         track = np.stack([s + ds * times, d + dd * times], 1)
@@ -95,7 +101,9 @@ def traffic(rng: np.random.Generator, street: Street, ego: NDArray[np.float64], 
         clash = False
         for other in movers:
             apart = np.abs(track - np.stack([other.s + other.ds * times, other.d + other.dd * times], 1))
-            clash |= bool(((apart[:, 0] < r + other.radius + 0.5) & (apart[:, 1] < (1.6 if max(r, other.radius) > 1.2 else 0.6))).any())
+            clash |= bool(
+                ((apart[:, 0] < r + other.radius + 0.5) & (apart[:, 1] < (1.6 if max(r, other.radius) > 1.2 else 0.6))).any()
+            )
         if not clash:
             movers.append(Mover(mesh.numbered((first + len(movers)) % 65536), s, d, ds, dd, r))
     return movers

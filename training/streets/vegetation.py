@@ -19,7 +19,7 @@ def bush(rng: np.random.Generator, radius: float) -> Mesh:
     """A round bush with a dense core."""
     radii = np.array([radius, radius * rng.uniform(0.7, 1.2), radius * rng.uniform(0.7, 1.3)])
     colour = green(rng)
-    n = int(160 * max(radius, 0.5) ** 2)
+    n = int(210 * max(radius, 0.5) ** 2)
     at = _shell(rng, n, 0.75) * radii + (0, 0, radii[2] * 0.85)
     at[:, 2] = np.maximum(at[:, 2], 0.05)
     core = ball((0, 0, radii[2] * 0.7), radii * 0.72)
@@ -60,7 +60,7 @@ def green(rng: np.random.Generator) -> NDArray[np.float64]:
 
 def _broadleaf(rng: np.random.Generator, size: float) -> Mesh:
     height = 8.0 * size * rng.uniform(0.7, 1.3)
-    stem = height * rng.uniform(0.24, 0.38)
+    stem = height * (rng.uniform(0.24, 0.38) if rng.random() < 0.6 else rng.uniform(0.08, 0.2))
     radius = 0.025 * height * rng.uniform(0.7, 1.3)
     bark, colour = _BARK * rng.uniform(0.7, 1.8), green(rng)
     lean = rng.normal(0, 0.04 * height, 2)
@@ -74,11 +74,11 @@ def _broadleaf(rng: np.random.Generator, size: float) -> Mesh:
         tip = fork + np.array([np.cos(angle) * reach, np.sin(angle) * reach, (height - stem) * rng.uniform(0.3, 0.85)])
         wood.append(tube(fork, tip, radius * 0.6, radius * 0.15, 5, caps=False))
         blob = spread * rng.uniform(0.45, 0.75)
-        at.append(_shell(rng, int(95 * blob**1.5) + 25, 0.35) * (blob, blob, blob * 0.75) + tip)
+        at.append(_shell(rng, int(190 * blob**1.6) + 30, 0.3) * (blob, blob, blob * 0.75) + tip)
     crown = np.concatenate(at)
     return join([
         surface(np.concatenate(wood), "trunk", bark, Material.BARK),
-        surface(leaves(crown, 0.34, rng), "vegetation", _vary(rng, colour, len(crown)), Material.FOLIAGE),
+        surface(leaves(crown, 0.36, rng), "vegetation", _vary(rng, colour, len(crown)), Material.FOLIAGE),
     ])  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def _conifer(rng: np.random.Generator, size: float) -> Mesh:
     height = 9.0 * size * rng.uniform(0.7, 1.3)
     wide = height * rng.uniform(0.16, 0.24)
     colour = np.array([0.04, 0.085, 0.035]) * rng.uniform(0.7, 1.3)
-    n = int(55 * height)
+    n = int(100 * height)
     z = height * (0.1 + 0.9 * (1 - np.sqrt(rng.random(n))))
     angle, r = rng.uniform(0, 2 * np.pi, n), wide * (1 - z / height) * np.sqrt(rng.uniform(0.3, 1, n))
     at = np.stack([np.cos(angle) * r, np.sin(angle) * r, z], 1)

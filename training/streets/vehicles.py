@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from training.streets.mesh import Material, Mesh, box, extrude, hexahedron, join, quads, surface, taper, tube, wheel
+from training.streets.mesh import Material, Mesh, box, extrude, hexahedron, join, quads, surface, taper, tone, tube, wheel
 
 DARK = (0.02, 0.02, 0.025)
 GLASS = (0.03, 0.04, 0.05)
@@ -19,7 +19,7 @@ _PAINTS = (
 def paint(rng: np.random.Generator) -> NDArray[np.float32]:
     """A car colour (3,): the usual greys and blacks more often than the rest."""
     index = int(rng.choice(len(_PAINTS), p=np.array([3, 3, 3, 2, 2, 3, 1, 1, 1, 0.7, 1, 0.7, 0.4]) / 21.8))
-    return np.clip(np.asarray(_PAINTS[index]) * rng.uniform(0.8, 1.2, 3), 0.01, 0.9).astype(np.float32)
+    return np.clip(np.asarray(_PAINTS[index]) * rng.uniform(0.85, 1.15, 3), 0.01, 0.9).astype(np.float32)
 
 
 def car(rng: np.random.Generator, cls: str = "car") -> Mesh:
@@ -60,7 +60,14 @@ def car(rng: np.random.Generator, cls: str = "car") -> Mesh:
     for x in (front - 0.82, rear + 0.78):
         for side in (-1, 1):
             parts.append(surface(wheel(x, side * (w - 0.08), radius, 0.2), cls, DARK))
-            parts.append(surface(wheel(x, side * (w + 0.025), radius * 0.6, 0.02, 8) + np.float32([0, 0, radius * 0.4]), cls, (0.4, 0.4, 0.42), Material.SHINY))
+            parts.append(
+                surface(
+                    wheel(x, side * (w + 0.025), radius * 0.6, 0.02, 8) + np.float32([0, 0, radius * 0.4]),
+                    cls,
+                    (0.4, 0.4, 0.42),
+                    Material.SHINY,
+                )
+            )
     parts += _lamps(cls, front, rear, w, belt - 0.3)
     return join(parts)
 
@@ -70,22 +77,36 @@ def truck(rng: np.random.Generator, cls: str = "truck") -> Mesh:
     length, w = rng.uniform(6.0, 10.5), rng.uniform(1.1, 1.27)
     high, cab_high = rng.uniform(2.8, 3.8), rng.uniform(2.3, 3.0)
     front, rear, cab_len = length / 2, -length / 2, rng.uniform(1.6, 2.1)
-    colour, cargo = paint(rng), np.clip(rng.uniform(0.25, 0.85) * rng.uniform(0.8, 1.1, 3), 0, 0.9)
-    cab = [(front - cab_len, 0.55), (front, 0.55), (front, 1.35), (front - 0.18, cab_high - 0.1), (front - 0.5, cab_high), (front - cab_len, cab_high)]
+    colour, cargo = paint(rng), np.clip(rng.uniform(0.25, 0.85) * tone(rng, 0.8, 1.1), 0, 0.9)
+    cab = [
+        (front - cab_len, 0.55),
+        (front, 0.55),
+        (front, 1.35),
+        (front - 0.18, cab_high - 0.1),
+        (front - 0.5, cab_high),
+        (front - cab_len, cab_high),
+    ]
     parts = [
         surface(extrude(cab, -w, w), cls, colour, Material.PAINT),
         surface(quads(*_window(front + 0.012, front - 0.165, 1.4, cab_high - 0.15, w * 0.92)), cls, GLASS, Material.GLASS),
         surface(box(rear, front - 0.3, -0.5, 0.5, 0.55, 0.85), cls, DARK),
     ]
     for side in (-1, 1):
-        pane = quads((front - 1.2, side * (w + 0.01), 1.45), (front - 0.3, side * (w + 0.01), 1.45), (front - 0.4, side * (w + 0.01), 2.1), (front - 1.2, side * (w + 0.01), 2.1))
+        pane = quads(
+            (front - 1.2, side * (w + 0.01), 1.45),
+            (front - 0.3, side * (w + 0.01), 1.45),
+            (front - 0.4, side * (w + 0.01), 2.1),
+            (front - 1.2, side * (w + 0.01), 2.1),
+        )
         parts.append(surface(pane, cls, GLASS, Material.GLASS))
     back = front - cab_len - 0.15
     body = rng.choice(["box", "tipper", "flat"], p=[0.6, 0.25, 0.15])
     if body == "box":
         parts.append(surface(box(rear, back, -w, w, 0.95, high), cls, cargo, Material.PAINT))
     elif body == "tipper":
-        parts.append(surface(taper((rear, back, -w * 0.85, w * 0.85, 0.95), (rear - 0.15, back, -w, w, 2.1)), cls, cargo, Material.PLAIN))
+        parts.append(
+            surface(taper((rear, back, -w * 0.85, w * 0.85, 0.95), (rear - 0.15, back, -w, w, 2.1)), cls, cargo, Material.PLAIN)
+        )
     else:
         parts.append(surface(box(rear, back, -w, w, 0.95, 1.1), cls, (0.2, 0.15, 0.1)))
         parts.append(surface(box(back - 0.1, back, -w, w, 1.1, 1.9), cls, cargo))
@@ -100,12 +121,22 @@ def truck(rng: np.random.Generator, cls: str = "truck") -> Mesh:
 def bus(rng: np.random.Generator, cls: str = "bus") -> Mesh:
     """A city bus or coach with a window band."""
     length, w, high = rng.uniform(8.5, 12.5), rng.uniform(1.2, 1.28), rng.uniform(2.9, 3.3)
-    front, rear, colour = length / 2, -length / 2, np.clip(rng.uniform(0.1, 0.8, 3), 0, 0.85)
+    front, rear, colour = length / 2, -length / 2, tone(rng, 0.1, 0.8)
     low, top = 1.15, high - 0.45
     parts = [
         surface(taper((rear, front, -w, w, 0.3), (rear, front, -w, w, low)), cls, colour, Material.PAINT),
-        surface(taper((rear + 0.05, front, -w * 0.99, w * 0.99, low), (rear + 0.1, front - 0.12, -w * 0.98, w * 0.98, top)), cls, GLASS, Material.GLASS),
-        surface(taper((rear + 0.05, front - 0.05, -w, w, top), (rear + 0.2, front - 0.3, -w * 0.93, w * 0.93, high)), cls, colour, Material.PAINT),
+        surface(
+            taper((rear + 0.05, front, -w * 0.99, w * 0.99, low), (rear + 0.1, front - 0.12, -w * 0.98, w * 0.98, top)),
+            cls,
+            GLASS,
+            Material.GLASS,
+        ),
+        surface(
+            taper((rear + 0.05, front - 0.05, -w, w, top), (rear + 0.2, front - 0.3, -w * 0.93, w * 0.93, high)),
+            cls,
+            colour,
+            Material.PAINT,
+        ),
         surface(box(rear, rear + 0.3, -w, w, low, top), cls, colour, Material.PAINT),
     ]
     for x in np.arange(rear + 1.5, front - 0.5, 1.5):
@@ -121,7 +152,7 @@ def bus(rng: np.random.Generator, cls: str = "bus") -> Mesh:
 def trailer(rng: np.random.Generator, cls: str = "trailer") -> Mesh:
     """A small car trailer, a caravan or a parked semi-trailer."""
     kind = rng.choice(["small", "caravan", "semi"], p=[0.35, 0.3, 0.35])
-    colour = np.clip(rng.uniform(0.3, 0.85) * rng.uniform(0.8, 1.1, 3), 0, 0.9)
+    colour = np.clip(rng.uniform(0.3, 0.85) * tone(rng, 0.8, 1.1), 0, 0.9)
     if kind == "semi":
         length, w, high = rng.uniform(8, 12.5), 1.25, rng.uniform(3.4, 3.9)
         axles, radius, floor = (-length / 2 + 1.2, -length / 2 + 2.4, -length / 2 + 3.6), 0.48, 1.1
@@ -184,7 +215,7 @@ def construction_vehicle(rng: np.random.Generator, cls: str = "construction_vehi
 
 def other_vehicle(rng: np.random.Generator, cls: str = "other_vehicle") -> Mesh:
     """A tractor or a small utility cart."""
-    colour = np.clip(rng.uniform(0.05, 0.6, 3), 0, 1)
+    colour = tone(rng, 0.05, 0.6)
     if rng.random() < 0.5:
         parts = [
             surface(taper((0.1, 2.0, -0.4, 0.4, 0.8), (0.2, 1.9, -0.35, 0.35, 1.5)), cls, colour, Material.PAINT),
@@ -225,8 +256,19 @@ def _lamps(cls: str, front: float, rear: float, w: float, z: float) -> list[Mesh
     parts = []
     for side in (-1, 1):
         y0, y1 = side * (w - 0.32), side * (w - 0.04)
-        parts.append(surface(box(front - 0.06, front + 0.01, min(y0, y1), max(y0, y1), z - 0.08, z + 0.07), cls, (0.8, 0.8, 0.75), Material.SHINY))
-        parts.append(surface(box(rear - 0.01, rear + 0.06, min(y0, y1), max(y0, y1), z - 0.08, z + 0.14), cls, (0.5, 0.02, 0.02), Material.SHINY))
-    plate = [box(rear - 0.015, rear + 0.02, -0.26, 0.26, z - 0.2, z - 0.09), box(front - 0.02, front + 0.015, -0.26, 0.26, z - 0.28, z - 0.17)]
+        parts.append(
+            surface(
+                box(front - 0.06, front + 0.01, min(y0, y1), max(y0, y1), z - 0.08, z + 0.07), cls, (0.8, 0.8, 0.75), Material.SHINY
+            )
+        )
+        parts.append(
+            surface(
+                box(rear - 0.01, rear + 0.06, min(y0, y1), max(y0, y1), z - 0.08, z + 0.14), cls, (0.5, 0.02, 0.02), Material.SHINY
+            )
+        )
+    plate = [
+        box(rear - 0.015, rear + 0.02, -0.26, 0.26, z - 0.2, z - 0.09),
+        box(front - 0.02, front + 0.015, -0.26, 0.26, z - 0.28, z - 0.17),
+    ]
     parts.append(surface(np.concatenate(plate), cls, (0.8, 0.8, 0.8), Material.MARKING))
     return parts

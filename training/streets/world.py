@@ -20,6 +20,10 @@ RARE: tuple[tuple[Callable[[np.random.Generator], Mesh], float], ...] = (
 """Shapes that every drive shows more often than a real street would, and the radius that each needs."""
 
 
+CLEAR = 1.35
+"""Metres that stay free of things on either side of the ego vehicle's middle."""
+
+
 class World:
     """The static part of a drive.
 
@@ -27,29 +31,34 @@ class World:
         rng: source of every choice.
         street: the ground to stand on.
         seen: (s0, s1), the stretch along which rare things are put, since they would be wasted elsewhere.
+        lane: offset d of the lane that stays clear for the ego vehicle.
 
     `mesh` holds all triangles; every object has its own instance number from 1 up, `instances` of them; `boxes` are the boxes of
     those that nuScenes annotates.
     """
 
-    def __init__(self, rng: np.random.Generator, street: Street, seen: tuple[float, float]) -> None:
-        self.street, self._rng, self._seen = street, rng, seen
+    def __init__(self, rng: np.random.Generator, street: Street, seen: tuple[float, float], lane: float) -> None:
+        self.street, self._rng, self._seen, self._lane = street, rng, seen, lane
         self._parts: list[Mesh] = [street.mesh(rng)]
         self._taken: list[tuple[float, float, float]] = []
         self.instances = 0
         self.boxes: list[Box] = []
-        for side in (1, -1):
-            self._houses(side)
-            self._front(side)
-            self._parked(side)
-            self._greenery(side)
-            self._posts(side)
         self._rare()
         self._works()
+        for side in (1, -1):
+            self._houses(side)
+            self._parked(side)
+            self._front(side)
+            self._greenery(side)
+            self._posts(side)
         self.mesh = join(self._parts)
 
     def place(self, mesh: Mesh, s: float, d: float, turn: float = 0.0, radius: float = 0.0, sink: float = 0.0) -> bool:
-        """Stand a shape on the ground at (s, d), turned against the street; False when the place is taken."""
+        """Stand a shape on the ground at (s, d), turned against the street; False when the place is taken or in the ego vehicle's way."""
+        low = mesh.tri[mesh.tri[:, :, 2].min(1) < 2.2].reshape(-1, 3)
+        across = d + low[:, 0] * np.sin(turn) + low[:, 1] * np.cos(turn)
+        if len(low) and across.min() < self._lane + CLEAR and across.max() > self._lane - CLEAR:
+            return False
         xy, heading = self.street.at(s, d)
         x, y = float(xy[0]), float(xy[1])
         if radius and any((x - a) ** 2 + (y - b) ** 2 < (radius + r) ** 2 for a, b, r in self._taken):
@@ -105,11 +114,17 @@ class World:
             clear = self.street.clear_of_junctions(middle, side, length / 2 + 2.0)
             clear = clear and all(k != side or abs(at - middle) > length / 2 + half for at, k, half in self.street.driveways)
             d = side * (yard.inner + 0.5)
-            if clear and kind < style.hedges * 0.6:
-                self.place(vegetation.hedge(rng, length, rng.uniform(0.7, 2.2), rng.uniform(0.5, 1.1)), middle, d)
-            elif clear and kind < style.hedges * 0.6 + style.fences * 0.6:
+            clear = clear and self._free_line(middle, d, length / 2)
+            if clear and kind < style.hedges * 0.75:
+                self.place(vegetation.hedge(rng, length, rng.uniform(0.7, 2.6), rng.uniform(0.5, 1.1)), middle, d)
+            elif clear and kind < style.hedges * 0.75 + style.fences * 0.95:
                 self.place(buildings.fence(rng, length), middle, side * (yard.inner + 0.2))
             s += length + rng.uniform(0.0, 2.5)
+
+    def _free_line(self, s: float, d: float, half: float) -> bool:
+        """Whether nothing stands within 0.4 m of a line along the street."""
+        along, _ = self.street.at(np.arange(s - half, s + half, 0.8), d)
+        return all(((along - (a, b)) ** 2).sum(1).min() > (r + 0.4) ** 2 for a, b, r in self._taken)
 
     def _parked(self, side: int) -> None:
         rng, street = self._rng, self.street
@@ -126,7 +141,13 @@ class World:
         for s in np.arange(street.start + 5, street.end - 5, pitch):
             if rng.random() < street.style.parked and street.clear_of_junctions(s, side, 4.0):
                 facing = (0.0 if side < 0 else np.pi) if turn == 0.0 else turn * rng.choice([-1, 1])
-                self.place(vehicles.car(rng), s + rng.normal(0, 0.25), side * (d + rng.normal(0, 0.08)), facing + rng.normal(0, 0.025), 1.35 if turn else 2.4)
+                self.place(
+                    vehicles.car(rng),
+                    s + rng.normal(0, 0.25),
+                    side * (d + rng.normal(0, 0.08)),
+                    facing + rng.normal(0, 0.025),
+                    1.35 if turn else 2.4,
+                )
         for at, driveway_side, _ in street.driveways:
             yard = self._yard(side)
             if driveway_side == side and rng.random() < 0.45 and yard.outer - yard.inner > 5:
@@ -156,11 +177,25 @@ class World:
                 s, d = rng.uniform(street.start, street.end), rng.uniform(yard.inner + 2, behind + 14)
                 if street.clear_of_junctions(s, side):
                     self.place(vegetation.tree(rng, rng.uniform(0.6, 1.6)), s, side * d, rng.uniform(0, 6), 2.0)
-        for _ in range(int(length * (0.2 + style.hedges) / 7)):
+        s = street.start
+        while s < street.end:
+            run = rng.uniform(4, 22)
+            if rng.random() < 0.12 + 0.5 * style.trees:
+                self._thicket(side, s, run, rng.uniform(yard.inner + 1.2, max(yard.inner + 1.5, yard.outer - 0.5)))
+            s += run + rng.uniform(0, 15)
+        for _ in range(int(length * (0.2 + style.hedges) / 6)):
             s, d = rng.uniform(street.start, street.end), rng.uniform(yard.inner + 0.8, yard.outer + 6)
             if street.clear_of_junctions(s, side):
                 radius = rng.uniform(0.4, 1.4)
                 self.place(vegetation.bush(rng, radius), s, side * d, 0.0, radius * 0.7, 0.15)
+
+    def _thicket(self, side: int, start: float, run: float, d: float) -> None:
+        """Shrubs that grow into each other."""
+        rng, size = self._rng, self._rng.uniform(0.6, 1.8)
+        for s in np.arange(start, start + run, size * 1.1):
+            if self.street.clear_of_junctions(s, side, size + 1):
+                radius = size * rng.uniform(0.7, 1.25)
+                self.place(vegetation.bush(rng, radius), s, side * (d + rng.normal(0, 0.3 * size)), 0.0, 0.0, 0.15)
 
     def _walkway(self, side: int) -> Strip:
         strips = self.street.strips[side]
@@ -203,12 +238,16 @@ class World:
         rng, street = self._rng, self.street
         s0, s1 = self._seen
         for make, radius in RARE:
-            for _ in range(max(1, round((s1 - s0) / rng.uniform(60, 130)))):
-                for _ in range(12):
+            often = (s1 - s0) / rng.uniform(60, 130) * (0.6 if radius > 3 else 1.0)
+            for _ in range(int(often + rng.random())):
+                for _ in range(30):
                     s, side = rng.uniform(s0, s1), int(rng.choice([-1, 1]))
                     strips = street.strips[side]
-                    limit = 3.2 if radius < 1.5 else max(6.0, radius)
-                    d = rng.uniform(strips[0].inner + (0.4 if radius < 1.5 else 1.3), strips[0].inner + limit)
+                    inner = strips[0].inner + (0.4 if radius < 1.5 else 1.4)
+                    outer = min(
+                        strips[0].inner + (3.2 if radius < 1.5 else 6.5), self._yard(side).outer - (0.5 if radius < 1.5 else 1.6)
+                    )
+                    d = rng.uniform(inner, max(inner + 0.1, outer))
                     if radius > 3 and not street.clear_of_junctions(s, side, radius):
                         continue
                     turn = (np.pi if side > 0 else 0.0) + rng.normal(0, 0.06 if radius > 2 else 0.5)

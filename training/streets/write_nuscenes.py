@@ -18,7 +18,7 @@ from training.streets.drive import Drive, DriveFrame
 from training.streets.nuscenes_tables import VERSION, Record
 
 FREE = 17
-INTENSITY = 48.0
+INTENSITY = 40.0
 """nuScenes intensity (0..255) of a surface that the simulator gives 1."""
 RECORDS = "records"
 """Folder of per-frame and per-scene records that `publish` turns into the dataset's tables."""
@@ -42,12 +42,16 @@ def write_frame(folder: Path, drive: Drive, i: int) -> None:
         record["data"].append(_data(drive, i, camera.name, f"samples/{camera.name}/{name}.jpg", camera.width, camera.height))
     lidar_file = f"samples/LIDAR_TOP/{scene_name(drive)}__LIDAR_TOP__{stamp}.pcd.bin"
     scan = frame.scan
-    strength = np.round(scan.points[:, 3:] * np.float32(INTENSITY))
+    strength = np.round(np.minimum(scan.points[:, 3:] * np.float32(INTENSITY), 255))
     np.hstack([scan.points[:, :3], strength, scan.ring[:, None]]).astype("<f4").tofile(_place(folder, lidar_file))
     record["data"].append(_data(drive, i, "LIDAR_TOP", lidar_file, 0, 0))
     seg_file = f"lidarseg/{VERSION}/{_token(drive, 'LIDAR_TOP', i)}_lidarseg.bin"
-    LIDARSEG[scan.cls].tofile(_place(folder, seg_file))
-    record["lidarseg"] = {"token": _token(drive, "LIDAR_TOP", i), "sample_data_token": _token(drive, "LIDAR_TOP", i), "filename": seg_file}
+    np.append(LIDARSEG, np.zeros(256 - len(LIDARSEG), np.uint8))[scan.cls].tofile(_place(folder, seg_file))
+    record["lidarseg"] = {
+        "token": _token(drive, "LIDAR_TOP", i),
+        "sample_data_token": _token(drive, "LIDAR_TOP", i),
+        "filename": seg_file,
+    }
     record["ego_pose"] = {
         "timestamp": stamp, "rotation": quaternion(frame.T_world_base[:3, :3]), "translation": frame.T_world_base[:3, 3].tolist(),
     }  # fmt: skip

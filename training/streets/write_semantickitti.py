@@ -46,7 +46,12 @@ def write_sequence_files(folder: Path, drive: Drive) -> None:
     T_camera2_lidar = np.linalg.inv(camera.T_base_camera) @ drive.rig.T_base_lidar
     Tr = np.linalg.inv(T_camera2_camera0) @ T_camera2_lidar
     rows = []
-    for name, baseline in (("P0", np.zeros(3)), ("P1", np.array([-0.537, 0, 0])), ("P2", offset), ("P3", np.array([-0.4717, 0, 0]))):
+    for name, baseline in (
+        ("P0", np.zeros(3)),
+        ("P1", np.array([-0.537, 0, 0])),
+        ("P2", offset),
+        ("P3", np.array([-0.4717, 0, 0])),
+    ):
         rows.append(f"{name}: {_numbers(np.hstack([camera.K, (camera.K @ baseline)[:, None]]))}")
     rows.append(f"Tr: {_numbers(Tr[:3])}")
     (folder / "calib.txt").write_text("\n".join(rows) + "\n")

@@ -1,0 +1,131 @@
+"""`occle run` on bags and data sets, and that it says the same as the live node."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from node_rig import SECOND, lively_bundle, node_arguments, write_bag
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import PointCloud2
+from typer.testing import CliRunner
+
+from occle_core.predictor import Predictor
+from occle_ros.bag_reader import BagError, open_bag
+from occle_ros.cli import app
+from occle_ros.conversions import occupancy_from_cloud, stamp_of
+from occle_ros.offline import run_bag
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
+STAMPS = [SECOND + number * SECOND // 5 for number in range(5)]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lively_bundle(tmp_path_factory.mktemp("bundles") / "kitti")
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bag(tmp_path_factory.mktemp("bags") / "drive", STAMPS)
+
+
+def voxels(bag: Path) -> list[PointCloud2]:
+    with open_bag(bag) as reader:
+        connections = [c for c in reader.connections if c.topic == "/occupancy/voxels"]
+        return [deserialize_message(raw, PointCloud2) for _, _, raw in reader.messages(connections)]
+
+
+def test_every_frame_is_written(bag: Path, bundle: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    summary = run_bag(bag, bundle, tmp_path / "out", pictures=2, told=lambda done, total: told.append((done, total)))
+    assert (summary.frames, summary.failed) == (5, ())
+    assert told == [(number, 5) for number in range(1, 6)]
+    predictor = Predictor.load(bundle)
+    files = sorted((tmp_path / "out" / "frames").iterdir())
+    assert [file.name for file in files] == [f"{number:06d}.npz" for number in range(5)]
+    for file, message, stamp in zip(files, voxels(tmp_path / "out" / "occupancy.mcap"), STAMPS, strict=True):
+        saved = np.load(file)
+        assert (int(saved["stamp"]), stamp_of(message)) == (stamp, stamp)
+        assert tuple(saved["origin"]) == predictor.grid.origin
+        recorded = occupancy_from_cloud(message, predictor.grid, predictor.taxonomy)
+        np.testing.assert_array_equal(recorded.labels, saved["labels"])
+        np.testing.assert_array_equal(recorded.confidence, saved["confidence"])
+        assert recorded.occupied.sum() > 1000
+    pictures = sorted(file.name for file in (tmp_path / "out" / "pictures").iterdir())
+    assert pictures == ["000001.png", "000001_cam2.png", "000003.png", "000003_cam2.png"]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames"] == 5
+
+
+def test_live_and_offline_say_the_same(bag: Path, bundle: Path, tmp_path: Path, ros_domain: int, start: Any) -> None:
+    run_bag(bag, bundle, tmp_path / "offline")
+    node = start(*node_arguments(bundle, bag / "calibration.yaml", use_sim_time=True))
+    recorder = start("-m", "occle_ros.cli", "record", tmp_path / "live", "/occupancy/voxels=sensor_msgs/msg/PointCloud2")
+    recorder.wait_for("recording", 30)
+    node.wait_for("1 subscribers of voxels", 40)
+    waits = ["--wait-for", "/lidar/points", "--wait-for", "/cam2/image"]
+    player = start("-m", "occle_ros.cli", "play", bag, "--rate", "0.4", *waits)
+    assert player.result() == 0, player.output
+    time.sleep(1.0)  # the last frame is still in the node
+    node.interrupt()
+    assert node.result(10) == 0, node.output
+    recorder.interrupt()
+    assert recorder.result(10) == 0, recorder.output
+    live, offline = voxels(tmp_path / "live"), voxels(tmp_path / "offline" / "occupancy.mcap")
+    assert [stamp_of(message) for message in live] == STAMPS
+    for one, other in zip(live, offline, strict=True):
+        assert one.header == other.header
+        assert one.data == other.data
+
+
+def test_a_frame_that_fails_is_named_and_the_others_are_written(bundle: Path, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", STAMPS[:3], empty=(1,))
+    words = f"run --bag {bag} --bundle {bundle} --out {tmp_path / 'out'} --pictures 0"
+    result = CliRunner().invoke(app, words.split())
+    assert result.exit_code == 1
+    assert "failed: 1.200: the point cloud is empty" in result.stderr
+    assert sorted(file.name for file in (tmp_path / "out" / "frames").iterdir()) == ["000000.npz", "000002.npz"]
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(bag: Path, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("x")
+    with pytest.raises(BagError, match="exists already"):
+        run_bag(bag, bundle, tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine"]
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_bag(bag, bundle, tmp_path / "other", told=interrupt)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("run --out {tmp}/out", 2, "give either --bag or --dataset"),
+        ("run --bag {tmp}/none --out {tmp}/out", 1, "there is no bag at"),
+        ("run --dataset {tmp}/none --bundle {bundle} --out {tmp}/out", 1, "does not exist"),
+        ("run --bag {bag} --bundle {tmp} --out {tmp}/out", 1, "bundle.yaml"),
+        ("run --bag {bag} --bundle {bundle} --out {tmp}/out --config {tmp}/none.yaml", 1, "none.yaml"),
+        ("run --bag {bag} --kind kitti --out {tmp}/out", 2, "belong to --dataset"),
+        ("play {tmp}/none", 1, "there is no bag at"),
+        ("bag kitti {tmp}/none {tmp}/out", 1, "does not exist"),
+        ("demo --rate fast", 2, "--rate must be auto or a number"),
+        ("demo --data {tmp}/none --out {tmp}/out", 1, "does not exist"),
+    ],
+)
+def test_errors_are_one_message_without_traceback(
+    words: str, code: int, message: str, bag: Path, bundle: Path, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(app, words.format(tmp=tmp_path, bag=bag, bundle=bundle).split())
+    assert result.exit_code == code, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out" / "frames").exists()
