@@ -125,7 +125,8 @@ class Calibration:
 
     def __init__(self, config: NodeConfig, transforms: TransformLookup | None = None) -> None:
         self._config, self._transforms = config, transforms
-        self._file = read_calibration(resolve(config.calibration_file, "calibration_file")) if config.calibration_file else None
+        given = config.calibration_file
+        self._file = read_calibration(resolve(given, "parameter calibration_file")) if given else None
         self._infos: dict[str, Any] = {}
         self._cameras: dict[str, Camera] = {}
         self._T_grid_lidar = self._given_grid()

@@ -149,11 +149,11 @@ class NodeConfig(_Group):
         Raises:
             ConfigError: it is nowhere.
         """
-        return resolve(self.bundle, "bundle")
+        return resolve(self.bundle, "parameter bundle")
 
 
-def resolve(path: str, parameter: str) -> Path:
-    """A file or folder of the configuration: absolute, relative to the working directory, or in share/occle_ros.
+def resolve(path: str, asked_by: str) -> Path:
+    """A file or folder: absolute, relative to the working directory, or in share/occle_ros. `asked_by` is for the message.
 
     Raises:
         ConfigError: there is nothing of that name.
@@ -166,7 +166,7 @@ def resolve(path: str, parameter: str) -> Path:
             return share_file(path)
     except FileNotFoundError:
         pass
-    raise ConfigError(f"parameter {parameter}: there is no {path!r}, neither from {Path.cwd()} nor in share/occle_ros")
+    raise ConfigError(f"{asked_by}: there is no {path!r}, neither from {Path.cwd()} nor in share/occle_ros")
 
 
 PRESETS = {
@@ -278,9 +278,9 @@ def _walk(group: BaseModel, prefix: str) -> Iterator[Parameter]:
 
 
 def _parameter(name: str, value: Any, info: FieldInfo) -> Parameter:
-    low = next((float(m.ge) for m in info.metadata if isinstance(m, annotated_types.Ge)), None)
-    low = next((float(m.gt) for m in info.metadata if isinstance(m, annotated_types.Gt)), low)
-    high = next((float(m.le) for m in info.metadata if isinstance(m, annotated_types.Le)), None)
+    low = next((float(str(m.ge)) for m in info.metadata if isinstance(m, annotated_types.Ge)), None)
+    low = next((float(str(m.gt)) for m in info.metadata if isinstance(m, annotated_types.Gt)), low)
+    high = next((float(str(m.le)) for m in info.metadata if isinstance(m, annotated_types.Le)), None)
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     return Parameter(name=name, default=value, description=info.description or "", lowest=low, highest=high,
                      is_float=isinstance(value, float), is_integer=is_integer)  # fmt: skip

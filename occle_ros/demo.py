@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 
-from occle_core.datasets import Dataset, open_dataset
+from occle_core.datasets import Dataset, list_scenes, open_dataset
 from occle_core.predictor import Predictor
 from occle_ros.bag import convert, stamp_shifts
 from occle_ros.bag_reader import BagReader, open_bag
@@ -68,9 +68,11 @@ def run_demo(
     _clear(out)
     with _ended_by_sigterm(), _own_domain(console):
         source = simulate_drive(out / "streets", frames, 120 + 10 * frames) if data is None else first_scene(data, scene)
+        if data is not None and scene is None and len(scenes := list_scenes(data)) > 1:
+            console.print(f"{len(scenes)} sequences: {', '.join(scenes[:10])}; taking the first, --scene chooses", highlight=False)
         dataset = open_dataset(source.path, source.kind, source.scene)
         preset = preset_for(dataset.camera_names)
-        network = resolve(str(bundle) if bundle else PRESETS[preset].bundle, "--bundle")
+        network = resolve(str(bundle or PRESETS[preset].bundle), "--bundle" if bundle else "the shipped bundle")
         summary = convert(source.kind, source.path, out / "bag", compressed=preset == "nuscenes", limit=frames, scene=source.scene)
         console.print(f"{dataset.kind} {dataset.name}: {summary.frames} frames bagged", highlight=False)
         stamps = _bag_stamps(dataset, summary.frames)

@@ -10,9 +10,6 @@ from rich.table import Table
 
 from occle_ros.statistics import percentiles
 
-SIMULATED_TIME = ("receive",)
-"""Stages that the node measures with its own clock, which runs at the speed of the replay."""
-
 
 def summarise(
     player: Mapping[str, Any], node: Mapping[str, Any], recorded: Mapping[str, int], lidar_topic: str, speed: float
@@ -24,7 +21,7 @@ def summarise(
         node: the report that the node writes at its end.
         recorded: number of recorded messages per topic.
         lidar_topic: the topic of the scans.
-        speed: of the replay; the node's clock follows /clock, so its milliseconds are divided by this.
+        speed: of the replay; the node's clock follows /clock, so the time from a stamp to its arrival is divided by this.
 
     Returns:
         frames (sent, received, published, recorded, dropped with reasons), cameras, rate_hz, latency_ms and stages_ms with
@@ -37,11 +34,11 @@ def summarise(
     dropped = {"lost_in_transport": sent - received, **counts.get("dropped", {})}
     dropped |= {reason: n for reason, n in counts.get("collector", {}).items() if reason in ("scan_duplicate", "scan_out_of_order")}
     dropped["lost_before_recorder"] = published - recorded.get("/occupancy/voxels", 0)
-    stages = {}
-    for stage, samples in node["stages_ms"].items():
-        # /clock is a tick behind at times, which can make a scan arrive before its stamp.
-        times = [max(0.0, sample / speed) for sample in samples] if stage in SIMULATED_TIME else samples
-        stages[stage] = percentiles(times, (50, 95))
+    arrivals = node["stages_ms"].get("receive", [])
+    # /clock is a tick behind at times, which can make a scan arrive before its stamp.
+    in_real_time = [max(0.0, arrival / speed) for arrival in arrivals]
+    latency = [total - arrival + real for total, arrival, real in zip(node["latency_ms"], arrivals, in_real_time, strict=True)]
+    stages = {stage: percentiles(samples, (50, 95)) for stage, samples in {**node["stages_ms"], "receive": in_real_time}.items()}
     return {
         "bundle": node["bundle"],
         "frames": {
@@ -53,7 +50,7 @@ def summarise(
         },
         "masked_cameras": counts.get("masked", {}),
         "rate_hz": node["rate_hz"],
-        "latency_ms": percentiles([value / speed for value in node["latency_ms"]]),
+        "latency_ms": percentiles(latency),
         "stages_ms": stages,
         "last_error": node["last_error"],
     }

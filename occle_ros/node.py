@@ -159,7 +159,8 @@ class OccupancyNode(Node):
         began = time.perf_counter()
         self._publish(processed)
         published = (time.perf_counter() - began) * 1e3
-        latency = self._age_ms(collected.stamp)
+        # By the node's clock up to the arrival, then in real time: /clock ends with the bag, before its last frame is through.
+        latency = scan.age_ms + (time.perf_counter() - scan.arrived) * 1e3
         stages = {"receive": scan.age_ms, "wait": waited, **processed.occupancy.timings, "publish": published}
         self.statistics.frame_done(time.monotonic(), latency, stages)
         self.statistics.count("points", "not_finite", processed.dropped_points)

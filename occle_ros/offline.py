@@ -18,8 +18,8 @@ from occle_core.datasets import Dataset, open_dataset
 from occle_core.frame import Frame, FrameError
 from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
-from occle_ros.bag import TYPES, offered_qos
-from occle_ros.bag_reader import BagError, BagReader
+from occle_ros.bag import offered_qos
+from occle_ros.bag_reader import TYPES, BagError, BagReader
 from occle_ros.calibration import CalibrationError
 from occle_ros.config import NodeConfig
 from occle_ros.conversions import ConversionError, cloud_from_occupancy

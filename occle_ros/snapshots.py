@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.camera import Camera
 from occle_core.frame import Frame
 from occle_core.occupancy import Occupancy
 from occle_core.pictures import legend, overlay, panel, perspective, top_view
@@ -33,9 +34,10 @@ def write_snapshots(
     Returns:
         The files, the page first.
     """
+    rig = sorted(zip(camera_names, frame.images, frame.cameras), key=lambda entry: _place(entry[2], frame.T_grid_lidar))
     overlays = {
         camera_name: overlay(image, camera, occupancy.labels, occupancy.grid, occupancy.taxonomy, frame.T_grid_lidar)
-        for camera_name, image, camera in zip(camera_names, frame.images, frame.cameras)
+        for camera_name, image, camera in rig
         if image is not None
     }
     files = [_write(folder / f"{name}.png", page(overlays, occupancy, truth))]
@@ -52,6 +54,13 @@ def page(overlays: dict[str, NDArray[np.uint8]], occupancy: Occupancy, truth: ND
     above = [(f"{title}, from above", top_view(labels, grid, taxonomy)) for title, labels in shown]
     rows += [oblique + above] if truth is None else [oblique, above]
     return panel(rows, footer=legend([labels for _, labels in shown], taxonomy, 1600))
+
+
+def _place(camera: Camera, T_grid_lidar: NDArray[np.float64]) -> tuple[bool, float]:
+    """Sort key: cameras that look ahead before those that look back, each row from the left side to the right side."""
+    x, y, _ = T_grid_lidar[:3, :3] @ camera.T_camera_lidar[2, :3]
+    azimuth = float(np.degrees(np.arctan2(y, x)))
+    return (abs(azimuth) > 90, azimuth % 360 if abs(azimuth) > 90 else -azimuth)
 
 
 def _write(path: Path, image: NDArray[np.uint8]) -> Path:

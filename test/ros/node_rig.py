@@ -13,7 +13,8 @@ from rclpy.serialization import serialize_message
 
 from occle_core.bundle import load_bundle, save_bundle, save_untrained
 from occle_core.camera import Camera
-from occle_ros.bag import TYPES, new_bag, offered_qos
+from occle_ros.bag import new_bag, offered_qos
+from occle_ros.bag_reader import TYPES
 from occle_ros.conversions import cloud_from_points, info_from_camera, message_from_image
 
 SECOND = 1_000_000_000

@@ -14,7 +14,7 @@ from training.streets.layout import Street
 from training.streets.light import make_light
 from training.streets.mesh import Mesh
 from training.streets.render import View, render
-from training.streets.rigs import make_rig
+from training.streets.rigs import Matrix, make_rig
 from training.streets.texture import Noise
 from training.streets.traffic import traffic
 from training.streets.world import World
@@ -78,17 +78,22 @@ class Drive:
         self.rig = make_rig(rig, rng, scale)
         self.light = make_light(rng, rig)
         self.noise = Noise(rng)
-        self.times = np.arange(frames) * self.rig.period
-        speed = rng.uniform(*self.rig.speed) * (1 + 0.15 * np.sin(self.times * rng.uniform(0.1, 0.4) + rng.uniform(0, 6)))
-        self._ego_s = np.concatenate([[0.0], np.cumsum(speed[:-1] * self.rig.period)])
+        self.times = np.arange(frames, dtype=np.float64) * self.rig.period
+        speed: NDArray[np.float64] = rng.uniform(*self.rig.speed) * (
+            1 + 0.15 * np.sin(self.times * rng.uniform(0.1, 0.4) + rng.uniform(0, 6))
+        )
+        self._ego_s: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(speed[:-1] * self.rig.period)])
         back = 55.0 if rig == "nuscenes" else 25.0
         end = float(self._ego_s[-1])
         self.street = Street(rng, -back - 35, end + 130)
-        self._ego_d = -(self.street.median / 2 + self.street.lane * 0.5) + rng.normal(0, 0.15) + 0.2 * np.sin(self._ego_s / 13)
+        self._ego_d: NDArray[np.float64] = (
+            -(self.street.median / 2 + self.street.lane * 0.5) + rng.normal(0, 0.15) + 0.2 * np.sin(self._ego_s / 13)
+        )
         world = World(rng, self.street, (-back + 8, end + 52), float(self._ego_d.mean()))
         self.static = Caster(world.mesh)
         self._boxes = world.boxes
-        self.movers = traffic(rng, self.street, np.stack([self._ego_s, self._ego_d], 1), self.times, world.instances + 1)
+        ego = np.stack([self._ego_s, self._ego_d], 1).astype(np.float64)
+        self.movers = traffic(rng, self.street, ego, self.times, np.array(world.obstacles), world.instances + 1)
         self._samples = truth.sample(self._around(world.mesh), self.rig.grid.resolution / 2, rng)
         self._mover_samples = [truth.sample(m.mesh, self.rig.grid.resolution / 2, rng) for m in self.movers]
         self._range_images: dict[int, tuple[NDArray[np.float64], NDArray[np.float32]]] = {}
@@ -124,7 +129,7 @@ class Drive:
         T_world_lidar = T_world_base @ self.rig.T_base_lidar
         views = tuple(render(snapshot, camera, T_world_base, self.light, self.noise, rng) for camera in self.rig.cameras)
         scan = lidar.scan(snapshot, self.rig.lidar, T_world_lidar, rng)
-        voxels = self._truth(i, snapshot, T_world_base, views, [(k, poses[k]) for k in near])
+        voxels = self._truth(i, snapshot, T_world_base, views, scan, [(k, poses[k]) for k in near])
         return DriveFrame(T_world_base, views, scan, voxels)
 
     def boxes(self, i: int) -> list[Box]:
@@ -155,21 +160,24 @@ class Drive:
         self,
         i: int,
         snapshot: Snapshot,
-        T_world_base: NDArray[np.float64],
+        T_world_base: Matrix,
         views: tuple[View, ...],
-        near: list[tuple[int, NDArray[np.float64]]],
+        scan: lidar.Scan,
+        near: list[tuple[int, Matrix]],
     ) -> Truth:
+        """The voxels of frame i; `near` are the numbers of the movers near by and their poses."""
         grid, T_world_grid = self.rig.grid, T_world_base @ self.rig.T_base_grid
-        T_grid_world = np.linalg.inv(T_world_grid)
+        T_grid_world = np.asarray(np.linalg.inv(T_world_grid), np.float64)
         groups = [(self._samples, T_grid_world)] + [(self._mover_samples[k], T_grid_world @ T) for k, T in near]
         cls, moving = truth.voxelise(groups, grid)
         factor = round(COARSE / grid.resolution)
         coarse = grid.coarser(factor)
         occupied = truth.coarsen(cls != truth.EMPTY, factor)
         centres = coarse.centers(np.argwhere(np.ones(coarse.shape, np.bool_)))
-        points = centres @ T_world_grid[:3, :3].T.astype(np.float32) + T_world_grid[:3, 3].astype(np.float32)
-        origin = (T_world_base @ self.rig.T_base_lidar)[:3, 3]
-        now = visibility.sees(visibility.range_image(snapshot.cast, origin), origin, points)
+        points = _transformed(T_world_grid, centres)
+        now = self._seen_now(snapshot, T_world_base, points)
+        T_grid_lidar = T_grid_world @ T_world_base @ self.rig.T_base_lidar
+        now |= coarse.occupied(_transformed(T_grid_lidar, scan.points[scan.cls != lidar.NOTHING, :3])).ravel()
         seen = now.copy()
         for k in self._origins(i):
             rest = np.flatnonzero(~seen)
@@ -177,23 +185,24 @@ class Drive:
             seen[rest[visibility.sees(image, place, points[rest])]] = True
         by_camera = np.zeros(len(points), np.bool_)
         for camera, view in zip(self.rig.cameras, views):
-            T_camera_world = np.linalg.inv(T_world_base @ camera.T_base_camera)
-            local = points @ T_camera_world[:3, :3].T.astype(np.float32) + T_camera_world[:3, 3].astype(np.float32)
-            pixels = local @ camera.K.T.astype(np.float32)
-            depth = np.maximum(pixels[:, 2], 1e-3)
-            u, v = np.rint(pixels[:, 0] / depth).astype(np.int64), np.rint(pixels[:, 1] / depth).astype(np.int64)
-            at = np.flatnonzero((local[:, 2] > 0.1) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height))
-            by_camera[at[local[at, 2] <= view.depth[v[at], u[at]] + visibility.TOLERANCE]] = True
-        steepest, flattest = np.sin(self.rig.lidar.elevations.min() - 0.02), np.sin(self.rig.lidar.elevations.max() + 0.02)
-        if self.rig.name == "nuscenes":
-            offset = points - origin.astype(np.float32)
-            rise = offset @ T_world_base[:3, 2].astype(np.float32) / np.maximum(np.linalg.norm(offset, axis=1), 1e-3)
-            now &= (rise > steepest) & (rise < flattest)
+            local = _transformed(np.asarray(np.linalg.inv(T_world_base @ camera.T_base_camera), np.float64), points)
+            by_camera |= visibility.in_image(view.depth, camera.K, local)
 
         def finish(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
             return truth.refine(visibility.spread_to_surfaces(cells.reshape(coarse.shape), occupied), factor)
 
         return Truth(cls, moving, finish(seen), finish(now), finish(by_camera))
+
+    def _seen_now(self, snapshot: Snapshot, T_world_base: Matrix, points: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which points (N, 3) the LiDAR has a free line to. Occ3D counts only what lies between its steepest and flattest beam."""
+        origin = (T_world_base @ self.rig.T_base_lidar)[:3, 3]
+        now = visibility.sees(visibility.range_image(snapshot.cast, origin), origin, points)
+        if self.rig.name == "nuscenes":
+            offset = points - origin.astype(np.float32)
+            rise = offset @ T_world_base[:3, 2].astype(np.float32) / np.maximum(np.linalg.norm(offset, axis=1), 1e-3)
+            beams = self.rig.lidar.elevations
+            now &= (rise > np.sin(beams.min() - 0.02)) & (rise < np.sin(beams.max() + 0.02))
+        return now
 
     def _origins(self, i: int) -> list[int]:
         """Numbers of the LiDAR positions along the drive from which frame i's surroundings are seen, nearest first."""
@@ -211,3 +220,9 @@ class Drive:
 
             self._range_images[k] = (origin, visibility.range_image(cast, origin))
         return self._range_images[k]
+
+
+def _transformed(T: Matrix, points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Points (N, 3) after the motion T (4, 4), in float32."""
+    out: NDArray[np.float32] = points @ T[:3, :3].T.astype(np.float32) + T[:3, 3].astype(np.float32)
+    return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.streets.mesh import Material, Mesh, ball, box, extrude, join, quads, surface, tone, tube, wheel
+from training.streets.mesh import Material, Mesh, ball, box, extrude, join, quads, shifted, surface, tone, tube, wheel
 
 _GREY = (0.28, 0.29, 0.30)
 
@@ -42,10 +42,10 @@ def sign(rng: np.random.Generator) -> Mesh:
         else np.linspace(0, 2 * np.pi, {1: 4, 2: 5, 3: 9}[turn])[:-1] + {1: np.pi / 2, 2: np.pi / 4, 3: np.pi / 8}[turn]
     )
     outline = np.stack([size * np.cos(angle), high + size * np.sin(angle)], 1)
-    plate = extrude(outline, -0.02, 0.02)[:, :, [1, 0, 2]] - np.float32([0.06, 0, 0])
+    plate = shifted(extrude(outline, -0.02, 0.02)[:, :, [1, 0, 2]], x=-0.06)
     rim = np.array([[0.55, 0.03, 0.03], [0.03, 0.1, 0.45], [0.6, 0.45, 0.03], [0.6, 0.6, 0.6]][int(rng.integers(4))])
     parts.append(surface(plate, "traffic_sign", rim, Material.MARKING))
-    inner = extrude((outline - (0, high)) * 0.68 + (0, high), -0.005, 0.005)[:, :, [1, 0, 2]] - np.float32([0.085, 0, 0])
+    inner = shifted(extrude((outline - (0, high)) * 0.68 + (0, high), -0.005, 0.005)[:, :, [1, 0, 2]], x=-0.085)
     parts.append(surface(inner, "traffic_sign", (0.75, 0.75, 0.75) if rng.random() < 0.6 else rim * 0.6, Material.MARKING))
     if rng.random() < 0.3:
         parts.append(

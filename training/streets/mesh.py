@@ -201,7 +201,8 @@ def ball(centre: ArrayLike, radii: ArrayLike, fine: int = 1) -> Triangles:
         ab, bc, ca = a + b, b + c, c + a
         tri = np.concatenate([np.stack(t, 1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
         tri = tri / np.linalg.norm(tri, axis=2, keepdims=True)
-    return (tri * np.asarray(radii) + np.asarray(centre)).astype(np.float32)
+    out: Triangles = (tri * np.asarray(radii) + np.asarray(centre)).astype(np.float32)
+    return out
 
 
 def tone(rng: np.random.Generator, low: float, high: float) -> NDArray[np.float64]:
@@ -211,10 +212,17 @@ def tone(rng: np.random.Generator, low: float, high: float) -> NDArray[np.float6
     return out
 
 
+def shifted(tri: Triangles, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Triangles:
+    """The triangles moved by (x, y, z)."""
+    out: Triangles = tri + np.array([x, y, z], np.float32)
+    return out
+
+
 def leaves(points: NDArray[np.floating], size: float, rng: np.random.Generator) -> Triangles:
     """A randomly turned triangle of about `size` metres at every point (N, 3)."""
     n = len(points)
     corner = rng.normal(size=(n, 3, 3))
     corner -= corner.mean(1, keepdims=True)
     corner *= (size * rng.uniform(0.6, 1.4, (n, 1, 1))) / np.linalg.norm(corner, axis=2, keepdims=True).mean(1, keepdims=True)
-    return (corner * 0.6 + np.asarray(points)[:, None]).astype(np.float32)
+    out: Triangles = (corner * 0.6 + np.asarray(points)[:, None]).astype(np.float32)
+    return out

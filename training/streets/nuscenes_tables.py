@@ -15,26 +15,69 @@ Record = dict[str, Any]
 Tables = dict[str, list[Record]]
 
 NAMES = (
-    "attribute", "calibrated_sensor", "category", "ego_pose", "instance", "lidarseg", "log", "map", "sample", "sample_annotation",
-    "sample_data", "scene", "sensor", "visibility",
-)  # fmt: skip
+    "attribute",
+    "calibrated_sensor",
+    "category",
+    "ego_pose",
+    "instance",
+    "lidarseg",
+    "log",
+    "map",
+    "sample",
+    "sample_annotation",
+    "sample_data",
+    "scene",
+    "sensor",
+    "visibility",
+)
 """The thirteen tables of nuScenes and lidarseg's."""
 
 CATEGORIES = (
-    "noise", "animal", "human.pedestrian.adult", "human.pedestrian.child", "human.pedestrian.construction_worker",
-    "human.pedestrian.personal_mobility", "human.pedestrian.police_officer", "human.pedestrian.stroller", "human.pedestrian.wheelchair",
-    "movable_object.barrier", "movable_object.debris", "movable_object.pushable_pullable", "movable_object.trafficcone",
-    "static_object.bicycle_rack", "vehicle.bicycle", "vehicle.bus.bendy", "vehicle.bus.rigid", "vehicle.car", "vehicle.construction",
-    "vehicle.emergency.ambulance", "vehicle.emergency.police", "vehicle.motorcycle", "vehicle.trailer", "vehicle.truck",
-    "flat.driveable_surface", "flat.other", "flat.sidewalk", "flat.terrain", "static.manmade", "static.other", "static.vegetation",
+    "noise",
+    "animal",
+    "human.pedestrian.adult",
+    "human.pedestrian.child",
+    "human.pedestrian.construction_worker",
+    "human.pedestrian.personal_mobility",
+    "human.pedestrian.police_officer",
+    "human.pedestrian.stroller",
+    "human.pedestrian.wheelchair",
+    "movable_object.barrier",
+    "movable_object.debris",
+    "movable_object.pushable_pullable",
+    "movable_object.trafficcone",
+    "static_object.bicycle_rack",
+    "vehicle.bicycle",
+    "vehicle.bus.bendy",
+    "vehicle.bus.rigid",
+    "vehicle.car",
+    "vehicle.construction",
+    "vehicle.emergency.ambulance",
+    "vehicle.emergency.police",
+    "vehicle.motorcycle",
+    "vehicle.trailer",
+    "vehicle.truck",
+    "flat.driveable_surface",
+    "flat.other",
+    "flat.sidewalk",
+    "flat.terrain",
+    "static.manmade",
+    "static.other",
+    "static.vegetation",
     "vehicle.ego",
-)  # fmt: skip
+)
 """nuScenes-lidarseg's classes in the order of their indices."""
 
 ATTRIBUTES = (
-    "vehicle.moving", "vehicle.stopped", "vehicle.parked", "cycle.with_rider", "cycle.without_rider", "pedestrian.sitting_lying_down",
-    "pedestrian.standing", "pedestrian.moving",
-)  # fmt: skip
+    "vehicle.moving",
+    "vehicle.stopped",
+    "vehicle.parked",
+    "cycle.with_rider",
+    "cycle.without_rider",
+    "pedestrian.sitting_lying_down",
+    "pedestrian.standing",
+    "pedestrian.moving",
+)
 
 MAP_FILE = "maps/simulated.png"
 
@@ -57,15 +100,28 @@ def read(out: Path) -> Tables:
 
 def add_scene(tables: Tables, scene: Record, frames: list[Record]) -> None:
     """Append a scene and everything that belongs to it; `scene` and `frames` are what the writer of frames recorded."""
-    tables["log"].append({
-        "token": scene["log_token"], "logfile": scene["name"], "vehicle": "simulated", "date_captured": "2020-09-13", "location": "simulated",
-    })  # fmt: skip
+    tables["log"].append(
+        {
+            "token": scene["log_token"],
+            "logfile": scene["name"],
+            "vehicle": "simulated",
+            "date_captured": "2020-09-13",
+            "location": "simulated",
+        }
+    )
     tables["map"][0]["log_tokens"].append(scene["log_token"])
     tokens = [f["token"] for f in frames]
-    tables["scene"].append({
-        "token": scene["token"], "log_token": scene["log_token"], "nbr_samples": len(frames), "first_sample_token": tokens[0],
-        "last_sample_token": tokens[-1], "name": scene["name"], "description": scene["description"],
-    })  # fmt: skip
+    tables["scene"].append(
+        {
+            "token": scene["token"],
+            "log_token": scene["log_token"],
+            "nbr_samples": len(frames),
+            "first_sample_token": tokens[0],
+            "last_sample_token": tokens[-1],
+            "name": scene["name"],
+            "description": scene["description"],
+        }
+    )
     for sensor in scene["sensors"]:
         channel = {"token": _token(sensor["channel"]), "channel": sensor["channel"], "modality": sensor["modality"]}
         if channel not in tables["sensor"]:
@@ -140,17 +196,33 @@ def _add_annotations(tables: Tables, frames: list[Record]) -> None:
             tracks.setdefault(a["instance_token"], []).append((frame, a))
     for instance, track in tracks.items():
         tokens = [a["token"] for _, a in track]
-        tables["instance"].append({
-            "token": instance, "category_token": _token(track[0][1]["category"]), "nbr_annotations": len(track),
-            "first_annotation_token": tokens[0], "last_annotation_token": tokens[-1],
-        })  # fmt: skip
+        tables["instance"].append(
+            {
+                "token": instance,
+                "category_token": _token(track[0][1]["category"]),
+                "nbr_annotations": len(track),
+                "first_annotation_token": tokens[0],
+                "last_annotation_token": tokens[-1],
+            }
+        )
         for k, (frame, a) in enumerate(track):
             before, after = _neighbours(tokens, k)
-            tables["sample_annotation"].append({
-                "token": a["token"], "sample_token": frame["token"], "instance_token": instance, "visibility_token": "4",
-                "attribute_tokens": [_token(a["attribute"])] if a["attribute"] else [], "translation": a["translation"], "size": a["size"],
-                "rotation": a["rotation"], "prev": before, "next": after, "num_lidar_pts": a["num_lidar_pts"], "num_radar_pts": 0,
-            })  # fmt: skip
+            tables["sample_annotation"].append(
+                {
+                    "token": a["token"],
+                    "sample_token": frame["token"],
+                    "instance_token": instance,
+                    "visibility_token": "4",
+                    "attribute_tokens": [_token(a["attribute"])] if a["attribute"] else [],
+                    "translation": a["translation"],
+                    "size": a["size"],
+                    "rotation": a["rotation"],
+                    "prev": before,
+                    "next": after,
+                    "num_lidar_pts": a["num_lidar_pts"],
+                    "num_radar_pts": 0,
+                }
+            )
 
 
 def _neighbours(tokens: list[str], i: int) -> tuple[str, str]:

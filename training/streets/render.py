@@ -17,7 +17,13 @@ from training.streets.texture import Noise, surface_colour, windows
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One camera's image: rgb (H, W, 3) uint8, cls (H, W) uint8 internal class (255 sky), depth (H, W) float32 metres along the optical axis."""
+    """One camera's image.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        cls: (H, W) uint8 internal class, 255 in the sky.
+        depth: (H, W) float32 metres along the optical axis, caster.FAR in the sky.
+    """
 
     rgb: NDArray[np.uint8]
     cls: NDArray[np.uint8]

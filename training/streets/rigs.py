@@ -116,11 +116,9 @@ def _kitti(rng: np.random.Generator, scale: float) -> Rig:
         rng.uniform(0.7, 1.15, 64).astype(np.float32),
         False,
     )
-    T_base_lidar = _rigid(_turn(*rng.normal(0, np.radians(0.6), 2), 0.0), (0.0, 0.0, 1.73 + rng.normal(0, 0.04)))
+    T_base_lidar = _rigid(_shake(rng, 0.6, 0.0), (0.0, 0.0, 1.73 + rng.normal(0, 0.04)))
     # Camera 0 looks forward from 0.27 m ahead of and 0.08 m below the LiDAR; camera 2 is 6 cm to its left.
-    T_lidar_camera = _rigid(
-        _turn(*rng.normal(0, np.radians(0.25), 3)) @ _OPTICAL, np.array([0.33, 0.06, -0.075]) + rng.normal(0, 0.01, 3)
-    )
+    T_lidar_camera = _rigid(_shake(rng, 0.25, 0.25) @ _OPTICAL, np.array([0.33, 0.06, -0.075]) + rng.normal(0, 0.01, 3))
     width, height = round(1242 * scale), round(375 * scale)
     K = _intrinsics(707.09, 601.9, 183.1, width / 1242, height / 375)
     camera = RigCamera("cam2", K, T_base_lidar @ T_lidar_camera, width, height)
@@ -131,19 +129,24 @@ def _nuscenes(rng: np.random.Generator, scale: float) -> Rig:
     width, height = round(1600 * scale), round(900 * scale)
     cameras = []
     for name, (yaw, x, y, z, focal, cx, cy) in _NUSCENES.items():
-        turn = _turn(0.0, 0.0, np.radians(yaw)) @ _turn(*rng.normal(0, np.radians(0.4), 3)) @ _OPTICAL
+        turn = _turn(0.0, 0.0, np.radians(yaw)) @ _shake(rng, 0.4, 0.4) @ _OPTICAL
         K = _intrinsics(focal * rng.uniform(0.995, 1.005), cx + rng.normal(0, 3), cy + rng.normal(0, 3), width / 1600, height / 900)
         cameras.append(RigCamera(name, K, _rigid(turn, np.array([x, y, z]) + rng.normal(0, 0.01, 3)), width, height))
     elevations = np.radians(np.linspace(-30.67, 10.67, 32))
     lidar = Lidar(elevations, 1084, 100.0, 0.02, 0.5, rng.uniform(0.8, 1.2, 32).astype(np.float32), True)
     # LIDAR_TOP: x to the right, y ahead.
-    mount = _turn(*rng.normal(0, np.radians(0.6), 2), 0.0) @ _turn(0.0, 0.0, -np.pi / 2)
+    mount = _shake(rng, 0.6, 0.0) @ _turn(0.0, 0.0, -np.pi / 2)
     T_base_lidar = _rigid(mount, (0.94, 0.0, 1.84 + rng.normal(0, 0.02)))
     return Rig("nuscenes", tuple(cameras), lidar, T_base_lidar, np.eye(4), OCC3D_NUSCENES, 0.5, (2.0, 10.0))
 
 
 _OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 """Columns: camera x (right), y (down), z (forward) in vehicle axes."""
+
+
+def _shake(rng: np.random.Generator, tilt: float, yaw: float) -> Matrix:
+    """A small random rotation: standard deviations of roll and pitch, and of yaw, in degrees."""
+    return _turn(rng.normal(0, np.radians(tilt)), rng.normal(0, np.radians(tilt)), rng.normal(0, np.radians(yaw)))
 
 
 def _turn(roll: float, pitch: float, yaw: float) -> Matrix:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
@@ -65,7 +66,7 @@ def simulate(
         ValueError: an unknown rig, no frames, no drives, a number below 0 or a scale out of range.
     """
     numbers = list(range(drives)) if isinstance(drives, int) else [int(n) for n in drives]
-    _check(rig, numbers, frames, seed, scale, workers)
+    _check(rig, numbers, frames, seed, scale, workers, every)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with _temporary(out) as folder:
@@ -110,10 +111,10 @@ def _results(jobs: list[Job], workers: int) -> Iterator[Job]:
 
 
 def _shares(frames: tuple[int, ...], drives: int, workers: int) -> list[tuple[int, ...]]:
-    """Frames of one drive split over processes where there are more processes than drives: contiguous, since neighbours share work."""
+    """Frames of one drive, split over processes where there are more of them than drives: in runs, since neighbours share work."""
     parts = min(len(frames), max(1, -(-workers // drives)) if workers > drives else 1)
     bounds = [round(k * len(frames) / parts) for k in range(parts + 1)]
-    return [frames[a:b] for a, b in zip(bounds[:-1], bounds[1:])]
+    return [frames[a:b] for a, b in pairwise(bounds)]
 
 
 def _publish(out: Path, job: Job) -> str:
@@ -139,12 +140,13 @@ def _temporary(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check(rig: str, numbers: list[int], frames: int, seed: int, scale: float, workers: int) -> None:
+def _check(rig: str, numbers: list[int], frames: int, seed: int, scale: float, workers: int, every: int) -> None:
     if rig not in ("kitti", "nuscenes"):
         raise ValueError(f'no rig named "{rig}"; there are kitti and nuscenes')
     if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
         raise ValueError(f"drives must be a count of at least 1, or different numbers from 0 up, not {numbers}")
-    if frames < 1 or seed < 0 or workers < 1:
-        raise ValueError(f"frames and workers must be at least 1 and seed at least 0, not {frames}, {workers} and {seed}")
+    if frames < 1 or seed < 0 or workers < 1 or every < 1:
+        given = f"{frames}, {workers}, {every} and {seed}"
+        raise ValueError(f"frames, workers and every must be at least 1 and seed at least 0, not {given}")
     if not 0.05 <= scale <= 2:
         raise ValueError(f"scale must be between 0.05 and 2, not {scale}")

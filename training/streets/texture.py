@@ -24,7 +24,8 @@ class Noise:
     def __call__(self, u: Floats, v: Floats, size: float) -> Floats:
         """Noise at (u, v) metres when the tile covers `size` metres."""
         k = np.float32(512.0 / size)
-        return self.tile[(u * k).astype(np.int32) & 511, (v * k).astype(np.int32) & 511]
+        out: Floats = self.tile[(u * k).astype(np.int32) & 511, (v * k).astype(np.int32) & 511]
+        return out
 
 
 def surface_colour(points: Floats, normals: Floats, mat: NDArray[np.uint8], rgb: Floats, par: Floats, noise: Noise) -> Floats:
@@ -50,13 +51,13 @@ def surface_colour(points: Floats, normals: Floats, mat: NDArray[np.uint8], rgb:
             colour[at] *= np.where(joint, 0.72, 1.0)[:, None].astype(np.float32)
     grass = mat == Material.GRASS
     dry = np.clip(coarse[grass] * 1.5, 0, 1)[:, None]
-    colour[grass] = colour[grass] * (1 - dry) + np.float32([0.24, 0.19, 0.1]) * dry * (1 + 0.3 * fine[grass])[:, None]
+    colour[grass] = colour[grass] * (1 - dry) + _DRY_GRASS * dry * (1 + 0.3 * fine[grass])[:, None]
     facade = mat == Material.FACADE
     if facade.any():
         glass, frame = windows(points[facade], normals[facade], par[facade])
         wall = colour[facade]
         wall[frame] = 0.55
-        wall[glass] = np.float32([0.035, 0.045, 0.055]) * (1 + 0.8 * coarse[facade][glass])[:, None]
+        wall[glass] = _PANE * (1 + 0.8 * coarse[facade][glass])[:, None]
         colour[facade] = wall
     out: Floats = np.clip(colour, 0.003, 1.0)
     return out
@@ -77,6 +78,8 @@ def windows(points: Floats, normals: Floats, par: Floats) -> tuple[NDArray[np.bo
     return glass, frame & ~glass
 
 
+_DRY_GRASS = np.array([0.24, 0.19, 0.1], np.float32)
+_PANE = np.array([0.035, 0.045, 0.055], np.float32)
 _FINE = np.zeros(len(Material), np.float32)
 _COARSE = np.zeros(len(Material), np.float32)
 for _material, _fine, _coarse in (

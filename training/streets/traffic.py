@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from training.streets import people, vehicles
 from training.streets.layout import Street
 from training.streets.mesh import Mesh, pose
+
+Track = NDArray[np.float64]
+"""(F, 2) street coordinates over time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,10 @@ class Mover:
     dd: float
     radius: float
 
+    def track(self, times: NDArray[np.float64]) -> Track:
+        """(F, 2) street coordinates s, d at `times` (F,) seconds."""
+        return np.stack([self.s + self.ds * times, self.d + self.dd * times], 1)
+
     def pose(self, street: Street, time: float) -> NDArray[np.float64]:
         """T_world_mover (4, 4) at `time` seconds, wheels on the ground."""
         s, d = self.s + self.ds * time, self.d + self.dd * time
@@ -47,63 +54,88 @@ class Mover:
 
 
 def traffic(
-    rng: np.random.Generator, street: Street, ego: NDArray[np.float64], times: NDArray[np.float64], first: int
+    rng: np.random.Generator, street: Street, ego: Track, times: NDArray[np.float64], obstacles: NDArray[np.float64], first: int
 ) -> list[Mover]:
-    """Movers that keep clear of the ego vehicle.
+    """Movers that run into neither the ego vehicle, nor each other, nor anything that stands.
 
     Args:
         ego: (F, 2) street coordinates s, d of the ego vehicle at `times` (F,) seconds.
+        obstacles: (M, 4) rectangles s0, s1, d0, d1 in street coordinates.
         first: instance number of the first mover.
     """
-    s0, s1 = float(ego[0, 0]) - 35, float(ego[-1, 0]) + 60
-    wanted: list[tuple[Mesh, float, float, float, float, float]] = []
-    busy = rng.uniform(0.3, 1.2)
-    span = (s1 - s0) / 100
-    ego_speed = float(ego[-1, 0] - ego[0, 0]) / max(float(times[-1] - times[0]), 0.1)
-    makers = [vehicles.car, vehicles.truck, vehicles.bus, vehicles.construction_vehicle, vehicles.other_vehicle]
+    stretch = (float(ego[0, 0]) - 35, float(ego[-1, 0]) + 60)
+    duration = max(float(times[-1]), 0.1)
+    wanted = [
+        *_vehicles(rng, street, stretch, duration, float(ego[-1, 0] - ego[0, 0]) / duration),
+        *_cyclists(rng, street, stretch),
+        *_walkers(rng, street, stretch),
+    ]
+    movers: list[Mover] = []
+    for mover in wanted:
+        track = mover.track(times)
+        gap = np.abs(track - ego)
+        if ((gap[:, 0] < mover.radius + 3.2) & (gap[:, 1] < 1.9)).any() or _runs_into(mover, track, obstacles):
+            continue
+        if not any(_meet(mover, other, times) for other in movers):
+            movers.append(replace(mover, mesh=mover.mesh.numbered((first + len(movers)) % 65536)))
+    return movers
+
+
+def _vehicles(
+    rng: np.random.Generator, street: Street, stretch: tuple[float, float], duration: float, ego_speed: float
+) -> list[Mover]:
+    busy, span = rng.uniform(0.3, 1.2), (stretch[1] - stretch[0]) / 100
+    makers = (vehicles.car, vehicles.truck, vehicles.bus, vehicles.construction_vehicle, vehicles.other_vehicle)
     reach = (2.4, 5.2, 6.2, 3.5, 2.2)
+    found = []
     for lane in range(street.lanes):
         for side in (-1, 1):
             d = side * (street.median / 2 + (lane + 0.5) * street.lane)
             for _ in range(int(rng.poisson(2.4 * busy * span)) + (1 if side > 0 else 0)):
                 kind = int(rng.choice(5, p=[0.82, 0.07, 0.05, 0.02, 0.04]))
-                # Oncoming traffic starts further away, so that it passes within the drive.
-                duration = float(times[-1])
                 speed = rng.uniform(4, 13) if side > 0 else ego_speed * rng.uniform(0.75, 1.15)
-                s = rng.uniform(s0, s1 + (speed * duration if side > 0 else 0))
-                wanted.append((makers[kind](rng), s, d + rng.normal(0, 0.12), -side * speed, 0.0, reach[kind]))
-    for maker, speed, count, r in ((people.bicyclist, (2.5, 6.5), 2.2, 0.9), (people.motorcyclist, (5, 12), 1.3, 1.1)):
-        for _ in range(int(rng.poisson(count * span)) + 1):
+                # Oncoming traffic starts further away, so that it passes within the drive.
+                s = rng.uniform(stretch[0], stretch[1] + (speed * duration if side > 0 else 0))
+                found.append(Mover(makers[kind](rng), s, d + rng.normal(0, 0.12), -side * speed, 0.0, reach[kind]))
+    return found
+
+
+def _cyclists(rng: np.random.Generator, street: Street, stretch: tuple[float, float]) -> list[Mover]:
+    span, found = (stretch[1] - stretch[0]) / 100, []
+    kinds = ((people.bicyclist, 2.5, 6.5, 2.2, 0.9), (people.motorcyclist, 5.0, 12.0, 1.3, 1.1))
+    for maker, slow, fast, often, radius in kinds:
+        for _ in range(int(rng.poisson(often * span)) + 1):
             side = int(rng.choice([-1, 1]))
             d = side * (street.edge - rng.uniform(0.4, 1.2))
-            v = rng.uniform(*speed)
-            wanted.append((maker(rng), rng.uniform(s0 + 20, s1), d, -side * v, 0.0, r))
+            s = rng.uniform(stretch[0] + 20, stretch[1])
+            found.append(Mover(maker(rng), s, d, -side * rng.uniform(slow, fast), 0.0, radius))
+    return found
+
+
+def _walkers(rng: np.random.Generator, street: Street, stretch: tuple[float, float]) -> list[Mover]:
+    span, found = (stretch[1] - stretch[0]) / 100, []
     for _ in range(int(rng.poisson((2 + 9 * street.style.people) * span)) + 1):
         side = int(rng.choice([-1, 1]))
         strip = next((x for x in street.strips[side] if x.cls == "sidewalk"), street.strips[side][0])
-        d = side * rng.uniform(strip.inner + 0.3, strip.outer - 0.2)
+        s, pace = rng.uniform(stretch[0] + 20, stretch[1]), rng.uniform(0.7, 1.8)
         if rng.random() < 0.15:
-            start = rng.choice([-1, 1]) * (street.edge + rng.uniform(0, 3))
-            wanted.append(
-                (people.person(rng, 0.3), rng.uniform(s0 + 30, s1), start, 0.02, -np.sign(start) * rng.uniform(0.8, 1.6), 0.4)
-            )
+            d = side * (street.edge + rng.uniform(0, 3))
+            found.append(Mover(people.person(rng, 0.3), s, d, 0.02, -side * pace, 0.4))
         else:
-            wanted.append(
-                (people.person(rng, 0.28), rng.uniform(s0 + 20, s1), d, rng.choice([-1, 1]) * rng.uniform(0.7, 1.8), 0.0, 0.4)
-            )
-    movers: list[Mover] = []
-    for mesh, s, d, ds, dd, r in wanted:
-        track = np.stack([s + ds * times, d + dd * times], 1)
-        gap = np.abs(track - ego)
-        if ((gap[:, 0] < r + 3.2) & (gap[:, 1] < 1.9)).any():
-            continue
-        # Same-lane movers never overlap: their order and spacing are checked over the whole drive.
-        clash = False
-        for other in movers:
-            apart = np.abs(track - np.stack([other.s + other.ds * times, other.d + other.dd * times], 1))
-            clash |= bool(
-                ((apart[:, 0] < r + other.radius + 0.5) & (apart[:, 1] < (1.6 if max(r, other.radius) > 1.2 else 0.6))).any()
-            )
-        if not clash:
-            movers.append(Mover(mesh.numbered((first + len(movers)) % 65536), s, d, ds, dd, r))
-    return movers
+            d = side * rng.uniform(strip.inner + 0.3, strip.outer - 0.2)
+            found.append(Mover(people.person(rng, 0.28), s, d, rng.choice([-1, 1]) * pace, 0.0, 0.4))
+    return found
+
+
+def _runs_into(mover: Mover, track: Track, obstacles: NDArray[np.float64]) -> bool:
+    """Whether anything stands in the mover's way."""
+    half = float(np.abs(mover.mesh.tri[:, :, 1]).max())
+    s, d = track[:, :1], track[:, 1:]
+    along = (s + mover.radius > obstacles[:, 0]) & (s - mover.radius < obstacles[:, 1])
+    return bool((along & (d + half > obstacles[:, 2]) & (d - half < obstacles[:, 3])).any())
+
+
+def _meet(one: Mover, other: Mover, times: NDArray[np.float64]) -> bool:
+    apart = np.abs(one.track(times) - other.track(times))
+    wide = 1.6 if max(one.radius, other.radius) > 1.2 else 0.6
+    return bool(((apart[:, 0] < one.radius + other.radius + 0.5) & (apart[:, 1] < wide)).any())

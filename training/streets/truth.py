@@ -20,7 +20,7 @@ class Samples:
     """Points on surfaces, ordered so that later ones label a shared cell.
 
     Args:
-        points: (N, 3) float32; cls: (N,) uint8 internal class; moving: whether they belong to a mover.
+        points: (N, 3) float32, metres; cls: (N,) uint8 internal class.
     """
 
     points: NDArray[np.float32]
@@ -28,25 +28,26 @@ class Samples:
 
 
 def sample(mesh: Mesh, spacing: float, rng: np.random.Generator) -> Samples:
-    """Points on all triangles, on average three per two spacing x spacing, and at least one per triangle.
+    """Points on all triangles, on average two per spacing x spacing, and at least one per triangle.
 
     Within one rank the order is random, so that a shared cell takes each class as often as it has points there: a majority
     vote without counting. Higher ranks (thin things) come last and win.
     """
     edges = mesh.tri[:, 1:] - mesh.tri[:, :1]
     area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) / 2
-    want = area * (1.5 / spacing**2)
+    want = area * (2.0 / spacing**2)
     count = np.maximum(np.floor(want + rng.random(len(want))), 1).astype(np.int64)
     owner = np.repeat(np.arange(len(mesh)), count)
     # The R2 sequence fills each triangle evenly.
     index = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-    a, b = (0.5 + index * 0.7548776662466927) % 1, (0.5 + index * 0.5698402909980532) % 1
+    start = rng.random((2, len(mesh)))[:, owner]
+    a, b = (start[0] + index * 0.7548776662466927) % 1, (start[1] + index * 0.5698402909980532) % 1
     swap = a + b > 1
     a, b = np.where(swap, 1 - a, a).astype(np.float32), np.where(swap, 1 - b, b).astype(np.float32)
     points = mesh.tri[owner, 0] + a[:, None] * edges[owner, 0] + b[:, None] * edges[owner, 1]
     cls = mesh.cls[owner]
     # Thin it to one point per class and half-spacing cell: nothing that a cell could notice is lost.
-    key = np.floor(points / np.float32(spacing * 0.75)).astype(np.int64) & 0xFFFF
+    key = np.floor(points / np.float32(spacing * 0.6)).astype(np.int64) & 0xFFFF
     packed = ((key[:, 0] << 40) | (key[:, 1] << 24) | (key[:, 2] << 8)) | cls
     _, first = np.unique(packed, return_index=True)
     points, cls = points[first], cls[first]
@@ -98,7 +99,7 @@ def coarsen(occupied: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
     if factor == 1:
         return occupied
     x, y, z = (n // factor for n in occupied.shape)
-    out: NDArray[np.bool_] = occupied.reshape(x, factor, y, factor, z, factor).any(axis=(1, 3, 5))
+    out: NDArray[np.bool_] = np.asarray(occupied.reshape(x, factor, y, factor, z, factor).any(axis=(1, 3, 5)))
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from training.streets.mesh import Material, Mesh, box, extrude, hexahedron, join, quads, surface, taper, tone, tube, wheel
+from training.streets.mesh import Material, Mesh, box, extrude, hexahedron, join, quads, shifted, surface, taper, tone, tube, wheel
 
 DARK = (0.02, 0.02, 0.025)
 GLASS = (0.03, 0.04, 0.05)
@@ -62,7 +62,7 @@ def car(rng: np.random.Generator, cls: str = "car") -> Mesh:
             parts.append(surface(wheel(x, side * (w - 0.08), radius, 0.2), cls, DARK))
             parts.append(
                 surface(
-                    wheel(x, side * (w + 0.025), radius * 0.6, 0.02, 8) + np.float32([0, 0, radius * 0.4]),
+                    shifted(wheel(x, side * (w + 0.025), radius * 0.6, 0.02, 8), z=radius * 0.4),
                     cls,
                     (0.4, 0.4, 0.42),
                     Material.SHINY,
@@ -155,13 +155,13 @@ def trailer(rng: np.random.Generator, cls: str = "trailer") -> Mesh:
     colour = np.clip(rng.uniform(0.3, 0.85) * tone(rng, 0.8, 1.1), 0, 0.9)
     if kind == "semi":
         length, w, high = rng.uniform(8, 12.5), 1.25, rng.uniform(3.4, 3.9)
-        axles, radius, floor = (-length / 2 + 1.2, -length / 2 + 2.4, -length / 2 + 3.6), 0.48, 1.1
+        axles, radius, floor = [-length / 2 + 1.2, -length / 2 + 2.4, -length / 2 + 3.6], 0.48, 1.1
     elif kind == "caravan":
         length, w, high = rng.uniform(4.2, 6.0), 1.1, rng.uniform(2.3, 2.6)
-        axles, radius, floor = (-0.2,), 0.32, 0.45
+        axles, radius, floor = [-0.2], 0.32, 0.45
     else:
         length, w, high = rng.uniform(2.2, 3.5), 0.8, rng.uniform(0.9, 1.8)
-        axles, radius, floor = (-0.1,), 0.28, 0.5
+        axles, radius, floor = [-0.1], 0.28, 0.5
     front, rear = length / 2, -length / 2
     shape = [(rear, floor), (front - 0.1, floor), (front, floor + 0.4), (front - 0.1, high), (rear + 0.1, high)]
     parts = [surface(extrude(shape, -w, w), cls, colour, Material.PAINT)]
@@ -197,7 +197,7 @@ def construction_vehicle(rng: np.random.Generator, cls: str = "construction_vehi
         elbow, tip = (reach, -0.4, lift), (reach + 1.5, -0.4, rng.uniform(0.8, 1.6))
         parts.append(surface(tube((1.2, -0.4, 1.4), elbow, 0.28, 0.22, 4), cls, colour, Material.PAINT))
         parts.append(surface(tube(elbow, tip, 0.2, 0.14, 4), cls, colour, Material.PAINT))
-        parts.append(surface(ball_bucket(tip), cls, DARK))
+        parts.append(surface(_bucket(tip), cls, DARK))
         return join(parts)
     parts = [
         surface(taper((-3.0, -0.2, -1.0, 1.0, 0.9), (-2.9, -0.3, -0.85, 0.85, 2.0)), cls, colour, Material.PAINT),
@@ -240,7 +240,7 @@ def other_vehicle(rng: np.random.Generator, cls: str = "other_vehicle") -> Mesh:
     return join(parts)
 
 
-def ball_bucket(tip: tuple[float, float, float]) -> NDArray[np.float32]:
+def _bucket(tip: tuple[float, float, float]) -> NDArray[np.float32]:
     """The bucket at the end of an excavator's arm."""
     x, y, z = tip
     low = [(x - 0.5, y - 0.5, z - 0.7), (x + 0.2, y - 0.5, z - 0.7), (x + 0.2, y + 0.5, z - 0.7), (x - 0.5, y + 0.5, z - 0.7)]

@@ -30,10 +30,21 @@ def sees(image: NDArray[np.float32], origin: NDArray[np.float64], points: NDArra
     elevation = np.arctan2(offset[:, 2], flat)
     row = (np.arcsinh(elevation / np.float32(_DENSE)) - np.float32(_LOW)) * np.float32(ROWS / (_HIGH - _LOW))
     column = np.arctan2(offset[:, 1], offset[:, 0]) * np.float32(COLUMNS / (2 * np.pi))
-    row = np.clip(row.astype(np.int32), 0, ROWS - 1)
-    column = np.floor(column).astype(np.int32) % COLUMNS
+    row_number = np.clip(row.astype(np.int32), 0, ROWS - 1)
+    column_number = np.floor(column).astype(np.int32) % COLUMNS
     distance = np.sqrt(flat * flat + offset[:, 2] ** 2)
-    out: NDArray[np.bool_] = distance <= image[row, column] + np.float32(TOLERANCE)
+    out: NDArray[np.bool_] = distance <= image[row_number, column_number] + np.float32(TOLERANCE)
+    return out
+
+
+def in_image(depth: NDArray[np.float32], K: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether each point (N, 3) of the camera frame falls into the image and lies before what its depth (H, W) shows there."""
+    height, width = depth.shape
+    z = np.maximum(points[:, 2], 1e-3)
+    u, v = (np.rint(points[:, a] / z * np.float32(K[a, a]) + np.float32(K[a, 2])).astype(np.int64) for a in (0, 1))
+    out: NDArray[np.bool_] = (points[:, 2] > 0.1) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    at = np.flatnonzero(out)
+    out[at] = points[at, 2] <= depth[v[at], u[at]] + np.float32(TOLERANCE)
     return out
 
 

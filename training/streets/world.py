@@ -8,6 +8,7 @@ import numpy as np
 
 from training.streets import buildings, furniture, people, vegetation, vehicles
 from training.streets.boxes import Box, box_of
+from training.streets.ground import ground
 from training.streets.layout import Street, Strip
 from training.streets.mesh import Mesh, join, pose
 
@@ -34,15 +35,16 @@ class World:
         lane: offset d of the lane that stays clear for the ego vehicle.
 
     `mesh` holds all triangles; every object has its own instance number from 1 up, `instances` of them; `boxes` are the boxes of
-    those that nuScenes annotates.
+    those that nuScenes annotates, `obstacles` the rectangles s0, s1, d0, d1 of street coordinates that things below 2.2 m cover.
     """
 
     def __init__(self, rng: np.random.Generator, street: Street, seen: tuple[float, float], lane: float) -> None:
         self.street, self._rng, self._seen, self._lane = street, rng, seen, lane
-        self._parts: list[Mesh] = [street.mesh(rng)]
+        self._parts: list[Mesh] = [ground(street, rng)]
         self._taken: list[tuple[float, float, float]] = []
         self.instances = 0
         self.boxes: list[Box] = []
+        self.obstacles: list[tuple[float, float, float, float]] = []
         self._rare()
         self._works()
         for side in (1, -1):
@@ -54,11 +56,16 @@ class World:
         self.mesh = join(self._parts)
 
     def place(self, mesh: Mesh, s: float, d: float, turn: float = 0.0, radius: float = 0.0, sink: float = 0.0) -> bool:
-        """Stand a shape on the ground at (s, d), turned against the street; False when the place is taken or in the ego vehicle's way."""
+        """Stand a shape on the ground at (s, d), turned against the street.
+
+        Returns:
+            False when the place is taken or in the ego vehicle's way.
+        """
         low = mesh.tri[mesh.tri[:, :, 2].min(1) < 2.2].reshape(-1, 3)
         across = d + low[:, 0] * np.sin(turn) + low[:, 1] * np.cos(turn)
         if len(low) and across.min() < self._lane + CLEAR and across.max() > self._lane - CLEAR:
             return False
+        along = s + low[:, 0] * np.cos(turn) - low[:, 1] * np.sin(turn)
         xy, heading = self.street.at(s, d)
         x, y = float(xy[0]), float(xy[1])
         if radius and any((x - a) ** 2 + (y - b) ** 2 < (radius + r) ** 2 for a, b, r in self._taken):
@@ -67,6 +74,8 @@ class World:
             self._taken.append((x, y, radius))
         z = float(self.street.ground(s, d))
         self.instances += 1
+        if len(low):
+            self.obstacles.append((along.min(), along.max(), across.min(), across.max()))
         T = pose(x, y, z - sink, float(heading) + turn)
         self._parts.append(mesh.moved(T).numbered(self.instances % 65536))
         box = box_of(mesh, T, self.instances % 65536, moving=False)

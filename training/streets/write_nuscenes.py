@@ -53,8 +53,10 @@ def write_frame(folder: Path, drive: Drive, i: int) -> None:
         "filename": seg_file,
     }
     record["ego_pose"] = {
-        "timestamp": stamp, "rotation": quaternion(frame.T_world_base[:3, :3]), "translation": frame.T_world_base[:3, 3].tolist(),
-    }  # fmt: skip
+        "timestamp": stamp,
+        "rotation": quaternion(frame.T_world_base[:3, :3]),
+        "translation": frame.T_world_base[:3, 3].tolist(),
+    }
     hits = np.bincount(scan.inst, minlength=65536)
     record["annotations"] = [_annotation(drive, i, box, int(hits[box.instance])) for box in drive.boxes(i) if hits[box.instance]]
     _write_truth(_place(folder, f"gts/{scene_name(drive)}/{sample}/labels.npz"), frame)
@@ -66,9 +68,12 @@ def write_sequence_files(folder: Path, drive: Drive) -> None:
     sensors = [_sensor(drive, "LIDAR_TOP", "lidar", drive.rig.T_base_lidar, [])]
     sensors += [_sensor(drive, c.name, "camera", c.T_base_camera, c.K.tolist()) for c in drive.rig.cameras]
     scene: Record = {
-        "token": _token(drive, "scene", 0), "log_token": _token(drive, "log", 0), "name": scene_name(drive),
-        "description": f"simulated {drive.street.style.name} street", "sensors": sensors,
-    }  # fmt: skip
+        "token": _token(drive, "scene", 0),
+        "log_token": _token(drive, "log", 0),
+        "name": scene_name(drive),
+        "description": f"simulated {drive.street.style.name} street",
+        "sensors": sensors,
+    }
     _dump(_place(folder, f"{RECORDS}/scene.json"), scene)
 
 
@@ -111,24 +116,38 @@ def _write_truth(path: Path, frame: DriveFrame) -> None:
 
 def _data(drive: Drive, i: int, channel: str, filename: str, width: int, height: int) -> Record:
     return {
-        "token": _token(drive, channel, i), "calibrated_sensor_token": _token(drive, f"calibrated {channel}", 0), "filename": filename,
-        "fileformat": "jpg" if width else "pcd", "width": width, "height": height, "ego_pose_token": _token(drive, f"pose {channel}", i),
-    }  # fmt: skip
+        "token": _token(drive, channel, i),
+        "calibrated_sensor_token": _token(drive, f"calibrated {channel}", 0),
+        "filename": filename,
+        "fileformat": "jpg" if width else "pcd",
+        "width": width,
+        "height": height,
+        "ego_pose_token": _token(drive, f"pose {channel}", i),
+    }
 
 
 def _annotation(drive: Drive, i: int, box: Box, points: int) -> Record:
     return {
-        "token": _token(drive, f"annotation {box.instance}", i), "instance_token": _token(drive, "instance", box.instance),
-        "category": box.category, "translation": box.centre.tolist(), "size": box.size.tolist(), "rotation": quaternion(box.rotation),
-        "attribute": box.attribute, "num_lidar_pts": points,
-    }  # fmt: skip
+        "token": _token(drive, f"annotation {box.instance}", i),
+        "instance_token": _token(drive, "instance", box.instance),
+        "category": box.category,
+        "translation": box.centre.tolist(),
+        "size": box.size.tolist(),
+        "rotation": quaternion(box.rotation),
+        "attribute": box.attribute,
+        "num_lidar_pts": points,
+    }
 
 
 def _sensor(drive: Drive, channel: str, modality: str, T: NDArray[np.float64], intrinsic: list[Any]) -> Record:
     return {
-        "token": _token(drive, f"calibrated {channel}", 0), "channel": channel, "modality": modality,
-        "translation": T[:3, 3].tolist(), "rotation": quaternion(T[:3, :3]), "camera_intrinsic": intrinsic,
-    }  # fmt: skip
+        "token": _token(drive, f"calibrated {channel}", 0),
+        "channel": channel,
+        "modality": modality,
+        "translation": T[:3, 3].tolist(),
+        "rotation": quaternion(T[:3, :3]),
+        "camera_intrinsic": intrinsic,
+    }
 
 
 def _stamp(drive: Drive, i: int) -> int:
