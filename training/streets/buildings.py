@@ -16,7 +16,7 @@ def house(rng: np.random.Generator, width: float, depth: float, storeys: int, fl
     """A building with windows (drawn by the facade material), a door, a plinth, a roof, sometimes balconies."""
     storey = rng.uniform(2.7, 3.2)
     high = storeys * storey + rng.uniform(0.2, 0.8)
-    colour = np.asarray(_WALLS[int(rng.integers(len(_WALLS)))]) * rng.uniform(0.75, 1.15)
+    colour = np.asarray(_WALLS[int(rng.integers(len(_WALLS)))]) * rng.uniform(0.8, 1.25)
     x0, x1 = -width / 2, width / 2
     # A base below the ground closes the gap that sloping terrain leaves.
     par = (0.0, rng.uniform(1.8, 3.6), storey, rng.uniform(0, 3))

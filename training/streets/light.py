@@ -46,9 +46,9 @@ def make_light(rng: np.random.Generator, rig: str) -> Light:
     warm = np.array([1.0, 0.93 + 0.05 * np.sin(elevation), 0.8 + 0.15 * np.sin(elevation)])
     blue, grey = np.array([0.72, 0.87, 1.05]), np.array([0.95, 0.97, 1.0])
     overcast = min(cloud * 1.1, 1.0)
-    soft = rng.uniform(0.14, 0.36) if rig == "kitti" else rng.uniform(0.3, 0.55)
+    soft = rng.uniform(0.11, 0.32) if rig == "kitti" else rng.uniform(0.3, 0.55)
     sky = (blue * (1 - overcast) + grey * overcast) * soft
-    glow = rng.uniform(1.0, 3.0 if rig == "kitti" else 1.9)
+    glow = rng.uniform(1.5, 4.0) if rig == "kitti" else rng.uniform(1.0, 2.0)
     zenith = np.array([0.1, 0.28, 0.75]) * rng.uniform(0.7, 1.3) * (1 - overcast) + np.array([0.75, 0.78, 0.82]) * overcast
     horizon = np.array([0.6, 0.8, 1.0]) * (1 - overcast) + np.array([0.92, 0.93, 0.95]) * overcast
     kitti = rig == "kitti"
@@ -59,10 +59,10 @@ def make_light(rng: np.random.Generator, rig: str) -> Light:
         horizon=(horizon * glow * (soft * 1.6 if bright < 1 else 1.0)).astype(np.float32),
         zenith=(zenith * glow * (soft * 1.6 if bright < 1 else 1.0)).astype(np.float32),
         cloud=cloud,
-        haze=rng.uniform(0.0, 0.15),
+        haze=rng.uniform(0.0, 0.15) / glow,
         median=(rng.uniform(45, 85) if bright == 1.0 else rng.uniform(75, 115)) if kitti else rng.uniform(62, 100),
         gamma=rng.uniform(1.4, 2.1) if kitti else rng.uniform(1.9, 2.5),
-        black=rng.uniform(0, 10) if kitti else rng.uniform(8, 28),
+        black=rng.uniform(0, 8) if kitti else rng.uniform(8, 28),
         saturation=rng.uniform(1.1, 1.6) if kitti else rng.uniform(0.6, 1.0),
         noise=rng.uniform(1.0, 4.5),
         tint=rng.normal(1.0, 0.035, 3).astype(np.float32),

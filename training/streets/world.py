@@ -247,7 +247,7 @@ class World:
         rng, street = self._rng, self.street
         s0, s1 = self._seen
         for make, radius in RARE:
-            often = (s1 - s0) / rng.uniform(60, 130) * (0.6 if radius > 3 else 1.0)
+            often = (s1 - s0) / rng.uniform(60, 130) * (0.5 if radius > 3 else 1.0)
             for _ in range(int(often + rng.random())):
                 for _ in range(30):
                     s, side = rng.uniform(s0, s1), int(rng.choice([-1, 1]))

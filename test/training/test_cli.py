@@ -1,0 +1,88 @@
+"""`occle-train` as a user calls it: simulate, fit, evaluate, in real processes, and its answers to bad input."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from occle_core.bundle import load_bundle, save_untrained
+
+
+def occle_train(*arguments):
+    command = [sys.executable, "-m", "training.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module", params=["kitti", "nuscenes"])
+def streets(request, tmp_path_factory):
+    out = tmp_path_factory.mktemp("streets") / request.param
+    done = occle_train("simulate", out, "--rig", request.param, "--frames", 2, "--scale", 0.1, "--seed", 5, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    return request.param, out
+
+
+def test_simulate_fit_evaluate(streets, tmp_path):
+    rig, data = streets
+    fit = ("fit", "--data", data, "--bundle", tmp_path / "bundle", "--out", tmp_path / "fit", "--rig", rig, "--size", "tiny")
+    done = occle_train(*fit, "--steps", 2, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    spec, _, _ = load_bundle(tmp_path / "bundle")
+    assert spec.provenance["data"]["frames"] == 2 and spec.provenance["fit"]["steps"] == 2
+    assert (tmp_path / "fit" / "curve.png").exists()
+    done = occle_train("evaluate", "--bundle", tmp_path / "bundle", "--data", data, "--json", tmp_path / "scores.json")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["frames"] == 2 and 0 < scores["scan"]["iou"] < 1 and 0 <= scores["grid"]["iou"] <= 1
+    assert ("rayiou" in scores) == (rig == "nuscenes") and ("official" in scores) == (rig == "kitti")
+    assert "road" in done.stdout or "driveable" in done.stdout
+
+
+def test_bad_input_is_one_clear_line_and_a_non_zero_exit(tmp_path):
+    save_untrained(tmp_path / "bundle")
+    cases = [
+        (("evaluate", "--bundle", tmp_path / "none", "--data", tmp_path), "has no bundle.yaml"),
+        (("evaluate", "--bundle", tmp_path / "bundle", "--data", tmp_path / "none"), "does not exist"),
+        (("fit", "--data", tmp_path / "bundle", "--bundle", tmp_path / "b"), "not a data set"),
+    ]
+    for arguments, message in cases:
+        done = occle_train(*arguments)
+        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_truncated_scan_stops_training_and_writes_no_bundle(streets, tmp_path):
+    rig, data = streets
+    scan = next(iter(sorted(data.rglob("*.pcd.bin" if rig == "nuscenes" else "velodyne/*.bin"))))
+    whole = scan.read_bytes()
+    try:
+        scan.write_bytes(whole[:-3])
+        done = occle_train(
+            "fit", "--data", data, "--bundle", tmp_path / "bundle", "--out", tmp_path / "fit", "--rig", rig, "--size", "tiny", "--steps", 2
+        )
+    finally:
+        scan.write_bytes(whole)
+    assert done.returncode == 1 and scan.name in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_settings_come_from_a_yaml_file_and_unknown_ones_are_refused(tmp_path):
+    from training.cli import _settings
+
+    (tmp_path / "fit.yaml").write_text(yaml.safe_dump({"learning_rate": 0.01, "steps": 7}))
+    assert _settings(tmp_path / "fit.yaml", None, 3).model_dump(include={"learning_rate", "steps", "seed"}) == {
+        "learning_rate": 0.01,
+        "steps": 7,
+        "seed": 3,
+    }
+    (tmp_path / "fit.yaml").write_text("learning_rat: 1")
+    with pytest.raises(ValueError, match="learning_rat"):
+        _settings(tmp_path / "fit.yaml", None, None)
+
+
+def test_upsampled_predictions_stay_in_place():
+    labels = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+    fine = np.kron(labels, np.ones((2, 2, 2), np.uint8))
+    assert all(fine[i, j, k] == labels[i // 2, j // 2, k // 2] for i, j, k in np.ndindex(4, 4, 4))
