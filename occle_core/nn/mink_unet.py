@@ -31,6 +31,8 @@ class ResidualBlock(nn.Module):
         self.conv2 = SubmanifoldConv3d(channels, channels)
         self.norm2 = SparseBatchNorm(channels)
         self.excite = SqueezeExcite(channels)
+        # The block starts as the identity, so that it can join a network that was trained without it.
+        nn.init.zeros_(self.norm2.weight)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Same cells, same channels."""
@@ -55,7 +57,8 @@ class Level:
 class GenerativeUNet(nn.Module):
     """Sparse UNet whose decoder grows the support (Gwak et al., GSDN) and prunes it level by level.
 
-    The coarsest level first grows by one cell all around, so that completion reaches beyond what the LiDAR touched.
+    The coarsest level first grows by one cell all around, so that completion reaches beyond what the LiDAR touched. A residual
+    block looks at the made cells' surroundings before they are pruned, on all levels but the finest, which has too many of them.
 
     Args:
         channels: channels per level, finest first; the input has channels[0].
@@ -76,6 +79,7 @@ class GenerativeUNet(nn.Module):
         self.down = nn.ModuleList(_Step(StridedConv3d(a, b), b) for a, b in pairwise(channels))
         self.grow = _Step(GenerativeConvTranspose3d(channels[-1], channels[-1], 3, stride=1), channels[-1])
         self.up = nn.ModuleList(_Step(GenerativeConvTranspose3d(b, a), a) for a, b in pairwise(channels))
+        self.refine = nn.ModuleList(nn.Identity() if not level else ResidualBlock(a) for level, a in enumerate(channels[:-1]))
         self.occupancy = nn.ModuleList(_occupancy_head(width) for width in channels[:-1])
         self.decoder = nn.ModuleList(_Step(SubmanifoldConv3d(width, width), width) for width in channels[:-1])
 
@@ -96,7 +100,7 @@ class GenerativeUNet(nn.Module):
         x = union_add(self.grow(skips[-1]), skips[-1])
         levels: list[Level] = []
         for number in range(len(self.up) - 1, -1, -1):
-            x = union_add(self.up[number](x), skips[number])
+            x = self.refine[number](union_add(self.up[number](x), skips[number]))
             logits = self.occupancy[number](x.features)[:, 0]
             levels.insert(0, Level(x, logits))
             keep = logits.detach() > self.threshold[number]
