@@ -39,7 +39,7 @@ class UNetConfig(Config):
     channels: tuple[int, ...] = Field((32, 48, 64, 96), description="channels per level; every level halves the resolution")
     blocks: tuple[int, ...] = Field((1, 1, 1, 1), description="residual blocks per encoder level")
     keep: tuple[float, ...] = Field(
-        (0.5, 0.3, 0.2), description="least occupancy probability that survives pruning, finest level first"
+        (0.42, 0.3, 0.2), description="least occupancy probability that survives pruning, finest level first"
     )
 
 
