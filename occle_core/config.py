@@ -28,6 +28,7 @@ class ImageConfig(Config):
 class PointConfig(Config):
     """The point branch: dynamic voxel feature encoding with PointFusion."""
 
+    min_range: float = Field(0.0, ge=0, description="horizontal distance up to which points are the vehicle itself, metres")
     max_points: int = Field(6, ge=1, description="points kept per voxel, spread evenly over the scan's order")
     max_views: int = Field(2, ge=1, description="cameras sampled per point, the most central first")
     channels: int = Field(32, ge=4, description="channels of the point features and the finest voxels")
@@ -56,7 +57,7 @@ def small(rig: Literal["kitti", "nuscenes"]) -> NetworkConfig:
     """Fast enough for the sensor's rate on a laptop CPU."""
     if rig == "kitti":
         return NetworkConfig(points=PointConfig(max_views=1))
-    return NetworkConfig(image=ImageConfig(cameras=6, width=352, height=192))
+    return NetworkConfig(image=ImageConfig(cameras=6, width=352, height=192), points=PointConfig(min_range=2.5))
 
 
 def base(rig: Literal["kitti", "nuscenes"] = "nuscenes") -> NetworkConfig:

@@ -66,13 +66,14 @@ def prepare(frame: Frame, grid: VoxelGrid, config: NetworkConfig) -> Inputs:
     if len(frame.cameras) > wanted:
         raise FrameError(f"{len(frame.cameras)} cameras for a network of {wanted}; use a bundle for this rig, or fewer cameras")
     images = prepare_images(frame.images, config)
+    points = frame.points[np.hypot(frame.points[:, 0], frame.points[:, 1]) >= config.points.min_range]
     rotation, shift = frame.T_grid_lidar[:3, :3], frame.T_grid_lidar[:3, 3]
-    in_grid = (frame.points[:, :3] @ rotation.T.astype(np.float32) + shift.astype(np.float32)).astype(np.float32)
+    in_grid = (points[:, :3] @ rotation.T.astype(np.float32) + shift.astype(np.float32)).astype(np.float32)
     rows, voxel_of, table, cells = voxelise(in_grid, grid, config.points.max_points)
     if not len(cells):
-        raise FrameError(f"none of the {len(frame.points)} points lies inside the grid {grid}; check T_grid_lidar and the units")
-    view, uv = choose_views(frame.points[rows], frame.images, frame.cameras, wanted, config.points.max_views)
-    features = point_features(in_grid[rows], frame.points[rows, 3], voxel_of, cells, grid)
+        raise FrameError(f"none of the {len(points)} points lies inside the grid {grid}; check T_grid_lidar and the units")
+    view, uv = choose_views(points[rows], frame.images, frame.cameras, wanted, config.points.max_views)
+    features = point_features(in_grid[rows], points[rows, 3], voxel_of, cells, grid)
     return Inputs(
         torch.from_numpy(images)[None],
         torch.from_numpy(features),

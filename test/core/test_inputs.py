@@ -82,6 +82,15 @@ def test_choose_views_takes_the_most_central_visible_cameras(max_views):
                 assert view[row, slot] == 6
 
 
+def test_points_on_the_vehicle_itself_are_left_out():
+    config = tiny("kitti").model_copy(update={"points": tiny("kitti").points.model_copy(update={"min_range": 2.0})})
+    points = cloud(500)
+    far = points[np.hypot(points[:, 0], points[:, 1]) >= 2.0]
+    assert len(far) < len(points)
+    filtered, direct = (prepare(Frame(0, p, [None], [camera()]), GRID, c) for p, c in ((points, config), (far, tiny("kitti"))))
+    assert torch.equal(filtered.points, direct.points) and torch.equal(filtered.coords, direct.coords)
+
+
 def test_images_are_normalised_and_masked():
     config = tiny("nuscenes")
     image = np.full((64, 128, 3), (123, 116, 103), np.uint8)
