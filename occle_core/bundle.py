@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from occle_core import config as sizes
 from occle_core import taxonomy
+from occle_core.capacities import Capacities
 from occle_core.config import Config, NetworkConfig
 from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_core.nn.minkocc import MinkOcc
@@ -45,6 +46,7 @@ class BundleSpec(Config):
     network: NetworkConfig
     grid: GridConfig
     taxonomy: str = Field(description="name of the class list")
+    capacities: Capacities | None = Field(None, description="rows of the static form's tables, measured on frames")
     provenance: dict[str, Any] = Field(default_factory=dict, description="data, labels, metrics, revision, date")
 
     @property
@@ -165,6 +167,14 @@ def save_untrained(
         torch.manual_seed(0)
         spec = rig_spec(size, rig)
         save_bundle(directory, spec, spec.build())
+
+
+def weights_digest(spec: BundleSpec, network: nn.Module) -> str:
+    """Changes whenever the network computes something else: hash of its configuration, grid, classes, capacities and weights."""
+    digest = hashlib.sha256(spec.model_copy(update={"name": "", "provenance": {}}).model_dump_json().encode())
+    for name, value in sorted(_weights(network).items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

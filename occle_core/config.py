@@ -38,6 +38,7 @@ class UNetConfig(Config):
     """The generative sparse UNet."""
 
     channels: tuple[int, ...] = Field((32, 48, 64, 96), description="channels per level; every level halves the resolution")
+    decoder: tuple[int, ...] = Field((16, 32, 48), description="channels per decoder level, finest first; one level less")
     blocks: tuple[int, ...] = Field((1, 1, 1, 1), description="residual blocks per encoder level")
     keep: tuple[float, ...] = Field(
         (0.42, 0.3, 0.2), description="least occupancy probability that survives pruning, finest level first"
@@ -68,11 +69,13 @@ def base(rig: Literal["kitti", "nuscenes"] = "nuscenes") -> NetworkConfig:
     return NetworkConfig(
         image=image,
         points=PointConfig(max_points=35, channels=64),
-        unet=UNetConfig(channels=(64, 96, 128, 256), blocks=(2, 2, 2, 2)),
+        unet=UNetConfig(channels=(64, 96, 128, 256), decoder=(64, 96, 128), blocks=(2, 2, 2, 2)),
     )
 
 
 def tiny(rig: Literal["kitti", "nuscenes"]) -> NetworkConfig:
     """For tests: every part is there, nothing is large."""
     image = ImageConfig(cameras=1 if rig == "kitti" else 6, width=128, height=64, base_width=8, stages=2, channels=8)
-    return NetworkConfig(image=image, points=PointConfig(max_points=3, channels=8), unet=UNetConfig(channels=(8, 12, 16, 16)))
+    return NetworkConfig(
+        image=image, points=PointConfig(max_points=3, channels=8), unet=UNetConfig(channels=(8, 12, 16, 16), decoder=(8, 8, 12))
+    )

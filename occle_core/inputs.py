@@ -20,8 +20,6 @@ from occle_core.config import NetworkConfig
 from occle_core.frame import Frame, FrameError
 from occle_core.grid import VoxelGrid
 
-IMAGE_MEAN = (123.675, 116.28, 103.53)
-IMAGE_STD = (58.395, 57.12, 57.375)
 POINT_FEATURES = 10
 
 
@@ -30,10 +28,11 @@ class Inputs:
     """A batch of B frames with V cameras, P kept points and N occupied voxels in all.
 
     Attributes:
-        images: (B, V, 3, H, W) float32, ImageNet-normalised RGB; zeros where a camera is masked.
+        images: (B, V, H, W, 3) uint8 RGB of the network's size; zeros where a camera is masked.
         points: (P, 10) float32 features per point (see `point_features`).
         view: (P, M) int64 image index b * V + v of the point's sampled views; B * V where it has none.
         uv: (P, M, 2) float32 position in that image, 0..1 from border to border.
+        voxel: (P,) int64 row of the voxel that the point lies in.
         table: (N, K) int64 point rows of each voxel; P where it has fewer than K.
         coords: (N, 4) int64 batch, x, y, z of the voxels.
     """
@@ -42,6 +41,7 @@ class Inputs:
     points: Tensor
     view: Tensor
     uv: Tensor
+    voxel: Tensor
     table: Tensor
     coords: Tensor
 
@@ -79,6 +79,7 @@ def prepare(frame: Frame, grid: VoxelGrid, config: NetworkConfig) -> Inputs:
         torch.from_numpy(features),
         torch.from_numpy(view),
         torch.from_numpy(uv),
+        torch.from_numpy(voxel_of),
         torch.from_numpy(table),
         torch.from_numpy(np.concatenate([np.zeros((len(cells), 1), np.int64), cells], 1)),
     )
@@ -88,32 +89,33 @@ def collate(parts: Sequence[Inputs]) -> Inputs:
     """Several frames' inputs as one batch."""
     views = [part.images.shape[0] * part.images.shape[1] for part in parts]
     total, points = sum(views), sum(len(part.points) for part in parts)
-    view, table, coords = [], [], []
-    image = row = frame = 0
+    view, voxel, table, coords = [], [], [], []
+    image = row = frame = cell = 0
     for part, count in zip(parts, views):
         view.append(torch.where(part.view == count, total, part.view + image))
+        voxel.append(part.voxel + cell)
         table.append(torch.where(part.table == len(part.points), points, part.table + row))
         coords.append(part.coords + torch.tensor([frame, 0, 0, 0]))
-        image, row, frame = image + count, row + len(part.points), frame + part.batch_size
+        image, row, frame, cell = image + count, row + len(part.points), frame + part.batch_size, cell + len(part.coords)
     return Inputs(
         torch.cat([part.images for part in parts]),
         torch.cat([part.points for part in parts]),
         torch.cat(view),
         torch.cat([part.uv for part in parts]),
+        torch.cat(voxel),
         torch.cat(table),
         torch.cat(coords),
     )
 
 
-def prepare_images(images: Sequence[NDArray[np.uint8] | None], config: NetworkConfig) -> NDArray[np.float32]:
-    """Images (H, W, 3) uint8 RGB -> (V, 3, height, width) float32, ImageNet-normalised; masked and absent cameras are zeros."""
+def prepare_images(images: Sequence[NDArray[np.uint8] | None], config: NetworkConfig) -> NDArray[np.uint8]:
+    """Images (H, W, 3) uint8 RGB -> (V, height, width, 3) uint8; masked and absent cameras are zeros."""
     size = (config.image.width, config.image.height)
-    mean, scale = np.asarray(IMAGE_MEAN, np.float32), 1 / np.asarray(IMAGE_STD, np.float32)
-    out = np.zeros((config.image.cameras, 3, size[1], size[0]), np.float32)
+    out = np.zeros((config.image.cameras, size[1], size[0], 3), np.uint8)
     for number, image in enumerate(images):
         if image is not None:
-            small = image if (image.shape[1], image.shape[0]) == size else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            out[number] = ((small.astype(np.float32) - mean) * scale).transpose(2, 0, 1)
+            same = (image.shape[1], image.shape[0]) == size
+            out[number] = image if same else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return out
 
 

@@ -40,6 +40,8 @@ class FitConfig(Config):
     learning_rate: float = Field(2e-3, gt=0, description="peak of the cosine schedule")
     warmup: int = Field(100, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled decay")
+    semantic: float = Field(0.5, ge=0, description="weight of the class loss (the paper's lambda_1)")
+    occupancy: float = Field(1.0, ge=0, description="weight of the pruning losses (the paper's lambda_2)")
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
     beta: float = Field(0.99999, ge=0, lt=1, description="of the effective number of voxels per class; 0.9 weighs all alike")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of the weights, which is what is kept")
@@ -95,7 +97,7 @@ def fit(
     with _Log(out / LOG, first) as log:
         for step, (inputs, target) in enumerate(loader, first):
             started = time.perf_counter()
-            losses = train_step(network, optimizer, inputs.to(device), target.to(device), weights, classes.free, config.clip)
+            losses = train_step(network, optimizer, inputs.to(device), target.to(device), weights, classes.free, config)
             schedule.step()
             average.update_parameters(network)
             log.row(step, losses, time.perf_counter() - started)
@@ -108,7 +110,13 @@ def fit(
 
 
 def train_step(
-    network: MinkOcc, optimizer: torch.optim.Optimizer, inputs: Inputs, target: Tensor, weights: Tensor, free: int, clip: float
+    network: MinkOcc,
+    optimizer: torch.optim.Optimizer,
+    inputs: Inputs,
+    target: Tensor,
+    weights: Tensor,
+    free: int,
+    config: FitConfig,
 ) -> dict[str, float]:
     """One optimiser step on a batch; target (B, X, Y, Z) uint8. Returns the losses.
 
@@ -117,12 +125,12 @@ def train_step(
     """
     pyramid = occupancy_pyramid(target, free, len(network.unet.up))
     prediction = network(inputs, occupied=[level == 1 for level in pyramid])
-    losses = supervised_loss(prediction, target, pyramid, weights)
+    losses = supervised_loss(prediction, target, pyramid, weights, config.semantic, config.occupancy)
     if not bool(torch.isfinite(losses["total"])):
         raise FloatingPointError(f"the loss is {float(losses['total'])}; lower the learning rate")
     optimizer.zero_grad()
     losses["total"].backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(network.parameters(), clip)
+    nn.utils.clip_grad_norm_(network.parameters(), config.clip)
     optimizer.step()
     return {name: float(value.detach()) for name, value in losses.items()}
 

@@ -16,19 +16,25 @@ from occle_core.sparse import (
     SqueezeExcite,
     StridedConv3d,
     SubmanifoldConv3d,
+    add_at,
     prune,
     union_add,
 )
 
 
 class ResidualBlock(nn.Module):
-    """Two submanifold convolutions with batch norm and ReLU, squeeze-excite, and the input added back."""
+    """Two submanifold convolutions with batch norm and ReLU, squeeze-excite, and the input added back.
 
-    def __init__(self, channels: int) -> None:
+    Args:
+        channels: channels of input and output.
+        inner: channels between the two convolutions.
+    """
+
+    def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.conv1 = SubmanifoldConv3d(channels, channels)
-        self.norm1 = SparseBatchNorm(channels)
-        self.conv2 = SubmanifoldConv3d(channels, channels)
+        self.conv1 = SubmanifoldConv3d(channels, inner)
+        self.norm1 = SparseBatchNorm(inner)
+        self.conv2 = SubmanifoldConv3d(inner, channels)
         self.norm2 = SparseBatchNorm(channels)
         self.excite = SqueezeExcite(channels)
         # The block starts as the identity, so that it can join a network that was trained without it.
@@ -58,30 +64,44 @@ class GenerativeUNet(nn.Module):
     """Sparse UNet whose decoder grows the support (Gwak et al., GSDN) and prunes it level by level.
 
     The coarsest level first grows by one cell all around, so that completion reaches beyond what the LiDAR touched. A residual
-    block looks at the made cells' surroundings before they are pruned, on all levels but the finest, which has too many of them.
+    block of half the width looks at the made cells' surroundings before they are pruned, on all levels but the finest, which has
+    too many of them. The decoder has far more cells than the encoder, and may be narrower.
 
     Args:
-        channels: channels per level, finest first; the input has channels[0].
+        channels: channels per encoder level, finest first; the input and the output have channels[0].
+        decoder: channels per decoder level, finest first.
         blocks: residual blocks per encoder level.
         keep: least occupancy probability that survives, per level but the coarsest, finest first.
     """
 
-    def __init__(self, channels: Sequence[int], blocks: Sequence[int], keep: Sequence[float]) -> None:
+    def __init__(self, channels: Sequence[int], decoder: Sequence[int], blocks: Sequence[int], keep: Sequence[float]) -> None:
         super().__init__()
-        if not len(channels) == len(blocks) == len(keep) + 1:
+        if not len(channels) == len(blocks) == len(decoder) + 1 == len(keep) + 1:
             raise ValueError(
-                f"{len(channels)} levels need as many block counts (not {len(blocks)}) and one threshold less (not {len(keep)})"
+                f"{len(channels)} levels need as many block counts (not {len(blocks)}), and one less of decoder channels "
+                f"(not {len(decoder)}) and thresholds (not {len(keep)})"
             )
         self.threshold = [float(torch.logit(torch.tensor(value))) for value in keep]
         self.encoder = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(width) for _ in range(count))) for width, count in zip(channels, blocks)
+            nn.Sequential(*(ResidualBlock(width, width) for _ in range(count))) for width, count in zip(channels, blocks)
         )
         self.down = nn.ModuleList(_Step(StridedConv3d(a, b), b) for a, b in pairwise(channels))
         self.grow = _Step(GenerativeConvTranspose3d(channels[-1], channels[-1], 3, stride=1), channels[-1])
-        self.up = nn.ModuleList(_Step(GenerativeConvTranspose3d(b, a), a) for a, b in pairwise(channels))
-        self.refine = nn.ModuleList(nn.Identity() if not level else ResidualBlock(a) for level, a in enumerate(channels[:-1]))
-        self.occupancy = nn.ModuleList(_occupancy_head(width) for width in channels[:-1])
-        self.decoder = nn.ModuleList(_Step(SubmanifoldConv3d(width, width), width) for width in channels[:-1])
+        made = [*decoder, channels[-1]]
+        self.up = nn.ModuleList(_Step(GenerativeConvTranspose3d(b, a), a) for a, b in pairwise(made))
+        self.skip = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in zip(channels, decoder))
+        self.refine = nn.ModuleList(
+            nn.Identity() if not level else ResidualBlock(width, width // 2) for level, width in enumerate(decoder)
+        )
+        self.occupancy = nn.ModuleList(_occupancy_head(width) for width in decoder)
+        self.decoder = nn.ModuleList(_Step(SubmanifoldConv3d(a, b), b) for a, b in zip(decoder, [channels[0], *decoder[1:]]))
+
+    @property
+    def set_names(self) -> dict[str, int]:
+        """Names of the sets of cells that `forward` makes, input first, in order; and their levels, 0 the finest."""
+        coarsest = len(self.up)
+        names = {"voxels": 0, **{f"encoder.{level}": level for level in range(1, coarsest + 1)}, "grown": coarsest}
+        return names | {f"kept.{level}": level for level in range(coarsest - 1, -1, -1)}
 
     def forward(self, x: SparseTensor, occupied: Sequence[Tensor] | None = None) -> tuple[SparseTensor, list[Level]]:
         """Complete the volume.
@@ -97,10 +117,11 @@ class GenerativeUNet(nn.Module):
         skips = [self.encoder[0](x)]
         for down, encoder in zip(self.down, self.encoder[1:]):
             skips.append(encoder(down(skips[-1])))
-        x = union_add(self.grow(skips[-1]), skips[-1])
+        x = add_at(self.grow(skips[-1]), skips[-1])
         levels: list[Level] = []
         for number in range(len(self.up) - 1, -1, -1):
-            x = self.refine[number](union_add(self.up[number](x), skips[number]))
+            skip = skips[number].with_features(self.skip[number](skips[number].features))
+            x = self.refine[number](union_add(self.up[number](x), skip))
             logits = self.occupancy[number](x.features)[:, 0]
             levels.insert(0, Level(x, logits))
             keep = logits.detach() > self.threshold[number]

@@ -15,6 +15,10 @@ from occle_core.nn.mink_unet import GenerativeUNet, Level
 from occle_core.nn.point_fusion import PointEncoder
 from occle_core.nn.resnet import ResNet
 from occle_core.sparse import SparseTensor
+from occle_core.sparse.coordinates import Coordinates
+
+IMAGE_MEAN = (123.675, 116.28, 103.53)
+IMAGE_STD = (58.395, 57.12, 57.375)
 
 
 @dataclass
@@ -39,17 +43,31 @@ class MinkOcc(nn.Module):
         shape: cells of the grid along x, y, z.
     """
 
+    image_mean: Tensor
+    image_std: Tensor
+
     def __init__(self, config: NetworkConfig, num_classes: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.shape = shape
+        self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN), persistent=False)
+        self.register_buffer("image_std", torch.tensor(IMAGE_STD), persistent=False)
         self.trunk = ResNet(config.image.backbone, config.image.base_width, config.image.stages)
         self.pyramid = FeaturePyramid(self.trunk.channels, config.image.channels)
         self.points = PointEncoder(config.image.channels, config.unet.channels[0])
-        self.unet = GenerativeUNet(config.unet.channels, config.unet.blocks, config.unet.keep)
+        self.unet = GenerativeUNet(config.unet.channels, config.unet.decoder, config.unet.blocks, config.unet.keep)
         self.head = nn.Linear(config.unet.channels[0], num_classes)
 
+    @property
+    def set_names(self) -> dict[str, int]:
+        """Names and levels of the sets of cells that the network makes, see GenerativeUNet.set_names."""
+        return self.unet.set_names
+
     def forward(
-        self, inputs: Inputs, occupied: Sequence[Tensor] | None = None, stage_done: Callable[[str], None] = lambda stage: None
+        self,
+        inputs: Inputs,
+        occupied: Sequence[Tensor] | None = None,
+        stage_done: Callable[[str], None] = lambda stage: None,
+        coordinates: Coordinates | None = None,
     ) -> Prediction:
         """Predict.
 
@@ -57,12 +75,16 @@ class MinkOcc(nn.Module):
             inputs: a batch.
             occupied: training only, see GenerativeUNet.forward.
             stage_done: called with the name of each finished stage, for timing.
+            coordinates: the voxels in their static form; None makes the dynamic one from inputs.coords.
         """
-        pyramid = self.pyramid(self.trunk(inputs.images.flatten(0, 1)))
+        if coordinates is None:
+            coordinates = Coordinates.from_coords(inputs.coords, self.shape, inputs.batch_size)
+        images = (inputs.images.flatten(0, 1).float() - self.image_mean) / self.image_std
+        pyramid = self.pyramid(self.trunk(images.permute(0, 3, 1, 2)))
         stage_done("image")
         voxels = self.points(inputs, pyramid)
         stage_done("fusion")
-        features, levels = self.unet(SparseTensor(voxels, inputs.coords, self.shape, inputs.batch_size), occupied)
+        features, levels = self.unet(SparseTensor.at(coordinates, voxels), occupied)
         classes = features.with_features(self.head(features.features))
         stage_done("voxels")
         return Prediction(classes, levels)
@@ -74,10 +96,7 @@ def label_grid(classes: SparseTensor, free: int) -> tuple[Tensor, Tensor]:
     Returns:
         labels (B, X, Y, Z) uint8, `free` where no cell survived, and confidence (B, X, Y, Z) float16, 0 where free.
     """
-    batch, x, y, z = classes.coords.unbind(1)
     confidence, label = torch.softmax(classes.features.float(), 1).max(1)
-    labels = torch.full((classes.batch_size, *classes.shape), free, dtype=torch.uint8, device=label.device)
-    sure = torch.zeros(labels.shape, dtype=torch.float16, device=label.device)
-    labels[batch, x, y, z] = label.to(torch.uint8)
-    sure[batch, x, y, z] = torch.where(label == free, 0, confidence).to(torch.float16)
-    return labels, sure
+    sure = torch.where(label == free, 0.0, confidence)
+    volume = classes.coordinates.volume
+    return volume(label.to(torch.int32), free).to(torch.uint8), volume(sure, 0.0).to(torch.float16)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from occle_core.inputs import POINT_FEATURES, Inputs
+from occle_core.sparse.coordinates import take
 
 
 class PointFusion(nn.Module):
@@ -56,15 +57,11 @@ class VoxelFeatureEncoder(nn.Module):
         self.first = nn.Sequential(nn.Linear(in_channels, channels, bias=False), nn.BatchNorm1d(channels), nn.ReLU())
         self.second = nn.Sequential(nn.Linear(2 * channels, channels, bias=False), nn.BatchNorm1d(channels), nn.ReLU())
 
-    def forward(self, points: Tensor, table: Tensor) -> Tensor:
-        """(P, in_channels) and the voxels' (N, K) point rows (P = none) -> (N, channels)."""
+    def forward(self, points: Tensor, voxel: Tensor, table: Tensor) -> Tensor:
+        """(P, in_channels), the voxel of each (P,), and the voxels' (N, K) point rows (P = none) -> (N, channels)."""
         features = self.first(points)
         pooled = pool_voxels(features, table)
-        slot = torch.arange(len(table), device=table.device)[:, None].expand_as(table)
-        voxel = torch.zeros(len(points) + 1, dtype=torch.int64, device=table.device).scatter(
-            0, table.reshape(-1), slot.reshape(-1)
-        )[:-1]
-        return pool_voxels(self.second(torch.cat([features, pooled[voxel]], 1)), table)
+        return pool_voxels(self.second(torch.cat([features, take(pooled, voxel)], 1)), table)
 
 
 class PointEncoder(nn.Module):
@@ -78,7 +75,7 @@ class PointEncoder(nn.Module):
     def forward(self, inputs: Inputs, pyramid: Sequence[Tensor]) -> Tensor:
         """-> (N, channels), a row per voxel of `inputs.coords`."""
         seen = self.fusion(pyramid, inputs.view, inputs.uv)
-        out: Tensor = self.vfe(torch.cat([inputs.points, seen], 1), inputs.table)
+        out: Tensor = self.vfe(torch.cat([inputs.points, seen], 1), inputs.voxel, inputs.table)
         return out
 
 
@@ -100,7 +97,7 @@ def sample_bilinear(image: Tensor, view: Tensor, uv: Tensor) -> Tensor:
     y = (uv[..., 1] * height - 0.5).clamp(0, height - 1)
     left, top = x.floor(), y.floor()
     fx, fy = (x - left)[..., None], (y - top)[..., None]
-    left, top = left.long(), top.long()
+    left, top = left.to(view.dtype), top.to(view.dtype)
     right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
 
     def taken(column: Tensor, row: Tensor) -> Tensor:
@@ -114,5 +111,4 @@ def sample_bilinear(image: Tensor, view: Tensor, uv: Tensor) -> Tensor:
 
 def pool_voxels(features: Tensor, table: Tensor) -> Tensor:
     """Maximum of non-negative point features (P, C) over each row of table (N, K) -> (N, C); P in the table is a row of zeros."""
-    padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
-    return padded.index_select(0, table.reshape(-1)).view(*table.shape, -1).amax(1)
+    return take(features, table.reshape(-1)).view(*table.shape, -1).amax(1)

@@ -1,7 +1,7 @@
 """Sparse 3D convolutions on voxel grids in pure PyTorch: kernel maps from a dense table, one gather and one GEMM per chunk."""
 
 from occle_core.sparse.layers import GenerativeConvTranspose3d, SparseBatchNorm, SqueezeExcite, StridedConv3d, SubmanifoldConv3d
-from occle_core.sparse.tensor import SparseTensor, prune, union_add
+from occle_core.sparse.tensor import SparseTensor, add_at, prune, union_add
 
 __all__ = [
     "GenerativeConvTranspose3d",
@@ -10,6 +10,7 @@ __all__ = [
     "SqueezeExcite",
     "StridedConv3d",
     "SubmanifoldConv3d",
+    "add_at",
     "prune",
     "union_add",
 ]

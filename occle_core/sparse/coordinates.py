@@ -1,4 +1,4 @@
-"""The active cells of one level of a grid, and who is whose neighbour.
+"""The active cells of one level of a grid, who is whose neighbour, and which cells a convolution makes.
 
 Cells are numbered in a box that is one cell larger on every side, so that a neighbour's number is the cell's own plus a
 constant and nothing needs a bounds check: cells of the margin are never active.
@@ -21,19 +21,37 @@ def offsets_of(kernel_size: int) -> list[tuple[int, int, int]]:
     return list(itertools.product(span, span, span))
 
 
+def divided(shape: Shape, stride: int) -> Shape:
+    """The shape of a grid that is `stride` times coarser, rounded up."""
+    x, y, z = (-(-n // stride) for n in shape)
+    return (x, y, z)
+
+
+def multiplied(shape: Shape, stride: int) -> Shape:
+    """The shape of a grid that is `stride` times finer."""
+    return (shape[0] * stride, shape[1] * stride, shape[2] * stride)
+
+
+def take(features: Tensor, rows: Tensor) -> Tensor:
+    """Rows of features (N, C) by their numbers (M,); row N is zero."""
+    return torch.cat([features, features.new_zeros(1, features.shape[1])]).index_select(0, rows)
+
+
 class Coordinates:
-    """Active cells of a batch of equally shaped grids.
+    """Active cells of a batch of equally shaped grids, as many as there are.
 
     Args:
         keys: (N,) int64, distinct numbers of cells in the padded boxes (see `keys_of`).
         shape: cells along x, y, z (without the margin).
         batch_size: number of grids.
+        counts: where the sizes of all sets that are made from this one are written down, in order.
     """
 
-    def __init__(self, keys: Tensor, shape: Shape, batch_size: int) -> None:
+    def __init__(self, keys: Tensor, shape: Shape, batch_size: int, counts: list[int] | None = None) -> None:
         self.keys = keys
         self.shape = shape
         self.batch_size = batch_size
+        self.counts: list[int] = [] if counts is None else counts
         self._table: Tensor | None = None
         self._neighbours: dict[int, Tensor] = {}
 
@@ -93,9 +111,58 @@ class Coordinates:
             self._neighbours[kernel_size] = self.rows_at(keys)
         return self._neighbours[kernel_size]
 
-    def subset(self, keep: Tensor) -> Coordinates:
-        """The cells where `keep` (N,) bool is True, in the same order."""
-        return Coordinates(self.keys[keep], self.shape, self.batch_size)
+    def mean(self, features: Tensor) -> Tensor:
+        """Mean of features (N, C) over each grid's active cells, (B, C); zeros for a grid without any."""
+        if self.batch_size == 1:
+            return features.sum(0, keepdim=True) / max(1, len(self))
+        total = features.new_zeros(self.batch_size, features.shape[1]).index_add(0, self.batch, features)
+        return total / torch.bincount(self.batch, minlength=self.batch_size).clamp(min=1)[:, None]
+
+    def strided(self, kernel_size: int, stride: int) -> tuple[Coordinates, Tensor]:
+        """The coarser cells that hold an active cell, and (M, K^3) int32 rows of the fine cells under each one's kernel."""
+        fine = self.coords
+        coarse = torch.cat([fine[:, :1], torch.div(fine[:, 1:], stride, rounding_mode="floor")], 1)
+        out = Coordinates.unique(coarse, divided(self.shape, stride), self.batch_size, self.counts)
+        offsets = torch.tensor(offsets_of(kernel_size), device=self.keys.device)
+        return out, self._rows_of_cells(out.coords[:, None, 1:] * stride + offsets, out.batch)
+
+    def transposed(self, kernel_size: int, stride: int) -> tuple[Coordinates, Tensor]:
+        """The finer cells stride * c + offset of all active cells c, and (M, K^3) int32 rows of each one's parents."""
+        offsets = torch.tensor(offsets_of(kernel_size), device=self.keys.device)
+        made = self.coords[:, None, 1:] * stride + offsets
+        batch = self.batch[:, None, None].expand(-1, len(offsets), 1)
+        made = torch.cat([batch, made], 2).reshape(-1, 4)
+        out = Coordinates.unique(made, multiplied(self.shape, stride), self.batch_size, self.counts)
+        parents = out.coords[:, None, 1:] - offsets
+        whole = (parents % stride == 0).all(2, keepdim=True)
+        parents = torch.where(whole, torch.div(parents, stride, rounding_mode="floor"), -1)
+        return out, self._rows_of_cells(parents, out.batch)
+
+    def children(self) -> Coordinates:
+        """The eight cells of the grid of half the cell size that each active cell falls into, parent by parent."""
+        offsets = torch.tensor(offsets_of(2), device=self.keys.device)
+        cells = (self.coords[:, None, 1:] * 2 + offsets).reshape(-1, 3)
+        coords = torch.cat([self.batch.repeat_interleave(8)[:, None], cells], 1)
+        empty = Coordinates(coords[:0, 0], multiplied(self.shape, 2), self.batch_size)
+        return Coordinates(empty.keys_of(coords), empty.shape, self.batch_size, self.counts)
+
+    def pruned(self, keep: Tensor) -> tuple[Coordinates, Tensor]:
+        """The cells where `keep` (N,) bool is True, in the same order, and their rows (M,)."""
+        rows = keep.nonzero()[:, 0]
+        return Coordinates(self.keys[rows], self.shape, self.batch_size, self.counts)._counted(), rows
+
+    def union(self, other: Coordinates) -> tuple[Coordinates, Tensor]:
+        """These cells in their order, then the other's that are not among them; and (M,) rows of `other`, len(other) for none."""
+        new = (self.rows_at(other.keys) == len(self)).nonzero()[:, 0]
+        rows = torch.cat([other.rows_at(self.keys), new.to(torch.int32)])
+        return Coordinates(torch.cat([self.keys, other.keys[new]]), self.shape, self.batch_size, self.counts), rows
+
+    def volume(self, values: Tensor, fill: float) -> Tensor:
+        """(B, X, Y, Z) grids of values (N,), with `fill` in inactive cells."""
+        out = values.new_full((self.cells,), fill)
+        out[self.keys] = values
+        x, y, z = (n + 2 for n in self.shape)
+        return out.view(self.batch_size, x, y, z)[:, 1:-1, 1:-1, 1:-1]
 
     @classmethod
     def from_coords(cls, coords: Tensor, shape: Shape, batch_size: int) -> Coordinates:
@@ -113,14 +180,26 @@ class Coordinates:
         found = cls(empty.keys_of(coords), shape, batch_size)
         if not torch.equal(found.rows_at(found.keys).long(), torch.arange(len(found), device=coords.device)):
             raise ValueError("a cell stands twice among the coordinates; merge its features first")
-        return found
+        return found._counted()
 
     @classmethod
-    def unique(cls, coords: Tensor, shape: Shape, batch_size: int) -> Coordinates:
+    def unique(cls, coords: Tensor, shape: Shape, batch_size: int, counts: list[int] | None = None) -> Coordinates:
         """The distinct cells among (M, 4) batch, x, y, z, in C order; cells outside the grids are left out."""
         upper = torch.tensor([batch_size, *shape], device=coords.device)
         inside = ((coords >= 0) & (coords < upper)).all(1)
         empty = cls(torch.zeros(0, dtype=torch.int64, device=coords.device), shape, batch_size)
         active = torch.zeros(empty.cells, dtype=torch.bool, device=coords.device)
         active[empty.keys_of(coords[inside])] = True
-        return cls(active.nonzero()[:, 0], shape, batch_size)
+        return cls(active.nonzero()[:, 0], shape, batch_size, counts)._counted()
+
+    def _counted(self) -> Coordinates:
+        self.counts.append(len(self))
+        return self
+
+    def _rows_of_cells(self, cells: Tensor, batch: Tensor) -> Tensor:
+        """(M, K, 3) cells, possibly outside the grid, of grids (M,) -> (M, K) int32 rows, N where none is active."""
+        upper = torch.tensor(self.shape, device=cells.device)
+        inside = ((cells >= 0) & (cells < upper)).all(2)
+        coords = torch.cat([batch[:, None, None].expand(-1, cells.shape[1], 1), cells], 2).reshape(-1, 4)
+        keys = torch.where(inside.reshape(-1), self.keys_of(coords), 0)
+        return self.rows_at(keys).view(inside.shape)

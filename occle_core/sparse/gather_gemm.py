@@ -9,6 +9,9 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 CHUNK_ROWS = 2048
 """Output rows per GEMM: large enough for the BLAS, small enough that the gathered block stays in the cache and is reused."""
 
+EXPORT_ROWS = 1 << 30
+"""The same for exported programs."""
+
 
 def gather_gemm(features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool = False) -> Tensor:
     """out[i] = sum over k of features[rows[i, k]] @ weight[k].
@@ -23,8 +26,21 @@ def gather_gemm(features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool =
     Returns:
         (M, D). Differentiable once in features and weight.
     """
+    if torch.compiler.is_exporting():
+        return _exported(features, weight, rows)
     out: Tensor = _GatherGemm.apply(features, weight, rows, mirrored)  # type: ignore[no-untyped-call]
     return out
+
+
+def _exported(features: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
+    """The same for inference engines. Chunks keep the gathered block in the cache of a CPU, whose engines run one after another."""
+    kernel, channels, _ = weight.shape
+    source, matrix = _with_zero_row(features), weight.reshape(kernel * channels, -1)
+    chunks = []
+    for start in range(0, rows.shape[0], EXPORT_ROWS):
+        part = rows[start : start + EXPORT_ROWS]
+        chunks.append(source.index_select(0, part.reshape(-1)).view(part.shape[0], kernel * channels) @ matrix)
+    return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
 
 class _GatherGemm(torch.autograd.Function):

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from occle_core.sparse.coordinates import Coordinates, Shape, offsets_of
+from occle_core.sparse.coordinates import Coordinates
 from occle_core.sparse.gather_gemm import gather_gemm
 from occle_core.sparse.tensor import SparseTensor
 
@@ -59,16 +59,8 @@ class StridedConv3d(_Kernel):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Active cells of shape S -> active cells of shape ceil(S / stride)."""
-        fine = x.coords
-        coarse = torch.cat([fine[:, :1], torch.div(fine[:, 1:], self.stride, rounding_mode="floor")], 1)
-        out = Coordinates.unique(coarse, _divided(x.shape, self.stride), x.batch_size)
-        return self._finish(out, gather_gemm(x.features, self.weight, self._rows(out, x.coordinates)))
-
-    def _rows(self, out: Coordinates, fine: Coordinates) -> Tensor:
-        """(M, K^3) int32 rows of the fine cells under each kernel."""
-        offsets = torch.tensor(offsets_of(self.kernel_size), device=fine.keys.device)
-        cells = out.coords[:, None, 1:] * self.stride + offsets
-        return _rows_of_cells(cells, out.batch, fine)
+        out, rows = x.coordinates.strided(self.kernel_size, self.stride)
+        return self._finish(out, gather_gemm(x.features, self.weight, rows))
 
 
 class GenerativeConvTranspose3d(_Kernel):
@@ -86,28 +78,13 @@ class GenerativeConvTranspose3d(_Kernel):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Active cells of shape S -> active cells of shape S * stride."""
-        sx, sy, sz = x.shape
-        shape = (sx * self.stride, sy * self.stride, sz * self.stride)
-        offsets = torch.tensor(offsets_of(self.kernel_size), device=x.features.device)
         if self.kernel_size == self.stride == 2:
-            return self._children(x, shape, offsets)
-        made = x.coords[:, None, 1:] * self.stride + offsets
-        batch = x.coordinates.batch[:, None, None].expand(-1, len(offsets), 1)
-        out = Coordinates.unique(torch.cat([batch, made], 2).reshape(-1, 4), shape, x.batch_size)
-        parents = out.coords[:, None, 1:] - offsets
-        whole = (parents % self.stride == 0).all(2, keepdim=True)
-        parents = torch.where(whole, torch.div(parents, self.stride, rounding_mode="floor"), -1)
-        rows = _rows_of_cells(parents, out.batch, x.coordinates)
+            # No two parents share a child, so one GEMM makes them all.
+            channels = self.weight.shape[2]
+            features = (x.features @ self.weight.permute(1, 0, 2).reshape(-1, 8 * channels)).reshape(-1, channels)
+            return self._finish(x.coordinates.children(), features)
+        out, rows = x.coordinates.transposed(self.kernel_size, self.stride)
         return self._finish(out, gather_gemm(x.features, self.weight, rows))
-
-    def _children(self, x: SparseTensor, shape: Shape, offsets: Tensor) -> SparseTensor:
-        """Kernel 2, stride 2: no two parents share a child, so one GEMM makes them all."""
-        channels = self.weight.shape[2]
-        features = (x.features @ self.weight.permute(1, 0, 2).reshape(-1, 8 * channels)).reshape(-1, channels)
-        cells = (x.coords[:, None, 1:] * 2 + offsets).reshape(-1, 3)
-        coords = torch.cat([x.coordinates.batch.repeat_interleave(8)[:, None], cells], 1)
-        empty = Coordinates(coords[:0, 0], shape, x.batch_size)
-        return self._finish(Coordinates(empty.keys_of(coords), shape, x.batch_size), features)
 
 
 class SparseBatchNorm(nn.BatchNorm1d):
@@ -134,21 +111,5 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Same cells, features scaled per channel and grid."""
-        batch = x.coordinates.batch
-        total = x.features.new_zeros(x.batch_size, x.features.shape[1]).index_add(0, batch, x.features)
-        count = torch.bincount(batch, minlength=x.batch_size).clamp(min=1)
-        return x.with_features(x.features * self.gate(total / count[:, None])[batch])
-
-
-def _divided(shape: Shape, stride: int) -> Shape:
-    x, y, z = (-(-n // stride) for n in shape)
-    return (x, y, z)
-
-
-def _rows_of_cells(cells: Tensor, batch: Tensor, source: Coordinates) -> Tensor:
-    """(M, K, 3) cells, possibly outside the grid, of grids (M,) -> (M, K) int32 rows of `source`, N where none is active."""
-    upper = torch.tensor(source.shape, device=cells.device)
-    inside = ((cells >= 0) & (cells < upper)).all(2)
-    coords = torch.cat([batch[:, None, None].expand(-1, cells.shape[1], 1), cells], 2).reshape(-1, 4)
-    keys = torch.where(inside.reshape(-1), source.keys_of(coords), 0)
-    return source.rows_at(keys).view(inside.shape)
+        gate = self.gate(x.coordinates.mean(x.features))
+        return x.with_features(x.features * (gate if x.batch_size == 1 else gate[x.coordinates.batch]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from occle_core.sparse.coordinates import Coordinates, Shape
+from occle_core.sparse.coordinates import Coordinates, Shape, take
 
 
 class SparseTensor:
@@ -63,10 +63,8 @@ class SparseTensor:
 
     def dense(self, fill: float = 0.0) -> Tensor:
         """(B, C, X, Y, Z) with `fill` in inactive cells."""
-        batch, x, y, z = self.coords.unbind(1)
-        out = self.features.new_full((self.batch_size, *self.shape, self.features.shape[1]), fill)
-        out[batch, x, y, z] = self.features
-        return out.permute(0, 4, 1, 2, 3)
+        channels = [self.coordinates.volume(channel, fill) for channel in self.features.unbind(1)]
+        return torch.stack(channels, 1)
 
     def at_cells(self, volume: Tensor) -> Tensor:
         """Values of a dense (B, X, Y, Z) volume at the active cells, (N,)."""
@@ -76,7 +74,18 @@ class SparseTensor:
 
 def prune(x: SparseTensor, keep: Tensor) -> SparseTensor:
     """Only the cells where `keep` (N,) bool is True, in the same order."""
-    return SparseTensor.at(x.coordinates.subset(keep), x.features[keep])
+    coordinates, rows = x.coordinates.pruned(keep)
+    return SparseTensor.at(coordinates, take(x.features, rows))
+
+
+def add_at(a: SparseTensor, b: SparseTensor) -> SparseTensor:
+    """b's features added to a's where both are active; the cells stay a's.
+
+    Raises:
+        ValueError: the grids or the channel counts differ.
+    """
+    _check_alike(a, b)
+    return a.with_features(a.features + take(b.features, b.coordinates.rows_at(a.coordinates.keys)))
 
 
 def union_add(a: SparseTensor, b: SparseTensor) -> SparseTensor:
@@ -85,11 +94,12 @@ def union_add(a: SparseTensor, b: SparseTensor) -> SparseTensor:
     Raises:
         ValueError: the grids or the channel counts differ.
     """
+    _check_alike(a, b)
+    coordinates, rows = a.coordinates.union(b.coordinates)
+    padded = torch.cat([a.features, a.features.new_zeros(len(coordinates) - len(a), a.features.shape[1])])
+    return SparseTensor.at(coordinates, padded + take(b.features, rows))
+
+
+def _check_alike(a: SparseTensor, b: SparseTensor) -> None:
     if a.shape != b.shape or a.batch_size != b.batch_size or a.features.shape[1] != b.features.shape[1]:
         raise ValueError(f"cannot add {b.features.shape[1]} channels on {b.shape} to {a.features.shape[1]} channels on {a.shape}")
-    found = a.coordinates.rows_at(b.coordinates.keys).long()
-    new = found == len(a)
-    row = torch.where(new, len(a) - 1 + torch.cumsum(new, 0), found)
-    keys = torch.cat([a.coordinates.keys, b.coordinates.keys[new]])
-    features = torch.cat([a.features, a.features.new_zeros(len(keys) - len(a), a.features.shape[1])])
-    return SparseTensor.at(Coordinates(keys, a.shape, a.batch_size), features.index_add(0, row, b.features))

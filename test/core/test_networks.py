@@ -95,17 +95,17 @@ def test_fusion_is_a_softmax_over_visible_views_and_scales_only():
 def test_voxel_features_are_the_maximum_of_two_vfe_layers():
     vfe = VoxelFeatureEncoder(6, 4).eval()
     points = torch.randn(5, 6)
-    table = torch.tensor([[0, 2, 5], [1, 3, 4]])
+    table, owner = torch.tensor([[0, 2, 5], [1, 3, 4]]), torch.tensor([0, 1, 0, 1, 1])
     first = vfe.first(points)
     for voxel, rows in enumerate(([0, 2], [1, 3, 4])):
         best = first[rows].amax(0)
         second = vfe.second(torch.cat([first[rows], best.expand(len(rows), -1)], 1))
-        torch.testing.assert_close(vfe(points, table)[voxel], second.amax(0))
+        torch.testing.assert_close(vfe(points, owner, table)[voxel], second.amax(0))
 
 
 def test_decoder_grows_support_and_prunes_by_its_own_heads():
     torch.manual_seed(0)
-    unet = GenerativeUNet((8, 8, 8), (1, 1, 1), (0.5, 0.5)).eval()
+    unet = GenerativeUNet((8, 8, 8), (8, 8), (1, 1, 1), (0.5, 0.5)).eval()
     x = SparseTensor(torch.randn(3, 8), torch.tensor([[0, 8, 8, 8], [0, 1, 1, 1], [0, 15, 15, 15]]), (16, 16, 16), 1)
     out, levels = unet(x)
     assert levels[0].proposed.shape == (16, 16, 16) and levels[1].proposed.shape == (8, 8, 8)
@@ -117,7 +117,7 @@ def test_decoder_grows_support_and_prunes_by_its_own_heads():
 
 def test_cells_that_training_forces_survive_pruning():
     torch.manual_seed(0)
-    unet = GenerativeUNet((8, 8), (1, 1), (0.5,)).eval()
+    unet = GenerativeUNet((8, 8), (8,), (1, 1), (0.5,)).eval()
     torch.nn.init.constant_(unet.occupancy[0].bias, -100.0)
     x = SparseTensor(torch.randn(1, 8), torch.tensor([[0, 4, 4, 4]]), (8, 8, 8), 1)
     assert len(unet(x)[0]) == 0

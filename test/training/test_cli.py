@@ -60,7 +60,8 @@ def test_a_truncated_scan_stops_training_and_writes_no_bundle(streets, tmp_path)
     try:
         scan.write_bytes(whole[:-3])
         done = occle_train(
-            "fit", "--data", data, "--bundle", tmp_path / "bundle", "--out", tmp_path / "fit", "--rig", rig, "--size", "tiny", "--steps", 2
+            *("fit", "--data", data, "--bundle", tmp_path / "bundle", "--out", tmp_path / "fit"),
+            *("--rig", rig, "--size", "tiny", "--steps", 2),
         )
     finally:
         scan.write_bytes(whole)

@@ -1,0 +1,1 @@
+"""Engines: the network in forms that run fast on a machine."""
