@@ -1,11 +1,12 @@
 # make demo            the whole system on a simulated drive       make demo DATA=path   the same on your KITTI or nuScenes folder
+# make bench           sparse layers, networks, node and scaling: tables, CSV and pictures in out/bench (about 40 minutes)
 # make test            lint, types and tests                       make test-slow        the tests that take minutes
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: venv demo test test-slow clean
+.PHONY: venv demo test test-slow bench clean
 
 venv: $(INSTALLED)
 
@@ -15,7 +16,7 @@ $(INSTALLED): setup.py pyproject.toml Makefile
 	@$(PYTHON) -m venv $(VENV) || { echo "no virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "installing into $(VENV): torch, the ROS 2 wheels and tools; this takes a few minutes the first time"
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[ros,train,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[ros,engines,train,test]'
 	@touch $@
 
 demo: $(INSTALLED)
@@ -25,6 +26,12 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmark.networks
+	$(BIN)/python -m benchmark.node
+	$(BIN)/python -m benchmark.scaling
+	$(BIN)/python -m benchmark.sparse_layers
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -22,6 +22,7 @@ CORE = [
     "pyyaml==6.0.3",
     "rosbags==0.11.9",
 ]
+TENSORRT_RTX = "tensorrt-rtx-cu13==1.7.1.116; sys_platform == 'linux' and platform_machine == 'x86_64'"
 EXTRAS = {
     # ROS 2 Kilted for machines without a ROS installation.
     "ros": [
@@ -37,12 +38,27 @@ EXTRAS = {
         "ros-rosgraph-msgs==2.3.0",
         "ros-ament-index-python==1.11.0",
     ],
+    # Inference engines for CPUs. Those for NVIDIA GPUs are in docs/tensorrt.md.
+    "engines": [
+        "openvino==2026.4.1",
+        "onnx==1.23.2",
+        "onnxscript==0.7.2",
+        "onnxruntime==1.31.1",
+    ],
+    "tensorrt_rtx": [TENSORRT_RTX],
+    "tensorrt": ["torch-tensorrt==2.13.0"],
+    # Quantising; a quantised bundle runs without it.
+    "int8": ["nncf==3.4.0"],
     "train": [
         "embreex==4.4.0.post1",
         "matplotlib==3.11.2; python_version >= '3.11'",
         "matplotlib==3.10.9; python_version < '3.11'",
     ],
     "test": [
+        "spconv==2.3.8",
+        TENSORRT_RTX,
+        "triton==3.7.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
+        "transformers==5.23.0",
         "pytest==9.2.0",
         "pytest-timeout==2.4.0",
         "hypothesis==6.170.15; python_version >= '3.11'",

@@ -12,7 +12,7 @@ from occle_core.config import Config
 from occle_core.inputs import Inputs
 from occle_core.nn.minkocc import MinkOcc
 
-PERCENTILE = 99.9
+PERCENTILE, USUAL_PERCENTILE = 99.9, 75.0
 MARGIN = 0.1
 ROUND = 64
 
@@ -40,11 +40,11 @@ def measure(network: MinkOcc, frames: Iterable[Inputs]) -> dict[str, list[int]]:
     return found
 
 
-def choose(counts: Mapping[str, list[int]], limits: Mapping[str, int]) -> Capacities:
-    """Capacities that hold the 99.9th percentile of the counts plus a tenth, at most what a full grid needs."""
+def choose(counts: Mapping[str, list[int]], limits: Mapping[str, int], percentile: float = PERCENTILE) -> Capacities:
+    """Capacities that hold a percentile of the counts plus a tenth, at most what a full grid needs."""
     sizes = {}
     for name, limit in limits.items():
-        wanted = float(np.percentile(counts[name], PERCENTILE)) * (1 + MARGIN)
+        wanted = float(np.percentile(counts[name], percentile)) * (1 + MARGIN)
         sizes[name] = min(limit, ROUND * -(-int(np.ceil(wanted)) // ROUND))
     points = sizes.pop("points")
     return Capacities(points=points, sets=sizes)

@@ -66,7 +66,9 @@ def prepare(frame: Frame, grid: VoxelGrid, config: NetworkConfig) -> Inputs:
     if len(frame.cameras) > wanted:
         raise FrameError(f"{len(frame.cameras)} cameras for a network of {wanted}; use a bundle for this rig, or fewer cameras")
     images = prepare_images(frame.images, config)
-    points = frame.points[np.hypot(frame.points[:, 0], frame.points[:, 1]) >= config.points.min_range]
+    points, least = frame.points, config.points.min_range
+    if least:
+        points = points[points[:, 0] ** 2 + points[:, 1] ** 2 >= least**2]
     rotation, shift = frame.T_grid_lidar[:3, :3], frame.T_grid_lidar[:3, 3]
     in_grid = (points[:, :3] @ rotation.T.astype(np.float32) + shift.astype(np.float32)).astype(np.float32)
     rows, voxel_of, table, cells = voxelise(in_grid, grid, config.points.max_points)
@@ -135,8 +137,9 @@ def voxelise(
     candidates = np.flatnonzero(inside)
     _, ny, nz = grid.shape
     key = (ijk[candidates, 0].astype(np.int64) * ny + ijk[candidates, 1]) * nz + ijk[candidates, 2]
-    order = np.argsort(key, kind="stable")
-    key = key[order]
+    # Key and position in one number: sorting plain numbers is several times faster than a stable argsort, and as stable.
+    key = np.sort(key << 32 | np.arange(len(key)))
+    order, key = key & 0xFFFFFFFF, key >> 32
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     counts = np.diff(starts, append=len(key))
     kept = np.minimum(counts, max_points)

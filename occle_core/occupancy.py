@@ -23,6 +23,7 @@ class Occupancy:
         stamp: the LiDAR scan's time, integer nanoseconds.
         frame_id: name of the grid frame.
         timings: milliseconds spent per stage of the prediction.
+        overflow: cells (or points) that did not fit the engine's capacities and were left out, the farthest, per table.
     """
 
     labels: NDArray[np.uint8]
@@ -32,6 +33,7 @@ class Occupancy:
     stamp: int = 0
     frame_id: str = ""
     timings: dict[str, float] = field(default_factory=dict)
+    overflow: dict[str, int] = field(default_factory=dict)
 
     @property
     def occupied(self) -> NDArray[np.bool_]:

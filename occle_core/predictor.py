@@ -3,49 +3,59 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from occle_core import taxonomy
+from occle_core import engines, taxonomy
 from occle_core.bundle import BundleSpec, load_bundle
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
 from occle_core.inputs import prepare
-from occle_core.nn.minkocc import MinkOcc, label_grid
 from occle_core.occupancy import Occupancy
 
 
 class Predictor:
-    """A network with its bundle's grid and classes.
+    """An engine with its bundle's grid and classes.
 
     Args:
         spec: what the bundle says.
-        network: the network, in evaluation mode.
+        engine: what runs the network.
         bundle_id: name and content hash of the bundle.
     """
 
-    def __init__(self, spec: BundleSpec, network: MinkOcc, bundle_id: str) -> None:
+    def __init__(self, spec: BundleSpec, engine: engines.Engine, bundle_id: str) -> None:
         self.spec = spec
-        self.network = network
+        self.engine = engine
         self.bundle_id = bundle_id
         self.grid: VoxelGrid = spec.voxel_grid
         self.taxonomy = taxonomy.load(spec.taxonomy)
 
     @classmethod
-    def load(cls, bundle_dir: Path | str, threads: int | None = None) -> Predictor:
+    def load(
+        cls,
+        bundle_dir: Path | str,
+        engine: str = "torch",
+        precision: str = "fp32",
+        threads: int | None = None,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> Predictor:
         """From a bundle's folder.
 
         Args:
             bundle_dir: the folder.
-            threads: CPU threads that torch may use in this process; None leaves torch's own choice.
+            engine: what runs the network, one of `engines.NAMES`.
+            precision: one of `engines.PRECISIONS`.
+            threads: CPU threads of the engine; None leaves its own choice.
+            progress: told what takes long, such as the first build of an engine.
 
         Raises:
             BundleError: the bundle cannot be used.
+            EngineError: the engine cannot work here.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
-        return cls(*load_bundle(bundle_dir))
+        spec, network, bundle_id = load_bundle(bundle_dir)
+        return cls(spec, engines.load(spec, network, Path(bundle_dir), engine, precision, threads, progress), bundle_id)
 
     @property
     def cameras(self) -> int:
@@ -62,19 +72,10 @@ class Predictor:
         Raises:
             FrameError: the frame is malformed or nothing of it lies inside the grid.
         """
-        timings: dict[str, float] = {}
-        last = time.perf_counter()
-
-        def stage_done(stage: str) -> None:
-            nonlocal last
-            now = time.perf_counter()
-            timings[stage] = (now - last) * 1e3
-            last = now
-
+        started = time.perf_counter()
         with torch.inference_mode():
             inputs = prepare(frame, self.grid, self.spec.network)
-            stage_done("prepare")
-            prediction = self.network(inputs, stage_done=stage_done)
-            labels, confidence = label_grid(prediction.classes, self.taxonomy.free)
-            stage_done("labels")
-        return Occupancy(labels[0].numpy(), confidence[0].numpy(), self.grid, self.taxonomy, frame.stamp, frame_id, timings)
+        timings = {"prepare": (time.perf_counter() - started) * 1e3}
+        found = self.engine.run(inputs)
+        timings |= found.timings
+        return Occupancy(found.labels, found.confidence, self.grid, self.taxonomy, frame.stamp, frame_id, timings, found.overflow)

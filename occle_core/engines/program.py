@@ -46,13 +46,14 @@ class Program(nn.Module):
         """Predict; the arguments are those of `StaticInputs`.
 
         Returns:
-            labels (X, Y, Z) uint8, confidence (X, Y, Z) float16, counts (sets,) int32: cells that each set had to hold.
+            labels (1, X, Y, Z) uint8, confidence (1, X, Y, Z) float16, counts (sets,) int32: cells that each set had to hold.
+            The batch axis stays, because TensorRT knows uint8 only at its borders: nothing can follow the cast.
         """
         budget = Budget(list(self.capacities.sets.values()), self.center)
         coordinates = StaticCoordinates.from_cells(cells, count, self.network.shape, budget)
         inputs = Inputs(images, points, view, uv, voxel, table, cells)
         labels, confidence = label_grid(self.network(inputs, coordinates=coordinates).classes, self.free)
-        return labels[0], confidence[0], torch.cat(budget.counts)
+        return labels, confidence, torch.cat(budget.counts)
 
     def example(self) -> tuple[Tensor, ...]:
         """Inputs of the right shapes without any voxel, to trace with."""

@@ -79,7 +79,7 @@ class MinkOcc(nn.Module):
         """
         if coordinates is None:
             coordinates = Coordinates.from_coords(inputs.coords, self.shape, inputs.batch_size)
-        images = (inputs.images.flatten(0, 1).float() - self.image_mean) / self.image_std
+        images = (inputs.images.float().flatten(0, 1) - self.image_mean) / self.image_std
         pyramid = self.pyramid(self.trunk(images.permute(0, 3, 1, 2)))
         stage_done("image")
         voxels = self.points(inputs, pyramid)
@@ -96,7 +96,11 @@ def label_grid(classes: SparseTensor, free: int) -> tuple[Tensor, Tensor]:
     Returns:
         labels (B, X, Y, Z) uint8, `free` where no cell survived, and confidence (B, X, Y, Z) float16, 0 where free.
     """
-    confidence, label = torch.softmax(classes.features.float(), 1).max(1)
-    sure = torch.where(label == free, 0.0, confidence)
+    logits = classes.features.float()
+    best = logits.amax(1, keepdim=True)
+    # The first of the best, without argmax, which engines compute by sorting.
+    numbers = torch.arange(logits.shape[1], dtype=torch.float32, device=logits.device)
+    label = torch.where(logits == best, numbers, logits.shape[1]).amin(1)
+    sure = torch.where(label == free, 0.0, 1 / (logits - best).exp().sum(1))
     volume = classes.coordinates.volume
-    return volume(label.to(torch.int32), free).to(torch.uint8), volume(sure, 0.0).to(torch.float16)
+    return volume(label, free).to(torch.uint8), volume(sure, 0.0).to(torch.float16)

@@ -37,11 +37,15 @@ class PointFusion(nn.Module):
         Returns:
             (P, C); zeros where no camera sees the point.
         """
-        samples = torch.stack([sample_bilinear(level, view, uv) for level in pyramid], 2)
-        visible = (view < pyramid[0].shape[0])[:, :, None, None].expand(-1, -1, len(pyramid), 1)
-        score = self.score(samples).masked_fill(~visible, -1e4)
+        samples = [sample_bilinear(level, view, uv) for level in pyramid]
+        visible = (view < pyramid[0].shape[0])[:, :, None].expand(-1, -1, len(pyramid))
+        score = torch.cat([self.score(level) for level in samples], 2).masked_fill(~visible, -1e4)
         weight = torch.softmax(score.flatten(1), 1).view_as(score) * visible
-        return (samples * weight).sum((1, 2))
+        out = torch.zeros_like(samples[0][:, 0])
+        for number, level in enumerate(samples):
+            for seen in range(view.shape[1]):
+                out = out + level[:, seen] * weight[:, seen, number, None]
+        return out
 
 
 class VoxelFeatureEncoder(nn.Module):

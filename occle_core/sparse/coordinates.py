@@ -107,8 +107,9 @@ class Coordinates:
         if kernel_size not in self._neighbours:
             sx, sy, sz = self.strides
             steps = [x * sx + y * sy + z * sz for x, y, z in offsets_of(kernel_size)]
-            keys = self.keys[:, None] + torch.tensor(steps, device=self.keys.device)
-            self._neighbours[kernel_size] = self.rows_at(keys)
+            # Offset by offset the reads of the table run in order; int32 halves them (cells are far fewer than 2^31).
+            keys = self.keys.int() + torch.tensor(steps, dtype=torch.int32, device=self.keys.device)[:, None]
+            self._neighbours[kernel_size] = self.table.index_select(0, keys.view(-1)).view(keys.shape).t()
         return self._neighbours[kernel_size]
 
     def mean(self, features: Tensor) -> Tensor:
@@ -123,8 +124,15 @@ class Coordinates:
         fine = self.coords
         coarse = torch.cat([fine[:, :1], torch.div(fine[:, 1:], stride, rounding_mode="floor")], 1)
         out = Coordinates.unique(coarse, divided(self.shape, stride), self.batch_size, self.counts)
-        offsets = torch.tensor(offsets_of(kernel_size), device=self.keys.device)
-        return out, self._rows_of_cells(out.coords[:, None, 1:] * stride + offsets, out.batch)
+        if kernel_size != stride:
+            offsets = torch.tensor(offsets_of(kernel_size), device=self.keys.device)
+            return out, self._rows_of_cells(out.coords[:, None, 1:] * stride + offsets, out.batch)
+        # Every fine cell lies under one kernel: it writes itself into the map, which else would be looked up place by place.
+        x, y, z = (fine[:, 1:] - coarse[:, 1:] * stride).unbind(1)
+        places = out.rows_at(out.keys_of(coarse)).long() * kernel_size**3 + (x * kernel_size + y) * kernel_size + z
+        rows = torch.full((len(out) * kernel_size**3,), len(self), dtype=torch.int32, device=self.keys.device)
+        rows[places] = torch.arange(len(self), dtype=torch.int32, device=self.keys.device)
+        return out, rows.view(len(out), kernel_size**3)
 
     def transposed(self, kernel_size: int, stride: int) -> tuple[Coordinates, Tensor]:
         """The finer cells stride * c + offset of all active cells c, and (M, K^3) int32 rows of each one's parents."""
@@ -140,11 +148,12 @@ class Coordinates:
 
     def children(self) -> Coordinates:
         """The eight cells of the grid of half the cell size that each active cell falls into, parent by parent."""
-        offsets = torch.tensor(offsets_of(2), device=self.keys.device)
-        cells = (self.coords[:, None, 1:] * 2 + offsets).reshape(-1, 3)
-        coords = torch.cat([self.batch.repeat_interleave(8)[:, None], cells], 1)
-        empty = Coordinates(coords[:0, 0], multiplied(self.shape, 2), self.batch_size)
-        return Coordinates(empty.keys_of(coords), empty.shape, self.batch_size, self.counts)
+        empty = Coordinates(self.keys[:0], multiplied(self.shape, 2), self.batch_size)
+        first = empty.keys_of(self.coords * torch.tensor([1, 2, 2, 2], device=self.keys.device))
+        sx, sy, sz = empty.strides
+        steps = [x * sx + y * sy + z * sz for x, y, z in offsets_of(2)]
+        keys = (first[:, None] + torch.tensor(steps, device=self.keys.device)).view(-1)
+        return Coordinates(keys, empty.shape, self.batch_size, self.counts)
 
     def pruned(self, keep: Tensor) -> tuple[Coordinates, Tensor]:
         """The cells where `keep` (N,) bool is True, in the same order, and their rows (M,)."""

@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from occle_core.sparse import triton_gemm
+from occle_core.sparse.pairs import Pairs, pairs_of
+
 CHUNK_ROWS = 2048
 """Output rows per GEMM: large enough for the BLAS, small enough that the gathered block stays in the cache and is reused."""
 
-EXPORT_ROWS = 1 << 30
-"""The same for exported programs."""
+DENSE_SHARE = 0.45
+"""From this share of neighbours on, one GEMM over all offsets is faster on a CPU than one per offset over the pairs."""
 
 
 def gather_gemm(features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool = False) -> Tensor:
@@ -33,14 +36,10 @@ def gather_gemm(features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool =
 
 
 def _exported(features: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
-    """The same for inference engines. Chunks keep the gathered block in the cache of a CPU, whose engines run one after another."""
+    """The same for inference engines: one gather, one GEMM."""
     kernel, channels, _ = weight.shape
-    source, matrix = _with_zero_row(features), weight.reshape(kernel * channels, -1)
-    chunks = []
-    for start in range(0, rows.shape[0], EXPORT_ROWS):
-        part = rows[start : start + EXPORT_ROWS]
-        chunks.append(source.index_select(0, part.reshape(-1)).view(part.shape[0], kernel * channels) @ matrix)
-    return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+    gathered = _with_zero_row(features).index_select(0, rows.reshape(-1))
+    return gathered.view(rows.shape[0], kernel * channels) @ weight.reshape(kernel * channels, -1)
 
 
 class _GatherGemm(torch.autograd.Function):
@@ -48,20 +47,22 @@ class _GatherGemm(torch.autograd.Function):
     def forward(ctx: FunctionCtx, features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool) -> Tensor:
         ctx.save_for_backward(features, weight, rows)
         ctx.mirrored = mirrored  # type: ignore[attr-defined]
-        return _multiply(features, weight, rows)
+        ctx.pairs = pairs_of(rows, len(features)) if features.device.type == "cpu" else None  # type: ignore[attr-defined]
+        return _multiply(features, weight, rows, ctx.pairs)  # type: ignore[attr-defined]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         features, weight, rows = ctx.saved_tensors  # type: ignore[attr-defined]
+        pairs: Pairs | None = ctx.pairs  # type: ignore[attr-defined]
         needs_features, needs_weight, *_ = ctx.needs_input_grad  # type: ignore[attr-defined]
         grad = grad.contiguous()
         grad_features = None
         if needs_features and ctx.mirrored:  # type: ignore[attr-defined]
-            grad_features = _multiply(grad, weight.flip(0).transpose(1, 2).contiguous(), rows)
+            grad_features = _multiply(grad, weight.flip(0).transpose(1, 2).contiguous(), rows, pairs)
         elif needs_features:
-            grad_features = _scatter(grad, weight, rows, len(features))
-        grad_weight = _correlate(features, grad, rows).view_as(weight) if needs_weight else None
+            grad_features = pairs.multiply_back(grad, weight) if pairs else _scatter(grad, weight, rows, len(features))
+        grad_weight = _correlate(features, grad, rows, pairs).view_as(weight) if needs_weight else None
         return grad_features, grad_weight, None, None
 
 
@@ -70,7 +71,12 @@ def _with_zero_row(features: Tensor) -> Tensor:
     return torch.cat([features, features.new_zeros(1, features.shape[1])])
 
 
-def _multiply(features: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
+def _multiply(features: Tensor, weight: Tensor, rows: Tensor, pairs: Pairs | None) -> Tensor:
+    if pairs is not None and pairs.share < DENSE_SHARE:
+        return pairs.multiply(features, weight)
+    if features.is_cuda and triton_gemm.available(features):
+        found: Tensor = triton_gemm.gather_gemm_forward(features, weight, rows)
+        return found
     count, kernel = rows.shape
     channels = features.shape[1]
     source, matrix = _with_zero_row(features), weight.reshape(kernel * channels, -1)
@@ -84,8 +90,10 @@ def _multiply(features: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
     return out
 
 
-def _correlate(features: Tensor, grad: Tensor, rows: Tensor) -> Tensor:
+def _correlate(features: Tensor, grad: Tensor, rows: Tensor, pairs: Pairs | None) -> Tensor:
     """Gradient of the weight: sum over i of gathered[i]^T grad[i], (K * C, D)."""
+    if pairs is not None and pairs.share < DENSE_SHARE:
+        return pairs.correlate(features, grad)
     count, kernel = rows.shape
     channels = features.shape[1]
     source = _with_zero_row(features)

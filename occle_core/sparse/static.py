@@ -86,13 +86,11 @@ class StaticCoordinates(Coordinates):
 
     @property
     def table(self) -> Tensor:
-        """(cells + 1,) int32: row of each active cell, the capacity for all others."""
+        """(at least cells + 1,) int32: row of each active cell, the capacity for all others."""
         if self._table is None:
             rows = torch.arange(len(self), dtype=torch.int32, device=self.keys.device)
-            # Rows that hold no cell all write to the last place, which is then cut off.
-            table = torch.full((self.cells + 1,), len(self), dtype=torch.int32, device=self.keys.device)
-            table = table.scatter(0, self.keys.long(), rows)
-            self._table = torch.cat([table[: self.cells], table.new_full((1,), len(self))])
+            # Rows that hold no cell all write the same, the capacity, to the place behind the last cell.
+            self._table = _room(self.keys, torch.where(self.valid, rows, len(self)), self.cells + 1, len(self))
         return self._table
 
     def rows_at(self, keys: Tensor) -> Tensor:
@@ -157,8 +155,7 @@ class StaticCoordinates(Coordinates):
     def volume(self, values: Tensor, fill: float) -> Tensor:
         """(1, X, Y, Z) grid of values (capacity,), with `fill` in inactive cells."""
         x, y, z = (n + 2 for n in self.shape)
-        out = torch.full((self.cells + 1,), fill, dtype=values.dtype, device=values.device).scatter(0, self.keys.long(), values)
-        return out[: self.cells].view(1, x, y, z)[:, 1:-1, 1:-1, 1:-1]
+        return _scattered(self.keys, values, self.cells, fill).view(1, x, y, z)[:, 1:-1, 1:-1, 1:-1]
 
     def _at(self, cells: Tensor, valid: Tensor) -> StaticCoordinates:
         """The set of the cells (M, 3) int32 of this grid that are valid (M,)."""
@@ -180,8 +177,7 @@ class StaticCoordinates(Coordinates):
 
     def _compacted(self, keys: Tensor) -> StaticCoordinates:
         """The distinct cells among keys (M,), from near to far."""
-        active = torch.zeros(self.cells + 1, dtype=torch.int32, device=keys.device)
-        active = active.scatter(0, keys.long(), torch.ones_like(keys, dtype=torch.int32))
+        active = _scattered(keys, torch.ones_like(keys, dtype=torch.int32), self.cells, 0)
         center = (self.budget.center[0] / self.scale, self.budget.center[1] / self.scale)
         order = torch.from_numpy(_near_first(self.shape, center)).to(keys.device)
         ordered = self._keys_of(order, torch.ones_like(order[:, 0], dtype=torch.bool))
@@ -194,9 +190,19 @@ class StaticCoordinates(Coordinates):
         position = torch.cumsum(chosen.to(torch.int32), 0, dtype=torch.int32)
         capacity = self.budget.take(position[-1:])
         place = torch.where(chosen & (position <= capacity), position - 1, capacity)
-        # At least as long as the index: ONNX's ScatterElements asks for it.
-        room = torch.full((max(capacity + 1, chosen.shape[0]),), fill, dtype=torch.int32, device=values.device)
-        return room.scatter(0, place.long(), values)[:capacity]
+        return _scattered(place, values, capacity, fill)
+
+
+def _scattered(places: Tensor, values: Tensor, size: int, fill: float) -> Tensor:
+    """(size,) of `fill`, with values (N,) written at places (N,) int32; values at place `size` are left out."""
+    return _room(places, values, size + 1, fill)[:size]
+
+
+def _room(places: Tensor, values: Tensor, size: int, fill: float) -> Tensor:
+    """The same, (at least size,), with all values."""
+    # At least as long as the index: ONNX's ScatterElements asks for it.
+    room = torch.full((max(size, places.shape[0]),), fill, dtype=values.dtype, device=values.device)
+    return room.scatter(0, places.long(), values)
 
 
 @cache

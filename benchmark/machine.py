@@ -1,0 +1,50 @@
+"""What every table of figures starts with, and the frames that it is measured on."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from occle_core.datasets import Dataset, open_dataset
+from training.streets import simulate
+
+PACKAGES = ("torch", "openvino", "onnxruntime", "numpy", "spconv", "MinkowskiEngine")
+
+
+def machine(threads: int | None = None) -> str:
+    """Date, processor, GPU and versions in a line."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
+    packages = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    used = f", {threads} threads" if threads else ""
+    return f"{date.today()}, {names[0] if names else platform.machine()}, {len(names) or '?'} cores{used}{gpu}; {packages}"
+
+
+def drive(folder: Path, rig: str, frames: int, told: Callable[[str], None] = print) -> Dataset:
+    """A simulated drive at full resolution, made once."""
+    if not folder.is_dir():
+        told(f"simulating {frames} frames of the {rig} rig into {folder}")
+        simulate(folder, rig, drives=1, frames=frames, seed=7, workers=2)
+    return open_dataset(folder)
+
+
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """p50, p95, p99."""
+    p50, p95, p99 = np.percentile(values, (50, 95, 99))
+    return float(p50), float(p95), float(p99)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # built in place and only on the path, as docs/minkowski.md allows
+        return "present" if find_spec(package) else "absent"

@@ -1,0 +1,59 @@
+"""What every engine offers, and what it says when it cannot work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.inputs import Inputs
+
+
+class EngineError(RuntimeError):
+    """An engine that cannot work here; the message says why and what would help."""
+
+
+@dataclass
+class Result:
+    """What an engine says about one frame.
+
+    Attributes:
+        labels: (X, Y, Z) uint8 class ids.
+        confidence: (X, Y, Z) float16, the class's softmax probability, 0 where free.
+        overflow: cells (or points) that did not fit the static form's capacities, per table, without zeros.
+        counts: cells (or points) that each table of the static form had to hold; empty for engines without it.
+        timings: milliseconds per stage.
+    """
+
+    labels: NDArray[np.uint8]
+    confidence: NDArray[np.float16]
+    overflow: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Runs a network on one frame at a time.
+
+    Attributes:
+        name: one of `occle_core.engines.NAMES`, never "auto".
+        precision: "fp32", "fp16" or "int8".
+        device: what it runs on.
+        reason: why this engine was chosen; empty when it was asked for.
+    """
+
+    name: str
+    precision: str
+    device: str
+    reason: str
+
+    def run(self, inputs: Inputs) -> Result:
+        """Predict one frame (batch size 1)."""
+        ...
+
+
+def describe(engine: Engine) -> str:
+    """One line for logs and diagnostics: "openvino fp32 on CPU (chosen: ...)"."""
+    return f"{engine.name} {engine.precision} on {engine.device}" + (f" ({engine.reason})" if engine.reason else "")

@@ -1,0 +1,53 @@
+"""ONNX Runtime on the CPU, or on CUDA where its GPU build is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.bundle import BundleSpec
+from occle_core.engines.base import EngineError
+from occle_core.engines.program import OUTPUTS
+from occle_core.engines.static_engine import StaticEngine
+
+
+class OnnxRuntimeEngine(StaticEngine):
+    """An ONNX Runtime session.
+
+    Args:
+        spec: the bundle's spec.
+        model: the network's ONNX file.
+        threads: CPU threads; None leaves the runtime's choice.
+        device: "cpu" or "cuda".
+
+    Raises:
+        EngineError: onnxruntime is not installed, or not for this device.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, spec: BundleSpec, model: Path, threads: int | None = None, device: str = "cpu") -> None:
+        super().__init__(spec, "fp32")
+        runtime = onnxruntime()
+        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device.split(":")[0]]
+        if provider not in runtime.get_available_providers():
+            raise EngineError(f"this onnxruntime has no {provider}; install onnxruntime-gpu, or use device: cpu")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        self.device = device
+        self._session = runtime.InferenceSession(str(model), options, providers=[provider])
+
+    def _infer(self, arrays: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+        labels, confidence, counts = self._session.run(list(OUTPUTS), arrays)
+        return labels, confidence, counts
+
+
+def onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError("engine onnxruntime is not installed: pip install 'occle_ros[engines]'") from error
+    return onnxruntime

@@ -1,0 +1,115 @@
+"""OpenVINO: the default on CPUs, in float32 or quantised to int8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.bundle import BundleSpec, weights_digest
+from occle_core.engines.base import EngineError
+from occle_core.engines.program import INPUTS, pad, sensor_cell
+from occle_core.engines.static_engine import StaticEngine, capacities_of
+from occle_core.inputs import Inputs
+from occle_core.nn.minkocc import MinkOcc
+
+DIGEST = "occle_weights"
+
+
+class OpenVinoEngine(StaticEngine):
+    """A compiled OpenVINO model.
+
+    Args:
+        spec: the bundle's spec.
+        model: the network's ONNX file, or an OpenVINO .xml.
+        precision: "fp32" or "int8"; what the model is.
+        threads: CPU threads; None leaves OpenVINO's choice.
+        device: OpenVINO's name of the device, such as "CPU" or "GPU".
+
+    Raises:
+        EngineError: openvino is not installed, or has no such device.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None, device: str = "CPU"
+    ) -> None:
+        super().__init__(spec, precision)
+        core = openvino().Core()
+        self.device = device.upper()
+        if self.device.split(".")[0] not in core.available_devices:
+            raise EngineError(f"OpenVINO has no device {self.device} here, only {', '.join(core.available_devices)}")
+        # float32 throughout: on CPUs with bfloat16 OpenVINO would otherwise round, and labels would differ from PyTorch's.
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
+        self._request = core.compile_model(core.read_model(model), self.device, options).create_infer_request()
+
+    def _infer(self, arrays: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+        found = self._request.infer([np.ascontiguousarray(arrays[name]) for name in INPUTS], share_inputs=True)
+        labels, confidence, counts = (np.array(found[number]) for number in range(3))
+        return labels, confidence, counts
+
+
+def openvino() -> Any:
+    """The openvino package.
+
+    Raises:
+        EngineError: it is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineError("engine openvino is not installed: pip install 'occle_ros[engines]'") from error
+    return openvino
+
+
+def quantised_of(spec: BundleSpec, network: MinkOcc, file: Path | None) -> Path:
+    """The bundle's int8 model.
+
+    Raises:
+        EngineError: there is none, or it was made from other weights or capacities.
+    """
+    make = "make it with `occle-train export BUNDLE --data DATASET --int8`"
+    if file is None or not file.is_file():
+        raise EngineError(f"the bundle {spec.name} has no int8 model; {make}")
+    model = openvino().Core().read_model(file)
+    found = model.get_rt_info(DIGEST).astype(str) if model.has_rt_info(DIGEST) else ""
+    if found != weights_digest(spec, network):
+        raise EngineError(f"{file} was made from other weights or capacities than the bundle has now; {make}")
+    return file
+
+
+def quantise(spec: BundleSpec, network: MinkOcc, model: Path, frames: Iterable[Inputs], out: Path) -> None:
+    """Quantise the image branch to int8 by what it sees on frames (NNCF, post-training).
+
+    The sparse part keeps float32: it decides which voxels exist, and one voxel made or not made changes all that follow.
+
+    Args:
+        spec: the bundle's spec.
+        network: its network.
+        model: the network's ONNX file.
+        frames: what the sensors see, some dozens.
+        out: the .xml to write; a .bin comes to lie beside it.
+
+    Raises:
+        EngineError: nncf is not installed.
+    """
+    ov = openvino()
+    try:
+        import nncf
+    except ImportError as error:
+        raise EngineError("int8 needs nncf: pip install 'occle_ros[int8]'") from error
+    capacities, center = capacities_of(spec), sensor_cell(spec)
+    data = [{name: np.ascontiguousarray(pad(inputs, capacities, center).arrays[name]) for name in INPUTS} for inputs in frames]
+    kept = nncf.IgnoredScope(types=["MatMul", "Gather", "CumSum", "Select"], validate=False)
+    quantised = nncf.quantize(
+        ov.Core().read_model(model), nncf.Dataset(data), subset_size=len(data), fast_bias_correction=True, ignored_scope=kept
+    )
+    quantised.set_rt_info(weights_digest(spec, network), DIGEST)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    ov.save_model(quantised, out, compress_to_fp16=False)

@@ -1,0 +1,56 @@
+"""PyTorch itself: the dynamic form, which pays only for the voxels that are there."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from occle_core.bundle import BundleSpec
+from occle_core.engines.base import EngineError, Result
+from occle_core.inputs import Inputs
+from occle_core.nn.fold import folded
+from occle_core.nn.minkocc import MinkOcc, label_grid
+from occle_core.taxonomy import load as load_taxonomy
+
+
+class TorchEngine:
+    """Eager PyTorch.
+
+    Args:
+        spec: the bundle's spec.
+        network: its network; a copy with folded batch norms is run.
+        device: torch's name of the device.
+
+    Raises:
+        EngineError: there is no such device.
+    """
+
+    name, precision, reason = "torch", "fp32", ""
+
+    def __init__(self, spec: BundleSpec, network: MinkOcc, device: str = "cpu") -> None:
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise EngineError("no CUDA device is usable by this PyTorch; use device: cpu, or install a CUDA build and a driver")
+        self.device = device
+        self.network = folded(network).to(device)
+        self.free = load_taxonomy(spec.taxonomy).free
+
+    def run(self, inputs: Inputs) -> Result:
+        """Predict one frame; timings per stage of the network."""
+        timings: dict[str, float] = {}
+        last = time.perf_counter()
+
+        def stage_done(stage: str) -> None:
+            nonlocal last
+            if self.device != "cpu":
+                torch.cuda.synchronize()
+            now = time.perf_counter()
+            timings[stage] = (now - last) * 1e3
+            last = now
+
+        with torch.inference_mode():
+            prediction = self.network(inputs.to(self.device), stage_done=stage_done)
+            labels, confidence = label_grid(prediction.classes, self.free)
+            result = Result(labels[0].cpu().numpy(), confidence[0].cpu().numpy(), timings=timings)
+        stage_done("labels")
+        return result

@@ -1,0 +1,110 @@
+"""The gather-GEMM on CUDA as one Triton kernel: an implicit GEMM that never writes the gathered rows to memory.
+
+Registered as the operator `occle::gather_gemm`, so that torch.compile and torch.export see one node. `gather_gemm.py` is the
+entry point and keeps PyTorch's gather + GEMM for CPUs, other types and machines without Triton.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:
+    triton = None
+
+TYPES = (torch.float32, torch.float16, torch.bfloat16)
+BLOCK_ROWS = 64
+"""Output rows per program."""
+WARPS, STAGES = 4, 3
+
+
+def available(features: Tensor) -> bool:
+    """Whether the kernel can run on these features: on a CUDA device, of a type that it knows, with Triton installed."""
+    return triton is not None and features.is_cuda and features.dtype in TYPES
+
+
+@torch.library.custom_op("occle::gather_gemm", mutates_args=())
+def gather_gemm_forward(features: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
+    """out[i] = sum over k of features[rows[i, k]] @ weight[k], accumulated in float32.
+
+    Args:
+        features: (N, C) float32, float16 or bfloat16.
+        weight: (K, C, D) of the same type.
+        rows: (M, K) int32, rows of `features`; N stands for "no neighbour" and contributes nothing.
+
+    Returns:
+        (M, D) of the same type. Not differentiable: `gather_gemm` is.
+
+    Raises:
+        ValueError: types or shapes do not fit.
+    """
+    _check(features, weight, rows)
+    (size, channels), (count, kernel), width = features.shape, rows.shape, weight.shape[2]
+    out = features.new_empty(count, width)
+    if count:
+        blocks = block_sizes(channels, width)
+        grid = (triton.cdiv(count, BLOCK_ROWS), triton.cdiv(width, blocks["BLOCK_D"]))
+        arguments = (features.contiguous(), weight.contiguous(), rows.contiguous(), out, size, count)
+        exact = not (features.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32")
+        sizes = {"C": channels, "D": width, "K": kernel, "EXACT": exact, "BLOCK_M": BLOCK_ROWS, **blocks}
+        _kernel[grid](*arguments, **sizes, num_warps=WARPS, num_stages=STAGES)
+    return out
+
+
+@gather_gemm_forward.register_fake
+def _(features: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
+    return features.new_empty(rows.shape[0], weight.shape[2])
+
+
+def block_sizes(channels: int, width: int) -> dict[str, int]:
+    """Input and output channels per step of the kernel: powers of two from 16 (the least that tensor cores take)."""
+    return {"BLOCK_C": _power_of_two(channels, 32), "BLOCK_D": _power_of_two(width, 128)}
+
+
+def _power_of_two(value: int, most: int) -> int:
+    return max(16, min(most, 1 << (value - 1).bit_length()))
+
+
+def _check(features: Tensor, weight: Tensor, rows: Tensor) -> None:
+    fits = features.ndim == rows.ndim == 2 and weight.ndim == 3 and weight.shape[:2] == (rows.shape[1], features.shape[1])
+    if not fits or rows.dtype != torch.int32 or features.dtype != weight.dtype or features.dtype not in TYPES:
+        given = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in (features, weight, rows))
+        raise ValueError(f"expected features (N, C), weight (K, C, D) of one of {TYPES} and rows (M, K) int32, not {given}")
+
+
+if triton is not None:
+
+    @triton.jit  # type: ignore[untyped-decorator]
+    def _kernel(  # type: ignore[no-untyped-def]  # noqa: ANN202 - Triton reads these annotations, not Python
+        features,  # noqa: ANN001
+        weight,  # noqa: ANN001
+        rows,  # noqa: ANN001
+        out,  # noqa: ANN001
+        size,  # noqa: ANN001
+        count,  # noqa: ANN001
+        C: tl.constexpr,
+        D: tl.constexpr,
+        K: tl.constexpr,
+        EXACT: tl.constexpr,
+        BLOCK_M: tl.constexpr,
+        BLOCK_C: tl.constexpr,
+        BLOCK_D: tl.constexpr,
+    ):
+        # 64 bits: rows times channels, and rows times kernel, pass 2^31 on large grids.
+        m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+        d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+        total = tl.full((BLOCK_M, BLOCK_D), 0.0, tl.float32)
+        steps: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
+        # One flat loop over offsets and channel blocks: Triton overlaps the loads of the next turns with the product of this one.
+        for step in range(K * steps):
+            k = step // steps
+            c = (step % steps) * BLOCK_C + tl.arange(0, BLOCK_C)
+            row = tl.load(rows + m * K + k, mask=m < count, other=size)
+            found = (row < size)[:, None] & (c < C)[None, :]
+            a = tl.load(features + row.to(tl.int64)[:, None] * C + c[None, :], mask=found, other=0.0)
+            b = tl.load(weight + (k * C + c[:, None]) * D + d[None, :], mask=(c < C)[:, None] & (d < D)[None, :], other=0.0)
+            total = tl.dot(a, b, total, input_precision="ieee" if EXACT else "tf32")
+        tl.store(out + m[:, None] * D + d[None, :], total.to(out.dtype.element_ty), mask=(m < count)[:, None] & (d < D)[None, :])
