@@ -1,12 +1,13 @@
 # make demo            the whole system on a simulated drive       make demo DATA=path   the same on your KITTI or nuScenes folder
 # make bench           sparse layers, networks, node and scaling: tables, CSV and pictures in out/bench (about 40 minutes)
+# make label-efficiency   what a tenth of the labels is worth: docs/label_efficiency.md (about 80 minutes; SCALE=full for a GPU)
 # make test            lint, types and tests                       make test-slow        the tests that take minutes
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: venv demo test test-slow bench clean
+.PHONY: venv demo test test-slow bench label-efficiency clean
 
 venv: $(INSTALLED)
 
@@ -30,8 +31,12 @@ test: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmark.networks
 	$(BIN)/python -m benchmark.node
+	$(BIN)/python -m benchmark.roofline
 	$(BIN)/python -m benchmark.scaling
 	$(BIN)/python -m benchmark.sparse_layers
+
+label-efficiency: $(INSTALLED)
+	$(BIN)/python -m training.label_efficiency
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -20,7 +20,7 @@ class ImageConfig(Config):
     width: int = Field(640, ge=32, description="width that images are resized to, pixels, a multiple of the coarsest stride")
     height: int = Field(192, ge=32, description="height that images are resized to, pixels, a multiple of the coarsest stride")
     backbone: Literal["resnet18", "resnet34", "resnet50"] = Field("resnet18", description="torchvision's name of the ResNet")
-    base_width: int = Field(32, ge=4, description="channels of the first stage; torchvision's ResNets have 64")
+    base_width: int = Field(32, ge=8, description="channels of the first stage; torchvision's ResNets have 64")
     stages: int = Field(3, ge=1, le=4, description="residual stages; strides are 4, 8, 16, 32")
     channels: int = Field(32, ge=4, description="channels of every FPN level and of a point's image feature")
 

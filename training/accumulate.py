@@ -128,24 +128,54 @@ def _clip(
     return np.maximum(near.max(axis=1), 0.0), np.minimum(far.min(axis=1), 1.0)
 
 
+def T_grid_world(dataset: Dataset, index: int) -> NDArray[np.float64]:
+    """(4, 4), maps the world of the poses into the grid frame of scan `index`.
+
+    Raises:
+        DatasetError: the data set has no poses.
+    """
+    T_world_reference = dataset.pose(index)
+    if T_world_reference is None:
+        raise DatasetError(f"{dataset.kind} {dataset.name} has no poses: scans cannot be accumulated")
+    return np.asarray(dataset.T_grid_lidar @ np.linalg.inv(T_world_reference))
+
+
+def placed(dataset: Dataset, i: int, T_grid_world: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points (N, 3) and sensor position (3,) of scan `i` in a grid frame.
+
+    Raises:
+        DatasetError: the scan has no pose.
+    """
+    pose = dataset.pose(i)
+    if pose is None:
+        raise DatasetError(f"{dataset.kind} {dataset.name} frame {i} has no pose")
+    T_grid_lidar = T_grid_world @ pose
+    return dataset.points(i)[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3], T_grid_lidar[:3, 3]
+
+
+def in_motion(dataset: Dataset, i: int) -> NDArray[np.bool_]:
+    """(N,) which points of scan `i` are on objects in motion.
+
+    Raises:
+        DatasetError: the data set does not know.
+    """
+    found = dataset.moving(i)
+    if found is None:
+        raise DatasetError(
+            f"{dataset.kind} {dataset.name} does not know what moves; moving=False (or 'keep') treats all as standing"
+        )
+    return found
+
+
 def _scans(
     dataset: Dataset, index: int, before: int, after: int, moving: bool
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]]:
     """Per scan: points (N, 3) and sensor position (3,) in the reference's grid frame, labels (N,), which points count (N,)."""
-    T_world_reference = dataset.pose(index)
-    if T_world_reference is None:
-        raise DatasetError(f"{dataset.kind} {dataset.name} has no poses: scans cannot be accumulated")
-    T_grid_world = dataset.T_grid_lidar @ np.linalg.inv(T_world_reference)
+    T = T_grid_world(dataset, index)
     for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
-        labels, pose = dataset.point_labels(i), dataset.pose(i)
-        if labels is None or pose is None:
-            raise DatasetError(f"{dataset.kind} {dataset.name} frame {i} has no {'pose' if pose is None else 'point labels'}")
-        counts = np.ones(len(labels), np.bool_)
-        if moving and i != index:
-            in_motion = dataset.moving(i)
-            if in_motion is None:
-                raise DatasetError(f"{dataset.kind} {dataset.name} does not know what moves; moving=False treats all as standing")
-            counts = ~in_motion
-        T_grid_lidar = T_grid_world @ pose
-        points = dataset.points(i)[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3]
-        yield points, labels, T_grid_lidar[:3, 3], counts
+        labels = dataset.point_labels(i)
+        if labels is None:
+            raise DatasetError(f"{dataset.kind} {dataset.name} frame {i} has no point labels")
+        counts = ~in_motion(dataset, i) if moving and i != index else np.ones(len(labels), np.bool_)
+        points, origin = placed(dataset, i, T)
+        yield points, labels, origin, counts

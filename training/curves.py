@@ -19,7 +19,7 @@ def draw_curve(log: Path, picture: Path, title: str, window: int = 50) -> None:
     steps = np.array([int(row["step"]) for row in rows])
     window = max(1, min(window, len(rows)))
     figure, axes = plt.subplots(figsize=(8, 4.5), dpi=110)
-    for name in ("total", "occupancy", "semantic"):
+    for name in (name for name in ("total", "occupancy", "semantic", "pseudo") if name in rows[0]):
         values = np.array([float(row[name]) for row in rows])
         smooth = np.convolve(values, np.ones(window) / window, "valid")
         axes.plot(steps[window - 1 :], smooth, label=name)

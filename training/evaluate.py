@@ -9,17 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
+from occle_core.datasets.voxels import coarsen
 from occle_core.grid import SEMANTICKITTI, VoxelGrid
 from occle_core.predictor import Predictor
 from training.accumulate import accumulate
 from training.metrics import CompletionMetrics, Occ3DMetrics, RayIoU, scene_origins
+from training.truth import scored_grid, sensor_mask, voxel_truth
 
 Truth = Callable[[Dataset, int, VoxelGrid], "NDArray[np.uint8] | None"]
 
 
 def recorded(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
     """The data set's own voxel truth."""
-    return dataset.truth(i, grid)
+    return voxel_truth(dataset, i, grid)
 
 
 def accumulated(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
@@ -43,6 +45,8 @@ def evaluate(
         every: take each n-th frame only.
         progress: called before each frame.
 
+    Cells finer than the recorded truth's are grouped into its cells before they are compared.
+
     Returns:
         "grid": completion scores on the bundle's grid (see CompletionMetrics); "scan": the same for the plain voxelised
         scan; for SemanticKITTI "official": on the 0.2 m grid, predictions upsampled; for Occ3D "occ3d" (camera mask) and
@@ -51,15 +55,16 @@ def evaluate(
     Raises:
         DatasetError: no frame has a truth, or the classes are others.
     """
-    scores = _scores_for(predictor)
     frames, timings = 0, []
+    grid, finer = scored_grid(predictor.grid, datasets[0]) if datasets else (predictor.grid, 1)
+    scores = _Occ3D(predictor, grid) if predictor.taxonomy.name == "occ3d_nuscenes" else _Kitti(predictor, grid)
     for dataset in datasets:
         if dataset.taxonomy.name != predictor.taxonomy.name:
             raise DatasetError(
                 f"{dataset.name} is labelled with {dataset.taxonomy.name}, the bundle predicts {predictor.taxonomy.name}"
             )
         for i in range(0, len(dataset), every):
-            target = truth(dataset, i, predictor.grid)
+            target = truth(dataset, i, grid)
             if target is None:
                 continue
             progress(dataset.name, i)
@@ -67,7 +72,8 @@ def evaluate(
             occupancy = predictor.predict(frame)
             timings.append(occupancy.timings)
             points = frame.points[:, :3] @ frame.T_grid_lidar[:3, :3].T + frame.T_grid_lidar[:3, 3]
-            scores.update(occupancy.labels, target, predictor.grid.occupied(points), dataset, i, truth)
+            labels = coarsen(occupancy.labels, finer, predictor.taxonomy)
+            scores.update(labels, target, grid.occupied(points), dataset, i, truth)
             frames += 1
     if not frames:
         raise DatasetError("no frame has a voxel truth; simulate one with occle-train simulate, or ask for --truth accumulated")
@@ -75,16 +81,19 @@ def evaluate(
     return {**scores.result(), "frames": frames, "milliseconds": milliseconds}
 
 
-def _scores_for(predictor: Predictor) -> _Kitti | _Occ3D:
-    return _Occ3D(predictor) if predictor.taxonomy.name == "occ3d_nuscenes" else _Kitti(predictor)
+def plain(value: Any) -> Any:
+    """Scores as JSON takes them: lists for arrays, null for what is not a number."""
+    if isinstance(value, np.ndarray):
+        return [None if np.isnan(v) else float(v) for v in value]
+    return float(value)
 
 
 class _Kitti:
     """SemanticKITTI's scores on the bundle's grid and on the official one."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, grid: VoxelGrid) -> None:
         classes = predictor.taxonomy.num_classes
-        self.factor = round(predictor.grid.resolution / SEMANTICKITTI.resolution)
+        self.factor = round(grid.resolution / SEMANTICKITTI.resolution)
         self.grid, self.scan, self.official = (CompletionMetrics(classes) for _ in range(3))
 
     def update(
@@ -103,21 +112,21 @@ class _Kitti:
 class _Occ3D:
     """Occ3D's mIoU under the camera mask and RayIoU; completion over all known cells beside them."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, grid: VoxelGrid) -> None:
         count, free = predictor.taxonomy.num_classes, predictor.taxonomy.free
-        self.free = free
+        self.free, self.cells = free, grid
         self.grid, self.scan = Occ3DMetrics(count, free), Occ3DMetrics(count, free)
         self.masked = Occ3DMetrics(count, free)
-        self.rays = RayIoU(predictor.grid, count, free)
+        self.rays = RayIoU(grid, count, free)
 
     def update(
         self, labels: NDArray[np.uint8], target: NDArray[np.uint8], hit: NDArray[np.bool_], dataset: Dataset, i: int, truth: Truth
     ) -> None:
         known = target != 255
-        masks = dataset.masks(i)
+        camera = sensor_mask(dataset, i, self.cells, ("camera",))
         self.grid.update(labels, target, known)
         self.scan.update(np.where(hit, 0, self.free).astype(np.uint8), target, known)
-        self.masked.update(labels, target, known & masks["camera"] if "camera" in masks else known)
+        self.masked.update(labels, target, known if camera is None else known & camera)
         poses = [pose for k in range(len(dataset)) if (pose := dataset.pose(k)) is not None]
         if len(poses) == len(dataset):
             self.rays.update(labels, target, scene_origins(np.stack(poses), i, dataset.T_grid_lidar))

@@ -1,46 +1,52 @@
-"""Supervised training of MinkOcc: `occle-train fit`."""
+"""Training of MinkOcc: `occle-train fit`, on voxel labels or by the label-efficient recipe."""
 
 from __future__ import annotations
 
-import csv
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
 from occle_core.config import Config
-from occle_core.inputs import Inputs, collate, prepare
 from occle_core.nn.minkocc import MinkOcc
-from training.augment import AugmentConfig, augment
-from training.losses import class_balanced_weights, occupancy_pyramid, supervised_loss
+from training.augment import AugmentConfig
+from training.backends import use_minkowski
+from training.batches import Batch, Order, Plan, TrainingSet
+from training.checkpoints import CHECKPOINT, LOG, Checkpoint, Log
+from training.losses import class_balanced_weights, occupancy_pyramid, occupied_class_loss, supervised_loss
+from training.parallel import Group, shared_norms
+from training.recipe import RecipeConfig
 from training.samples import Samples
+from training.sphere_head import SphereHead
 
-CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
-LOSSES = ("semantic", "occupancy", "total")
+ALONE = Group()
+
+
+def _unset(value: Any) -> bool:
+    return value in (None, "occle")
 
 
 class FitConfig(Config):
     """How to train."""
 
     steps: int = Field(4000, ge=1, description="optimiser steps")
-    batch_size: int = Field(2, ge=1, description="frames per step")
+    batch_size: int = Field(2, ge=1, description="frames per step, over all processes")
     learning_rate: float = Field(2e-3, gt=0, description="peak of the cosine schedule")
     warmup: int = Field(100, ge=0, description="steps of linear warm-up")
-    weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled decay")
-    semantic: float = Field(0.5, ge=0, description="weight of the class loss (the paper's lambda_1)")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled decay; 0 is Adam")
+    semantic: float = Field(0.5, ge=0, description="weight of the class losses in 3D and 2D (the paper's lambda_1)")
     occupancy: float = Field(1.0, ge=0, description="weight of the pruning losses (the paper's lambda_2)")
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
     beta: float = Field(0.99999, ge=0, lt=1, description="of the effective number of voxels per class; 0.9 weighs all alike")
@@ -49,6 +55,34 @@ class FitConfig(Config):
     augment: AugmentConfig = AugmentConfig()
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process and keeps frames in memory")
+    # Left out of what a configuration is written as while unset: checkpoints from before they existed go on.
+    epochs: int | None = Field(None, ge=1, exclude_if=_unset, description="passes over the frames; sets `steps` if given")
+    sparse_backend: Literal["occle", "minkowski"] = Field(
+        "occle", exclude_if=_unset, description="what computes sparse convolutions; minkowski needs MinkowskiEngine"
+    )
+    recipe: RecipeConfig | None = Field(
+        None, exclude_if=_unset, description="the label-efficient recipe; without: voxel labels only"
+    )
+
+    def for_frames(self, count: int) -> FitConfig:
+        """The configuration whose `steps` are as many as `epochs` passes over `count` frames take."""
+        if self.epochs is None:
+            return self
+        return self.model_copy(update={"steps": math.ceil(self.epochs * count / self.batch_size), "epochs": None})
+
+    @property
+    def plan(self) -> Plan:
+        """What the frames of every step depend on."""
+        switch = self.recipe.switch(self.steps) if self.recipe else self.steps
+        views = self.recipe.views if self.recipe else 0
+        return Plan(self.seed, self.steps, self.batch_size, switch, views, self.augment)
+
+    def clip_at(self, step: int) -> float:
+        """Largest norm of the gradient: smaller just after the warm start, where the losses change (Sec. V-B)."""
+        switch = self.plan.switch
+        if self.recipe and 0 < switch <= step < switch + self.recipe.switch_steps:
+            return min(self.clip, self.recipe.switch_clip)
+        return self.clip
 
 
 def fit(
@@ -59,24 +93,30 @@ def fit(
     device: str = "cpu",
     progress: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
     initial: MinkOcc | None = None,
+    group: Group = ALONE,
 ) -> MinkOcc:
     """Train, or go on training what `out` holds.
 
     Args:
         spec: the network and its grid.
-        samples: labelled frames on the spec's grid.
+        samples: frames on the spec's grid: RecipeSamples for a recipe.
         config: how.
         out: folder of the checkpoint and of log.csv (a row per step).
         device: torch's name of the device.
         progress: called after every step with its number and losses.
         initial: weights to start from where names and shapes agree; None starts from scratch.
+        group: the processes that train together; each returns the same network, the first writes.
 
     Returns:
         the network with the averaged weights, on the CPU, in evaluation mode.
 
     Raises:
-        ValueError: the checkpoint in `out` was written with another configuration.
+        ValueError: the checkpoint in `out` was written with another configuration, or the batch cannot be shared out evenly.
+        ModuleNotFoundError: MinkowskiEngine is asked for and not installed.
     """
+    if config.batch_size % group.size:
+        raise ValueError(f"batch_size {config.batch_size} cannot be shared out evenly over {group.size} processes")
+    config = config.for_frames(len(samples))
     seed_everything(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     classes = taxonomy.load(spec.taxonomy)
@@ -84,91 +124,117 @@ def fit(
     if initial is not None:
         copy_matching(initial, network)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True)  # type: ignore[no-untyped-call]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    parts: dict[str, Any] = {"network": network, "average": average}
+    head = make_head(spec, config)
+    if head is not None:
+        parts["head"] = head.to(device)
+    parameters = [p for name in ("network", "head") if name in parts for p in parts[name].parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.warmup, config.steps))
-    state = _State(spec, config, network, average, optimizer, schedule)
-    first = state.load(out / CHECKPOINT)
+    parts.update(optimizer=optimizer, schedule=schedule)
+    key = spec.model_copy(update={"provenance": {}}).model_dump_json() + config.model_dump_json()
+    checkpoint = Checkpoint(out / CHECKPOINT, key, parts)
+    first = checkpoint.load()
     counts = torch.from_numpy(samples.class_counts(classes.num_classes))
-    weights = class_balanced_weights(counts, config.beta).to(device)
-    loader = DataLoader(
-        TrainingSet(samples, spec, config), batch_size=None, sampler=Order(len(samples), config, first), num_workers=config.workers
-    )
+    trainer = Trainer(network, head, optimizer, class_balanced_weights(counts, config.beta).to(device), classes.free, config, group)
+    batches = TrainingSet(samples, spec.voxel_grid, spec.network, config.plan, classes.free, group)
+    order = Order(len(samples), config.plan, first, samples.warm)
+    loader = DataLoader(batches, batch_size=None, sampler=order, num_workers=config.workers)
     network.train()
-    with _Log(out / LOG, first) as log:
-        for step, (inputs, target) in enumerate(loader, first):
+    engine = use_minkowski(network) if config.sparse_backend == "minkowski" else nullcontext()
+    with Log(out / LOG if group.rank == 0 else None, trainer.losses, first) as log, engine, shared_norms(network, group):
+        for step, batch in enumerate(loader, first):
             started = time.perf_counter()
-            losses = train_step(network, optimizer, inputs.to(device), target.to(device), weights, classes.free, config)
+            losses = trainer.step(step, batch.to(device))
             schedule.step()
             average.update_parameters(network)
             log.row(step, losses, time.perf_counter() - started)
             progress(step, losses)
-            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-                state.save(out / CHECKPOINT, step + 1)
+            if group.rank == 0 and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps):
+                checkpoint.save(step + 1)
     trained = average.module.cpu().eval()
     assert isinstance(trained, MinkOcc)
     return trained
 
 
-def train_step(
-    network: MinkOcc,
-    optimizer: torch.optim.Optimizer,
-    inputs: Inputs,
-    target: Tensor,
-    weights: Tensor,
-    free: int,
-    config: FitConfig,
-) -> dict[str, float]:
-    """One optimiser step on a batch; target (B, X, Y, Z) uint8. Returns the losses.
+class Trainer:
+    """One optimiser step after the other.
 
-    Raises:
-        FloatingPointError: the loss is not finite; the weights are left as they were.
+    Args:
+        network: in training mode.
+        head: the renderer, where there is a recipe.
+        optimizer: of both.
+        weights: (C,) class weights.
+        free: id of the free class.
+        config: how.
+        group: the processes that train together.
     """
-    pyramid = occupancy_pyramid(target, free, len(network.unet.up))
-    prediction = network(inputs, occupied=[level == 1 for level in pyramid])
-    losses = supervised_loss(prediction, target, pyramid, weights, config.semantic, config.occupancy)
-    if not bool(torch.isfinite(losses["total"])):
-        raise FloatingPointError(f"the loss is {float(losses['total'])}; lower the learning rate")
-    optimizer.zero_grad()
-    losses["total"].backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-    optimizer.step()
-    return {name: float(value.detach()) for name, value in losses.items()}
+
+    def __init__(
+        self,
+        network: MinkOcc,
+        head: SphereHead | None,
+        optimizer: torch.optim.Optimizer,
+        weights: Tensor,
+        free: int,
+        config: FitConfig,
+        group: Group,
+    ) -> None:
+        self.network, self.head, self.optimizer = network, head, optimizer
+        self.weights, self.free, self.config, self.group = weights, free, config, group
+        self.losses = ("semantic", "occupancy", *(("pseudo",) if head is not None else ()), "total")
+
+    def step(self, step: int, batch: Batch) -> dict[str, float]:
+        """One step on this process's share of a batch. Returns the whole batch's losses.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the weights are left as they were.
+        """
+        losses = self._losses(step, batch)
+        told = self.group.total(torch.stack([losses[name].detach() for name in self.losses]))
+        if not bool(torch.isfinite(told).all()):
+            raise FloatingPointError(f"the loss is {float(told[-1])}; lower the learning rate")
+        self.optimizer.zero_grad()
+        losses["total"].backward()  # type: ignore[no-untyped-call]
+        parameters = [p for part in self.optimizer.param_groups for p in part["params"]]
+        self.group.add_gradients(parameters)
+        nn.utils.clip_grad_norm_(parameters, self.config.clip_at(step))
+        self.optimizer.step()
+        return dict(zip(self.losses, told.tolist()))
+
+    def _losses(self, step: int, batch: Batch) -> dict[str, Tensor]:
+        """Eq. 6: before the switch voxel labels and occupancy, after it pseudo-labels and occupancy (and the kept voxel labels)."""
+        config, total = self.config, self.group.total
+        pyramid = occupancy_pyramid(batch.occupancy, 0, len(self.network.unet.up))
+        prediction = self.network(batch.inputs, occupied=[level == 1 for level in pyramid])
+        losses = supervised_loss(prediction, batch.labels, pyramid, self.weights, config.semantic, config.occupancy, total)
+        if self.head is not None:
+            pseudo = torch.zeros_like(losses["total"])
+            if step >= config.plan.switch:
+                pseudo = config.semantic * self.head.loss(prediction.classes, batch.occupancy, batch.views, total)
+                unlabelled = torch.where(batch.labels == 255, batch.occupancy, 255).to(torch.uint8)
+                free_space = config.occupancy * occupied_class_loss(prediction.classes, unlabelled, self.free, total)
+                losses["occupancy"] = losses["occupancy"] + free_space
+            losses["pseudo"] = pseudo
+            losses["total"] = losses["semantic"] + losses["occupancy"] + pseudo
+        return losses
 
 
-class TrainingSet(TorchDataset[tuple[Inputs, Tensor]]):
-    """Augmented batches, addressed by (step, frames): the same address gives the same batch."""
-
-    def __init__(self, samples: Samples, spec: BundleSpec, config: FitConfig) -> None:
-        self.samples, self.spec, self.config = samples, spec, config
-
-    def __getitem__(self, address: tuple[int, list[int]]) -> tuple[Inputs, Tensor]:
-        """The batch's inputs and target (B, X, Y, Z) uint8."""
-        step, items = address
-        parts, targets = [], []
-        for number, item in enumerate(items):
-            rng = np.random.default_rng((self.config.seed, step, number))
-            frame, truth = augment(*self.samples[item], self.spec.voxel_grid, self.config.augment, rng)
-            parts.append(prepare(frame, self.spec.voxel_grid, self.spec.network))
-            targets.append(torch.from_numpy(truth))
-        return collate(parts), torch.stack(targets)
+def make_head(spec: BundleSpec, config: FitConfig) -> SphereHead | None:
+    """The recipe's renderer with fresh weights; None without a recipe."""
+    if config.recipe is None:
+        return None
+    classes, recipe = taxonomy.load(spec.taxonomy), config.recipe
+    return SphereHead(classes.num_classes, classes.free, spec.voxel_grid, recipe.gamma, recipe.far, recipe.shader)
 
 
-class Order:
-    """The frames of every step from `first` on: each epoch is a permutation of its own."""
-
-    def __init__(self, count: int, config: FitConfig, first: int) -> None:
-        self.count, self.config, self.first = count, config, first
-
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        for step in range(self.first, self.config.steps):
-            places = range(step * self.config.batch_size, (step + 1) * self.config.batch_size)
-            yield step, [int(self._permutation(place // self.count)[place % self.count]) for place in places]
-
-    def __len__(self) -> int:
-        return self.config.steps - self.first
-
-    def _permutation(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng((self.config.seed, epoch)).permutation(self.count)
+def load_head(spec: BundleSpec, config: FitConfig, out: Path) -> SphereHead:
+    """The trained renderer of a finished recipe, from the checkpoint in `out`."""
+    head = make_head(spec, config)
+    if head is None:
+        raise ValueError("only a recipe has a renderer")
+    head.load_state_dict(torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)["head"])
+    return head.eval()
 
 
 def warm_cosine(step: int, warmup: int, steps: int) -> float:
@@ -190,57 +256,3 @@ def copy_matching(source: nn.Module, target: nn.Module) -> None:
     own = target.state_dict()
     own.update({name: value for name, value in source.state_dict().items() if name in own and own[name].shape == value.shape})
     target.load_state_dict(own)
-
-
-class _State:
-    """Everything that a run goes on from."""
-
-    def __init__(
-        self,
-        spec: BundleSpec,
-        config: FitConfig,
-        network: MinkOcc,
-        average: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LambdaLR,
-    ) -> None:
-        self.key = spec.model_copy(update={"provenance": {}}).model_dump_json() + config.model_dump_json()
-        self.parts: dict[str, Any] = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule}
-
-    def save(self, path: Path, step: int) -> None:
-        states = {name: part.state_dict() for name, part in self.parts.items()}
-        torch.save({"key": self.key, "step": step, "torch_rng": torch.get_rng_state(), **states}, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
-
-    def load(self, path: Path) -> int:
-        """The next step: 0 where there is no checkpoint."""
-        if not path.exists():
-            return 0
-        saved = torch.load(path, weights_only=True)
-        if saved["key"] != self.key:
-            raise ValueError(f"{path} was written with another configuration; use another --out, or delete it to start afresh")
-        for name, part in self.parts.items():
-            part.load_state_dict(saved[name])
-        torch.set_rng_state(saved["torch_rng"])
-        return int(saved["step"])
-
-
-class _Log:
-    """log.csv: a row per step; rows after the checkpoint that a run goes on from are dropped."""
-
-    def __init__(self, path: Path, first: int) -> None:
-        rows = list(csv.reader(path.open()))[1 : first + 1] if first and path.exists() else []
-        self._file = path.open("w", newline="")
-        self._writer = csv.writer(self._file)
-        self._writer.writerows([("step", *LOSSES, "seconds"), *rows])
-
-    def row(self, step: int, losses: dict[str, float], seconds: float) -> None:
-        self._writer.writerow((step, *(f"{losses[name]:.5f}" for name in LOSSES), f"{seconds:.3f}"))
-        if step % 20 == 0:
-            self._file.flush()
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()

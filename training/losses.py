@@ -1,16 +1,26 @@
-"""Losses of MinkOcc's supervised phase (Sze et al., Sec. IV-D)."""
+"""Losses of MinkOcc (Sze et al., Sec. IV-D)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from occle_core.nn.minkocc import Prediction
+from occle_core.sparse import SparseTensor
+from training.scale_losses import geometric_scale_loss as geometric_scale_loss
+from training.scale_losses import semantic_scale_loss as semantic_scale_loss
 
 IGNORE = 255
+
+Total = Callable[[Tensor], Tensor]
+"""Adds a number up over all processes that train together, see `training.parallel.Group.total`."""
+
+
+def _alone(value: Tensor) -> Tensor:
+    return value
 
 
 def class_balanced_weights(counts: Tensor, beta: float) -> Tensor:
@@ -37,6 +47,7 @@ def supervised_loss(
     weights: Tensor,
     semantic: float = 0.5,
     occupancy: float = 1.0,
+    total: Total = _alone,
 ) -> dict[str, Tensor]:
     """Warm-start loss (Eq. 6): class-balanced cross-entropy on the finest voxels, binary cross-entropy on every decoder level.
 
@@ -46,20 +57,64 @@ def supervised_loss(
         pyramid: targets of occupancy per level (see `occupancy_pyramid`), finest first.
         weights: (C,) class weights.
         semantic, occupancy: lambda_1 and lambda_2.
+        total: where several processes share a batch, sums what the losses are divided by.
 
     Returns:
-        "semantic", "occupancy" (each with its weight applied) and their sum "total".
+        "semantic", "occupancy" (each with its weight applied) and their sum "total"; with several processes, their parts of them.
     """
     labels = prediction.classes.at_cells(target).long()
-    semantics = semantic * _mean_or_zero(prediction.classes.features, labels, weights)
+    logits = prediction.classes.features
+    share = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
+    counted = weights[labels[labels != IGNORE]].sum()
+    semantics = semantic * share / total(counted).clamp(min=1e-12)
     bce = torch.zeros((), device=target.device)
     for level, occupied in zip(prediction.levels, pyramid):
-        wanted = level.proposed.at_cells(occupied)
-        known = wanted != IGNORE
-        if bool(known.any()):
-            bce = bce + F.binary_cross_entropy_with_logits(level.occupancy[known], wanted[known].float())
+        bce = bce + _binary(level.occupancy, level.proposed.at_cells(occupied), total)
     bce = occupancy * bce
     return {"semantic": semantics, "occupancy": bce, "total": semantics + bce}
+
+
+def occupied_class_loss(classes: SparseTensor, occupancy: Tensor, free: int, total: Total = _alone) -> Tensor:
+    """Binary cross-entropy of the class head's "any class but free", for cells of which only the occupancy is known.
+
+    The class head has a free class that removes what pruning left over (the paper's has none); without this it would never
+    learn of free space where no voxel has a label.
+
+    Args:
+        classes: (N, C) logits on the surviving cells.
+        occupancy: (B, X, Y, Z) uint8: 1 occupied, 0 free, 255 no loss there.
+        free: id of the free class.
+        total: see `supervised_loss`.
+    """
+    others = [number for number in range(classes.features.shape[1]) if number != free]
+    logits = torch.logsumexp(classes.features[:, others], 1) - classes.features[:, free]
+    return _binary(logits, classes.at_cells(occupancy), total)
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor, confidence: Tensor, total: Total = _alone) -> Tensor:
+    """Cross-entropy on pseudo-labels, each weighted by how sure it is (Eq. 5), averaged over the labelled pixels.
+
+    The average is over their number, not over their confidences: a batch of doubtful labels pulls less than one of sure labels.
+
+    Args:
+        logits: (N, C) or (B, C, H, W).
+        target: (N,) or (B, H, W) class ids of any integer type, 255 where unlabelled: no loss there.
+        confidence: like `target`, 0..1, of the logits' type.
+        total: see `supervised_loss`.
+
+    Returns:
+        a scalar; 0, with gradients of 0, where nothing is labelled.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    if logits.ndim not in (2, 4) or target.shape != logits[:, 0].shape or confidence.shape != target.shape:
+        shapes = ", ".join(str(tuple(value.shape)) for value in (logits, target, confidence))
+        raise ValueError(f"logits (N, C) or (B, C, H, W), target and confidence (N,) or (B, H, W) do not fit: {shapes}")
+    loss = F.cross_entropy(logits, target.long(), ignore_index=IGNORE, reduction="none")
+    # A pixel without a label may come with any confidence, even one that is not a number.
+    labelled = target != IGNORE
+    return (torch.where(labelled, confidence, 0) * loss).sum() / total(labelled.sum()).clamp(min=1)
 
 
 def occupancy_pyramid(target: Tensor, free: int, levels: int) -> list[Tensor]:
@@ -82,8 +137,8 @@ def _any_below(volume: Tensor) -> Tensor:
     return F.max_pool3d(volume[:, None].float(), 2)[:, 0] > 0
 
 
-def _mean_or_zero(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Weighted cross-entropy over known labels, divided by the sum of weights; 0 when nothing is known."""
-    if not bool((labels != IGNORE).any()):
-        return logits.sum() * 0
-    return F.cross_entropy(logits, labels, weights, ignore_index=IGNORE)
+def _binary(logits: Tensor, wanted: Tensor, total: Total) -> Tensor:
+    """Mean binary cross-entropy of logits (N,) over the cells whose wanted value (N,) is 0 or 1; 0 where there is none."""
+    known = wanted != IGNORE
+    loss = F.binary_cross_entropy_with_logits(logits, wanted.float().clamp(max=1), known.to(logits.dtype), reduction="sum")
+    return loss / total(known.sum()).clamp(min=1)

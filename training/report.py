@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from occle_core.bundle import BundleSpec
+from occle_core.engines.parity import Parity
 from occle_core.taxonomy import Taxonomy
 
 TITLES = {
@@ -47,3 +49,25 @@ def score_table(scores: dict[str, Any], taxonomy: Taxonomy, bundle_id: str) -> G
 
 def _percent(value: float) -> str:
     return "-" if value != value else f"{100 * value:.2f}"
+
+
+def capacity_table(spec: BundleSpec) -> Table:
+    """What a bundle's static form has room for."""
+    assert spec.capacities is not None
+    table = Table(title=f"{spec.name}: rows of the engines' tables")
+    for column in ("", "usual frames", "all frames"):
+        table.add_column(column, justify="right" if column else "left")
+    usual = spec.usual or spec.capacities
+    table.add_row("points", str(usual.points), str(spec.capacities.points))
+    for name, rows in spec.capacities.sets.items():
+        table.add_row(name, str(usual.sets[name]), str(rows))
+    return table
+
+
+def parity_line(parity: Parity) -> str:
+    """How far an engine agrees with PyTorch, in a sentence."""
+    return (
+        f"{parity.frames} frames, {parity.different} of {parity.cells} cells differ ({100 * parity.agreement:.4f} % agree, "
+        f"{100 * parity.occupied_agreement:.3f} % of the {parity.occupied} occupied), confidence by up to {parity.confidence:.4f}; "
+        f"{parity.overflowed} frames overflowed"
+    )

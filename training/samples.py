@@ -1,81 +1,145 @@
-"""Labelled frames of dataset folders, as a recipe's training and validation sets."""
+"""Frames of dataset folders as a recipe's training set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.camera import Camera
 from occle_core.config import NetworkConfig
 from occle_core.datasets import Dataset, DatasetError, list_scenes, open_dataset
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
+from training.truth import sensor_mask, voxel_truth
 
 UNKNOWN = 255
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """Labels of an image.
+
+    Args:
+        camera: at the labels' size; maps from the LiDAR frame.
+        labels: (H, W) uint8 class ids, 255 unlabelled.
+        confidence: (H, W) float32 in 0..1.
+    """
+
+    camera: Camera
+    labels: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A frame with what is known about it.
+
+    Args:
+        frame: reduced to what the network reads.
+        target: (X, Y, Z) uint8: class ids where `labelled`, else 1 occupied and 0 free; 255 unknown in both.
+        labelled: whether the target holds voxel labels.
+        views: 2D pseudo-labels of its cameras.
+    """
+
+    frame: Frame
+    target: NDArray[np.uint8]
+    labelled: bool = True
+    views: tuple[View, ...] = ()
+
+
+class Memory:
+    """Keeps what was read, up to a number of bytes; what comes later is read each time.
+
+    Args:
+        limit: bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._held: dict[Any, Any] = {}
+
+    def get(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What `make` gives for this key: an array, a Frame or None."""
+        if key in self._held:
+            return self._held[key]
+        value = make()
+        size = _size(value)
+        if size <= self._left:
+            self._left -= size
+            self._held[key] = value
+        return value
+
+
 class Samples:
-    """Frames with voxel truth, held in memory at the network's image size once they were read.
+    """Frames with voxel truth.
 
     Args:
         datasets: sequences or scenes, in order.
         grid: the grid of the truth.
         network: what images and points are reduced to.
-        keep: how many frames stay in memory; others are read from disk each time.
+        memory: how much of what was read stays in memory, GiB.
 
     Raises:
         DatasetError: no frame has voxel truth.
     """
 
-    def __init__(self, datasets: Sequence[Dataset], grid: VoxelGrid, network: NetworkConfig, keep: int = 4000) -> None:
+    def __init__(self, datasets: Sequence[Dataset], grid: VoxelGrid, network: NetworkConfig, memory: float = 4.0) -> None:
         self.datasets = list(datasets)
         self.grid = grid
         self.network = network
-        self.keep = keep
-        self.index = [(number, i) for number, data in enumerate(self.datasets) for i in range(len(data)) if data.has_truth(i)]
-        self._held: dict[int, tuple[Frame, NDArray[np.uint8]]] = {}
-        if not self.index:
-            names = ", ".join(dataset.name for dataset in self.datasets) or "no dataset"
-            raise DatasetError(f"no frame of {names} has voxel truth; simulate some with occle-train simulate")
+        self.index, self.warm = self._find()
+        self._warm_set = frozenset(self.warm)
+        self._memory = Memory(round(memory * 2**30))
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, item: int) -> tuple[Frame, NDArray[np.uint8]]:
-        """The frame and its truth (X, Y, Z) uint8, 255 where unknown."""
-        if item in self._held:
-            return self._held[item]
+    def _find(self) -> tuple[list[tuple[int, int]], Sequence[int]]:
+        """(dataset, frame) of every frame, and the numbers of those with voxel labels."""
+        index = [(number, i) for number, data in enumerate(self.datasets) for i in range(len(data)) if data.has_truth(i)]
+        if not index:
+            names = ", ".join(dataset.name for dataset in self.datasets) or "no dataset"
+            raise DatasetError(f"no frame of {names} has voxel truth; simulate some with occle-train simulate")
+        return index, range(len(index))
+
+    def sample(self, item: int, weak: bool = False) -> Sample:
+        """The frame and its labels; there is no weak supervision."""
+        return Sample(self.frame(item), self.truth(item))
+
+    def frame(self, item: int) -> Frame:
+        """Images at the network's size, and only the points that fall into the grid: what `prepare` would do in every epoch."""
         number, i = self.index[item]
-        sample = (self._reduced(self.datasets[number].frame(i)), self.truth(item))
-        if len(self._held) < self.keep:
-            self._held[item] = sample
-        return sample
+        held: Frame = self._memory.get(("frame", item), lambda: self._reduced(self.datasets[number].frame(i)))
+        return held
 
     def truth(self, item: int) -> NDArray[np.uint8]:
-        """The truth alone, (X, Y, Z) uint8; where the data set says which cells its sensors saw (Occ3D), the others are unknown."""
-        if item in self._held:
-            return self._held[item][1]
-        number, i = self.index[item]
-        dataset = self.datasets[number]
-        truth = dataset.truth(i, self.grid)
-        if truth is None:
-            raise DatasetError(f"{dataset.name}: the voxel truth of frame {i} is gone since the sequence was opened")
-        masks = list(dataset.masks(i).values())
-        return np.where(np.logical_or.reduce(masks), truth, UNKNOWN).astype(np.uint8) if masks else truth
+        """(X, Y, Z) uint8 labels; where the data set says which cells its sensors saw (Occ3D), the others are unknown."""
+        held: NDArray[np.uint8] = self._memory.get(("truth", item), lambda: self._truth(item))
+        return held
 
     def class_counts(self, num_classes: int) -> NDArray[np.int64]:
         """(num_classes,) known voxels per class over all frames."""
         counts = np.zeros(256, np.int64)
-        for item in range(len(self)):
+        for item in self.warm:
             counts += np.bincount(self.truth(item).ravel(), minlength=256)
         return counts[:num_classes]
 
+    def _truth(self, item: int) -> NDArray[np.uint8]:
+        number, i = self.index[item]
+        dataset = self.datasets[number]
+        truth = voxel_truth(dataset, i, self.grid)
+        if truth is None:
+            raise DatasetError(f"{dataset.name}: the voxel truth of frame {i} is gone since the sequence was opened")
+        seen = sensor_mask(dataset, i, self.grid, ("camera", "lidar"))
+        return truth if seen is None else np.where(seen, truth, UNKNOWN).astype(np.uint8)
+
     def _reduced(self, frame: Frame) -> Frame:
-        """Images at the network's size, and only the points that fall into the grid: what `prepare` would do in every epoch."""
         size = (self.network.image.width, self.network.image.height)
         images = [None if image is None else _resized(image, size) for image in frame.images]
         cameras = [camera.resized(*size) for camera in frame.cameras]
@@ -99,3 +163,11 @@ def open_all(path: Path, names: Sequence[str] | None = None) -> list[Dataset]:
 
 def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, Frame):
+        return value.points.nbytes + sum(image.nbytes for image in value.images if image is not None)
+    if isinstance(value, View):
+        return value.labels.nbytes + value.confidence.nbytes
+    return sum(map(_size, value)) if isinstance(value, tuple) else getattr(value, "nbytes", 0)

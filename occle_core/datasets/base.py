@@ -26,7 +26,7 @@ class Dataset(Protocol):
 
     @property
     def kind(self) -> str:
-        """The layout on disk: semantickitti, kitti or nuscenes."""
+        """The layout on disk: semantickitti, kitti360, kitti or nuscenes."""
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from occle_core.camera import Camera
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import read_array, read_image, read_points
 from occle_core.datasets.nuscenes_tables import Row, Tables, open_tables
-from occle_core.datasets.poses import inside_box, transform
+from occle_core.datasets.poses import TrackedBox, inside_box, transform
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame
 from occle_core.grid import OCC3D_NUSCENES, VoxelGrid
@@ -103,15 +103,22 @@ class NuScenesDataset:
         count = (self._tables.root / row["filename"]).stat().st_size // 20
         return self.taxonomy.points_from_raw(read_array(self._tables.root / name, np.uint8, count=count))
 
-    def moving(self, i: int) -> NDArray[np.bool_]:
-        """(N,) bool: points in the boxes of people and vehicles, except parked vehicles and cycles without a rider."""
-        points = self.points(i)
-        found = np.zeros(len(points), np.bool_)
-        T_lidar_world = np.linalg.inv(self.pose(i))
+    def boxes(self, i: int) -> list[TrackedBox]:
+        """The boxes of people and vehicles in motion in frame `i`: all but parked vehicles and cycles without a rider."""
+        found = []
         for row in self._tables.annotations(self._samples[i]["token"]):
             if self._tables.category(row).split(".")[0] in ("vehicle", "human") and not self._tables.attributes(row) & AT_REST:
                 width, length, height = row["size"]
-                found |= inside_box(points, T_lidar_world @ transform(row), (length, width, height))
+                found.append(TrackedBox(str(row["instance_token"]), transform(row), (length, width, height)))
+        return found
+
+    def moving(self, i: int) -> NDArray[np.bool_]:
+        """(N,) bool: points in the boxes of people and vehicles in motion."""
+        points = self.points(i)
+        found = np.zeros(len(points), np.bool_)
+        T_lidar_world = np.linalg.inv(self.pose(i))
+        for box in self.boxes(i):
+            found |= inside_box(points, T_lidar_world @ box.T_world_box, box.size)
         return found
 
     def has_truth(self, i: int) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from occle_core.datasets import kitti_raw, nuscenes, nuscenes_infos, semantickitti
+from occle_core.datasets import kitti360, kitti_raw, nuscenes, nuscenes_infos, semantickitti
 from occle_core.datasets.base import Dataset, DatasetError
 
 
@@ -16,7 +16,7 @@ def open_dataset(path: Path | str, kind: str | None = None, scene: str | None = 
 
     Args:
         path: a sequence or drive folder, a data set's root, or the JSON file of an extract.
-        kind: semantickitti, kitti, nuscenes or streets (what the simulator wrote, in either layout); None guesses.
+        kind: semantickitti, kitti360, kitti, nuscenes or streets (what the simulator wrote, in either layout); None guesses.
         scene: which sequence of a root; may be left out where there is one only.
 
     Raises:
@@ -61,6 +61,7 @@ _READERS = (
     _Reader(("semantickitti", "streets"), semantickitti.LAYOUT, semantickitti.scenes, semantickitti.SemanticKittiDataset),
     _Reader(("nuscenes", "streets"), nuscenes.LAYOUT, nuscenes.scenes, nuscenes.NuScenesDataset),
     _Reader(("nuscenes",), nuscenes_infos.LAYOUT, nuscenes_infos.scenes, _open_extract),
+    _Reader(("kitti360",), kitti360.LAYOUT, kitti360.scenes, kitti360.Kitti360Dataset),
     _Reader(("kitti",), kitti_raw.LAYOUT, kitti_raw.scenes, kitti_raw.KittiRawDataset),
 )
 

@@ -1,11 +1,27 @@
-"""Rigid transforms as nuScenes writes them."""
+"""Rigid transforms as nuScenes writes them, and the boxes of objects."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedBox:
+    """The box of an object.
+
+    Args:
+        track: the same for the same object in all frames.
+        T_world_box: (4, 4) float64, maps the box's frame (centre, x along its length, z up) into the world of the poses.
+        size: length, width, height, metres.
+    """
+
+    track: str
+    T_world_box: NDArray[np.float64]
+    size: tuple[float, float, float]
 
 
 def transform(record: dict[str, Any]) -> NDArray[np.float64]:

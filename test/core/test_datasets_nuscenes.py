@@ -95,6 +95,12 @@ def test_moving_points_are_those_in_boxes_that_move(tmp_path):
     dataset = open_dataset(write_nuscenes(tmp_path, frames))
     assert dataset.moving(1).tolist() == [True, True, False, False, False, True, False]
     assert not dataset.moving(0).any()
+    # The boxes that accumulation carries points along with are those of the same objects.
+    assert dataset.boxes(0) == [] and len(dataset.boxes(1)) == len({box.track for box in dataset.boxes(1)})
+    car = dataset.boxes(1)[0]
+    assert car.size == (4, 2, 1.5)
+    np.testing.assert_allclose(car.T_world_box[:3, 3], [12.9, 0, 1.8])
+    np.testing.assert_allclose(car.T_world_box[:3, 0], [0, 1, 0], atol=1e-9)
     assert dataset.point_labels(0) is None
 
 

@@ -30,7 +30,7 @@ GRID = VoxelGrid((0.0, -3.2, -1.6), (16, 16, 8), 0.4)
 def small():
     """Every part of a network, as small as they come, with capacities that hold any frame."""
     config = NetworkConfig(
-        image=ImageConfig(width=64, height=32, base_width=4, stages=1, channels=4),
+        image=ImageConfig(width=64, height=32, base_width=8, stages=1, channels=4),
         points=PointConfig(max_points=2, max_views=1, channels=8),
         unet=UNetConfig(channels=(8, 8), decoder=(8,), blocks=(1, 1), keep=(0.5,)),
     )

@@ -1,5 +1,7 @@
 """Augmentation: points, voxels and pixels stay where they belong together."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,74 @@ def test_the_same_seed_gives_the_same_frame():
     assert (
         np.array_equal(a[0].points, b[0].points) and np.array_equal(a[1], b[1]) and np.array_equal(a[0].images[0], b[0].images[0])
     )
+
+
+def test_the_defaults_give_what_they_always_gave():
+    """Runs that go on from a checkpoint must see the same frames: the draws of the default strengths are fixed."""
+    frame, truth = sample(OCC3D_NUSCENES)
+    digest = hashlib.sha256()
+    for seed in range(5):
+        changed, turned = augment(frame, truth, OCC3D_NUSCENES, AugmentConfig(), np.random.default_rng(seed))
+        # Not the pixels, which a filter may round differently elsewhere; the points are drawn after them and would tell.
+        for array in (changed.points, turned, changed.T_grid_lidar, changed.cameras[0].K):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    assert digest.hexdigest()[:16] == "3bbf5df3307daf97"
+    # And their configuration is written as before, which is how a checkpoint knows its run.
+    assert "yaw" not in AugmentConfig().model_dump_json() and "yaw" in AugmentConfig(yaw=1).model_dump_json()
+
+
+def test_moved_images_and_their_cameras_belong_together():
+    """Bright spots at the projections of points are found where the new camera projects the same points."""
+    camera = Camera(np.array([[200.0, 0, 160], [0, 210, 90], [0, 0, 1]]), AXES, 320, 180)
+    rng = np.random.default_rng(0)
+    uv = np.stack([rng.uniform(110, 210, 6), rng.uniform(60, 120, 6)], 1)
+    points = np.column_stack([np.full(6, 8.0), -(uv[:, 0] - 160) * 8 / 200, -(uv[:, 1] - 90) * 8 / 210, np.ones(6)])
+    v, u = np.mgrid[:180, :320]
+    moved_far = 0
+    for seed, point in enumerate(points.astype(np.float32)):
+        (spot,), _, _ = camera.project(point[None])
+        image = (255 * np.exp(-((u - spot[0]) ** 2 + (v - spot[1]) ** 2) / 8)).astype(np.uint8)
+        frame = Frame(1, point[None], [np.repeat(image[..., None], 3, 2)], [camera])
+        config = CALM.model_copy(update={"shift": 0.1, "scale": 0.2, "roll": 8.0, "flip": 0, "turn": 0})
+        changed, _ = augment(frame, np.zeros(OCC3D_NUSCENES.shape, np.uint8), OCC3D_NUSCENES, config, np.random.default_rng(seed))
+        (expected,), _, visible = changed.cameras[0].project(point[None])
+        bright = changed.images[0][..., 1].astype(float)
+        found = np.array([(u * bright).sum(), (v * bright).sum()]) / bright.sum()
+        assert visible[0] and np.abs(found - expected).max() < 0.25
+        moved_far += np.abs(expected - spot).max() > 5
+        changed.check()
+    assert moved_far >= 4
+
+
+def test_turning_the_grid_by_any_angle_moves_labels_with_points():
+    for grid in (OCC3D_NUSCENES, SEMANTICKITTI.coarser(2)):
+        truth = np.random.default_rng(3).integers(0, 18, (*grid.shape[:2], 1), dtype=np.uint8).repeat(grid.shape[2], 2)
+        config = CALM.model_copy(update={"yaw": 30.0, "flip": 0, "turn": 0})
+        frame, _ = sample(grid)
+        changed, turned = augment(frame, truth, grid, config, np.random.default_rng(1))
+        angle = np.degrees(np.arctan2(changed.T_grid_lidar[1, 0], changed.T_grid_lidar[0, 0]))
+        assert 1 < abs(angle) <= 30
+        # Loop: the label at every cell's centre is that of the place it came from; what came from outside is unknown.
+        back = np.linalg.inv(changed.T_grid_lidar)
+        for i, j in np.random.default_rng(0).integers(0, grid.shape[:2], (300, 2)):
+            center = grid.centers(np.array([[i, j, 2]]))[0].astype(float)
+            cell = np.floor((back[:3, :3] @ center - grid.origin) / grid.resolution).astype(int)
+            inside = (cell >= 0).all() and (cell < grid.shape).all()
+            assert (turned[i, j] == (truth[cell[0], cell[1], cell[2]] if inside else 255)).all()
+        # And the points go where their labels go, but for the cells that a turn does not map onto cells.
+        at = frame.points[:, :3] @ changed.T_grid_lidar[:3, :3].T
+        ijk, inside = grid.index(at)
+        before = truth[tuple(grid.index(frame.points)[0][inside].T)]
+        assert 0.3 < (turned[tuple(ijk[inside].T)] == before).mean() < 1
+
+
+def test_dropped_voxels_become_unknown_and_nothing_else():
+    frame, truth = sample(OCC3D_NUSCENES)
+    shares = []
+    for seed in range(10):
+        config = CALM.model_copy(update={"drop_voxels": 0.4, "flip": 0, "turn": 0})
+        _, kept = augment(frame, truth, OCC3D_NUSCENES, config, np.random.default_rng(seed))
+        changed = kept != truth
+        assert (kept[changed] == 255).all()
+        shares.append(changed.mean())
+    assert max(shares) < 0.41 and min(shares) < 0.15 < max(shares)

@@ -40,6 +40,35 @@ def test_simulate_fit_evaluate(streets, tmp_path):
     assert "road" in done.stdout or "driveable" in done.stdout
 
 
+@pytest.mark.slow
+def test_label_and_the_recipe_on_two_processes(streets, tmp_path):
+    rig, data = streets
+    if rig == "kitti":
+        pytest.skip("the recipe's layout is nuScenes'")
+    done = occle_train("label", "--data", data, "--out", tmp_path / "labels", "--simulated")
+    assert done.returncode == 0, done.stderr
+    assert "12 images labelled, 0 had labels" in done.stdout
+    recipe = {"alpha": 0.1, "warm": 0.5, "views": 1, "view_width": 32, "view_height": 18, "shader": 8}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"epochs": 2, "batch_size": 2, "warmup": 1, "recipe": recipe}))
+    fit = ("fit", "--data", data, "--bundle", tmp_path / "bundle", "--out", tmp_path / "fit", "--rig", rig, "--size", "tiny")
+    done = occle_train(
+        *fit, "--config", tmp_path / "recipe.yaml", "--labels", tmp_path / "labels", "--processes", 2, "--device", "cpu"
+    )
+    assert done.returncode == 0, done.stderr
+    provenance = load_bundle(tmp_path / "bundle")[0].provenance
+    assert provenance["labels"]["voxel_labels"]["scenes"] == ["scene-0000"] and provenance["fit"]["steps"] == 2
+    assert "degraded" in provenance["labels"]["pseudo_labels"]
+    assert (tmp_path / "fit" / "log.csv").read_text().startswith("step,semantic,occupancy,pseudo,total,seconds")
+
+
+def test_a_model_that_cannot_be_loaded_is_one_clear_line(streets, tmp_path):
+    pytest.importorskip("transformers", reason="pip install transformers")
+    models = ("--detector", tmp_path / "none", "--segmenter", tmp_path / "none")
+    done = occle_train("label", "--data", streets[1], "--out", tmp_path / "labels", *models)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and str(tmp_path / "none") in done.stderr, done.stderr
+    assert not (tmp_path / "labels").exists()
+
+
 def test_bad_input_is_one_clear_line_and_a_non_zero_exit(tmp_path):
     save_untrained(tmp_path / "bundle")
     cases = [

@@ -1,6 +1,7 @@
 """Training learns, is repeatable, and goes on where it was stopped."""
 
 import csv
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from occle_core.bundle import rig_spec
 from occle_core.camera import Camera
 from occle_core.datasets import DatasetError
 from occle_core.frame import Frame
+from training.batches import Order
 from training.curves import draw_curve
-from training.fit import FitConfig, Order, copy_matching, fit, warm_cosine
+from training.fit import FitConfig, copy_matching, fit, warm_cosine
 from training.samples import Samples
 
 AXES = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
@@ -101,11 +103,32 @@ def test_a_checkpoint_of_another_configuration_is_refused(samples, tmp_path):
         fit(spec, samples, FitConfig(steps=1, warmup=0, seed=5), tmp_path)
 
 
+def test_minkowski_engine_computes_the_convolutions_where_it_is_asked_for(samples, tmp_path, monkeypatch):
+    used = []
+
+    @contextmanager
+    def engine(network):
+        used.append(network)
+        yield
+
+    monkeypatch.setattr("training.fit.use_minkowski", engine)
+    spec = rig_spec("tiny", "kitti")
+    fit(spec, samples, FitConfig(steps=1, warmup=0), tmp_path / "own")
+    assert not used
+    fit(spec, samples, FitConfig(steps=1, warmup=0, sparse_backend="minkowski"), tmp_path / "theirs")
+    assert len(used) == 1
+
+
+def test_what_is_unset_is_not_written_so_that_older_checkpoints_go_on():
+    assert not {"epochs", "sparse_backend", "recipe"} & FitConfig().model_dump().keys()
+    assert FitConfig(epochs=3, batch_size=2).for_frames(5).steps == 8 and FitConfig(steps=7).for_frames(5).steps == 7
+
+
 def test_order_visits_every_frame_once_an_epoch_and_can_start_anywhere():
     config = FitConfig(steps=10, batch_size=3)
-    steps = dict(Order(6, config, 0))
+    steps = dict(Order(6, config.plan, 0))
     assert sorted(steps[0] + steps[1]) == list(range(6)) and sorted(steps[2] + steps[3]) == list(range(6))
-    assert dict(Order(6, config, 4)) == {step: items for step, items in steps.items() if step >= 4}
+    assert dict(Order(6, config.plan, 4)) == {step: items for step, items in steps.items() if step >= 4}
 
 
 def test_schedule():

@@ -7,7 +7,7 @@ import torch
 from occle_core.nn.mink_unet import Level
 from occle_core.nn.minkocc import Prediction
 from occle_core.sparse import SparseTensor
-from training.losses import class_balanced_weights, occupancy_pyramid, supervised_loss
+from training.losses import class_balanced_weights, occupancy_pyramid, soft_cross_entropy, supervised_loss
 
 IGNORE, FREE = 255, 0
 
@@ -83,3 +83,41 @@ def test_a_batch_without_any_label_gives_a_finite_zero():
     target = torch.full((1, 4, 4, 4), IGNORE, dtype=torch.uint8)
     losses = supervised_loss(prediction_for(target), target, occupancy_pyramid(target, FREE, 2), torch.ones(4))
     assert float(losses["total"].detach()) == 0
+
+
+def test_soft_cross_entropy_by_hand():
+    # Softmax of (0, 0) is 1/2 each, of (ln 3, 0) is 3/4 and 1/4.
+    logits = torch.tensor([[0.0, 0.0], [np.log(3.0), 0.0], [np.log(3.0), 0.0], [5.0, -7.0]])
+    target = torch.tensor([0, 0, 1, IGNORE], dtype=torch.uint8)
+    loss = soft_cross_entropy(logits, target, torch.tensor([1.0, 0.5, 0.25, 1.0]))
+    assert float(loss) == pytest.approx((np.log(2) + 0.5 * np.log(4 / 3) + 0.25 * np.log(4)) / 3, rel=1e-6)
+
+
+def test_soft_cross_entropy_on_images_against_a_loop():
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(size=(2, 5, 4, 6))).requires_grad_()
+    target = torch.from_numpy(rng.choice([0, 1, 2, 3, 4, IGNORE], (2, 4, 6)).astype(np.uint8))
+    confidence = torch.from_numpy(rng.random((2, 4, 6)))
+    loss = soft_cross_entropy(logits, target, confidence)
+    terms = []
+    for b, v, u in np.ndindex(2, 4, 6):
+        if target[b, v, u] != IGNORE:
+            p = np.exp(logits[b, :, v, u].detach().numpy())
+            terms.append(-float(confidence[b, v, u]) * np.log(p[target[b, v, u]] / p.sum()))
+    assert float(loss.detach()) == pytest.approx(np.mean(terms), rel=1e-12)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    # d/dlogits = c (softmax - one-hot) / number of labelled pixels, 0 at the others.
+    onehot = torch.nn.functional.one_hot(torch.where(target == IGNORE, 0, target).long(), 5).permute(0, 3, 1, 2)
+    expected = confidence[:, None] * (torch.softmax(logits.detach(), 1) - onehot) / len(terms)
+    expected[(target == IGNORE)[:, None].expand_as(expected)] = 0
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_soft_cross_entropy_without_labels_is_zero_with_zero_gradients():
+    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
+    nothing = torch.full((1, 2, 2), IGNORE, dtype=torch.uint8)
+    loss = soft_cross_entropy(logits, nothing, torch.full((1, 2, 2), float("nan")))
+    loss.backward()
+    assert float(loss.detach()) == 0 and torch.equal(logits.grad, torch.zeros_like(logits))
+    with pytest.raises(ValueError, match="do not fit"):
+        soft_cross_entropy(logits, nothing[0], torch.zeros(2, 2))

@@ -1,0 +1,31 @@
+"""A training process for test_parallel: `python processes.py OUT LABELS`; under torchrun it is one of several."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from rooms import GRID, NETWORK, Rooms, label_folder, spec
+
+from training.fit import FitConfig, fit
+from training.parallel import joined
+from training.recipe import RecipeConfig, RecipeSamples
+
+
+def main(out: Path, labels: Path) -> None:
+    torch.set_num_threads(1)
+    recipe = RecipeConfig(
+        alpha=0.5, warm=0.5, past=1, moving="keep", views=1, view_width=32, view_height=16, far=20, shader=8, switch_steps=1
+    )
+    config = FitConfig(steps=6, warmup=1, checkpoint_every=3, learning_rate=1e-3, batch_size=2, recipe=recipe)
+    rooms = [Rooms(name) for name in "ab"]
+    with joined("cpu") as (group, device):
+        folder = label_folder(labels / str(group.rank), rooms)
+        samples = RecipeSamples(rooms, GRID, NETWORK, recipe, folder, out / "cache" / str(group.rank))
+        network = fit(spec(), samples, config, out, device, group=group)
+    torch.save(network.state_dict(), out / f"weights{group.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

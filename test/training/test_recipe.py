@@ -1,0 +1,188 @@
+"""The recipe: who is labelled, what is read, what each phase trains on, and that a stopped run goes on to the same curve."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from rooms import BUILDING, GRID, NETWORK, Rooms, label_folder, spec
+
+from occle_core.datasets import DatasetError
+from training.augment import AugmentConfig
+from training.batches import Order, TrainingSet
+from training.fit import FitConfig, fit, load_head
+from training.parallel import Group
+from training.pseudo_labels.lidar import accumulated_occupancy
+from training.recipe import RecipeConfig, RecipeSamples
+
+SCENES = ("a", "b", "c", "d")
+RECIPE = RecipeConfig(
+    alpha=0.25, warm=0.5, past=2, moving="keep", views=1, view_width=32, view_height=16, far=20, shader=8, switch_steps=2
+)
+FIT = FitConfig(steps=8, warmup=1, checkpoint_every=3, learning_rate=1e-2, batch_size=2, recipe=RECIPE)
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    return label_folder(tmp_path_factory.mktemp("labels"), [Rooms(name) for name in SCENES])
+
+
+def samples_of(tmp_path, labels, recipe=RECIPE, rooms=None):
+    rooms = [Rooms(name) for name in SCENES] if rooms is None else rooms
+    return RecipeSamples(rooms, GRID, NETWORK, recipe, labels, tmp_path / "cache")
+
+
+def trained(folder, samples, config=FIT, **more):
+    torch.set_num_threads(1)
+    network = fit(spec(), samples, config, folder, **more)
+    return network.state_dict(), (folder / "log.csv").read_text().splitlines()
+
+
+def losses_of(lines):
+    return [",".join(line.split(",")[:-1]) for line in lines]  # without the seconds
+
+
+def test_no_voxel_label_of_an_unlabelled_scene_influences_anything(tmp_path, labels):
+    """Gradients, pruning targets, class weights: all weights of the network after training are equal to the bit."""
+    plain = samples_of(tmp_path, labels)
+    (drawn,) = plain.labelled_scenes
+    weights, log = trained(tmp_path / "plain", plain)
+
+    def nonsense(truth):
+        return np.random.default_rng(1).integers(0, 20, truth.shape).astype(np.uint8)
+
+    others = [Rooms(name, relabel=nonsense if name != drawn else lambda truth: truth) for name in SCENES]
+    weights_2, log_2 = trained(tmp_path / "others", samples_of(tmp_path / "2", labels, rooms=others))
+    assert losses_of(log) == losses_of(log_2)
+    assert all(torch.equal(weights[name], weights_2[name]) for name in weights)
+    assert {room.name for room in others if room.read} == {drawn}
+    # The same change of the labelled scene is noticed: the comparison can fail.
+    own = [Rooms(name, relabel=nonsense if name == drawn else lambda truth: truth) for name in SCENES]
+    _, log_3 = trained(tmp_path / "own", samples_of(tmp_path / "3", labels, rooms=own))
+    assert losses_of(log) != losses_of(log_3)
+
+
+def test_without_labels_no_truth_is_opened(tmp_path, labels):
+    recipe = RECIPE.model_copy(update={"alpha": 0.0})
+    rooms = [Rooms(name) for name in SCENES]
+    _, log = trained(tmp_path / "none", samples_of(tmp_path, labels, recipe, rooms), FIT.model_copy(update={"recipe": recipe}))
+    assert not any(room.read for room in rooms)
+    rows = list(csv.DictReader(log))
+    assert all(float(row["semantic"]) == 0 and float(row["pseudo"]) > 0 and float(row["occupancy"]) > 0 for row in rows)
+    samples = samples_of(tmp_path, labels, recipe, rooms)
+    with pytest.raises(ValueError, match="must not be used"):
+        samples.truth(0)
+
+
+def test_targets_of_a_weak_frame_are_the_accumulated_scans_alone(tmp_path, labels):
+    samples = samples_of(tmp_path, labels)
+    config = FIT.model_copy(update={"augment": AugmentConfig(flip=0, turn=0)})
+    batches = TrainingSet(samples, GRID, NETWORK, config.plan, 0, Group())
+    weak = next(item for item in range(len(samples)) if item not in samples.warm)
+    batch = batches[5, [weak, samples.warm[0]]]
+    number, i = samples.index[weak]
+    expected = accumulated_occupancy(samples.datasets[number], i, GRID, 2, "keep")
+    np.testing.assert_array_equal(batch.occupancy[0].numpy(), expected)
+    assert (batch.labels[0] == 255).all() and {0, 1, 255} == set(np.unique(expected).tolist())
+    world = samples.datasets[samples.index[samples.warm[0]][0]].world(0)
+    np.testing.assert_array_equal(batch.labels[1].numpy(), world)
+    np.testing.assert_array_equal(batch.occupancy[1].numpy(), world != 0)
+    assert [view.frame for view in batch.views] == [0, 1]
+    # What was kept on disk is what was computed.
+    np.testing.assert_array_equal(samples_of(tmp_path, labels).occupancy(weak), expected)
+
+
+def test_labelled_scenes_can_drop_their_voxels_after_the_warm_start_as_in_the_paper(tmp_path, labels):
+    samples = samples_of(tmp_path, labels, RECIPE.model_copy(update={"keep_labels": False}))
+    item = samples.warm[0]
+    assert samples.sample(item, False).labelled and not samples.sample(item, True).labelled
+    assert not samples.sample(item, False).views and len(samples.sample(item, True).views) == 1
+    with pytest.raises(ValueError, match="no part in the warm start"):
+        samples.sample(next(item for item in range(len(samples)) if item not in samples.warm), False)
+
+
+def test_the_warm_start_sees_labelled_scenes_only_and_the_rest_all(tmp_path, labels):
+    samples = samples_of(tmp_path, labels)
+    plan = FIT.model_copy(update={"steps": 24}).plan
+    steps = dict(Order(len(samples), plan, 0, samples.warm))
+    assert plan.switch == 12
+    early, late = ([item for step in part for item in steps[step]] for part in (range(12), range(12, 24)))
+    assert set(early) == set(samples.warm) and len(samples.warm) == 3
+    assert sorted(late) == sorted([*range(12), *range(12)])
+    assert dict(Order(len(samples), plan, 15, samples.warm)) == {step: items for step, items in steps.items() if step >= 15}
+
+
+@pytest.mark.parametrize("stop_at", [2, 6])
+def test_a_stopped_recipe_goes_on_to_the_same_curve(tmp_path, labels, stop_at):
+    weights, log = trained(tmp_path / "whole", samples_of(tmp_path, labels))
+
+    class Stop(Exception):
+        pass
+
+    def stop(step, losses):
+        if step == stop_at + 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        trained(tmp_path / "stopped", samples_of(tmp_path, labels), progress=stop)
+    again, log_2 = trained(tmp_path / "stopped", samples_of(tmp_path, labels))
+    assert losses_of(log) == losses_of(log_2) and len(log) == 9
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    heads = [load_head(spec(), FIT, tmp_path / name).state_dict() for name in ("whole", "stopped")]
+    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+    assert heads[0]["shape.weight"].abs().sum() > 0
+
+
+def test_it_learns_classes_from_images_alone(tmp_path, labels):
+    recipe = RECIPE.model_copy(update={"alpha": 0.0})
+    config = FIT.model_copy(update={"steps": 30, "recipe": recipe, "average": 0.9, "augment": AugmentConfig(drop_camera=0)})
+    _, log = trained(tmp_path / "fit", samples_of(tmp_path, labels, recipe), config)
+    pseudo = [float(row["pseudo"]) for row in csv.DictReader(log)]
+    assert np.mean(pseudo[-5:]) < 0.7 * np.mean(pseudo[:3])
+
+
+def test_the_gradient_is_clipped_harder_just_after_the_switch():
+    assert [FIT.clip_at(step) for step in range(8)] == [5, 5, 5, 5, 1, 1, 5, 5]
+    assert FitConfig(steps=8).clip_at(4) == 5
+
+
+def test_provenance_names_every_label_that_was_used(tmp_path, labels):
+    samples = samples_of(tmp_path, labels)
+    told = samples.provenance()
+    assert told["voxel_labels"] == {"alpha": 0.25, "seed": 0, "scenes": samples.labelled_scenes, "frames": 3}
+    assert told["pseudo_labels"] == {"by": "hand"} and told["accumulation"] == {"past": 2, "moving": "keep"}
+
+
+def test_what_is_missing_is_said(tmp_path, labels):
+    weak = samples_of(tmp_path, None)
+    with pytest.raises(DatasetError, match="occle-train label"):
+        weak.sample(0, True)
+    more = samples_of(tmp_path, labels, RECIPE.model_copy(update={"alpha": 0.0}), [Rooms("new")])
+    with pytest.raises(DatasetError, match="no labels of new, frame 0"):
+        more.sample(0, True)
+    blind = Rooms("a")
+    blind.has_truth = lambda i: False
+    with pytest.raises(DatasetError, match="labelled scenes a has voxel truth"):
+        samples_of(tmp_path, labels, RECIPE, [blind])
+    with pytest.raises(DatasetError, match="no boxes"):
+        samples_of(tmp_path / "x", labels, RECIPE.model_copy(update={"moving": "carry", "alpha": 0.0})).occupancy(0)
+
+
+def test_the_shipped_configurations_are_valid_and_differ_in_alpha_only():
+    folder = Path(__file__).parents[2] / "config" / "training"
+    configs = [FitConfig.model_validate(yaml.safe_load(file.read_text())) for file in sorted(folder.glob("minkocc_*.yaml"))]
+    assert [config.recipe.alpha for config in configs] == [0.0, 0.1, 1.0]
+    same = [c.model_copy(update={"recipe": c.recipe.model_copy(update={"alpha": 0})}) for c in configs]
+    assert same[0] == same[1] == same[2]
+    # 28,130 frames, 30 epochs, batches of two (Sec. V).
+    assert configs[1].for_frames(28130).steps == 421950
+
+
+def test_class_weights_count_labelled_frames_only(tmp_path, labels):
+    samples = samples_of(tmp_path, labels)
+    counts = samples.class_counts(20)
+    assert counts.sum() == 3 * GRID.size
+    worlds = [samples.datasets[number].world(i) for number, i in (samples.index[item] for item in samples.warm)]
+    assert counts[BUILDING] == sum((world == BUILDING).sum() for world in worlds)

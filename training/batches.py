@@ -1,0 +1,156 @@
+"""Which frames a step sees, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from occle_core.camera import Camera
+from occle_core.config import NetworkConfig
+from occle_core.grid import VoxelGrid
+from occle_core.inputs import Inputs, collate, prepare
+from occle_core.taxonomy import IGNORE
+from training.augment import AugmentConfig, augment
+from training.parallel import Group
+from training.samples import Samples, View
+
+
+@dataclass
+class BatchView:
+    """Labels of one image of a batch.
+
+    Attributes:
+        frame: which frame of the batch.
+        camera: maps from the frame's (augmented) grid.
+        labels: (H, W) uint8 class ids, 255 unlabelled.
+        confidence: (H, W) float32.
+    """
+
+    frame: int
+    camera: Camera
+    labels: Tensor
+    confidence: Tensor
+
+
+@dataclass
+class Batch:
+    """What a step trains on; B frames.
+
+    Attributes:
+        inputs: the network's.
+        labels: (B, X, Y, Z) uint8 class ids, 255 unknown; all 255 for a frame without voxel labels.
+        occupancy: (B, X, Y, Z) uint8: 1 occupied, 0 free, 255 unknown; from the labels where a frame has them.
+        views: 2D labels.
+    """
+
+    inputs: Inputs
+    labels: Tensor
+    occupancy: Tensor
+    views: list[BatchView]
+
+    def to(self, device: str) -> Batch:
+        """The same tensors on another device."""
+        views = [replace(view, labels=view.labels.to(device), confidence=view.confidence.to(device)) for view in self.views]
+        return Batch(self.inputs.to(device), self.labels.to(device), self.occupancy.to(device), views)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the frames of every step depend on.
+
+    Args:
+        seed: of order and augmentation.
+        steps: how many there are.
+        batch_size: frames per step, over all processes.
+        switch: the first step with weak targets; before it only frames with voxel labels are drawn.
+        views: images with 2D labels per frame, from then on.
+        augment: strengths of the augmentation.
+    """
+
+    seed: int
+    steps: int
+    batch_size: int
+    switch: int
+    views: int
+    augment: AugmentConfig
+
+
+class TrainingSet(TorchDataset[Batch]):
+    """Augmented batches, addressed by (step, frames): the same address gives the same batch.
+
+    Args:
+        samples: the frames.
+        grid, network: what they are prepared for.
+        plan: how.
+        free: id of the free class.
+        group: each process makes its share of a batch.
+    """
+
+    def __init__(self, samples: Samples, grid: VoxelGrid, network: NetworkConfig, plan: Plan, free: int, group: Group) -> None:
+        self.samples, self.grid, self.network, self.plan, self.free, self.group = samples, grid, network, plan, free, group
+
+    def __getitem__(self, address: tuple[int, list[int]]) -> Batch:
+        """The batch of a step and its frames."""
+        step, items = address
+        parts: list[Inputs] = []
+        labels, occupancy, views = [], [], []
+        for number, item in enumerate(items):
+            if number % self.group.size != self.group.rank:
+                continue
+            rng = np.random.default_rng((self.plan.seed, step, number))
+            sample = self.samples.sample(item, step >= self.plan.switch)
+            frame, target = augment(sample.frame, sample.target, self.grid, self.plan.augment, rng)
+            chosen = rng.permutation(len(sample.views))[: self.plan.views]
+            views += [batch_view(sample.views[view], len(parts), frame.T_grid_lidar) for view in chosen]
+            parts.append(prepare(frame, self.grid, self.network))
+            voxels = torch.from_numpy(target)
+            if sample.labelled:
+                labels.append(voxels)
+                occupancy.append(torch.where(voxels == IGNORE, IGNORE, voxels != self.free).to(torch.uint8))
+            else:
+                labels.append(torch.full_like(voxels, IGNORE))
+                occupancy.append(voxels)
+        return Batch(collate(parts), torch.stack(labels), torch.stack(occupancy), views)
+
+
+class Order:
+    """The frames of every step from `first` on: each epoch is a permutation of its own.
+
+    Args:
+        count: how many frames there are.
+        plan: seed, steps and batch size.
+        first: the step to begin with.
+        warm: the frames that may be drawn before the plan's switch; None for all.
+    """
+
+    def __init__(self, count: int, plan: Plan, first: int, warm: Sequence[int] | None = None) -> None:
+        self.all, self.plan, self.first = np.arange(count), plan, first
+        self.warm = self.all if warm is None else np.asarray(warm, np.int64)
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        for step in range(self.first, self.plan.steps):
+            pool = self.warm if step < self.plan.switch else self.all
+            places = range(step * self.plan.batch_size, (step + 1) * self.plan.batch_size)
+            yield step, [int(pool[self._permutation(place // len(pool), len(pool))[place % len(pool)]]) for place in places]
+
+    def __len__(self) -> int:
+        return self.plan.steps - self.first
+
+    def _permutation(self, epoch: int, count: int) -> NDArray[np.int64]:
+        return np.random.default_rng((self.plan.seed, epoch)).permutation(count)
+
+
+def batch_view(view: View, frame: int, T_grid_lidar: NDArray[np.float64]) -> BatchView:
+    """A view of frame number `frame` with a camera that maps from the (augmented) grid.
+
+    What augmentation does to the images themselves does not concern their labels.
+    """
+    T_camera_grid = view.camera.T_camera_lidar @ np.linalg.inv(T_grid_lidar)
+    camera = Camera(view.camera.K, T_camera_grid, view.camera.width, view.camera.height)
+    return BatchView(frame, camera, torch.from_numpy(view.labels), torch.from_numpy(view.confidence))

@@ -1,0 +1,82 @@
+"""What a run goes on from: checkpoint.pt and log.csv in its folder."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
+
+
+class Checkpoint:
+    """Everything that a run goes on from.
+
+    Args:
+        path: the file.
+        key: what must be the same for a run to go on.
+        parts: networks, optimiser, schedule: whatever has a state_dict.
+    """
+
+    def __init__(self, path: Path, key: str, parts: dict[str, Any]) -> None:
+        self.path, self.key, self.parts = path, key, parts
+
+    def save(self, step: int) -> None:
+        """Write the state before `step`."""
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        fresh = self.path.with_suffix(".part")
+        torch.save({"key": self.key, "step": step, "torch_rng": torch.get_rng_state(), **states}, fresh)
+        fresh.replace(self.path)
+
+    def load(self) -> int:
+        """The next step: 0 where there is no checkpoint.
+
+        Raises:
+            ValueError: it was written with another key.
+        """
+        if not self.path.exists():
+            return 0
+        saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        if saved["key"] != self.key:
+            raise ValueError(f"{self.path} was written with another configuration; use another --out, or delete it to start afresh")
+        for name, part in self.parts.items():
+            part.load_state_dict(saved[name])
+        torch.set_rng_state(saved["torch_rng"])
+        return int(saved["step"])
+
+
+class Log:
+    """log.csv: a row per step; rows after the checkpoint that a run goes on from are dropped.
+
+    Args:
+        path: the file; None writes nothing, as processes other than the first do.
+        losses: their names, the columns.
+        first: the step that the run goes on with.
+    """
+
+    def __init__(self, path: Path | None, losses: Sequence[str], first: int) -> None:
+        self.losses = losses
+        self._file = None
+        if path is not None:
+            rows = list(csv.reader(path.open()))[1 : first + 1] if first and path.exists() else []
+            self._file = path.open("w", newline="")
+            self._writer = csv.writer(self._file)
+            self._writer.writerows([("step", *losses, "seconds"), *rows])
+
+    def row(self, step: int, losses: dict[str, float], seconds: float) -> None:
+        """Add a step."""
+        if self._file is not None:
+            self._writer.writerow((step, *(f"{losses[name]:.5f}" for name in self.losses), f"{seconds:.3f}"))
+            if step % 20 == 0:
+                self._file.flush()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,1 @@
+"""Labels that no person made: 2D ones from images, 3D occupancy from past LiDAR scans."""

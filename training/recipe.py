@@ -1,0 +1,182 @@
+"""MinkOcc's two steps of supervision (Sze et al., Sec. IV-A): few scenes with voxel labels, then weak targets for all of them.
+
+A frame has *voxel labels* only if its scene was drawn as labelled; the voxel truth of every other frame is never opened. Weak
+targets need no voxel label: 2D pseudo-labels of the images, and occupancy accumulated from past scans.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from occle_core.camera import Camera
+from occle_core.config import Config, NetworkConfig
+from occle_core.datasets import Dataset, DatasetError
+from occle_core.grid import VoxelGrid
+from training.labelled import draw_labelled
+from training.pseudo_labels.files import LabelFolder
+from training.pseudo_labels.lidar import UNKNOWN, Moving, accumulated_occupancy
+from training.samples import Sample, Samples, View
+
+
+class RecipeConfig(Config):
+    """Which frames have voxel labels, and how the others are supervised."""
+
+    alpha: float = Field(0.1, ge=0, le=1, description="share of the scenes whose voxel labels are used")
+    label_seed: int = Field(0, description="draws the labelled scenes")
+    warm: float = Field(0.4, ge=0, le=1, description="share of the steps that see labelled scenes only; 0 where alpha is 0")
+    keep_labels: bool = Field(
+        True, description="labelled scenes keep their voxel labels after the warm start; the paper drops them unless alpha is 1"
+    )
+    past: int = Field(10, ge=0, description="scans before the present one that are accumulated (the paper's K)")
+    moving: Moving = Field("carry", description="points on moving objects: carry them with their boxes, remove or keep them")
+    views: int = Field(3, ge=1, description="cameras rendered per frame and step, drawn anew each time")
+    view_width: int = Field(176, ge=16, description="width of the rendered views, pixels")
+    view_height: int = Field(100, ge=16, description="height of the rendered views, pixels")
+    far: float = Field(60.0, gt=0, description="how far the rendering looks, metres")
+    gamma: float = Field(3e-3, ge=1e-5, le=1, description="depth sharpness of the rendering; 1e-5 shows the nearest sphere only")
+    shader: int = Field(32, ge=8, multiple_of=8, description="channels of the shader's finest scale")
+    switch_steps: int = Field(200, ge=0, description="steps after the warm start in which the gradient is clipped harder")
+    switch_clip: float = Field(1.0, gt=0, description="largest norm of the gradient in these steps")
+
+    def switch(self, steps: int) -> int:
+        """The first of `steps` steps that uses weak targets."""
+        return round(self.warm * steps) if self.alpha else 0
+
+
+class RecipeSamples(Samples):
+    """All frames of a data set: those of the drawn scenes with voxel labels, the others with weak targets only.
+
+    Args:
+        datasets: scenes, in order.
+        grid: the grid of the targets.
+        network: what images and points are reduced to.
+        config: see RecipeConfig.
+        labels: 2D pseudo-labels; None where the recipe ends with the warm start and needs none.
+        cache: folder in which accumulated occupancy is kept; it is made, and may be deleted at any time.
+        memory: see Samples.
+
+    Raises:
+        DatasetError: a labelled scene has no voxel truth, or labels are missing.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        grid: VoxelGrid,
+        network: NetworkConfig,
+        config: RecipeConfig,
+        labels: LabelFolder | None,
+        cache: Path,
+        memory: float = 4.0,
+    ) -> None:
+        self.labelled_scenes = draw_labelled([dataset.name for dataset in datasets], config.alpha, config.label_seed)
+        self.config, self.labels = config, labels
+        self._cache = cache / _cache_key(grid, network, config)
+        super().__init__(datasets, grid, network, memory)
+
+    def _find(self) -> tuple[list[tuple[int, int]], Sequence[int]]:
+        """Labelled frames are those of a labelled scene that have a truth; other frames of that scene are left out."""
+        drawn = set(self.labelled_scenes)
+        index = [
+            (number, i)
+            for number, data in enumerate(self.datasets)
+            for i in range(len(data))
+            if data.name not in drawn or data.has_truth(i)
+        ]
+        warm = [item for item, (number, _) in enumerate(index) if self.datasets[number].name in drawn]
+        lacking = sorted(drawn - {self.datasets[index[item][0]].name for item in warm})
+        if lacking:
+            raise DatasetError(f"no frame of the labelled scenes {', '.join(lacking)} has voxel truth; take them out of the data")
+        if not warm and (self.config.alpha or not index):
+            raise DatasetError("there is no frame to train on; simulate some with occle-train simulate")
+        return index, warm
+
+    def sample(self, item: int, weak: bool = False) -> Sample:
+        """A frame with voxel labels if its scene is labelled (and, in the weak phase, keeps them), else with weak targets.
+
+        Views are given in the weak phase alone.
+        """
+        labelled = item in self._warm_set and (self.config.keep_labels or not weak)
+        if not labelled and not weak:
+            raise ValueError(f"frame {item} has no voxel labels and takes no part in the warm start")
+        frame, target = self.frame(item), self.truth(item) if labelled else self.occupancy(item)
+        return Sample(frame, target, labelled, self.views(item, frame.cameras) if weak else ())
+
+    def truth(self, item: int) -> NDArray[np.uint8]:
+        """The voxel labels of a labelled frame.
+
+        Raises:
+            ValueError: the frame is not labelled; its truth stays unopened.
+        """
+        if item not in self._warm_set:
+            raise ValueError(f"frame {item} is of a scene that was not drawn as labelled: its voxel labels must not be used")
+        return super().truth(item)
+
+    def occupancy(self, item: int) -> NDArray[np.uint8]:
+        """(X, Y, Z) uint8: 1 occupied, 0 free, 255 unknown, from past scans."""
+        held: NDArray[np.uint8] = self._memory.get(("occupancy", item), lambda: self._occupancy(item))
+        return held
+
+    def views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
+        """The pseudo-labels of a frame, whose cameras are given, as far as there are any."""
+        held: tuple[View, ...] = self._memory.get(("views", item), lambda: self._views(item, cameras))
+        return held
+
+    def provenance(self) -> dict[str, Any]:
+        """Which labels were used, for the bundle."""
+        return {
+            "voxel_labels": {
+                "alpha": self.config.alpha,
+                "seed": self.config.label_seed,
+                "scenes": self.labelled_scenes,
+                "frames": len(self.warm),
+            },
+            "pseudo_labels": self.labels.source if self.labels else None,
+            "accumulation": {"past": self.config.past, "moving": self.config.moving},
+        }
+
+    def _views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
+        if self.labels is None:
+            raise DatasetError("steps after the warm start need 2D labels: make them with occle-train label, and give --labels DIR")
+        number, i = self.index[item]
+        dataset, size = self.datasets[number], (self.config.view_width, self.config.view_height)
+        found = []
+        for name, camera in zip(dataset.camera_names, cameras):
+            if self.labels.has(dataset, i, name):
+                found.append(View(camera.resized(*size), *self.labels.read(dataset, i, name, size)))
+        if not found:
+            raise DatasetError(f"{self.labels.root} has no labels of {dataset.name}, frame {i}; make them with occle-train label")
+        return tuple(found)
+
+    def _occupancy(self, item: int) -> NDArray[np.uint8]:
+        number, i = self.index[item]
+        dataset = self.datasets[number]
+        file = self._cache / dataset.name / f"{dataset.stamps[i]}.npz"
+        if file.is_file():
+            with np.load(file) as content:
+                return _unpacked(content["occupied"], content["known"], self.grid.shape)
+        target = accumulated_occupancy(dataset, i, self.grid, self.config.past, self.config.moving, self.network.points.min_range)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
+            np.savez_compressed(part, occupied=np.packbits(target == 1), known=np.packbits(target != UNKNOWN))
+        Path(part.name).replace(file)
+        return target
+
+
+def _unpacked(occupied: NDArray[np.uint8], known: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    count = int(np.prod(shape))
+    cells = np.where(np.unpackbits(known, count=count), np.unpackbits(occupied, count=count), np.uint8(UNKNOWN))
+    return cells.reshape(shape).astype(np.uint8)
+
+
+def _cache_key(grid: VoxelGrid, network: NetworkConfig, config: RecipeConfig) -> str:
+    told = f"{grid} {network.points.min_range} {config.past} {config.moving}"
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
