@@ -1,0 +1,126 @@
+"""Where OpenVINO's time goes, and what this processor could do at best: `python -m benchmark.roofline`.
+
+The best that matrix products and convolutions could do is their floating-point operations over the rate of this machine's own
+best GEMM; the best of everything else is the bytes that it reads and writes over the rate of a plain copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.machine import drive, machine
+from occle_core.bundle import BundleSpec, load_bundle
+from occle_core.datasets import Dataset
+from occle_core.engines import onnx_file, openvino_engine
+from occle_core.engines.program import INPUTS, pad, sensor_cell
+from occle_core.inputs import prepare
+from occle_core.nn.minkocc import MinkOcc
+
+RUNS = 12
+
+
+def main() -> int:
+    """Print a row per type of operation."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark.roofline", description=__doc__)
+    parser.add_argument("--bundle", type=Path, default=Path("config/bundles/kitti"))
+    parser.add_argument("--rig", default="kitti", choices=("kitti", "nuscenes"))
+    parser.add_argument("--out", type=Path, default=Path("out/bench"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    spec, network, _ = load_bundle(given.bundle)
+    sized = spec.model_copy(update={"capacities": spec.usual or spec.capacities, "usual": None})
+    rows = measure(sized, network, drive(given.out / f"drive_{given.rig}", given.rig, 12), given.threads)
+    flops, bandwidth = peak_flops(), peak_bandwidth()
+    table = Table(title=f"{given.bundle}: best GEMM {flops / 1e9:.0f} GFLOP/s, best copy {bandwidth / 1e9:.1f} GB/s")
+    for heading in ("operation", "nodes", "measured, ms", "GFLOP", "MB", "at best, ms"):
+        table.add_column(heading, justify="right" if heading != "operation" else "left")
+    total = best = 0.0
+    for name, (count, milliseconds, operations, size) in sorted(rows.items(), key=lambda row: -row[1][1]):
+        least = max(operations / flops, size / bandwidth) * 1e3
+        total, best = total + milliseconds, best + least
+        if milliseconds > 0.2:
+            table.add_row(name, str(count), f"{milliseconds:.1f}", f"{operations / 1e9:.2f}", f"{size / 1e6:.0f}", f"{least:.1f}")
+    table.add_row("all", "", f"{total:.1f}", "", "", f"{best:.1f}", style="bold")
+    console = Console()
+    console.print(machine(given.threads), highlight=False)
+    console.print(table)
+    return 0
+
+
+def measure(spec: BundleSpec, network: MinkOcc, dataset: Dataset, threads: int) -> dict[str, tuple[int, float, float, float]]:
+    """Per type of node: how many, milliseconds, floating-point operations, bytes read and written."""
+    core = openvino_engine.openvino().Core()
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "PERF_COUNT": True,
+    }
+    model = core.compile_model(core.read_model(onnx_file.onnx_of(spec, network, print)), "CPU", options)
+    request = model.create_infer_request()
+    inputs = prepare(dataset.frame(0), spec.voxel_grid, spec.network)
+    padded = pad(inputs, spec.capacities, sensor_cell(spec)).arrays
+    times = defaultdict(list)
+    for _ in range(RUNS):
+        request.infer([np.ascontiguousarray(padded[name]) for name in INPUTS])
+        for node in request.profiling_info:
+            times[node.node_name, node.node_type].append(node.real_time.total_seconds() * 1e3)
+    costs = {op.get_friendly_name(): cost(op) for op in model.get_runtime_model().get_ordered_ops()}
+    rows: dict[str, tuple[int, float, float, float]] = {}
+    for (name, kind), values in times.items():
+        operations, size = costs.get(name, (0.0, 0.0))
+        count, milliseconds, summed, bytes_ = rows.get(kind, (0, 0.0, 0.0, 0.0))
+        rows[kind] = (count + 1, milliseconds + float(np.median(values)), summed + operations, bytes_ + size)
+    return rows
+
+
+def cost(op: Any) -> tuple[float, float]:
+    """Floating-point operations (matrix products and convolutions only) and bytes of a node."""
+    shapes = [tuple(port.get_shape()) for port in op.inputs()]
+    out = [tuple(port.get_shape()) for port in op.outputs()]
+    ports = [*op.inputs(), *op.outputs()]
+    size = float(sum(np.prod(port.get_shape()) * port.get_element_type().size for port in ports))
+    kind = op.get_rt_info()["layerType"].astype(str) if "layerType" in op.get_rt_info() else ""
+    if kind == "FullyConnected":
+        return 2.0 * np.prod(out[0]) * shapes[0][-1], size
+    if kind == "Convolution":
+        return 2.0 * np.prod(out[0]) * np.prod(shapes[1][1:]), size
+    return 0.0, size
+
+
+def peak_flops() -> float:
+    """Floating-point operations a second of the best float32 GEMM here."""
+    a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
+    return 2 * 1536**3 / fastest(lambda: a @ b)
+
+
+def peak_bandwidth() -> float:
+    """Bytes a second, read and written, of a copy that fits no cache."""
+    source, target = torch.randn(1 << 25), torch.empty(1 << 25)
+    return 2 * source.numel() * 4 / fastest(lambda: target.copy_(source))
+
+
+def fastest(run: Callable[[], object]) -> float:
+    """Seconds of the fastest of some runs."""
+    times = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
