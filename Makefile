@@ -1,13 +1,14 @@
 # make demo            the whole system on a simulated drive       make demo DATA=path   the same on your KITTI or nuScenes folder
 # make bench           sparse layers, networks, node and scaling: tables, CSV and pictures in out/bench (about 40 minutes)
 # make label-efficiency   what a tenth of the labels is worth: docs/label_efficiency.md (about 80 minutes; SCALE=full for a GPU)
+# make soak            twenty minutes of the live node: memory, files, latency
 # make test            lint, types and tests                       make test-slow        the tests that take minutes
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: venv demo test test-slow bench label-efficiency clean
+.PHONY: venv demo test test-slow bench label-efficiency soak clean
 
 venv: $(INSTALLED)
 
@@ -34,6 +35,9 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmark.roofline
 	$(BIN)/python -m benchmark.scaling
 	$(BIN)/python -m benchmark.sparse_layers
+
+soak: $(INSTALLED)
+	$(BIN)/python -m benchmark.soak --minutes 20
 
 label-efficiency: $(INSTALLED)
 	$(BIN)/python -m training.label_efficiency

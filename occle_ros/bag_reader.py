@@ -16,10 +16,12 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from occle_core.frame import Frame
-from occle_ros.calibration import Calibration, CalibrationError, read_calibration
+from occle_ros.calibration import Calibration
+from occle_ros.calibration_files import CalibrationError, read_calibration
 from occle_ros.compat import Transforms
 from occle_ros.config import NodeConfig
-from occle_ros.conversions import image_from_message, points_from_cloud, stamp_of
+from occle_ros.frames import assemble
+from occle_ros.messages import ConversionError, stamp_of
 from occle_ros.sync import MILLISECOND, Collected, Collector
 
 CALIBRATION_FILE = "calibration.yaml"
@@ -67,13 +69,13 @@ class BagReader:
         """
         for collected in self.collected():
             rig = self.calibration.rig(collected.scan.header.frame_id)
-            cameras = [camera for camera in rig.cameras if camera is not None]
             if rig.unknown:
                 problems = ", ".join(f"{name} ({why})" for name, why in rig.unknown.items())
                 raise CalibrationError(f"{self.bag}: the calibration of these cameras is not known: {problems}")
-            points, _ = points_from_cloud(collected.scan, self.config.lidar.intensity_scale)
-            images = [None if image is None else image_from_message(image) for image in collected.images]
-            yield Frame(collected.stamp, points, images, cameras, rig.T_grid_lidar)
+            assembled = assemble(collected, rig, self.config)
+            if assembled.problems:
+                raise ConversionError(f"{self.bag}: {'; '.join(assembled.problems.values())}")
+            yield assembled.frame
 
     def collected(self) -> Iterator[Collected[Any]]:
         """Scans with the images that belong to them, as messages; `calibration` knows the CameraInfos up to there."""

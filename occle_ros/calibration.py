@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Protocol
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from occle_core.camera import Camera
-from occle_ros.config import NodeConfig, resolve
-from occle_ros.conversions import camera_from_info
-
-Row3 = Annotated[list[float], Field(min_length=3, max_length=3)]
-Row4 = Annotated[list[float], Field(min_length=4, max_length=4)]
-
-
-class CalibrationError(ValueError):
-    """A calibration that is missing, incomplete or impossible; the message says what to give where."""
+from occle_ros.calibration_files import CalibrationError, find_calibration, rigid
+from occle_ros.camera_info import Lens, content_of, lens_from_info
+from occle_ros.config import NodeConfig
+from occle_ros.messages import ConversionError
 
 
 class TransformLookup(Protocol):
@@ -31,82 +24,25 @@ class TransformLookup(Protocol):
         """T_target_source (4, 4); a LookupError where no chain of transforms connects the frames."""
 
 
-class CameraEntry(BaseModel):
-    """One camera of a calibration file; K, width and height may be left out where CameraInfo gives them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    T_camera_lidar: Annotated[list[Row4], Field(min_length=4, max_length=4)]
-    K: Annotated[list[Row3], Field(min_length=3, max_length=3)] | None = None
-    width: int | None = Field(None, ge=1)
-    height: int | None = Field(None, ge=1)
-
-    @model_validator(mode="after")
-    def _intrinsics_are_whole(self) -> CameraEntry:
-        if len({value is None for value in (self.K, self.width, self.height)}) > 1:
-            raise ValueError("K, width and height belong together: give all three or none")
-        return self
-
-
-class CalibrationFile(BaseModel):
-    """calibration.yaml as `occle bag` writes it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    lidar_frame: str = ""
-    grid_frame: str = ""
-    T_grid_lidar: Annotated[list[Row4], Field(min_length=4, max_length=4)]
-    cameras: dict[str, CameraEntry] = Field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Rig:
     """The geometry of one frame.
 
     Args:
-        cameras: one per configured camera; None where its calibration is not known yet.
-        unknown: for those cameras, what is missing.
+        cameras: one per configured camera; None where its calibration is not known (yet).
+        unknown: for those cameras the reason: no_camera_info, no_transform or unusable_camera_info.
         T_grid_lidar: (4, 4).
         grid_frame: name of the frame that the voxels are in.
+        lenses: one per camera, None as in `cameras`; they make rectified images of the recorded ones.
+        problems: for the unknown cameras, what would mend it.
     """
 
     cameras: tuple[Camera | None, ...]
     unknown: Mapping[str, str]
     T_grid_lidar: NDArray[np.float64]
     grid_frame: str
-
-
-def read_calibration(path: Path) -> CalibrationFile:
-    """Read and check a calibration file.
-
-    Raises:
-        CalibrationError: unreadable, incomplete, or a matrix that is no rigid transform; the message names the place.
-    """
-    try:
-        file = CalibrationFile.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CalibrationError(f"calibration file {path} cannot be read: {error}") from error
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()[:5])
-        raise CalibrationError(f"calibration file {path}: {problems}. `occle bag` writes an example beside every bag") from error
-    rigid(file.T_grid_lidar, f"{path}: T_grid_lidar")
-    for name, camera in file.cameras.items():
-        rigid(camera.T_camera_lidar, f"{path}: cameras.{name}.T_camera_lidar")
-    return file
-
-
-def rigid(values: Sequence[Any], name: str) -> NDArray[np.float64]:
-    """16 numbers or 4 rows -> (4, 4).
-
-    Raises:
-        CalibrationError: not a rotation and a translation (to 1 %: P2's offset and rounded files pass).
-    """
-    T = np.asarray(values, np.float64).reshape(4, 4)
-    R = T[:3, :3]
-    rotates = np.isfinite(T).all() and np.allclose(R @ R.T, np.eye(3), atol=1e-2) and np.linalg.det(R) > 0
-    if not rotates or not np.allclose(T[3], [0, 0, 0, 1]):
-        raise CalibrationError(f"{name} is not a rotation with a translation (4x4 by rows, metres): {T.round(4).tolist()}")
-    return T
+    lenses: tuple[Lens | None, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 class Calibration:
@@ -114,6 +50,7 @@ class Calibration:
 
     Extrinsics: the calibration file, else the parameters T_camera_lidar and T_grid_lidar, else TF between the frames that
     the messages' headers name. Intrinsics: CameraInfo once it came; until then, or without an info_topic, the file's.
+    A given T_camera_lidar is the camera's own; the fourth column of a CameraInfo's P counts only on top of TF.
 
     Args:
         config: the node's configuration.
@@ -125,10 +62,10 @@ class Calibration:
 
     def __init__(self, config: NodeConfig, transforms: TransformLookup | None = None) -> None:
         self._config, self._transforms = config, transforms
-        given = config.calibration_file
-        self._file = read_calibration(resolve(given, "parameter calibration_file")) if given else None
+        self._file = find_calibration(config.calibration_file) if config.calibration_file else None
         self._infos: dict[str, Any] = {}
-        self._cameras: dict[str, Camera] = {}
+        self._contents: dict[str, tuple[Any, ...]] = {}
+        self._known: dict[str, tuple[Lens, Camera]] = {}
         self._T_grid_lidar = self._given_grid()
         for name in config.camera_names:
             self._check_camera(name)
@@ -142,51 +79,63 @@ class Calibration:
         """Look up in TF what nothing else gives."""
         self._transforms = transforms
 
-    def take_info(self, name: str, message: Any) -> None:
-        """Take a camera's CameraInfo; a changed one replaces what was known."""
-        known = self._infos.get(name)
-        if known is None or not _same_info(known, message):
-            self._infos[name] = message
-            self._cameras.pop(name, None)
+    def take_info(self, name: str, message: Any) -> bool:
+        """Take a camera's CameraInfo; True where it replaces one that said something else."""
+        content = content_of(message)
+        before = self._contents.get(name)
+        if before == content:
+            return False
+        self._contents[name], self._infos[name] = content, message
+        self._known.pop(name, None)
+        return before is not None
 
     def rig(self, lidar_frame: str) -> Rig:
         """The geometry for a scan whose header names `lidar_frame`.
 
         Raises:
             CalibrationError: T_grid_lidar is not known (yet).
-            ConversionError: a CameraInfo cannot be used.
         """
         lidar_frame = self._config.frames.lidar or lidar_frame
         unknown: dict[str, str] = {}
-        cameras = []
+        problems: dict[str, str] = {}
         for name in self._config.camera_names:
-            camera = self._cameras.get(name)
-            if camera is None:
-                camera = self._camera(name, lidar_frame, unknown)
-                if camera is not None:
-                    self._cameras[name] = camera
-            cameras.append(camera)
+            if name in self._known:
+                continue
+            try:
+                self._known[name] = self._camera(name, lidar_frame)
+            except _UnknownError as why:
+                unknown[name], problems[name] = why.reason, str(why)
         if self._T_grid_lidar is None:
             self._T_grid_lidar = self._lookup(self._config.frames.grid, lidar_frame)
         grid_frame = self._config.frames.grid or (self._file.grid_frame if self._file else "") or lidar_frame
-        return Rig(tuple(cameras), unknown, self._T_grid_lidar, grid_frame)
+        known = [self._known.get(name) for name in self._config.camera_names]
+        lenses = tuple(pair[0] if pair else None for pair in known)
+        cameras = tuple(pair[1] if pair else None for pair in known)
+        return Rig(cameras, unknown, self._T_grid_lidar, grid_frame, lenses, problems)
 
-    def _camera(self, name: str, lidar_frame: str, unknown: dict[str, str]) -> Camera | None:
-        info = self._infos.get(name)
+    def _camera(self, name: str, lidar_frame: str) -> tuple[Lens, Camera]:
+        info, given = self._infos.get(name), self._given_extrinsics(name)
+        try:
+            lens = self._file_lens(name) if info is None else lens_from_info(info, is_rectified(self._config.cameras[name].topic))
+            if lens is None:
+                topic = self._config.cameras[name].info_topic
+                raise _UnknownError(
+                    "no_camera_info", f"no CameraInfo of {name} has come on {topic} (parameter cameras.{name}.info_topic)"
+                )
+            # Without CameraInfo the lens is the file's, which gives the extrinsics too.
+            T = given if given is not None else self._lookup(info.header.frame_id, lidar_frame)
+            return lens, lens.camera(T, own_frame=given is not None)
+        except CalibrationError as error:
+            raise _UnknownError("no_transform", str(error)) from error
+        except ConversionError as error:
+            raise _UnknownError("unusable_camera_info", str(error)) from error
+
+    def _file_lens(self, name: str) -> Lens | None:
         entry = self._file.cameras.get(name) if self._file else None
-        T = self._given_extrinsics(name)
-        if info is None:
-            if entry is None or entry.K is None or T is None or entry.width is None or entry.height is None:
-                unknown[name] = "no_camera_info"
-                return None
-            return Camera(np.asarray(entry.K, np.float64), T, entry.width, entry.height)
-        if T is None:
-            try:
-                T = self._lookup(info.header.frame_id, lidar_frame)
-            except CalibrationError:
-                unknown[name] = "no_transform"
-                return None
-        return camera_from_info(info, T)
+        if entry is None or entry.K is None or entry.width is None or entry.height is None:
+            return None
+        P = np.hstack([np.asarray(entry.K, np.float64), np.zeros((3, 1))])
+        return Lens(P, entry.width, entry.height, None, f"the calibration of {name} in {self._config.calibration_file}")
 
     def _given_extrinsics(self, name: str) -> NDArray[np.float64] | None:
         if self._file and name in self._file.cameras:
@@ -229,6 +178,15 @@ class Calibration:
             raise CalibrationError(str(error)) from error
 
 
-def _same_info(a: Any, b: Any) -> bool:
-    numbers = all(np.array_equal(getattr(a, field), getattr(b, field)) for field in ("k", "p", "r", "d"))
-    return numbers and (a.width, a.height, a.header.frame_id) == (b.width, b.height, b.header.frame_id)
+def is_rectified(topic: str) -> bool:
+    """Whether an image topic's name says that image_proc made it: image_rect, image_rect_color, rectified/...
+
+    Its CameraInfo still holds the raw image's distortion, so the name is all that tells.
+    """
+    return re.search(r"(^|[/_])rect(ified)?([/_]|$)", topic) is not None
+
+
+class _UnknownError(Exception):
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason

@@ -28,6 +28,17 @@ class Kind(str, Enum):
     streets = "streets"
 
 
+class EngineChoice(str, Enum):
+    """Names of `occle_core.engines`, here so that `occle --help` stays quick."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt_rtx"
+
+
 @app.command()
 def bag(
     kind: Annotated[Kind, typer.Argument(help="layout of the data set")],
@@ -120,6 +131,7 @@ def run(
     config: Annotated[Path | None, typer.Option(help="the node's parameter file, for bags with topics of other names")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many frames")] = None,
     pictures: Annotated[int, typer.Option(min=0, help="draw pictures of so many frames")] = 3,
+    engine: Annotated[EngineChoice, typer.Option(help="what runs the network")] = EngineChoice.auto,
 ) -> None:
     """Predict every frame of a bag or a data set; nothing is dropped.
 
@@ -138,10 +150,10 @@ def run(
 
         chosen = resolve(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind.value if kind else None, scene)
         if bag_path is not None:
-            summary = run_bag(bag_path, chosen, out, load_config(config) if config else None, limit, pictures, told)
+            summary = run_bag(bag_path, chosen, out, load_config(config) if config else None, limit, pictures, told, engine.value)
         else:
             assert dataset is not None
-            summary = run_dataset(dataset, chosen, out, kind.value if kind else None, scene, limit, pictures, told)
+            summary = run_dataset(dataset, chosen, out, kind.value if kind else None, scene, limit, pictures, told, engine.value)
     typer.echo(f"{out}: {summary.frames} frames with {summary.bundle}")
     for stage, times in summary.stages_ms.items():
         typer.echo(f"  {stage:12s} p50 {times['p50']:7.1f} ms  p95 {times['p95']:7.1f} ms")
@@ -178,6 +190,27 @@ def demo(
 
 
 @app.command()
+def doctor(
+    topics: Annotated[list[str] | None, typer.Option(help="look at this topic; default: all that the configuration needs")] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, help="how long to listen")] = 5.0,
+    config: Annotated[Path | None, typer.Option(help="the node's parameter file; default: the KITTI rig's")] = None,
+) -> None:
+    """Listen to the sensors and say what is wrong with them and what mends it; exit code 1 if anything is.
+
+    Examples: occle doctor --config config/nuscenes.yaml            occle doctor --topics /velodyne_points --seconds 3
+    """
+    with clear_errors():
+        from occle_ros.config import NodeConfig, load_config
+        from occle_ros.doctor import doctor as examine
+        from occle_ros.doctor_report import print_diagnosis
+
+        found = examine(load_config(config) if config else NodeConfig(), seconds, topics or ())
+        print_diagnosis(found, Console())
+    if found.findings:
+        raise typer.Exit(1)
+
+
+@app.command()
 def version() -> None:
     """Show the versions of what is installed."""
     from importlib.metadata import PackageNotFoundError, version
@@ -208,15 +241,16 @@ def _ours() -> tuple[type[Exception], ...]:
     """What a person can mend; imported late so that `occle --help` stays quick."""
     from occle_core.bundle import BundleError
     from occle_core.datasets import DatasetError
+    from occle_core.engines import EngineError
     from occle_core.frame import FrameError
     from occle_ros.bag_reader import BagError
-    from occle_ros.calibration import CalibrationError
+    from occle_ros.calibration_files import CalibrationError
     from occle_ros.config import ConfigError
-    from occle_ros.conversions import ConversionError
+    from occle_ros.messages import ConversionError
     from occle_ros.play import PlayError
     from occle_ros.processes import ProcessError
 
-    core = (BundleError, DatasetError, FrameError, OSError)
+    core = (BundleError, DatasetError, EngineError, FrameError, OSError)
     return (*core, BagError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError)
 
 

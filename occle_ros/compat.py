@@ -1,11 +1,15 @@
-"""Stand-ins for ROS packages that have no PyPI wheel: today the part of tf2_ros that we use.
+"""ROS packages that not every installation has, in one place: what stands in for them, and what differs between ROS releases.
 
-The other candidates are not needed: sync.py collects frames itself (message_filters), conversions.py reads images and
-clouds itself (cv_bridge, sensor_msgs_py).
+- tf2_ros: used where it is installed, else `Transforms` with tf2_msgs; with neither (the PyPI wheels) there is no TF.
+- message_filters: `sync.policy: approximate` is refused without it; the default policy (sync.py) does not need it.
+- cv_bridge, sensor_msgs_py: never used; images.py and clouds.py read the same messages without their dependence on one
+  NumPy and OpenCV build. The contract test compares them where both can be had.
 """
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +18,13 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from occle_ros.conversions import ConversionError
+from occle_ros.config import ConfigError
+from occle_ros.messages import ConversionError
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks as SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks as SubscriptionEventCallbacks
 
 
 class TransformError(LookupError):
@@ -110,6 +120,21 @@ def listen_to_transforms(node: Node) -> Transforms | Tf2Transforms:
     node.create_subscription(TFMessage, "/tf_static", take, latched)
     node.create_subscription(TFMessage, "/tf", take, QoSProfile(depth=100))
     return transforms
+
+
+def message_filters() -> ModuleType:
+    """The ROS package message_filters.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module("message_filters")
+    except ImportError as error:
+        raise ConfigError(
+            f"parameter sync.policy: approximate needs the ROS package message_filters ({error}); `sudo apt install "
+            "ros-$ROS_DISTRO-message-filters` and source that installation, or leave sync.policy at its default"
+        ) from error
 
 
 def matrix_from_transform(message: Transform) -> NDArray[np.float64]:

@@ -3,105 +3,70 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import annotated_types
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from occle_ros.config_groups import (
+    CameraConfig,
+    DebugConfig,
+    EngineName,
+    FramesConfig,
+    Group,
+    LatencyConfig,
+    LidarConfig,
+    MarkersConfig,
+    Matrix,
+    OccupancyGridConfig,
+    OutputQosConfig,
+    OverlayConfig,
+    Precision,
+    QosConfig,
+    ShowConfig,
+    SyncConfig,
+    VoxelsConfig,
+    live,
+)
 from occle_ros.transport import share_file
-
-Matrix = Annotated[tuple[float, ...], Field(max_length=16)]
-Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
 
 
 class ConfigError(ValueError):
     """A configuration that the node cannot run with; the message names the parameter and says what would be right."""
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LidarConfig(_Group):
-    """Where the scans come from."""
-
-    topic: str = Field("/lidar/points", min_length=1, description="PointCloud2 topic of the scans; a scan opens a frame")
-    intensity_scale: float = Field(1.0, gt=0, le=1e6, description="factor that brings the sensor's intensity to 0..1")
-
-
-class CameraConfig(_Group):
-    """Where one camera's images and calibration come from."""
-
-    topic: str = Field(min_length=1, description="topic of the rectified images")
-    info_topic: str = Field("", description="CameraInfo topic; empty: the calibration file gives the intrinsics")
-    compressed: bool = Field(False, description="true: the image topic carries CompressedImage (JPEG or PNG), false: Image")
-    time_offset_ms: float = Field(0.0, ge=-1000, le=1000, description="added to this camera's stamps before matching")
-    T_camera_lidar: Matrix = Field((), description="16 numbers by rows, LiDAR to camera, metres; empty: calibration file or TF")
-
-
-class SyncConfig(_Group):
-    """How images are matched with scans."""
-
-    tolerance_ms: Milliseconds = Field(50.0, description="an image belongs to a scan if their stamps differ by no more than this")
-    deadline_ms: Milliseconds = Field(150.0, description="a frame waits so long for its images, then goes on without")
-
-
-class QosConfig(_Group):
-    """Quality of service of the input subscriptions."""
-
-    reliability: Literal["reliable", "best_effort"] = Field(
-        "reliable", description="reliable needs reliable publishers; best_effort takes both, and loses large messages under load"
-    )
-    depth: int = Field(5, ge=1, le=1000, description="messages that are kept per input topic until the node takes them")
-
-
-class VoxelsConfig(_Group):
-    """The PointCloud2 of occupied voxels."""
-
-    max_rate_hz: float = Field(0.0, ge=0, le=1000, description="publish ~/voxels no more often than this; 0: every frame")
-
-
-class MarkersConfig(_Group):
-    """The MarkerArray of occupied voxels."""
-
-    max_rate_hz: float = Field(0.0, ge=0, le=1000, description="publish ~/markers no more often than this; 0: every frame")
-    max_voxels: int = Field(60_000, ge=1, le=2_000_000, description="cubes in one MarkerArray; viewers become slow with more")
-
-
-class LatencyConfig(_Group):
-    """When /diagnostics warns."""
-
-    warn_ms: Milliseconds = Field(300.0, description="/diagnostics warns when the median stamp-to-publish latency exceeds this")
-    error_ms: Milliseconds = Field(1000.0, description="/diagnostics reports an error when the median latency exceeds this")
-    input_timeout_s: float = Field(5.0, gt=0, le=3600, description="/diagnostics reports an error when no scan came for so long")
-
-
-class FramesConfig(_Group):
-    """Coordinate frames."""
-
-    lidar: str = Field("", description="frame of the scans, for TF; empty: what the scans' headers say")
-    grid: str = Field("", description="frame that the voxels are published in; empty: what the calibration file says")
-
-
-class NodeConfig(_Group):
+class NodeConfig(Group):
     """Everything the `occupancy` node can be told; the defaults are for the KITTI rig as `occle bag` writes it."""
 
     bundle: str = Field("config/bundles/kitti", min_length=1, description="folder of the network; relative: in share/occle_ros")
-    calibration_file: str = Field("", description="calibration.yaml as `occle bag` writes it; empty: parameters or TF")
+    calibration_file: str = Field(
+        "", description="calibration.yaml, KITTI's calib.txt, or a data set's folder (#SCENE behind it); empty: parameters or TF"
+    )
     T_grid_lidar: Matrix = Field((), description="16 numbers by rows, LiDAR to grid frame, metres; empty: calibration file or TF")
+    engine: EngineName = Field("auto", description="what runs the network; auto: the fastest that works on this machine")
+    precision: Precision = Field("fp32", description="of the engine's numbers; fp16 and int8 need an engine that offers them")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: all cores")
+    autostart: bool = Field(True, description="configure and activate at the start; false: a lifecycle manager does it")
+    build_only: bool = Field(False, description="load the bundle, build its engine, run it once, and end")
     report_file: str = Field("", description="JSON report of counters and latencies at the node's end; empty: none")
+    timings_folder: str = Field("", description="where ~/save_timings writes; empty: $ROS_HOME or ~/.ros")
+    unknown: bool = live(True, "cast rays, and call free cells that no sensor can have seen unknown in ~/occupancy_grid")
     lidar: LidarConfig = LidarConfig()
     camera_names: tuple[str, ...] = Field(("cam2",), description="cameras in the order that the network was trained with")
     cameras: dict[str, CameraConfig] = Field(default_factory=dict)
     sync: SyncConfig = SyncConfig()
     qos: QosConfig = QosConfig()
+    output_qos: OutputQosConfig = OutputQosConfig()
+    show: ShowConfig = ShowConfig()
     voxels: VoxelsConfig = VoxelsConfig()
     markers: MarkersConfig = MarkersConfig()
+    occupancy_grid: OccupancyGridConfig = OccupancyGridConfig()
+    overlay: OverlayConfig = OverlayConfig()
+    debug: DebugConfig = DebugConfig()
     latency: LatencyConfig = LatencyConfig()
     frames: FramesConfig = FramesConfig()
 
@@ -178,10 +143,25 @@ PRESETS = {
             "cameras": {f"CAM_{side}": {"compressed": True} for side in
                         ("FRONT", "FRONT_RIGHT", "FRONT_LEFT", "BACK", "BACK_LEFT", "BACK_RIGHT")},
             "sync": {"tolerance_ms": 60.0},
+            "occupancy_grid": {"min_height": -0.6, "max_height": 2.2},
         }
     ),
 }  # fmt: skip
 """The configurations that config/*.yaml are generated from: `python -m occle_ros.config NAME > config/NAME.yaml`."""
+
+
+def preset_for(camera_names: Sequence[str]) -> str:
+    """The shipped configuration (and bundle) for a rig with these cameras: "kitti" or "nuscenes".
+
+    Raises:
+        ConfigError: nothing is shipped for them.
+    """
+    for name, preset in PRESETS.items():
+        if camera_names and set(camera_names) <= set(preset.camera_names):
+            return name
+    known = "; ".join(f"{name}: {', '.join(preset.camera_names)}" for name, preset in PRESETS.items())
+    given = ", ".join(camera_names) or "(none)"
+    raise ConfigError(f"no bundle is shipped for the cameras {given}; give your own bundle and configuration. Shipped: {known}")
 
 
 def load_config(path: Path) -> NodeConfig:
@@ -226,7 +206,7 @@ def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's pa
         raise ConfigError(f"{source}: " + "; ".join(_explain(problem, known) for problem in error.errors())) from error
 
 
-class Parameter(_Group):
+class Parameter(Group):
     """What a ROS parameter declaration needs."""
 
     name: str
@@ -234,6 +214,8 @@ class Parameter(_Group):
     description: str
     is_float: bool = False
     is_integer: bool = False
+    is_live: bool = False
+    choices: tuple[str, ...] = ()
     lowest: float | None = None
     highest: float | None = None
 
@@ -282,7 +264,10 @@ def _parameter(name: str, value: Any, info: FieldInfo) -> Parameter:
     low = next((float(str(m.gt)) for m in info.metadata if isinstance(m, annotated_types.Gt)), low)
     high = next((float(str(m.le)) for m in info.metadata if isinstance(m, annotated_types.Le)), None)
     is_integer = isinstance(value, int) and not isinstance(value, bool)
-    return Parameter(name=name, default=value, description=info.description or "", lowest=low, highest=high,
+    is_live = isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("live"))
+    choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
+    return Parameter(name=name, default=value, is_live=is_live, choices=choices,
+                     description=info.description or "", lowest=low, highest=high,
                      is_float=isinstance(value, float), is_integer=is_integer)  # fmt: skip
 
 

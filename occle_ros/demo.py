@@ -24,11 +24,12 @@ from occle_core.datasets import Dataset, list_scenes, open_dataset
 from occle_core.predictor import Predictor
 from occle_ros.bag import convert, stamp_shifts
 from occle_ros.bag_reader import BagReader, open_bag
-from occle_ros.config import PRESETS, resolve
-from occle_ros.conversions import occupancy_from_cloud, stamp_of
-from occle_ros.demo_inputs import first_scene, preset_for, recorded_rate, simulate_drive, sustained_rate
+from occle_ros.clouds import occupancy_from_cloud
+from occle_ros.config import PRESETS, preset_for, resolve
+from occle_ros.demo_inputs import first_scene, recorded_rate, simulate_drive, sustained_rate
 from occle_ros.demo_report import print_report, summarise
 from occle_ros.files import whole_file
+from occle_ros.messages import stamp_of
 from occle_ros.offline import only_file
 from occle_ros.processes import Child, ProcessError
 from occle_ros.snapshots import write_snapshots
@@ -99,7 +100,7 @@ def _speed(console: Console, bag: Path, bundle: Path, stamps: Sequence[int], rat
     recorded = recorded_rate(stamps)
     if rate is not None:
         return rate / recorded, rate
-    hz, per_frame = sustained_rate(bag, bundle)
+    hz, per_frame = sustained_rate(bag, bundle, lambda text: console.print(text, highlight=False))
     pace = f"playing {hz:.1f} frames a second (recorded at {recorded:.1f})"
     console.print(f"one frame takes {per_frame * 1e3:.0f} ms here: {pace}", highlight=False)
     return hz / recorded, hz

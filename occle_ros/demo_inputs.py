@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from occle_core.datasets import list_scenes, open_dataset
 from occle_core.predictor import Predictor
 from occle_ros.bag_reader import BagReader
-from occle_ros.config import PRESETS, ConfigError, resolve
+from occle_ros.config import PRESETS, preset_for, resolve
 from occle_ros.pipeline import Pipeline
 from occle_ros.processes import ProcessError
 
@@ -29,20 +29,6 @@ class Source:
     path: Path
     kind: str | None
     scene: str | None
-
-
-def preset_for(camera_names: Sequence[str]) -> str:
-    """The configuration (and shipped bundle) for a rig with these cameras: "kitti" or "nuscenes".
-
-    Raises:
-        ConfigError: no bundle is shipped for them.
-    """
-    for name, preset in PRESETS.items():
-        if camera_names and set(camera_names) <= set(preset.camera_names):
-            return name
-    known = "; ".join(f"{name}: {', '.join(preset.camera_names)}" for name, preset in PRESETS.items())
-    given = ", ".join(camera_names) or "(none)"
-    raise ConfigError(f"no bundle is shipped for the cameras {given}; name one with --bundle. Shipped: {known}")
 
 
 def bundle_for(bag: Path | None, dataset: Path | None, kind: str | None = None, scene: str | None = None) -> Path:
@@ -86,14 +72,14 @@ def first_scene(path: Path, scene: str | None) -> Source:
     return Source(path, None, scene or list_scenes(path)[0])
 
 
-def sustained_rate(bag: Path, bundle: Path) -> tuple[float, float]:
+def sustained_rate(bag: Path, bundle: Path, told: Callable[[str], None]) -> tuple[float, float]:
     """Frames a second that the network keeps up with here: min(10, 0.8 / time per frame), and that time in seconds.
 
     The time is what three of four of the bag's first frames need (the very first left out); the 0.8 leaves room for the player,
-    the recorder and the transport on the same machine.
+    the recorder and the transport on the same machine. The engine is the node's default; `told` hears of its first build.
     """
     reader = BagReader(bag)
-    pipeline = Pipeline(Predictor.load(bundle), reader.config, reader.calibration)
+    pipeline = Pipeline(Predictor.load(bundle, reader.config.engine, progress=told), reader.config, reader.calibration)
     times = []
     for _, collected in zip(range(MEASURED_FRAMES), reader.collected()):
         began = time.perf_counter()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from occle_core.occupancy import Occupancy
 
 NAMESPACE = "occupancy"
-_CUBE_LIST, _ADD, _DELETE = 6, 0, 2  # visualization_msgs/Marker's constants
+_CUBE_LIST, _ADD, _DELETE, _DELETE_ALL = 6, 0, 2, 3  # visualization_msgs/Marker's constants
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,14 @@ def marker_array(occupancy: Occupancy, limit: int = 60_000, surface_only: bool =
             writer, occupancy.stamp, occupancy.frame_id, NAMESPACE, c, points, occupancy.grid.resolution, (red, green, blue, alpha)
         )
     return MarkerBytes(writer.data(), len(centres), hidden, left_out)
+
+
+def delete_all(stamp: int, frame_id: str) -> bytes:
+    """A serialised MarkerArray that removes everything a viewer shows of this topic: the source has stopped."""
+    writer = CdrWriter()
+    writer.pack("I", 1)
+    write_marker(writer, stamp, frame_id, NAMESPACE, 0, np.empty((0, 3)), 1.0, (0.0, 0.0, 0.0, 0.0), _DELETE_ALL)
+    return writer.data()
 
 
 def surface_cells(occupied: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -135,14 +143,16 @@ def write_marker(
     points: NDArray[np.float64],
     edge: float,
     colour: tuple[float, float, float, float],
+    without: int = _DELETE,
 ) -> None:
-    """One visualization_msgs/Marker: a CUBE_LIST of cubes of `edge` metres at `points` (N, 3), or a DELETE if there are none."""
+    """One visualization_msgs/Marker: a CUBE_LIST of cubes of `edge` metres at `points` (N, 3), or if there are none, the action
+    `without`."""
     seconds, nanoseconds = divmod(stamp, 1_000_000_000)
     writer.pack("i", seconds)
     writer.pack("I", nanoseconds)
     writer.string(frame_id)
     writer.string(namespace)
-    writer.pack("i", marker_id, _CUBE_LIST, _ADD if len(points) else _DELETE)
+    writer.pack("i", marker_id, _CUBE_LIST, _ADD if len(points) else without)
     writer.pack("d", 0, 0, 0, 0, 0, 0, 1)  # pose: position, quaternion
     writer.pack("d", edge, edge, edge)  # scale
     writer.pack("f", *colour)

@@ -1,21 +1,21 @@
-"""The configuration as parameters of a rclpy node."""
+"""The configuration as parameters of a rclpy node: declared once, some of them live afterwards."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 
-from occle_ros.config import NodeConfig, Parameter, config_from_parameters, parameters
+from occle_ros.config import ConfigError, NodeConfig, Parameter, config_from_parameters, parameters
 
 _OWN_TO_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+_FIXED = "read once at the start: restart the node to change it"
 
 
 def declare_config(node: Node) -> NodeConfig:
     """Declare every parameter with its description and range, and read the configuration.
-
-    The parameters are read once: they are read-only afterwards.
 
     Args:
         node: made with `automatically_declare_parameters_from_overrides=True`, so that misspelt parameters are seen.
@@ -23,9 +23,7 @@ def declare_config(node: Node) -> NodeConfig:
     Raises:
         ConfigError: an unknown or impossible parameter.
     """
-    given = {name: _plain(parameter.value) for name, parameter in node.get_parameters_by_prefix("").items()}
-    given = {name: value for name, value in given.items() if not name.startswith(_OWN_TO_RCLPY)}
-    config = config_from_parameters(given)
+    config = config_from_parameters(_given(node))
     for parameter in parameters(config.camera_names, config):
         if node.has_parameter(parameter.name):
             node.undeclare_parameter(parameter.name)
@@ -34,14 +32,52 @@ def declare_config(node: Node) -> NodeConfig:
     return config
 
 
+def follow_changes(node: Node, config: NodeConfig, accept: Callable[[NodeConfig], None]) -> None:
+    """Let live parameters change while the node runs, and refuse the others with the reason.
+
+    Args:
+        node: whose parameters `declare_config` has declared.
+        config: what they are now.
+        accept: called with the new configuration before it holds; a ConfigError refuses it.
+    """
+    known = {parameter.name: parameter for parameter in parameters(config.camera_names, config)}
+
+    def check(changed: list[Any]) -> SetParametersResult:
+        ours = {parameter.name: _plain(parameter.value) for parameter in changed if not _is_rclpys(parameter.name)}
+        if not ours:
+            return SetParametersResult(successful=True)
+        fixed = [name for name in ours if name in known and not known[name].is_live]
+        if fixed:
+            names = ", ".join(fixed)
+            return SetParametersResult(successful=False, reason=f"{names}: {_FIXED} with -p {fixed[0]}:=VALUE or its params file")
+        try:
+            accept(config_from_parameters({**_given(node), **ours}))
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(check)
+
+
+def _given(node: Node) -> dict[str, Any]:
+    values = {name: _plain(parameter.value) for name, parameter in node.get_parameters_by_prefix("").items()}
+    return {name: value for name, value in values.items() if not _is_rclpys(name)}
+
+
+def _is_rclpys(name: str) -> bool:
+    return name.startswith(_OWN_TO_RCLPY)
+
+
 def _plain(value: Any) -> Any:
     """rclpy gives arrays as array.array, and an empty one as bytes."""
     return list(value) if not isinstance(value, (str, int, float, bool, type(None))) else value
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
-    # Dynamic typing lets `2` stand for 2.0; the configuration's own types have checked the value.
-    descriptor = ParameterDescriptor(description=parameter.description, read_only=True, dynamic_typing=True)
+    # Dynamic typing lets `2` stand for 2.0; the configuration's own types have checked the value. Not read_only: rclpy would
+    # refuse a change without saying that a restart helps.
+    constraints = "" if parameter.is_live else _FIXED
+    descriptor = ParameterDescriptor(description=parameter.description, additional_constraints=constraints, dynamic_typing=True)
     if parameter.lowest is not None and parameter.highest is not None:
         if parameter.is_integer:
             descriptor.integer_range = [IntegerRange(from_value=int(parameter.lowest), to_value=int(parameter.highest))]

@@ -20,11 +20,12 @@ from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
 from occle_ros.bag import offered_qos
 from occle_ros.bag_reader import TYPES, BagError, BagReader
-from occle_ros.calibration import CalibrationError
+from occle_ros.calibration_files import CalibrationError
+from occle_ros.clouds import cloud_from_occupancy
 from occle_ros.config import NodeConfig
-from occle_ros.conversions import ConversionError, cloud_from_occupancy
 from occle_ros.files import whole_file
 from occle_ros.markers import marker_array
+from occle_ros.messages import ConversionError
 from occle_ros.pipeline import Pipeline
 from occle_ros.snapshots import write_snapshots
 from occle_ros.statistics import percentiles
@@ -61,7 +62,7 @@ class _Step:
 
 
 def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None, limit: int | None = None,
-            pictures: int = 0, told: Told | None = None) -> RunSummary:  # fmt: skip
+            pictures: int = 0, told: Told | None = None, engine: str = "torch") -> RunSummary:  # fmt: skip
     """Predict every frame of a bag, through the live node's conversion and matching.
 
     Args:
@@ -73,12 +74,14 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
         limit: only the first so many frames.
         pictures: of how many frames, evenly spread, pictures are drawn.
         told: called with (frames done, frames in all).
+        engine: one of `occle_core.engines.NAMES`.
 
     Raises:
-        BagError, CalibrationError, ConfigError, BundleError: the run cannot begin. A frame that fails is in the summary.
+        BagError, CalibrationError, ConfigError, BundleError, EngineError: the run cannot begin. A frame that fails is in the
+            summary.
     """
     reader = BagReader(bag, config)
-    predictor = Predictor.load(bundle)
+    predictor = Predictor.load(bundle, engine)
     pipeline = Pipeline(predictor, reader.config, reader.calibration)
     count = len(reader) if limit is None else min(limit, len(reader))
 
@@ -95,19 +98,20 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
 
 
 def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, scene: str | None = None,
-                limit: int | None = None, pictures: int = 0, told: Told | None = None) -> RunSummary:  # fmt: skip
+                limit: int | None = None, pictures: int = 0, told: Told | None = None,
+                engine: str = "torch") -> RunSummary:  # fmt: skip
     """Predict every frame of a data set on disk; pictures show the truth too where the data set has one.
 
     Args:
         path, kind, scene: as for `occle_core.datasets.open_dataset`.
-        bundle, out, limit, pictures, told: as for `run_bag`.
+        bundle, out, limit, pictures, told, engine: as for `run_bag`.
 
     Raises:
-        DatasetError, BundleError: the run cannot begin, or a file is broken. A frame that only the network refuses is in
-            the summary.
+        DatasetError, BundleError, EngineError: the run cannot begin, or a file is broken. A frame that only the network refuses is
+            in the summary.
     """
     dataset: Dataset = open_dataset(path, kind, scene)
-    predictor = Predictor.load(bundle)
+    predictor = Predictor.load(bundle, engine)
     count = len(dataset) if limit is None else min(limit, len(dataset))
 
     def steps(failed: list[str]) -> Iterator[_Step]:

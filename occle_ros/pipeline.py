@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from occle_core.camera import Camera
 from occle_core.frame import Frame
 from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
+from occle_ros.approximate import ApproximateCollector
 from occle_ros.calibration import Calibration
 from occle_ros.config import ConfigError, NodeConfig
-from occle_ros.conversions import image_from_message, points_from_cloud
+from occle_ros.frames import assemble
 from occle_ros.sync import MILLISECOND, Collected, Collector
-
-_NO_CAMERA = Camera(np.eye(3), np.eye(4), 1, 1)
-"""Holds the place of a camera whose calibration is not known; its image is None, so it is never projected into."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +26,16 @@ class Processed:
         occupancy: what it said; `timings` begin with "convert" and end with the network's stages.
         dropped_points: points that were left out because they are NaN or infinite.
         masked: camera -> reason, for the cameras that the frame went without.
+        image_frames: the frame that each image's header names; "" where there is no image.
+        problems: camera -> what is wrong and what would mend it, for what somebody has to mend.
     """
 
     frame: Frame
     occupancy: Occupancy
     dropped_points: int
     masked: Mapping[str, str]
+    image_frames: tuple[str, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -63,33 +62,29 @@ class Pipeline:
         """Messages -> Frame -> Occupancy.
 
         Raises:
-            ConversionError: a message cannot be read.
+            ConversionError: the scan cannot be read.
             CalibrationError: the rig is not known (yet).
-            FrameError: the network cannot use the frame: no points, an image that does not fit its CameraInfo.
+            FrameError: the network cannot use the frame, for example because it has no points in the grid.
         """
         began = time.perf_counter()
-        points, dropped = points_from_cloud(collected.scan, self._config.lidar.intensity_scale)
         rig = self._calibration.rig(collected.scan.header.frame_id)
-        masked = dict(collected.missing) | {name: why for name, why in rig.unknown.items() if name not in collected.missing}
-        frame = Frame(
-            stamp=collected.stamp,
-            points=points,
-            images=[None if message is None or camera is None else image_from_message(message)
-                    for message, camera in zip(collected.images, rig.cameras)],
-            cameras=[camera or _NO_CAMERA for camera in rig.cameras],
-            T_grid_lidar=rig.T_grid_lidar,
-        )  # fmt: skip
+        assembled = assemble(collected, rig, self._config)
         converted = (time.perf_counter() - began) * 1e3
-        occupancy = self._predictor.predict(frame, rig.grid_frame)
-        return Processed(frame, replace(occupancy, timings={"convert": converted, **occupancy.timings}), dropped, masked)
+        occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
+        occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})
+        image_frames = tuple("" if message is None else message.header.frame_id for message in collected.images)
+        return Processed(assembled.frame, occupancy, assembled.dropped_points, assembled.masked, image_frames, assembled.problems)
 
 
-def collector_for(config: NodeConfig) -> Collector[Any]:
-    """The collector that the configuration asks for."""
+def collector_for(config: NodeConfig) -> Collector[Any] | ApproximateCollector[Any]:
+    """The collector that the configuration asks for.
+
+    Raises:
+        ConfigError: policy approximate without message_filters.
+    """
     names = config.camera_names
-    return Collector(
-        names,
-        tolerance=round(config.sync.tolerance_ms * MILLISECOND),
-        deadline=round(config.sync.deadline_ms * MILLISECOND),
-        offsets=[round(config.cameras[name].time_offset_ms * MILLISECOND) for name in names],
-    )
+    tolerance = round(config.sync.tolerance_ms * MILLISECOND)
+    offsets = [round(config.cameras[name].time_offset_ms * MILLISECOND) for name in names]
+    if config.sync.policy == "approximate":
+        return ApproximateCollector(names, tolerance, offsets)
+    return Collector(names, tolerance, round(config.sync.deadline_ms * MILLISECOND), offsets)

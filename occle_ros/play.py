@@ -1,16 +1,17 @@
-"""Replay of a bag through rclpy, byte for byte as recorded, with the recorded pace. Needs no ROS installation."""
+"""Replay of a bag or a data set through rclpy, with the recorded stamps and pace. Needs no ROS installation."""
 
 from __future__ import annotations
 
 import heapq
 import importlib
+import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -22,7 +23,8 @@ from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 
 from occle_ros.bag_reader import BagError, open_bag
-from occle_ros.conversions import time_from
+from occle_ros.messages import time_from
+from occle_ros.read_ahead import ReadAhead
 from occle_ros.transport import ros_node, stop_signals
 
 _SENSORS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/PointCloud2")
@@ -54,6 +56,47 @@ class PlaySummary:
     interrupted: bool
 
 
+class Source(Protocol):
+    """What can be replayed: a bag, or `occle_ros.dataset_messages.DatasetMessages`."""
+
+    @property
+    def topics(self) -> Mapping[str, str]:
+        """Topic -> message type."""
+
+    @property
+    def start(self) -> int:
+        """Time of the first message, nanoseconds."""
+
+    @property
+    def end(self) -> int:
+        """Time of the last message, nanoseconds."""
+
+    def is_latched(self, topic: str) -> bool:
+        """Whether late subscribers get the topic's last message."""
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[int, str, bytes]]:
+        """(time, topic, CDR bytes) of these topics in time order."""
+
+
+class _Bag:
+    """A bag as a Source."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
+        self.start, self.end = reader.start_time, reader.end_time
+        self._latched = {connection.topic for connection in reader.connections if _is_latched(connection)}
+
+    def is_latched(self, topic: str) -> bool:
+        """As `Source`."""
+        return topic in self._latched
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[int, str, bytes]]:
+        """As `Source`."""
+        connections = [c for c in self._reader.connections if c.topic in topics]
+        return ((time, c.topic, data) for c, time, data in self._reader.messages(connections))
+
+
 def play(
     bag: str | Path,
     rate: float = 1.0,
@@ -80,25 +123,44 @@ def play(
         BagError: the bag cannot be read or is empty.
         PlayError: a topic of `wait_for` is not in the bag or nobody subscribes to it in time.
     """
-    if rate <= 0:
-        raise PlayError(f"the rate must be positive, not {rate}")
-    console = Console(stderr=True)
-    with open_bag(Path(bag)) as reader, ros_node("player") as node, stop_signals() as stop:
+    _check_rate(rate)
+    with open_bag(Path(bag)) as reader:
         if not reader.message_count:
             raise BagError(f"{bag} has no messages")
-        publishers, skipped = _publishers(node, reader, clock_hz > 0, best_effort, depth)
+        return play_source(_Bag(reader), rate, loop, clock_hz, wait_for, best_effort, depth, wait_seconds)
+
+
+def play_source(
+    source: Source,
+    rate: float = 1.0,
+    loop: bool = False,
+    clock_hz: float = 100.0,
+    wait_for: Sequence[str] = (),
+    best_effort: bool = False,
+    depth: int = 5,
+    wait_seconds: float = 15.0,
+) -> PlaySummary:
+    """As `play`, for anything that gives messages in time order; they are read ahead in a thread of their own.
+
+    Raises:
+        PlayError: a topic of `wait_for` is not there or nobody subscribes to it in time. What the source raises.
+    """
+    _check_rate(rate)
+    console = Console(stderr=True)
+    with stop_signals() as stop, ros_node("player") as node:
+        publishers, skipped = _publishers(node, source, clock_hz > 0, best_effort, depth)
         for topic, reason in skipped.items():
             console.print(f"{topic} is not played: {reason}", soft_wrap=True)
         _wait_for_subscribers(publishers, wait_for, skipped, wait_seconds, stop)
         player = _Player(publishers, _clock_publisher(node, clock_hz), rate, clock_hz, stop)
         began = time.monotonic()
-        total = (reader.end_time - reader.start_time) / 1e9 / rate
+        total = (source.end - source.start) / 1e9 / rate
         with Progress(
             TextColumn("playing"), BarColumn(), TextColumn("{task.fields[state]}"), console=console, transient=True
         ) as bar:
             task = bar.add_task("play", total=total, state="")
             while True:
-                for elapsed in player.run_once(reader):
+                for elapsed in player.run_once(source):
                     bar.update(task, completed=elapsed, state=f"{elapsed:.1f} of {total:.1f} s, {player.sent.total()} messages")
                 if not loop or stop.is_set():
                     break
@@ -110,6 +172,11 @@ def play(
     return summary
 
 
+def _check_rate(rate: float) -> None:
+    if rate <= 0:
+        raise PlayError(f"the rate must be positive, not {rate}")
+
+
 class _Player:
     """The pace: what goes out when."""
 
@@ -119,12 +186,17 @@ class _Player:
         self.sent: Counter[str] = Counter()
         self.latest_ms = 0.0
 
-    def run_once(self, reader: Reader) -> Iterator[float]:
-        """Play the bag from its beginning; yields the seconds passed, at most ten times a second."""
-        connections = [c for c in reader.connections if c.topic in self._publishers]
-        start, zero, shown = reader.start_time, time.monotonic(), 0.0
-        messages = (((t - start) / 1e9 / self._rate, 1, c.topic, data) for c, t, data in reader.messages(connections))
-        ticks = _every(self._clock_period, (reader.end_time - start) / 1e9 / self._rate) if self._clock is not None else iter(())
+    def run_once(self, source: Source) -> Iterator[float]:
+        """Play the source from its beginning; yields the seconds passed, at most ten times a second."""
+        with ReadAhead(source.messages(list(self._publishers))) as read:
+            yield from self._play(read, source.start, source.end)
+
+    def _play(self, read: Iterable[tuple[int, str, bytes]], start: int, end: int) -> Iterator[float]:
+        messages = (((t - start) / 1e9 / self._rate, 1, topic, data) for t, topic, data in read)
+        first = next(messages, None)  # read before the time begins to run
+        messages = itertools.chain([first] if first else [], messages)
+        zero, shown = time.monotonic(), 0.0
+        ticks = _every(self._clock_period, (end - start) / 1e9 / self._rate) if self._clock is not None else iter(())
         # Two streams that are each in order: the heap never holds more than one message.
         for due, kind, topic, data in heapq.merge(messages, ticks, key=lambda entry: entry[:2]):
             ahead = zero + due - time.monotonic()
@@ -157,18 +229,19 @@ def _clock_publisher(node: Node, clock_hz: float) -> Any:
 
 
 def _publishers(
-    node: Node, reader: Reader, own_clock: bool, best_effort: bool, depth: int
+    node: Node, source: Source, own_clock: bool, best_effort: bool, depth: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """A publisher per topic, and why the other topics have none."""
     publishers: dict[str, Any] = {}
     skipped: dict[str, str] = {}
-    for connection in reader.connections:
-        if connection.topic == _CLOCK and own_clock:
+    for topic, name in source.topics.items():
+        if topic == _CLOCK and own_clock:
             skipped[_CLOCK] = "/clock is made from the bag's own times"
-        elif (kind := message_class(connection.msgtype)) is None:
-            skipped[connection.topic] = f"the message package of {connection.msgtype} is not installed"
-        elif connection.topic not in publishers:
-            publishers[connection.topic] = node.create_publisher(kind, connection.topic, _qos(connection, best_effort, depth))
+        elif (kind := message_class(name)) is None:
+            skipped[topic] = f"the message package of {name} is not installed"
+        else:
+            qos = _qos(name, source.is_latched(topic), best_effort, depth)
+            publishers[topic] = node.create_publisher(kind, topic, qos)
     return publishers, skipped
 
 
@@ -181,10 +254,13 @@ def message_class(name: str) -> type | None:
         return None
 
 
-def _qos(connection: Connection, best_effort: bool, depth: int) -> QoSProfile:
+def _is_latched(connection: Connection) -> bool:
     offered = getattr(connection.ext, "offered_qos_profiles", [])
-    latched = connection.topic == "/tf_static" or any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in offered)
-    sensor = connection.msgtype in _SENSORS
+    return connection.topic == "/tf_static" or any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in offered)
+
+
+def _qos(name: str, latched: bool, best_effort: bool, depth: int) -> QoSProfile:
+    sensor = name in _SENSORS
     return QoSProfile(
         depth=depth if sensor else 100,
         reliability=ReliabilityPolicy.BEST_EFFORT if sensor and best_effort else ReliabilityPolicy.RELIABLE,

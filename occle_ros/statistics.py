@@ -1,37 +1,42 @@
-"""Counters and timings of a running node: for diagnostics, and for the report at its end."""
+"""Counters and timings of a running node: for diagnostics, for the report at its end, and as a table on request."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from occle_ros.files import whole_file
 
-KEPT_SAMPLES = 20_000
+KEPT_FRAMES = 10_000
 
 
 class Statistics:
-    """What came in, what went out, what was lost and why, and how long it took. Safe to use from several threads."""
+    """What came in, what went out, what was lost and why, and how long it took. Safe to use from several threads.
+
+    The times of the newest `KEPT_FRAMES` frames are kept in memory that is taken at the first frame and does not grow.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, Counter[str]] = {}
-        self._stages: dict[str, deque[float]] = {}
-        self._latency: deque[float] = deque(maxlen=KEPT_SAMPLES)
+        self._stamps = np.zeros(KEPT_FRAMES, np.int64)
+        self._times: dict[str, NDArray[np.float64]] = {}  # "latency" and the stages; NaN: not known
         self._frames = 0
         self._recent: list[float] = []
         self._span: tuple[float, float] | None = None
         self._last_error = ""
 
     def count(self, group: str, reason: str, number: int = 1) -> None:
-        """Add to a counter, for example group "dropped", reason "replaced"."""
+        """Add to a counter, for example group "dropped", reason "replaced_by_newer"."""
         if number:
             with self._lock:
                 self._counts.setdefault(group, Counter())[reason] += number
@@ -41,18 +46,28 @@ class Statistics:
         with self._lock:
             self._last_error = text
 
-    def frame_done(self, now: float, latency_ms: float, stages: Mapping[str, float]) -> None:
-        """A frame went through: `now` in seconds of a steady clock, milliseconds from its stamp, and per stage (NaN: not known)."""
+    def frame_done(self, now: float, latency_ms: float, stages: Mapping[str, float], stamp: int = 0) -> None:
+        """A frame went through.
+
+        Args:
+            now: seconds of a steady clock.
+            latency_ms: from its stamp to its publication; NaN while that is not known.
+            stages: milliseconds by stage.
+            stamp: of its scan, nanoseconds.
+        """
         with self._lock:
             self._span = (self._span[0] if self._span else now, now)
+            row = self._frames % KEPT_FRAMES
             self._frames += 1
             if not math.isnan(latency_ms):
-                self._latency.append(latency_ms)
                 self._recent.append(latency_ms)
-            for stage, milliseconds in stages.items():
-                samples = self._stages.setdefault(stage, deque(maxlen=KEPT_SAMPLES))
-                if not math.isnan(milliseconds):
-                    samples.append(milliseconds)
+            for name in stages:
+                if name not in self._times:
+                    self._times[name] = np.full(KEPT_FRAMES, np.nan)
+            latencies = self._times.setdefault("latency", np.full(KEPT_FRAMES, np.nan))
+            for name, samples in self._times.items():
+                samples[row] = stages.get(name, math.nan)
+            latencies[row], self._stamps[row] = latency_ms, stamp
 
     def take_recent(self) -> list[float]:
         """The latencies since the last call, milliseconds."""
@@ -70,11 +85,13 @@ class Statistics:
         counts, last_error = self.counts()
         with self._lock:
             seconds = self._span[1] - self._span[0] if self._span else 0.0
+            samples = {name: values[self._order()] for name, values in self._times.items()}
+            known = {name: values[~np.isnan(values)].tolist() for name, values in samples.items()}
             return {
                 "counts": counts,
                 "rate_hz": (self._frames - 1) / seconds if seconds > 0 else 0.0,
-                "latency_ms": list(self._latency),
-                "stages_ms": {stage: list(samples) for stage, samples in self._stages.items()},
+                "latency_ms": known.pop("latency", []),
+                "stages_ms": known,
                 "last_error": last_error,
             }
 
@@ -86,6 +103,32 @@ class Statistics:
         """
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps({**header, **self.as_dict()}, indent=1), "utf-8")
+
+    def write_table(self, path: Path) -> int:
+        """The newest frames as CSV, a row each, oldest first: stamp in nanoseconds, latency and stages in milliseconds.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._lock:
+            order = self._order()
+            stamps = self._stamps[order].tolist()
+            times = {name: values[order].tolist() for name, values in self._times.items()}
+        names = sorted(times, key=lambda name: name != "latency")
+        with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["stamp_ns", *(f"{name}_ms" for name in names)])
+            for row, stamp in enumerate(stamps):
+                known = (times[name][row] for name in names)
+                writer.writerow([stamp, *("" if math.isnan(value) else f"{value:.3f}" for value in known)])
+        return len(stamps)
+
+    def _order(self) -> NDArray[np.int64]:
+        """Rows of the kept frames, oldest first."""
+        return np.arange(max(0, self._frames - KEPT_FRAMES), self._frames) % KEPT_FRAMES
 
 
 def percentiles(samples: list[float], at: tuple[int, ...] = (50, 95, 99)) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections import Counter
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -21,12 +21,14 @@ class Collected(Generic[T]):
         scan: what `add_scan` was given.
         images: what `add_image` was given, one per camera; None where a camera contributed nothing.
         missing: for those cameras the reason, "no_image" (none ever came), "stale" (all are too old) or "out_of_tolerance".
+        ages: per camera, image's stamp (its time offset added) minus scan's stamp, nanoseconds; None where it has no image.
     """
 
     stamp: int
     scan: T
     images: tuple[T | None, ...]
     missing: dict[str, str]
+    ages: tuple[int | None, ...] = ()
 
 
 @dataclass
@@ -42,8 +44,9 @@ class _Camera(Generic[T]):
     offset: int
     stamps: list[int] = field(default_factory=list)  # ascending, with the offset added
     images: dict[int, T] = field(default_factory=dict)
+    used: set[int] = field(default_factory=set)
     period: int | None = None
-    seen: bool = False
+    arrived: int | None = None
 
 
 class Collector(Generic[T]):
@@ -51,8 +54,13 @@ class Collector(Generic[T]):
 
     A frame closes when no better image can be expected of any camera, or at its deadline with the cameras it has. Frames
     come out in the order of their stamps. All times are nanoseconds; `now` is a clock that never goes back, stamps may.
-    What was not used is counted in `counts`: scan_duplicate, scan_out_of_order, scan_overflow, clock_reset, and
-    image_duplicate, image_out_of_order and image_clock_reset per camera ("image_duplicate:cam2").
+    What was not used is counted in `counts`:
+
+    - scan_duplicate, scan_out_of_order, scan_without_stamp (zero again and again): the scan opened no frame;
+    - scan_overflow: a frame was closed early because too many were open; clock_reset: everything open was closed;
+    - per camera ("image_late:cam2") image_duplicate: the image was not taken; image_late: its scan's frame had gone out
+      without it; image_unused: no scan took it (usual where a camera is faster than the LiDAR); image_clock_reset: its clock
+      was set back, what was kept is forgotten. image_out_of_order counts images that are used.
 
     Args:
         cameras: names, in the order of the images of a frame.
@@ -73,11 +81,15 @@ class Collector(Generic[T]):
         self._open: list[_Open[T]] = []
         self._newest: int | None = None
         self._refused = 0
+        self._incomplete: deque[tuple[int, dict[str, str]]] = deque(maxlen=8)
         self.counts: Counter[str] = Counter()
 
     def add_scan(self, stamp: int, scan: T, now: int) -> list[Collected[T]]:
         """Take a scan; returns the frames that are closed now."""
         closed: list[Collected[T]] = []
+        if stamp == 0 == self._newest:  # a recording may begin at zero; a driver that never sets its stamps stays there
+            self.counts["scan_without_stamp"] += 1
+            return self.poll(now)
         if self._newest is not None and stamp <= self._newest:
             # Three refused scans in a row are no disorder of the network: a bag shorter than `jump` starts again.
             self._refused += 1
@@ -86,6 +98,7 @@ class Collector(Generic[T]):
                 return self.poll(now)
             self.counts["clock_reset"] += 1
             closed += self.flush()
+            self._incomplete.clear()
             self._forget_images_after(stamp + self._jump)
         self._refused = 0
         self._newest = stamp
@@ -99,25 +112,31 @@ class Collector(Generic[T]):
     def add_image(self, camera: int, stamp: int, image: T, now: int) -> list[Collected[T]]:
         """Take an image of the camera with this number; returns the frames that are closed now."""
         source = self._cameras[camera]
+        source.arrived = now
         stamp += source.offset
-        source.seen = True
         if stamp in source.images:
             self.counts[f"image_duplicate:{source.name}"] += 1
             return self.poll(now)
         if source.stamps and stamp < source.stamps[-1]:
             if source.stamps[-1] - stamp > self._jump:
                 self.counts[f"image_clock_reset:{source.name}"] += 1
-                source.stamps.clear()
-                source.images.clear()
+                self._forget(source, 0, len(source.stamps))
             else:
                 self.counts[f"image_out_of_order:{source.name}"] += 1
         elif source.stamps:
             source.period = stamp - source.stamps[-1]
         insort(source.stamps, stamp)
         source.images[stamp] = image
+        if any(source.name in missing and abs(scan - stamp) <= self._tolerance for scan, missing in self._incomplete):
+            self.counts[f"image_late:{source.name}"] += 1
+            source.used.add(stamp)
         if len(source.stamps) > self._max_images:
-            del source.images[source.stamps.pop(0)]
+            self._forget(source, 0, 1)
         return self.poll(now)
+
+    def silences(self, now: int) -> dict[str, int | None]:
+        """Per camera how long ago its last image arrived; None where none ever came."""
+        return {camera.name: None if camera.arrived is None else now - camera.arrived for camera in self._cameras}
 
     def poll(self, now: int) -> list[Collected[T]]:
         """The frames that are complete or whose deadline has passed, oldest first."""
@@ -152,21 +171,27 @@ class Collector(Generic[T]):
 
     def _close(self, frame: _Open[T]) -> Collected[T]:
         images: list[T | None] = []
+        ages: list[int | None] = []
         missing: dict[str, str] = {}
         for camera in self._cameras:
             nearest = self._nearest(camera, frame.stamp)
             if nearest is not None and abs(nearest - frame.stamp) <= self._tolerance:
                 images.append(camera.images[nearest])
+                ages.append(nearest - frame.stamp)
+                camera.used.add(nearest)
                 continue
             images.append(None)
-            if not camera.seen:
+            ages.append(None)
+            if camera.arrived is None:
                 missing[camera.name] = "no_image"
             elif nearest is None or camera.stamps[-1] < frame.stamp:
                 missing[camera.name] = "stale"
             else:
                 missing[camera.name] = "out_of_tolerance"
         self._forget_images_before(frame.stamp - self._tolerance)
-        return Collected(frame.stamp, frame.scan, tuple(images), missing)
+        if missing:
+            self._incomplete.append((frame.stamp, missing))
+        return Collected(frame.stamp, frame.scan, tuple(images), missing, tuple(ages))
 
     def _nearest(self, camera: _Camera[T], stamp: int) -> int | None:
         at = bisect_left(camera.stamps, stamp)
@@ -177,11 +202,17 @@ class Collector(Generic[T]):
         for camera in self._cameras:
             # What is older by a whole jump belongs to the time after a clock was set back, whose scans are still to come.
             first, last = bisect_left(camera.stamps, stamp - self._jump), bisect_left(camera.stamps[:-1], stamp)
-            for old in camera.stamps[first:last]:
-                del camera.images[old]
-            del camera.stamps[first:last]
+            self._forget(camera, first, last)
 
     def _forget_images_after(self, stamp: int) -> None:
         for camera in self._cameras:
-            while camera.stamps and camera.stamps[-1] > stamp:
-                del camera.images[camera.stamps.pop()]
+            self._forget(camera, bisect_right(camera.stamps, stamp), len(camera.stamps))
+
+    def _forget(self, camera: _Camera[T], first: int, last: int) -> None:
+        for old in camera.stamps[first:last]:
+            del camera.images[old]
+            if old in camera.used:
+                camera.used.remove(old)
+            else:
+                self.counts[f"image_unused:{camera.name}"] += 1
+        del camera.stamps[first:last]

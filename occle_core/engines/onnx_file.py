@@ -57,6 +57,7 @@ def onnx_of(spec: BundleSpec, network: MinkOcc, progress: Callable[[str], None],
     Raises:
         EngineError: see `write_onnx`.
     """
+    capacities_of(spec)  # before it is said that something is built
     key = {"kind": "onnx", "form": FORM, "torch": version("torch"), "weights": weights_digest(spec, network)}
 
     def build(folder: Path) -> None:

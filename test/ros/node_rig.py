@@ -15,14 +15,16 @@ from occle_core.bundle import load_bundle, save_bundle, save_untrained
 from occle_core.camera import Camera
 from occle_ros.bag import new_bag, offered_qos
 from occle_ros.bag_reader import TYPES
-from occle_ros.conversions import cloud_from_points, info_from_camera, message_from_image
+from occle_ros.camera_info import info_from_camera
+from occle_ros.clouds import cloud_from_points
+from occle_ros.images import message_from_image
 
 SECOND = 1_000_000_000
 T_CAMERA_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.2], [0, 0, 0, 1]])
 CAMERA = Camera(np.array([[80.0, 0, 80], [0, 80, 30], [0, 0, 1]]), T_CAMERA_LIDAR, 160, 60)
 
 
-def lively_bundle(folder: Path) -> Path:
+def lively_bundle(folder: Path, cameras: int = 1) -> Path:
     """An untrained network whose heads are biased so that it calls much of the space occupied, by several classes."""
     save_untrained(folder, size="tiny", rig="kitti")
     spec, network, _ = load_bundle(folder)
@@ -31,6 +33,8 @@ def lively_bundle(folder: Path) -> Path:
             head.bias += 3
         network.head.weight *= 30
         network.head.bias[0] -= 30
+    image = spec.network.image.model_copy(update={"cameras": cameras})
+    spec = spec.model_copy(update={"network": spec.network.model_copy(update={"image": image})})
     save_bundle(folder, spec, network)
     return folder
 
@@ -73,5 +77,5 @@ def write_bag(out: Path, stamps: list[int], empty: tuple[int, ...] = ()) -> Path
 
 def node_arguments(bundle: Path, calibration: Path, /, **parameters: Any) -> list[str]:
     """Arguments of a Python that runs the node."""
-    given = {"bundle": str(bundle), "calibration_file": str(calibration), "threads": 1, **parameters}
+    given = {"bundle": str(bundle), "calibration_file": str(calibration), "engine": "torch", "threads": 1, **parameters}
     return ["-m", "occle_ros.cli", "node", "--ros-args", *[w for n, v in given.items() for w in ("-p", f"{n}:={json.dumps(v)}")]]

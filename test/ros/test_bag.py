@@ -18,7 +18,7 @@ from occle_core.frame import Frame
 from occle_ros import bag as bag_module
 from occle_ros.bag import BagError, BagReader, convert, new_bag
 from occle_ros.bag_reader import open_bag
-from occle_ros.calibration import CalibrationError, read_calibration
+from occle_ros.calibration_files import CalibrationError, read_calibration
 from occle_ros.compat import Transforms
 from occle_ros.config import NodeConfig
 

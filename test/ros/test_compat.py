@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from occle_ros import compat, transport
 from occle_ros.compat import TransformError, Transforms
-from occle_ros.conversions import ConversionError
+from occle_ros.messages import ConversionError
 
 VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from occle_core import engines
+from occle_ros.cli import EngineChoice
 from occle_ros.config import PRESETS, ConfigError, NodeConfig, config_from_parameters, load_config, parameters, to_yaml
+from occle_ros.config_groups import EngineName, Precision
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
@@ -60,3 +64,8 @@ def test_a_bundle_that_is_nowhere(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="parameter bundle: there is no"):
         NodeConfig(bundle="nowhere/at/all").bundle_dir()
     assert NodeConfig(bundle=str(tmp_path)).bundle_dir() == tmp_path
+
+
+def test_engines_and_precisions_are_those_of_the_core():
+    assert get_args(EngineName) == engines.NAMES == tuple(choice.value for choice in EngineChoice)
+    assert get_args(Precision) == engines.PRECISIONS

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from occle_ros.config import ConfigError
-from occle_ros.demo_inputs import preset_for, recorded_rate
+from occle_ros.config import ConfigError, preset_for
+from occle_ros.demo_inputs import recorded_rate
 from occle_ros.demo_report import print_report, summarise
 from occle_ros.processes import Child, ProcessError
 from occle_ros.statistics import Statistics, percentiles

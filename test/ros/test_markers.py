@@ -14,7 +14,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from occle_core import taxonomy
 from occle_core.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
-from occle_ros.markers import CdrWriter, marker_array, surface_cells, write_marker
+from occle_ros.markers import CdrWriter, delete_all, marker_array, surface_cells, write_marker
 
 TYPES = get_typestore(Stores.ROS2_KILTED)
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)
@@ -136,3 +136,9 @@ def test_twenty_thousand_cubes_take_a_few_milliseconds():
 
     assert min(milliseconds(splice) for _ in range(9)) < 3
     assert min(milliseconds(lambda: marker_array(given)) for _ in range(9)) < 15  # with finding, sorting and colouring them
+
+
+def test_everything_can_be_taken_back():
+    (marker,) = deserialize_message(delete_all(3_000_000_001, "velodyne"), MarkerArray).markers
+    assert marker.action == Marker.DELETEALL
+    assert (marker.header.frame_id, marker.header.stamp.sec, marker.header.stamp.nanosec) == ("velodyne", 3, 1)

@@ -21,7 +21,10 @@ from std_msgs.msg import Float64
 
 from occle_core.frame import Frame
 from occle_core.predictor import Predictor
-from occle_ros.conversions import cloud_from_points, info_from_camera, message_from_image, occupancy_from_cloud, stamp_of
+from occle_ros.camera_info import info_from_camera
+from occle_ros.clouds import cloud_from_points, occupancy_from_cloud
+from occle_ros.images import message_from_image
+from occle_ros.messages import stamp_of
 from occle_ros.transport import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(90)]
@@ -108,35 +111,36 @@ def test_frames_in_voxels_out(ros_domain: int, start: Any, bundle: Path, calibra
         points[::3, 0] = np.nan
         car.send(base + SECOND, points, image)
         car.spin_until(lambda: len(car.voxels) == 4)
-        # An empty cloud, a cloud of NaN only, an image of another size: refused, and the next frame goes on.
+        # An empty cloud, a cloud of NaN only: refused, and the next frame goes on.
         car.send(base + 2 * SECOND, points[:0], image)
         time.sleep(0.3)
         car.send(base + 3 * SECOND, np.full((10, 4), np.nan, np.float32), image)
         time.sleep(0.3)
+        # An image of another size than its CameraInfo says: the frame goes out without it.
         car.send(base + 4 * SECOND, points, image[:30])
-        time.sleep(0.6)
+        car.spin_until(lambda: len(car.voxels) == 5)
         # No image at all: the frame goes out without it at its deadline.
         car.send(base + 5 * SECOND, points)
-        car.spin_until(lambda: len(car.voxels) == 5)
+        car.spin_until(lambda: len(car.voxels) == 6)
         assert stamp_of(car.voxels[-1]) == base + 5 * SECOND
         car.spin_until(lambda: any(key.key == "dropped.unusable_frame" for status in car.status for key in status.values))
         assert any(status.level != DiagnosticStatus.OK for status in car.status)
     assert "the point cloud is empty" in node.output
-    assert "(60, 160, 3)" in node.output
+    assert "cam2 is left out: " in node.output
 
     began = time.monotonic()
     node.interrupt(signal.SIGTERM)
     assert node.result(5) == 0, node.output
     assert time.monotonic() - began < 2
     counts = json.loads(report.read_text())["counts"]
-    assert counts["dropped"] == {"unusable_frame": 3}
+    assert counts["dropped"] == {"unusable_frame": 2}
     assert counts["received"] == {"cam2": 7, "scans": 8}
-    assert counts["published"]["voxels"] == 5
-    assert counts["masked"] == {"cam2:stale": 1}
-    assert counts["points"] == {"not_finite": 2000}
+    assert counts["published"]["voxels"] == 6
+    assert counts["masked"] == {"cam2:stale": 1, "cam2:wrong_size": 1}
+    assert counts["points"] == {"not_finite": 3000}
     stages = json.loads(report.read_text())["stages_ms"]
     assert {"receive", "wait", "convert", "prepare", "publish"} <= set(stages)
-    assert all(len(samples) == 5 for samples in stages.values())
+    assert all(len(samples) == 6 for samples in stages.values())
 
 
 @pytest.mark.parametrize(

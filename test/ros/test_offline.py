@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from occle_core.predictor import Predictor
 from occle_ros.bag_reader import BagError, open_bag
 from occle_ros.cli import app
-from occle_ros.conversions import occupancy_from_cloud, stamp_of
+from occle_ros.clouds import occupancy_from_cloud
+from occle_ros.messages import stamp_of
 from occle_ros.offline import run_bag
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
@@ -84,7 +85,7 @@ def test_live_and_offline_say_the_same(bag: Path, bundle: Path, tmp_path: Path, 
 
 def test_a_frame_that_fails_is_named_and_the_others_are_written(bundle: Path, tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", STAMPS[:3], empty=(1,))
-    words = f"run --bag {bag} --bundle {bundle} --out {tmp_path / 'out'} --pictures 0"
+    words = f"run --bag {bag} --bundle {bundle} --out {tmp_path / 'out'} --pictures 0 --engine torch"
     result = CliRunner().invoke(app, words.split())
     assert result.exit_code == 1
     assert "failed: 1.200: the point cloud is empty" in result.stderr

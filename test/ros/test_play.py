@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo
 
-from occle_ros import conversions, play
+from occle_ros import play
 from occle_ros.bag import new_bag, offered_qos
 from occle_ros.bag_reader import TYPES, BagError, open_bag
+from occle_ros.clouds import cloud_from_points
+from occle_ros.images import message_from_image
+from occle_ros.messages import header, nanoseconds
 from occle_ros.recorder import record
 from occle_ros.transport import use_shared_memory_profile
 
@@ -33,7 +37,7 @@ def bag(tmp_path, smooth_image) -> Path:
     out = tmp_path / "bag"
     points = np.random.default_rng(0).normal(0, 10, (30_000, 4)).astype(np.float32)
     image = smooth_image(240, 320)
-    info = conversions.CameraInfo(header=conversions.header(START, "cam2_optical"))
+    info = CameraInfo(header=header(START, "cam2_optical"))
     with new_bag(out) as writer:
         to = {
             name: writer.add_connection(name, kind, typestore=TYPES, offered_qos_profiles=[offered_qos()])
@@ -47,10 +51,8 @@ def bag(tmp_path, smooth_image) -> Path:
         for i in range(FRAMES):
             stamp = START + i * PERIOD_MS * MILLISECOND
             writer.write(to["/cam2/camera_info"], stamp, serialize_message(info))
-            writer.write(to["/cam2/image"], stamp, serialize_message(conversions.message_from_image(image, stamp, "cam2_optical")))
-            writer.write(
-                to["/lidar/points"], stamp, serialize_message(conversions.cloud_from_points(points + i, stamp, "velodyne"))
-            )
+            writer.write(to["/cam2/image"], stamp, serialize_message(message_from_image(image, stamp, "cam2_optical")))
+            writer.write(to["/lidar/points"], stamp, serialize_message(cloud_from_points(points + i, stamp, "velodyne")))
     return out
 
 
@@ -90,7 +92,7 @@ def test_the_clock_tells_the_bag_time_at_the_rate(bag, tmp_path, start, ros_doma
     assert summary.seconds >= 2 * (FRAMES - 1) * PERIOD_MS / 1e3 - 0.01
     assert time.monotonic() - began < 15
     assert recording.result() == 0, recording.output
-    clocks = [conversions.nanoseconds(deserialize_message(data, Clock).clock) for _, data in raw(tmp_path / "recorded", "/clock")]
+    clocks = [nanoseconds(deserialize_message(data, Clock).clock) for _, data in raw(tmp_path / "recorded", "/clock")]
     assert len(clocks) > 20 and clocks == sorted(clocks)
     assert clocks[0] >= START and clocks[-1] <= START + (FRAMES - 1) * PERIOD_MS * MILLISECOND + 1
     steps = np.diff(clocks) / 1e7  # 50 Hz at half the pace: 10 ms of bag time, or a multiple where a tick was lost

@@ -1,0 +1,228 @@
+"""PointCloud2 <-> points and voxels.
+
+Messages may come from rclpy or from another library that offers the same attributes; messages that are made here are rclpy's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from occle_core.grid import VoxelGrid
+from occle_core.occupancy import Occupancy
+from occle_core.taxonomy import Taxonomy
+from occle_ros.messages import ConversionError, bytes_of, header, stamp_of
+
+VOXEL_DTYPE = np.dtype(
+    [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("label", "u1"), ("pad", "V3"), ("confidence", "<f4"), ("rgb", "<u4")]
+)
+"""One voxel of the published cloud; rgb is 0x00RRGGBB and declared as FLOAT32, as RViz expects it."""
+
+_POINT_TYPES = {
+    PointField.INT8: "i1",
+    PointField.UINT8: "u1",
+    PointField.INT16: "i2",
+    PointField.UINT16: "u2",
+    PointField.INT32: "i4",
+    PointField.UINT32: "u4",
+    PointField.FLOAT32: "f4",
+    PointField.FLOAT64: "f8",
+}
+_INTENSITY_NAMES = ("intensity", "intensities", "reflectivity", "reflectance", "i")
+
+UNKNOWN_GREY = 128
+MAX_POINTS = 2_000_000
+"""Rows that a cloud may have: eight times the largest scanners' scans. More is a map that was built of many."""
+
+
+def points_from_cloud(
+    message: PointCloud2, intensity_scale: float = 1.0, topic: str = "the point cloud"
+) -> tuple[NDArray[np.float32], int]:
+    """PointCloud2 of any field layout -> points.
+
+    Args:
+        message: needs x, y, z (float32 or float64); intensity, intensities, reflectivity, reflectance or i (in this order) of
+            any numeric type is the fourth column, 0 where the cloud has none. Other fields (ring, time, ...) are left alone.
+            Big-endian clouds, padded rows and organised clouds are read as they are declared.
+        intensity_scale: factor that brings the sensor's intensity to 0..1, which the networks are trained with: 1 for KITTI's
+            own files, 1/255 for nuScenes and for drivers that give 0..255. `intensity_problem` tells when it does not.
+        topic: where it came from, for the errors.
+
+    Returns:
+        points (N, 4) float32 x, y, z, intensity in the message's frame, and the number of rows that were dropped because a
+        value is NaN or infinite. The points may share the message's memory. An empty cloud gives (0, 4).
+
+    Raises:
+        ConversionError: a field is missing or has another type, `data` is shorter than the declared size, or there are more
+            than MAX_POINTS rows.
+    """
+    fields = {field.name: field for field in reversed(message.fields)}
+    missing = [name for name in "xyz" if name not in fields]
+    if missing:
+        raise ConversionError(f"{topic} has no field {', '.join(missing)}; its fields are {_field_list(message)}")
+    columns = [_column(message, fields[name], ("f4", "f8"), topic) for name in "xyz"]
+    intensity = next((fields[name] for name in _INTENSITY_NAMES if name in fields), None)
+    if intensity is not None:
+        columns.append(_column(message, intensity, tuple(_POINT_TYPES.values()), topic))
+    count = message.height * message.width
+    if count > MAX_POINTS:
+        raise ConversionError(
+            f"{topic} has {count} points, more than the {MAX_POINTS} of any single scan; name the topic of single scans in "
+            "parameter lidar.topic, not of a map"
+        )
+    # Some drivers leave row_step 0 in clouds of one row, where nothing depends on it.
+    row_step = message.row_step if message.height > 1 else message.width * message.point_step
+    if count and row_step < message.width * message.point_step:
+        raise ConversionError(f"{topic}: {message.width} points of {message.point_step} bytes do not fit row_step {row_step}")
+    needed = (message.height - 1) * row_step + message.width * message.point_step if count else 0
+    raw = np.frombuffer(message.data, np.uint8)
+    if len(raw) < needed:
+        raise ConversionError(
+            f"{topic}'s data is truncated: {message.height} x {message.width} points of {message.point_step} bytes "
+            f"({_field_list(message)}) need {needed} bytes, it has {len(raw)}"
+        )
+    points = _packed_xyzi(message, columns, raw, row_step) if intensity is not None else None
+    if points is None:
+        points = np.zeros((count, 4), np.float32)
+        for number, (offset, dtype) in enumerate(columns):
+            if count:
+                strides = (row_step, message.point_step)
+                values = np.ndarray((message.height, message.width), dtype, raw.data, offset, strides)
+                with np.errstate(over="ignore", invalid="ignore"):  # a float64 beyond float32 becomes inf and is dropped below
+                    points[:, number] = values.reshape(-1)
+    if intensity_scale != 1.0:
+        points = points * np.array([1, 1, 1, intensity_scale], np.float32)
+    if np.isfinite(points).all():
+        return points, 0
+    finite = np.isfinite(points).all(axis=1)
+    return points[finite], count - int(finite.sum())
+
+
+def intensity_problem(points: NDArray[np.float32], intensity_scale: float) -> str | None:
+    """What to set when the scaled intensities do not span what the networks are trained with; None when all is well.
+
+    Args:
+        points: (N, 4) as `points_from_cloud` gives them.
+        intensity_scale: what they were scaled with.
+    """
+    if not len(points):
+        return None
+    highest = float(points[:, 3].max())
+    # Echoes of retroreflectors and of the own vehicle exceed 1 a little.
+    if highest > 2:
+        raw = highest / intensity_scale
+        full = next((full for full in (255, 4095, 65535) if raw <= full), raw)
+        return f"intensities reach {highest:g} instead of 1: set parameter lidar.intensity_scale:={1 / full:.6g} (1/{full:g})"
+    if 0 < highest < 0.02:
+        return f"intensities end at {highest:g} instead of 1: set parameter lidar.intensity_scale:={intensity_scale / highest:.6g}"
+    return None
+
+
+def cloud_from_points(points: NDArray[np.floating], stamp: int, frame_id: str) -> PointCloud2:
+    """Points (N, 4) x, y, z, intensity -> an unordered PointCloud2 of four packed float32 fields."""
+    packed = np.ascontiguousarray(points, "<f4")
+    if packed.ndim != 2 or packed.shape[1] != 4:
+        raise ConversionError(f"points must be (N, 4): x, y, z, intensity; got {packed.shape}")
+    fields = [_field(name, 4 * i, PointField.FLOAT32) for i, name in enumerate(("x", "y", "z", "intensity"))]
+    return _cloud(header(stamp, frame_id), fields, 16, len(packed), packed)
+
+
+def cloud_from_occupancy(occupancy: Occupancy, unknown: bool = False) -> PointCloud2:
+    """The occupied voxels' centres as a PointCloud2: x, y, z float32, label uint8, confidence float32, rgb packed.
+
+    Args:
+        occupancy: what to publish.
+        unknown: also the unknown cells (label 255), after the occupied ones, in grey.
+    """
+    centres, labels, confidence = occupancy.voxels()
+    if unknown:
+        ijk = np.argwhere(occupancy.labels == occupancy.taxonomy.ignore)
+        centres = np.concatenate([centres, occupancy.grid.centers(ijk)])
+        labels = np.concatenate([labels, np.full(len(ijk), occupancy.taxonomy.ignore, np.uint8)])
+        confidence = np.concatenate([confidence, np.zeros(len(ijk), np.float32)])
+    voxels = np.zeros(len(labels), VOXEL_DTYPE)
+    voxels["x"], voxels["y"], voxels["z"] = centres.T
+    voxels["label"], voxels["confidence"] = labels, confidence
+    colours = np.full((256, 3), UNKNOWN_GREY, np.uint32)
+    colours[: len(occupancy.taxonomy.colors)] = occupancy.taxonomy.colors
+    voxels["rgb"] = (colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2])[labels]
+    fields = [_field(name, offset, PointField.FLOAT32) for name, offset in (("x", 0), ("y", 4), ("z", 8))]
+    fields += [
+        _field("label", 12, PointField.UINT8),
+        _field("confidence", 16, PointField.FLOAT32),
+        _field("rgb", 20, PointField.FLOAT32),
+    ]
+    return _cloud(header(occupancy.stamp, occupancy.frame_id), fields, VOXEL_DTYPE.itemsize, len(voxels), voxels)
+
+
+def occupancy_from_cloud(message: PointCloud2, grid: VoxelGrid, taxonomy: Taxonomy) -> Occupancy:
+    """The inverse of `cloud_from_occupancy`, given the grid and the taxonomy that it was made with.
+
+    Raises:
+        ConversionError: the cloud has another layout, or a voxel lies outside the grid or has a label the taxonomy lacks.
+    """
+    if message.point_step != VOXEL_DTYPE.itemsize or not {"label", "confidence"} <= {field.name for field in message.fields}:
+        raise ConversionError(f"not a cloud of labelled voxels; its fields are {_field_list(message)}")
+    raw = np.frombuffer(message.data, np.uint8)
+    if len(raw) != message.width * message.point_step:
+        raise ConversionError(f"{message.width} voxels need {message.width * message.point_step} bytes, the cloud has {len(raw)}")
+    voxels = raw.view(VOXEL_DTYPE)
+    ijk, inside = grid.index(np.stack([voxels["x"], voxels["y"], voxels["z"]], axis=1))
+    if not inside.all():
+        raise ConversionError(
+            f"{int((~inside).sum())} of {len(voxels)} voxels lie outside the {grid.shape} grid; is it another's cloud?"
+        )
+    known = voxels["label"][voxels["label"] != taxonomy.ignore]
+    if len(known) and known.max() >= len(taxonomy.names):
+        raise ConversionError(f"label {int(known.max())} is not one of {taxonomy.name}'s {len(taxonomy.names)} classes")
+    labels = np.full(grid.shape, taxonomy.free, np.uint8)
+    confidence = np.zeros(grid.shape, np.float16)
+    at = tuple(ijk.T)
+    labels[at], confidence[at] = voxels["label"], voxels["confidence"]
+    return Occupancy(labels, confidence, grid, taxonomy, stamp_of(message), message.header.frame_id)
+
+
+def _column(message: PointCloud2, field: PointField, allowed: tuple[str, ...], topic: str) -> tuple[int, np.dtype[Any]]:
+    code = _POINT_TYPES.get(field.datatype)
+    if code not in allowed or field.count > 1:
+        raise ConversionError(
+            f"{topic}: field {field.name!r} must be one {' or '.join(allowed)}; the fields are {_field_list(message)}"
+        )
+    dtype = np.dtype((">" if message.is_bigendian else "<") + code)
+    if field.offset + dtype.itemsize > message.point_step:
+        raise ConversionError(
+            f"{topic}: field {field.name!r} does not fit a point of {message.point_step} bytes; "
+            f"the fields are {_field_list(message)}"
+        )
+    return field.offset, dtype
+
+
+def _packed_xyzi(
+    message: PointCloud2, columns: list[tuple[int, np.dtype[Any]]], raw: NDArray[np.uint8], row_step: int
+) -> NDArray[np.float32] | None:
+    """The common layout, four packed float32 in a row, without a copy; None for every other layout."""
+    packed = [(4 * i, np.dtype("<f4")) for i in range(4)]
+    if columns != packed or message.point_step != 16 or row_step != message.width * 16:
+        return None
+    count = message.height * message.width
+    return raw[: 16 * count].view(np.float32).reshape(count, 4)
+
+
+def _field_list(message: PointCloud2) -> str:
+    names = {number: np.dtype(code).name for number, code in _POINT_TYPES.items()}
+    return ", ".join(f"{f.name} {names.get(f.datatype, f'type {f.datatype}')}@{f.offset}" for f in message.fields) or "none"
+
+
+def _field(name: str, offset: int, datatype: int) -> PointField:
+    return PointField(name=name, offset=offset, datatype=datatype, count=1)
+
+
+def _cloud(head: Header, fields: list[PointField], point_step: int, count: int, rows: NDArray[Any]) -> PointCloud2:
+    return PointCloud2(
+        header=head, height=1, width=count, fields=fields, is_bigendian=False, point_step=point_step,
+        row_step=point_step * count, data=bytes_of(rows), is_dense=True,
+    )  # fmt: skip

@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import re
+import struct
+from array import array
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import PointCloud2, PointField
+
+from occle_core import taxonomy
+from occle_core.grid import VoxelGrid
+from occle_core.occupancy import Occupancy
+from occle_ros import clouds
+from occle_ros.messages import ConversionError, nanoseconds, stamp_of, time_from
+
+CODES = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 8: "d"}  # PointField datatype -> struct code
+
+
+def slow_points(message: PointCloud2) -> tuple[np.ndarray, int]:
+    """Point by point with struct, as the message's definition reads."""
+    order = ">" if message.is_bigendian else "<"
+    fields = {f.name: f for f in message.fields}
+    rows, dropped = [], 0
+    for v in range(message.height):
+        for u in range(message.width):
+            at = v * message.row_step + u * message.point_step
+            values = []
+            for name in ("x", "y", "z", "intensity"):
+                if name not in fields:
+                    values.append(0.0)
+                    continue
+                f = fields[name]
+                values.append(struct.unpack_from(order + CODES[f.datatype], bytes(message.data), at + f.offset)[0])
+            with np.errstate(over="ignore"):
+                row = np.array(values, np.float64).astype(np.float32)
+            if np.isfinite(row).all():
+                rows.append(row)
+            else:
+                dropped += 1
+    return np.array(rows, np.float32).reshape(-1, 4), dropped
+
+
+@st.composite
+def messages(draw) -> PointCloud2:
+    height, width = draw(st.integers(0, 3)), draw(st.integers(0, 5))
+    coordinate = draw(st.sampled_from([7, 8]))
+    layout = [("x", coordinate), ("y", coordinate), ("z", coordinate)]
+    if draw(st.booleans()):
+        layout.append(("intensity", draw(st.sampled_from(sorted(CODES)))))
+    layout += [("ring", 4)] * draw(st.integers(0, 1))
+    offset, fields = 0, []
+    for name, datatype in draw(st.permutations(layout)):
+        offset += draw(st.integers(0, 3))
+        fields.append(PointField(name=name, offset=offset, datatype=datatype, count=1))
+        offset += struct.calcsize(CODES[datatype])
+    message = PointCloud2(height=height, width=width, fields=fields, is_bigendian=draw(st.booleans()))
+    message.point_step = offset + draw(st.integers(0, 4))
+    message.row_step = message.point_step * width + draw(st.integers(0, 7))
+    size = height * message.row_step
+    raw = bytearray(draw(st.binary(min_size=size, max_size=size)))
+    if height * width and draw(st.booleans()):  # random bytes are mostly tiny or huge numbers; put some ordinary ones in
+        f = next(f for f in fields if f.name == "x")
+        code = (">" if message.is_bigendian else "<") + CODES[f.datatype]
+        struct.pack_into(code, raw, f.offset, draw(st.floats(-80, 80, width=32)))
+    message.data = array("B", bytes(raw))
+    return message
+
+
+@settings(max_examples=150, deadline=None)
+@given(messages())
+def test_points_of_any_layout_are_those_of_a_slow_reader(message):
+    with np.errstate(invalid="ignore"):
+        points, dropped = clouds.points_from_cloud(message)
+    expected, expected_dropped = slow_points(message)
+    assert points.dtype == np.float32 and dropped == expected_dropped
+    np.testing.assert_array_equal(points, expected)
+
+
+def test_points_survive_the_wire():
+    points = np.random.default_rng(0).normal(0, 20, (1000, 4)).astype(np.float32)
+    message = clouds.cloud_from_points(points, 1_700_000_000_123_456_789, "velodyne")
+    received = deserialize_message(serialize_message(message), PointCloud2)
+    assert received == message and received.header.frame_id == "velodyne"
+    assert stamp_of(received) == 1_700_000_000_123_456_789
+    back, dropped = clouds.points_from_cloud(received)
+    np.testing.assert_array_equal(back, points)
+    assert dropped == 0
+
+
+def test_points_with_nan_are_dropped_and_counted_and_intensity_is_scaled():
+    points = np.array([[1, 2, 3, 255], [np.nan, 0, 0, 1], [0, np.inf, 0, 1], [4, 5, 6, 51]], np.float32)
+    got, dropped = clouds.points_from_cloud(clouds.cloud_from_points(points, 0, "l"), intensity_scale=1 / 255)
+    np.testing.assert_allclose(got, [[1, 2, 3, 1], [4, 5, 6, 0.2]], rtol=1e-6)
+    assert dropped == 2
+
+
+def test_an_empty_cloud_gives_no_points():
+    points, dropped = clouds.points_from_cloud(clouds.cloud_from_points(np.zeros((0, 4), np.float32), 0, "l"))
+    assert points.shape == (0, 4) and dropped == 0
+
+
+def test_a_cloud_without_z_or_with_truncated_data_is_refused_with_its_fields():
+    message = clouds.cloud_from_points(np.zeros((5, 4), np.float32), 0, "l")
+    message.data = message.data[:-1]
+    with pytest.raises(ConversionError, match=r"truncated.*x float32@0.*need 80 bytes, it has 79"):
+        clouds.points_from_cloud(message)
+    message.fields = [f for f in message.fields if f.name != "z"]
+    with pytest.raises(ConversionError, match=r"no field z; its fields are x float32@0, y float32@4, intensity float32@12"):
+        clouds.points_from_cloud(message)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"datatype": PointField.INT32}, "must be one f4 or f8"),
+        ({"offset": 13}, "does not fit a point of 16 bytes"),
+        ({"count": 3}, "must be one"),
+    ],
+)
+def test_impossible_fields_are_refused(change, words):
+    message = clouds.cloud_from_points(np.zeros((5, 4), np.float32), 0, "l")
+    for name, value in change.items():
+        setattr(message.fields[0], name, value)
+    with pytest.raises(ConversionError, match=words):
+        clouds.points_from_cloud(message)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(*[st.floats(width=32, allow_nan=False)] * 4), max_size=20), st.integers(0, 2**31))
+def test_written_points_are_what_a_slow_reader_finds(rows, stamp):
+    message = clouds.cloud_from_points(np.array(rows, np.float32).reshape(-1, 4), stamp, "lidar")
+    assert (message.height, message.width, message.row_step, message.is_bigendian) == (1, len(rows), 16 * len(rows), False)
+    assert [(f.name, f.offset, f.datatype, f.count) for f in message.fields] == [
+        ("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1), ("intensity", 12, 7, 1)
+    ]  # fmt: skip
+    assert list(struct.iter_unpack("<ffff", bytes(message.data))) == rows
+
+
+def cloud_of(rows: np.ndarray, height: int = 1) -> PointCloud2:
+    """A structured array as a cloud, fields at the array's own offsets."""
+    kinds = {"f4": 7, "f8": 8, "u1": 2, "u2": 4, "u4": 6}
+    fields = [
+        PointField(name=name, offset=offset, datatype=kinds[dtype.str[1:]], count=1)
+        for name, (dtype, offset) in rows.dtype.fields.items()
+    ]
+    size = rows.dtype.itemsize
+    width = len(rows) // height
+    return PointCloud2(
+        height=height, width=width, fields=fields, point_step=size, row_step=size * width, data=array("B", rows.tobytes())
+    )
+
+
+LAYOUTS = {
+    "velodyne": [("x", "f4"), ("y", "f4"), ("z", "f4"), ("intensity", "f4"), ("ring", "u2"), ("time", "f4")],
+    "ouster": {
+        "names": ["x", "y", "z", "intensity", "t", "reflectivity", "ring"], "itemsize": 48,
+        "formats": ["f4", "f4", "f4", "f4", "u4", "u2", "u2"], "offsets": [0, 4, 8, 16, 20, 24, 26],
+    },
+    "hesai": {
+        "names": ["x", "y", "z", "intensity", "timestamp", "ring"], "itemsize": 32,
+        "formats": ["f4", "f4", "f4", "u1", "f8", "u2"], "offsets": [0, 4, 8, 12, 16, 24],
+    },
+    "livox": [("x", "f4"), ("y", "f4"), ("z", "f4"), ("reflectivity", "u1"), ("tag", "u1"), ("line", "u1")],
+    "short name": [("x", "f8"), ("y", "f8"), ("z", "f8"), ("i", "u2")],
+}  # fmt: skip
+"""Layouts of common drivers' clouds."""
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_drivers_layouts_are_read_with_their_intensity(layout):
+    rows = np.zeros(6, LAYOUTS[layout])
+    for number, name in enumerate(rows.dtype.names):
+        rows[name] = np.arange(6) * 3 + number
+    points, dropped = clouds.points_from_cloud(cloud_of(rows, height=2))
+    intensity = next(name for name in ("intensity", "reflectivity", "i") if name in rows.dtype.names)
+    np.testing.assert_array_equal(points, np.stack([rows[name] for name in ("x", "y", "z", intensity)], 1))
+    assert dropped == 0
+
+
+def test_the_common_layout_is_not_copied():
+    message = clouds.cloud_from_points(np.ones((5, 4), np.float32), 0, "l")
+    points, _ = clouds.points_from_cloud(message)
+    assert np.shares_memory(points, np.frombuffer(message.data, np.uint8))
+
+
+def test_an_organised_cloud_with_nan_gives_its_finite_points():
+    rows = np.zeros(12, LAYOUTS["velodyne"])
+    rows["x"] = np.arange(12)
+    rows["y"][::4] = np.nan
+    points, dropped = clouds.points_from_cloud(cloud_of(rows, height=3))
+    assert points[:, 0].tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11] and dropped == 3
+
+
+def test_a_cloud_of_one_row_needs_no_row_step():
+    message = clouds.cloud_from_points(np.ones((5, 4), np.float32), 0, "l")
+    message.row_step = 0
+    assert len(clouds.points_from_cloud(message)[0]) == 5
+    message.height, message.width = 5, 1
+    with pytest.raises(ConversionError, match="do not fit row_step 0"):
+        clouds.points_from_cloud(message)
+
+
+def test_a_map_is_refused_before_anything_is_allocated():
+    message = clouds.cloud_from_points(np.ones((1, 4), np.float32), 0, "l")
+    message.width = 4_000_000_000
+    with pytest.raises(ConversionError, match=r"/map has 4000000000 points.*parameter lidar.topic"):
+        clouds.points_from_cloud(message, topic="/map")
+
+
+@pytest.mark.parametrize(
+    ("highest", "scale", "words"),
+    [
+        (1.0, 1.0, None),
+        (1.3, 1.0, None),
+        (255.0, 1.0, "lidar.intensity_scale:=0.00392157"),
+        (100.0, 1.0, r"\(1/255\)"),
+        (3000.0, 1.0, r"\(1/4095\)"),
+        (40000.0, 1.0, r"\(1/65535\)"),
+        (1.0, 1 / 255, None),  # scaled already
+        (1 / 255, 1 / 255, "lidar.intensity_scale:=1"),
+        (0.0, 1.0, None),  # no intensity at all: nothing to scale
+    ],
+)
+def test_intensities_that_the_network_does_not_know_are_told(highest, scale, words):
+    points = np.zeros((10, 4), np.float32)
+    points[3, 3] = highest
+    problem = clouds.intensity_problem(points, scale)
+    assert problem is None if words is None else re.search(words, problem), problem
+
+
+def test_intensity_of_no_points_is_no_problem():
+    assert clouds.intensity_problem(np.zeros((0, 4), np.float32), 1.0) is None
+
+
+def occupancy(seed: int = 0) -> Occupancy:
+    rng = np.random.default_rng(seed)
+    names = taxonomy.load("semantickitti")
+    grid = VoxelGrid((0.0, -3.2, -2.0), (12, 16, 8), 0.4)
+    labels = np.where(rng.random(grid.shape) < 0.2, rng.integers(1, 20, grid.shape), 0).astype(np.uint8)
+    confidence = np.where(labels > 0, rng.random(grid.shape), 0).astype(np.float16)
+    return Occupancy(labels, confidence, grid, names, 12_345_678_901, "velodyne")
+
+
+def test_occupancy_survives_the_wire():
+    given = occupancy()
+    received = deserialize_message(serialize_message(clouds.cloud_from_occupancy(given)), PointCloud2)
+    back = clouds.occupancy_from_cloud(received, given.grid, given.taxonomy)
+    np.testing.assert_array_equal(back.labels, given.labels)
+    np.testing.assert_array_equal(back.confidence, given.confidence)
+    assert (back.stamp, back.frame_id) == (given.stamp, given.frame_id)
+
+
+def test_voxel_cloud_is_laid_out_as_documented():
+    given = occupancy()
+    message = clouds.cloud_from_occupancy(given)
+    expected = [("x", 0, 7), ("y", 4, 7), ("z", 8, 7), ("label", 12, 2), ("confidence", 16, 7), ("rgb", 20, 7)]
+    assert [(f.name, f.offset, f.datatype) for f in message.fields] == expected
+    first = np.argwhere(given.labels > 0)[0]
+    x, y, z, label, confidence, blue, green, red = struct.unpack_from("<fffBxxxfBBB", bytes(message.data))
+    np.testing.assert_allclose([x, y, z], (first + 0.5) * 0.4 + given.grid.origin, rtol=1e-6)
+    assert label == given.labels[tuple(first)] and confidence == given.confidence[tuple(first)]
+    assert [red, green, blue] == given.taxonomy.colors[label].tolist()
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1))
+def test_written_voxels_are_what_a_slow_reader_finds(seed):
+    given = occupancy(seed)
+    message = clouds.cloud_from_occupancy(given)
+    found = [struct.unpack_from("<fffBxxxf", bytes(message.data), at) for at in range(0, len(message.data), message.point_step)]
+    expected = []
+    for i, j, k in np.ndindex(*given.grid.shape):
+        if given.labels[i, j, k]:
+            centre = [o + 0.4 * (n + 0.5) for o, n in zip(given.grid.origin, (i, j, k))]
+            expected.append((*centre, given.labels[i, j, k], given.confidence[i, j, k]))
+    np.testing.assert_allclose(found, np.array(expected, np.float64), rtol=1e-5, atol=1e-6)
+
+
+def test_unknown_cells_come_after_the_voxels_and_survive_the_wire():
+    given = occupancy()
+    labels = given.labels.copy()
+    labels[(labels == given.taxonomy.free) & (np.arange(given.grid.shape[0]) % 2 == 0)[:, None, None]] = 255
+    given = replace(given, labels=labels)
+    known, whole = clouds.cloud_from_occupancy(given), clouds.cloud_from_occupancy(given, unknown=True)
+    assert known.width == given.occupied.sum()
+    assert whole.width == known.width + np.count_nonzero(labels == 255) > known.width > 0
+    assert whole.data[: len(known.data)] == known.data
+    back = clouds.occupancy_from_cloud(whole, given.grid, given.taxonomy)
+    np.testing.assert_array_equal(back.labels, labels)
+    assert not back.confidence[labels == 255].any()
+
+
+def test_voxels_of_another_grid_or_taxonomy_are_refused():
+    message = clouds.cloud_from_occupancy(occupancy())
+    with pytest.raises(ConversionError, match="outside the"):
+        clouds.occupancy_from_cloud(message, VoxelGrid((0, 0, 0), (4, 4, 4), 0.4), occupancy().taxonomy)
+    with pytest.raises(ConversionError, match="not one of occ3d_nuscenes"):
+        clouds.occupancy_from_cloud(message, occupancy().grid, taxonomy.load("occ3d_nuscenes"))
+    with pytest.raises(ConversionError, match="not a cloud of labelled voxels"):
+        clouds.occupancy_from_cloud(clouds.cloud_from_points(np.zeros((1, 4)), 0, "l"), occupancy().grid, occupancy().taxonomy)
+
+
+@given(st.integers(0, 2**31 * 1_000_000_000 - 1))
+def test_stamps_are_exact(stamp):
+    time = time_from(stamp)
+    assert nanoseconds(time) == stamp == time.sec * 10**9 + time.nanosec
+
+
+def test_a_stamp_that_is_no_ros_time_is_refused():
+    with pytest.raises(ConversionError, match="nanoseconds"):
+        time_from(2**31 * 1_000_000_000)

@@ -1,0 +1,207 @@
+"""`occle doctor` against real publishers, which send from a thread as drivers would."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from node_rig import CAMERA, sensors, write_calibration
+from rich.console import Console
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from typer.testing import CliRunner
+
+from occle_core.camera import Camera
+from occle_ros.camera_info import info_from_camera
+from occle_ros.cli import app
+from occle_ros.clouds import cloud_from_points
+from occle_ros.config import NodeConfig, to_yaml
+from occle_ros.doctor import Diagnosis, doctor
+from occle_ros.doctor_report import print_diagnosis
+from occle_ros.images import compressed_message, message_from_image
+from occle_ros.messages import time_from
+from occle_ros.qos import qos_profile
+from occle_ros.transport import ros_node
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
+MS = 1_000_000
+POINTS, PICTURE = sensors(0)
+
+
+@dataclass
+class Rig:
+    """What the drivers do; a test spoils one thing."""
+
+    scan_qos: str = "reliable"
+    image_topic: str = "/cam2/image"
+    points: np.ndarray = field(default_factory=lambda: POINTS)
+    image: Callable[[int], Any] = lambda stamp: message_from_image(PICTURE, stamp, "cam2_optical")
+    info: Camera | None = CAMERA
+    image_delay: int = 0
+    shift: int | None = 0
+    clock: bool = False
+
+
+@contextmanager
+def drivers(rig: Rig) -> Iterator[None]:
+    """A scan, an image and a CameraInfo at 20 Hz until the `with` ends."""
+    with ros_node("driver") as node:
+        scans = node.create_publisher(PointCloud2, "/lidar/points", qos_profile(rig.scan_qos, 10))
+        kind = CompressedImage if rig.image_topic.endswith("compressed") else Image
+        images = node.create_publisher(kind, rig.image_topic, 10)
+        infos = node.create_publisher(CameraInfo, "/cam2/camera_info", 10) if rig.info else None
+        clock = node.create_publisher(Clock, "/clock", 10) if rig.clock else None
+        stop = threading.Event()
+
+        def send() -> None:
+            while not stop.wait(0.05):
+                stamp = 0 if rig.shift is None else time.time_ns() + rig.shift
+                if clock:
+                    clock.publish(Clock(clock=time_from(stamp)))
+                scans.publish(cloud_from_points(rig.points, stamp, "velodyne"))
+                images.publish(rig.image(max(stamp - rig.image_delay, 0)))
+                if infos:
+                    infos.publish(info_from_camera(rig.info, stamp, "cam2_optical"))
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.fixture
+def config(ros_domain: int, tmp_path: Path) -> NodeConfig:
+    return NodeConfig.model_validate({"calibration_file": str(write_calibration(tmp_path / "calibration.yaml"))})
+
+
+def examined(rig: Rig, config: NodeConfig, **given: Any) -> Diagnosis:
+    with drivers(rig):
+        return doctor(config, seconds=0.8, **given)
+
+
+def problems(found: Diagnosis) -> dict[str, str]:
+    return {finding.topic: str(finding.problem) for finding in found.findings}
+
+
+def test_a_healthy_rig(config):
+    found = examined(Rig(), config)
+    assert problems(found) == {}
+    scan, image, info = found.rows
+    assert [row.topic for row in found.rows] == ["/lidar/points", "/cam2/image", "/cam2/camera_info"]
+    assert scan.rate is not None and 8 < scan.rate < 25 and scan.age is not None and 0 <= scan.age < 0.5
+    assert (scan.kind, scan.publishers, scan.qos) == ("sensor_msgs/msg/PointCloud2", 1, "reliable, volatile")
+    assert (scan.frame_id, scan.content) == ("velodyne", "3000 points")
+    assert (image.frame_id, image.content, image.calibration) == ("cam2_optical", "160 x 60 rgb8", "known")
+    assert info.content == "160 x 60, no distortion"
+    assert found.clock.startswith("wall clock")
+
+
+def insisting(config: NodeConfig) -> NodeConfig:
+    return config.model_copy(update={"qos": config.qos.model_copy(update={"reliability": "reliable"})})
+
+
+def test_best_effort_publishers_are_heard_without_a_setting(config):
+    found = examined(Rig(scan_qos="best_effort"), config)
+    assert problems(found) == {}
+    assert found.rows[0].qos == "best_effort, volatile" and found.rows[0].content == "3000 points"
+
+
+def test_nothing_at_all(ros_domain):
+    found = doctor(NodeConfig(), seconds=0.5)
+    told = problems(found)
+    assert set(told) == {"the configuration", "/lidar/points", "/cam2/image", "/cam2/camera_info"}
+    assert "nothing says where the voxel grid lies" in told["the configuration"]
+    assert "nobody publishes /lidar/points" in told["/lidar/points"]
+    assert all(row.rate is None and row.publishers == 0 for row in found.rows)
+
+
+def deep(stamp: int) -> Image:
+    message = message_from_image(PICTURE, stamp, "c")
+    message.encoding = "16UC1"
+    return message
+
+
+SPOILT: dict[str, tuple[Rig, str, str]] = {
+    "best effort": (
+        Rig(scan_qos="best_effort"), "/lidar/points", "we ask reliable; set parameter qos.reliability:=best_effort"
+    ),
+    "16 bits": (Rig(image=deep), "/cam2/image", "encoding '16UC1' has more than 8 bits"),
+    "another size": (Rig(image=lambda t: message_from_image(PICTURE[:30], t, "c")), "/cam2/image", "is 160 x 30, but CameraInfo"),
+    "no CameraInfo": (Rig(info=None), "/cam2/camera_info", "nobody publishes any sensor_msgs/msg/CameraInfo"),
+    "compressed": (
+        Rig(image_topic="/cam2/image/compressed", image=lambda t: compressed_message(b"\xff\xd8", "jpeg", t, "c")),
+        "/cam2/image", "cameras.cam2.compressed:=true and cameras.cam2.topic:=/cam2/image/compressed",
+    ),
+    "NaN only": (Rig(points=np.full((9, 4), np.nan, np.float32)), "/lidar/points", "no finite points"),
+    "intensity": (Rig(points=POINTS * [1, 1, 1, 255]), "/lidar/points", "lidar.intensity_scale:=0.00392157"),
+    "no stamps": (Rig(shift=None), "/lidar/points", "all stamps are 0; let the driver set header.stamp"),
+    "old bag": (Rig(shift=-10**17), "/lidar/points", r"100000000 s old by the wall clock; replay with a clock"),
+    "late": (Rig(shift=-3 * 10**9), "/lidar/points", r"3.0 s old when they come; set the sensor's clock"),
+    "offset": (Rig(image_delay=7_777 * MS), "/cam2/image", r"images are -7\d\d\d ms from the nearest scans.*one clock"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_what_is_wrong_is_named_with_what_mends_it(config, case):
+    rig, topic, words = SPOILT[case]
+    told = problems(examined(rig, insisting(config)))
+    assert topic in told and re.search(words, told[topic]), told
+
+
+def test_a_constant_delay_is_proposed_as_offset_and_the_offset_mends_it(config):
+    strict = config.model_copy(update={"sync": config.sync.model_copy(update={"tolerance_ms": 5.0})})
+    rig = Rig(image_delay=20 * MS)
+    told = problems(examined(rig, strict))
+    assert "images are -20 ms from the nearest scans" in told["/cam2/image"]
+    assert "cameras.cam2.time_offset_ms:=20.0" in told["/cam2/image"]
+    camera = config.cameras["cam2"].model_copy(update={"time_offset_ms": 20.0})
+    assert problems(examined(rig, strict.model_copy(update={"cameras": {"cam2": camera}}))) == {}
+
+
+def test_simulated_time(config):
+    found = examined(Rig(shift=-(10**17), clock=True), config)
+    assert problems(found) == {}
+    assert "use_sim_time:=true" in found.clock
+    assert found.rows[0].age is not None and abs(found.rows[0].age) < 0.5
+
+
+def test_any_topic_can_be_looked_at(config):
+    found = examined(Rig(), config, topics=["/lidar/points", "/clock_of_nobody", "cam2/camera_info"])
+    assert [row.topic for row in found.rows] == ["/lidar/points", "/cam2/camera_info"]
+    assert list(problems(found)) == ["/clock_of_nobody"]
+
+
+def test_the_report_is_readable(config):
+    found = examined(Rig(scan_qos="best_effort"), insisting(config))
+    console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115
+    print_diagnosis(found, console)
+    text = console.export_text()
+    assert "/lidar/points" in text and "best_effort, volatile" in text and "160 x 60 rgb8" in text
+    assert (
+        "1. /lidar/points: a publisher offers best_effort, we ask reliable\n   set parameter qos.reliability:=best_effort" in text
+    )
+    assert text.rstrip().endswith("1 problems")
+
+
+def test_the_command_ends_with_1_when_something_is_wrong(config, tmp_path):
+    (tmp_path / "node.yaml").write_text(to_yaml(config))
+    arguments = ["doctor", "--config", str(tmp_path / "node.yaml"), "--seconds", "0.8"]
+    with drivers(Rig()):
+        result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "all is well" in result.output
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1, result.output
+    assert "nobody publishes /lidar/points" in result.output.replace("\n", " ")
