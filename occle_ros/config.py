@@ -139,6 +139,8 @@ PRESETS = {
     "nuscenes": NodeConfig.model_validate(
         {
             "bundle": "config/bundles/nuscenes",
+            # Its decoder fills large tables: the form whose cost follows the voxels is the faster one (docs/performance.md).
+            "engine": "torch",
             "camera_names": ["CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"],
             "cameras": {f"CAM_{side}": {"compressed": True} for side in
                         ("FRONT", "FRONT_RIGHT", "FRONT_LEFT", "BACK", "BACK_LEFT", "BACK_RIGHT")},

@@ -75,7 +75,7 @@ def _candidates() -> Iterator[tuple[str, str]]:
         # The TensorRT engines were never held against PyTorch on a GPU: whoever wants them says so, and checks.
         yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT only by its name, see docs/tensorrt.md"
         return
-    yield "openvino", "the fastest on CPUs"
+    yield "openvino", "on most networks the fastest on CPUs"
     yield "onnxruntime", "the next fastest on CPUs"
     yield "torch", "runs everywhere"
 
