@@ -27,7 +27,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile test/core test/training
+	$(BIN)/python -m pytest test/ros
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmark.networks

@@ -61,6 +61,7 @@ EXTRAS = {
         "transformers==5.23.0",
         "pytest==9.2.0",
         "pytest-timeout==2.4.0",
+        "pytest-xdist==3.8.0",
         "hypothesis==6.170.15; python_version >= '3.11'",
         "hypothesis==6.168.5; python_version < '3.11'",
         "ruff==0.17.5",

@@ -68,7 +68,7 @@ FAULTS = {
     "late camera": Fault("A0 S0 B0 F100", (0, 100), {"masked.cam3:stale": 1, "collector.image_late:cam3": 1}),
     "one camera at half rate": Fault("F0 A100 S100 F200 A300 S300 F400", (0, 100, 200, 300, 400), {"masked.cam3:stale": 2}),
     "LiDAR gap": Fault(
-        "F0 A500 B500 +1700 F2000", (0, 2000), {}, (r"no scan on /lidar/points for \d s",), (ERROR, "pipeline", "no scan on"), True
+        "F0 A500 B500 +3500 F4000", (0, 4000), {}, (r"no scan on /lidar/points for \d s",), (ERROR, "pipeline", "no scan on"), True
     ),
     "scans out of order and duplicated": Fault(
         "F0 F100 F200 S100 S200 F300", (0, 100, 200, 300), {"collector.scan_out_of_order": 1, "collector.scan_duplicate": 1}
