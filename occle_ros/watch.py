@@ -58,6 +58,8 @@ class InputWatch:
         self._last[topic] = self._now()
         self._heard.add(topic)
         self.refused.discard(topic)
+        # The silence is over, whenever the next check comes.
+        self._told.pop(topic, None)
 
     def check(self) -> list[str]:
         """The warnings that are due now."""
