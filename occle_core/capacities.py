@@ -50,13 +50,6 @@ def choose(counts: Mapping[str, list[int]], limits: Mapping[str, int], percentil
     return Capacities(points=points, sets=sizes)
 
 
-def full(network: MinkOcc, max_points: int) -> Capacities:
-    """What holds any frame: every cell of every level. Costly; for networks that were never measured."""
-    limits = limits_of(network, max_points)
-    points = limits.pop("points")
-    return Capacities(points=points, sets=limits)
-
-
 def limits_of(network: MinkOcc, max_points: int) -> dict[str, int]:
     """The most that each table can need: all cells of its level, `max_points` in every voxel."""
     cells = network.shape[0] * network.shape[1] * network.shape[2]

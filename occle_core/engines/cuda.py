@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
+from occle_core.engines.onnx_file import FORM
+from occle_core.nn.half import halved
+from occle_core.nn.minkocc import MinkOcc
 
 
 def capability(engine: str) -> str:
@@ -26,3 +30,22 @@ def check_precision(engine: str, precision: str) -> None:
     """Raises EngineError unless the precision is fp32 or fp16."""
     if precision not in ("fp32", "fp16"):
         raise EngineError(f"engine {engine} runs in fp32 or fp16, not {precision}")
+
+
+def in_precision(
+    engine: str, spec: BundleSpec, network: MinkOcc, precision: str, version: str, device: str
+) -> tuple[MinkOcc, dict[str, str]]:
+    """The network in a precision, and what an engine that is built from it depends on (the key of the cache).
+
+    Args:
+        engine: its name.
+        spec: the bundle's spec.
+        network: its network.
+        precision: "fp32" or "fp16".
+        version: of the package that builds.
+        device: what it is built for.
+    """
+    if precision == "fp16":
+        network = halved(network)
+    key = {"engine": engine, "version": version, "device": device, "precision": precision}
+    return network, {**key, "form": FORM, "torch": torch.__version__, "weights": weights_digest(spec, network)}

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, or on CUDA where its GPU build is installed."""
+"""ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -21,24 +21,19 @@ class OnnxRuntimeEngine(StaticEngine):
         spec: the bundle's spec.
         model: the network's ONNX file.
         threads: CPU threads; None leaves the runtime's choice.
-        device: "cpu" or "cuda".
 
     Raises:
-        EngineError: onnxruntime is not installed, or not for this device.
+        EngineError: onnxruntime is not installed.
     """
 
-    name = "onnxruntime"
+    name, device = "onnxruntime", "CPU"
 
-    def __init__(self, spec: BundleSpec, model: Path, threads: int | None = None, device: str = "cpu") -> None:
+    def __init__(self, spec: BundleSpec, model: Path, threads: int | None = None) -> None:
         super().__init__(spec, "fp32")
         runtime = onnxruntime()
-        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device.split(":")[0]]
-        if provider not in runtime.get_available_providers():
-            raise EngineError(f"this onnxruntime has no {provider}; install onnxruntime-gpu, or use device: cpu")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or 0
-        self.device = device
-        self._session = runtime.InferenceSession(str(model), options, providers=[provider])
+        self._session = runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
     def _infer(self, arrays: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
         labels, confidence, counts = self._session.run(list(OUTPUTS), arrays)
@@ -46,6 +41,11 @@ class OnnxRuntimeEngine(StaticEngine):
 
 
 def onnxruntime() -> Any:
+    """The onnxruntime package.
+
+    Raises:
+        EngineError: it is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:

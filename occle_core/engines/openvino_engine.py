@@ -27,22 +27,16 @@ class OpenVinoEngine(StaticEngine):
         model: the network's ONNX file, or an OpenVINO .xml.
         precision: "fp32" or "int8"; what the model is.
         threads: CPU threads; None leaves OpenVINO's choice.
-        device: OpenVINO's name of the device, such as "CPU" or "GPU".
 
     Raises:
-        EngineError: openvino is not installed, or has no such device.
+        EngineError: openvino is not installed.
     """
 
-    name = "openvino"
+    name, device = "openvino", "CPU"
 
-    def __init__(
-        self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None, device: str = "CPU"
-    ) -> None:
+    def __init__(self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None) -> None:
         super().__init__(spec, precision)
         core = openvino().Core()
-        self.device = device.upper()
-        if self.device.split(".")[0] not in core.available_devices:
-            raise EngineError(f"OpenVINO has no device {self.device} here, only {', '.join(core.available_devices)}")
         # float32 throughout: on CPUs with bfloat16 OpenVINO would otherwise round, and labels would differ from PyTorch's.
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": "f32"}
         if threads:

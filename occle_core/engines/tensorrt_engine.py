@@ -14,14 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from occle_core.bundle import BundleSpec, weights_digest
+from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineError
 from occle_core.engines.cache import cached
-from occle_core.engines.cuda import capability, check_precision
-from occle_core.engines.onnx_file import FORM
+from occle_core.engines.cuda import capability, check_precision, in_precision
 from occle_core.engines.program import INPUTS, Program
 from occle_core.engines.static_engine import StaticEngine, capacities_of
-from occle_core.nn.half import halved
 from occle_core.nn.minkocc import MinkOcc
 
 NAME = "tensorrt"
@@ -74,17 +72,8 @@ def program_of(
     """
     check_precision(NAME, precision)
     trt = torch_tensorrt()
-    if precision == "fp16":
-        network = halved(network)
-    key = {
-        "engine": NAME,
-        "version": trt.__version__,
-        "device": f"{torch.cuda.get_device_name()} {capability(NAME)}",
-        "precision": precision,
-        "form": FORM,
-        "torch": torch.__version__,
-        "weights": weights_digest(spec, network),
-    }
+    device = f"{torch.cuda.get_device_name()} {capability(NAME)}"
+    network, key = in_precision(NAME, spec, network, precision, trt.__version__, device)
 
     def build(folder: Path) -> None:
         progress(f"compiling the network with TensorRT in {precision}, some minutes, once")

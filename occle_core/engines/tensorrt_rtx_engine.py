@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from occle_core.bundle import BundleSpec, weights_digest
+from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineError
 from occle_core.engines.cache import cached
-from occle_core.engines.cuda import capability, check_precision
-from occle_core.engines.onnx_file import FORM, onnx_of
+from occle_core.engines.cuda import capability, check_precision, in_precision
+from occle_core.engines.onnx_file import onnx_of
 from occle_core.engines.program import INPUTS, OUTPUTS
 from occle_core.engines.static_engine import StaticEngine
-from occle_core.nn.half import halved
 from occle_core.nn.minkocc import MinkOcc
 
 NAME = "tensorrt_rtx"
@@ -104,17 +103,7 @@ def plan_of(
     """
     check_precision(NAME, precision)
     trt = tensorrt_rtx()
-    if precision == "fp16":
-        network = halved(network)
-    key = {
-        "engine": NAME,
-        "version": trt.__version__,
-        "device": compute_capability,
-        "precision": precision,
-        "form": FORM,
-        "torch": torch.__version__,
-        "weights": weights_digest(spec, network),
-    }
+    network, key = in_precision(NAME, spec, network, precision, trt.__version__, compute_capability)
 
     def build(folder: Path) -> None:
         model = onnx_of(spec, network, progress, root)

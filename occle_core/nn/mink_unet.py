@@ -85,16 +85,16 @@ class GenerativeUNet(nn.Module):
         self.encoder = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width, width) for _ in range(count))) for width, count in zip(channels, blocks)
         )
-        self.down = nn.ModuleList(_Step(StridedConv3d(a, b), b) for a, b in pairwise(channels))
-        self.grow = _Step(GenerativeConvTranspose3d(channels[-1], channels[-1], 3, stride=1), channels[-1])
+        self.down = nn.ModuleList(SparseStep(StridedConv3d(a, b), b) for a, b in pairwise(channels))
+        self.grow = SparseStep(GenerativeConvTranspose3d(channels[-1], channels[-1], 3, stride=1), channels[-1])
         made = [*decoder, channels[-1]]
-        self.up = nn.ModuleList(_Step(GenerativeConvTranspose3d(b, a), a) for a, b in pairwise(made))
+        self.up = nn.ModuleList(SparseStep(GenerativeConvTranspose3d(b, a), a) for a, b in pairwise(made))
         self.skip = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in zip(channels, decoder))
         self.refine = nn.ModuleList(
             nn.Identity() if not level else ResidualBlock(width, width // 2) for level, width in enumerate(decoder)
         )
         self.occupancy = nn.ModuleList(_occupancy_head(width) for width in decoder)
-        self.decoder = nn.ModuleList(_Step(SubmanifoldConv3d(a, b), b) for a, b in zip(decoder, [channels[0], *decoder[1:]]))
+        self.decoder = nn.ModuleList(SparseStep(SubmanifoldConv3d(a, b), b) for a, b in zip(decoder, [channels[0], *decoder[1:]]))
 
     @property
     def set_names(self) -> dict[str, int]:
@@ -131,8 +131,8 @@ class GenerativeUNet(nn.Module):
         return x, levels
 
 
-class _Step(nn.Module):
-    """A convolution with batch norm and ReLU."""
+class SparseStep(nn.Module):
+    """A sparse convolution with batch norm and ReLU."""
 
     def __init__(self, conv: nn.Module, channels: int) -> None:
         super().__init__()
@@ -140,6 +140,7 @@ class _Step(nn.Module):
         self.norm = SparseBatchNorm(channels)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
+        """Features on the convolution's cells."""
         return relu(self.norm(self.conv(x)))
 
 

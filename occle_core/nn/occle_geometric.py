@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from occle_core.nn.cross_plane import CrossPlaneSynergy, FrameFusion
 from occle_core.nn.lift import densify, lift
+from occle_core.nn.mink_unet import SparseStep
 from occle_core.nn.occle_config import FEATURE_STRIDE, OccleConfig
 from occle_core.nn.occle_inputs import POINT_FEATURES, Scan
-from occle_core.nn.occle_semantic import SparseStep
 from occle_core.nn.point_fusion import VoxelFeatureEncoder
 from occle_core.nn.resnet import ResNet
 from occle_core.sparse import SparseTensor, StridedConv3d, SubmanifoldConv3d

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from occle_core.nn.lift import densify, lift
-from occle_core.nn.mink_unet import relu
+from occle_core.nn.mink_unet import SparseStep
 from occle_core.nn.occle_config import OccleConfig
 from occle_core.nn.occle_inputs import POINT_FEATURES, Scan
 from occle_core.nn.point_fusion import VoxelFeatureEncoder
 from occle_core.sparse import (
     GenerativeConvTranspose3d,
-    SparseBatchNorm,
     SparseTensor,
     StridedConv3d,
     SubmanifoldConv3d,
@@ -144,19 +143,6 @@ class LidarUNet(nn.Module):
         """The last step of the decoder, to stride 1."""
         out: SparseTensor = self.decoder[0](add_at(fine, self.up[0](coarse)))
         return out
-
-
-class SparseStep(nn.Module):
-    """A sparse convolution with batch norm and ReLU."""
-
-    def __init__(self, conv: nn.Module, channels: int) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = SparseBatchNorm(channels)
-
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        """Features on the convolution's cells."""
-        return relu(self.norm(self.conv(x)))
 
 
 class _Convs(nn.Sequential):

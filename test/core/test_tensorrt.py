@@ -40,7 +40,9 @@ def small():
         network = spec.build().eval()
     for head in network.unet.occupancy:
         torch.nn.init.zeros_(head.bias)
-    return spec.model_copy(update={"capacities": capacities.full(network, 2)}), network
+    sets = capacities.limits_of(network, 2)
+    everything = capacities.Capacities(points=sets.pop("points"), sets=sets)
+    return spec.model_copy(update={"capacities": everything}), network
 
 
 @pytest.fixture
