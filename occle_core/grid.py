@@ -58,12 +58,15 @@ class VoxelGrid:
         Returns:
             ijk (N, 3) int32, and inside (N,) bool: False where the point lies outside the grid or is not finite.
         """
-        origin = np.asarray(self.origin, np.float32)
-        scaled = (np.asarray(points, np.float32)[:, :3] - origin) / np.float32(self.resolution)
-        inside: NDArray[np.bool_] = np.all((scaled >= 0) & (scaled < np.asarray(self.shape, np.float32)), axis=1)
-        ijk: NDArray[np.int32] = np.zeros(scaled.shape, np.int32)
-        np.floor(scaled, out=scaled)
-        ijk[inside] = scaled[inside].astype(np.int32)
+        # Axis by axis: numpy is several times slower on rows of three.
+        inside = np.ones(len(points), np.bool_)
+        ijk: NDArray[np.int32] = np.zeros((len(points), 3), np.int32)
+        scaled = np.empty((3, len(points)), np.float32)
+        for axis, (origin, cells) in enumerate(zip(self.origin, self.shape)):
+            np.subtract(points[:, axis], np.float32(origin), out=scaled[axis], dtype=np.float32)
+            scaled[axis] /= np.float32(self.resolution)
+            inside &= (scaled[axis] >= 0) & (scaled[axis] < cells)
+        ijk[inside] = scaled[:, inside].T
         return ijk, inside
 
     def centers(self, ijk: NDArray[np.integer]) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from occle_core.affine import mapped
 from occle_core.camera import Camera
 from occle_core.config import NetworkConfig
 from occle_core.frame import Frame, FrameError
@@ -69,8 +70,7 @@ def prepare(frame: Frame, grid: VoxelGrid, config: NetworkConfig) -> Inputs:
     points, least = frame.points, config.points.min_range
     if least:
         points = points[points[:, 0] ** 2 + points[:, 1] ** 2 >= least**2]
-    rotation, shift = frame.T_grid_lidar[:3, :3], frame.T_grid_lidar[:3, 3]
-    in_grid = (points[:, :3] @ rotation.T.astype(np.float32) + shift.astype(np.float32)).astype(np.float32)
+    in_grid = mapped(frame.T_grid_lidar, points)
     rows, voxel_of, table, cells = voxelise(in_grid, grid, config.points.max_points)
     if not len(cells):
         raise FrameError(f"none of the {len(points)} points lies inside the grid {grid}; check T_grid_lidar and the units")

@@ -40,6 +40,7 @@ class Predictor:
         precision: str = "fp32",
         threads: int | None = None,
         progress: Callable[[str], None] = lambda text: None,
+        at_once: int = 1,
     ) -> Predictor:
         """From a bundle's folder.
 
@@ -49,13 +50,14 @@ class Predictor:
             precision: one of `engines.PRECISIONS`.
             threads: CPU threads of the engine; None leaves its own choice.
             progress: told what takes long, such as the first build of an engine.
+            at_once: so many threads will call `predict` at the same time.
 
         Raises:
             BundleError: the bundle cannot be used.
             EngineError: the engine cannot work here.
         """
         spec, network, bundle_id = load_bundle(bundle_dir)
-        return cls(spec, engines.load(spec, network, Path(bundle_dir), engine, precision, threads, progress), bundle_id)
+        return cls(spec, engines.load(spec, network, Path(bundle_dir), engine, precision, threads, progress, at_once), bundle_id)
 
     @property
     def cameras(self) -> int:

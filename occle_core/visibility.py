@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.affine import mapped
 from occle_core.camera import Camera
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
@@ -51,7 +52,7 @@ class Visibility:
         T = np.asarray(frame.T_grid_lidar, np.float64)
         # float32 is exact to 1e-5 of a cell.
         chosen = frame.points[:: 1 + len(frame.points) // MAX_RETURNS, :3]
-        points = chosen @ T[:3, :3].T.astype(np.float32) + T[:3, 3].astype(np.float32)
+        points = mapped(T, chosen)
         seen = lidar_cells(self.grid, points, T[:3, 3])
         flat = np.append(np.ascontiguousarray(occupied).reshape(-1), True)
         for number, (image, camera) in enumerate(zip(frame.images, frame.cameras)):

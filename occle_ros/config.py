@@ -50,6 +50,9 @@ class NodeConfig(Group):
     engine: EngineName = Field("auto", description="what runs the network; auto: the fastest that works on this machine")
     precision: Precision = Field("fp32", description="of the engine's numbers; fp16 and int8 need an engine that offers them")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: all cores")
+    frames_at_once: int = Field(
+        2, ge=1, le=8, description="frames in work at the same time, which share the threads: 2 for the highest rate, 1 for latency"
+    )
     autostart: bool = Field(True, description="configure and activate at the start; false: a lifecycle manager does it")
     build_only: bool = Field(False, description="load the bundle, build its engine, run it once, and end")
     report_file: str = Field("", description="JSON report of counters and latencies at the node's end; empty: none")
@@ -139,8 +142,6 @@ PRESETS = {
     "nuscenes": NodeConfig.model_validate(
         {
             "bundle": "config/bundles/nuscenes",
-            # Its decoder fills large tables: the form whose cost follows the voxels is the faster one (docs/performance.md).
-            "engine": "torch",
             "camera_names": ["CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"],
             "cameras": {f"CAM_{side}": {"compressed": True} for side in
                         ("FRONT", "FRONT_RIGHT", "FRONT_LEFT", "BACK", "BACK_LEFT", "BACK_RIGHT")},

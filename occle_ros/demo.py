@@ -102,7 +102,7 @@ def _speed(console: Console, bag: Path, bundle: Path, stamps: Sequence[int], rat
         return rate / recorded, rate
     hz, per_frame = sustained_rate(bag, bundle, lambda text: console.print(text, highlight=False))
     pace = f"playing {hz:.1f} frames a second (recorded at {recorded:.1f})"
-    console.print(f"one frame takes {per_frame * 1e3:.0f} ms here: {pace}", highlight=False)
+    console.print(f"the network takes a frame every {per_frame * 1e3:.0f} ms here: {pace}", highlight=False)
     return hz / recorded, hz
 
 

@@ -141,7 +141,7 @@ class Network:
         predictor = load(self._config, engine, self._progress)
         check_classes(self._config.show.classes, self._config.occupancy_grid.drivable, predictor.taxonomy)
         pipeline = Pipeline(predictor, self._config, self._calibration)
-        self.stages = ("receive", "wait", "convert", *warm_up(predictor), "publish")
+        self.stages = ("receive", "wait", "convert", *warm_up(predictor), "turn", "publish")
         # One assignment of each: a frame takes the pipeline once, at its beginning.
         self._pipeline, self._predictor = pipeline, predictor
 
@@ -153,9 +153,8 @@ def load(config: NodeConfig, engine: str, progress: Told) -> Predictor:
         ConfigError, BundleError: the bundle cannot be used. EngineError: the engine cannot.
     """
     precision = config.precision if engine == config.engine else "fp32"
-    return Predictor.load(
-        config.bundle_dir(), engine=engine, precision=precision, threads=config.threads or None, progress=progress
-    )
+    threads = config.threads or None
+    return Predictor.load(config.bundle_dir(), engine, precision, threads, progress, config.frames_at_once)
 
 
 def warm_up(predictor: Predictor) -> tuple[str, ...]:

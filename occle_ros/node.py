@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,12 @@ from occle_ros.messages import ConversionError
 from occle_ros.network import Network
 from occle_ros.node_parameters import declare_config, follow_changes
 from occle_ros.outputs import Outputs
+from occle_ros.pipeline import Processed
 from occle_ros.rate import Repeats
 from occle_ros.run_node import run
 from occle_ros.statistics import Statistics
 from occle_ros.sync import Collected
-from occle_ros.worker import Worker
+from occle_ros.worker import Rest, Worker
 
 NODE_NAME = "occupancy"
 STOP_SECONDS = 1.0
@@ -149,7 +151,7 @@ class OccupancyNode(LifecycleNode):
     def _activate(self) -> None:
         assert self.network is not None and self._calibration is not None
         self._outputs = Outputs(self, self.config, self.statistics, self.network.stages)
-        self._worker = Worker(self._work, self._on_error, "occupancy")
+        self._worker = Worker(self._work, self._on_error, "occupancy", self.config.frames_at_once)
         self.intake = Intake(self, self.config, self._calibration, self.statistics, self._steady, self._take)
         self.get_logger().info(f"ready: bundle {self.network.bundle_id}, waiting for {self.config.lidar.topic}")
 
@@ -201,18 +203,25 @@ class OccupancyNode(LifecycleNode):
         if self._worker and self._worker.submit(frame) is not None:
             self.statistics.count("dropped", "replaced_by_newer")
 
-    def _work(self, collected: Collected[Scan]) -> None:
-        network, outputs, scan = self.network, self._outputs, collected.scan
-        if network is None or outputs is None:
-            return  # deactivated meanwhile
+    def _work(self, collected: Collected[Scan]) -> Rest | None:
+        network, scan = self.network, collected.scan
+        if network is None:
+            return None  # deactivated meanwhile
         waited = (time.perf_counter() - scan.arrived) * 1e3
         processed = network.process(replace(collected, scan=scan.message))
+        return partial(self._publish, collected, processed, waited, time.perf_counter())
+
+    def _publish(self, collected: Collected[Scan], processed: Processed, waited: float, processed_at: float) -> None:
+        outputs, scan = self._outputs, collected.scan
+        if outputs is None:
+            return  # deactivated meanwhile
         began = time.perf_counter()
         outputs.publish(processed)
         published = (time.perf_counter() - began) * 1e3
         # By the node's clock up to the arrival, then in real time: /clock ends with the bag, before its last frame is through.
         latency = scan.age_ms + (time.perf_counter() - scan.arrived) * 1e3
-        stages = {"receive": scan.age_ms, "wait": waited, **processed.occupancy.timings, "publish": published}
+        stages = {"receive": scan.age_ms, "wait": waited, **processed.occupancy.timings}
+        stages |= {"turn": (began - processed_at) * 1e3, "publish": published}
         self.statistics.frame_done(time.monotonic(), latency, stages, collected.stamp)
         self.statistics.count("points", "not_finite", processed.dropped_points)
         for table, cells in processed.occupancy.overflow.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def load(
     precision: str = "fp32",
     threads: int | None = None,
     progress: Tell = lambda text: None,
+    at_once: int = 1,
 ) -> Engine:
     """The network on an engine, built the first time and then taken from the cache.
 
@@ -41,6 +43,7 @@ def load(
         precision: one of PRECISIONS.
         threads: CPU threads; None leaves the engine's choice.
         progress: told what takes long, and what "auto" passed over.
+        at_once: so many threads will call `run` at the same time; the CPU's threads are divided among them.
 
     Raises:
         EngineError: the engine does not exist, or cannot work here or in this precision.
@@ -50,11 +53,11 @@ def load(
     if precision not in PRECISIONS:
         raise EngineError(f"there is no precision {precision!r}; there are {', '.join(PRECISIONS)}")
     if name != "auto":
-        return _load(name, spec, network, folder, precision, threads, progress)
+        return _load(name, spec, network, folder, precision, threads, progress, at_once)
     passed = []
-    for candidate, why in _candidates():
+    for candidate, why in _candidates(at_once):
         try:
-            engine = _load(candidate, spec, network, folder, precision, threads, progress)
+            engine = _load(candidate, spec, network, folder, precision, threads, progress, at_once)
         except EngineError as error:
             passed.append(f"{candidate}: {error}")
             progress(f"not {candidate}: {error}")
@@ -69,26 +72,36 @@ def quantised_file(folder: Path, usual: bool) -> Path:
     return folder / "int8" / ("usual.xml" if usual else "full.xml")
 
 
-def _candidates() -> Iterator[tuple[str, str]]:
-    """Engines from the fastest on, and why."""
+def _candidates(at_once: int) -> Iterator[tuple[str, str]]:
+    """Engines from the fastest on, and why (figures: docs/performance.md)."""
     if torch.cuda.is_available():
         # The TensorRT engines were never held against PyTorch on a GPU: whoever wants them says so, and checks.
         yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT only by its name, see docs/tensorrt.md"
         return
-    yield "openvino", "on most networks the fastest on CPUs"
+    if at_once > 1:
+        yield "torch", "the fastest on CPUs with several frames at once: it pays only for the voxels that are there"
+    yield "openvino", "the fastest on CPUs with one frame at a time"
     yield "onnxruntime", "the next fastest on CPUs"
     yield "torch", "runs everywhere"
 
 
 def _load(
-    name: str, spec: BundleSpec, network: MinkOcc, folder: Path | None, precision: str, threads: int | None, progress: Tell
+    name: str,
+    spec: BundleSpec,
+    network: MinkOcc,
+    folder: Path | None,
+    precision: str,
+    threads: int | None,
+    progress: Tell,
+    at_once: int,
 ) -> Engine:
     allowed = {"torch": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(name, "fp32, fp16")
     if precision not in allowed.split(", "):
         raise EngineError(f"engine {name} runs in {allowed}, not in {precision}")
+    each = max(1, (threads or os.cpu_count() or 1) // at_once) if at_once > 1 else threads
     if name == "torch":
-        if threads is not None:
-            torch.set_num_threads(threads)
+        if each is not None:
+            torch.set_num_threads(each)
         return torch_engine.TorchEngine(spec, network, "cuda" if torch.cuda.is_available() else "cpu")
     if name == "tensorrt":
         plan = tensorrt_engine.program_of(spec, network, precision, progress)
@@ -100,13 +113,13 @@ def _load(
     def of_size(spec: BundleSpec, usual: bool) -> Engine:
         if name == "onnxruntime":
             onnxruntime_engine.onnxruntime()
-            return onnxruntime_engine.OnnxRuntimeEngine(spec, onnx_file.onnx_of(spec, network, progress), threads)
+            return onnxruntime_engine.OnnxRuntimeEngine(spec, onnx_file.onnx_of(spec, network, progress), each)
         openvino_engine.openvino()
         if precision == "int8":
             model = openvino_engine.quantised_of(spec, network, quantised_file(folder, usual) if folder else None)
         else:
             model = onnx_file.onnx_of(spec, network, progress)
-        return openvino_engine.OpenVinoEngine(spec, model, precision, threads)
+        return openvino_engine.OpenVinoEngine(spec, model, precision, threads, at_once)
 
     return _two_sizes(spec, of_size)
 

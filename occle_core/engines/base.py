@@ -50,7 +50,7 @@ class Engine(Protocol):
     reason: str
 
     def run(self, inputs: Inputs) -> Result:
-        """Predict one frame (batch size 1)."""
+        """Predict one frame (batch size 1); several threads may call it at the same time."""
         ...
 
 

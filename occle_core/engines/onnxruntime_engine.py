@@ -20,7 +20,7 @@ class OnnxRuntimeEngine(StaticEngine):
     Args:
         spec: the bundle's spec.
         model: the network's ONNX file.
-        threads: CPU threads; None leaves the runtime's choice.
+        threads: CPU threads of one run; None leaves the runtime's choice.
 
     Raises:
         EngineError: onnxruntime is not installed.

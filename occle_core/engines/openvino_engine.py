@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class OpenVinoEngine(StaticEngine):
         model: the network's ONNX file, or an OpenVINO .xml.
         precision: "fp32" or "int8"; what the model is.
         threads: CPU threads; None leaves OpenVINO's choice.
+        at_once: so many threads will call `run` at the same time, and share the CPU's.
 
     Raises:
         EngineError: openvino is not installed.
@@ -34,17 +36,23 @@ class OpenVinoEngine(StaticEngine):
 
     name, device = "openvino", "CPU"
 
-    def __init__(self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None) -> None:
+    def __init__(
+        self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None, at_once: int = 1
+    ) -> None:
         super().__init__(spec, precision)
         core = openvino().Core()
         # float32 throughout: on CPUs with bfloat16 OpenVINO would otherwise round, and labels would differ from PyTorch's.
-        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": "f32"}
+        hint = "LATENCY" if at_once == 1 else "THROUGHPUT"
+        options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "NUM_STREAMS": str(at_once), "INFERENCE_PRECISION_HINT": "f32"}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
-        self._request = core.compile_model(core.read_model(model), self.device, options).create_infer_request()
+        self._compiled = core.compile_model(core.read_model(model), self.device, options)
+        self._own = threading.local()
 
     def _infer(self, arrays: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
-        found = self._request.infer([np.ascontiguousarray(arrays[name]) for name in INPUTS], share_inputs=True)
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        found = self._own.request.infer([np.ascontiguousarray(arrays[name]) for name in INPUTS], share_inputs=True)
         labels, confidence, counts = (np.array(found[number]) for number in range(3))
         return labels, confidence, counts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import ABC, abstractmethod
 
@@ -30,6 +31,7 @@ class StaticEngine(ABC):
         self.precision = precision
         self.capacities = capacities_of(spec)
         self._center = sensor_cell(spec)
+        self._one_at_a_time = threading.Lock()  # for runtimes that allow no more
 
     def run(self, inputs: Inputs) -> Result:
         """Predict one frame; timings: "pad" and "network"."""

@@ -50,7 +50,7 @@ class TensorRtEngine(StaticEngine):
 
     def _infer(self, arrays: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
         inputs = [torch.from_numpy(np.ascontiguousarray(arrays[name])).cuda() for name in INPUTS]
-        with torch.inference_mode():
+        with self._one_at_a_time, torch.inference_mode():
             labels, confidence, counts = self._program(*inputs)
         return labels.cpu().numpy(), confidence.cpu().numpy(), counts.cpu().numpy()
 

@@ -70,7 +70,7 @@ class TensorRtRtxEngine(StaticEngine):
         return buffer
 
     def _infer(self, arrays: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
-        with torch.cuda.stream(self._stream):
+        with self._one_at_a_time, torch.cuda.stream(self._stream):
             for name in INPUTS:
                 self._buffers[name].copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])))
             if not self._context.execute_async_v3(self._stream.cuda_stream):

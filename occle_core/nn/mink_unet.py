@@ -152,5 +152,5 @@ def _occupancy_head(channels: int) -> nn.Linear:
 
 
 def relu(x: SparseTensor) -> SparseTensor:
-    """Rectified features on the same cells."""
-    return x.with_features(torch.relu(x.features))
+    """The features rectified in place: x is not to be used any more."""
+    return x.with_features(torch.relu_(x.features))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
 
 from occle_core.inputs import POINT_FEATURES, Inputs
 from occle_core.sparse.coordinates import take
@@ -100,17 +101,19 @@ def sample_bilinear(image: Tensor, view: Tensor, uv: Tensor) -> Tensor:
     x = (uv[..., 0] * width - 0.5).clamp(0, width - 1)
     y = (uv[..., 1] * height - 0.5).clamp(0, height - 1)
     left, top = x.floor(), y.floor()
-    fx, fy = (x - left)[..., None], (y - top)[..., None]
+    fx, fy = x - left, y - top
     left, top = left.to(view.dtype), top.to(view.dtype)
     right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
-
-    def taken(column: Tensor, row: Tensor) -> Tensor:
-        index = torch.where(view < count, (view * height + row) * width + column, count * height * width)
-        return flat.index_select(0, index.reshape(-1)).view(*view.shape, channels)
-
-    upper = taken(left, top) * (1 - fx) + taken(right, top) * fx
-    lower = taken(left, bottom) * (1 - fx) + taken(right, bottom) * fx
-    return upper * (1 - fy) + lower * fy
+    upper, lower = (view * height + top) * width, (view * height + bottom) * width
+    index = torch.stack([upper + left, upper + right, lower + left, lower + right], -1).view(-1, 4)
+    index = torch.where((view < count).view(-1, 1), index, count * height * width)
+    weight = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], -1).view(-1, 4).to(flat.dtype)
+    if torch.compiler.is_exporting():
+        out = sum(flat.index_select(0, index[:, corner]) * weight[:, corner, None] for corner in range(4))
+    else:
+        out = embedding_bag(index, flat, per_sample_weights=weight, mode="sum")  # one pass over the features instead of ten
+    assert isinstance(out, Tensor)
+    return out.view(*view.shape, channels)
 
 
 def pool_voxels(features: Tensor, table: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class _Kernel(nn.Module):
         nn.init.normal_(self.weight, std=math.sqrt(2.0 / fan_in))
 
     def _finish(self, coordinates: Coordinates, features: Tensor) -> SparseTensor:
-        return SparseTensor.at(coordinates, features if self.bias is None else features + self.bias)
+        return SparseTensor.at(coordinates, features if self.bias is None else features.add_(self.bias))
 
 
 class SubmanifoldConv3d(_Kernel):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
@@ -38,13 +39,14 @@ class Pairs:
 
     @classmethod
     def of(cls, rows: Tensor, size: int) -> Pairs:
-        """From (M, K) rows of an input with `size` rows; `size` stands for none."""
+        """From (M, K) rows, on the CPU, of an input with `size` rows; `size` stands for none."""
         count, kernel = rows.shape
-        flat = rows.t().reshape(-1)
-        at = (flat < size).nonzero()[:, 0]
-        offset = torch.div(at, max(1, count), rounding_mode="floor")
-        counts = torch.bincount(offset, minlength=kernel).tolist()
-        return cls(flat.index_select(0, at), (at - offset * count).to(torch.int32), tuple(counts), (size, count))
+        # numpy: on random patterns its nonzero is six times faster than torch's.
+        flat = rows.t().reshape(-1).numpy()
+        at = np.flatnonzero(flat < size)
+        counts = np.diff(np.searchsorted(at, np.arange(kernel + 1) * count))
+        target = at.astype(np.int32) - np.repeat(np.arange(kernel, dtype=np.int32) * np.int32(count), counts)
+        return cls(torch.from_numpy(flat[at]), torch.from_numpy(target), tuple(counts.tolist()), (size, count))
 
     def multiply(self, features: Tensor, weight: Tensor) -> Tensor:
         """(N, C), (K, C, D) -> (M, D): every output's sum of features[source] @ weight[offset]."""

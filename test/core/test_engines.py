@@ -2,6 +2,7 @@
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -81,6 +82,21 @@ def test_the_engine_agrees_with_pytorch(bundle, name):
     assert found.passes("fp32"), found
 
 
+@pytest.mark.parametrize("name", ["torch", "openvino", "onnxruntime"])
+def test_frames_at_once_are_predicted_as_one_by_one(bundle, name):
+    if name != "torch":
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'occle_ros[engines]'")
+    spec, network, _ = load_bundle(bundle)
+    frames = [prepare(street(spec, seed), spec.voxel_grid, spec.network) for seed in range(4)]
+    engine = engines.load(spec, network, bundle, name, threads=2, at_once=2)
+    alone = [engine.run(frame) for frame in frames]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(engine.run, frames * 3))
+    for number, result in enumerate(together):
+        np.testing.assert_array_equal(result.labels, alone[number % 4].labels)
+        np.testing.assert_array_equal(result.confidence, alone[number % 4].confidence)
+
+
 def test_the_gate_finds_a_wrong_engine(bundle):
     spec, network, _ = load_bundle(bundle)
     frames = [prepare(street(spec), spec.voxel_grid, spec.network)]
@@ -102,6 +118,8 @@ def test_auto_says_why(bundle, monkeypatch):
     text = engines.describe(engine)
     assert "openvino is not installed" in text and "runs everywhere" in text and "onnxruntime is not installed" in text
     assert any("not openvino" in line for line in told)
+    engine = engines.load(spec, network, bundle, "auto", at_once=2)
+    assert "several frames at once" in engines.describe(engine)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from occle_ros.worker import Worker
 
@@ -61,3 +62,47 @@ def test_stop_forgets_what_waits_and_refuses_what_comes() -> None:
     gate.set()
     assert worker.stop(5)
     assert done == [1]
+
+
+def test_items_worked_on_at_once_are_finished_in_their_order() -> None:
+    first_may_end, both = threading.Event(), threading.Barrier(2)
+    done: list[tuple[int, str]] = []
+
+    def work(item: int) -> Callable[[], None]:
+        both.wait(5)  # breaks unless two are worked on at the same time
+        if item == 1:
+            first_may_end.wait(5)
+        if item == 2:
+            raise ValueError("two")
+        return lambda: done.append((item, "ok"))
+
+    worker: Worker[int] = Worker(work, lambda item, error: done.append((item, str(error))), threads=2)
+    worker.submit(1)
+    while not both.n_waiting:
+        time.sleep(0.001)
+    worker.submit(2)
+    assert not worker.drain(0.2)
+    assert done == []
+    first_may_end.set()
+    assert worker.drain(5)
+    assert done == [(1, "ok"), (2, "two")]
+    assert worker.stop(5)
+
+
+def test_what_cannot_be_finished_is_told_and_the_next_goes_on() -> None:
+    done: list[object] = []
+
+    def work(item: int) -> Callable[[], None]:
+        def finish() -> None:
+            if item == 1:
+                raise ValueError("cannot be published")
+            done.append(item)
+
+        return finish
+
+    worker: Worker[int] = Worker(work, lambda item, error: done.append((item, str(error))), threads=2)
+    for item in (1, 2):
+        worker.submit(item)
+        assert worker.drain(5)
+    assert done == [(1, "cannot be published"), 2]
+    assert worker.stop(5)
