@@ -37,6 +37,7 @@ from training.streets import simulate
 FRAMES = 8
 """So many frames are sent again and again, with new stamps."""
 CYCLE = 4
+PACE_FRAMES = 16
 """Intervals in which everything happens once: viewers, no viewers, a silent camera, all cameras."""
 MEMORY_GROWTH, LATENCY_GROWTH = 0.05, 1.5
 """What the end may have more of than the beginning: a share of the memory, a factor of the latency."""
@@ -68,7 +69,7 @@ class Report:
     """What a run showed.
 
     Args:
-        frame_ms: from a scan to its voxels while nothing else goes on.
+        frame_ms: from a scan to its voxels when no scan ever waits and the network is never idle.
         sent_hz: scans a second.
         samples: in the order of time.
         stop_seconds: from SIGINT in the middle of a frame to the end of the process; exit_code: its code.
@@ -111,8 +112,8 @@ def soak(minutes: float, load: float, interval: float, bundle: str = "", engine:
         compressed = PRESETS[preset].cameras[dataset.camera_names[0]].compressed
         driver = _Driver(stack.enter_context(ros_node("soak")), DatasetMessages(dataset, compressed, min(FRAMES, len(dataset))))
         driver.connect()
-        frame = driver.time_of_a_frame()
-        hz = load / frame if load > 1 else min(10.0, load / frame)
+        frame, sustained = driver.pace(PRESETS[preset].frames_at_once)
+        hz = load * sustained if load > 1 else min(10.0, load * sustained)
         samples = list(_cycles(driver, node, minutes * 60, hz, interval))
         driver.send()
         time.sleep(frame / 3)
@@ -204,15 +205,20 @@ class _Driver:
                 struct.pack_into("<iI", data, 4, *stamp)  # every one of them begins with its header
                 self._publishers[topic].publish(bytes(data))
 
-    def time_of_a_frame(self) -> float:
-        """Seconds, the median of frames that were sent one at a time."""
-        for _ in range(8):
-            before = len(self._latencies)
+    def pace(self, at_once: int) -> tuple[float, float]:
+        """Seconds that a frame takes, and frames a second that come out, with always `at_once` of them on their way."""
+        for _ in range(at_once):
             self.send()
+        came, arrivals = 0, []
+        while came < PACE_FRAMES:
             end = time.monotonic() + 30
-            while len(self._latencies) == before and time.monotonic() < end:
+            while len(self._latencies) == came and time.monotonic() < end:
                 self._executor.spin_once(timeout_sec=0.05)
-        return median(self._latencies[3:])
+            came += 1
+            arrivals.append(time.monotonic())
+            self.send()
+        self._spin(2 * max(self._latencies))
+        return median(self._latencies[at_once:came]), (came - at_once) / (arrivals[-1] - arrivals[at_once - 1])
 
     def drive(self, seconds: float, hz: float, silent_camera: bool) -> list[float]:
         """Send frames at a rate; returns the latencies of those that came out, seconds."""

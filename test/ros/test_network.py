@@ -123,14 +123,16 @@ def test_torch_itself_has_no_fallback(monkeypatch: pytest.MonkeyPatch, config: N
 
 
 def test_precision_is_that_of_the_configured_engine_only(monkeypatch: pytest.MonkeyPatch, config: NodeConfig) -> None:
-    asked: list[tuple[str, str, int | None]] = []
+    asked: list[tuple[object, ...]] = []
     monkeypatch.setattr(
-        Predictor, "load", lambda folder, engine, precision, threads, progress: asked.append((engine, precision, threads))
+        Predictor,
+        "load",
+        lambda folder, engine, precision, threads, told, at_once: asked.append((engine, precision, threads, at_once)),
     )
-    wanted = config.model_copy(update={"precision": "int8", "threads": 3})
+    wanted = config.model_copy(update={"precision": "int8", "threads": 3, "frames_at_once": 4})
     module.load(wanted, "openvino", print)
     module.load(wanted, "torch", print)
-    assert asked == [("openvino", "int8", 3), ("torch", "fp32", 3)]
+    assert asked == [("openvino", "int8", 3, 4), ("torch", "fp32", 3, 4)]
 
 
 def test_a_frames_own_fault_is_not_the_engines(monkeypatch: pytest.MonkeyPatch, predictor: Predictor, config: NodeConfig) -> None:
