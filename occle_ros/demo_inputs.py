@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from occle_ros.config import PRESETS, preset_for, resolve
 from occle_ros.pipeline import Pipeline
 from occle_ros.processes import ProcessError
 
-MAX_HZ, LOAD = 10.0, 0.75
+MAX_HZ, LOAD = 10.0, 0.62
 MEASURED_FRAMES, LOOKED_AT_FRAMES = 24, 240
 
 
@@ -88,9 +89,11 @@ def sustained_rate(bag: Path, bundle: Path, told: Callable[[str], None]) -> tupl
     frames = [collected for number, collected in zip(range(looked_at), reader.collected()) if number % step == 0]
     with ThreadPoolExecutor(at_once) as threads:
         list(threads.map(pipeline.process, frames[:at_once]))
-        began = time.perf_counter()
-        list(threads.map(pipeline.process, frames))
-        per_frame = (time.perf_counter() - began) / len(frames)
+        per_frame = math.inf
+        for _ in range(3):  # the best of three: something else may have been going on
+            began = time.perf_counter()
+            list(threads.map(pipeline.process, frames))
+            per_frame = min(per_frame, (time.perf_counter() - began) / len(frames))
     return min(MAX_HZ, LOAD / per_frame), per_frame
 
 

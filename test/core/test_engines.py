@@ -7,16 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from lively import lively, street
 
 from occle_core import engines
 from occle_core.bundle import load_bundle, save_bundle, save_untrained
-from occle_core.camera import Camera
 from occle_core.engines import parity
 from occle_core.engines.base import Result
 from occle_core.engines.cache import MANIFEST, cached
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.engines.two_sizes import TwoSizes
-from occle_core.frame import Frame
 from occle_core.inputs import prepare
 from occle_core.predictor import Predictor
 from training.export import calibrate
@@ -30,38 +29,6 @@ def cache(tmp_path_factory):
     patch.setenv("OCCLE_CACHE", str(folder))
     yield folder
     patch.undo()
-
-
-def street(spec, seed=0, points=6000):
-    """A frame whose ground and walls lie in the bundle's grid."""
-    rng = np.random.default_rng(seed)
-    grid = spec.voxel_grid
-    at = rng.uniform(grid.origin, grid.upper, (points, 3))
-    at[: points // 2, 2] = grid.origin[2] + 0.5
-    at[points // 2 : points * 3 // 4, 1] = grid.origin[1] + 3.0
-    cloud = np.hstack([at, rng.random((points, 1))]).astype(np.float32)
-    camera = Camera(np.array([[300.0, 0, 320], [0, 300, 96], [0, 0, 1]]), looking_forward(), 640, 192)
-    images = [rng.integers(0, 255, (192, 640, 3), dtype=np.uint8) for _ in range(spec.network.image.cameras)]
-    return Frame(0, cloud, images, [camera] * len(images))
-
-
-def looking_forward():
-    matrix = np.eye(4)
-    matrix[:3, :3] = [[0, -1, 0], [0, 0, -1], [1, 0, 0]]
-    return matrix
-
-
-def lively(folder, rig="kitti"):
-    """A tiny bundle whose random heads keep about half of the cells, so that labels are not all free."""
-    save_untrained(folder, "tiny", rig)
-    spec, network, _ = load_bundle(folder)
-    with torch.no_grad():
-        for head in network.unet.occupancy:
-            head.bias.zero_()
-            head.weight.mul_(4)
-        network.head.weight.mul_(8)
-    save_bundle(folder, spec, network)
-    return spec
 
 
 @pytest.fixture(scope="module")
