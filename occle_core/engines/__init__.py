@@ -12,7 +12,7 @@ from occle_core.engines import onnx_file, onnxruntime_engine, openvino_engine, t
 from occle_core.engines.base import Engine, EngineError, Result, describe
 from occle_core.engines.cuda import capability
 from occle_core.engines.two_sizes import TwoSizes
-from occle_core.nn.minkocc import MinkOcc
+from occle_core.nn.networks import Network
 
 __all__ = ["NAMES", "PRECISIONS", "Engine", "EngineError", "Result", "describe", "load", "quantised_file"]
 
@@ -24,7 +24,7 @@ Tell = Callable[[str], None]
 
 def load(
     spec: BundleSpec,
-    network: MinkOcc,
+    network: Network,
     folder: Path | None = None,
     name: str = "auto",
     precision: str = "fp32",
@@ -81,7 +81,7 @@ def _candidates() -> Iterator[tuple[str, str]]:
 
 
 def _load(
-    name: str, spec: BundleSpec, network: MinkOcc, folder: Path | None, precision: str, threads: int | None, progress: Tell
+    name: str, spec: BundleSpec, network: Network, folder: Path | None, precision: str, threads: int | None, progress: Tell
 ) -> Engine:
     allowed = {"torch": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(name, "fp32, fp16")
     if precision not in allowed.split(", "):
