@@ -6,11 +6,11 @@ import hashlib
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,7 +21,14 @@ from occle_core.capacities import Capacities
 from occle_core.config import Config, NetworkConfig
 from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_core.nn.minkocc import MinkOcc
+from occle_core.nn.networks import Network
+from occle_core.nn.occle import OccLE
+from occle_core.nn.occle_config import OccleConfig, occle_base, occle_small, occle_tiny
 
+Size = Literal["tiny", "small", "base"]
+Rig = Literal["kitti", "nuscenes", "kitti360"]
+Kind = Literal["minkocc", "occle"]
+KINDS = get_args(Kind)
 FORMAT_VERSION = 1
 SPEC_FILE, WEIGHTS_FILE = "bundle.yaml", "weights.safetensors"
 
@@ -38,12 +45,20 @@ class GridConfig(Config):
     resolution: float = Field(gt=0, description="edge length of a cell, metres")
 
 
+def _kind(network: Any) -> str:
+    """Bundles from before there was a second network do not say which one they hold."""
+    return str(network.get("kind", "minkocc") if isinstance(network, dict) else network.kind)
+
+
+AnyNetworkConfig = Annotated[Annotated[NetworkConfig, Tag("minkocc")] | Annotated[OccleConfig, Tag("occle")], Discriminator(_kind)]
+
+
 class BundleSpec(Config):
     """The contents of bundle.yaml."""
 
     format_version: Literal[1] = 1
     name: str = Field(description="what people call it")
-    network: NetworkConfig
+    network: AnyNetworkConfig
     grid: GridConfig
     taxonomy: str = Field(description="name of the class list")
     capacities: Capacities | None = Field(None, description="rows of the static form's tables, measured on frames")
@@ -55,25 +70,37 @@ class BundleSpec(Config):
         """The grid as the rest of the code uses it."""
         return VoxelGrid(self.grid.origin, self.grid.shape, self.grid.resolution)
 
-    def build(self) -> MinkOcc:
+    def build(self) -> Network:
         """The network with fresh weights."""
-        return MinkOcc(self.network, taxonomy.load(self.taxonomy).num_classes, self.grid.shape)
+        classes = taxonomy.load(self.taxonomy).num_classes
+        if isinstance(self.network, OccleConfig):
+            return OccLE(self.network, classes, self.voxel_grid)
+        return MinkOcc(self.network, classes, self.grid.shape)
 
 
-def spec_for(network: NetworkConfig, grid: VoxelGrid, taxonomy_name: str, name: str) -> BundleSpec:
+def spec_for(network: NetworkConfig | OccleConfig, grid: VoxelGrid, taxonomy_name: str, name: str) -> BundleSpec:
     """A spec from the objects the code works with."""
-    levels = len(network.unet.channels) - 1
+    # OccLE's UNets have four levels whatever their channels.
+    levels = 3 if isinstance(network, OccleConfig) else len(network.unet.channels) - 1
     if any(n % 2**levels for n in grid.shape):
         raise BundleError(f"a network of {levels + 1} levels needs a grid whose shape {grid.shape} is divisible by {2**levels}")
     layout = GridConfig(origin=grid.origin, shape=grid.shape, resolution=grid.resolution)
     return BundleSpec(name=name, network=network, grid=layout, taxonomy=taxonomy_name)
 
 
-def rig_spec(size: Literal["tiny", "small", "base"], rig: Literal["kitti", "nuscenes"]) -> BundleSpec:
-    """The spec of a network size for a rig: SemanticKITTI's volume at 0.4 m, or Occ3D-nuScenes' grid."""
-    network = {"tiny": sizes.tiny, "small": sizes.small, "base": sizes.base}[size](rig)
-    grid = SEMANTICKITTI.coarser(2) if rig == "kitti" else OCC3D_NUSCENES
-    return spec_for(network, grid, "semantickitti" if rig == "kitti" else "occ3d_nuscenes", f"minkocc-{size}-{rig}")
+def rig_spec(size: Size, rig: Rig, kind: Kind = "minkocc") -> BundleSpec:
+    """The spec of a network size for a rig: SemanticKITTI's volume at 0.4 m (OccLE's base: at 0.2 m), or Occ3D-nuScenes' grid."""
+    view: Literal["kitti", "nuscenes"] = "nuscenes" if rig == "nuscenes" else "kitti"
+    network: NetworkConfig | OccleConfig
+    if kind == "minkocc":
+        network = {"tiny": sizes.tiny, "small": sizes.small, "base": sizes.base}[size](view)
+    elif size == "base":
+        network = occle_base(rig)
+    else:
+        network = occle_small(view) if size == "small" else occle_tiny(cameras=6 if view == "nuscenes" else 1)
+    grid = OCC3D_NUSCENES if view == "nuscenes" else SEMANTICKITTI.coarser(1 if (kind, size) == ("occle", "base") else 2)
+    classes = {"kitti": "semantickitti", "nuscenes": "occ3d_nuscenes", "kitti360": "sscbench_kitti360"}[rig]
+    return spec_for(network, grid, classes, f"{kind}-{size}-{rig}")
 
 
 def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> None:
@@ -94,7 +121,7 @@ def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> 
     fresh.rename(directory)
 
 
-def load_bundle(directory: Path | str) -> tuple[BundleSpec, MinkOcc, str]:
+def load_bundle(directory: Path | str) -> tuple[BundleSpec, Network, str]:
     """Read a bundle.
 
     Returns:
@@ -112,7 +139,10 @@ def load_bundle(directory: Path | str) -> tuple[BundleSpec, MinkOcc, str]:
         raise BundleError(
             f"{path}: cannot be read as safetensors ({error}); copy the bundle again or train one: occle-train fit"
         ) from error
-    network = spec.build()
+    try:
+        network = spec.build()
+    except ValueError as error:
+        raise BundleError(f"{directory / SPEC_FILE}: {error}") from error
     expected = _weights(network)
     missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unknown:
@@ -152,7 +182,7 @@ def read_spec(directory: Path | str) -> BundleSpec:
         spec = BundleSpec.model_validate(content)
         taxonomy.load(spec.taxonomy)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        wrong = "; ".join(f"{'.'.join(str(part) for part in e['loc'] if part not in KINDS)}: {e['msg']}" for e in error.errors())
         raise BundleError(f"{path}: {wrong}") from error
     except KeyError as error:
         raise BundleError(f"{path}: {error.args[0]}") from error
@@ -160,13 +190,11 @@ def read_spec(directory: Path | str) -> BundleSpec:
     return spec
 
 
-def save_untrained(
-    directory: Path | str, size: Literal["tiny", "small", "base"] = "tiny", rig: Literal["kitti", "nuscenes"] = "kitti"
-) -> None:
+def save_untrained(directory: Path | str, size: Size = "tiny", rig: Rig = "kitti", kind: Kind = "minkocc") -> None:
     """A bundle with random weights (seed 0): for tests and for timing a network before it is trained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        spec = rig_spec(size, rig)
+        spec = rig_spec(size, rig, kind)
         save_bundle(directory, spec, spec.build())
 
 

@@ -9,8 +9,7 @@ import torch
 from pydantic import Field
 
 from occle_core.config import Config
-from occle_core.inputs import Inputs
-from occle_core.nn.minkocc import MinkOcc
+from occle_core.nn.networks import Network, NetworkInputs, set_counts
 
 PERCENTILE, USUAL_PERCENTILE = 99.9, 75.0
 MARGIN = 0.1
@@ -29,13 +28,13 @@ class Capacities(Config):
         return next(iter(self.sets.values()))
 
 
-def measure(network: MinkOcc, frames: Iterable[Inputs]) -> dict[str, list[int]]:
+def measure(network: Network, frames: Iterable[NetworkInputs]) -> dict[str, list[int]]:
     """What single frames need: per name of a table ("points" and the network's sets), a count per frame."""
     found: dict[str, list[int]] = {"points": [], **{name: [] for name in network.set_names}}
     with torch.inference_mode():
         for inputs in frames:
-            found["points"].append(len(inputs.points))
-            for name, count in zip(network.set_names, network(inputs).classes.coordinates.counts, strict=True):
+            found["points"].append(inputs.sizes["points"])
+            for name, count in set_counts(network, inputs).items():
                 found[name].append(count)
     return found
 
@@ -50,7 +49,7 @@ def choose(counts: Mapping[str, list[int]], limits: Mapping[str, int], percentil
     return Capacities(points=points, sets=sizes)
 
 
-def limits_of(network: MinkOcc, max_points: int) -> dict[str, int]:
+def limits_of(network: Network, max_points: int) -> dict[str, int]:
     """The most that each table can need: all cells of its level, `max_points` in every voxel."""
     cells = network.shape[0] * network.shape[1] * network.shape[2]
     return {"points": cells * max_points, **{name: cells // 8**level for name, level in network.set_names.items()}}

@@ -53,6 +53,21 @@ class NetworkConfig(Config):
     points: PointConfig = PointConfig()
     unet: UNetConfig = UNetConfig()
 
+    @property
+    def cameras(self) -> int:
+        """Images of a frame."""
+        return self.image.cameras
+
+    @property
+    def frames(self) -> int:
+        """Frames that the network sees, the present one included."""
+        return 1
+
+    @property
+    def max_points(self) -> int:
+        """Points kept per voxel."""
+        return self.points.max_points
+
 
 def small(rig: Literal["kitti", "nuscenes"]) -> NetworkConfig:
     """Fast enough for the sensor's rate on a laptop CPU."""

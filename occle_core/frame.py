@@ -25,6 +25,8 @@ class Frame:
         images: a (H, W, 3) uint8 RGB image per camera; None where a camera delivered nothing (it is masked).
         cameras: the rig, in the order of `images`.
         T_grid_lidar: (4, 4) float64, maps LiDAR points into the grid frame.
+        T_world_lidar: (4, 4) float64, maps LiDAR points into a world that stands still; None where that is not known. Networks
+            that look at several frames need it.
     """
 
     stamp: int
@@ -32,12 +34,14 @@ class Frame:
     images: Sequence[NDArray[np.uint8] | None] = ()
     cameras: Sequence[Camera] = ()
     T_grid_lidar: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
+    T_world_lidar: NDArray[np.float64] | None = None
 
     def check(self) -> None:
         """Refuse what would give a silently wrong prediction.
 
         Raises:
-            FrameError: no points, points that are not finite or not (N, 4), images that do not fit their cameras.
+            FrameError: no points, points that are not finite or not (N, 4), images that do not fit their cameras, a pose that is
+                no finite (4, 4).
         """
         if self.points.ndim != 2 or self.points.shape[1] != 4:
             raise FrameError(f"points must be (N, 4): x, y, z, intensity; got {self.points.shape}")
@@ -46,6 +50,9 @@ class Frame:
         if not np.isfinite(self.points).all():
             bad = int((~np.isfinite(self.points).all(axis=1)).sum())
             raise FrameError(f"{bad} of {len(self.points)} points are NaN or infinite; drop them before prediction")
+        pose = self.T_world_lidar
+        if pose is not None and (pose.shape != (4, 4) or not np.isfinite(pose).all()):
+            raise FrameError(f"T_world_lidar must be a finite (4, 4) matrix or None; got {pose.shape}: {pose.tolist()}")
         if len(self.images) != len(self.cameras):
             raise FrameError(f"{len(self.images)} images for {len(self.cameras)} cameras; a missing image is None, not left out")
         for number, (image, camera) in enumerate(zip(self.images, self.cameras)):

@@ -51,6 +51,11 @@ class Inputs:
         """Number of frames."""
         return self.images.shape[0]
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Points and voxels, under the names of the static form's tables."""
+        return {"points": len(self.points), "voxels": len(self.coords)}
+
     def to(self, device: torch.device | str) -> Inputs:
         """The same tensors on another device."""
         return Inputs(*(getattr(self, field.name).to(device) for field in fields(self)))

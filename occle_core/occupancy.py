@@ -24,6 +24,7 @@ class Occupancy:
         frame_id: name of the grid frame.
         timings: milliseconds spent per stage of the prediction.
         overflow: cells (or points) that did not fit the engine's capacities and were left out, the farthest, per table.
+        short_history: why a network of several frames saw copies in place of past ones, see `History`; empty where it did not.
     """
 
     labels: NDArray[np.uint8]
@@ -34,6 +35,7 @@ class Occupancy:
     frame_id: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     overflow: dict[str, int] = field(default_factory=dict)
+    short_history: str = ""
 
     @property
     def occupied(self) -> NDArray[np.bool_]:

@@ -12,25 +12,29 @@ from occle_core import engines, taxonomy
 from occle_core.bundle import BundleSpec, load_bundle
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
-from occle_core.inputs import prepare
+from occle_core.history import History
+from occle_core.nn.networks import prepare
 from occle_core.occupancy import Occupancy
 
 
 class Predictor:
-    """An engine with its bundle's grid and classes.
+    """An engine with its bundle's grid and classes, and where the network looks at several frames, those that came before.
 
     Args:
         spec: what the bundle says.
         engine: what runs the network.
         bundle_id: name and content hash of the bundle.
+        at_once: so many threads may call `predict` at the same time.
     """
 
-    def __init__(self, spec: BundleSpec, engine: engines.Engine, bundle_id: str) -> None:
+    def __init__(self, spec: BundleSpec, engine: engines.Engine, bundle_id: str, at_once: int = 1) -> None:
         self.spec = spec
         self.engine = engine
         self.bundle_id = bundle_id
+        self.at_once = at_once
         self.grid: VoxelGrid = spec.voxel_grid
         self.taxonomy = taxonomy.load(spec.taxonomy)
+        self._history = History(spec.network.frames)
 
     @classmethod
     def load(
@@ -50,22 +54,29 @@ class Predictor:
             precision: one of `engines.PRECISIONS`.
             threads: CPU threads of the engine; None leaves its own choice.
             progress: told what takes long, such as the first build of an engine.
-            at_once: so many threads will call `predict` at the same time.
+            at_once: so many threads want to call `predict` at the same time. A network that looks back takes one after the other.
 
         Raises:
             BundleError: the bundle cannot be used.
             EngineError: the engine cannot work here.
         """
         spec, network, bundle_id = load_bundle(bundle_dir)
-        return cls(spec, engines.load(spec, network, Path(bundle_dir), engine, precision, threads, progress, at_once), bundle_id)
+        at_once = at_once if spec.network.frames == 1 else 1
+        loaded = engines.load(spec, network, Path(bundle_dir), engine, precision, threads, progress, at_once)
+        return cls(spec, loaded, bundle_id, at_once)
 
     @property
     def cameras(self) -> int:
         """How many images the network was trained for; a frame may bring fewer."""
-        return self.spec.network.image.cameras
+        return self.spec.network.cameras
+
+    @property
+    def frames(self) -> int:
+        """How many frames the network looks at; of more than one, each frame needs its T_world_lidar."""
+        return self.spec.network.frames
 
     def predict(self, frame: Frame, frame_id: str = "") -> Occupancy:
-        """Occupancy of one frame, from its sensors alone.
+        """Occupancy of one frame, from its sensors alone, and from those of the frames before it where the network looks back.
 
         Args:
             frame: points, images, calibration.
@@ -75,9 +86,22 @@ class Predictor:
             FrameError: the frame is malformed or nothing of it lies inside the grid.
         """
         started = time.perf_counter()
+        frames, short_history = self._history.with_past(frame)
         with torch.inference_mode():
-            inputs = prepare(frame, self.grid, self.spec.network)
+            inputs = prepare(frames, self.grid, self.spec.network)
+        # Only now: a frame that cannot be used leaves no trace.
+        self._history.keep(frames)
         timings = {"prepare": (time.perf_counter() - started) * 1e3}
         found = self.engine.run(inputs)
         timings |= found.timings
-        return Occupancy(found.labels, found.confidence, self.grid, self.taxonomy, frame.stamp, frame_id, timings, found.overflow)
+        return Occupancy(
+            found.labels,
+            found.confidence,
+            self.grid,
+            self.taxonomy,
+            frame.stamp,
+            frame_id,
+            timings,
+            found.overflow,
+            short_history,
+        )

@@ -54,7 +54,9 @@ class BagReader:
             self._counts = {name: info.msgcount for name, info in reader.topics.items()}
         self.config = config or self._own_config()
         self._check_topics()
-        self.calibration = Calibration(self.config, self._static_transforms())
+        self._transforms = Transforms(kept=None)
+        self._take_transforms("/tf_static")
+        self.calibration = Calibration(self.config, self._transforms)
 
     def __len__(self) -> int:
         """Number of scans."""
@@ -76,6 +78,10 @@ class BagReader:
             if assembled.problems:
                 raise ConversionError(f"{self.bag}: {'; '.join(assembled.problems.values())}")
             yield assembled.frame
+
+    def read_poses(self) -> None:
+        """Take all of /tf, from which `calibration` gives the scans' poses: for networks that look at several frames."""
+        self._take_transforms("/tf")
 
     def collected(self) -> Iterator[Collected[Any]]:
         """Scans with the images that belong to them, as messages; `calibration` knows the CameraInfos up to there."""
@@ -158,13 +164,11 @@ class BagReader:
         if not self._counts[self.config.lidar.topic]:
             raise BagError(f"{self.bag} has no message of {self.config.lidar.topic}")
 
-    def _static_transforms(self) -> Transforms:
-        transforms = Transforms()
+    def _take_transforms(self, topic: str) -> None:
         with open_bag(self.bag) as reader:
-            connections = [c for c in reader.connections if c.topic == "/tf_static"]
+            connections = [c for c in reader.connections if c.topic == topic]
             for connection, _, data in reader.messages(connections) if connections else ():
-                transforms.add(TYPES.deserialize_cdr(data, connection.msgtype))
-        return transforms
+                self._transforms.add(TYPES.deserialize_cdr(data, connection.msgtype), fixed=topic == "/tf_static")
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from occle_ros.messages import ConversionError
 class TransformLookup(Protocol):
     """What `occle_ros.compat.listen_to_transforms` gives."""
 
-    def lookup(self, target: str, source: str) -> NDArray[np.float64]:
-        """T_target_source (4, 4); a LookupError where no chain of transforms connects the frames."""
+    def lookup(self, target: str, source: str, stamp: int | None = None) -> NDArray[np.float64]:
+        """T_target_source (4, 4), the latest or that of a time; a LookupError where no chain of transforms connects the frames."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Rig:
         grid_frame: name of the frame that the voxels are in.
         lenses: one per camera, None as in `cameras`; they make rectified images of the recorded ones.
         problems: for the unknown cameras, what would mend it.
+        T_world_lidar: (4, 4) the scan's pose, where it was asked for and is known.
+        pose_problem: where it was asked for and is not known, what would mend it.
     """
 
     cameras: tuple[Camera | None, ...]
@@ -43,6 +45,8 @@ class Rig:
     grid_frame: str
     lenses: tuple[Lens | None, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
+    T_world_lidar: NDArray[np.float64] | None = None
+    pose_problem: str = ""
 
 
 class Calibration:
@@ -89,8 +93,12 @@ class Calibration:
         self._known.pop(name, None)
         return before is not None
 
-    def rig(self, lidar_frame: str) -> Rig:
-        """The geometry for a scan whose header names `lidar_frame`.
+    def rig(self, lidar_frame: str, stamp: int | None = None) -> Rig:
+        """The geometry for a scan.
+
+        Args:
+            lidar_frame: what the scan's header names.
+            stamp: the scan's time, nanoseconds, where its pose is wanted.
 
         Raises:
             CalibrationError: T_grid_lidar is not known (yet).
@@ -111,7 +119,15 @@ class Calibration:
         known = [self._known.get(name) for name in self._config.camera_names]
         lenses = tuple(pair[0] if pair else None for pair in known)
         cameras = tuple(pair[1] if pair else None for pair in known)
-        return Rig(cameras, unknown, self._T_grid_lidar, grid_frame, lenses, problems)
+        pose, problem = self._pose(lidar_frame, stamp) if stamp is not None else (None, "")
+        return Rig(cameras, unknown, self._T_grid_lidar, grid_frame, lenses, problems, pose, problem)
+
+    def _pose(self, lidar_frame: str, stamp: int) -> tuple[NDArray[np.float64] | None, str]:
+        """T_world_lidar, or what is wrong."""
+        try:
+            return self._lookup(self._config.frames.world, lidar_frame, stamp), ""
+        except CalibrationError as error:
+            return None, f"{error}; the scans' poses come from TF, in the frame of parameter frames.world"
 
     def _camera(self, name: str, lidar_frame: str) -> tuple[Lens, Camera]:
         info, given = self._infos.get(name), self._given_extrinsics(name)
@@ -167,13 +183,13 @@ class Calibration:
             )
         self._given_extrinsics(name)
 
-    def _lookup(self, target: str, source: str) -> NDArray[np.float64]:
+    def _lookup(self, target: str, source: str, stamp: int | None = None) -> NDArray[np.float64]:
         if target == source:
             return np.eye(4)
         if self._transforms is None:
             raise CalibrationError(f"no transform from {source!r} to {target!r}: TF is not in use")
         try:
-            return self._transforms.lookup(target, source)
+            return self._transforms.lookup(target, source, stamp)
         except LookupError as error:
             raise CalibrationError(str(error)) from error
 

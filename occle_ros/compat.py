@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import bisect
 import importlib
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +21,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from occle_ros.config import ConfigError
-from occle_ros.messages import ConversionError
+from occle_ros.messages import ConversionError, stamp_of
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks as SubscriptionEventCallbacks
@@ -27,34 +29,54 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks as SubscriptionEventCallbacks
 
 
+PATIENCE = 100_000_000
+"""Nanoseconds that a scan waits for the transform of its time."""
+
+
 class TransformError(LookupError):
     """Two frames that no chain of known transforms connects; the message lists the frames that are known."""
 
 
 class Transforms:
-    """The latest transform of every frame to its parent, without history or interpolation."""
+    """Every frame's transforms to its parent, over time.
 
-    def __init__(self) -> None:
-        self._parents: dict[str, tuple[str, NDArray[np.float64]]] = {}
+    Args:
+        kept: how many, the latest, are kept of each frame; None: all.
+    """
 
-    def add(self, message: Any) -> None:
-        """Take every transform of a /tf or /tf_static message; a newer one replaces the older.
+    def __init__(self, kept: int | None = 1000) -> None:
+        self._kept = kept
+        self._parents: dict[str, tuple[str, list[tuple[int, NDArray[np.float64]]]]] = {}
+        self._fixed: set[str] = set()
+
+    def add(self, message: Any, fixed: bool = False) -> None:
+        """Take every transform of a /tf message or, `fixed`, of a /tf_static one, which holds at all times.
 
         Raises:
             ConversionError: a transform is not finite or has no rotation.
         """
         for transform in message.transforms:
             child, parent = _frame(transform.child_frame_id), _frame(transform.header.frame_id)
-            self._parents[child] = (parent, matrix_from_transform(transform.transform))
+            T = matrix_from_transform(transform.transform)
+            before, known = self._parents.get(child, ("", []))
+            if fixed or before != parent:
+                known = []
+            bisect.insort_right(known, (stamp_of(transform), T), key=_when)
+            self._parents[child] = (parent, known[-self._kept :] if self._kept else known)
+            (self._fixed.add if fixed else self._fixed.discard)(child)
 
-    def lookup(self, target: str, source: str) -> NDArray[np.float64]:
+    def lookup(self, target: str, source: str, stamp: int | None = None) -> NDArray[np.float64]:
         """T_target_source (4, 4): maps points from `source` to `target`.
 
+        Args:
+            target, source: frames.
+            stamp: nanoseconds; between the times that transforms are known for, they are interpolated. None: the latest.
+
         Raises:
-            TransformError: no chain connects the frames.
+            TransformError: no chain connects the frames, or not at that time.
         """
         target, source = _frame(target), _frame(source)
-        up_target, up_source = self._ancestors(target), self._ancestors(source)
+        up_target, up_source = self._ancestors(target, stamp), self._ancestors(source, stamp)
         common = next((frame for frame in up_source if frame in up_target), None)
         if common is None:
             raise TransformError(
@@ -65,17 +87,34 @@ class Transforms:
     def __str__(self) -> str:
         return ", ".join(f"{parent} -> {child}" for child, (parent, _) in sorted(self._parents.items())) or "none"
 
-    def _ancestors(self, frame: str) -> dict[str, NDArray[np.float64]]:
+    def _ancestors(self, frame: str, stamp: int | None) -> dict[str, NDArray[np.float64]]:
         """Every frame above `frame`, itself first, with T_ancestor_frame."""
         T = np.eye(4)
         found = {frame: T}
         while frame in self._parents:
-            frame, step = self._parents[frame]
+            step = self._step(frame, stamp)
+            frame = self._parents[frame][0]
             if frame in found:
                 raise TransformError(f"the transforms form a loop at {frame!r}: {self}")
             T = step @ T
             found[frame] = T
         return found
+
+    def _step(self, child: str, stamp: int | None) -> NDArray[np.float64]:
+        """T_parent_child."""
+        parent, known = self._parents[child]
+        if stamp is None or child in self._fixed:
+            return known[-1][1]
+        after = bisect.bisect_left(known, stamp, key=_when)
+        if after < len(known) and known[after][0] == stamp:
+            return known[after][1]
+        if not 0 < after < len(known):
+            raise TransformError(
+                f"the transform {parent} -> {child} is known from {known[0][0] / 1e9:.3f} to {known[-1][0] / 1e9:.3f} s, not at "
+                f"{stamp / 1e9:.3f} s"
+            )
+        (first, one), (second, other) = known[after - 1 : after + 1]
+        return _between(one, other, (stamp - first) / (second - first))
 
 
 class Tf2Transforms:
@@ -88,12 +127,15 @@ class Tf2Transforms:
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
 
-    def lookup(self, target: str, source: str) -> NDArray[np.float64]:
-        """As `Transforms.lookup`: the latest T_target_source (4, 4)."""
+    def lookup(self, target: str, source: str, stamp: int | None = None) -> NDArray[np.float64]:
+        """As `Transforms.lookup`; odometry of this moment is waited for."""
+        from rclpy.duration import Duration
         from rclpy.time import Time
 
+        when, patience = (Time(), Duration()) if stamp is None else (Time(nanoseconds=stamp), Duration(nanoseconds=PATIENCE))
         try:
-            return matrix_from_transform(self._buffer.lookup_transform(_frame(target), _frame(source), Time()).transform)
+            found = self._buffer.lookup_transform(_frame(target), _frame(source), when, patience)
+            return matrix_from_transform(found.transform)
         except self._failure as error:
             raise TransformError(f"no transform from {source!r} to {target!r}: {error}") from error
 
@@ -110,15 +152,15 @@ def listen_to_transforms(node: Node) -> Transforms | Tf2Transforms:
         from tf2_msgs.msg import TFMessage
     transforms = Transforms()
 
-    def take(message: TFMessage) -> None:
+    def take(message: TFMessage, fixed: bool) -> None:
         try:
-            transforms.add(message)
+            transforms.add(message, fixed)
         except ConversionError as error:
             node.get_logger().warning(f"a transform is ignored: {error}")
 
     latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    node.create_subscription(TFMessage, "/tf_static", take, latched)
-    node.create_subscription(TFMessage, "/tf", take, QoSProfile(depth=100))
+    node.create_subscription(TFMessage, "/tf_static", partial(take, fixed=True), latched)
+    node.create_subscription(TFMessage, "/tf", partial(take, fixed=False), QoSProfile(depth=100))
     return transforms
 
 
@@ -178,6 +220,25 @@ def transform_from_matrix(T: NDArray[np.float64]) -> Transform:
     sign = 1.0 if w >= 0 else -1.0
     message.rotation.x, message.rotation.y, message.rotation.z, message.rotation.w = (float(sign * v) for v in (x, y, z, w))
     return message
+
+
+def _between(one: NDArray[np.float64], other: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """The rigid transform at a share 0..1 of the way from one to the other; for the small turns between two messages."""
+    ends = []
+    for T in (one, other):
+        q = transform_from_matrix(T).rotation
+        ends.append(np.array([q.x, q.y, q.z, q.w]))
+    first, second = ends
+    mixed = (1 - share) * first + share * (second if first @ second > 0 else -second)
+    message = Transform()
+    message.rotation.x, message.rotation.y, message.rotation.z, message.rotation.w = (float(v) for v in mixed)
+    T = matrix_from_transform(message)
+    T[:3, 3] = (1 - share) * one[:3, 3] + share * other[:3, 3]
+    return T
+
+
+def _when(entry: tuple[int, NDArray[np.float64]]) -> int:
+    return entry[0]
 
 
 def _frame(name: str) -> str:

@@ -145,3 +145,6 @@ class FramesConfig(Group):
 
     lidar: str = Field("", description="frame of the scans, for TF; empty: what the scans' headers say")
     grid: str = Field("", description="frame that the voxels are published in; empty: what the calibration file says")
+    world: str = Field(
+        "map", min_length=1, description="frame that stands still: networks that look at past frames take the poses in it from TF"
+    )

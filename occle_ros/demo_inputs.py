@@ -81,8 +81,8 @@ def sustained_rate(bag: Path, bundle: Path, told: Callable[[str], None]) -> tupl
     the recorder and the transport on the same machine. The engine is the node's default; `told` hears of its first build.
     """
     reader = BagReader(bag)
-    at_once = reader.config.frames_at_once
-    predictor = Predictor.load(bundle, reader.config.engine, progress=told, at_once=at_once)
+    predictor = Predictor.load(bundle, reader.config.engine, progress=told, at_once=reader.config.frames_at_once)
+    at_once = predictor.at_once
     pipeline = Pipeline(predictor, reader.config, reader.calibration)
     looked_at = min(len(reader), LOOKED_AT_FRAMES)
     step = -(-looked_at // MEASURED_FRAMES)

@@ -87,7 +87,11 @@ class Diagnostics:
             return DiagnosticStatus.ERROR, f"latency {median:.0f} ms is over {limits.error_ms:.0f} ms"
         if network.degraded:
             return DiagnosticStatus.WARN, network.degraded
-        for group, text in (("dropped", "frames lost"), ("overflow", "cells did not fit the network's capacity")):
+        for group, text in (
+            ("dropped", "frames lost"),
+            ("overflow", "cells did not fit the network's capacity"),
+            ("history", "frames went without past ones, see frames.world"),
+        ):
             if lost := lately.get(group):
                 reasons = ", ".join(f"{reason} {number}" for reason, number in lost.items())
                 return DiagnosticStatus.WARN, f"{lost.total()} {text} in the last second: {reasons}"

@@ -62,4 +62,5 @@ def assemble(collected: Collected[Any], rig: Rig, config: NodeConfig) -> Assembl
                 problems[name] = str(error)
         images.append(image)
     cameras = [camera or _NO_CAMERA for camera in rig.cameras]
-    return Assembled(Frame(collected.stamp, points, images, cameras, rig.T_grid_lidar), dropped, masked, problems)
+    frame = Frame(collected.stamp, points, images, cameras, rig.T_grid_lidar, rig.T_world_lidar)
+    return Assembled(frame, dropped, masked, problems)

@@ -56,6 +56,16 @@ class Network:
         return describe(self._predictor.engine)
 
     @property
+    def frames(self) -> int:
+        """How many frames it looks at; of more than one, the scans' poses are needed."""
+        return self._predictor.frames
+
+    @property
+    def at_once(self) -> int:
+        """How many threads may call `process` at the same time."""
+        return self._predictor.at_once
+
+    @property
     def bundle_id(self) -> str:
         """Name and content hash of the bundle."""
         return self._predictor.bundle_id

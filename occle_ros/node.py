@@ -145,13 +145,27 @@ class OccupancyNode(LifecycleNode):
             self._transforms = self._transforms or _transforms(self)
             calibration.use_transforms(self._transforms)
         self.network = Network(self.config, calibration, self._log_error, self._log_info)
+        if self.network.frames > 1 and not calibration.needs_transforms:
+            self._take_poses(calibration, self.network.frames)
         self._calibration = calibration
         self.get_logger().info(f"configured: bundle {self.network.bundle_id}, engine {self.network.engine}")
+
+    def _take_poses(self, calibration: Calibration, frames: int) -> None:
+        """Poses for a network that looks back; it works without them as well, only worse."""
+        try:
+            self._transforms = self._transforms or _transforms(self)
+        except CalibrationError:
+            self.get_logger().warning(
+                f"the network looks at {frames} frames, for which it needs their poses from TF, and this Python has no tf2_msgs to "
+                "receive them (a ROS installation has): every frame stands alone"
+            )
+            return
+        calibration.use_transforms(self._transforms)
 
     def _activate(self) -> None:
         assert self.network is not None and self._calibration is not None
         self._outputs = Outputs(self, self.config, self.statistics, self.network.stages)
-        self._worker = Worker(self._work, self._on_error, "occupancy", self.config.frames_at_once)
+        self._worker = Worker(self._work, self._on_error, "occupancy", self.network.at_once)
         self.intake = Intake(self, self.config, self._calibration, self.statistics, self._steady, self._take)
         self.get_logger().info(f"ready: bundle {self.network.bundle_id}, waiting for {self.config.lidar.topic}")
 
@@ -226,12 +240,23 @@ class OccupancyNode(LifecycleNode):
         self.statistics.count("points", "not_finite", processed.dropped_points)
         for table, cells in processed.occupancy.overflow.items():
             self.statistics.count("overflow", table, cells)
+        self._tell_history(processed)
         for name, reason in processed.masked.items():
             self.statistics.count("masked", f"{name}:{reason}")
         for name, problem in processed.problems.items():
             if self._news.is_news(problem):
                 self.get_logger().warning(f"{name} is left out: {problem}")
         outputs.publish_times(latency, stages)
+
+    def _tell_history(self, processed: Processed) -> None:
+        """Count the frames that had to do without past ones; log what somebody has to mend."""
+        reason = processed.occupancy.short_history
+        if not reason:
+            return
+        self.statistics.count("history", reason)
+        if reason != "filling" and self._news.is_news(reason):
+            why = processed.pose_problem or "the scan is older than the one before it, or more than a second younger"
+            self.get_logger().warning(f"the network saw no past frames: {why}")
 
     def _on_error(self, collected: Collected[Scan], error: Exception) -> None:
         expected = next((reason for kind, reason in _EXPECTED.items() if isinstance(error, kind)), None)

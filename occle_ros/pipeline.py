@@ -28,6 +28,7 @@ class Processed:
         masked: camera -> reason, for the cameras that the frame went without.
         image_frames: the frame that each image's header names; "" where there is no image.
         problems: camera -> what is wrong and what would mend it, for what somebody has to mend.
+        pose_problem: where the network needs the scan's pose and it is not known, what would mend it.
     """
 
     frame: Frame
@@ -36,6 +37,7 @@ class Processed:
     masked: Mapping[str, str]
     image_frames: tuple[str, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
+    pose_problem: str = ""
 
 
 class Pipeline:
@@ -67,13 +69,22 @@ class Pipeline:
             FrameError: the network cannot use the frame, for example because it has no points in the grid.
         """
         began = time.perf_counter()
-        rig = self._calibration.rig(collected.scan.header.frame_id)
+        stamp = collected.stamp if self._predictor.frames > 1 else None
+        rig = self._calibration.rig(collected.scan.header.frame_id, stamp)
         assembled = assemble(collected, rig, self._config)
         converted = (time.perf_counter() - began) * 1e3
         occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
         occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})
         image_frames = tuple("" if message is None else message.header.frame_id for message in collected.images)
-        return Processed(assembled.frame, occupancy, assembled.dropped_points, assembled.masked, image_frames, assembled.problems)
+        return Processed(
+            assembled.frame,
+            occupancy,
+            assembled.dropped_points,
+            assembled.masked,
+            image_frames,
+            assembled.problems,
+            rig.pose_problem,
+        )
 
 
 def collector_for(config: NodeConfig) -> Collector[Any] | ApproximateCollector[Any]:

@@ -13,20 +13,26 @@ from occle_core.datasets import Dataset
 from occle_core.engines import Engine, load, onnx_file, openvino_engine, quantised_file
 from occle_core.engines.parity import Parity, compare
 from occle_core.engines.torch_engine import TorchEngine
-from occle_core.inputs import Inputs, prepare
+from occle_core.history import History
+from occle_core.nn.networks import NetworkInputs, prepare
 from occle_core.taxonomy import load as load_taxonomy
 
 
-def frames_of(datasets: Sequence[Dataset], spec: BundleSpec, count: int, seed: int = 0) -> Iterator[Inputs]:
+def frames_of(datasets: Sequence[Dataset], spec: BundleSpec, count: int, seed: int = 0) -> Iterator[NetworkInputs]:
     """`count` frames drawn evenly from all sequences, as a network's inputs; all of them if there are fewer."""
+    config = spec.network
     every = [(dataset, i) for dataset in datasets for i in range(len(dataset))]
     chosen = np.random.default_rng(seed).permutation(len(every))[:count]
     for number in sorted(int(n) for n in chosen):
         dataset, i = every[number]
-        yield prepare(dataset.frame(i), spec.voxel_grid, spec.network)
+        history = History(config.frames)
+        for j in range(max(0, i + 1 - config.frames), i + 1):
+            frames, _ = history.with_past(dataset.frame(j))
+            history.keep(frames)
+        yield prepare(frames, spec.voxel_grid, config)
 
 
-def calibrate(bundle: Path, frames: Sequence[Inputs]) -> BundleSpec:
+def calibrate(bundle: Path, frames: Sequence[NetworkInputs]) -> BundleSpec:
     """Measure on frames what the static form's tables must hold, and write it into the bundle.
 
     Returns:
@@ -34,7 +40,7 @@ def calibrate(bundle: Path, frames: Sequence[Inputs]) -> BundleSpec:
     """
     spec, network, _ = load_bundle(bundle)
     counts = capacities.measure(network, frames)
-    limits = capacities.limits_of(network, spec.network.points.max_points)
+    limits = capacities.limits_of(network, spec.network.max_points)
     full = capacities.choose(counts, limits)
     usual = capacities.choose(counts, limits, capacities.USUAL_PERCENTILE)
     measured = spec.model_copy(update={"capacities": full, "usual": None if usual == full else usual})
@@ -42,7 +48,7 @@ def calibrate(bundle: Path, frames: Sequence[Inputs]) -> BundleSpec:
     return measured
 
 
-def write_int8(bundle: Path, frames: Sequence[Inputs], progress: Callable[[str], None]) -> None:
+def write_int8(bundle: Path, frames: Sequence[NetworkInputs], progress: Callable[[str], None]) -> None:
     """Write the bundle's int8 models, one per set of capacities.
 
     Raises:
@@ -59,7 +65,7 @@ def write_int8(bundle: Path, frames: Sequence[Inputs], progress: Callable[[str],
 
 
 def check(
-    bundle: Path, engine: str, precision: str, frames: Sequence[Inputs], progress: Callable[[str], None]
+    bundle: Path, engine: str, precision: str, frames: Sequence[NetworkInputs], progress: Callable[[str], None]
 ) -> tuple[Engine, Parity]:
     """An engine of the bundle, and how far it agrees with eager PyTorch on frames.
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
-from occle_core.config import Config
+from occle_core.config import Config, NetworkConfig
 from occle_core.nn.minkocc import MinkOcc
 from training.augment import AugmentConfig
 from training.backends import use_minkowski
@@ -120,7 +120,8 @@ def fit(
     seed_everything(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     classes = taxonomy.load(spec.taxonomy)
-    network = spec.build().to(device)
+    sizes = minkocc_config(spec)
+    network = MinkOcc(sizes, classes.num_classes, spec.grid.shape).to(device)
     if initial is not None:
         copy_matching(initial, network)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True)  # type: ignore[no-untyped-call]
@@ -137,7 +138,7 @@ def fit(
     first = checkpoint.load()
     counts = torch.from_numpy(samples.class_counts(classes.num_classes))
     trainer = Trainer(network, head, optimizer, class_balanced_weights(counts, config.beta).to(device), classes.free, config, group)
-    batches = TrainingSet(samples, spec.voxel_grid, spec.network, config.plan, classes.free, group)
+    batches = TrainingSet(samples, spec.voxel_grid, sizes, config.plan, classes.free, group)
     order = Order(len(samples), config.plan, first, samples.warm)
     loader = DataLoader(batches, batch_size=None, sampler=order, num_workers=config.workers)
     network.train()
@@ -218,6 +219,17 @@ class Trainer:
             losses["pseudo"] = pseudo
             losses["total"] = losses["semantic"] + losses["occupancy"] + pseudo
         return losses
+
+
+def minkocc_config(spec: BundleSpec) -> NetworkConfig:
+    """The sizes of a MinkOcc network.
+
+    Raises:
+        ValueError: the spec is of another network.
+    """
+    if not isinstance(spec.network, NetworkConfig):
+        raise ValueError(f"{spec.name} is an {spec.network.kind} network, which is trained in another way: occle-train fit-occle")
+    return spec.network
 
 
 def make_head(spec: BundleSpec, config: FitConfig) -> SphereHead | None:

@@ -22,13 +22,14 @@ import torch
 
 from occle_core.bundle import BundleSpec, load_bundle, save_bundle
 from occle_core.datasets import Dataset, list_scenes
+from occle_core.nn.minkocc import MinkOcc
 from occle_core.predictor import Predictor
 from occle_core.taxonomy import load as load_taxonomy
 from training import evaluate as scoring
 from training.checkpoints import LOG
 from training.evaluate import plain
 from training.figures import draw_curves, draw_maps, draw_views
-from training.fit import FitConfig, fit, load_head
+from training.fit import FitConfig, fit, load_head, minkocc_config
 from training.label_report import write_report
 from training.label_scales import SCALES, Scale
 from training.pseudo_labels.degrade import DegradeConfig, Degraded
@@ -114,7 +115,7 @@ class Experiment:
         # Every loading process keeps frames of its own.
         memory = 4.0 / max(1, self.scale.fit.workers)
         cache = self.out / "accumulated" / part
-        return RecipeSamples(self.data(part), spec.voxel_grid, spec.network, recipe, labels, cache, memory)
+        return RecipeSamples(self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory)
 
     def train(self, setting: Setting) -> Path:
         """The setting's bundle, trained where it is missing."""
@@ -157,6 +158,7 @@ class Experiment:
         recipe = next(setting for setting in settings if setting.key == "recipe")
         config = self.config(recipe)
         spec, network, _ = load_bundle(self.train(recipe))
+        assert isinstance(network, MinkOcc)
         val = self.samples("val", spec, RecipeConfig.model_validate({**config.recipe.model_dump(), "alpha": 0.0}))  # type: ignore[union-attr]
         items = [round(k * (len(val) - 1) / 2) for k in range(3)]
         head = load_head(spec, config, self.out / recipe.key)

@@ -141,7 +141,7 @@ class Samples:
 
     def _reduced(self, frame: Frame) -> Frame:
         size = (self.network.image.width, self.network.image.height)
-        images = [None if image is None else _resized(image, size) for image in frame.images]
+        images = [None if image is None else resized(image, size) for image in frame.images]
         cameras = [camera.resized(*size) for camera in frame.cameras]
         in_grid = frame.points[:, :3] @ frame.T_grid_lidar[:3, :3].T + frame.T_grid_lidar[:3, 3]
         inside = self.grid.index(in_grid)[1]
@@ -161,7 +161,8 @@ def open_all(path: Path, names: Sequence[str] | None = None) -> list[Dataset]:
     return [open_dataset(path, scene=name) for name in (names or found)]
 
 
-def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An image (H, W, 3) at (width, height), as `prepare` resizes it."""
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 

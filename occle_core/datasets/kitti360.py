@@ -91,7 +91,9 @@ class Kitti360Dataset:
         """Scan `i` with its image."""
         image = read_image(self._images[self._numbers[i]])
         camera = Camera.from_projection(self._P, self._T_rectified_velo, image.shape[1], image.shape[0])
-        return Frame(self.stamps[i], self.points(i), [image], [camera], self.T_grid_lidar)
+        # A drive's poses may begin later than its images.
+        pose = self.pose(i) if self._poses and self._numbers[i] in self._poses else None
+        return Frame(self.stamps[i], self.points(i), [image], [camera], self.T_grid_lidar, pose)
 
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of scan `i`, or the centres of its voxels."""

@@ -83,7 +83,7 @@ class NuScenesDataset:
             camera = self._camera(i, row)
             images.append(read_image(self._tables.root / row["filename"], (camera.width, camera.height)))
             cameras.append(camera)
-        return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar)
+        return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar, self.pose(i))
 
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of scan `i`."""

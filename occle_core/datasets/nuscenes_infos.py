@@ -93,7 +93,7 @@ class NuScenesInfosDataset(_Extract):
             images.append(image)
             # lidar2cam holds the vehicle's motion between the two shutter times.
             cameras.append(Camera(camera["cam_intrinsic"], camera["lidar2cam"], image.shape[1], image.shape[0]))
-        return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar)
+        return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar, self.pose(i))
 
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of scan `i`."""
@@ -122,7 +122,7 @@ class NuScenesLidarDataset(_Extract):
 
     def frame(self, i: int) -> Frame:
         """Scan `i`, without images."""
-        return Frame(self.stamps[i], self.points(i), T_grid_lidar=self.T_grid_lidar)
+        return Frame(self.stamps[i], self.points(i), T_grid_lidar=self.T_grid_lidar, T_world_lidar=self.pose(i))
 
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of scan `i`."""

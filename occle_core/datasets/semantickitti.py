@@ -75,7 +75,7 @@ class SemanticKittiDataset:
             image = read_image(self.image_file(i, name) or Path())
             images.append(image)
             cameras.append(Camera.from_projection(self._P2, self._T_camera_lidar, image.shape[1], image.shape[0]))
-        return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar)
+        return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar, self.pose(i))
 
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of scan `i`."""

@@ -13,7 +13,7 @@ from occle_core.engines import onnx_file, onnxruntime_engine, openvino_engine, t
 from occle_core.engines.base import Engine, EngineError, Result, describe
 from occle_core.engines.cuda import capability
 from occle_core.engines.two_sizes import TwoSizes
-from occle_core.nn.minkocc import MinkOcc
+from occle_core.nn.networks import Network
 
 __all__ = ["NAMES", "PRECISIONS", "Engine", "EngineError", "Result", "describe", "load", "quantised_file"]
 
@@ -25,7 +25,7 @@ Tell = Callable[[str], None]
 
 def load(
     spec: BundleSpec,
-    network: MinkOcc,
+    network: Network,
     folder: Path | None = None,
     name: str = "auto",
     precision: str = "fp32",
@@ -88,7 +88,7 @@ def _candidates(at_once: int) -> Iterator[tuple[str, str]]:
 def _load(
     name: str,
     spec: BundleSpec,
-    network: MinkOcc,
+    network: Network,
     folder: Path | None,
     precision: str,
     threads: int | None,

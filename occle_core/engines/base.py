@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.inputs import Inputs
+from occle_core.nn.networks import NetworkInputs
 
 
 class EngineError(RuntimeError):
@@ -49,7 +49,7 @@ class Engine(Protocol):
     device: str
     reason: str
 
-    def run(self, inputs: Inputs) -> Result:
+    def run(self, inputs: NetworkInputs) -> Result:
         """Predict one frame (batch size 1); several threads may call it at the same time."""
         ...
 

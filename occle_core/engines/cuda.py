@@ -8,7 +8,7 @@ from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
 from occle_core.engines.onnx_file import FORM
 from occle_core.nn.half import halved
-from occle_core.nn.minkocc import MinkOcc
+from occle_core.nn.networks import Network
 
 
 def capability(engine: str) -> str:
@@ -33,8 +33,8 @@ def check_precision(engine: str, precision: str) -> None:
 
 
 def in_precision(
-    engine: str, spec: BundleSpec, network: MinkOcc, precision: str, version: str, device: str
-) -> tuple[MinkOcc, dict[str, str]]:
+    engine: str, spec: BundleSpec, network: Network, precision: str, version: str, device: str
+) -> tuple[Network, dict[str, str]]:
     """The network in a precision, and what an engine that is built from it depends on (the key of the cache).
 
     Args:

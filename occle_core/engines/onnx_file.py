@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,43 +16,43 @@ import torch
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
 from occle_core.engines.cache import cached
-from occle_core.engines.program import INPUTS, OUTPUTS, Program
-from occle_core.engines.static_engine import capacities_of
-from occle_core.nn.minkocc import MinkOcc
+from occle_core.engines.program import OUTPUTS, capacities_of, program_for
+from occle_core.nn.networks import Network
+from occle_core.nn.occle import OccLE
 
 OPSET = 18
 FORM = "2"
 """Counts up when the exported program changes for the same weights, so that no older file is taken from a cache."""
 
 
-def write_onnx(spec: BundleSpec, network: MinkOcc, path: Path) -> None:
+def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
     """Export the network in its static form.
 
     Raises:
         EngineError: the bundle has no capacities, or the exporter is not installed.
     """
-    program = Program(spec, network, capacities_of(spec)).eval()
+    program = program_for(spec, network)
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise EngineError("ONNX export needs onnx and onnxscript: pip install 'occle_ros[engines]'") from error
-    quiet = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
-    try:
-        with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            exported = torch.export.export(program, program.example(), strict=False)
-            converted = torch.onnx.export(
-                exported, dynamo=True, opset_version=OPSET, input_names=list(INPUTS), output_names=list(OUTPUTS), verbose=False
-            )
-    finally:
-        quiet.setLevel(level)
+    with torch.no_grad(), _undisturbed():
+        exported = torch.export.export(program, program.example(), strict=False)
+        converted = torch.onnx.export(
+            exported,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(program.INPUTS),
+            output_names=list(OUTPUTS),
+            # It needs minutes for OccLE's thousands of nodes, and engines simplify what they read themselves.
+            optimize=not isinstance(network, OccLE),
+            verbose=False,
+        )
     assert converted is not None
     converted.save(path)
 
 
-def onnx_of(spec: BundleSpec, network: MinkOcc, progress: Callable[[str], None], root: Path | None = None) -> Path:
+def onnx_of(spec: BundleSpec, network: Network, progress: Callable[[str], None], root: Path | None = None) -> Path:
     """The network's ONNX file from the cache, exported the first time.
 
     Raises:
@@ -61,7 +62,25 @@ def onnx_of(spec: BundleSpec, network: MinkOcc, progress: Callable[[str], None],
     key = {"kind": "onnx", "form": FORM, "torch": version("torch"), "weights": weights_digest(spec, network)}
 
     def build(folder: Path) -> None:
-        progress("exporting the network to ONNX, about half a minute, once")
+        progress("exporting the network to ONNX, a minute or so, once")
         write_onnx(spec, network, folder / "model.onnx")
 
     return cached(key, build, progress, root) / "model.onnx"
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without the exporter's chatter, and without the garbage collector: looking through all that an export holds on to, again
+    and again, takes as long as the export."""
+    quiet = logging.getLogger("torch.onnx")
+    level, collects = quiet.level, gc.isenabled()
+    quiet.setLevel(logging.ERROR)
+    gc.disable()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        quiet.setLevel(level)
+        if collects:
+            gc.enable()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineError
+from occle_core.engines.padding import Arrays
 from occle_core.engines.program import OUTPUTS
 from occle_core.engines.static_engine import StaticEngine
 
@@ -35,7 +36,7 @@ class OnnxRuntimeEngine(StaticEngine):
         options.intra_op_num_threads = threads or 0
         self._session = runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
-    def _infer(self, arrays: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+    def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
         labels, confidence, counts = self._session.run(list(OUTPUTS), arrays)
         return labels, confidence, counts
 

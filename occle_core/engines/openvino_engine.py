@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
-from occle_core.engines.program import INPUTS, pad, sensor_cell
-from occle_core.engines.static_engine import StaticEngine, capacities_of
-from occle_core.inputs import Inputs
-from occle_core.nn.minkocc import MinkOcc
+from occle_core.engines.padding import Arrays
+from occle_core.engines.program import capacities_of, pad, sensor_cell
+from occle_core.engines.static_engine import StaticEngine
+from occle_core.nn.networks import Network, NetworkInputs
 
 DIGEST = "occle_weights"
 
@@ -49,10 +49,10 @@ class OpenVinoEngine(StaticEngine):
         self._compiled = core.compile_model(core.read_model(model), self.device, options)
         self._own = threading.local()
 
-    def _infer(self, arrays: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+    def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
-        found = self._own.request.infer([np.ascontiguousarray(arrays[name]) for name in INPUTS], share_inputs=True)
+        found = self._own.request.infer([np.ascontiguousarray(array) for array in arrays.values()], share_inputs=True)
         labels, confidence, counts = (np.array(found[number]) for number in range(3))
         return labels, confidence, counts
 
@@ -70,7 +70,7 @@ def openvino() -> Any:
     return openvino
 
 
-def quantised_of(spec: BundleSpec, network: MinkOcc, file: Path | None) -> Path:
+def quantised_of(spec: BundleSpec, network: Network, file: Path | None) -> Path:
     """The bundle's int8 model.
 
     Raises:
@@ -86,7 +86,7 @@ def quantised_of(spec: BundleSpec, network: MinkOcc, file: Path | None) -> Path:
     return file
 
 
-def quantise(spec: BundleSpec, network: MinkOcc, model: Path, frames: Iterable[Inputs], out: Path) -> None:
+def quantise(spec: BundleSpec, network: Network, model: Path, frames: Iterable[NetworkInputs], out: Path) -> None:
     """Quantise the image branch to int8 by what it sees on frames (NNCF, post-training).
 
     The sparse part keeps float32: it decides which voxels exist, and one voxel made or not made changes all that follow.
@@ -107,7 +107,8 @@ def quantise(spec: BundleSpec, network: MinkOcc, model: Path, frames: Iterable[I
     except ImportError as error:
         raise EngineError("int8 needs nncf: pip install 'occle_ros[int8]'") from error
     capacities, center = capacities_of(spec), sensor_cell(spec)
-    data = [{name: np.ascontiguousarray(pad(inputs, capacities, center).arrays[name]) for name in INPUTS} for inputs in frames]
+    padded = [pad(inputs, capacities, center) for inputs in frames]
+    data = [{name: np.ascontiguousarray(array) for name, array in arrays.items()} for arrays in padded]
     kept = nncf.IgnoredScope(types=["MatMul", "Gather", "CumSum", "Select"], validate=False)
     quantised = nncf.quantize(
         ov.Core().read_model(model), nncf.Dataset(data), subset_size=len(data), fast_bias_correction=True, ignored_scope=kept

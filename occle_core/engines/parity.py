@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occle_core.engines.base import Engine
-from occle_core.inputs import Inputs
+from occle_core.nn.networks import NetworkInputs
 
 LIMITS = {"fp32": 0.999, "fp16": 0.99, "int8": 0.9}
 """Least share of equal labels, per precision, of the cells that either calls occupied."""
@@ -52,7 +52,7 @@ class Parity:
         return self.frames > 0 and exact and self.occupied_agreement >= LIMITS[precision]
 
 
-def compare(engine: Engine, reference: Engine, frames: Iterable[Inputs], free: int) -> Parity:
+def compare(engine: Engine, reference: Engine, frames: Iterable[NetworkInputs], free: int) -> Parity:
     """Run both on frames.
 
     Args:

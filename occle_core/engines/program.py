@@ -1,116 +1,57 @@
-"""The whole network as one program of fixed shapes: images, points and where they fall in, label grid out."""
+"""The whole network as one program of fixed shapes: what engines need of a network, whichever of the two it is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
 from occle_core.bundle import BundleSpec
 from occle_core.capacities import Capacities
-from occle_core.inputs import POINT_FEATURES, Inputs
-from occle_core.nn.fold import folded
-from occle_core.nn.minkocc import MinkOcc, label_grid
-from occle_core.sparse.static import Budget, StaticCoordinates
+from occle_core.engines import minkocc_program, occle_program
+from occle_core.engines.base import EngineError
+from occle_core.engines.minkocc_program import MinkOccProgram
+from occle_core.engines.occle_program import OccleProgram
+from occle_core.engines.padding import Arrays
+from occle_core.nn.networks import Network, NetworkInputs
+from occle_core.nn.occle import OccLE
+from occle_core.nn.occle_config import OccleConfig
+from occle_core.nn.occle_inputs import OccleInputs
 from occle_core.taxonomy import load as load_taxonomy
 
-INPUTS = ("images", "points", "view", "uv", "voxel", "table", "cells", "count")
 OUTPUTS = ("labels", "confidence", "counts")
 
+Program = MinkOccProgram | OccleProgram
 
-class Program(nn.Module):
-    """A network in its static form, for one frame.
+
+def program_for(spec: BundleSpec, network: Network) -> Program:
+    """A bundle's network in its static form, for one frame.
+
+    Raises:
+        EngineError: the bundle has no capacities.
+    """
+    capacities, center, free = capacities_of(spec), sensor_cell(spec), load_taxonomy(spec.taxonomy).free
+    if isinstance(network, OccLE):
+        return OccleProgram(network, capacities, free, center).eval()
+    assert not isinstance(spec.network, OccleConfig)
+    return MinkOccProgram(network, spec.network, capacities, free, center).eval()
+
+
+def input_names(spec: BundleSpec) -> tuple[str, ...]:
+    """The program's arguments, in their order."""
+    return OccleProgram.INPUTS if isinstance(spec.network, OccleConfig) else MinkOccProgram.INPUTS
+
+
+def pad(inputs: NetworkInputs, capacities: Capacities, center: tuple[float, float]) -> Arrays:
+    """One frame's inputs in a program's shapes, by name in the order of its arguments; the farthest voxels and points are left
+    out where they do not fit.
 
     Args:
-        spec: the bundle's spec.
-        network: its network; the program holds a copy with folded batch norms.
-        capacities: rows of all tables.
+        inputs: of one frame.
+        capacities: of the program.
+        center: see `sensor_cell`.
     """
-
-    def __init__(self, spec: BundleSpec, network: MinkOcc, capacities: Capacities) -> None:
-        super().__init__()
-        self.network = folded(network)
-        self.capacities = capacities
-        self.image = spec.network.image
-        self.table_shape = (capacities.voxels, spec.network.points.max_points)
-        self.views = spec.network.points.max_views
-        self.free = load_taxonomy(spec.taxonomy).free
-        self.center = sensor_cell(spec)
-
-    def forward(
-        self, images: Tensor, points: Tensor, view: Tensor, uv: Tensor, voxel: Tensor, table: Tensor, cells: Tensor, count: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict; the arguments are those of `StaticInputs`.
-
-        Returns:
-            labels (1, X, Y, Z) uint8, confidence (1, X, Y, Z) float16, counts (sets,) int32: cells that each set had to hold.
-            The batch axis stays, because TensorRT knows uint8 only at its borders: nothing can follow the cast.
-        """
-        budget = Budget(list(self.capacities.sets.values()), self.center)
-        coordinates = StaticCoordinates.from_cells(cells, count, self.network.shape, budget)
-        inputs = Inputs(images, points, view, uv, voxel, table, cells)
-        labels, confidence = label_grid(self.network(inputs, coordinates=coordinates).classes, self.free)
-        return labels, confidence, torch.cat(budget.counts)
-
-    def example(self) -> tuple[Tensor, ...]:
-        """Inputs of the right shapes without any voxel, to trace with."""
-        points, voxels = self.capacities.points, self.capacities.voxels
-        image = self.image
-        return (
-            torch.zeros(1, image.cameras, image.height, image.width, 3, dtype=torch.uint8),
-            torch.zeros(points, POINT_FEATURES),
-            torch.full((points, self.views), image.cameras, dtype=torch.int32),
-            torch.zeros(points, self.views, 2),
-            torch.full((points,), voxels, dtype=torch.int32),
-            torch.full(self.table_shape, points, dtype=torch.int32),
-            torch.zeros(voxels, 3, dtype=torch.int32),
-            torch.zeros(1, dtype=torch.int32),
-        )
-
-
-@dataclass
-class StaticInputs:
-    """One frame's inputs, padded to a program's capacities.
-
-    Attributes:
-        arrays: images (1, V, H, W, 3) uint8, points (P, 10) float32, view (P, M) int32, uv (P, M, 2) float32, voxel (P,)
-            int32, table (N, K) int32, cells (N, 3) int32, count (1,) int32; what stands for "none" is as in `Inputs`, with
-            the capacities P and N.
-        overflow: what did not fit: {"points": ..., "voxels": ...}, without zeros.
-    """
-
-    arrays: dict[str, NDArray[np.generic]]
-    overflow: dict[str, int]
-
-
-def pad(inputs: Inputs, capacities: Capacities, center: tuple[float, float]) -> StaticInputs:
-    """One frame's inputs in a program's shapes; the farthest voxels and points are left out where they do not fit."""
     if inputs.batch_size != 1:
         raise ValueError(f"a program takes one frame, not {inputs.batch_size}")
-    arrays = {name: getattr(inputs, name).numpy() for name in ("images", "points", "view", "uv", "voxel", "table")}
-    cells, none = inputs.coords[:, 1:].numpy(), len(inputs.points)
-    rows, voxels = capacities.points, capacities.voxels
-    overflow = {"points": max(0, none - rows), "voxels": max(0, len(cells) - voxels)}
-    overflow = {name: count for name, count in overflow.items() if count}
-    if overflow:
-        arrays, cells = _nearest(arrays, cells, capacities, center)
-    kept, filled = len(arrays["points"]), len(cells)
-    table = np.full((voxels, arrays["table"].shape[1]), rows, np.int32)
-    table[:filled] = np.where(arrays["table"] == kept, rows, arrays["table"])
-    padded = {
-        "images": arrays["images"],
-        "points": _padded(arrays["points"], rows, 0),
-        "view": _padded(arrays["view"].astype(np.int32), rows, inputs.images.shape[1]),
-        "uv": _padded(arrays["uv"], rows, 0),
-        "voxel": _padded(arrays["voxel"].astype(np.int32), rows, voxels),
-        "table": table,
-        "cells": _padded(cells.astype(np.int32), voxels, 0),
-        "count": np.array([filled], np.int32),
-    }
-    return StaticInputs(padded, overflow)
+    if isinstance(inputs, OccleInputs):
+        return occle_program.padded(inputs, capacities, center)
+    return minkocc_program.padded(inputs, capacities, center)
 
 
 def sensor_cell(spec: BundleSpec) -> tuple[float, float]:
@@ -118,30 +59,15 @@ def sensor_cell(spec: BundleSpec) -> tuple[float, float]:
     return (-spec.grid.origin[0] / spec.grid.resolution, -spec.grid.origin[1] / spec.grid.resolution)
 
 
-def _nearest(
-    arrays: dict[str, NDArray[np.generic]],
-    cells: NDArray[np.int64],
-    capacities: Capacities,
-    center: tuple[float, float],
-) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.int64]]:
-    """The nearest voxels whose points fit, from near to far."""
-    table: NDArray[np.int64] = arrays["table"]  # type: ignore[assignment]
-    none = len(arrays["points"])
-    distance = np.hypot(cells[:, 0] + 0.5 - center[0], cells[:, 1] + 0.5 - center[1])
-    order = np.argsort(distance, kind="stable")
-    total = np.cumsum((table[order] < none).sum(1))
-    order = order[: min(capacities.voxels, int(np.searchsorted(total, capacities.points, side="right")))]
-    table = table[order]
-    filled = table < none
-    rows = table[filled]
-    out = {name: arrays[name][rows] for name in ("points", "view", "uv")}
-    out["voxel"] = np.nonzero(filled)[0]
-    out["table"] = np.full(table.shape, len(rows), np.int64)
-    out["table"][filled] = np.arange(len(rows))
-    return {**out, "images": arrays["images"]}, cells[order]
+def capacities_of(spec: BundleSpec) -> Capacities:
+    """The bundle's capacities.
 
-
-def _padded(array: NDArray[np.generic], rows: int, fill: int) -> NDArray[np.generic]:
-    out = np.full((rows, *array.shape[1:]), fill, array.dtype)
-    out[: len(array)] = array
-    return out
+    Raises:
+        EngineError: it has none.
+    """
+    if spec.capacities is None:
+        raise EngineError(
+            f"the bundle {spec.name} was never calibrated for engines of fixed shapes; run "
+            "`occle-train export BUNDLE --data DATASET` on frames of your sensors, or use engine: torch"
+        )
+    return spec.capacities

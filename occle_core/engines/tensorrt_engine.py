@@ -18,9 +18,10 @@ from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineError
 from occle_core.engines.cache import cached
 from occle_core.engines.cuda import capability, check_precision, in_precision
-from occle_core.engines.program import INPUTS, Program
-from occle_core.engines.static_engine import StaticEngine, capacities_of
-from occle_core.nn.minkocc import MinkOcc
+from occle_core.engines.padding import Arrays
+from occle_core.engines.program import Program, program_for
+from occle_core.engines.static_engine import StaticEngine
+from occle_core.nn.networks import Network
 
 NAME = "tensorrt"
 
@@ -48,15 +49,15 @@ class TensorRtEngine(StaticEngine):
             raise EngineError(f"torch-tensorrt cannot load {program}: {error}") from error
         self.device = torch.cuda.get_device_name()
 
-    def _infer(self, arrays: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
-        inputs = [torch.from_numpy(np.ascontiguousarray(arrays[name])).cuda() for name in INPUTS]
+    def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+        inputs = [torch.from_numpy(np.ascontiguousarray(array)).cuda() for array in arrays.values()]
         with self._one_at_a_time, torch.inference_mode():
             labels, confidence, counts = self._program(*inputs)
         return labels.cpu().numpy(), confidence.cpu().numpy(), counts.cpu().numpy()
 
 
 def program_of(
-    spec: BundleSpec, network: MinkOcc, precision: str, progress: Callable[[str], None], root: Path | None = None
+    spec: BundleSpec, network: Network, precision: str, progress: Callable[[str], None], root: Path | None = None
 ) -> Path:
     """The compiled program from the cache, compiled for this machine's GPU the first time.
 
@@ -77,7 +78,7 @@ def program_of(
 
     def build(folder: Path) -> None:
         progress(f"compiling the network with TensorRT in {precision}, some minutes, once")
-        compile_program(trt, Program(spec, network, capacities_of(spec)).eval(), folder / "model.ep")
+        compile_program(trt, program_for(spec, network), folder / "model.ep")
 
     return cached(key, build, progress, root) / "model.ep"
 

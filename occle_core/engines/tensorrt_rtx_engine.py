@@ -18,9 +18,10 @@ from occle_core.engines.base import EngineError
 from occle_core.engines.cache import cached
 from occle_core.engines.cuda import capability, check_precision, in_precision
 from occle_core.engines.onnx_file import onnx_of
-from occle_core.engines.program import INPUTS, OUTPUTS
+from occle_core.engines.padding import Arrays
+from occle_core.engines.program import OUTPUTS, input_names
 from occle_core.engines.static_engine import StaticEngine
-from occle_core.nn.minkocc import MinkOcc
+from occle_core.nn.networks import Network
 
 NAME = "tensorrt_rtx"
 
@@ -54,7 +55,7 @@ class TensorRtRtxEngine(StaticEngine):
         if self._context is None:
             raise EngineError(f"TensorRT-RTX cannot compile its engine for {self.device}: {_last(log)}")
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._buffers = {name: self._buffer(trt, name) for name in (*INPUTS, *OUTPUTS)}
+        self._buffers = {name: self._buffer(trt, name) for name in (*input_names(spec), *OUTPUTS)}
 
     def _buffer(self, trt: Any, name: str) -> torch.Tensor:
         """Memory on the GPU that an input is read from, or an output written to, in every run."""
@@ -69,10 +70,10 @@ class TensorRtRtxEngine(StaticEngine):
         self._context.set_tensor_address(name, buffer.data_ptr())
         return buffer
 
-    def _infer(self, arrays: dict[str, NDArray[np.generic]]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+    def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
         with self._one_at_a_time, torch.cuda.stream(self._stream):
-            for name in INPUTS:
-                self._buffers[name].copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])))
+            for name, array in arrays.items():
+                self._buffers[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
             if not self._context.execute_async_v3(self._stream.cuda_stream):
                 raise EngineError(f"TensorRT-RTX failed to run on {self.device}; its own messages stand above")
             # Copies to the CPU wait for the stream.
@@ -82,7 +83,7 @@ class TensorRtRtxEngine(StaticEngine):
 
 def plan_of(
     spec: BundleSpec,
-    network: MinkOcc,
+    network: Network,
     precision: str,
     compute_capability: str,
     progress: Callable[[str], None],

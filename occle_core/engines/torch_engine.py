@@ -8,9 +8,8 @@ import torch
 
 from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineError, Result
-from occle_core.inputs import Inputs
 from occle_core.nn.fold import folded
-from occle_core.nn.minkocc import MinkOcc, label_grid
+from occle_core.nn.networks import Network, NetworkInputs, predict
 from occle_core.taxonomy import load as load_taxonomy
 
 
@@ -28,14 +27,14 @@ class TorchEngine:
 
     name, precision, reason = "torch", "fp32", ""
 
-    def __init__(self, spec: BundleSpec, network: MinkOcc, device: str = "cpu") -> None:
+    def __init__(self, spec: BundleSpec, network: Network, device: str = "cpu") -> None:
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise EngineError("no CUDA device is usable by this PyTorch; use device: cpu, or install a CUDA build and a driver")
         self.device = device
         self.network = folded(network).to(device)
         self.free = load_taxonomy(spec.taxonomy).free
 
-    def run(self, inputs: Inputs) -> Result:
+    def run(self, inputs: NetworkInputs) -> Result:
         """Predict one frame; timings per stage of the network."""
         timings: dict[str, float] = {}
         last = time.perf_counter()
@@ -49,8 +48,7 @@ class TorchEngine:
             last = now
 
         with torch.inference_mode():
-            prediction = self.network(inputs.to(self.device), stage_done=stage_done)
-            labels, confidence = label_grid(prediction.classes, self.free)
+            labels, confidence = predict(self.network, inputs.to(self.device), self.free, stage_done)
             result = Result(labels[0].cpu().numpy(), confidence[0].cpu().numpy(), timings=timings)
         stage_done("labels")
         return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from occle_core.engines.base import Engine, Result
-from occle_core.inputs import Inputs
+from occle_core.nn.networks import NetworkInputs
 
 BACK = 0.95
 """The small program gets the next frame when this one would have filled no table of it more than so far."""
@@ -24,7 +24,7 @@ class TwoSizes:
         self._small, self._large, self._room = small, large, room
         self._usual = True
 
-    def run(self, inputs: Inputs) -> Result:
+    def run(self, inputs: NetworkInputs) -> Result:
         """Predict one frame; timings as the engine's, "again" for a frame that had to run twice."""
         tried = 0.0
         if self._usual:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from occle_core.sparse import GenerativeConvTranspose3d, StridedConv3d, SubmanifoldConv3d
 
 Network = TypeVar("Network", bound=nn.Module)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 SPARSE = (SubmanifoldConv3d, StridedConv3d, GenerativeConvTranspose3d)
 
 
@@ -25,17 +26,17 @@ def folded(network: Network) -> Network:
     for module in list(network.modules()):
         children = list(module.named_children())
         for (_, layer), (name, norm) in pairwise(children):
-            if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and _fold(layer, norm):
+            if isinstance(norm, NORMS) and _fold(layer, norm):
                 setattr(module, name, nn.Identity())
-    left = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    left = [name for name, module in network.named_modules() if isinstance(module, NORMS)]
     if left:
         raise ValueError(f"batch norms that follow no convolution: {left}")
     return network
 
 
-def _fold(layer: nn.Module, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> bool:
+def _fold(layer: nn.Module, norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> bool:
     """Fold the norm into the layer; False where the layer is of another kind."""
-    if not isinstance(layer, nn.Conv2d | nn.Linear | SubmanifoldConv3d | StridedConv3d | GenerativeConvTranspose3d):
+    if not isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear | SubmanifoldConv3d | StridedConv3d | GenerativeConvTranspose3d):
         return False
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)

@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from occle_core.nn.cross_plane import FrameFusion
+from occle_core.nn.dual_mamba import DualMamba
 from occle_core.nn.fold import SPARSE, folded
 from occle_core.sparse import SparseTensor, SqueezeExcite
 
 Network = TypeVar("Network", bound=nn.Module)
-HALF = (nn.Conv2d, *SPARSE)
-FULL = (nn.Linear, SqueezeExcite)
+HALF = (nn.Conv2d, nn.Conv3d, *SPARSE)
+FULL = (nn.Linear, nn.GroupNorm, nn.ConvTranspose3d, SqueezeExcite, FrameFusion, DualMamba)
 
 
 def halved(network: Network) -> Network:
@@ -20,8 +22,8 @@ def halved(network: Network) -> Network:
 
     The rest stays in float32, because it is cheap, and because float16 would be wrong there: image positions and their weights
     (a pixel's position needs more than 11 bits), means over thousands of voxels (their sums leave float16's range), sums along
-    the residual connections, and the heads, whose logits decide which voxels exist and what they are. Keys, tables and counts
-    are integers and do not change.
+    the residual connections, scans (which multiply thousands of decays), and the heads, whose logits decide which voxels exist and
+    what they are. Keys, tables and counts are integers and do not change.
     """
     network = folded(network)
     for module in network.modules():
@@ -33,7 +35,6 @@ def halved(network: Network) -> Network:
 
 
 def _cast(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The module's only argument in the module's own precision."""
-    (x,) = args
+    """The module's arguments in the module's own precision."""
     dtype = torch.float16 if isinstance(module, HALF) else torch.float32
-    return (x.with_features(x.features.to(dtype)) if isinstance(x, SparseTensor) else x.to(dtype),)
+    return tuple(x.with_features(x.features.to(dtype)) if isinstance(x, SparseTensor) else x.to(dtype) for x in args)

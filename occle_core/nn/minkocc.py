@@ -96,11 +96,16 @@ def label_grid(classes: SparseTensor, free: int) -> tuple[Tensor, Tensor]:
     Returns:
         labels (B, X, Y, Z) uint8, `free` where no cell survived, and confidence (B, X, Y, Z) float16, 0 where free.
     """
-    logits = classes.features.float()
+    label, sure = decide(classes.features, free)
+    volume = classes.coordinates.volume
+    return volume(label, free).to(torch.uint8), volume(sure, 0.0).to(torch.float16)
+
+
+def decide(logits: Tensor, free: int) -> tuple[Tensor, Tensor]:
+    """The class of each logit vector (N, classes, ...) and its softmax probability, 0 where free; both (N, ...) float32."""
+    logits = logits.float()
     best = logits.amax(1, keepdim=True)
     # The first of the best, without argmax, which engines compute by sorting.
     numbers = torch.arange(logits.shape[1], dtype=torch.float32, device=logits.device)
-    label = torch.where(logits == best, numbers, logits.shape[1]).amin(1)
-    sure = torch.where(label == free, 0.0, 1 / (logits - best).exp().sum(1))
-    volume = classes.coordinates.volume
-    return volume(label, free).to(torch.uint8), volume(sure, 0.0).to(torch.float16)
+    label = torch.where(logits == best, numbers.view(-1, *[1] * (logits.ndim - 2)), logits.shape[1]).amin(1)
+    return label, torch.where(label == free, 0.0, 1 / (logits - best).exp().sum(1))

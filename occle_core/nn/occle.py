@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from occle_core.grid import VoxelGrid
 from occle_core.nn.lift import grid_centers
-from occle_core.nn.minkocc import IMAGE_MEAN, IMAGE_STD
+from occle_core.nn.minkocc import IMAGE_MEAN, IMAGE_STD, decide
 from occle_core.nn.occle_config import FEATURE_STRIDE, OccleConfig
 from occle_core.nn.occle_fusion import Fusion
 from occle_core.nn.occle_geometric import GeometricBranch
@@ -48,6 +48,11 @@ class OccLE(nn.Module):
         self.semantic = SemanticBranch(config, num_classes)
         self.geometric = GeometricBranch(config, features.shape)
         self.fusion = Fusion(config, num_classes, features.shape)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Cells of the grid along x, y, z."""
+        return self.grid.shape
 
     @property
     def set_names(self) -> dict[str, int]:
@@ -112,5 +117,5 @@ class OccLE(nn.Module):
 
 def label_grid(logits: Tensor, free: int) -> tuple[Tensor, Tensor]:
     """Labels (B, X, Y, Z) uint8 and confidence (B, X, Y, Z) float16, 0 where free, of logits (B, classes, X, Y, Z)."""
-    confidence, label = torch.softmax(logits.float(), 1).max(1)
-    return label.to(torch.uint8), torch.where(label == free, 0.0, confidence).to(torch.float16)
+    label, confidence = decide(logits, free)
+    return label.to(torch.uint8), confidence.to(torch.float16)

@@ -58,6 +58,11 @@ class OccleConfig(Config):
     geometric: GeometricConfig = GeometricConfig()
     fusion: FusionConfig = FusionConfig()
 
+    @property
+    def max_points(self) -> int:
+        """Points kept per voxel."""
+        return self.scan.max_points
+
 
 def occle_small(rig: Literal["kitti", "nuscenes"], frames: int = 1) -> OccleConfig:
     """For CPUs and grids of 0.4 m: a narrow ResNet-18 instead of the paper's ResNet-50, fewer points and channels."""

@@ -58,6 +58,12 @@ class OccleInputs:
         """Number of samples."""
         return self.images.shape[0]
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Points of the largest scan and voxels of each, under the names of the static form's tables."""
+        voxels = {f"voxels.{number}": len(scan.coords) for number, scan in enumerate(self.scans)}
+        return {"points": max(len(scan.points) for scan in self.scans), **voxels}
+
     def to(self, device: torch.device | str) -> OccleInputs:
         """The same tensors on another device."""
         scans = [Scan(*(value.to(device) for value in vars(scan).values())) for scan in self.scans]

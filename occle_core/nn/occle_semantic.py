@@ -78,7 +78,7 @@ class SemanticBranch(nn.Module):
         seen = lift(flat.unflatten(0, (batch, views)), projections, centers)
         points = densify(coarse)
         seen = seen.transpose(1, 2).reshape(batch, -1, *points.shape[2:])
-        return Semantics(self.combine(torch.cat([seen, points], 1)), flat, coarse, fine)
+        return Semantics(self.combine(torch.cat([seen, points.to(seen.dtype)], 1)), flat, coarse, fine)
 
     def image_logits(self, semantics: Semantics) -> Tensor:
         """(B * V, classes, H / 2, W / 2): the segmentation s."""

@@ -6,9 +6,11 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from occle_core.bundle import BundleError, load_bundle, rig_spec, save_bundle, save_untrained
+from occle_core.bundle import BundleError, load_bundle, rig_spec, save_bundle, save_untrained, weights_digest
 from occle_core.camera import Camera
 from occle_core.frame import Frame, FrameError
+from occle_core.nn.minkocc import MinkOcc
+from occle_core.nn.occle import OccLE
 from occle_core.predictor import Predictor
 
 
@@ -57,6 +59,8 @@ def test_weights_change_the_id(bundle):
         (lambda c: c["grid"].update(shape=[100, 100, 15]), "divisible"),
         (lambda c: c.update(taxonomy="cityscapes"), "cityscapes"),
         (lambda c: c["network"].update(depth=3), "network.depth"),
+        (lambda c: c["network"].update(kind="voxnet"), r"network: .*'voxnet'.*'minkocc', 'occle'"),
+        (lambda c: c["network"].update(kind="occle"), "network.image: Extra inputs"),
         (lambda c: c["network"]["image"].update(backbone="vgg"), "backbone"),
         (lambda c: c["network"]["unet"].update(channels=[8, 12, 16, 32]), "does not fit"),
     ],
@@ -125,3 +129,61 @@ def test_a_frame_without_its_image_is_predicted(bundle):
     assert occupancy.labels.shape == predictor.grid.shape
     with pytest.raises(FrameError, match="empty"):
         predictor.predict(Frame(0, np.zeros((0, 4), np.float32), [None], blind.cameras))
+
+
+# The other network
+
+
+@pytest.fixture
+def occle(tmp_path):
+    save_untrained(tmp_path / "occle", kind="occle")
+    return tmp_path / "occle"
+
+
+def test_a_bundle_says_which_network_it_holds(bundle, occle):
+    spec, network, identity = load_bundle(occle)
+    assert isinstance(network, OccLE) and not network.training and identity.startswith("occle-tiny-kitti-")
+    assert spec == rig_spec("tiny", "kitti", "occle")
+    assert yaml.safe_load((occle / "bundle.yaml").read_text())["network"]["kind"] == "occle"
+    save_bundle(occle.parent / "again", spec, network)
+    assert load_bundle(occle.parent / "again")[2] == identity
+    # A bundle from before there was a choice.
+    edit_spec(bundle, lambda c: c["network"].pop("kind"))
+    older, network, _ = load_bundle(bundle)
+    assert isinstance(network, MinkOcc) and older == rig_spec("tiny", "kitti")
+
+
+def test_the_weights_digest_follows_configuration_and_weights(occle):
+    spec, network, _ = load_bundle(occle)
+    before = weights_digest(spec, network)
+    assert weights_digest(spec.model_copy(update={"name": "other"}), network) == before
+    frames = spec.model_copy(update={"network": spec.network.model_copy(update={"frames": 1})})
+    assert weights_digest(frames, network) != before
+    with torch.no_grad():
+        network.fusion.head[-1].bias.add_(1)
+    assert weights_digest(spec, network) != before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["network"].update(depth=3), "network.depth"),
+        (lambda c: c["network"]["fusion"].update(state=0), "network.fusion.state"),
+        (lambda c: c["grid"].update(shape=[100, 100, 12]), "divisible by 8"),
+        (lambda c: c["network"].update(width=100), "multiples of 8"),
+        (lambda c: c["network"].update(channels=16), "does not fit"),
+    ],
+)
+def test_wrong_specs_of_the_other_network_are_refused(occle, change, message):
+    edit_spec(occle, change)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(occle)
+
+
+@pytest.mark.parametrize(
+    ("size", "rig", "shape", "cameras"),
+    [("small", "kitti", (128, 128, 16), 1), ("base", "kitti360", (256, 256, 32), 1), ("base", "nuscenes", (200, 200, 16), 6)],
+)
+def test_sizes_have_their_grids(size, rig, shape, cameras):
+    spec = rig_spec(size, rig, "occle")
+    assert (spec.grid.shape, spec.network.cameras, spec.name) == (shape, cameras, f"occle-{size}-{rig}")

@@ -1,8 +1,6 @@
 """The assembled OccLE: shapes, gradients, what it sees, and that its static and exported forms say the same."""
 
-import contextlib
 import inspect
-import io
 
 import numpy as np
 import pytest
@@ -10,14 +8,18 @@ import torch
 from occle_rig import GRID, frame, moved
 
 from occle_core.capacities import Capacities
+from occle_core.engines.occle_program import OccleProgram
+from occle_core.engines.program import pad
 from occle_core.frame import FrameError
 from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
+from occle_core.nn.fold import folded
+from occle_core.nn.networks import set_counts
 from occle_core.nn.occle import OccLE, label_grid
 from occle_core.nn.occle_config import occle_base, occle_small, occle_tiny
 from occle_core.nn.occle_inputs import collate, prepare
-from occle_core.nn.occle_program import INPUTS, OUTPUTS, OccleProgram, pad, sensor_cell
 
 CLASSES = 6
+CENTER = (0.0, 16.0)
 
 
 def network(cameras=1, frames=2, seed=0):
@@ -163,75 +165,64 @@ def test_sizes_can_be_built(config, grid):
     assert count < 4e7
 
 
-def program(net, batch, spare=1.3):
-    cells = net.cells(batch)
+def form_of(net, batch, spare=1.3):
+    counts = {name: int(spare * count) for name, count in set_counts(net, batch).items()}
+    points = int(spare * batch.sizes["points"])
+    return OccleProgram(net, Capacities(points=points, sets=counts), 0, CENTER).eval()
+
+
+def test_folded_batch_norms_change_nothing():
+    net, batch = trained_looking(network()), inputs()
     with torch.inference_mode():
-        net.semantics(batch, cells), net.geometry(batch, cells)
-    largest = max(cells[0].counts[: net.config.frames])
-    sets = {name: int(spare * (largest if "voxels" in name else count)) for name, count in zip(net.set_names, cells[0].counts)}
-    points = int(spare * max(len(scan.points) for scan in batch.scans))
-    return OccleProgram(net, Capacities(points=points, sets=sets), 0).eval()
+        expected, found = net(batch), folded(net)(batch)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert not any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in folded(net).modules())
 
 
 def test_static_form_says_the_same_and_counts():
     net, batch = trained_looking(network(2)), inputs(2)
-    form = program(net, batch)
-    arrays, lost = pad(batch, form.capacities, sensor_cell(net))
-    assert lost == {} and list(arrays) == list(INPUTS)
+    form = form_of(net, batch)
+    arrays = pad(batch, form.capacities, CENTER)
+    assert list(arrays) == list(OccleProgram.INPUTS)
+    assert [array.shape for array in arrays.values()] == [tuple(tensor.shape) for tensor in form.example()]
     with torch.inference_mode():
-        labels, confidence, counts = form(*(torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in INPUTS))
+        labels, confidence, counts = form(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays.values()))
         expected, sure = label_grid(net(batch), 0)
         cells = net.cells(batch)
         net.semantics(batch, cells), net.geometry(batch, cells)
-    assert (labels == expected[0]).float().mean() > 0.999
-    torch.testing.assert_close(confidence.float(), sure[0].float(), atol=5e-3, rtol=0)
+    assert (labels == expected).float().mean() > 0.999
+    torch.testing.assert_close(confidence.float(), sure.float(), atol=5e-3, rtol=0)
     assert counts.tolist() == cells[0].counts
 
 
-def test_what_does_not_fit_is_the_farthest_and_is_counted():
-    net, batch = network(), inputs()
-    tight = Capacities(points=10_000, sets={"voxels.0": 100, "rest": 1})
-    arrays, lost = pad(batch, tight, sensor_cell(net))
-    assert lost == {f"voxels.{f}": len(scan.coords) - 100 for f, scan in enumerate(batch.scans)}
-    center = np.array(sensor_cell(net))
-    kept = np.hypot(*(arrays["cells"][0, :, :2] + 0.5 - center).T).max()
-    every = np.sort(np.hypot(*(batch.scans[0].coords[:, 1:3].numpy() + 0.5 - center).T))
+def test_what_does_not_fit_is_the_farthest():
+    batch = inputs()
+    arrays = pad(batch, Capacities(points=10_000, sets={"voxels.0": 100, "rest": 1}), CENTER)
+    assert arrays["count"].tolist() == [[100], [100]]
+    kept = np.hypot(*(arrays["cells"][0, :, :2] + 0.5 - CENTER).T).max()
+    every = np.sort(np.hypot(*(batch.scans[0].coords[:, 1:3].numpy() + 0.5 - CENTER).T))
     assert kept == pytest.approx(every[99])
 
 
-@pytest.mark.slow
-def test_exported_program_says_the_same(tmp_path):
-    runtime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    # As small as a grid can be: what an export costs grows with the number of nodes.
-    grid = VoxelGrid((0.0, -3.2, -2.0), (16, 16, 8), 0.4)
-    torch.manual_seed(0)
-    net = trained_looking(OccLE(occle_tiny(2, frames=1), CLASSES, grid))
-    batch = prepare([frame(0, 2)], [moved(0)], grid, occle_tiny(2, frames=1))
-    form = program(net, batch)
-    with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        exported = torch.export.export(form, form.example(), strict=False)
-        model = torch.onnx.export(
-            exported, dynamo=True, opset_version=18, input_names=list(INPUTS), output_names=list(OUTPUTS), verbose=False
-        )
-    kinds = {node.op_type for node in model.model_proto.graph.node}
-    assert not kinds & {"Loop", "If", "Scan", "NonZero", "Unique", "TopK", "ScatterND"}
-    model.save(tmp_path / "model.onnx")
-    arrays, _ = pad(batch, form.capacities, sensor_cell(net))
-    with torch.inference_mode():
-        expected, sure = label_grid(net(batch), 0)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = runtime.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
-    results = [session.run(list(OUTPUTS), arrays)]
-    with contextlib.suppress(ImportError):
-        import openvino
+def test_points_that_do_not_fit_take_the_farthest_voxels_with_them():
+    scan = inputs().scans[0]
+    arrays = pad(inputs(), Capacities(points=200, sets={"voxels.0": len(scan.coords)}), CENTER)
+    filled = int(arrays["count"][0, 0])
+    table, voxel = arrays["table"][0], arrays["voxel"][0]
+    used = (table < 200).sum()
+    assert used <= 200 and used + 3 > 200  # at most three points a voxel
+    assert (table[filled:] == 200).all() and (voxel[used:] == len(scan.coords)).all()
+    # Every point is in the voxel that says so.
+    rows, columns = np.nonzero(table < 200)
+    assert (voxel[table[rows, columns]] == rows).all()
 
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-        compiled = openvino.Core().compile_model(tmp_path / "model.onnx", "CPU", settings)
-        found = compiled([arrays[name] for name in INPUTS])
-        results.append([found[name] for name in OUTPUTS])
-    for labels, confidence, counts in results:
-        assert (labels == expected[0].numpy()).mean() > 0.999
-        np.testing.assert_allclose(confidence.astype(np.float32), sure[0].float().numpy(), atol=5e-3)
-        assert len(counts) == len(net.set_names)
+
+def test_the_label_is_the_first_of_the_best():
+    logits = torch.randn(2, CLASSES, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    logits[0, 2:4, 0, 0, 0] = 9.0
+    labels, confidence = label_grid(logits, 1)
+    probability, expected = torch.softmax(logits, 1).max(1)
+    assert labels[0, 0, 0, 0] == 2
+    expected[0, 0, 0, 0] = 2
+    assert torch.equal(labels, expected.to(torch.uint8))
+    torch.testing.assert_close(confidence.float(), torch.where(expected == 1, 0.0, probability), atol=1e-3, rtol=0)

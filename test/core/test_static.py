@@ -8,7 +8,7 @@ from occle_core import capacities
 from occle_core.bundle import rig_spec, spec_for
 from occle_core.camera import Camera
 from occle_core.config import tiny
-from occle_core.engines.program import INPUTS, Program, pad, sensor_cell
+from occle_core.engines.program import pad, program_for, sensor_cell
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
 from occle_core.inputs import prepare
@@ -132,7 +132,7 @@ def small_case(seed=0):
 def run(program, inputs):
     padded = pad(inputs, program.capacities, program.center)
     with torch.inference_mode():
-        return *program(*(torch.from_numpy(np.asarray(padded.arrays[name])) for name in INPUTS)), padded.overflow
+        return program(*(torch.from_numpy(np.asarray(array)) for array in padded.values()))
 
 
 def test_folded_batch_norms_change_nothing():
@@ -148,12 +148,13 @@ def test_the_whole_program_equals_the_eager_network():
     spec, network, inputs = small_case()
     counts = capacities.measure(network, [inputs])
     chosen = capacities.choose(counts, capacities.limits_of(network, spec.network.points.max_points))
-    program = Program(spec, network, chosen).eval()
-    labels, confidence, found, overflow = run(program, inputs)
+    program = program_for(spec.model_copy(update={"capacities": chosen}), network)
+    assert list(pad(inputs, chosen, program.center)) == list(program.INPUTS)
+    labels, confidence, found = run(program, inputs)
     with torch.inference_mode():
         expected, sure = label_grid(network(inputs).classes, program.free)
     assert int((expected != program.free).sum()) > 100
-    assert torch.equal(labels, expected) and not overflow
+    assert torch.equal(labels, expected)
     torch.testing.assert_close(confidence, sure, rtol=0, atol=2e-3)
     assert found.tolist() == [counts[name][0] for name in network.set_names]
 
@@ -162,13 +163,14 @@ def test_too_many_voxels_lose_the_farthest_and_are_reported():
     spec, network, inputs = small_case()
     limits = capacities.limits_of(network, spec.network.points.max_points)
     sizes = {name: limit for name, limit in limits.items() if name != "points"} | {"voxels": 64}
-    program = Program(spec, network, capacities.Capacities(points=limits["points"], sets=sizes)).eval()
+    tight = capacities.Capacities(points=limits["points"], sets=sizes)
+    program = program_for(spec.model_copy(update={"capacities": tight}), network)
     padded = pad(inputs, program.capacities, program.center)
-    assert padded.overflow == {"voxels": len(inputs.coords) - 64}
+    assert padded["count"].tolist() == [64] and len(inputs.coords) > 64
     x, y = sensor_cell(spec)
     distance = lambda cells: np.hypot(cells[:, 0] + 0.5 - x, cells[:, 1] + 0.5 - y)  # noqa: E731
     everything = np.sort(distance(inputs.coords[:, 1:].numpy()))
-    np.testing.assert_allclose(np.sort(distance(padded.arrays["cells"])), everything[:64])
+    np.testing.assert_allclose(np.sort(distance(padded["cells"])), everything[:64])
     assert run(program, inputs)[2][0] == 64
 
 

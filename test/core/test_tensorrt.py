@@ -14,7 +14,7 @@ from occle_core.config import ImageConfig, NetworkConfig, PointConfig, UNetConfi
 from occle_core.engines import cuda, tensorrt_engine, tensorrt_rtx_engine
 from occle_core.engines.base import EngineError
 from occle_core.engines.onnx_file import onnx_of
-from occle_core.engines.program import INPUTS, Program, pad
+from occle_core.engines.program import input_names, pad, program_for
 from occle_core.engines.tensorrt_engine import TensorRtEngine, program_of
 from occle_core.engines.tensorrt_rtx_engine import TensorRtRtxEngine, build_plan, plan_of
 from occle_core.frame import Frame
@@ -140,7 +140,7 @@ def test_tensorrt_saves_what_it_compiled_and_compiles_once(small, tmp_path, monk
     calls = []
 
     def compile_program(exported, arg_inputs, disable_tf32):
-        assert isinstance(exported, torch.export.ExportedProgram) and len(arg_inputs) == len(INPUTS) and disable_tf32
+        assert isinstance(exported, torch.export.ExportedProgram) and len(arg_inputs) == len(input_names(spec)) and disable_tf32
         return exported
 
     def save(compiled, path, output_format, arg_inputs):
@@ -156,7 +156,7 @@ def test_tensorrt_saves_what_it_compiled_and_compiles_once(small, tmp_path, monk
     # What stands for the compiled program is the exported one, and so is what it says.
     inputs = some_inputs(spec)
     result = TensorRtEngine(spec, path, "fp16").run(inputs)
-    labels, confidence, _ = run(Program(spec, halved(network), spec.capacities).eval(), inputs)
+    labels, confidence, _ = run(program_for(spec, halved(network)), inputs)
     np.testing.assert_array_equal(result.labels, labels[0].numpy())
     np.testing.assert_allclose(result.confidence, confidence[0].numpy(), atol=2e-3)
 
@@ -167,7 +167,7 @@ def test_what_tensorrt_cannot_compile_or_load_is_an_engine_error(small, tmp_path
     monkeypatch.setattr(tensorrt_engine, "torch_tensorrt", lambda: fake)
     monkeypatch.setattr(torch.export, "export", lambda *a, **k: None)
     program = SimpleNamespace(cuda=lambda: None, example=lambda: ())
-    monkeypatch.setattr(tensorrt_engine, "Program", lambda *a: SimpleNamespace(eval=lambda: program))
+    monkeypatch.setattr(tensorrt_engine, "program_for", lambda *a: program)
     with pytest.raises(EngineError, match=r"cannot compile the network: .*no attribute 'compile'"):
         program_of(spec, network, "fp32", lambda text: None, tmp_path)
     (tmp_path / "model.ep").write_bytes(b"not a program")
@@ -238,7 +238,7 @@ def some_inputs(spec, seed=0):
 def run(program, inputs):
     padded = pad(inputs, program.capacities, program.center)
     with torch.inference_mode():
-        return program(*(torch.from_numpy(padded.arrays[name]) for name in INPUTS))
+        return program(*(torch.from_numpy(array) for array in padded.values()))
 
 
 def test_half_precision_is_for_convolutions_alone(small):
@@ -254,7 +254,7 @@ def test_half_precision_is_for_convolutions_alone(small):
 def test_half_precision_says_nearly_the_same(small):
     spec, network = small
     inputs = some_inputs(spec)
-    full, half = (run(Program(spec, each, spec.capacities).eval(), inputs) for each in (network, halved(network)))
+    full, half = (run(program_for(spec, each), inputs) for each in (network, halved(network)))
     occupied = (full[0] != 0) | (half[0] != 0)
     assert int(occupied.sum()) > 50
     assert float((full[0] == half[0])[occupied].float().mean()) > 0.97

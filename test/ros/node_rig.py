@@ -39,6 +39,19 @@ def lively_bundle(folder: Path, cameras: int = 1) -> Path:
     return folder
 
 
+def lively_occle(folder: Path, frames: int = 2) -> Path:
+    """An untrained OccLE that looks at several frames and says something else from cell to cell."""
+    save_untrained(folder, "tiny", "kitti", "occle")
+    spec, _, _ = load_bundle(folder)
+    spec = spec.model_copy(update={"network": spec.network.model_copy(update={"frames": frames})})
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        network = spec.build()
+        network.fusion.head[-1].weight.mul_(20)
+    save_bundle(folder, spec, network)
+    return folder
+
+
 def write_calibration(file: Path) -> Path:
     """calibration.yaml of the rig."""
     camera = {"T_camera_lidar": CAMERA.T_camera_lidar.tolist(), "K": CAMERA.K.tolist(), "width": 160, "height": 60}

@@ -44,7 +44,7 @@ class Frames:
     def __init__(self) -> None:
         self.known: dict[tuple[str, str], np.ndarray] = {}
 
-    def lookup(self, target: str, source: str) -> np.ndarray:
+    def lookup(self, target: str, source: str, stamp: int | None = None) -> np.ndarray:
         if (target, source) not in self.known:
             raise TransformError(f"no transform from {source!r} to {target!r}")
         return self.known[target, source]
@@ -71,6 +71,19 @@ def test_camera_info_that_is_missing_then_arrives_then_changes():
     zoomed = Camera(CAMERA.K * [[2], [2], [1]], T_CAMERA_LIDAR, 160, 60)
     assert calibration.take_info("cam2", info(zoomed)) is True
     np.testing.assert_array_equal(calibration.rig("velodyne").cameras[0].K, zoomed.K)
+
+
+def test_a_pose_is_looked_up_only_where_it_is_wanted_and_its_absence_is_told():
+    frames = Frames()
+    calibration = Calibration(with_extrinsics(), frames)
+    assert calibration.rig("velodyne").T_world_lidar is None and calibration.rig("velodyne").pose_problem == ""
+    rig = calibration.rig("velodyne", 5)
+    assert rig.T_world_lidar is None
+    assert "no transform from 'velodyne' to 'map'" in rig.pose_problem and "frames.world" in rig.pose_problem
+    frames.known["map", "velodyne"] = np.diag([1.0, 1, 1, 1])
+    assert calibration.rig("velodyne", 5).pose_problem == ""
+    np.testing.assert_array_equal(calibration.rig("velodyne", 5).T_world_lidar, np.eye(4))
+    assert "TF is not in use" in Calibration(with_extrinsics()).rig("velodyne", 5).pose_problem
 
 
 def test_an_unusable_camera_info_masks_its_camera_only():

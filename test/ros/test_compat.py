@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from occle_ros import compat, transport
 from occle_ros.compat import TransformError, Transforms
-from occle_ros.messages import ConversionError
+from occle_ros.messages import ConversionError, time_from
 
+SECOND = 1_000_000_000
 VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
@@ -30,14 +31,22 @@ def rigid(seed: int) -> np.ndarray:
     return T
 
 
-def message(*links: tuple[str, str, np.ndarray]) -> SimpleNamespace:
+def message(*links: tuple[str, str, np.ndarray], stamp: int = 0) -> SimpleNamespace:
     """What a tf2_msgs/TFMessage holds (its package has no wheel)."""
     transforms = []
     for parent, child, T in links:
         one = TransformStamped(child_frame_id=child, transform=compat.transform_from_matrix(T))
-        one.header.frame_id = parent
+        one.header.frame_id, one.header.stamp = parent, time_from(stamp)
         transforms.append(one)
     return SimpleNamespace(transforms=transforms)
+
+
+def driven(seconds: float) -> np.ndarray:
+    """A car that drives 10 m/s along x and turns 0.2 rad/s."""
+    T = np.eye(4)
+    T[:2, :2] = [[np.cos(0.2 * seconds), -np.sin(0.2 * seconds)], [np.sin(0.2 * seconds), np.cos(0.2 * seconds)]]
+    T[0, 3] = 10 * seconds
+    return T
 
 
 @settings(max_examples=60, deadline=None)
@@ -92,6 +101,30 @@ def test_a_newer_transform_replaces_the_older():
     np.testing.assert_allclose(transforms.lookup("a", "b"), rigid(2), atol=1e-9)
 
 
+def test_poses_are_those_of_the_time_that_is_asked_for():
+    transforms = Transforms()
+    T_base_lidar = rigid(7)
+    transforms.add(message(("base", "lidar", T_base_lidar), stamp=99 * SECOND), fixed=True)
+    for tenth in (3, 1, 2):  # not in order
+        transforms.add(message(("map", "base", driven(tenth / 10)), stamp=tenth * SECOND // 10))
+    for seconds in (0.1, 0.2, 0.15, 0.225, 0.3):
+        found = transforms.lookup("map", "lidar", int(seconds * SECOND))
+        np.testing.assert_allclose(found, driven(seconds) @ T_base_lidar, atol=1e-6)
+    np.testing.assert_allclose(transforms.lookup("map", "base"), driven(0.3), atol=1e-9)
+    for seconds in (0.09, 0.31):
+        with pytest.raises(TransformError, match=r"map -> base is known from 0\.100 to 0\.300 s, not at"):
+            transforms.lookup("map", "lidar", int(seconds * SECOND))
+
+
+def test_old_transforms_are_let_go():
+    transforms = Transforms(kept=2)
+    for tenth in range(5):
+        transforms.add(message(("map", "base", driven(tenth / 10)), stamp=tenth * SECOND // 10))
+    np.testing.assert_allclose(transforms.lookup("map", "base", 3 * SECOND // 10), driven(0.3), atol=1e-9)
+    with pytest.raises(TransformError, match=r"from 0\.300 to 0\.400"):
+        transforms.lookup("map", "base", 2 * SECOND // 10)
+
+
 def test_unconnected_frames_and_loops_are_named():
     transforms = Transforms()
     with pytest.raises(TransformError, match="known from /tf_static and /tf are: none"):
@@ -115,12 +148,13 @@ def test_tf2_ros_serves_where_it_is_installed(monkeypatch):
     """The same answers come through tf2_ros' interface, here played by a stand-in of tf2_ros itself."""
     ours = Transforms()
     ours.add(message(("base", "lidar", rigid(4))))
+    asked = []
 
     class Buffer:
-        def lookup_transform(self, target, source, time):
+        def lookup_transform(self, target, source, time, timeout):
             if source == "nowhere":
                 raise KeyError("nowhere")
-            assert time.nanoseconds == 0
+            asked.append((time.nanoseconds, timeout.nanoseconds))
             return message((target, source, ours.lookup(target, source))).transforms[0]
 
     fake = ModuleType("tf2_ros")
@@ -128,6 +162,8 @@ def test_tf2_ros_serves_where_it_is_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2_ros", fake)
     listener = compat.listen_to_transforms(SimpleNamespace())
     np.testing.assert_allclose(listener.lookup("/base", "lidar"), rigid(4), atol=1e-9)
+    np.testing.assert_allclose(listener.lookup("base", "lidar", 5_000_000_007), rigid(4), atol=1e-9)
+    assert asked == [(0, 0), (5_000_000_007, compat.PATIENCE)]
     with pytest.raises(TransformError, match="nowhere"):
         listener.lookup("base", "nowhere")
 

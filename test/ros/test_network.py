@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from node_rig import CAMERA, lively_bundle, sensors, write_calibration
+from node_rig import CAMERA, SECOND, lively_bundle, lively_occle, sensors, write_calibration
 
 from occle_core.bundle import BundleError
 from occle_core.engines import EngineError
@@ -19,6 +19,7 @@ from occle_ros.calibration import Calibration
 from occle_ros.clouds import cloud_from_points
 from occle_ros.config import ConfigError, NodeConfig
 from occle_ros.network import Network, warm_up
+from occle_ros.pipeline import Pipeline
 from occle_ros.sync import Collected
 
 
@@ -173,3 +174,40 @@ def test_classes_that_the_network_does_not_know(monkeypatch: pytest.MonkeyPatch,
 def test_the_stages_are_known_before_the_first_frame(predictor: Predictor) -> None:
     frame = Frame(0, sensors(0)[0], [None], [replace(CAMERA)])
     assert warm_up(predictor) == tuple(predictor.predict(frame).timings)
+
+
+class Driving:
+    """TF of a car that drives 8 m/s along x, known from the second scan on."""
+
+    def lookup(self, target: str, source: str, stamp: int | None = None) -> np.ndarray:
+        assert (target, source) == ("map", "velodyne") and stamp is not None
+        if stamp < SECOND:
+            raise LookupError("no odometry yet")
+        return driven(stamp)
+
+
+def driven(stamp: int) -> np.ndarray:
+    T = np.eye(4)
+    T[0, 3] = 8 * stamp / SECOND
+    return T
+
+
+def test_a_network_of_several_frames_gets_poses_from_tf_and_says_where_there_are_none(tmp_path: Path) -> None:
+    calibration = write_calibration(tmp_path / "calibration.yaml")
+    config = NodeConfig.model_validate({"calibration_file": str(calibration)})
+    folder = lively_occle(tmp_path / "occle")
+    pipeline = Pipeline(Predictor.load(folder, threads=1), config, Calibration(config, Driving()))
+    stamps = [9 * SECOND // 10, SECOND, 11 * SECOND // 10]
+    found = []
+    for number, stamp in enumerate(stamps):
+        cloud = cloud_from_points(sensors(number)[0], stamp, "velodyne")
+        found.append(pipeline.process(Collected(stamp, cloud, (None,), {"cam2": "no_image"})))
+    assert [each.occupancy.short_history for each in found] == ["no_pose", "filling", ""]
+    assert "no odometry yet" in found[0].pose_problem and found[1].pose_problem == ""
+    direct = Predictor.load(folder, threads=1)
+    for number in (1, 2):
+        frame = Frame(stamps[number], sensors(number)[0], [None], [CAMERA], T_world_lidar=driven(stamps[number]))
+        expected = direct.predict(frame)
+    np.testing.assert_array_equal(found[2].occupancy.labels, expected.labels)
+    np.testing.assert_array_equal(found[2].occupancy.confidence, expected.confidence)
+    assert len(np.unique(expected.labels)) > 2

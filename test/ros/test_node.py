@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from node_rig import CAMERA, SECOND, lively_bundle, node_arguments, sensors, write_calibration
+from node_rig import CAMERA, SECOND, lively_bundle, lively_occle, node_arguments, sensors, write_calibration
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Float64
@@ -141,6 +141,33 @@ def test_frames_in_voxels_out(ros_domain: int, start: Any, bundle: Path, calibra
     stages = json.loads(report.read_text())["stages_ms"]
     assert {"receive", "wait", "convert", "prepare", "publish"} <= set(stages)
     assert all(len(samples) == 6 for samples in stages.values())
+
+
+def test_a_network_that_looks_back_publishes_and_tells_that_poses_are_missing(
+    ros_domain: int, start: Any, calibration: Path, tmp_path: Path
+) -> None:
+    bundle, report = lively_occle(tmp_path / "occle"), tmp_path / "report.json"
+    limits = {"latency.warn_ms": 60_000.0, "latency.error_ms": 60_000.0}  # what is told is not the latency
+    node = start(*node_arguments(bundle, calibration, report_file=str(report), **limits))
+    node.wait_for("ready: bundle occle-tiny-kitti", 60)
+    base = time.time_ns()
+    predictor = Predictor.load(bundle, threads=1)
+    with driver() as car:
+        car.connect()
+        node.wait_for("1 subscribers of voxels")
+        for number in range(2):
+            points, image = sensors(number)
+            car.send(base + number * SECOND // 10, points, image)
+            car.spin_until(lambda wanted=number + 1: len(car.voxels) == wanted, 30)
+            expected = predictor.predict(Frame(base + number * SECOND // 10, points, [image], [CAMERA]))
+            live = occupancy_from_cloud(car.voxels[number], predictor.grid, predictor.taxonomy)
+            np.testing.assert_array_equal(live.labels, expected.labels)
+            assert len(np.unique(expected.labels)) > 2
+        car.spin_until(lambda: any("past ones" in status.message for status in car.status))
+    assert "the network saw no past frames: no transform from 'velodyne' to 'map'" in node.output
+    node.interrupt(signal.SIGTERM)
+    assert node.result(5) == 0, node.output
+    assert json.loads(report.read_text())["counts"]["history"] == {"no_pose": 2}
 
 
 @pytest.mark.parametrize(

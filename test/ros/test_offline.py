@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from node_rig import SECOND, lively_bundle, node_arguments, write_bag
+from node_rig import SECOND, lively_bundle, lively_occle, node_arguments, write_bag
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import PointCloud2
+from small_kitti import write_sequence
 from typer.testing import CliRunner
 
 from occle_core.predictor import Predictor
+from occle_ros.bag import convert
 from occle_ros.bag_reader import BagError, open_bag
 from occle_ros.cli import app
 from occle_ros.clouds import occupancy_from_cloud
 from occle_ros.messages import stamp_of
-from occle_ros.offline import run_bag
+from occle_ros.offline import run_bag, run_dataset
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 STAMPS = [SECOND + number * SECOND // 5 for number in range(5)]
@@ -81,6 +83,25 @@ def test_live_and_offline_say_the_same(bag: Path, bundle: Path, tmp_path: Path, 
     for one, other in zip(live, offline, strict=True):
         assert one.header == other.header
         assert one.data == other.data
+
+
+def test_a_network_that_looks_back_takes_the_poses_of_the_bag(tmp_path: Path) -> None:
+    """The same labels come from the data set's own poses and from the bag's /tf, and other ones without poses."""
+    root, bundle = write_sequence(tmp_path / "kitti", 3, poses=True), lively_occle(tmp_path / "occle")
+    convert("semantickitti", root, tmp_path / "bag")
+    run_dataset(root, bundle, tmp_path / "dataset")
+    run_bag(tmp_path / "bag", bundle, tmp_path / "from_bag")
+    (root / "sequences" / "08" / "poses.txt").unlink()
+    run_dataset(root, bundle, tmp_path / "alone")
+    labels = {
+        out: [np.load(tmp_path / out / "frames" / f"{number:06d}.npz")["labels"] for number in range(3)]
+        for out in ("dataset", "from_bag", "alone")
+    }
+    for number in range(3):
+        # A pose that went through a quaternion differs in its last digits.
+        assert (labels["from_bag"][number] == labels["dataset"][number]).mean() > 0.9999
+    assert (labels["alone"][0] == labels["dataset"][0]).all()
+    assert (labels["alone"][2] != labels["dataset"][2]).mean() > 0.001
 
 
 def test_a_frame_that_fails_is_named_and_the_others_are_written(bundle: Path, tmp_path: Path) -> None:

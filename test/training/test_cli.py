@@ -40,6 +40,23 @@ def test_simulate_fit_evaluate(streets, tmp_path):
     assert "road" in done.stdout or "driveable" in done.stdout
 
 
+def test_label_fit_occle_evaluate(streets, tmp_path):
+    rig, data = streets
+    if rig == "nuscenes":
+        pytest.skip("OccLE's command is tried on one rig")
+    done = occle_train("label", "--data", data, "--out", tmp_path / "labels", "--simulated")
+    assert done.returncode == 0, done.stderr
+    fit = ("fit-occle", "--data", data, "--labels", tmp_path / "labels", "--bundle", tmp_path / "bundle", "--out", tmp_path / "fit")
+    done = occle_train(*fit, "--size", "tiny", "--steps", 1, "--threads", 1, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    spec, _, _ = load_bundle(tmp_path / "bundle")
+    assert spec.network.kind == "occle" and spec.provenance["labels"]["voxel_labels"]["frames"] == 1
+    assert spec.provenance["labels"]["teacher_confidence"] == 0.9 and "degraded" in spec.provenance["labels"]["pseudo_labels"]
+    assert {file.parent.name for file in (tmp_path / "fit").glob("*/log.csv")} == {"semantic", "teacher", "student", "fusion"}
+    done = occle_train("evaluate", "--bundle", tmp_path / "bundle", "--data", data)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_label_and_the_recipe_on_two_processes(streets, tmp_path):
     rig, data = streets
@@ -99,17 +116,17 @@ def test_a_truncated_scan_stops_training_and_writes_no_bundle(streets, tmp_path)
 
 
 def test_settings_come_from_a_yaml_file_and_unknown_ones_are_refused(tmp_path):
-    from training.cli import _settings
+    from training.commands.fit import settings_of
 
     (tmp_path / "fit.yaml").write_text(yaml.safe_dump({"learning_rate": 0.01, "steps": 7}))
-    assert _settings(tmp_path / "fit.yaml", None, 3).model_dump(include={"learning_rate", "steps", "seed"}) == {
+    assert settings_of(tmp_path / "fit.yaml", None, 3).model_dump(include={"learning_rate", "steps", "seed"}) == {
         "learning_rate": 0.01,
         "steps": 7,
         "seed": 3,
     }
     (tmp_path / "fit.yaml").write_text("learning_rat: 1")
     with pytest.raises(ValueError, match="learning_rat"):
-        _settings(tmp_path / "fit.yaml", None, None)
+        settings_of(tmp_path / "fit.yaml", None, None)
 
 
 def test_upsampled_predictions_stay_in_place():

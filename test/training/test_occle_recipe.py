@@ -83,6 +83,14 @@ def test_every_image_augmentation_works_alone(field):
     assert (disturb_image(image, config, np.random.default_rng(3)) == changed[3]).all()
 
 
+@pytest.mark.parametrize("config", [TEACHER, STUDENT])
+def test_all_image_augmentations_work_together(config):
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    for seed in range(8):
+        out = disturb_image(image, config, np.random.default_rng(seed))
+        assert out.shape == image.shape and out.dtype == np.uint8 and (out != image).any()
+
+
 def test_dropped_points_are_as_many_as_allowed():
     points = frame().points
     config = OccleAugment(point_dropout=0.5, dropped_points=0.4)

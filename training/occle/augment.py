@@ -45,11 +45,10 @@ STUDENT = OccleAugment(
 """Table 1's second row: three signs, two for motion blur and weather, one for cutout."""
 
 
-def student(weak: bool = True, middle: bool = True, strong: bool = True) -> OccleAugment:
-    """The student's augmentation with only some of Table 5's degrees; without any it is the teacher's."""
+def student(middle: bool = True, strong: bool = True, full: OccleAugment = STUDENT) -> OccleAugment:
+    """The student's augmentation with only some of Table 5's degrees; the weak ones are always there."""
     parts = {"motion_blur": middle, "weather": middle, "cutout": strong}
-    off = {name: 0 for name, wanted in parts.items() if not wanted}
-    return STUDENT.model_copy(update=off) if weak else TEACHER
+    return full.model_copy(update={name: 0 for name, wanted in parts.items() if not wanted})
 
 
 def disturb(frame: Frame, config: OccleAugment, rng: Generator) -> Frame:
@@ -75,7 +74,7 @@ def disturb_image(image: NDArray[np.uint8], config: OccleAugment, rng: Generator
     """One image (H, W, 3) uint8 RGB."""
     value = image.astype(np.float32)
     if config.brightness:
-        contrast, shift = 1 + rng.uniform(-config.brightness, config.brightness, 2)
+        contrast, shift = (1 + rng.uniform(-config.brightness, config.brightness, 2)).astype(np.float32)
         value = (value - value.mean()) * contrast + value.mean() * shift
     if config.hsv:
         value = _shift_hsv(value, config.hsv, rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,11 @@ class Batch:
     labels: Tensor
     truth: Tensor
     taught: Tensor | None = None
+
+    def to(self, device: str) -> Batch:
+        """The same tensors on another device."""
+        taught = None if self.taught is None else self.taught.to(device)
+        return Batch(self.inputs.to(device), self.labels.to(device), self.truth.to(device), taught)
 
 
 @dataclass(frozen=True)
@@ -71,20 +77,28 @@ def geometric_loss(network: OccLE, batch: Batch, weights: Weights) -> dict[str, 
     return {"geometry": weighted_cross_entropy(logits, target, weights.geometry)}
 
 
-def fusion_loss(network: OccLE, batch: Batch, weights: Weights) -> dict[str, Tensor]:
-    """l_fus + l_sem: l_occ of the prediction Y on the annotations, cross-entropy of its projection y on the pseudo-labels."""
+def fusion_loss(network: OccLE, batch: Batch, weights: Weights, without: Collection[str] = ()) -> dict[str, Tensor]:
+    """l_fus + l_sem: l_occ of the prediction Y on the annotations, cross-entropy of its projection y on the pseudo-labels.
+
+    Args:
+        network, batch, weights: see above.
+        without: modules of Table 6 whose terms are left out (0); the geometric branch is frozen unless it is one of them.
+    """
     cells = network.cells(batch.inputs)
     semantics = network.semantics(batch.inputs, cells)
-    with torch.no_grad():
+    with torch.set_grad_enabled("geometric" in without):
         geometric = network.geometry(batch.inputs, cells)
     fused = network.fusion(semantics.grid, geometric)
-    prediction = occupancy_loss(network.fusion.logits(fused), batch.truth, weights.voxels, weights.free)
-    height, width = (n // PROJECTION_STRIDE for n in batch.labels.shape[-2:])
-    projected, hit = network.fusion.projected_logits(fused, batch.inputs.projections[:, 0], network.centers, height, width)
-    target = torch.where(hit, _nearest(batch.labels.flatten(0, 1), height, width), IGNORE)
-    terms = {"occupancy": prediction, "projection": weighted_cross_entropy(projected, target, weights.pixels)}
-    lidar = network.semantic.lidar_logits(semantics).features
-    return terms | _semantic_terms(network, semantics.image, lidar, batch, weights)
+    zero = torch.zeros((), device=fused.device)
+    terms = {"occupancy": zero, "projection": zero, "image": zero, "lidar": zero}
+    if "annotations" not in without:
+        terms["occupancy"] = occupancy_loss(network.fusion.logits(fused), batch.truth, weights.voxels, weights.free)
+    if "projection" not in without:
+        terms["projection"] = _projection_loss(network, fused, batch, weights)
+    if "semantic" not in without:
+        lidar = network.semantic.lidar_logits(semantics).features
+        terms |= _semantic_terms(network, semantics.image, lidar, batch, weights)
+    return terms
 
 
 def lifted_labels(network: OccLE, batch: Batch) -> Tensor:
@@ -103,6 +117,13 @@ def lifted_labels(network: OccLE, batch: Batch) -> Tensor:
 def occupancy_of(labels: Tensor, free: int) -> Tensor:
     """Class ids uint8 -> 0 free, 1 occupied, 255 unknown."""
     return torch.where(labels == IGNORE, IGNORE, (labels != free).to(torch.uint8))
+
+
+def _projection_loss(network: OccLE, fused: Tensor, batch: Batch, weights: Weights) -> Tensor:
+    height, width = (n // PROJECTION_STRIDE for n in batch.labels.shape[-2:])
+    projected, hit = network.fusion.projected_logits(fused, batch.inputs.projections[:, 0], network.centers, height, width)
+    target = torch.where(hit, _nearest(batch.labels.flatten(0, 1), height, width), IGNORE)
+    return weighted_cross_entropy(projected, target, weights.pixels)
 
 
 def _semantic_terms(network: OccLE, image: Tensor, lidar: Tensor, batch: Batch, weights: Weights) -> dict[str, Tensor]:

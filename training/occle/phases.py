@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -17,7 +18,7 @@ from training.occle.objectives import Batch, Weights, fusion_loss, geometric_los
 from training.occle.teacher import confident
 
 Phase = Literal["semantic", "teacher", "student", "fusion"]
-Loss = Callable[[OccLE, Batch, Weights], dict[str, Tensor]]
+Module = Literal["semantic", "geometric", "projection", "annotations"]
 
 LEARNING: dict[Phase, tuple[str, ...]] = {
     "semantic": ("semantic",),
@@ -27,13 +28,13 @@ LEARNING: dict[Phase, tuple[str, ...]] = {
 }
 """The network's parts that a phase trains; the others are frozen, batch statistics included."""
 
-LOSSES: dict[Phase, Loss] = {
-    "semantic": semantic_loss,
-    "teacher": geometric_loss,
-    "student": geometric_loss,
-    "fusion": fusion_loss,
+TERMS: dict[Phase, tuple[str, ...]] = {
+    "semantic": ("image", "lidar"),
+    "teacher": ("geometry",),
+    "student": ("geometry",),
+    "fusion": ("occupancy", "projection", "image", "lidar"),
 }
-"""(Algorithm 1 prints l_sem for phase II as well; Eq. 6 defines l_geo for it.)"""
+"""What a phase minimises. (Algorithm 1 prints l_sem for phase II as well; Eq. 6 defines l_geo for it.)"""
 
 
 class RecipeConfig(Config):
@@ -45,15 +46,48 @@ class RecipeConfig(Config):
     learning_rate: float = Field(2e-4, gt=0, description="AdamW's initial learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled decay")
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    every: int = Field(1, ge=1, description="the training set is each n-th frame of a sequence; the others are history only")
     annotated: float = Field(0.1, gt=0, le=1, description="share of the frames whose voxel annotations are used")
+    repeat: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="least share of annotated frames in the batches of student and fusion, which are repeated for it; "
+        "0 draws all frames alike, as the paper does, and is too little for short trainings",
+    )
     confidence: float = Field(0.9, ge=0, le=1, description="least confidence of a teacher's prediction; the paper gives none")
     teacher: OccleAugment = TEACHER
     student: OccleAugment = STUDENT
+    without: tuple[Module, ...] = Field(
+        (),
+        description="whose supervision is left out, for the paper's Table 6: semantic (phase I and l_sem), geometric (phase II; "
+        "the branch then learns in phase III), projection (Eq. 5), annotations (l_occ of the prediction)",
+    )
+    steps: dict[Phase, int] = Field({}, description="optimiser steps of a phase, instead of its passes")
+    checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
+    # Not written down with the others: it changes no result, and a run may go on with another number.
+    workers: int = Field(0, ge=0, exclude=True, description="loader processes; 0 loads in the training process")
     seed: int = Field(0, description="of weights, order and augmentation")
 
     def epochs_of(self, phase: Phase) -> int:
         """How many passes a phase makes."""
         return self.teacher_epochs if phase == "teacher" else self.epochs
+
+    def steps_of(self, phase: Phase, frames: int) -> int:
+        """How many steps a phase takes over its frames."""
+        return self.steps.get(phase) or math.ceil(self.epochs_of(phase) * frames / self.batch_size)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases that there are, in order."""
+        first: tuple[Phase, ...] = () if "semantic" in self.without else ("semantic",)
+        second: tuple[Phase, ...] = () if "geometric" in self.without else ("teacher", "student")
+        return (*first, *second, "fusion")
+
+    def learning(self, phase: Phase) -> tuple[str, ...]:
+        """The network's parts that a phase trains."""
+        joined = phase == "fusion" and "geometric" in self.without
+        return (*LEARNING[phase], "geometric") if joined else LEARNING[phase]
 
 
 def begin(network: OccLE, phase: Phase, config: RecipeConfig) -> torch.optim.AdamW:
@@ -64,7 +98,7 @@ def begin(network: OccLE, phase: Phase, config: RecipeConfig) -> torch.optim.Ada
     """
     network.eval().requires_grad_(False)
     parameters = []
-    for name in LEARNING[phase]:
+    for name in config.learning(phase):
         part = network.get_submodule(name).train().requires_grad_(True)
         parameters += list(part.parameters())
     return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -85,7 +119,7 @@ def run(
         FloatingPointError: a loss is not finite; the weights are left as they were.
     """
     for batch in batches:
-        terms = LOSSES[phase](network, batch, weights)
+        terms = _loss(network, phase, batch, weights, config)
         total = torch.stack(list(terms.values())).sum()
         if not bool(torch.isfinite(total)):
             raise FloatingPointError(f"phase {phase}: the loss is {float(total.detach())}; lower the learning rate")
@@ -107,3 +141,11 @@ def teach(teacher: OccLE, batch: Batch, config: RecipeConfig) -> Tensor:
     """(B, X, Y, Z) uint8 geometry that the teacher is sure of: Algorithm 1's predictions for unannotated frames."""
     grid = teacher.geometry(batch.inputs, teacher.cells(batch.inputs))
     return confident(teacher.geometric.logits(grid), config.confidence)
+
+
+def _loss(network: OccLE, phase: Phase, batch: Batch, weights: Weights, config: RecipeConfig) -> dict[str, Tensor]:
+    if phase == "semantic":
+        return semantic_loss(network, batch, weights)
+    if phase == "fusion":
+        return fusion_loss(network, batch, weights, config.without)
+    return geometric_loss(network, batch, weights)

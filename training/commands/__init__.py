@@ -1,0 +1,1 @@
+"""What `occle-train` can do, a file per command."""

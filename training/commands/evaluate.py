@@ -1,0 +1,52 @@
+"""`occle-train evaluate`."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from occle_core.predictor import Predictor
+from training import evaluate as scoring
+from training.commands.common import console, names, progress
+from training.report import score_table
+from training.samples import open_all
+
+
+class Truth(str, Enum):
+    """Where a truth comes from."""
+
+    recorded = "recorded"
+    accumulated = "accumulated"
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Option(help="bundle folder")],
+    data: Annotated[Path, typer.Option(help="data set root, sequence folder or extract")],
+    sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
+    truth: Annotated[Truth, typer.Option(help="recorded voxels, or accumulated from labelled scans and poses")] = Truth.recorded,
+    every: Annotated[int, typer.Option(min=1, help="take each n-th frame")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="also write the scores here")] = None,
+    engine: Annotated[str, typer.Option(help="what runs the network, see occle-train export")] = "torch",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8")] = "fp32",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
+) -> None:
+    """Completion IoU, mIoU and per-class IoU of a bundle, with the plain voxelised scan beside it.
+
+    Example: occle-train evaluate --bundle config/bundles/kitti --data out/validation
+    """
+    predictor = Predictor.load(bundle, engine, precision, threads, console.print)
+    datasets = open_all(data, names(sequences))
+    source = scoring.recorded if truth is Truth.recorded else scoring.accumulated
+    with progress() as bar:
+        task = bar.add_task("evaluating", total=sum(len(range(0, len(dataset), every)) for dataset in datasets))
+        scores = scoring.evaluate(predictor, datasets, source, every, lambda name, i: bar.advance(task))
+    console.print(score_table(scores, predictor.taxonomy, predictor.bundle_id))
+    if json_file:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(
+            json.dumps({"bundle": predictor.bundle_id, **scores}, indent=1, default=scoring.plain), encoding="utf-8"
+        )
