@@ -49,7 +49,7 @@ def main() -> int:
         *which, at_once = given.one
         print(json.dumps(measure(*which, int(at_once), given)))
         return 0
-    console = Console()
+    console = Console(width=150)
     console.print(machine(given.threads), highlight=False)
     rows = []
     for rig in BUNDLES:
@@ -79,7 +79,7 @@ def measure(rig: str, engine: str, precision: str, at_once: int, given: argparse
     try:
         predictor = Predictor.load(BUNDLES[rig], engine, precision, given.threads, at_once=at_once)
     except engines.EngineError as error:
-        return {**row, "why": str(error).split(":")[0]}
+        return {**row, "why": str(error).split(":")[0].split(",")[0].split(";")[0]}
     row["load"] = time.perf_counter() - began
 
     def timed(frame: Frame) -> tuple[float, dict[str, float]]:

@@ -44,7 +44,7 @@ class ResidualBlock(nn.Module):
         """Same cells, same channels."""
         out: SparseTensor = relu(self.norm1(self.conv1(x)))
         out = self.excite(self.norm2(self.conv2(out)))
-        return out.with_features(torch.relu(out.features + x.features))
+        return out.with_features(torch.relu_(out.features.add_(x.features)))
 
 
 @dataclass

@@ -96,8 +96,12 @@ def union_add(a: SparseTensor, b: SparseTensor) -> SparseTensor:
     """
     _check_alike(a, b)
     coordinates, rows = a.coordinates.union(b.coordinates)
-    padded = torch.cat([a.features, a.features.new_zeros(len(coordinates) - len(a), a.features.shape[1])])
-    return SparseTensor.at(coordinates, padded + take(b.features, rows))
+    features = take(b.features, rows)
+    if torch.compiler.is_exporting():
+        features = features + torch.cat([a.features, a.features.new_zeros(len(coordinates) - len(a), a.features.shape[1])])
+    else:
+        features[: len(a)] += a.features
+    return SparseTensor.at(coordinates, features)
 
 
 def _check_alike(a: SparseTensor, b: SparseTensor) -> None:
