@@ -70,7 +70,7 @@ def recorder(start, out: Path, *options: str, topics: dict[str, str] = TOPICS):
 
 def test_what_is_played_is_recorded_byte_for_byte_at_its_pace(bag, tmp_path, start, ros_domain):
     recording = recorder(start, tmp_path / "recorded", *(f"--stop-after={topic}={FRAMES}" for topic in TOPICS))
-    summary = play.play(bag, wait_for=list(TOPICS))
+    summary = play.play(bag, wait_for=list(TOPICS), depth=FRAMES)  # a recorder that learns late of a publisher asks again
     assert recording.result() == 0, recording.output
     assert summary.sent == dict.fromkeys(TOPICS, FRAMES) and not summary.unacknowledged and not summary.interrupted
     for topic in TOPICS:
@@ -116,7 +116,7 @@ def test_a_loop_starts_again_until_it_is_interrupted(bag, tmp_path, start, ros_d
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_recording_is_whole(bag, tmp_path, start, ros_domain, number):
     recording = recorder(start, tmp_path / "recorded")
-    play.play(bag, rate=4, wait_for=list(TOPICS))
+    play.play(bag, rate=4, wait_for=list(TOPICS), depth=FRAMES)
     assert not (tmp_path / "recorded").exists()
     recording.interrupt(number)
     assert recording.result(10) == 0, recording.output
