@@ -114,7 +114,7 @@ def play(
         rate: 2 plays twice as fast.
         loop: begin again at the end, with the recorded stamps, until it is interrupted.
         clock_hz: how often /clock tells the bag's time; 0: never.
-        wait_for: topics that must have a subscriber before the first message goes out.
+        wait_for: topics, /clock among them, that must have a subscriber before the first message goes out.
         best_effort: publish clouds and images best effort instead of reliable.
         depth: how many clouds or images per topic are kept for a slow reliable subscriber.
         wait_seconds: how long to wait for those subscribers.
@@ -151,8 +151,9 @@ def play_source(
         publishers, skipped = _publishers(node, source, clock_hz > 0, best_effort, depth)
         for topic, reason in skipped.items():
             console.print(f"{topic} is not played: {reason}", soft_wrap=True)
-        _wait_for_subscribers(publishers, wait_for, skipped, wait_seconds, stop)
-        player = _Player(publishers, _clock_publisher(node, clock_hz), rate, clock_hz, stop)
+        clock = _clock_publisher(node, clock_hz)
+        _wait_for_subscribers(publishers | ({_CLOCK: clock} if clock else {}), wait_for, skipped, wait_seconds, stop)
+        player = _Player(publishers, clock, rate, clock_hz, stop)
         began = time.monotonic()
         total = (source.end - source.start) / 1e9 / rate
         with Progress(

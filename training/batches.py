@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -71,6 +72,7 @@ class Plan:
         switch: the first step with weak targets; before it only frames with voxel labels are drawn.
         views: images with 2D labels per frame, from then on.
         augment: strengths of the augmentation.
+        repeat: least share of frames with voxel labels after the switch, which are repeated for it.
     """
 
     seed: int
@@ -79,6 +81,7 @@ class Plan:
     switch: int
     views: int
     augment: AugmentConfig
+    repeat: float = 0.0
 
 
 class TrainingSet(TorchDataset[Batch]):
@@ -119,6 +122,16 @@ class TrainingSet(TorchDataset[Batch]):
         return Batch(collate(parts), torch.stack(labels), torch.stack(occupancy), views)
 
 
+def drawn(place: int, share: float) -> tuple[bool, int]:
+    """From which of two sets the frame at a place of the order comes: a share of all places, evenly spread, is the first set's.
+
+    Returns:
+        whether it is the first set's, and how many places before it are of the same set.
+    """
+    before, after = math.floor(share * place), math.floor(share * (place + 1))
+    return (True, before) if after > before else (False, place - before)
+
+
 class Order:
     """The frames of every step from `first` on: each epoch is a permutation of its own.
 
@@ -135,9 +148,13 @@ class Order:
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         for step in range(self.first, self.plan.steps):
-            pool = self.warm if step < self.plan.switch else self.all
-            places = range(step * self.plan.batch_size, (step + 1) * self.plan.batch_size)
-            yield step, [int(pool[self._permutation(place // len(pool), len(pool))[place % len(pool)]]) for place in places]
+            share = 1.0 if step < self.plan.switch else self.plan.repeat
+            items = []
+            for place in range(step * self.plan.batch_size, (step + 1) * self.plan.batch_size):
+                from_warm, number = drawn(place, share)
+                pool = self.warm if from_warm else self.all
+                items.append(int(pool[self._permutation(number // len(pool), len(pool))[number % len(pool)]]))
+            yield step, items
 
     def __len__(self) -> int:
         return self.plan.steps - self.first

@@ -12,27 +12,14 @@ from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.voxels import coarsen
 from occle_core.grid import SEMANTICKITTI, VoxelGrid
 from occle_core.predictor import Predictor
-from training.accumulate import accumulate
 from training.metrics import CompletionMetrics, Occ3DMetrics, RayIoU, scene_origins
-from training.truth import scored_grid, sensor_mask, voxel_truth
-
-Truth = Callable[[Dataset, int, VoxelGrid], "NDArray[np.uint8] | None"]
-
-
-def recorded(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
-    """The data set's own voxel truth."""
-    return voxel_truth(dataset, i, grid)
-
-
-def accumulated(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
-    """A truth from all labelled scans of the sequence and their poses; cells that no ray touched are unknown."""
-    return accumulate(dataset, i, grid, before=len(dataset), after=len(dataset))
+from training.truth import Truth, scored_grid, sensor_mask, voxel_truth
 
 
 def evaluate(
     predictor: Predictor,
     datasets: Sequence[Dataset],
-    truth: Truth = recorded,
+    truth: Truth = voxel_truth,
     every: int = 1,
     progress: Callable[[str, int], None] = lambda name, i: None,
 ) -> dict[str, Any]:

@@ -75,7 +75,8 @@ class FitConfig(Config):
         """What the frames of every step depend on."""
         switch = self.recipe.switch(self.steps) if self.recipe else self.steps
         views = self.recipe.views if self.recipe else 0
-        return Plan(self.seed, self.steps, self.batch_size, switch, views, self.augment)
+        repeat = self.recipe.repeat if self.recipe and self.recipe.alpha and self.recipe.keep_labels else 0.0
+        return Plan(self.seed, self.steps, self.batch_size, switch, views, self.augment, repeat)
 
     def clip_at(self, step: int) -> float:
         """Largest norm of the gradient: smaller just after the warm start, where the losses change (Sec. V-B)."""

@@ -37,6 +37,7 @@ from training.pseudo_labels.files import LabelFolder, write_missing
 from training.recipe import RecipeConfig, RecipeSamples
 from training.samples import open_all
 from training.streets import simulate
+from training.truth import voxel_truth
 
 SHARE = 0.1
 """Scenes with voxel labels in the settings that have few."""
@@ -165,7 +166,7 @@ class Experiment:
         draw_views(pictures / "label_efficiency_views.jpg", network, head, val, items[:2], self.classes)
         places = [val.index[item] for item in items]
         data = self.data("val")
-        columns = {"truth": [scoring.recorded(data[number], i, spec.voxel_grid) for number, i in places]}
+        columns = {"truth": [voxel_truth(data[number], i, spec.voxel_grid) for number, i in places]}
         for setting in settings:
             if setting.finer == 1:
                 predictor = Predictor.load(self.train(setting))

@@ -35,6 +35,13 @@ class RecipeConfig(Config):
     keep_labels: bool = Field(
         True, description="labelled scenes keep their voxel labels after the warm start; the paper drops them unless alpha is 1"
     )
+    repeat: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="least share of labelled frames in the batches after the warm start, which are repeated for it; 0 draws all "
+        "frames alike, as the paper does",
+    )
     past: int = Field(10, ge=0, description="scans before the present one that are accumulated (the paper's K)")
     moving: Moving = Field("carry", description="points on moving objects: carry them with their boxes, remove or keep them")
     views: int = Field(3, ge=1, description="cameras rendered per frame and step, drawn anew each time")

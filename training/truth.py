@@ -1,8 +1,8 @@
-"""Recorded voxel truth on a network's grid, which may be a part of the recorded one, coarser, or finer."""
+"""Voxel truth on a network's grid, which may be a part of the recorded one, coarser, or finer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from occle_core.datasets import Dataset
 from occle_core.datasets.voxels import resample
 from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
+from training.accumulate import accumulate
 
 RECORDED = {"nuscenes": OCC3D_NUSCENES, "semantickitti": SEMANTICKITTI}
 """What each layout records its truth on; other layouts give any grid that is asked for."""
@@ -34,6 +35,20 @@ def voxel_truth(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8] 
     coarse, finer = scored_grid(grid, dataset)
     truth = dataset.truth(i, coarse)
     return truth if truth is None or finer == 1 else truth.repeat(finer, 0).repeat(finer, 1).repeat(finer, 2)
+
+
+def accumulated(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8]:
+    """(X, Y, Z) class ids from all labelled scans of the sequence and their poses; cells that no ray touched are unknown, 255.
+
+    Raises:
+        DatasetError: the data set has no poses or no point labels.
+    """
+    return accumulate(dataset, i, grid, before=len(dataset), after=len(dataset))
+
+
+Truth = Callable[[Dataset, int, VoxelGrid], "NDArray[np.uint8] | None"]
+TRUTHS: dict[str, Truth] = {"recorded": voxel_truth, "accumulated": accumulated}
+"""Where a truth comes from; None where a frame has none."""
 
 
 def sensor_mask(dataset: Dataset, i: int, grid: VoxelGrid, sensors: Sequence[str]) -> NDArray[np.bool_] | None:

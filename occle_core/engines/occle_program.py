@@ -43,7 +43,9 @@ class OccleProgram(nn.Module):
         frames = range(self.network.config.frames)
         scans = [Scan(points[f], voxel[f], table[f], cells[f], count[f]) for f in frames]
         sets = [StaticCoordinates.from_cells(cells[f], count[f], self.network.shape, budget) for f in frames]
-        labels, confidence = label_grid(self.network(OccleInputs(images, projections, scans), sets), self.free)
+        # TensorRT knows uint8 only at its borders: nothing can be selected before the cast, and nothing can follow the labels'.
+        inputs = OccleInputs(images.float(), projections, scans)
+        labels, confidence = label_grid(self.network(inputs, sets), self.free)
         return labels, confidence, torch.cat(budget.counts)
 
     def example(self) -> tuple[Tensor, ...]:

@@ -21,7 +21,7 @@ from occle_core.nn.networks import Network
 from occle_core.nn.occle import OccLE
 
 OPSET = 18
-FORM = "2"
+FORM = "3"
 """Counts up when the exported program changes for the same weights, so that no older file is taken from a cache."""
 
 
@@ -33,7 +33,7 @@ def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
     """
     program = program_for(spec, network)
     try:
-        import onnxscript  # noqa: F401
+        import onnxscript.optimizer
     except ImportError as error:
         raise EngineError("ONNX export needs onnx and onnxscript: pip install 'occle_ros[engines]'") from error
     with torch.no_grad(), _undisturbed():
@@ -44,11 +44,14 @@ def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
             opset_version=OPSET,
             input_names=list(program.INPUTS),
             output_names=list(OUTPUTS),
-            # It needs minutes for OccLE's thousands of nodes, and engines simplify what they read themselves.
             optimize=not isinstance(network, OccLE),
             verbose=False,
         )
-    assert converted is not None
+        assert converted is not None
+        if isinstance(network, OccLE):
+            # Its thousands of nodes take the exporter's optimiser minutes. Engines simplify what they read themselves, but TensorRT
+            # wants axes and shapes as constants.
+            onnxscript.optimizer.fold_constants(converted.model)
     converted.save(path)
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from occle_core.nn.pieces import pieces
+
 
 class FrameFusion(nn.Module):
     """Feature grids of several frames as one: a Conv1D over the frames (Sec. 3.3.1).
@@ -52,7 +54,8 @@ class PlaneAttention(nn.Module):
         """(B, C, R, K) -> (B, C, R, K), attention over R for each of the K columns."""
         batch, channels, rows, columns = plane.shape
         tokens = plane.permute(0, 3, 2, 1).reshape(batch * columns, rows, channels)
-        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.qkv(tokens).chunk(3, -1))
+        split = (batch * columns, rows, self.heads, channels // self.heads)
+        q, k, v = (part.reshape(split).transpose(1, 2) for part in pieces(self.qkv(tokens), [channels] * 3, -1))
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, columns, rows, channels)
         out: Tensor = self.out(mixed)
         return out.permute(0, 3, 2, 1)

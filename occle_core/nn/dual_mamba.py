@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from occle_core.nn.hilbert import hilbert_order, inverse
 from occle_core.nn.mamba import Mamba, scan_together
+from occle_core.nn.pieces import pieces
 
 Shape = tuple[int, int, int]
 
@@ -97,7 +98,8 @@ class DualMambaBlock(nn.Module):
 
 def exchange(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """The second halves of the channels (the last dimension) change places."""
-    (a, b), (c, d) = one.chunk(2, -1), other.chunk(2, -1)
+    half = [one.shape[-1] // 2] * 2
+    (a, b), (c, d) = pieces(one, half, -1), pieces(other, half, -1)
     return torch.cat([a, d], -1), torch.cat([c, b], -1)
 
 

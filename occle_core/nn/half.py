@@ -8,13 +8,12 @@ import torch
 from torch import nn
 
 from occle_core.nn.cross_plane import FrameFusion
-from occle_core.nn.dual_mamba import DualMamba
 from occle_core.nn.fold import SPARSE, folded
 from occle_core.sparse import SparseTensor, SqueezeExcite
 
 Network = TypeVar("Network", bound=nn.Module)
-HALF = (nn.Conv2d, nn.Conv3d, *SPARSE)
-FULL = (nn.Linear, nn.GroupNorm, nn.ConvTranspose3d, SqueezeExcite, FrameFusion, DualMamba)
+HALF = (nn.Conv2d, *SPARSE)
+FULL = (nn.Linear, nn.Conv3d, SqueezeExcite, FrameFusion)
 
 
 def halved(network: Network) -> Network:
@@ -22,8 +21,8 @@ def halved(network: Network) -> Network:
 
     The rest stays in float32, because it is cheap, and because float16 would be wrong there: image positions and their weights
     (a pixel's position needs more than 11 bits), means over thousands of voxels (their sums leave float16's range), sums along
-    the residual connections, scans (which multiply thousands of decays), and the heads, whose logits decide which voxels exist and
-    what they are. Keys, tables and counts are integers and do not change.
+    the residual connections, and the heads, whose logits decide which voxels exist and what they are. So do dense 3D convolutions:
+    TensorRT-RTX fails to compile some of them in float16. Keys, tables and counts are integers and do not change.
     """
     network = folded(network)
     for module in network.modules():
@@ -35,6 +34,7 @@ def halved(network: Network) -> Network:
 
 
 def _cast(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The module's arguments in the module's own precision."""
+    """The module's only argument in the module's own precision."""
+    (x,) = args
     dtype = torch.float16 if isinstance(module, HALF) else torch.float32
-    return tuple(x.with_features(x.features.to(dtype)) if isinstance(x, SparseTensor) else x.to(dtype) for x in args)
+    return (x.with_features(x.features.to(dtype)) if isinstance(x, SparseTensor) else x.to(dtype),)

@@ -15,7 +15,8 @@ from occle_core.engines.onnx_file import onnx_of
 from occle_core.engines.tensorrt_rtx_engine import plan_of
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.grid import VoxelGrid
-from occle_core.nn.networks import prepare
+from occle_core.nn.half import halved
+from occle_core.nn.networks import predict, prepare
 from occle_core.nn.occle_config import occle_tiny
 from occle_core.predictor import Predictor
 from training.export import calibrate
@@ -104,7 +105,7 @@ def test_rtx_accepts_the_whole_network(bundle, precision):
 def test_what_does_not_fit_is_counted_frame_by_frame(bundle, tmp_path):
     pytest.importorskip("onnxruntime")
     spec, network, _ = load_bundle(bundle)
-    rows = {name: (300 if name.startswith("voxels") else count) for name, count in spec.capacities.sets.items()}
+    rows = {name: (100 if name.startswith("voxels") else count) for name, count in spec.capacities.sets.items()}
     small = spec.model_copy(update={"capacities": spec.capacities.model_copy(update={"sets": rows}), "usual": None})
     save_bundle(tmp_path / "small", small, network)
     predictor = Predictor.load(tmp_path / "small", "onnxruntime", threads=1)
@@ -112,7 +113,7 @@ def test_what_does_not_fit_is_counted_frame_by_frame(bundle, tmp_path):
         occupancy = predictor.predict(replace(each, stamp=number))
     scans = prepare(frames_of(0), GRID, spec.network).scans
     assert {name: count for name, count in occupancy.overflow.items() if "voxels" in name} == {
-        f"voxels.{number}": len(scan.coords) - 300 for number, scan in enumerate(scans)
+        f"voxels.{number}": len(scan.coords) - 100 for number, scan in enumerate(scans)
     }
     assert occupancy.short_history == "" and {"prepare", "pad", "network"} <= set(occupancy.timings)
 
@@ -125,3 +126,17 @@ def test_eager_predictions_are_timed_by_branch(bundle):
     assert occupancy.short_history == "filling" and occupancy.frame_id == "velodyne"
     assert occupancy.labels.shape == GRID.shape and len(np.unique(occupancy.labels)) > 3
     assert ((occupancy.confidence > 0) == occupancy.occupied).all()
+
+
+def test_half_precision_says_nearly_the_same(bundle):
+    spec, network, _ = load_bundle(bundle)
+    half = halved(network)
+    types = {name: value.dtype for name, value in half.named_parameters()}
+    assert types["semantic.image.down.0.0.weight"] == types["geometric.first.conv.weight"] == torch.float16
+    assert types["fusion.head.0.weight"] == types["fusion.mamba.merge.weight"] == torch.float32
+    sample = prepare(frames_of(0), GRID, spec.network)
+    with torch.inference_mode():
+        (full, sure), (found, likely) = (predict(each.eval(), sample, 0) for each in (network, half))
+    occupied = (full != 0) | (found != 0)
+    assert int(occupied.sum()) > 500 and not torch.equal(sure, likely)
+    assert float((full == found)[occupied].float().mean()) > 0.97

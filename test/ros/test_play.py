@@ -88,7 +88,7 @@ def test_what_is_played_is_recorded_byte_for_byte_at_its_pace(bag, tmp_path, sta
 def test_the_clock_tells_the_bag_time_at_the_rate(bag, tmp_path, start, ros_domain):
     recording = recorder(start, tmp_path / "recorded", "--best-effort", "--idle=1.5", topics={"/clock": "rosgraph_msgs/msg/Clock"})
     began = time.monotonic()
-    summary = play.play(bag, rate=0.5, clock_hz=50)
+    summary = play.play(bag, rate=0.5, clock_hz=50, wait_for=["/clock"])
     assert summary.seconds >= 2 * (FRAMES - 1) * PERIOD_MS / 1e3 - 0.01
     assert time.monotonic() - began < 15
     assert recording.result() == 0, recording.output
@@ -142,7 +142,7 @@ def test_nobody_listens(bag, ros_domain):
 
 def test_waiting_for_a_topic_that_the_bag_lacks_lists_its_topics(bag, ros_domain):
     with pytest.raises(
-        play.PlayError, match=r"/lidar_points \(not in the bag\).*played: /cam2/camera_info, /cam2/image, /lidar/points"
+        play.PlayError, match=r"/lidar_points \(not in the bag\).*played: /cam2/camera_info, /cam2/image, /clock, /lidar/points"
     ):
         play.play(bag, wait_for=["/lidar_points"])
 

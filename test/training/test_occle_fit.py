@@ -12,6 +12,7 @@ from occle_core.bundle import load_bundle, rig_spec, save_bundle, spec_for
 from occle_core.datasets import DatasetError
 from occle_core.nn.occle_config import occle_tiny
 from occle_core.nn.occle_inputs import prepare
+from training.accumulate import accumulate
 from training.commands.fit_occle import OccleRun, _run_of
 from training.occle.augment import STUDENT, TEACHER
 from training.occle.batches import PhaseBatches, PhaseOrder, annotated_share, steps_of
@@ -214,6 +215,33 @@ def test_labels_weights_and_what_the_bundle_says(tmp_path, labels):
     network = fit_occle(spec(), samples, CONFIG.model_copy(update={"without": ("semantic", "geometric")}), tmp_path / "fit")
     save_bundle(tmp_path / "bundle", spec(), network)
     assert load_bundle(tmp_path / "bundle")[0].network == NETWORK
+
+
+def test_fine_tuning_starts_every_part_from_the_given_weights(tmp_path, labels, through):
+    samples, start = samples_of(labels), fresh(spec(), CONFIG.model_copy(update={"seed": 5}))
+    still = CONFIG.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0})
+    weights = trained(tmp_path / "still", samples, still, initial=start)
+    parameters = dict(start.named_parameters())
+    assert all(torch.allclose(weights[name], value, rtol=0, atol=1e-20) for name, value in parameters.items())
+    seeds = dict(fresh(spec(), still).named_parameters())
+    assert sum(not torch.allclose(weights[name], value) for name, value in seeds.items()) > 50
+    # What began from other weights is not gone on with.
+    with pytest.raises(ValueError, match="another configuration"):
+        trained(through[0], samples, initial=start)
+
+
+def test_annotations_can_be_accumulated_from_labelled_scans(labels):
+    drive = Drive("a")
+    drive.has_truth = lambda i: False
+    drive.moving = lambda i: np.zeros(len(drive.points(i)), np.bool_)
+    drive.point_labels = lambda i: drive.world(i)[tuple(GRID.index(drive.points(i))[0].T)]
+    samples = samples_of(labels, CONFIG.model_copy(update={"truth": "accumulated"}), [drive])
+    (item,) = samples.annotated
+    truth = samples.truth(item).numpy()
+    np.testing.assert_array_equal(truth, accumulate(drive, item, GRID, before=4, after=4))
+    assert {0, ROAD, BUILDING, 255} <= set(np.unique(truth)) and not drive.opened
+    unannotated = next(other for other in range(len(samples)) if other != item)
+    assert (samples.truth(unannotated) == 255).all()
 
 
 def test_cells_that_no_camera_saw_are_unknown(labels):

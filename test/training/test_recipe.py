@@ -114,6 +114,20 @@ def test_the_warm_start_sees_labelled_scenes_only_and_the_rest_all(tmp_path, lab
     assert dict(Order(len(samples), plan, 15, samples.warm)) == {step: items for step, items in steps.items() if step >= 15}
 
 
+def test_labelled_scenes_can_be_repeated_after_the_warm_start(tmp_path, labels):
+    samples = samples_of(tmp_path, labels)
+    recipe = RECIPE.model_copy(update={"repeat": 0.25})
+    plan = FIT.model_copy(update={"steps": 60, "recipe": recipe}).plan
+    late = [item for step, items in Order(len(samples), plan, 0, samples.warm) if step >= plan.switch for item in items]
+    counts = np.bincount(late, minlength=len(samples))
+    # A quarter of the places, and their share of the others: 60 places are 15 and 45 over twelve frames.
+    assert plan.switch == 30 and len(late) == 60
+    others = [item for item in range(len(samples)) if item not in samples.warm]
+    assert abs(counts[samples.warm].sum() - (15 + 45 * 3 / 12)) <= 2 and counts[others].min() >= 3
+    for without in ({"alpha": 0.0}, {"keep_labels": False}):  # there is nothing to repeat
+        assert FIT.model_copy(update={"recipe": recipe.model_copy(update=without)}).plan.repeat == 0
+
+
 @pytest.mark.parametrize("stop_at", [2, 6])
 def test_a_stopped_recipe_goes_on_to_the_same_curve(tmp_path, labels, stop_at):
     weights, log = trained(tmp_path / "whole", samples_of(tmp_path, labels))

@@ -14,6 +14,7 @@ from training import evaluate as scoring
 from training.commands.common import console, names, progress
 from training.report import score_table
 from training.samples import open_all
+from training.truth import TRUTHS
 
 
 class Truth(str, Enum):
@@ -40,10 +41,9 @@ def evaluate(
     """
     predictor = Predictor.load(bundle, engine, precision, threads, console.print)
     datasets = open_all(data, names(sequences))
-    source = scoring.recorded if truth is Truth.recorded else scoring.accumulated
     with progress() as bar:
         task = bar.add_task("evaluating", total=sum(len(range(0, len(dataset), every)) for dataset in datasets))
-        scores = scoring.evaluate(predictor, datasets, source, every, lambda name, i: bar.advance(task))
+        scores = scoring.evaluate(predictor, datasets, TRUTHS[truth.value], every, lambda name, i: bar.advance(task))
     console.print(score_table(scores, predictor.taxonomy, predictor.bundle_id))
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)

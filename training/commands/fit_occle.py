@@ -10,8 +10,9 @@ import typer
 from pydantic import Field
 
 from occle_core import taxonomy
-from occle_core.bundle import Rig, Size, rig_spec, save_bundle
+from occle_core.bundle import BundleSpec, Rig, Size, load_bundle, rig_spec, save_bundle
 from occle_core.config import Config
+from occle_core.nn.occle import OccLE
 from occle_core.nn.occle_config import OccleConfig
 from training.checkpoints import LOG
 from training.commands.common import console, device_of, names, origin, progress, read_yaml
@@ -41,6 +42,7 @@ def fit_command(
     size: Annotated[str, typer.Option(help="network size, instead of the configuration's: tiny, small or base")] = "",
     steps: Annotated[int | None, typer.Option(min=1, help="optimiser steps of every phase, instead of the configuration's")] = None,
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
+    start_from: Annotated[Path | None, typer.Option(help="OccLE bundle to fine-tune, with its network and volume")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
 ) -> None:
@@ -51,7 +53,9 @@ def fit_command(
     if threads:
         torch.set_num_threads(threads)
     run = _run_of(config, size, steps)
-    spec = rig_spec(run.size, run.rig, "occle")
+    if start_from and size:
+        raise ValueError(f"--size {size}: the network is that of {start_from}; leave one of the two out")
+    spec, initial = _begun(start_from) if start_from else (rig_spec(run.size, run.rig, "occle"), None)
     assert isinstance(spec.network, OccleConfig)
     datasets = open_all(data, names(sequences))
     folder = LabelFolder(labels, taxonomy.load(spec.taxonomy))
@@ -68,15 +72,24 @@ def fit_command(
             text = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
             bar.update(tasks[phase], total=count, completed=step + 1, loss=text)
 
-        network = fit_occle(spec, samples, run.recipe, out, place, told)
+        network = fit_occle(spec, samples, run.recipe, out, place, told, initial)
     provenance = {
         "data": {"root": data.name, "sequences": [dataset.name for dataset in datasets], "frames": len(samples)},
         "labels": {**samples.provenance(), "teacher_confidence": run.recipe.confidence},
         "fit": run.recipe.model_dump(mode="json"),
+        **({"start_from": spec.provenance} if initial else {}),
         **origin(),
     }
     save_bundle(bundle, spec.model_copy(update={"provenance": provenance}), network)
     console.print(f"wrote {bundle}; measure it: occle-train evaluate --bundle {bundle} --data DIR")
+
+
+def _begun(bundle: Path) -> tuple[BundleSpec, OccLE]:
+    """The network that a bundle holds; in the spec's provenance stands which bundle it was."""
+    spec, network, bundle_id = load_bundle(bundle)
+    if not isinstance(network, OccLE):
+        raise ValueError(f"{bundle} holds no OccLE network; start from another bundle")
+    return spec.model_copy(update={"provenance": {"bundle": bundle_id, **spec.provenance}}), network
 
 
 def _run_of(config: Path | None, size: str, steps: int | None) -> OccleRun:

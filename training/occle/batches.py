@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from zlib import crc32
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from occle_core.nn.occle_inputs import OccleInputs, collate, prepare
+from training.batches import drawn
 from training.occle.augment import OccleAugment, disturb, max_points
 from training.occle.objectives import Batch
 from training.occle.phases import Phase, RecipeConfig
@@ -68,9 +68,8 @@ class PhaseOrder:
         for step in range(self.first, self.steps):
             items = []
             for place in range(step * size, (step + 1) * size):
-                # As many of the first n places as share * n, evenly spread.
-                before, after = math.floor(share * place), math.floor(share * (place + 1))
-                pool, number = (self.annotated, before) if after > before else (self.all, place - before)
+                annotated, number = drawn(place, share)
+                pool = self.annotated if annotated else self.all
                 items.append(int(pool[self._permutation(number // len(pool), len(pool))[number % len(pool)]]))
             yield step, items
 

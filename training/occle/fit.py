@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from occle_core import taxonomy
-from occle_core.bundle import BundleSpec
+from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.nn.occle import OccLE
 from training.checkpoints import CHECKPOINT, LOG, Checkpoint, Log
 from training.fit import seed_everything, warm_cosine
@@ -32,6 +33,7 @@ def fit_occle(
     out: Path,
     device: str = "cpu",
     progress: Progress = lambda phase, step, steps, losses: None,
+    initial: OccLE | None = None,
 ) -> OccLE:
     """Train all phases, or go on with what `out` holds.
 
@@ -42,6 +44,7 @@ def fit_occle(
         out: a folder for each phase is made in it, with its checkpoint and log.csv (a row per step).
         device: torch's name of the device.
         progress: told about every step.
+        initial: a network of the spec's structure whose weights all phases start from; None starts from the seed's.
 
     Returns:
         the network, on the CPU, in evaluation mode.
@@ -51,11 +54,15 @@ def fit_occle(
         FloatingPointError: a loss is not finite.
     """
     network = fresh(spec, config)
+    if initial is not None:
+        network.load_state_dict(initial.state_dict())
+    # The student is of the same structure as its teacher, and trained from the start.
+    untaught = copy.deepcopy(network.geometric.state_dict())
+    origin = "" if initial is None else weights_digest(spec, initial)
     for phase in config.phases:
         if phase == "student":
-            # Of the same structure as its teacher, and trained from the start.
-            network.geometric.load_state_dict(fresh(spec, config).geometric.state_dict())
-        fit_phase(network, phase, spec, samples, config, out / phase, device, progress, out / "teacher")
+            network.geometric.load_state_dict(untaught)
+        fit_phase(network, phase, spec, samples, config, out / phase, device, progress, out / "teacher", origin)
     return network
 
 
@@ -82,6 +89,7 @@ def fit_phase(
     device: str,
     progress: Progress,
     teacher: Path,
+    origin: str = "",
 ) -> None:
     """Train one phase, or go on with what `out` holds; a finished one is only loaded.
 
@@ -91,6 +99,7 @@ def fit_phase(
         spec, samples, config, device, progress: see `fit_occle`.
         out: the phase's folder.
         teacher: the teacher's folder; students read its checkpoint, and its predictions are kept there.
+        origin: digest of the weights that the first phase started from, where they are not the seed's.
     """
     out.mkdir(parents=True, exist_ok=True)
     network.to(device)
@@ -98,7 +107,7 @@ def fit_phase(
     optimizer = begin(network, phase, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, 0, steps))
     parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
-    checkpoint = Checkpoint(out / CHECKPOINT, _key(spec, samples, config, phase), parts)
+    checkpoint = Checkpoint(out / CHECKPOINT, _key(spec, samples, config, phase) + origin, parts)
     first = checkpoint.load()
     if first < steps:
         taught = _taught(spec, samples, config, teacher, device) if phase == "student" else None

@@ -48,6 +48,9 @@ class RecipeConfig(Config):
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
     every: int = Field(1, ge=1, description="the training set is each n-th frame of a sequence; the others are history only")
     annotated: float = Field(0.1, gt=0, le=1, description="share of the frames whose voxel annotations are used")
+    truth: Literal["recorded", "accumulated"] = Field(
+        "recorded", description="voxel annotations: the data set's own, or accumulated from its labelled scans and poses"
+    )
     repeat: float = Field(
         0.0,
         ge=0,

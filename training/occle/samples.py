@@ -23,7 +23,7 @@ from training.occle.sampling import interval_sample
 from training.pseudo_labels.files import LabelFolder
 from training.samples import Memory, resized
 from training.scale_losses import frequency_weights
-from training.truth import sensor_mask, voxel_truth
+from training.truth import TRUTHS, sensor_mask
 
 COUNTED = 300
 """Frames whose pseudo-labels are counted for the class weights, drawn evenly."""
@@ -59,8 +59,10 @@ class OccleSamples:
         memory: float = 4.0,
     ) -> None:
         self.datasets, self.grid, self.network, self.labels = list(datasets), grid, network, labels
+        self._find_truth = TRUTHS[config.truth]
         self.index = [(number, i) for number, data in enumerate(datasets) for i in range(0, len(data), config.every)]
-        could = [item for item, (number, i) in enumerate(self.index) if datasets[number].has_truth(i)]
+        accumulated = config.truth == "accumulated"
+        could = [item for item, (number, i) in enumerate(self.index) if accumulated or datasets[number].has_truth(i)]
         if not could:
             names = ", ".join(dataset.name for dataset in datasets) or "no data set"
             raise DatasetError(f"no frame of {names} has a voxel truth; simulate some with occle-train simulate")
@@ -143,7 +145,7 @@ class OccleSamples:
 
     def _truth(self, number: int, i: int) -> NDArray[np.uint8]:
         dataset = self.datasets[number]
-        truth = voxel_truth(dataset, i, self.grid)
+        truth = self._find_truth(dataset, i, self.grid)
         if truth is None:
             raise DatasetError(f"{dataset.name}: the voxel truth of frame {i} is gone since the sequence was opened")
         seen = sensor_mask(dataset, i, self.grid, ("camera",))
