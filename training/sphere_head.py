@@ -15,8 +15,10 @@ from training.losses import Total, soft_cross_entropy
 from training.render import render_spheres
 from training.shader import Shader
 
-RADIUS = 0.87
-"""Radius of a sphere at the start, cells: that of the ball around the cell's cube, so that surfaces have no holes."""
+RADIUS = 0.5
+"""Radius of a sphere at the start, cells: that of the ball within the cell's cube. Larger ones leave no holes between them, but
+stick out of surfaces and take the pixels of what lies behind: seen from a car, spheres of 0.87 cells on the street hide the
+sidewalk beside it (`benchmark/sphere_radius.py`)."""
 
 OPACITY = 4.0
 """Logit of the opacity at the start. Opacity multiplies depth in the blending's exponent: it must start near 1 and even."""
