@@ -13,6 +13,10 @@ from training.sphere_head import SphereHead
 FREE = 0
 
 
+FILLED = 0.75
+"""Spheres that touch cover pi / 4 of a wall seen from the front."""
+
+
 def wall(x, label, y=range(32), classes=20):
     """Cells of a wall at grid column x, sure of a label."""
     cells = torch.tensor([(0, x, j, k) for j in y for k in range(8)])
@@ -45,13 +49,15 @@ def head():
 def test_the_nearer_wall_is_seen_and_the_shader_starts_as_nothing(head):
     plain, shaded = head(tensor(wall(15, BUILDING), wall(20, ROAD)), unknown(), [view()])
     assert torch.equal(plain, shaded) and plain.shape == (1, 20, 32, 64)
-    assert (plain[0].argmax(0)[12:20, 10:54] == BUILDING).all()
+    seen = plain[0].argmax(0)[12:20, 10:54]
+    assert FILLED < (seen == BUILDING).float().mean() < 1 and ROAD in seen  # between the spheres
     assert (plain[0, FREE] < -5e3).all()
 
 
 def test_free_cells_are_not_rendered_and_what_is_known_decides(head):
     cells = tensor(wall(15, FREE), wall(20, ROAD))
-    assert (head(cells, unknown(), [view()])[0][0].argmax(0)[12:20, 20:44] == ROAD).all()
+    seen = head(cells, unknown(), [view()])[0][0].argmax(0)[12:20, 20:44]
+    assert (seen == ROAD).float().mean() > FILLED and BUILDING not in seen
     known = unknown()
     known[0, 20] = 0
     known[0, 15] = 1
