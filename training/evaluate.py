@@ -36,8 +36,8 @@ def evaluate(
 
     Returns:
         "grid": completion scores on the bundle's grid (see CompletionMetrics); "scan": the same for the plain voxelised
-        scan; for SemanticKITTI "official": on the 0.2 m grid, predictions upsampled; for Occ3D "occ3d" (camera mask) and
-        "rayiou"; "frames"; "milliseconds": median time per stage.
+        scan; for SemanticKITTI's whole volume "official": on the 0.2 m grid, predictions upsampled; for Occ3D "occ3d" (camera
+        mask) and "rayiou"; "frames"; "milliseconds": median time per stage.
 
     Raises:
         DatasetError: no frame has a truth, or the classes are others.
@@ -76,24 +76,25 @@ def plain(value: Any) -> Any:
 
 
 class _Kitti:
-    """SemanticKITTI's scores on the bundle's grid and on the official one."""
+    """SemanticKITTI's scores on the bundle's grid and, where that fills the official volume, on the official one."""
 
     def __init__(self, predictor: Predictor, grid: VoxelGrid) -> None:
         classes = predictor.taxonomy.num_classes
         self.factor = round(grid.resolution / SEMANTICKITTI.resolution)
-        self.grid, self.scan, self.official = (CompletionMetrics(classes) for _ in range(3))
+        self.grid, self.scan = CompletionMetrics(classes), CompletionMetrics(classes)
+        self.official = CompletionMetrics(classes) if grid.finer(self.factor) == SEMANTICKITTI else None
 
     def update(
         self, labels: NDArray[np.uint8], target: NDArray[np.uint8], hit: NDArray[np.bool_], dataset: Dataset, i: int, truth: Truth
     ) -> None:
         self.grid.update(labels, target)
         self.scan.update(hit.astype(np.uint8), target)
-        fine = truth(dataset, i, SEMANTICKITTI)
-        if fine is not None:
+        if self.official and (fine := truth(dataset, i, SEMANTICKITTI)) is not None:
             self.official.update(np.kron(labels, np.ones((self.factor,) * 3, np.uint8)), fine)
 
     def result(self) -> dict[str, Any]:
-        return {"grid": self.grid.result(), "scan": self.scan.result(), "official": self.official.result()}
+        official = {"official": self.official.result()} if self.official else {}
+        return {"grid": self.grid.result(), "scan": self.scan.result(), **official}
 
 
 class _Occ3D:
