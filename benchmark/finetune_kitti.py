@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--train", default=TRAIN, help="sequences to fine-tune on")
     parser.add_argument("--score", default=SCORED, help="sequences to score on")
     parser.add_argument("--steps", type=int, default=150, help="optimiser steps of every phase")
-    parser.add_argument("--rate", type=float, default=1e-3, help="initial learning rate")
+    parser.add_argument("--rate", type=float, default=2e-4, help="initial learning rate")
     parser.add_argument("--out", type=Path, default=Path("out/finetune_kitti"))
     parser.add_argument("--report", type=Path, default=Path("docs/finetune_kitti.md"))
     given = parser.parse_args()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from occle_core.grid import VoxelGrid
 from occle_core.sparse import SparseTensor
@@ -33,6 +34,9 @@ class SphereHead(nn.Module):
     A sphere's feature vector is its class logits, so that the voxels' own classes are what the 2D labels teach. The paper
     supervises the shaded picture alone; a shader may exchange classes at will, though, and where no voxel is labelled nothing
     else would tell the voxels' classes which is which. Here half of the loss is on the picture before the shader.
+
+    Flat surfaces lie in the middle of their cells, on average. Spheres with nothing above them sink by their radius, so that their
+    tops are there; at their cells' centres they would hide from a car's cameras what lies behind (`benchmark/sphere_radius.py`).
 
     Args:
         num_classes: classes of the taxonomy, free included.
@@ -72,6 +76,7 @@ class SphereHead(nn.Module):
         form = self.shape(logits)
         radii = RADIUS * self.grid.resolution * torch.exp(math.log(2) * torch.tanh(form[:, 0]))
         opacity = torch.sigmoid(form[:, 1] + OPACITY)
+        centers = centers - F.pad((radii * _open_above(coords, self.grid))[:, None], (2, 0))
         images = []
         for view in views:
             own = coords[:, 0] == view.frame
@@ -96,3 +101,13 @@ class SphereHead(nn.Module):
         plain, shaded = self(classes, occupancy, views)
         both = torch.cat([plain, shaded])
         return soft_cross_entropy(both, labels.repeat(2, 1, 1), confidence.repeat(2, 1, 1), total)
+
+
+def _open_above(coords: Tensor, grid: VoxelGrid) -> Tensor:
+    """(N,) bool: no other cell of coords (N, 4) lies right above."""
+    count = int(coords[:, 0].max()) + 1 if len(coords) else 0
+    x, y, z = grid.shape
+    filled = torch.zeros(count, x, y, z + 1, dtype=torch.bool, device=coords.device)
+    frame, i, j, k = coords.long().T
+    filled[frame, i, j, k] = True
+    return ~filled[frame, i, j, k + 1]

@@ -13,8 +13,8 @@ from training.sphere_head import SphereHead
 FREE = 0
 
 
-FILLED = 0.75
-"""Spheres that touch cover pi / 4 of a wall seen from the front."""
+FILLED = 0.7
+"""Spheres that touch cover pi / 4 of a wall seen from the front, and less at its upper edge."""
 
 
 def wall(x, label, y=range(32), classes=20):
@@ -64,6 +64,17 @@ def test_free_cells_are_not_rendered_and_what_is_known_decides(head):
     seen = head(cells, known, [view()])[0][0, :, 16, 32]
     # The wall that is known to be there is seen, though its cells say free: all other classes are alike.
     assert float((seen[1:] - seen[1]).detach().abs().max()) < 1e-4
+
+
+def test_a_pixel_of_the_ground_belongs_to_the_cell_that_it_sees(head):
+    """Two classes side by side on flat ground in the middle of its cells, seen from 1.4 m above."""
+    cells = torch.cartesian_prod(torch.tensor([0]), torch.arange(1, 32), torch.arange(32), torch.tensor([1]))
+    logits = torch.zeros(len(cells), 20)
+    logits[:, ROAD], logits[:, BUILDING] = 8.0 * (cells[:, 1] < 12), 8.0 * (cells[:, 1] >= 12)
+    plain = head(SparseTensor(logits, cells, GRID.shape), unknown(), [view()])[0][0].detach()
+    # Row v looks at the ground, whose middle is 1.4 m below the camera, 1.4 * 30 / (v - 15.5) metres ahead; the border is at 4.8.
+    far, near = plain.argmax(0)[22:25, 12:52], plain.argmax(0)[25:28, 12:52]
+    assert (far == BUILDING).float().mean() > 0.8 and (near == ROAD).float().mean() > 0.8
 
 
 def test_a_turned_grid_is_seen_through_the_same_image(head):
