@@ -76,7 +76,7 @@ class SphereHead(nn.Module):
         form = self.shape(logits)
         radii = RADIUS * self.grid.resolution * torch.exp(math.log(2) * torch.tanh(form[:, 0]))
         opacity = torch.sigmoid(form[:, 1] + OPACITY)
-        centers = centers - F.pad((radii * _open_above(coords, self.grid))[:, None], (2, 0))
+        centers = centers - F.pad((radii * uncovered(coords, self.grid))[:, None], (2, 0))
         images = []
         for view in views:
             own = coords[:, 0] == view.frame
@@ -103,7 +103,7 @@ class SphereHead(nn.Module):
         return soft_cross_entropy(both, labels.repeat(2, 1, 1), confidence.repeat(2, 1, 1), total)
 
 
-def _open_above(coords: Tensor, grid: VoxelGrid) -> Tensor:
+def uncovered(coords: Tensor, grid: VoxelGrid) -> Tensor:
     """(N,) bool: no other cell of coords (N, 4) lies right above."""
     count = int(coords[:, 0].max()) + 1 if len(coords) else 0
     x, y, z = grid.shape
