@@ -50,8 +50,9 @@ def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
         assert converted is not None
         if isinstance(network, OccLE):
             # Its thousands of nodes take the exporter's optimiser minutes. Engines simplify what they read themselves, but TensorRT
-            # wants axes and shapes as constants.
+            # wants axes and shapes as constants. What they were made from is left over, and ONNX Runtime would name each piece.
             onnxscript.optimizer.fold_constants(converted.model)
+            onnxscript.optimizer.remove_unused_nodes(converted.model)
     converted.save(path)
 
 
