@@ -81,7 +81,7 @@ class Plan:
     switch: int
     views: int
     augment: AugmentConfig
-    repeat: float = 0.0
+    repeat: float
 
 
 class TrainingSet(TorchDataset[Batch]):

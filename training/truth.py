@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,8 @@ def accumulated(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8]:
 
 
 Truth = Callable[[Dataset, int, VoxelGrid], "NDArray[np.uint8] | None"]
-TRUTHS: dict[str, Truth] = {"recorded": voxel_truth, "accumulated": accumulated}
+TruthName = Literal["recorded", "accumulated"]
+TRUTHS: dict[TruthName, Truth] = {"recorded": voxel_truth, "accumulated": accumulated}
 """Where a truth comes from; None where a frame has none."""
 
 

@@ -55,21 +55,11 @@ def test_label_fit_occle_evaluate(streets, tmp_path):
     assert {file.parent.name for file in (tmp_path / "fit").glob("*/log.csv")} == {"semantic", "teacher", "student", "fusion"}
     done = occle_train("evaluate", "--bundle", tmp_path / "bundle", "--data", data)
     assert done.returncode == 0, done.stderr
-    again = (
-        *fit[:5],
-        "--bundle",
-        tmp_path / "tuned",
-        "--out",
-        tmp_path / "tune",
-        "--start-from",
-        tmp_path / "bundle",
-        "--steps",
-        1,
-    )
-    done = occle_train(*again, "--threads", 1, "--device", "cpu")
+    tune = ("--bundle", tmp_path / "tuned", "--out", tmp_path / "tune", "--start-from", tmp_path / "bundle", "--steps", 1)
+    done = occle_train(*fit[:5], *tune, "--threads", 1, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     tuned = load_bundle(tmp_path / "tuned")[0]
-    assert tuned.network == spec.network and tuned.provenance["start_from"]["bundle"].startswith(f"{spec.name}-")
+    assert tuned.network == spec.network and tuned.provenance["started_from"].startswith(f"{spec.name}-")
 
 
 @pytest.mark.slow

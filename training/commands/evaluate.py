@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,21 +13,14 @@ from training import evaluate as scoring
 from training.commands.common import console, names, progress
 from training.report import score_table
 from training.samples import open_all
-from training.truth import TRUTHS
-
-
-class Truth(str, Enum):
-    """Where a truth comes from."""
-
-    recorded = "recorded"
-    accumulated = "accumulated"
+from training.truth import TRUTHS, TruthName
 
 
 def evaluate(
     bundle: Annotated[Path, typer.Option(help="bundle folder")],
     data: Annotated[Path, typer.Option(help="data set root, sequence folder or extract")],
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
-    truth: Annotated[Truth, typer.Option(help="recorded voxels, or accumulated from labelled scans and poses")] = Truth.recorded,
+    truth: Annotated[TruthName, typer.Option(help="recorded voxels, or accumulated from labelled scans and poses")] = "recorded",
     every: Annotated[int, typer.Option(min=1, help="take each n-th frame")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the scores here")] = None,
     engine: Annotated[str, typer.Option(help="what runs the network, see occle-train export")] = "torch",
@@ -43,7 +35,7 @@ def evaluate(
     datasets = open_all(data, names(sequences))
     with progress() as bar:
         task = bar.add_task("evaluating", total=sum(len(range(0, len(dataset), every)) for dataset in datasets))
-        scores = scoring.evaluate(predictor, datasets, TRUTHS[truth.value], every, lambda name, i: bar.advance(task))
+        scores = scoring.evaluate(predictor, datasets, TRUTHS[truth], every, lambda name, i: bar.advance(task))
     console.print(score_table(scores, predictor.taxonomy, predictor.bundle_id))
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ def fit_command(
     run = _run_of(config, size, steps)
     if start_from and size:
         raise ValueError(f"--size {size}: the network is that of {start_from}; leave one of the two out")
-    spec, initial = _begun(start_from) if start_from else (rig_spec(run.size, run.rig, "occle"), None)
+    spec, initial, started_from = _begun(start_from) if start_from else (rig_spec(run.size, run.rig, "occle"), None, None)
     assert isinstance(spec.network, OccleConfig)
     datasets = open_all(data, names(sequences))
     folder = LabelFolder(labels, taxonomy.load(spec.taxonomy))
@@ -76,20 +76,20 @@ def fit_command(
     provenance = {
         "data": {"root": data.name, "sequences": [dataset.name for dataset in datasets], "frames": len(samples)},
         "labels": {**samples.provenance(), "teacher_confidence": run.recipe.confidence},
+        "started_from": started_from,
         "fit": run.recipe.model_dump(mode="json"),
-        **({"start_from": spec.provenance} if initial else {}),
         **origin(),
     }
     save_bundle(bundle, spec.model_copy(update={"provenance": provenance}), network)
     console.print(f"wrote {bundle}; measure it: occle-train evaluate --bundle {bundle} --data DIR")
 
 
-def _begun(bundle: Path) -> tuple[BundleSpec, OccLE]:
-    """The network that a bundle holds; in the spec's provenance stands which bundle it was."""
+def _begun(bundle: Path) -> tuple[BundleSpec, OccLE, str]:
+    """The network that a bundle holds, and the bundle's id."""
     spec, network, bundle_id = load_bundle(bundle)
     if not isinstance(network, OccLE):
         raise ValueError(f"{bundle} holds no OccLE network; start from another bundle")
-    return spec.model_copy(update={"provenance": {"bundle": bundle_id, **spec.provenance}}), network
+    return spec, network, bundle_id
 
 
 def _run_of(config: Path | None, size: str, steps: int | None) -> OccleRun:

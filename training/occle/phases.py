@@ -16,6 +16,7 @@ from occle_core.nn.occle import OccLE
 from training.occle.augment import STUDENT, TEACHER, OccleAugment
 from training.occle.objectives import Batch, Weights, fusion_loss, geometric_loss, semantic_loss
 from training.occle.teacher import confident
+from training.truth import TruthName
 
 Phase = Literal["semantic", "teacher", "student", "fusion"]
 Module = Literal["semantic", "geometric", "projection", "annotations"]
@@ -48,7 +49,7 @@ class RecipeConfig(Config):
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
     every: int = Field(1, ge=1, description="the training set is each n-th frame of a sequence; the others are history only")
     annotated: float = Field(0.1, gt=0, le=1, description="share of the frames whose voxel annotations are used")
-    truth: Literal["recorded", "accumulated"] = Field(
+    truth: TruthName = Field(
         "recorded", description="voxel annotations: the data set's own, or accumulated from its labelled scans and poses"
     )
     repeat: float = Field(
