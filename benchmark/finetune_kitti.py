@@ -9,12 +9,10 @@ then scored on sequence 08, which is never trained on. What is there already in 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,24 +20,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmark.machine import machine
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, load_bundle, save_bundle
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_image
 from occle_core.nn.occle import OccLE
+from occle_core.predictor import Predictor
 from occle_core.taxonomy import IGNORE
+from training.commands.common import console
+from training.evaluate import evaluate
 from training.figures import draw_maps
-from training.metrics import CompletionMetrics
 from training.occle.alignment import load_alignment
-from training.occle.batches import NONE, disturbed_inputs
 from training.occle.fit import fit_occle
 from training.occle.labeller import AlignedLabeller
 from training.occle.phases import Phase, RecipeConfig
 from training.occle.samples import OccleSamples
 from training.pseudo_labels.files import LabelFolder, Labels, write_missing
 from training.pseudo_labels.segment import MEAN, STD
+from training.report import score_table
 from training.samples import open_all
+from training.truth import accumulated
 
 TRAIN, SCORED = "00,05,07", "08"
 CITYSCAPES = {
@@ -70,7 +70,7 @@ INPUT = (1216, 352)
 
 
 def main() -> int:
-    """Label, fine-tune, score, report."""
+    """Label, fine-tune, score, draw."""
     here = Path(__file__).resolve().parents[1]
     shared = Path(os.environ.get("OCCLE_DATA") or here.parent / "shared" / "data")
     parser = argparse.ArgumentParser(prog="python -m benchmark.finetune_kitti", description=__doc__)
@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=150, help="optimiser steps of every phase")
     parser.add_argument("--rate", type=float, default=2e-4, help="initial learning rate")
     parser.add_argument("--out", type=Path, default=Path("out/finetune_kitti"))
-    parser.add_argument("--report", type=Path, default=Path("docs/finetune_kitti.md"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/images/finetune_kitti.jpg"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     spec, simulated, bundle_id = load_bundle(given.bundle)
@@ -107,24 +107,25 @@ def main() -> int:
             print(f"{phase}: step {step + 1} of {count}, {losses['total']:.3f}", flush=True)
 
     tuned = fit_occle(spec, samples, recipe, given.out / "fit", "cpu", told, simulated)
-    provenance = {"start_from": bundle_id, "labels": samples.provenance(), "fit": recipe.model_dump(mode="json")}
+    provenance = {"started_from": bundle_id, "labels": samples.provenance(), "fit": recipe.model_dump(mode="json")}
     save_bundle(given.out / "bundle", spec.model_copy(update={"provenance": provenance}), tuned)
 
-    found = OccleSamples(scored, spec.voxel_grid, spec.network, recipe.model_copy(update={"annotated": 1.0}), labels)
-    columns = {"truth": [found.truth(item).numpy() for item in range(len(found))]}
-    scores = {}
-    for title, network in (("simulation only", simulated.eval()), ("fine-tuned", tuned)):
-        columns[title], scores[title] = score(network, found)
-    scores["the scan alone"] = scan_score(found)
-    given.report.parent.mkdir(parents=True, exist_ok=True)
-    picture = given.report.parent / "images" / "finetune_kitti.jpg"
-    shown = {title: grids[:: max(1, len(grids) // 3)][:3] for title, grids in columns.items()}
-    shown["truth"] = [np.where(truth == IGNORE, np.uint8(classes.free), truth) for truth in shown["truth"]]
-    draw_maps(picture, shown, spec.voxel_grid, classes)
-    (given.out / "scores.json").write_text(json.dumps(scores, indent=1), encoding="utf-8")
-    given.report.write_text(report(given, spec, samples, found, scores, classes), encoding="utf-8")
-    print(f"wrote {given.report}")
+    predictors = {"simulation only": Predictor.load(given.bundle), "fine-tuned": Predictor.load(given.out / "bundle")}
+    shown = {"truth": [np.where(truth == IGNORE, np.uint8(classes.free), truth) for truth in _three(scored, accumulated, spec)]}
+    for title, predictor in predictors.items():
+        scores = evaluate(predictor, scored, accumulated)
+        print(title)
+        console.print(score_table(scores, classes, predictor.bundle_id))
+        shown[title] = _three(scored, lambda dataset, i, grid, own=predictor: own.predict(dataset.frame(i)).labels, spec)
+    draw_maps(given.picture, shown, spec.voxel_grid, classes)
+    print(f"wrote {given.picture}")
     return 0
+
+
+def _three(datasets: Sequence[Dataset], labels: Callable[..., NDArray[np.uint8]], spec: BundleSpec) -> list[NDArray[np.uint8]]:
+    """The label grids of three frames of the first sequence."""
+    dataset = datasets[0]
+    return [labels(dataset, i, spec.voxel_grid) for i in range(0, len(dataset), max(1, len(dataset) // 3))][:3]
 
 
 class EspNet:
@@ -160,84 +161,6 @@ class EspNet:
         confidence, label = logits.softmax(1)[0].max(0)
         universal = self.table[label.numpy()]
         return universal, np.where(universal == IGNORE, 0, np.round(255 * confidence.numpy())).astype(np.uint8)
-
-
-@torch.inference_mode()
-def score(network: OccLE, samples: OccleSamples) -> tuple[list[NDArray[np.uint8]], dict[str, Any]]:
-    """Predictions of all frames, and their IoU, mIoU of the classes that are there, and the IoU of every class."""
-    metrics, grids = CompletionMetrics(samples.labels.taxonomy.num_classes), []
-    for item in range(len(samples)):
-        inputs = disturbed_inputs(samples, item, NONE, samples.network.scan.max_points, np.random.default_rng(0))
-        grids.append(network(inputs).argmax(1)[0].numpy().astype(np.uint8))
-        metrics.update(grids[-1], samples.truth(item).numpy())
-    return grids, _plain(metrics)
-
-
-def scan_score(samples: OccleSamples) -> dict[str, Any]:
-    """The IoU of the present scan's voxels."""
-    metrics = CompletionMetrics(samples.labels.taxonomy.num_classes)
-    for item in range(len(samples)):
-        (frame, *_), _ = samples.frames(item)
-        points = frame.points[:, :3] @ frame.T_grid_lidar[:3, :3].T + frame.T_grid_lidar[:3, 3]
-        metrics.update(samples.grid.occupied(points).astype(np.uint8), samples.truth(item).numpy())
-    return _plain(metrics)
-
-
-def _plain(metrics: CompletionMetrics) -> dict[str, Any]:
-    found = metrics.result()
-    present = (metrics.counts.sum(axis=1)[1:] > 0).tolist()
-    return {"iou": found["iou"], "miou": found["miou_present"], "per_class": found["per_class"].tolist(), "present": present}
-
-
-def report(
-    given: argparse.Namespace,
-    spec: BundleSpec,
-    samples: OccleSamples,
-    found: OccleSamples,
-    scores: dict[str, dict[str, Any]],
-    classes: taxonomy.Taxonomy,
-) -> str:
-    """docs/finetune_kitti.md."""
-    before, after, scan = scores["simulation only"], scores["fine-tuned"], scores["the scan alone"]
-    grid = spec.voxel_grid
-    rows = [("IoU (completion)", scan["iou"], before["iou"], after["iou"]), ("mIoU", None, before["miou"], after["miou"])]
-    rows += [
-        (classes.names[number], None, before["per_class"][number - 1], after["per_class"][number - 1])
-        for number in range(1, classes.num_classes)
-        if before["present"][number - 1]
-    ]
-    table = "\n".join(f"| {name} | {_percent(values)} |" for name, *values in rows)
-    return f"""# From simulated streets to real ones
-
-Written by `python -m benchmark.finetune_kitti`: {machine(1)}.
-
-An OccLE network that was trained on simulated streets alone (`make occle-ablation`, "all modules") is fine-tuned on \
-{len(samples)} real frames of SemanticKITTI {given.train} by the same three phases, {given.steps} steps of 2 frames each, \
-learning rate {given.rate:g}. Voxels are known of {len(samples.annotated)} frames, accumulated from the labelled scans of \
-their sequences; images are labelled by ESPNetv2 trained on Cityscapes, brought to the classes of OccLE's Table B.1 \
-without an open-vocabulary model, so that classes which Cityscapes lacks have no pseudo-labels. Scored on the {len(found)} \
-frames of {given.score} against accumulated truth. Steps and rate were chosen on 07 with 00 and 05 as training set; 08 was \
-used once.
-
-{grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {grid.resolution:g} m. IoU in percent; mIoU over the classes \
-that are there.
-
-| | scan alone | simulation only | fine-tuned |
-|---|---:|---:|---:|
-{table}
-
-![Truth, simulation only and fine-tuned on three frames, from above](images/finetune_kitti.jpg)
-
-The chequered cells are the network's: its last upsampling decides the cells of every block of 2 x 2 x 2 by weights of their own,
-and so short a training does not even them out.
-
-Ten frames of a sequence are about a second of driving: the figures say that the way works, not how well it works on all of \
-SemanticKITTI.
-"""
-
-
-def _percent(values: Sequence[float | None]) -> str:
-    return " | ".join("" if value is None else f"{100 * value:.1f}" for value in values)
 
 
 if __name__ == "__main__":
