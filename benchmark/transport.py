@@ -26,12 +26,10 @@ from sensor_msgs.msg import Image
 from occle_ros.qos import qos_profile
 from occle_ros.transport import PROFILE_VARIABLES, share_file
 
-TOPIC = "/payload"
-
 
 @dataclass(frozen=True)
 class Payload:
-    """What a rig sends: `count` messages of `size` bytes at once, `hz` times a second."""
+    """What a rig sends: messages of `size` bytes on `count` topics at once, `hz` times a second."""
 
     name: str
     size: int
@@ -80,7 +78,8 @@ def measure(payload: Payload, reliability: str, shared_memory: bool, seconds: fl
     node = rclpy.create_node("receiver", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    node.create_subscription(Image, TOPIC, take, profile(reliability), raw=True)
+    for topic in topics(payload.count):
+        node.create_subscription(Image, topic, take, profile(reliability), raw=True)
     numbers = [str(number) for number in (payload.size, payload.hz, payload.count, seconds)]
     sender = subprocess.Popen(
         [sys.executable, "-m", "benchmark.transport", "--send", reliability, *numbers], stdout=subprocess.PIPE
@@ -101,16 +100,16 @@ def send(reliability: str, size: int, hz: float, count: int, seconds: float) -> 
     """The other side: sends when somebody listens; returns the number of messages."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("sender")
-    publisher = node.create_publisher(Image, TOPIC, profile(reliability))
+    publishers = [node.create_publisher(Image, topic, profile(reliability)) for topic in topics(count)]
     data = bytearray(serialize_message(Image(height=1, width=size, step=size, encoding="mono8", data=bytes(size))))
     end = time.monotonic() + 10
-    while not publisher.get_subscription_count() and time.monotonic() < end:
+    while not all(publisher.get_subscription_count() for publisher in publishers) and time.monotonic() < end:
         time.sleep(0.02)
     time.sleep(0.3)
     began, sent = time.monotonic(), 0
     for tick in range(int(seconds * hz)):
         time.sleep(max(0.0, began + tick / hz - time.monotonic()))
-        for _ in range(count):
+        for publisher in publishers:
             struct.pack_into("<iI", data, 4, *divmod(time.time_ns(), 1_000_000_000))
             publisher.publish(bytes(data))
             sent += 1
@@ -118,6 +117,11 @@ def send(reliability: str, size: int, hz: float, count: int, seconds: float) -> 
     node.destroy_node()
     rclpy.shutdown()
     return sent
+
+
+def topics(count: int) -> list[str]:
+    """A topic for each of the messages that are sent at once."""
+    return [f"/payload_{number}" for number in range(count)]
 
 
 def profile(reliability: str) -> QoSProfile:
