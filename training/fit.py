@@ -49,7 +49,9 @@ class FitConfig(Config):
     semantic: float = Field(0.5, ge=0, description="weight of the class losses in 3D and 2D (the paper's lambda_1)")
     occupancy: float = Field(1.0, ge=0, description="weight of the pruning losses (the paper's lambda_2)")
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
-    beta: float = Field(0.99999, ge=0, lt=1, description="of the effective number of voxels per class; 0.9 weighs all alike")
+    beta: float = Field(
+        0.99999, ge=0, lt=1, description="of the effective number of cells or pixels of a class; 0.9 weighs all alike"
+    )
     average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of the weights, which is what is kept")
     seed: int = Field(0, description="of weights, order and augmentation")
     augment: AugmentConfig = AugmentConfig()
@@ -137,8 +139,11 @@ def fit(
     key = spec.model_copy(update={"provenance": {}}).model_dump_json() + config.model_dump_json()
     checkpoint = Checkpoint(out / CHECKPOINT, key, parts)
     first = checkpoint.load()
-    counts = torch.from_numpy(samples.class_counts(classes.num_classes))
-    trainer = Trainer(network, head, optimizer, class_balanced_weights(counts, config.beta).to(device), classes.free, config, group)
+    weights = [
+        class_balanced_weights(torch.from_numpy(counts), config.beta).to(device)
+        for counts in (samples.class_counts(classes.num_classes), samples.pixel_counts(classes.num_classes))
+    ]
+    trainer = Trainer(network, head, optimizer, (weights[0], weights[1]), classes.free, config, group)
     batches = TrainingSet(samples, spec.voxel_grid, sizes, config.plan, classes.free, group)
     order = Order(len(samples), config.plan, first, samples.warm)
     loader = DataLoader(batches, batch_size=None, sampler=order, num_workers=config.workers)
@@ -166,7 +171,7 @@ class Trainer:
         network: in training mode.
         head: the renderer, where there is a recipe.
         optimizer: of both.
-        weights: (C,) class weights.
+        weights: (C,) class weights of voxels and of pixels.
         free: id of the free class.
         config: how.
         group: the processes that train together.
@@ -177,7 +182,7 @@ class Trainer:
         network: MinkOcc,
         head: SphereHead | None,
         optimizer: torch.optim.Optimizer,
-        weights: Tensor,
+        weights: tuple[Tensor, Tensor],
         free: int,
         config: FitConfig,
         group: Group,
@@ -209,11 +214,12 @@ class Trainer:
         config, total = self.config, self.group.total
         pyramid = occupancy_pyramid(batch.occupancy, 0, len(self.network.unet.up))
         prediction = self.network(batch.inputs, occupied=[level == 1 for level in pyramid])
-        losses = supervised_loss(prediction, batch.labels, pyramid, self.weights, config.semantic, config.occupancy, total)
+        voxels, pixels = self.weights
+        losses = supervised_loss(prediction, batch.labels, pyramid, voxels, config.semantic, config.occupancy, total)
         if self.head is not None:
             pseudo = torch.zeros_like(losses["total"])
             if step >= config.plan.switch:
-                pseudo = config.semantic * self.head.loss(prediction.classes, batch.occupancy, batch.views, total)
+                pseudo = config.semantic * self.head.loss(prediction.classes, batch.occupancy, batch.views, pixels, total)
                 unlabelled = torch.where(batch.labels == 255, batch.occupancy, 255).to(torch.uint8)
                 free_space = config.occupancy * occupied_class_loss(prediction.classes, unlabelled, self.free, total)
                 losses["occupancy"] = losses["occupancy"] + free_space

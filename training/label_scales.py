@@ -74,7 +74,19 @@ SMALL = Scale(
     ),
     streets={"train": Streets(20, 10, 11000, 0.11), "val": Streets(5, 12, 21000, 0.11, every=3)},
     fit=FitConfig(steps=1300, batch_size=2, learning_rate=2e-3, warmup=50, average=0.99, augment=_AUGMENT, checkpoint_every=50),
-    recipe=RecipeConfig(warm=0.2, repeat=0.3, past=10, views=2, view_width=88, view_height=50, far=30, shader=16, switch_steps=50),
+    recipe=RecipeConfig(
+        warm=0.2,
+        repeat=0.3,
+        past=10,
+        future=10,
+        margin=1,
+        views=2,
+        view_width=88,
+        view_height=50,
+        far=30,
+        shader=16,
+        switch_steps=50,
+    ),
     settings=("full", "few", "recipe", "none"),
 )
 """Two CPU cores, under 90 minutes: a fifth of the volume, small images, a narrow network."""
@@ -87,7 +99,7 @@ FULL = Scale(
     fit=FitConfig(
         steps=40_000, batch_size=4, learning_rate=1e-3, warmup=500, average=0.999, augment=_AUGMENT, checkpoint_every=500, workers=8
     ),
-    recipe=RecipeConfig(warm=0.4, past=10, views=3, view_width=176, view_height=100),
+    recipe=RecipeConfig(warm=0.4, past=10, future=10, margin=1, views=3, view_width=176, view_height=100),
     settings=("full", "few", "recipe", "none", "recipe_half", "recipe_quarter"),
 )
 """A GPU: Occ3D's volume and the paper's network."""

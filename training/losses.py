@@ -91,16 +91,20 @@ def occupied_class_loss(classes: SparseTensor, occupancy: Tensor, free: int, tot
     return _binary(logits, classes.at_cells(occupancy), total)
 
 
-def soft_cross_entropy(logits: Tensor, target: Tensor, confidence: Tensor, total: Total = _alone) -> Tensor:
+def soft_cross_entropy(
+    logits: Tensor, target: Tensor, confidence: Tensor, total: Total = _alone, weights: Tensor | None = None
+) -> Tensor:
     """Cross-entropy on pseudo-labels, each weighted by how sure it is (Eq. 5), averaged over the labelled pixels.
 
-    The average is over their number, not over their confidences: a batch of doubtful labels pulls less than one of sure labels.
+    The average is over their class weights, not over their confidences: a batch of doubtful labels pulls less than one of sure
+    labels.
 
     Args:
         logits: (N, C) or (B, C, H, W).
         target: (N,) or (B, H, W) class ids of any integer type, 255 where unlabelled: no loss there.
         confidence: like `target`, 0..1, of the logits' type.
         total: see `supervised_loss`.
+        weights: (C,) class weights; all alike if not given, as in the paper.
 
     Returns:
         a scalar; 0, with gradients of 0, where nothing is labelled.
@@ -111,10 +115,11 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, confidence: Tensor, total
     if logits.ndim not in (2, 4) or target.shape != logits[:, 0].shape or confidence.shape != target.shape:
         shapes = ", ".join(str(tuple(value.shape)) for value in (logits, target, confidence))
         raise ValueError(f"logits (N, C) or (B, C, H, W), target and confidence (N,) or (B, H, W) do not fit: {shapes}")
-    loss = F.cross_entropy(logits, target.long(), ignore_index=IGNORE, reduction="none")
+    labels, labelled = target.long(), target != IGNORE
+    loss = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="none")
+    counted = labelled.sum() if weights is None else weights[labels[labelled]].sum()
     # A pixel without a label may come with any confidence, even one that is not a number.
-    labelled = target != IGNORE
-    return (torch.where(labelled, confidence, 0) * loss).sum() / total(labelled.sum()).clamp(min=1)
+    return (torch.where(labelled, confidence, 0) * loss).sum() / total(counted).clamp(min=1e-12)
 
 
 def occupancy_pyramid(target: Tensor, free: int, levels: int) -> list[Tensor]:

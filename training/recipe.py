@@ -1,7 +1,7 @@
 """MinkOcc's two steps of supervision (Sze et al., Sec. IV-A): few scenes with voxel labels, then weak targets for all of them.
 
 A frame has *voxel labels* only if its scene was drawn as labelled; the voxel truth of every other frame is never opened. Weak
-targets need no voxel label: 2D pseudo-labels of the images, and occupancy accumulated from past scans.
+targets need no voxel label: 2D pseudo-labels of the images, and occupancy accumulated from neighbouring scans.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from training.pseudo_labels.files import LabelFolder
 from training.pseudo_labels.lidar import UNKNOWN, Moving, accumulated_occupancy
 from training.samples import Sample, Samples, View
 
+COUNTED = 500
+"""Frames whose pseudo-labels are counted for the classes' weights."""
+
 
 class RecipeConfig(Config):
     """Which frames have voxel labels, and how the others are supervised."""
@@ -43,6 +46,15 @@ class RecipeConfig(Config):
         "frames alike, as the paper does",
     )
     past: int = Field(10, ge=0, description="scans before the present one that are accumulated (the paper's K)")
+    future: int = Field(
+        0,
+        ge=0,
+        description="scans after the present one that are accumulated as well; the paper takes the past alone. Targets are made "
+        "before the training: the car's later scans tell what it drove up to",
+    )
+    margin: int = Field(
+        2, ge=0, description="how near to an occupied cell no cell is called free, cells; with later scans 1 makes as few mistakes"
+    )
     moving: Moving = Field("carry", description="points on moving objects: carry them with their boxes, remove or keep them")
     views: int = Field(3, ge=1, description="cameras rendered per frame and step, drawn anew each time")
     view_width: int = Field(176, ge=16, description="width of the rendered views, pixels")
@@ -128,7 +140,7 @@ class RecipeSamples(Samples):
         return super().truth(item)
 
     def occupancy(self, item: int) -> NDArray[np.uint8]:
-        """(X, Y, Z) uint8: 1 occupied, 0 free, 255 unknown, from past scans."""
+        """(X, Y, Z) uint8: 1 occupied, 0 free, 255 unknown, from scans."""
         held: NDArray[np.uint8] = self._memory.get(("occupancy", item), lambda: self._occupancy(item))
         return held
 
@@ -136,6 +148,16 @@ class RecipeSamples(Samples):
         """The pseudo-labels of a frame, whose cameras are given, as far as there are any."""
         held: tuple[View, ...] = self._memory.get(("views", item), lambda: self._views(item, cameras))
         return held
+
+    def pixel_counts(self, num_classes: int) -> NDArray[np.int64]:
+        """(num_classes,) pixels per class in the pseudo-labels of at most `COUNTED` frames, evenly drawn."""
+        if self.labels is None:
+            return super().pixel_counts(num_classes)
+        counts = np.zeros(256, np.int64)
+        for item in np.unique(np.linspace(0, len(self) - 1, COUNTED).round().astype(int)).tolist():
+            for view in self.views(item, self.frame(item).cameras):
+                counts += np.bincount(view.labels.ravel(), minlength=256)
+        return counts[:num_classes]
 
     def provenance(self) -> dict[str, Any]:
         """Which labels were used, for the bundle."""
@@ -147,7 +169,7 @@ class RecipeSamples(Samples):
                 "frames": len(self.warm),
             },
             "pseudo_labels": self.labels.source if self.labels else None,
-            "accumulation": {"past": self.config.past, "moving": self.config.moving},
+            "accumulation": self.config.model_dump(include={"past", "future", "margin", "moving"}),
         }
 
     def _views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
@@ -170,7 +192,9 @@ class RecipeSamples(Samples):
         if file.is_file():
             with np.load(file) as content:
                 return _unpacked(content["occupied"], content["known"], self.grid.shape)
-        target = accumulated_occupancy(dataset, i, self.grid, self.config.past, self.config.moving, self.network.points.min_range)
+        config, min_range = self.config, self.network.points.min_range
+        scans = (config.past, config.future, config.moving)
+        target = accumulated_occupancy(dataset, i, self.grid, *scans, min_range, config.margin)
         file.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
             np.savez_compressed(part, occupied=np.packbits(target == 1), known=np.packbits(target != UNKNOWN))
@@ -185,5 +209,5 @@ def _unpacked(occupied: NDArray[np.uint8], known: NDArray[np.uint8], shape: tupl
 
 
 def _cache_key(grid: VoxelGrid, network: NetworkConfig, config: RecipeConfig) -> str:
-    told = f"{grid} {network.points.min_range} {config.past} {config.moving}"
+    told = f"{grid} {network.points.min_range} {config.past} {config.future} {config.margin} {config.moving}"
     return hashlib.sha256(told.encode()).hexdigest()[:12]

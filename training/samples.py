@@ -130,6 +130,10 @@ class Samples:
             counts += np.bincount(self.truth(item).ravel(), minlength=256)
         return counts[:num_classes]
 
+    def pixel_counts(self, num_classes: int) -> NDArray[np.int64]:
+        """(num_classes,) pixels per class in 2D pseudo-labels, of which there are none."""
+        return np.zeros(num_classes, np.int64)
+
     def _truth(self, item: int) -> NDArray[np.uint8]:
         number, i = self.index[item]
         dataset = self.datasets[number]

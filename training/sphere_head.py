@@ -91,16 +91,16 @@ class SphereHead(nn.Module):
         hidden = (1 - visible).view(1, -1, 1, 1) * -1e4
         return plain + hidden, shaded + hidden
 
-    def loss(self, classes: SparseTensor, occupancy: Tensor, views: Sequence[BatchView], total: Total) -> Tensor:
-        """Soft cross-entropy of the pseudo-labels (Eq. 5), half before and half after the shader; see `forward`."""
+    def loss(self, classes: SparseTensor, occupancy: Tensor, views: Sequence[BatchView], weights: Tensor, total: Total) -> Tensor:
+        """Soft cross-entropy of the pseudo-labels (Eq. 5) with class weights (C,), half before and half after the shader."""
         if not views:
-            total(torch.zeros((), device=occupancy.device, dtype=torch.int64))
+            total(torch.zeros((), device=occupancy.device))
             return classes.features.sum() * 0
         labels = torch.stack([view.labels for view in views])
         confidence = torch.stack([view.confidence for view in views])
         plain, shaded = self(classes, occupancy, views)
         both = torch.cat([plain, shaded])
-        return soft_cross_entropy(both, labels.repeat(2, 1, 1), confidence.repeat(2, 1, 1), total)
+        return soft_cross_entropy(both, labels.repeat(2, 1, 1), confidence.repeat(2, 1, 1), total, weights)
 
 
 def uncovered(coords: Tensor, grid: VoxelGrid) -> Tensor:

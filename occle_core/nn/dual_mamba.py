@@ -38,7 +38,7 @@ class DualMamba(nn.Module):
         self.down = nn.ModuleList(_Pair(_Down(a, b), _Down(a, b)) for a, b in pairwise(widths))
         self.down_blocks = nn.ModuleList(DualMambaBlock(b, size, state, expand) for b, size in zip(stages, shapes[1:]))
         self.up_blocks = nn.ModuleList(DualMambaBlock(b, size, state, expand) for b, size in zip(stages, shapes[1:]))
-        self.up = nn.ModuleList(_Pair(nn.ConvTranspose3d(b, a, 2, 2), nn.ConvTranspose3d(b, a, 2, 2)) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(_Pair(_Up(b, a), _Up(b, a)) for a, b in pairwise(widths))
         self.merge = nn.Conv3d(2 * channels, channels, 1)
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
@@ -119,6 +119,14 @@ class _Down(nn.Sequential):
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(nn.Conv3d(channels, out, 3, 2, 1), nn.GroupNorm(1, out), nn.ReLU())
+
+
+class _Up(nn.Sequential):
+    """Twice the resolution. All cells share one kernel: a transposed convolution of stride 2 has weights of its own for each cell
+    of a block of 2 x 2 x 2, and shows the blocks in what it predicts for flat regions."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(nn.Upsample(scale_factor=2), nn.Conv3d(channels, out, 3, padding=1))
 
 
 def _cropped(grid: Tensor, like: Tensor) -> Tensor:

@@ -93,23 +93,26 @@ def test_soft_cross_entropy_by_hand():
     assert float(loss) == pytest.approx((np.log(2) + 0.5 * np.log(4 / 3) + 0.25 * np.log(4)) / 3, rel=1e-6)
 
 
-def test_soft_cross_entropy_on_images_against_a_loop():
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 0.25, 1.5, 0.75)])
+def test_soft_cross_entropy_on_images_against_a_loop(weights):
     rng = np.random.default_rng(0)
     logits = torch.from_numpy(rng.normal(size=(2, 5, 4, 6))).requires_grad_()
     target = torch.from_numpy(rng.choice([0, 1, 2, 3, 4, IGNORE], (2, 4, 6)).astype(np.uint8))
     confidence = torch.from_numpy(rng.random((2, 4, 6)))
-    loss = soft_cross_entropy(logits, target, confidence)
-    terms = []
+    given = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+    loss = soft_cross_entropy(logits, target, confidence, weights=given)
+    by_class = weights or (1.0,) * 5
+    terms, pulls = [], torch.zeros(2, 4, 6, dtype=torch.float64)
     for b, v, u in np.ndindex(2, 4, 6):
         if target[b, v, u] != IGNORE:
             p = np.exp(logits[b, :, v, u].detach().numpy())
-            terms.append(-float(confidence[b, v, u]) * np.log(p[target[b, v, u]] / p.sum()))
-    assert float(loss.detach()) == pytest.approx(np.mean(terms), rel=1e-12)
+            pulls[b, v, u] = by_class[target[b, v, u]]
+            terms.append(-float(pulls[b, v, u] * confidence[b, v, u]) * np.log(p[target[b, v, u]] / p.sum()))
+    assert float(loss.detach()) == pytest.approx(np.sum(terms) / float(pulls.sum()), rel=1e-12)
     (gradient,) = torch.autograd.grad(loss, logits)
-    # d/dlogits = c (softmax - one-hot) / number of labelled pixels, 0 at the others.
+    # d/dlogits = w c (softmax - one-hot) / sum of the labelled pixels' w, 0 at the others.
     onehot = torch.nn.functional.one_hot(torch.where(target == IGNORE, 0, target).long(), 5).permute(0, 3, 1, 2)
-    expected = confidence[:, None] * (torch.softmax(logits.detach(), 1) - onehot) / len(terms)
-    expected[(target == IGNORE)[:, None].expand_as(expected)] = 0
+    expected = (pulls * confidence)[:, None] * (torch.softmax(logits.detach(), 1) - onehot) / pulls.sum()
     torch.testing.assert_close(gradient, expected)
 
 

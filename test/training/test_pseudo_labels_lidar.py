@@ -1,4 +1,4 @@
-"""Occupancy accumulated from past scans."""
+"""Occupancy accumulated from several scans."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def test_it_is_the_labelled_accumulation_without_its_labels():
     poses = [shift(0.3 * i, 0.1 * i) for i in range(5)]
     data = Scans(scans, poses, T_grid_lidar=shift(0.2, 0, 0.1))
     grid = VoxelGrid((0, -2, -1), (20, 16, 8), 0.25)
-    for before in (0, 2, 9):
-        labels = accumulate(data, 3, grid, before, 0, moving=False)
+    for before, after in ((0, 0), (2, 0), (9, 0), (0, 1), (1, 9)):
+        labels = accumulate(data, 3, grid, before, after, moving=False)
         expected = np.where(labels == CAR, OCCUPIED, np.where(labels == 0, FREE, UNKNOWN))
-        np.testing.assert_array_equal(PLAIN(data, 3, grid, before, moving="keep"), expected)
+        np.testing.assert_array_equal(PLAIN(data, 3, grid, before, after, "keep"), expected)
         assert {FREE, OCCUPIED, UNKNOWN} <= set(np.unique(expected).tolist())
 
 
@@ -59,10 +59,11 @@ def test_no_label_is_read_where_none_is_asked_for():
     assert row(PLAIN(data, 2, GRID, 2, moving="keep")) == [0, 0, 0, 0, 1] + [255] * 5
 
 
-def test_later_scans_are_not_used():
+def test_later_scans_are_used_only_where_they_are_asked_for():
     data = Scans([[(1.2 + i, 0.2, 0.2, CAR)] for i in range(5)])
     assert row(PLAIN(data, 2, GRID, 9, moving="keep")) == [0, 0, 1, 0, 1, 0, 1, 255, 255, 255]
     assert row(PLAIN(data, 2, GRID, 1, moving="keep")) == [0, 0, 0, 0, 1, 0, 1, 255, 255, 255]
+    assert row(PLAIN(data, 2, GRID, 0, 1, "keep")) == [0, 0, 0, 0, 0, 0, 1, 0, 1, 255]
 
 
 def test_a_mover_is_smeared_removed_or_carried():
@@ -70,6 +71,7 @@ def test_a_mover_is_smeared_removed_or_carried():
     scans = [[(1.2 + i, 0.2, 0.2, CAR), (4.7, 0.2, 0.2, ROAD)] for i in range(3)]
     boxes = [[Box("car", shift(1.2 + i, 0.2, 0.2))] for i in range(3)]
     data = TrackedScans(scans, boxes, moving=[np.array([True, False])] * 3)
+    assert row(PLAIN(data, 0, GRID, 0, 9, "carry")) == [0, 0, 1, 0, 0, 0, 0, 0, 0, 1]
     assert row(PLAIN(data, 2, GRID, 9, moving="keep")) == [0, 0, 1, 0, 1, 0, 1, 0, 0, 1]
     assert row(PLAIN(data, 2, GRID, 9, moving="remove")) == [0, 0, 0, 0, 0, 0, 1, 0, 0, 1]
     assert row(PLAIN(data, 2, GRID, 9, moving="carry")) == [0, 0, 0, 0, 0, 0, 1, 0, 0, 1]
@@ -93,15 +95,15 @@ def test_carrying_fills_in_what_the_present_scan_does_not_see():
 
 def test_the_vehicle_itself_is_left_out():
     data = Scans([[(0.7, 0.2, 0.2, CAR), (3.2, 0.2, 0.2, CAR)]])
-    assert row(PLAIN(data, 0, GRID, 0, "keep", min_range=1.0)) == [0] * 6 + [1, 255, 255, 255]
+    assert row(PLAIN(data, 0, GRID, 0, moving="keep", min_range=1.0)) == [0] * 6 + [1, 255, 255, 255]
 
 
 def test_near_surfaces_nothing_is_free():
     rng = np.random.default_rng(0)
     data = Scans([np.column_stack([rng.uniform((0, -2, -1), (5, 2, 1), (40, 3)), np.full(40, CAR)])])
-    plain = PLAIN(data, 0, GRID, 0, "keep")
+    plain = PLAIN(data, 0, GRID, 0, moving="keep")
     for margin in (1, 2):
-        world = accumulated_occupancy(data, 0, GRID, 0, "keep", margin=margin)
+        world = accumulated_occupancy(data, 0, GRID, 0, moving="keep", margin=margin)
         for i, j, k in np.ndindex(*GRID.shape):
             around = plain[max(i - margin, 0) : i + margin + 1, max(j - margin, 0) : j + margin + 1, k]
             assert world[i, j, k] == (UNKNOWN if plain[i, j, k] == FREE and (around == OCCUPIED).any() else plain[i, j, k])

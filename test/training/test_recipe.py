@@ -83,15 +83,18 @@ def test_targets_of_a_weak_frame_are_the_accumulated_scans_alone(tmp_path, label
     weak = next(item for item in range(len(samples)) if item not in samples.warm)
     batch = batches[5, [weak, samples.warm[0]]]
     number, i = samples.index[weak]
-    expected = accumulated_occupancy(samples.datasets[number], i, GRID, 2, "keep")
+    expected = accumulated_occupancy(samples.datasets[number], i, GRID, 2, moving="keep")
     np.testing.assert_array_equal(batch.occupancy[0].numpy(), expected)
     assert (batch.labels[0] == 255).all() and {0, 1, 255} == set(np.unique(expected).tolist())
     world = samples.datasets[samples.index[samples.warm[0]][0]].world(0)
     np.testing.assert_array_equal(batch.labels[1].numpy(), world)
     np.testing.assert_array_equal(batch.occupancy[1].numpy(), world != 0)
     assert [view.frame for view in batch.views] == [0, 1]
-    # What was kept on disk is what was computed.
+    # What was kept on disk is what was computed, and belongs to these scans.
     np.testing.assert_array_equal(samples_of(tmp_path, labels).occupancy(weak), expected)
+    later = samples_of(tmp_path, labels, RECIPE.model_copy(update={"future": 1})).occupancy(weak)
+    np.testing.assert_array_equal(later, accumulated_occupancy(samples.datasets[number], i, GRID, 2, 1, "keep"))
+    assert (later != expected).any()
 
 
 def test_labelled_scenes_can_drop_their_voxels_after_the_warm_start_as_in_the_paper(tmp_path, labels):
@@ -166,7 +169,8 @@ def test_provenance_names_every_label_that_was_used(tmp_path, labels):
     samples = samples_of(tmp_path, labels)
     told = samples.provenance()
     assert told["voxel_labels"] == {"alpha": 0.25, "seed": 0, "scenes": samples.labelled_scenes, "frames": 3}
-    assert told["pseudo_labels"] == {"by": "hand"} and told["accumulation"] == {"past": 2, "moving": "keep"}
+    assert told["pseudo_labels"] == {"by": "hand"}
+    assert told["accumulation"] == {"past": 2, "future": 0, "margin": 2, "moving": "keep"}
 
 
 def test_what_is_missing_is_said(tmp_path, labels):
@@ -200,3 +204,11 @@ def test_class_weights_count_labelled_frames_only(tmp_path, labels):
     assert counts.sum() == 3 * GRID.size
     worlds = [samples.datasets[number].world(i) for number, i in (samples.index[item] for item in samples.warm)]
     assert counts[BUILDING] == sum((world == BUILDING).sum() for world in worlds)
+
+
+def test_pixel_weights_count_the_pseudo_labels_of_all_frames(tmp_path, labels):
+    samples = samples_of(tmp_path, labels)
+    counts = samples.pixel_counts(20)
+    views = [view for item in range(len(samples)) for view in samples.views(item, samples.frame(item).cameras)]
+    assert counts.tolist() == [sum(int((view.labels == number).sum()) for view in views) for number in range(20)]
+    assert (counts > 0).sum() > 1 and samples_of(tmp_path, None).pixel_counts(20).sum() == 0

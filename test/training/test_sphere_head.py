@@ -90,7 +90,7 @@ def test_a_turned_grid_is_seen_through_the_same_image(head):
 
 def test_labels_pull_the_logits_of_the_cells_that_are_seen(head):
     cells = tensor(wall(15, BUILDING), wall(20, ROAD))
-    head.loss(cells, unknown(), [view(ROAD)], lambda value: value).backward()
+    head.loss(cells, unknown(), [view(ROAD)], torch.ones(20), lambda value: value).backward()
     gradient = cells.features.grad
     front, back = gradient[:256], gradient[256:]
     assert front[:, ROAD].sum() < 0 < front[:, BUILDING].sum() and float(front[:, FREE].abs().max()) == 0
@@ -103,7 +103,7 @@ def test_the_loss_is_the_mean_confidence_weighted_cross_entropy(head):
     labels[16, 30:34] = ROAD
     seen = View(CAMERA, labels, np.full((32, 64), 0.5, np.float32))
     cells = tensor(wall(15, BUILDING))
-    loss = head.loss(cells, unknown(), [batch_view(seen, 0, np.eye(4))], lambda value: value)
+    loss = head.loss(cells, unknown(), [batch_view(seen, 0, np.eye(4))], torch.ones(20), lambda value: value)
     plain = head(cells, unknown(), [view()])[0][0].detach().double()
     p = torch.softmax(plain[:, 16, 30:34], 0)[ROAD]
     assert float(loss.detach()) == pytest.approx(float((-0.5 * torch.log(p)).mean()), rel=1e-4)
@@ -111,6 +111,6 @@ def test_the_loss_is_the_mean_confidence_weighted_cross_entropy(head):
 
 def test_without_views_the_loss_is_zero(head):
     cells = tensor(wall(15, BUILDING))
-    loss = head.loss(cells, unknown(), [], lambda value: value)
+    loss = head.loss(cells, unknown(), [], torch.ones(20), lambda value: value)
     loss.backward()
     assert float(loss.detach()) == 0 and not cells.features.grad.any()

@@ -1,4 +1,4 @@
-"""Occupancy out of past LiDAR scans: the weak 3D target P_acc of MinkOcc (Sze et al., Sec. III and IV-A). No label is read."""
+"""Occupancy out of several LiDAR scans: the weak 3D target P_acc of MinkOcc (Sze et al., Sec. III and IV-A). No label is read."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ def accumulated_occupancy(
     index: int,
     grid: VoxelGrid,
     before: int,
+    after: int = 0,
     moving: Moving = "remove",
     min_range: float = 0.0,
     margin: int = 2,
 ) -> NDArray[np.uint8]:
-    """Which cells around scan `index` are occupied, by it and the scans before it.
+    """Which cells around scan `index` are occupied, by it and its neighbours in time.
 
     A cell that holds a point is occupied. Of the others, those that a ray from the sensor to a point crosses are free, unless an
     occupied one is near them at the same height; the rest is unknown. The margin is there because rays graze surfaces: between
@@ -48,8 +49,8 @@ def accumulated_occupancy(
     - "keep" smears it;
     - "remove" drops its points from all scans but `index` (nuScenes knows them by boxes, SemanticKITTI by point labels, so that
       there only "keep" is free of human labels);
-    - "carry" moves them with the object's box to where that is in scan `index`; those of objects that are not there any more
-      are dropped.
+    - "carry" moves them with the object's box to where that is in scan `index`; those of objects that are not there are
+      dropped.
 
     Rays to a moving object's points free what they cross in any case.
 
@@ -58,6 +59,7 @@ def accumulated_occupancy(
         index: the reference scan, whose grid frame the result is in.
         grid: the cells.
         before: how many scans before it to add (the paper's K); the sequence's start shortens this.
+        after: how many scans after it to add (the paper: none); the sequence's end shortens this.
         moving: what happens to objects in motion.
         min_range: points within this horizontal distance of the sensor are the vehicle itself and are left out, metres.
         margin: how near to an occupied cell nothing is called free, cells along x and y; 0 frees every crossed cell.
@@ -73,7 +75,7 @@ def accumulated_occupancy(
     hit = np.zeros(grid.shape, np.bool_)
     free = np.zeros(grid.shape, np.bool_)
     T = T_grid_world(dataset, index)
-    for i in range(max(index - before, 0), index + 1):
+    for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
         own = np.hypot(*dataset.points(i)[:, :2].T) < min_range
         points, origin = placed(dataset, i, T)
         points = points[~own]
