@@ -24,6 +24,8 @@ class Fusion(nn.Module):
         sizes, channels = config.fusion, config.channels
         self.mamba = DualMamba(channels, sizes.stages, shape, sizes.state, sizes.expand)
         self.head = VolumeHead(channels, num_classes)
+        # Else flat regions, about which a short training says little, show the blocks of cells.
+        self.head.start_alike()
         self.image_head = nn.Sequential(
             nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, num_classes, 1)
         )

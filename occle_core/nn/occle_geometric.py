@@ -111,3 +111,10 @@ class VolumeHead(nn.Sequential):
             nn.ReLU(),
             nn.ConvTranspose3d(2 * channels, classes, FEATURE_STRIDE, FEATURE_STRIDE),
         )
+
+    @torch.no_grad()
+    def start_alike(self) -> None:
+        """Give all children of a cell the same weights: what they differ in is learnt, not drawn (Aitken et al., ICNR)."""
+        last = self[-1]
+        assert isinstance(last, nn.ConvTranspose3d)
+        last.weight.copy_(last.weight[:, :, :1, :1, :1].expand_as(last.weight))

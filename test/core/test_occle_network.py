@@ -41,6 +41,17 @@ def inputs(cameras=1, seed=0, frames=2):
     return prepare(history, [moved(-number) for number in range(frames)], GRID, occle_tiny(cameras, frames))
 
 
+def test_the_children_of_a_cell_are_told_apart_by_learning_only():
+    net = network().eval()
+    logits = net.fusion.logits(torch.randn(1, net.config.channels, 4, 4, 4))
+    blocks = logits.unfold(2, 2, 2).unfold(3, 2, 2).unfold(4, 2, 2).flatten(5)
+    torch.testing.assert_close(blocks, blocks[..., :1].expand_as(blocks))
+    assert float(blocks.detach().std(dim=(2, 3, 4)).min()) > 0
+    net.fusion.logits(torch.randn(1, net.config.channels, 4, 4, 4)).pow(2)[..., 0].sum().backward()
+    gradient = net.fusion.head[-1].weight.grad
+    assert gradient[..., 0].abs().sum() > 0 and not gradient[..., 1].any()
+
+
 def test_it_predicts_every_cell_and_every_part_learns():
     net, batch = network(2), collate([inputs(2), inputs(2, seed=5)])
     cells = net.cells(batch)
