@@ -41,8 +41,9 @@ foundation models are (displaced outlines, lost small objects, confused classes,
 **Training.** One network, {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {grid.resolution:g} m, {fit.steps} steps \
 of {fit.batch_size} frames for every setting, the same schedule and augmentation. The recipe warms up on the labelled scenes for \
 {100 * scale.recipe.warm:g} % of the steps; of the frames after that, {100 * scale.recipe.repeat:g} % are drawn from the labelled \
-scenes. Both numbers and the form of the spheres were chosen on drives of another seed ([decisions.md](decisions.md)); nothing was \
-chosen by looking at the validation drives.
+scenes. Targets are accumulated from {scale.recipe.past} scans before and {scale.recipe.future} after each frame. These numbers, \
+the form of the spheres and the pixels' class weights were chosen on drives of other seeds ([decisions.md](decisions.md)), \
+nothing on the validation drives.
 
 ## Labels (Table I of the paper)
 
