@@ -19,7 +19,7 @@ from occle_core.inputs import Inputs, collate, prepare
 from occle_core.taxonomy import IGNORE
 from training.augment import AugmentConfig, augment
 from training.parallel import Group
-from training.samples import Samples, View
+from training.samples import SOLID, Samples, View
 
 
 @dataclass
@@ -46,19 +46,22 @@ class Batch:
     Attributes:
         inputs: the network's.
         labels: (B, X, Y, Z) uint8 class ids, 255 unknown; all 255 for a frame without voxel labels.
+        lifted: (B, X, Y, Z) uint8 class ids that points took from labelled pixels, 255 none; all 255 for a frame with voxel labels.
         occupancy: (B, X, Y, Z) uint8: 1 occupied, 0 free, 255 unknown; from the labels where a frame has them.
         views: 2D labels.
     """
 
     inputs: Inputs
     labels: Tensor
+    lifted: Tensor
     occupancy: Tensor
     views: list[BatchView]
 
     def to(self, device: str) -> Batch:
         """The same tensors on another device."""
         views = [replace(view, labels=view.labels.to(device), confidence=view.confidence.to(device)) for view in self.views]
-        return Batch(self.inputs.to(device), self.labels.to(device), self.occupancy.to(device), views)
+        labels, lifted, occupancy = (volume.to(device) for volume in (self.labels, self.lifted, self.occupancy))
+        return Batch(self.inputs.to(device), labels, lifted, occupancy, views)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class TrainingSet(TorchDataset[Batch]):
         """The batch of a step and its frames."""
         step, items = address
         parts: list[Inputs] = []
-        labels, occupancy, views = [], [], []
+        labels, lifted, occupancy, views = [], [], [], []
         for number, item in enumerate(items):
             if number % self.group.size != self.group.rank:
                 continue
@@ -113,13 +116,12 @@ class TrainingSet(TorchDataset[Batch]):
             views += [batch_view(sample.views[view], len(parts), frame.T_grid_lidar) for view in chosen]
             parts.append(prepare(frame, self.grid, self.network))
             voxels = torch.from_numpy(target)
-            if sample.labelled:
-                labels.append(voxels)
-                occupancy.append(torch.where(voxels == IGNORE, IGNORE, voxels != self.free).to(torch.uint8))
-            else:
-                labels.append(torch.full_like(voxels, IGNORE))
-                occupancy.append(voxels)
-        return Batch(collate(parts), torch.stack(labels), torch.stack(occupancy), views)
+            nothing = torch.full_like(voxels, IGNORE)
+            surfaces = torch.where((voxels == SOLID) | (voxels == self.free), nothing, voxels)
+            labels.append(voxels if sample.labelled else nothing)
+            lifted.append(nothing if sample.labelled else surfaces)
+            occupancy.append(torch.where(voxels == IGNORE, IGNORE, voxels != self.free).to(torch.uint8))
+        return Batch(collate(parts), torch.stack(labels), torch.stack(lifted), torch.stack(occupancy), views)
 
 
 def drawn(place: int, share: float) -> tuple[bool, int]:

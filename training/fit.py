@@ -25,7 +25,7 @@ from training.augment import AugmentConfig
 from training.backends import use_minkowski
 from training.batches import Batch, Order, Plan, TrainingSet
 from training.checkpoints import CHECKPOINT, LOG, Checkpoint, Log
-from training.losses import class_balanced_weights, occupancy_pyramid, occupied_class_loss, supervised_loss
+from training.losses import class_balanced_weights, class_loss, occupancy_pyramid, occupied_class_loss, supervised_loss
 from training.parallel import Group, shared_norms
 from training.recipe import RecipeConfig
 from training.samples import Samples
@@ -219,7 +219,10 @@ class Trainer:
         if self.head is not None:
             pseudo = torch.zeros_like(losses["total"])
             if step >= config.plan.switch:
-                pseudo = config.semantic * self.head.loss(prediction.classes, batch.occupancy, batch.views, pixels, total)
+                pseudo = self.head.loss(prediction.classes, batch.occupancy, batch.views, pixels, total)
+                if config.recipe is not None and config.recipe.lift:
+                    pseudo = pseudo + config.recipe.lift * class_loss(prediction.classes, batch.lifted, pixels, total)
+                pseudo = config.semantic * pseudo
                 unlabelled = torch.where(batch.labels == 255, batch.occupancy, 255).to(torch.uint8)
                 free_space = config.occupancy * occupied_class_loss(prediction.classes, unlabelled, self.free, total)
                 losses["occupancy"] = losses["occupancy"] + free_space

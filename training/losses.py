@@ -62,16 +62,26 @@ def supervised_loss(
     Returns:
         "semantic", "occupancy" (each with its weight applied) and their sum "total"; with several processes, their parts of them.
     """
-    labels = prediction.classes.at_cells(target).long()
-    logits = prediction.classes.features
-    share = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, reduction="sum")
-    counted = weights[labels[labels != IGNORE]].sum()
-    semantics = semantic * share / total(counted).clamp(min=1e-12)
+    semantics = semantic * class_loss(prediction.classes, target, weights, total)
     bce = torch.zeros((), device=target.device)
     for level, occupied in zip(prediction.levels, pyramid):
         bce = bce + _binary(level.occupancy, level.proposed.at_cells(occupied), total)
     bce = occupancy * bce
     return {"semantic": semantics, "occupancy": bce, "total": semantics + bce}
+
+
+def class_loss(classes: SparseTensor, target: Tensor, weights: Tensor, total: Total = _alone) -> Tensor:
+    """Cross-entropy of the class head's cells, averaged over their class weights.
+
+    Args:
+        classes: (N, C) logits on the surviving cells.
+        target: (B, X, Y, Z) uint8 class ids, 255 no loss there.
+        weights: (C,) class weights.
+        total: see `supervised_loss`.
+    """
+    labels = classes.at_cells(target).long()
+    share = F.cross_entropy(classes.features, labels, weights, ignore_index=IGNORE, reduction="sum")
+    return share / total(weights[labels[labels != IGNORE]].sum()).clamp(min=1e-12)
 
 
 def occupied_class_loss(classes: SparseTensor, occupancy: Tensor, free: int, total: Total = _alone) -> Tensor:

@@ -7,7 +7,7 @@ targets need no voxel label: 2D pseudo-labels of the images, and occupancy accum
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -22,8 +22,9 @@ from occle_core.datasets import Dataset, DatasetError
 from occle_core.grid import VoxelGrid
 from training.labelled import draw_labelled
 from training.pseudo_labels.files import LabelFolder
-from training.pseudo_labels.lidar import UNKNOWN, Moving, accumulated_occupancy
-from training.samples import Sample, Samples, View
+from training.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, Moving, accumulated_occupancy
+from training.pseudo_labels.lift import PointLabels, lifted_labels, point_labels
+from training.samples import SOLID, Sample, Samples, View
 
 COUNTED = 500
 """Frames whose pseudo-labels are counted for the classes' weights."""
@@ -55,6 +56,12 @@ class RecipeConfig(Config):
     margin: int = Field(
         2, ge=0, description="how near to an occupied cell no cell is called free, cells; with later scans 1 makes as few mistakes"
     )
+    lift: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the classes that accumulated points take from the pixels that show them, beside the rendering's 1; "
+        "the paper's 0 renders alone",
+    )
     moving: Moving = Field("carry", description="points on moving objects: carry them with their boxes, remove or keep them")
     views: int = Field(3, ge=1, description="cameras rendered per frame and step, drawn anew each time")
     view_width: int = Field(176, ge=16, description="width of the rendered views, pixels")
@@ -79,7 +86,7 @@ class RecipeSamples(Samples):
         network: what images and points are reduced to.
         config: see RecipeConfig.
         labels: 2D pseudo-labels; None where the recipe ends with the warm start and needs none.
-        cache: folder in which accumulated occupancy is kept; it is made, and may be deleted at any time.
+        cache: folder in which weak targets are kept; it is made, and may be deleted at any time.
         memory: see Samples.
 
     Raises:
@@ -98,7 +105,7 @@ class RecipeSamples(Samples):
     ) -> None:
         self.labelled_scenes = draw_labelled([dataset.name for dataset in datasets], config.alpha, config.label_seed)
         self.config, self.labels = config, labels
-        self._cache = cache / _cache_key(grid, network, config)
+        self._cache = cache / _cache_key(grid, network, config, labels)
         super().__init__(datasets, grid, network, memory)
 
     def _find(self) -> tuple[list[tuple[int, int]], Sequence[int]]:
@@ -126,7 +133,7 @@ class RecipeSamples(Samples):
         labelled = item in self._warm_set and (self.config.keep_labels or not weak)
         if not labelled and not weak:
             raise ValueError(f"frame {item} has no voxel labels and takes no part in the warm start")
-        frame, target = self.frame(item), self.truth(item) if labelled else self.occupancy(item)
+        frame, target = self.frame(item), self.truth(item) if labelled else self.weak_target(item)
         return Sample(frame, target, labelled, self.views(item, frame.cameras) if weak else ())
 
     def truth(self, item: int) -> NDArray[np.uint8]:
@@ -139,9 +146,9 @@ class RecipeSamples(Samples):
             raise ValueError(f"frame {item} is of a scene that was not drawn as labelled: its voxel labels must not be used")
         return super().truth(item)
 
-    def occupancy(self, item: int) -> NDArray[np.uint8]:
-        """(X, Y, Z) uint8: 1 occupied, 0 free, 255 unknown, from scans."""
-        held: NDArray[np.uint8] = self._memory.get(("occupancy", item), lambda: self._occupancy(item))
+    def weak_target(self, item: int) -> NDArray[np.uint8]:
+        """(X, Y, Z) uint8 from scans: free's id, SOLID where occupied, 255 unknown; with `lift` ids of the pixels' classes."""
+        held: NDArray[np.uint8] = self._memory.get(("weak", item), lambda: self._weak_target(item))
         return held
 
     def views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
@@ -169,45 +176,69 @@ class RecipeSamples(Samples):
                 "frames": len(self.warm),
             },
             "pseudo_labels": self.labels.source if self.labels else None,
-            "accumulation": self.config.model_dump(include={"past", "future", "margin", "moving"}),
+            "accumulation": self.config.model_dump(include={"past", "future", "margin", "moving", "lift"}),
         }
 
     def _views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
-        if self.labels is None:
-            raise DatasetError("steps after the warm start need 2D labels: make them with occle-train label, and give --labels DIR")
         number, i = self.index[item]
+        labels = self._label_folder()
         dataset, size = self.datasets[number], (self.config.view_width, self.config.view_height)
         found = []
         for name, camera in zip(dataset.camera_names, cameras):
-            if self.labels.has(dataset, i, name):
-                found.append(View(camera.resized(*size), *self.labels.read(dataset, i, name, size)))
+            if labels.has(dataset, i, name):
+                found.append(View(camera.resized(*size), *labels.read(dataset, i, name, size)))
         if not found:
-            raise DatasetError(f"{self.labels.root} has no labels of {dataset.name}, frame {i}; make them with occle-train label")
+            raise DatasetError(f"{labels.root} has no labels of {dataset.name}, frame {i}; make them with occle-train label")
         return tuple(found)
 
-    def _occupancy(self, item: int) -> NDArray[np.uint8]:
+    def _weak_target(self, item: int) -> NDArray[np.uint8]:
         number, i = self.index[item]
-        dataset = self.datasets[number]
-        file = self._cache / dataset.name / f"{dataset.stamps[i]}.npz"
+        dataset, config = self.datasets[number], self.config
+        scans = (config.past, config.future, config.moving, self.network.points.min_range)
+
+        def target() -> dict[str, NDArray[Any]]:
+            occupancy = accumulated_occupancy(dataset, i, self.grid, *scans, config.margin)
+            codes = np.full(256, UNKNOWN, np.uint8)
+            codes[[FREE, OCCUPIED]] = dataset.taxonomy.free, SOLID
+            cells = codes[occupancy]
+            if config.lift:
+                lifted = lifted_labels(dataset, i, self.grid, lambda scan: self._point_labels(number, scan), *scans)
+                cells = np.where(lifted != UNKNOWN, lifted, cells)
+            return {"target": cells}
+
+        return self._kept(f"{dataset.name}/{dataset.stamps[i]}", target)["target"]
+
+    def _point_labels(self, number: int, i: int) -> PointLabels:
+        """Of a scan, which is a neighbour of many frames."""
+        dataset, labels = self.datasets[number], self._label_folder()
+
+        def made() -> dict[str, NDArray[Any]]:
+            return dict(zip(("labels", "confidence"), point_labels(dataset, i, labels)))
+
+        content = self._kept(f"{dataset.name}/points-{dataset.stamps[i]}", made)
+        return content["labels"], content["confidence"]
+
+    def _label_folder(self) -> LabelFolder:
+        if self.labels is None:
+            raise DatasetError("steps after the warm start need 2D labels: make them with occle-train label, and give --labels DIR")
+        return self.labels
+
+    def _kept(self, name: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """What is in the cache under a name, made and written if it is not there."""
+        file = self._cache / f"{name}.npz"
         if file.is_file():
             with np.load(file) as content:
-                return _unpacked(content["occupied"], content["known"], self.grid.shape)
-        config, min_range = self.config, self.network.points.min_range
-        scans = (config.past, config.future, config.moving)
-        target = accumulated_occupancy(dataset, i, self.grid, *scans, min_range, config.margin)
+                return dict(content)
+        made = make()
         file.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-            np.savez_compressed(part, occupied=np.packbits(target == 1), known=np.packbits(target != UNKNOWN))
+            np.savez_compressed(part, allow_pickle=False, **made)
         Path(part.name).replace(file)
-        return target
+        return made
 
 
-def _unpacked(occupied: NDArray[np.uint8], known: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    count = int(np.prod(shape))
-    cells = np.where(np.unpackbits(known, count=count), np.unpackbits(occupied, count=count), np.uint8(UNKNOWN))
-    return cells.reshape(shape).astype(np.uint8)
-
-
-def _cache_key(grid: VoxelGrid, network: NetworkConfig, config: RecipeConfig) -> str:
+def _cache_key(grid: VoxelGrid, network: NetworkConfig, config: RecipeConfig, labels: LabelFolder | None) -> str:
     told = f"{grid} {network.points.min_range} {config.past} {config.future} {config.margin} {config.moving}"
+    if config.lift and labels is not None:
+        told += f" {labels.root.resolve()} {labels.source}"
     return hashlib.sha256(told.encode()).hexdigest()[:12]

@@ -19,6 +19,8 @@ from occle_core.grid import VoxelGrid
 from training.truth import sensor_mask, voxel_truth
 
 UNKNOWN = 255
+SOLID = 254
+"""Marks cells of a weak target that are occupied by an unknown class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +44,8 @@ class Sample:
 
     Args:
         frame: reduced to what the network reads.
-        target: (X, Y, Z) uint8: class ids where `labelled`, else 1 occupied and 0 free; 255 unknown in both.
-        labelled: whether the target holds voxel labels.
+        target: (X, Y, Z) uint8 class ids, free's among them; SOLID is occupied by an unknown class, 255 unknown.
+        labelled: whether the target holds voxel labels; otherwise it is a weak one.
         views: 2D pseudo-labels of its cameras.
     """
 

@@ -3,11 +3,12 @@
 import csv
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
-from rooms import BUILDING, GRID, NETWORK, Rooms, label_folder, spec
+from rooms import BUILDING, GRID, NETWORK, ROAD, Rooms, label_folder, spec
 
 from occle_core.datasets import DatasetError
 from training.augment import AugmentConfig
@@ -15,7 +16,9 @@ from training.batches import Order, TrainingSet
 from training.fit import FitConfig, fit, load_head
 from training.parallel import Group
 from training.pseudo_labels.lidar import accumulated_occupancy
+from training.pseudo_labels.lift import lifted_labels, point_labels
 from training.recipe import RecipeConfig, RecipeSamples
+from training.samples import SOLID
 
 SCENES = ("a", "b", "c", "d")
 RECIPE = RecipeConfig(
@@ -44,23 +47,26 @@ def losses_of(lines):
     return [",".join(line.split(",")[:-1]) for line in lines]  # without the seconds
 
 
-def test_no_voxel_label_of_an_unlabelled_scene_influences_anything(tmp_path, labels):
+@pytest.mark.parametrize("lift", [0.0, 1.0])
+def test_no_voxel_label_of_an_unlabelled_scene_influences_anything(tmp_path, labels, lift):
     """Gradients, pruning targets, class weights: all weights of the network after training are equal to the bit."""
-    plain = samples_of(tmp_path, labels)
+    recipe = RECIPE.model_copy(update={"lift": lift})
+    config = FIT.model_copy(update={"recipe": recipe})
+    plain = samples_of(tmp_path, labels, recipe)
     (drawn,) = plain.labelled_scenes
-    weights, log = trained(tmp_path / "plain", plain)
+    weights, log = trained(tmp_path / "plain", plain, config)
 
     def nonsense(truth):
         return np.random.default_rng(1).integers(0, 20, truth.shape).astype(np.uint8)
 
     others = [Rooms(name, relabel=nonsense if name != drawn else lambda truth: truth) for name in SCENES]
-    weights_2, log_2 = trained(tmp_path / "others", samples_of(tmp_path / "2", labels, rooms=others))
+    weights_2, log_2 = trained(tmp_path / "others", samples_of(tmp_path / "2", labels, recipe, others), config)
     assert losses_of(log) == losses_of(log_2)
     assert all(torch.equal(weights[name], weights_2[name]) for name in weights)
     assert {room.name for room in others if room.read} == {drawn}
     # The same change of the labelled scene is noticed: the comparison can fail.
     own = [Rooms(name, relabel=nonsense if name == drawn else lambda truth: truth) for name in SCENES]
-    _, log_3 = trained(tmp_path / "own", samples_of(tmp_path / "3", labels, rooms=own))
+    _, log_3 = trained(tmp_path / "own", samples_of(tmp_path / "3", labels, recipe, own), config)
     assert losses_of(log) != losses_of(log_3)
 
 
@@ -86,15 +92,41 @@ def test_targets_of_a_weak_frame_are_the_accumulated_scans_alone(tmp_path, label
     expected = accumulated_occupancy(samples.datasets[number], i, GRID, 2, moving="keep")
     np.testing.assert_array_equal(batch.occupancy[0].numpy(), expected)
     assert (batch.labels[0] == 255).all() and {0, 1, 255} == set(np.unique(expected).tolist())
+    assert (batch.lifted == 255).all()
     world = samples.datasets[samples.index[samples.warm[0]][0]].world(0)
     np.testing.assert_array_equal(batch.labels[1].numpy(), world)
     np.testing.assert_array_equal(batch.occupancy[1].numpy(), world != 0)
     assert [view.frame for view in batch.views] == [0, 1]
     # What was kept on disk is what was computed, and belongs to these scans.
-    np.testing.assert_array_equal(samples_of(tmp_path, labels).occupancy(weak), expected)
-    later = samples_of(tmp_path, labels, RECIPE.model_copy(update={"future": 1})).occupancy(weak)
-    np.testing.assert_array_equal(later, accumulated_occupancy(samples.datasets[number], i, GRID, 2, 1, "keep"))
-    assert (later != expected).any()
+    codes = np.full(256, 255, np.uint8)
+    codes[:2] = 0, SOLID  # the taxonomy's free class is 0
+    np.testing.assert_array_equal(samples_of(tmp_path, labels).weak_target(weak), codes[expected])
+    later = samples_of(tmp_path, labels, RECIPE.model_copy(update={"future": 1})).weak_target(weak)
+    np.testing.assert_array_equal(later, codes[accumulated_occupancy(samples.datasets[number], i, GRID, 2, 1, "keep")])
+    assert (later != codes[expected]).any()
+
+
+def test_lifted_classes_join_the_accumulated_occupancy(tmp_path, labels):
+    samples = samples_of(tmp_path, labels, RECIPE.model_copy(update={"lift": 1.0}))
+    weak = next(item for item in range(len(samples)) if item not in samples.warm)
+    number, i = samples.index[weak]
+    data = samples.datasets[number]
+    lifted = lifted_labels(data, i, GRID, lambda scan: point_labels(data, scan, labels), 2, moving="keep")
+    assert set(np.unique(lifted).tolist()) == {ROAD, BUILDING, 255}
+    plan = FIT.model_copy(update={"augment": AugmentConfig(flip=0, turn=0)}).plan
+    for _ in range(2):  # computed, and read from the cache
+        batch = TrainingSet(samples, GRID, NETWORK, plan, 0, Group())[5, [weak, samples.warm[0]]]
+        np.testing.assert_array_equal(batch.occupancy[0].numpy(), accumulated_occupancy(data, i, GRID, 2, moving="keep"))
+        np.testing.assert_array_equal(batch.lifted[0].numpy(), lifted)
+        assert (batch.labels[0] == 255).all() and (batch.lifted[1] == 255).all() and (batch.labels[1] != 255).any()
+        samples = samples_of(tmp_path, labels, RECIPE.model_copy(update={"lift": 1.0}))
+    # Other labels have a cache of their own.
+    others = label_folder(tmp_path / "others", [Rooms(name) for name in SCENES])
+    for file in (tmp_path / "others").glob("*/cam/0*.png"):
+        if "confidence" not in file.name:
+            cv2.imwrite(str(file), np.full((32, 64), ROAD, np.uint8))
+    other = samples_of(tmp_path, others, RECIPE.model_copy(update={"lift": 1.0})).weak_target(weak)
+    assert set(np.unique(other).tolist()) == {0, ROAD, SOLID, 255}
 
 
 def test_labelled_scenes_can_drop_their_voxels_after_the_warm_start_as_in_the_paper(tmp_path, labels):
@@ -152,8 +184,9 @@ def test_a_stopped_recipe_goes_on_to_the_same_curve(tmp_path, labels, stop_at):
     assert heads[0]["shape.weight"].abs().sum() > 0
 
 
-def test_it_learns_classes_from_images_alone(tmp_path, labels):
-    recipe = RECIPE.model_copy(update={"alpha": 0.0})
+@pytest.mark.parametrize("lift", [0.0, 1.0])
+def test_it_learns_classes_from_images_alone(tmp_path, labels, lift):
+    recipe = RECIPE.model_copy(update={"alpha": 0.0, "lift": lift})
     config = FIT.model_copy(update={"steps": 30, "recipe": recipe, "average": 0.9, "augment": AugmentConfig(drop_camera=0)})
     _, log = trained(tmp_path / "fit", samples_of(tmp_path, labels, recipe), config)
     pseudo = [float(row["pseudo"]) for row in csv.DictReader(log)]
@@ -170,7 +203,7 @@ def test_provenance_names_every_label_that_was_used(tmp_path, labels):
     told = samples.provenance()
     assert told["voxel_labels"] == {"alpha": 0.25, "seed": 0, "scenes": samples.labelled_scenes, "frames": 3}
     assert told["pseudo_labels"] == {"by": "hand"}
-    assert told["accumulation"] == {"past": 2, "future": 0, "margin": 2, "moving": "keep"}
+    assert told["accumulation"] == {"past": 2, "future": 0, "margin": 2, "moving": "keep", "lift": 0.0}
 
 
 def test_what_is_missing_is_said(tmp_path, labels):
@@ -185,7 +218,7 @@ def test_what_is_missing_is_said(tmp_path, labels):
     with pytest.raises(DatasetError, match="labelled scenes a has voxel truth"):
         samples_of(tmp_path, labels, RECIPE, [blind])
     with pytest.raises(DatasetError, match="no boxes"):
-        samples_of(tmp_path / "x", labels, RECIPE.model_copy(update={"moving": "carry", "alpha": 0.0})).occupancy(0)
+        samples_of(tmp_path / "x", labels, RECIPE.model_copy(update={"moving": "carry", "alpha": 0.0})).weak_target(0)
 
 
 def test_the_shipped_configurations_are_valid_and_differ_in_alpha_only():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import cv2
@@ -74,27 +75,56 @@ def accumulated_occupancy(
         raise DatasetError(f"{dataset.kind} {dataset.name} has no boxes to carry points along with; use moving='remove' or 'keep'")
     hit = np.zeros(grid.shape, np.bool_)
     free = np.zeros(grid.shape, np.bool_)
-    T = T_grid_world(dataset, index)
-    for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
-        own = np.hypot(*dataset.points(i)[:, :2].T) < min_range
-        points, origin = placed(dataset, i, T)
-        points = points[~own]
-        free |= traversed(origin, points, grid)
-        if i != index and moving == "remove":
-            points = points[~in_motion(dataset, i)[~own]]
-        elif i != index and isinstance(dataset, Tracked) and moving == "carry":
-            points = _carried(points, dataset.boxes(i), dataset.boxes(index), T)
-        hit |= grid.occupied(points)
+    for scan in neighbours(dataset, index, before, after, moving, min_range):
+        free |= traversed(scan.origin, scan.ends, grid)
+        hit |= grid.occupied(scan.points)
     if margin:
         # The heights are the picture's channels: nothing spreads between them.
         free &= cv2.dilate(hit.astype(np.uint8), np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)) == 0
     return np.where(hit, OCCUPIED, np.where(free, FREE, UNKNOWN)).astype(np.uint8)
 
 
+@dataclass(frozen=True, eq=False)
+class PlacedScan:
+    """A scan in the grid frame of another one.
+
+    Args:
+        number: of its frame.
+        origin: (3,) the sensor, metres.
+        ends: (N, 3) where its rays ended, metres.
+        points: (M, 3) the surfaces that they found, as far as these are known to be there at the other scan's time, metres.
+        rows: (M,) which of the scan's points these are.
+    """
+
+    number: int
+    origin: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    points: NDArray[np.float64]
+    rows: NDArray[np.intp]
+
+
+def neighbours(dataset: Dataset, index: int, before: int, after: int, moving: Moving, min_range: float) -> Iterator[PlacedScan]:
+    """Scan `index` and its neighbours in time; for the arguments and errors see `accumulated_occupancy`."""
+    if moving == "carry" and not isinstance(dataset, Tracked):
+        raise DatasetError(f"{dataset.kind} {dataset.name} has no boxes to carry points along with; use moving='remove' or 'keep'")
+    T = T_grid_world(dataset, index)
+    for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
+        rows = np.flatnonzero(np.hypot(*dataset.points(i)[:, :2].T) >= min_range)
+        points, origin = placed(dataset, i, T)
+        ends = points = points[rows]
+        if i != index and moving == "remove":
+            stay = ~in_motion(dataset, i)[rows]
+            points, rows = points[stay], rows[stay]
+        elif i != index and isinstance(dataset, Tracked) and moving == "carry":
+            points, stay = _carried(points, dataset.boxes(i), dataset.boxes(index), T)
+            points, rows = points[stay], rows[stay]
+        yield PlacedScan(i, origin, ends, points, rows)
+
+
 def _carried(
     points: NDArray[np.float64], then: Sequence[TrackedBox], now: Sequence[TrackedBox], T: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Points (N, 3) in the grid frame, those in the boxes of `then` moved to the same objects' boxes of `now`."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Points (N, 3) in the grid frame, those in `then`'s boxes moved to the same objects' boxes of `now`, and which are left."""
     targets = {box.track: T @ box.T_world_box for box in now}
     points, gone = points.copy(), np.zeros(len(points), np.bool_)
     taken = np.zeros(len(points), np.bool_)
@@ -107,4 +137,4 @@ def _carried(
             points[inside] = points[inside] @ move[:3, :3].T + move[:3, 3]
         else:
             gone |= inside
-    return points[~gone]
+    return points, ~gone
