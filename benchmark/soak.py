@@ -39,6 +39,8 @@ FRAMES = 8
 CYCLE = 4
 PACE_FRAMES = 16
 """Intervals in which everything happens once: viewers, no viewers, a silent camera, all cameras."""
+APART = 0.1
+"""Seconds between the frames that the node gets to work on at the same time."""
 MEMORY_GROWTH, LATENCY_GROWTH = 0.05, 1.5
 """What the end may have more of than the beginning: a share of the memory, a factor of the latency."""
 
@@ -82,7 +84,15 @@ class Report:
     exit_code: int
 
 
-def soak(minutes: float, load: float, interval: float, bundle: str = "", engine: str = "auto", data: Path | None = None) -> Report:
+def soak(
+    minutes: float,
+    load: float,
+    interval: float,
+    bundle: str = "",
+    engine: str = "auto",
+    data: Path | None = None,
+    at_once: int | None = None,
+) -> Report:
     """Drive a node of its own in a ROS domain of its own.
 
     Args:
@@ -92,6 +102,7 @@ def soak(minutes: float, load: float, interval: float, bundle: str = "", engine:
         bundle: folder of the network; empty: the shipped one.
         engine: parameter of the node.
         data: a data set; None simulates a street.
+        at_once: frames that the node works on at the same time; None: as its file of parameters says.
 
     Raises:
         ProcessError: the node did not start or ended.
@@ -103,8 +114,10 @@ def soak(minutes: float, load: float, interval: float, bundle: str = "", engine:
         dataset = open_dataset(data, scene=scene)
         preset = preset_for(dataset.camera_names)
         os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+        at_once = at_once or PRESETS[preset].frames_at_once
         given = {"calibration_file": f"{data}#{scene}", "engine": engine} | ({"bundle": bundle} if bundle else {})
         parameters = [word for name, value in given.items() for word in ("-p", f'{name}:="{value}"')]
+        parameters += ["-p", f"frames_at_once:={at_once}"]
         file = str(share_file(f"config/{preset}.yaml"))
         command = [sys.executable, "-m", "occle_ros.cli", "node", "--ros-args", "--params-file", file, *parameters]
         node = stack.enter_context(Child("node", command, folder / "node.log"))
@@ -112,7 +125,7 @@ def soak(minutes: float, load: float, interval: float, bundle: str = "", engine:
         compressed = PRESETS[preset].cameras[dataset.camera_names[0]].compressed
         driver = _Driver(stack.enter_context(ros_node("soak")), DatasetMessages(dataset, compressed, min(FRAMES, len(dataset))))
         driver.connect()
-        frame, sustained = driver.pace(PRESETS[preset].frames_at_once)
+        frame, sustained = driver.pace(at_once)
         hz = load * sustained if load > 1 else min(10.0, load * sustained)
         samples = list(_cycles(driver, node, minutes * 60, hz, interval))
         driver.send()
@@ -209,6 +222,7 @@ class _Driver:
         """Seconds that a frame takes, and frames a second that come out, with always `at_once` of them on their way."""
         for _ in range(at_once):
             self.send()
+            self._spin(APART)  # sent together, the second would take the first one's place
         came, arrivals = 0, []
         while came < PACE_FRAMES:
             end = time.monotonic() + 30
@@ -277,9 +291,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--interval", type=float, default=5.0, help="seconds; four of them give a line")
     parser.add_argument("--bundle", default="", help="folder of the network; default: the shipped one")
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--at-once", type=int, help="frames at the same time; default: as the node's parameters say")
     parser.add_argument("--data", type=Path, help="a data set; default: a simulated street")
     given = parser.parse_args(arguments)
-    report = soak(given.minutes, given.load, given.interval, given.bundle, given.engine, given.data)
+    report = soak(given.minutes, given.load, given.interval, given.bundle, given.engine, given.data, given.at_once)
     print(f"one frame takes {report.frame_ms:.0f} ms; sent at {report.sent_hz:.1f} Hz")
     print("  ".join(field.name for field in fields(Sample)))
     for sample in report.samples:

@@ -1,21 +1,31 @@
-"""How much does occupancy accumulated from scans know, and how much of it is wrong? `python -m benchmark.weak_targets`.
+"""How much do weak targets know, and how much of it is wrong? `python -m benchmark.weak_targets`.
 
 What MinkOcc's recipe teaches on frames without voxel labels is compared with the truth of simulated streets, for the cells that
-cameras see: with and without later scans, and for several margins around occupied cells within which nothing is called free.
+cameras see: occupancy accumulated with and without later scans, and for several margins around occupied cells within which nothing
+is called free; and the classes that points take from degraded semantic images, with and without a look at what hides them.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from benchmark.machine import machine
+from occle_core.datasets import Dataset
+from occle_core.taxonomy import load
 from training.label_scales import SMALL
+from training.pseudo_labels import lift
+from training.pseudo_labels.degrade import DegradeConfig, Degraded
+from training.pseudo_labels.files import LabelFolder, write_missing
 from training.pseudo_labels.lidar import FREE, OCCUPIED, accumulated_occupancy
 from training.samples import open_all
 from training.streets import simulate
@@ -36,12 +46,10 @@ def main() -> int:
         simulate(folder, "nuscenes", list(range(given.drives)), 10, 51000, 0.11, 1)
     grid, min_range = SMALL.grid, SMALL.network.points.min_range
     counts = {form: np.zeros(6) for form in FORMS}
-    for dataset in open_all(folder):
+    datasets = open_all(folder)
+    for dataset in datasets:
         for i in range(0, len(dataset), given.every):
-            truth, seen = voxel_truth(dataset, i, grid), sensor_mask(dataset, i, grid, ("camera",))
-            assert truth is not None and seen is not None
-            occupied = seen & (truth < dataset.taxonomy.free)
-            free = seen & (truth == dataset.taxonomy.free)
+            _, occupied, free = _seen(dataset, i)
             for form in FORMS:
                 past, future, margin = form
                 target = accumulated_occupancy(dataset, i, grid, past, future, SMALL.recipe.moving, min_range, margin)
@@ -54,7 +62,45 @@ def main() -> int:
     console = Console(width=150)
     console.print(machine(), highlight=False)
     console.print(table)
+    classes = load("occ3d_nuscenes")
+    labeller = Degraded(classes, DegradeConfig(), 0)
+    write_missing(given.out / f"weak_labels_{given.drives}", datasets, labeller, classes, labeller.source)
+    labels = LabelFolder(given.out / f"weak_labels_{given.drives}", classes)
+    for behind, title in ((np.inf, "all points vote"), (lift.BEHIND, "points that something nearer hides do not vote")):
+        console.print(_lifted(datasets, labels, behind, given.every, title))
     return 0
+
+
+def _seen(dataset: Dataset, i: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+    """The truth of a frame, and which of the cells that cameras see are occupied and free."""
+    truth, seen = voxel_truth(dataset, i, SMALL.grid), sensor_mask(dataset, i, SMALL.grid, ("camera",))
+    assert truth is not None and seen is not None
+    return truth, seen & (truth < dataset.taxonomy.free), seen & (truth == dataset.taxonomy.free)
+
+
+def _lifted(datasets: Sequence[Dataset], labels: LabelFolder, behind: float, every: int, title: str) -> Table:
+    """Of every class: how many of its cells have a class, how many of these the right one, and how many that have it are of it."""
+    recipe, names = SMALL.recipe, labels.taxonomy.names
+    scans = (recipe.past, recipe.future, recipe.moving, SMALL.network.points.min_range)
+    pairs = np.zeros((256, 256), np.int64)
+    with patch.object(lift, "BEHIND", behind):
+        for dataset in datasets:
+            labels_of = cache(lambda i, dataset=dataset: lift.point_labels(dataset, i, labels))
+            for i in range(0, len(dataset), every):
+                truth, occupied, _ = _seen(dataset, i)
+                found = lift.lifted_labels(dataset, i, SMALL.grid, labels_of, *scans)
+                np.add.at(pairs, (truth[occupied], found[occupied]), 1)
+    table = Table("class", "cells", "with a class, %", "recall of these, %", "precision, %", title=f"lifted labels: {title}")
+    named = pairs[:, : len(names)]
+    for number, name in enumerate(names):
+        if number != labels.taxonomy.free and (cells := pairs[number].sum()):
+            right, own = named[number, number], named[number].sum()
+            shares = (own / cells, right / max(own, 1), right / max(named[:, number].sum(), 1))
+            table.add_row(name, str(cells), *(f"{100 * share:.1f}" for share in shares))
+    table.add_row(
+        "all", str(pairs.sum()), f"{100 * named.sum() / pairs.sum():.1f}", f"{100 * np.trace(named) / named.sum():.1f}", ""
+    )
+    return table
 
 
 if __name__ == "__main__":
