@@ -74,6 +74,16 @@ class VoxelGrid:
         centers = (np.asarray(ijk, np.float64) + 0.5) * self.resolution + np.asarray(self.origin)
         return np.asarray(centers, np.float32)
 
+    def centers_at(self, numbers: NDArray[np.intp], dtype: type[np.floating] = np.float32) -> NDArray[np.floating]:
+        """(N,) numbers of cells in C order (`np.flatnonzero`) -> (N, 3) what `centers` gives, of any float type, much faster."""
+        columns = numbers // self.shape[2]
+        x = columns // self.shape[1]
+        centers = np.empty((len(numbers), 3), dtype)
+        for axis, cells in enumerate((x, columns - x * self.shape[1], numbers - columns * self.shape[2])):
+            along = (np.arange(self.shape[axis]) + 0.5) * self.resolution + self.origin[axis]
+            centers[:, axis] = along.astype(np.float32)[cells]
+        return centers
+
     def occupied(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Grid (X, Y, Z) bool that is True in every cell that holds one of the points (N, 3+)."""
         ijk, inside = self.index(points)

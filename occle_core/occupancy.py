@@ -48,6 +48,6 @@ class Occupancy:
         Returns:
             centres (N, 3) float32 in the grid frame (metres), labels (N,) uint8, confidence (N,) float32.
         """
-        ijk = np.argwhere(self.occupied)
-        at = tuple(ijk.T)
-        return self.grid.centers(ijk), self.labels[at], self.confidence[at].astype(np.float32)
+        numbers = np.flatnonzero(self.occupied)
+        centers = self.grid.centers_at(numbers)
+        return centers, self.labels.reshape(-1)[numbers], self.confidence.reshape(-1)[numbers].astype(np.float32)

@@ -140,10 +140,10 @@ def cloud_from_occupancy(occupancy: Occupancy, unknown: bool = False) -> PointCl
     """
     centres, labels, confidence = occupancy.voxels()
     if unknown:
-        ijk = np.argwhere(occupancy.labels == occupancy.taxonomy.ignore)
-        centres = np.concatenate([centres, occupancy.grid.centers(ijk)])
-        labels = np.concatenate([labels, np.full(len(ijk), occupancy.taxonomy.ignore, np.uint8)])
-        confidence = np.concatenate([confidence, np.zeros(len(ijk), np.float32)])
+        numbers = np.flatnonzero(occupancy.labels == occupancy.taxonomy.ignore)
+        centres = np.concatenate([centres, occupancy.grid.centers_at(numbers)])
+        labels = np.concatenate([labels, np.full(len(numbers), occupancy.taxonomy.ignore, np.uint8)])
+        confidence = np.concatenate([confidence, np.zeros(len(numbers), np.float32)])
     voxels = np.zeros(len(labels), VOXEL_DTYPE)
     voxels["x"], voxels["y"], voxels["z"] = centres.T
     voxels["label"], voxels["confidence"] = labels, confidence

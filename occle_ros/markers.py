@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from occle_core.occupancy import Occupancy
 
 NAMESPACE = "occupancy"
+_HEADER = b"\0\1\0\0"  # CDR, little endian
 _CUBE_LIST, _ADD, _DELETE, _DELETE_ALL = 6, 0, 2, 3  # visualization_msgs/Marker's constants
 
 
@@ -50,18 +51,17 @@ def marker_array(occupancy: Occupancy, limit: int = 60_000, surface_only: bool =
         alpha: opacity of the cubes, 0..1.
     """
     occupied = occupancy.occupied
-    ijk = surface_cells(occupied) if surface_only else np.argwhere(occupied)
-    hidden = int(np.count_nonzero(occupied)) - len(ijk)
-    left_out = max(0, len(ijk) - limit)
-    centres = occupancy.grid.centers(ijk).astype(np.float64)
-    labels = occupancy.labels[tuple(ijk.T)]
+    cells = surface_cells(occupied) if surface_only else np.flatnonzero(occupied)
+    hidden = int(np.count_nonzero(occupied)) - len(cells)
+    left_out = max(0, len(cells) - limit)
     if left_out:
-        nearest = np.argpartition((centres**2).sum(axis=1), limit)[:limit] if limit else np.empty(0, np.intp)
-        centres, labels = centres[nearest], labels[nearest]
+        distances = (occupancy.grid.centers_at(cells, np.float64) ** 2).sum(axis=1)
+        cells = cells[np.argpartition(distances, limit)[:limit]] if limit else cells[:0]
+    labels = occupancy.labels.reshape(-1)[cells]
 
     writer = CdrWriter()
-    order = np.argsort(labels, kind="stable")
-    centres, ends = centres[order], np.cumsum(np.bincount(labels, minlength=len(occupancy.taxonomy.names)))
+    centres = occupancy.grid.centers_at(cells[np.argsort(labels, kind="stable")], np.float64)
+    ends = np.cumsum(np.bincount(labels, minlength=len(occupancy.taxonomy.names)))
     classes = [c for c in range(len(occupancy.taxonomy.names)) if c != occupancy.taxonomy.free]
     writer.pack("I", len(classes))
     for c in classes:
@@ -82,54 +82,56 @@ def delete_all(stamp: int, frame_id: str) -> bytes:
 
 
 def surface_cells(occupied: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """(X, Y, Z) bool -> (N, 3) indices, in C order, of the occupied cells that have a free neighbour among their six.
+    """(X, Y, Z) bool -> (N,) numbers in C order, ascending, of the occupied cells that have a free neighbour among their six.
 
     What lies outside the grid counts as free.
     """
-    padded = np.zeros([n + 2 for n in occupied.shape], np.bool_)
-    padded[1:-1, 1:-1, 1:-1] = occupied
-    cells = padded.reshape(-1)
-    at = np.flatnonzero(cells)
-    across = padded.shape[1] * padded.shape[2], padded.shape[2], 1
-    enclosed = np.ones(len(at), np.bool_)
-    for step in across:
-        enclosed &= cells[at + step]
-        enclosed &= cells[at - step]
-    x, rest = np.divmod(at[~enclosed], across[0])
-    y, z = np.divmod(rest, across[1])
-    return np.stack([x, y, z], axis=1) - 1
+    if min(occupied.shape) < 3:
+        return np.flatnonzero(occupied)
+    cells, size = occupied.reshape(-1), occupied.size
+    layer, row = occupied.shape[1] * occupied.shape[2], occupied.shape[2]
+    # Neighbours lie at fixed distances in memory; those of cells at the grid's border are wrong, and are not asked for.
+    enclosed = np.zeros(size, np.bool_)
+    inner = enclosed[layer : size - layer]
+    np.logical_and(cells[2 * layer :], cells[: size - 2 * layer], out=inner)
+    for step in (row, -row, 1, -1):
+        inner &= cells[layer + step : size - layer + step]
+    volume = enclosed.reshape(occupied.shape)
+    for axis in range(3):
+        volume.swapaxes(0, axis)[[0, -1]] = False
+    return np.flatnonzero(cells & ~enclosed)
 
 
 class CdrWriter:
     """Little-endian XCDR1 bytes, aligned as the format asks."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._size = 0  # without the encapsulation header: alignment counts from its end
 
-    def pack(self, code: str, *values: float) -> None:
-        """Write numbers of one struct type ("B", "i", "I", "f", "d"), each aligned to its size."""
-        size = struct.calcsize("<" + code)
-        self._append(b"\0" * (-self._size % size) + struct.pack(f"<{len(values)}{code}", *values))
+    def pack(self, form: str, *values: float) -> None:
+        """Write numbers of a struct format; the first is aligned to its size, and the others must be aligned if that one is."""
+        self.raw(b"\0" * (-self._size % struct.calcsize(form.lstrip("0123456789")[0])) + struct.pack("<" + form, *values))
 
     def string(self, text: str) -> None:
         """Write a string."""
         raw = text.encode() + b"\0"
         self.pack("I", len(raw))
-        self._append(raw)
+        self.raw(raw)
 
     def doubles(self, rows: NDArray[np.float64]) -> None:
         """Write a sequence of structs that hold only float64, one a row; an empty sequence has no padding after its count."""
         self.pack("I", len(rows))
         if len(rows):
-            self._append(b"\0" * (-self._size % 8))
-            self._append(np.ascontiguousarray(rows, "<f8").tobytes())
+            self.raw(b"\0" * (-self._size % 8))
+            self.raw(memoryview(np.ascontiguousarray(rows, "<f8").reshape(-1)).cast("B"))
 
     def data(self) -> bytes:
-        """Everything written, after the header that says "CDR, little endian"."""
-        return b"".join([b"\0\1\0\0", *self._parts])
+        """Everything written, after the encapsulation header."""
+        return b"".join([_HEADER, *self._parts])
 
-    def _append(self, raw: bytes) -> None:
+    def raw(self, raw: bytes | memoryview) -> None:
+        """Write bytes as they are."""
         self._parts.append(raw)
         self._size += len(raw)
 
@@ -147,23 +149,22 @@ def write_marker(
 ) -> None:
     """One visualization_msgs/Marker: a CUBE_LIST of cubes of `edge` metres at `points` (N, 3), or if there are none, the action
     `without`."""
-    seconds, nanoseconds = divmod(stamp, 1_000_000_000)
-    writer.pack("i", seconds)
-    writer.pack("I", nanoseconds)
+    writer.pack("iI", *divmod(stamp, 1_000_000_000))
     writer.string(frame_id)
     writer.string(namespace)
-    writer.pack("i", marker_id, _CUBE_LIST, _ADD if len(points) else without)
-    writer.pack("d", 0, 0, 0, 0, 0, 0, 1)  # pose: position, quaternion
-    writer.pack("d", edge, edge, edge)  # scale
-    writer.pack("f", *colour)
-    writer.pack("i", 0)  # lifetime: until replaced
-    writer.pack("I", 0)
-    writer.pack("B", 0)  # frame_locked
+    writer.pack("iii", marker_id, _CUBE_LIST, _ADD if len(points) else without)
+    # Pose (position, quaternion), scale, colour, lifetime (until replaced), frame_locked.
+    writer.pack("7d3d4fiIB", 0, 0, 0, 0, 0, 0, 1, edge, edge, edge, *colour, 0, 0, 0)
     writer.doubles(points)
+    writer.raw(_AFTER_POINTS)
+
+
+def _after_points() -> bytes:
+    """What follows a marker's points, always the same: nothing in it is larger than four bytes, and points end at such a place."""
+    writer = CdrWriter()
     writer.pack("I", 0)  # colors: every cube has the marker's
     writer.string("")  # texture_resource
-    writer.pack("i", 0)  # texture: header.stamp
-    writer.pack("I", 0)
+    writer.pack("iI", 0, 0)  # texture: header.stamp
     writer.string("")  # texture: header.frame_id
     writer.string("")  # texture: format
     writer.pack("I", 0)  # texture: data
@@ -173,3 +174,7 @@ def write_marker(
     writer.string("")  # mesh_file: filename
     writer.pack("I", 0)  # mesh_file: data
     writer.pack("B", 0)  # mesh_use_embedded_materials
+    return writer.data()[len(_HEADER) :]
+
+
+_AFTER_POINTS = _after_points()

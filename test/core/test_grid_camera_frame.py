@@ -55,6 +55,17 @@ def test_points_that_are_not_finite_are_outside():
     assert inside.tolist() == [False, False, False, True]
 
 
+def test_centres_by_number_are_those_by_index():
+    for grid in (OCC3D_NUSCENES, VoxelGrid((-1.3, 0.7, 0), (5, 4, 3), 0.3), VoxelGrid((0.1, 0, 0), (1, 1, 7), 0.2)):
+        numbers = np.random.default_rng(0).integers(0, grid.size, 300)
+        expected = grid.centers(np.stack(np.unravel_index(numbers, grid.shape), 1))
+        for dtype in (np.float32, np.float64):
+            centers = grid.centers_at(numbers, dtype)
+            assert centers.dtype == dtype
+            np.testing.assert_array_equal(centers, expected)
+    assert grid.centers_at(numbers[:0]).shape == (0, 3)
+
+
 @given(st.tuples(st.integers(0, 199), st.integers(0, 199), st.integers(0, 15)))
 def test_centres_are_inside_their_cells(cell):
     ijk, inside = OCC3D_NUSCENES.index(OCC3D_NUSCENES.centers(np.array([cell])))

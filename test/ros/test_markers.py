@@ -95,7 +95,7 @@ def test_surface_cells_are_the_occupied_ones_with_a_free_neighbour(shape, densit
         inside = [n for n in neighbours if (n >= 0).all() and (n < shape).all()]
         if occupied[cell] and not (len(inside) == 6 and all(occupied[tuple(n)] for n in inside)):
             expected.append(cell)
-    assert list(map(tuple, surface_cells(occupied))) == expected
+    assert list(zip(*np.unravel_index(surface_cells(occupied), shape))) == expected
 
 
 def test_only_the_surface_is_drawn_unless_told():
