@@ -1,7 +1,8 @@
 """`python -m training.label_efficiency`: what the recipe is worth, on simulated nuScenes-rig streets.
 
 The same network is trained with all voxel labels, with those of a tenth of the scenes, with these and the weak targets of all
-scenes (the recipe), and with weak targets alone; all for the same number of steps. Every stage is kept in the output folder: a run
+scenes (the recipe), and with weak targets alone; on request with a recipe without lifted labels, and with smaller voxels; all for
+the same number of steps. Every stage is kept in the output folder: a run
 that was stopped goes on. Written are tables like the MinkOcc paper's I and II, curves, and pictures like its Figs. 3 and 4.
 """
 
@@ -53,6 +54,8 @@ class Setting:
         alpha: share of scenes with voxel labels.
         weak: whether weak targets follow the warm start.
         finer: cells this many times smaller than the scale's.
+        lift: whether points name the classes of cells as well (`RecipeConfig.lift`), as the scale says; otherwise, as in the paper,
+            rendering alone teaches them.
     """
 
     key: str
@@ -60,6 +63,7 @@ class Setting:
     alpha: float
     weak: bool
     finer: int = 1
+    lift: bool = True
 
 
 SETTINGS = (
@@ -67,6 +71,7 @@ SETTINGS = (
     Setting("few", "10 % of the labels only", SHARE, False),
     Setting("recipe", "10 % + recipe", SHARE, True),
     Setting("none", "0 %: weak targets alone", 0.0, True),
+    Setting("rendered", "10 % + recipe without lifted labels", SHARE, True, lift=False),
     Setting("recipe_half", "10 % + recipe, half the voxel size", SHARE, True, 2),
     Setting("recipe_quarter", "10 % + recipe, a quarter of the voxel size", SHARE, True, 4),
 )
@@ -108,6 +113,8 @@ class Experiment:
         """How a setting is trained; only the recipe differs between settings."""
         warm = self.scale.recipe.warm if setting.weak else 1.0
         recipe = self.scale.recipe.model_copy(update={"alpha": setting.alpha, "warm": warm})
+        if not setting.lift:
+            recipe = recipe.model_copy(update={"lift": 0.0})
         return self.scale.fit.model_copy(update={"recipe": recipe})
 
     def samples(self, part: str, spec: BundleSpec, recipe: RecipeConfig, weak: bool = True) -> RecipeSamples:
@@ -208,8 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("no report: it needs the settings full, few, recipe and none")
         return 0
     experiment.draw(settings, given.report.parent / "images")
-    rows = [(setting.title, setting.alpha, setting.finer, scores.get(setting.key)) for setting in SETTINGS]
-    facts = {"date": date.today().isoformat(), "device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    rows = {s.key: (s.title, s.alpha, s.finer, scores.get(s.key)) for s in SETTINGS}
+    machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    facts = {"date": date.today().isoformat(), "settings": ",".join(scores), **machine}
     text = write_report(scale, rows, facts, experiment.classes)
     for file in (given.report, out / "report.md"):
         file.parent.mkdir(parents=True, exist_ok=True)

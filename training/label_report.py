@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from occle_core.taxonomy import Taxonomy
@@ -13,24 +13,26 @@ Row = tuple[str, float, int, dict[str, Any] | None]
 """Title, alpha, how many times finer its cells are, and scores; None where the setting was not run."""
 
 
-def write_report(scale: Scale, rows: Sequence[Row], facts: Mapping[str, Any], classes: Taxonomy) -> str:
+def write_report(scale: Scale, rows: Mapping[str, Row], facts: Mapping[str, Any], classes: Taxonomy) -> str:
     """The report.
 
     Args:
         scale: of the experiment.
-        rows: all settings: first all labels, few labels, the recipe and no labels, which must have scores.
-        facts: date, device, threads and torch's version.
+        rows: all settings by their keys; "full", "few", "recipe" and "none" must have scores.
+        facts: date, keys of the settings that ran, device, threads and torch's version.
         classes: the taxonomy.
     """
-    full, few, recipe, none = (_miou(row) for row in rows[:4])
+    full, few, recipe, none = (_miou(rows[key]) for key in ("full", "few", "recipe", "none"))
     train, val = scale.streets["train"], scale.streets["val"]
-    ran = [(title, scores) for title, _, finer, scores in rows if scores is not None and finer == 1]
-    sizes = [(scale.grid.resolution / finer, alpha, scores) for _, alpha, finer, scores in (rows[0], *rows[2:])]
+    ran = [(title, scores) for title, _, finer, scores in rows.values() if scores is not None and finer == 1]
+    shown = [row for key, row in rows.items() if key not in ("few", "rendered")]
+    sizes = [(scale.grid.resolution / finer, alpha, scores) for _, alpha, finer, scores in shown]
     fit, grid = scale.fit, scale.grid
     frames = {name: streets.drives * len(range(0, streets.frames, streets.every)) for name, streets in scale.streets.items()}
     return f"""# What the label-efficient recipe is worth
 
-Written by `python -m training.label_efficiency --scale {scale.name}` (`make label-efficiency`) on {facts["date"]}; \
+Written by `python -m training.label_efficiency --scale {scale.name} --settings {facts["settings"]}` \
+(`make label-efficiency` takes the scale's own settings) on {facts["date"]}; \
 {facts["device"]}, {facts["threads"]} threads, torch {facts["torch"]}.
 
 **Data.** Simulated nuScenes-rig streets: {train.drives} training drives ({frames["train"]} frames), {val.drives} validation \
@@ -41,9 +43,10 @@ foundation models are (displaced outlines, lost small objects, confused classes,
 **Training.** One network, {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {grid.resolution:g} m, {fit.steps} steps \
 of {fit.batch_size} frames for every setting, the same schedule and augmentation. The recipe warms up on the labelled scenes for \
 {100 * scale.recipe.warm:g} % of the steps; of the frames after that, {100 * scale.recipe.repeat:g} % are drawn from the labelled \
-scenes. Targets are accumulated from {scale.recipe.past} scans before and {scale.recipe.future} after each frame. These numbers, \
-the form of the spheres and the pixels' class weights were chosen on drives of other seeds ([decisions.md](decisions.md)), \
-nothing on the validation drives.
+scenes. Targets are accumulated from {scale.recipe.past} scans before and {scale.recipe.future} after each frame; the points take \
+the labels of the pixels that show them and vote for the classes of cells, which count {scale.recipe.lift:g} times as much as the \
+rendering (lifted labels: ours, not the paper's). These numbers, the form of the spheres, the pixels' class weights and the lifted \
+labels were chosen on drives of other seeds ([decisions.md](decisions.md)), nothing on the validation drives.
 
 ## Labels (Table I of the paper)
 

@@ -23,10 +23,9 @@ def scores(miou):
     }
 
 
-def rows(*mious):
-    alphas, finer = (1.0, 0.1, 0.1, 0.0, 0.1, 0.1), (1, 1, 1, 1, 2, 4)
-    found = [None if miou is None else scores(miou) for miou in mious]
-    return list(zip((setting.title for setting in label_efficiency.SETTINGS), alphas, finer, found))
+def rows(**mious):
+    found = {key: scores(miou) for key, miou in mious.items()}
+    return {s.key: (s.title, s.alpha, s.finer, found.get(s.key)) for s in label_efficiency.SETTINGS}
 
 
 def test_table_1_has_a_column_per_class_and_a_row_per_network():
@@ -44,13 +43,14 @@ def test_table_2_says_what_was_not_run():
 
 
 def test_the_report_compares_with_what_was_wanted():
-    facts = {"date": "today", "device": "cpu", "threads": 1, "torch": "2"}
-    good = write_report(SMALL, rows(0.40, 0.20, 0.32, 0.1, None, None), facts, CLASSES)
+    facts = {"date": "today", "settings": "full,few", "device": "cpu", "threads": 1, "torch": "2"}
+    good = write_report(SMALL, rows(full=0.40, few=0.20, recipe=0.32, none=0.1), facts, CLASSES)
     assert "0.800 | >= 0.75 (met)" in good and "1.600 | >= 1.2 (met)" in good and "not run" in good and "| 0.2 | 10 |" in good
-    bad = write_report(SMALL, rows(0.40, 0.28, 0.29, 0.3, 0.3, None), facts, CLASSES)
-    assert bad.count("(missed)") == 3
+    assert "without lifted labels" not in good and "--settings full,few`" in good
+    bad = write_report(SMALL, rows(full=0.40, few=0.28, recipe=0.29, none=0.3, rendered=0.25, recipe_half=0.3), facts, CLASSES)
+    assert bad.count("(missed)") == 3 and "without lifted labels" in bad
     with pytest.raises(ValueError, match="recipe"):
-        write_report(SMALL, rows(0.4, 0.2, None, 0.1, None, None), facts, CLASSES)
+        write_report(SMALL, rows(full=0.4, few=0.2, none=0.1), facts, CLASSES)
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
@@ -59,6 +59,7 @@ def test_all_settings_of_a_scale_can_be_built_and_train_on_other_streets_than_th
         assert scale.spec(setting.finer).grid.resolution == pytest.approx(scale.grid.resolution / setting.finer)
     assert scale.streets["train"].seed != scale.streets["val"].seed
     assert set(scale.settings) <= {setting.key for setting in label_efficiency.SETTINGS}
+    assert scale.recipe.lift > 0
     assert scale.with_steps(7).fit.steps == 7 and scale.fit.recipe is None
     assert FULL.fit.steps > SMALL.fit.steps
 
