@@ -80,7 +80,7 @@ SMALL = Scale(
         past=10,
         future=10,
         margin=1,
-        lift=1.0,
+        lift=2.0,
         views=2,
         view_width=88,
         view_height=50,
@@ -100,7 +100,7 @@ FULL = Scale(
     fit=FitConfig(
         steps=40_000, batch_size=4, learning_rate=1e-3, warmup=500, average=0.999, augment=_AUGMENT, checkpoint_every=500, workers=8
     ),
-    recipe=RecipeConfig(warm=0.4, past=10, future=10, margin=1, lift=1.0, views=3, view_width=176, view_height=100),
+    recipe=RecipeConfig(warm=0.4, past=10, future=10, margin=1, lift=2.0, views=3, view_width=176, view_height=100),
     settings=("full", "few", "recipe", "none", "recipe_half", "recipe_quarter"),
 )
 """A GPU: Occ3D's volume and the paper's network."""
