@@ -33,6 +33,7 @@ class EngineChoice(str, Enum):
 
     auto = "auto"
     torch = "torch"
+    torch_graph = "torch_graph"
     openvino = "openvino"
     onnxruntime = "onnxruntime"
     tensorrt = "tensorrt"

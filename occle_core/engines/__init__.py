@@ -9,7 +9,15 @@ from pathlib import Path
 import torch
 
 from occle_core.bundle import BundleSpec
-from occle_core.engines import onnx_file, onnxruntime_engine, openvino_engine, tensorrt_engine, tensorrt_rtx_engine, torch_engine
+from occle_core.engines import (
+    onnx_file,
+    onnxruntime_engine,
+    openvino_engine,
+    tensorrt_engine,
+    tensorrt_rtx_engine,
+    torch_engine,
+    torch_graph_engine,
+)
 from occle_core.engines.base import Engine, EngineError, Result, describe
 from occle_core.engines.cuda import capability
 from occle_core.engines.two_sizes import TwoSizes
@@ -17,7 +25,7 @@ from occle_core.nn.networks import Network
 
 __all__ = ["NAMES", "PRECISIONS", "Engine", "EngineError", "Result", "describe", "load", "quantised_file"]
 
-NAMES = ("auto", "torch", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
+NAMES = ("auto", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
 PRECISIONS = ("fp32", "fp16", "int8")
 
 Tell = Callable[[str], None]
@@ -75,8 +83,8 @@ def quantised_file(folder: Path, usual: bool) -> Path:
 def _candidates(at_once: int) -> Iterator[tuple[str, str]]:
     """Engines from the fastest on, and why (figures: docs/performance.md)."""
     if torch.cuda.is_available():
-        # The TensorRT engines were never held against PyTorch on a GPU: whoever wants them says so, and checks.
-        yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT only by its name, see docs/tensorrt.md"
+        # The others were never held against PyTorch on a GPU: whoever wants them says so, and checks.
+        yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by their names, see docs/engines.md"
         return
     if at_once > 1:
         yield "torch", "the fastest on CPUs with several frames at once: it pays only for the voxels that are there"
@@ -95,7 +103,7 @@ def _load(
     progress: Tell,
     at_once: int,
 ) -> Engine:
-    allowed = {"torch": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(name, "fp32, fp16")
+    allowed = {"torch": "fp32", "torch_graph": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(name, "fp32, fp16")
     if precision not in allowed.split(", "):
         raise EngineError(f"engine {name} runs in {allowed}, not in {precision}")
     each = max(1, (threads or os.cpu_count() or 1) // at_once) if at_once > 1 else threads
@@ -103,6 +111,9 @@ def _load(
         if each is not None:
             torch.set_num_threads(each)
         return torch_engine.TorchEngine(spec, network, "cuda" if torch.cuda.is_available() else "cpu")
+    if name == torch_graph_engine.NAME:
+        capability(name)
+        return torch_graph_engine.TorchGraphEngine(spec, torch_graph_engine.exported_of(spec, network, progress))
     if name == "tensorrt":
         plan = tensorrt_engine.program_of(spec, network, precision, progress)
         return tensorrt_engine.TensorRtEngine(spec, plan, precision)

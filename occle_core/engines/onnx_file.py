@@ -36,7 +36,7 @@ def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
         import onnxscript.optimizer
     except ImportError as error:
         raise EngineError("ONNX export needs onnx and onnxscript: pip install 'occle_ros[engines]'") from error
-    with torch.no_grad(), _undisturbed():
+    with torch.no_grad(), undisturbed():
         exported = torch.export.export(program, program.example(), strict=False)
         converted = torch.onnx.export(
             exported,
@@ -73,7 +73,7 @@ def onnx_of(spec: BundleSpec, network: Network, progress: Callable[[str], None],
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Without the exporter's chatter, and without the garbage collector: looking through all that an export holds on to, again
     and again, takes as long as the export."""
     quiet = logging.getLogger("torch.onnx")

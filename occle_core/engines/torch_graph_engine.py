@@ -1,0 +1,112 @@
+"""PyTorch's static form recorded once as a CUDA graph: its kernels without the time that Python and their launches take.
+
+It never ran on a GPU. What its tests show without one: the recorded program makes no tensor on the host and asks for no value of a
+tensor, which a recording would refuse, and its results are the eager network's when it is run in place of a recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.export.passes import move_to_device_pass
+
+from occle_core.bundle import BundleSpec, weights_digest
+from occle_core.engines.base import EngineError
+from occle_core.engines.cache import cached
+from occle_core.engines.cuda import capability
+from occle_core.engines.onnx_file import FORM, undisturbed
+from occle_core.engines.padding import Arrays
+from occle_core.engines.program import capacities_of, program_for
+from occle_core.engines.static_engine import StaticEngine
+from occle_core.nn.networks import Network
+
+NAME = "torch_graph"
+WARM_UP = 3
+"""Runs before the recording, in which libraries take the memory that they keep."""
+
+Outputs = tuple[Tensor, ...]
+Record = Callable[[Callable[[], Outputs]], tuple[Callable[[], None], Outputs]]
+"""Takes a run of the network on fixed tensors; gives what repeats it, and the tensors that it writes its results to."""
+
+
+class TorchGraphEngine(StaticEngine):
+    """The exported program on fixed tensors of a GPU, replayed for every frame.
+
+    Args:
+        spec: the bundle's spec.
+        program: the exported program, see `exported_of`.
+        device: torch's name of the GPU.
+        record: how the run is recorded.
+
+    Raises:
+        EngineError: there is no GPU, or the program cannot be recorded.
+    """
+
+    name = NAME
+
+    def __init__(self, spec: BundleSpec, program: Path, device: str = "cuda", record: Record | None = None) -> None:
+        super().__init__(spec, "fp32")
+        if record is None:
+            capability(NAME)
+        self.device = torch.cuda.get_device_name() if record is None else device
+        with torch.no_grad():
+            network, self._inputs = on_device(program, device)
+            try:
+                self._replay, self._outputs = (record or recorded)(lambda: network(*self._inputs))
+            except RuntimeError as error:
+                raise EngineError(f"engine {NAME} cannot record the network: {error}; use engine: torch") from error
+
+    def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+        with self._one_at_a_time, torch.no_grad():
+            for held, array in zip(self._inputs, arrays.values(), strict=True):
+                held.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+            self._replay()
+            labels, confidence, counts = (output.to("cpu", copy=True).numpy() for output in self._outputs)
+        return labels, confidence, counts
+
+
+def recorded(run: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+    """A CUDA graph of a run, see `Record`."""
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(WARM_UP):
+            run()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = run()
+    return graph.replay, outputs
+
+
+def on_device(program: Path, device: str) -> tuple[nn.Module, Outputs]:
+    """The exported program with its weights and constants on a device, and inputs there that hold no voxel."""
+    exported = torch.export.load(program)
+    assert exported.example_inputs is not None
+    inputs = tuple(tensor.to(device) for tensor in exported.example_inputs[0])
+    return move_to_device_pass(exported, device).module(), inputs
+
+
+def exported_of(spec: BundleSpec, network: Network, progress: Callable[[str], None], root: Path | None = None) -> Path:
+    """The network's static form as torch.export's file, from the cache, exported the first time.
+
+    Constants are part of it: made while the network runs, they would come from the host in the middle of a recording.
+
+    Raises:
+        EngineError: the bundle has no capacities.
+    """
+    capacities_of(spec)  # before it is said that something is built
+    key = {"kind": "torch.export", "form": FORM, "torch": torch.__version__, "weights": weights_digest(spec, network)}
+
+    def build(folder: Path) -> None:
+        progress("exporting the network with torch.export, half a minute or so, once")
+        program = program_for(spec, network)
+        with torch.no_grad(), undisturbed():
+            torch.export.save(torch.export.export(program, program.example(), strict=False), folder / "network.pt2")
+
+    return cached(key, build, progress, root) / "network.pt2"
