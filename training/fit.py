@@ -169,7 +169,7 @@ class Trainer:
 
     Args:
         network: in training mode.
-        head: the renderer, where there is a recipe.
+        head: the renderer, where there is a recipe that renders.
         optimizer: of both.
         weights: (C,) class weights of voxels and of pixels.
         free: id of the free class.
@@ -189,7 +189,7 @@ class Trainer:
     ) -> None:
         self.network, self.head, self.optimizer = network, head, optimizer
         self.weights, self.free, self.config, self.group = weights, free, config, group
-        self.losses = ("semantic", "occupancy", *(("pseudo",) if head is not None else ()), "total")
+        self.losses = ("semantic", "occupancy", *(("pseudo",) if config.recipe is not None else ()), "total")
 
     def step(self, step: int, batch: Batch) -> dict[str, float]:
         """One step on this process's share of a batch. Returns the whole batch's losses.
@@ -216,11 +216,12 @@ class Trainer:
         prediction = self.network(batch.inputs, occupied=[level == 1 for level in pyramid])
         voxels, pixels = self.weights
         losses = supervised_loss(prediction, batch.labels, pyramid, voxels, config.semantic, config.occupancy, total)
-        if self.head is not None:
+        if config.recipe is not None:
             pseudo = torch.zeros_like(losses["total"])
             if step >= config.plan.switch:
-                pseudo = self.head.loss(prediction.classes, batch.occupancy, batch.views, pixels, total)
-                if config.recipe is not None and config.recipe.lift:
+                if self.head is not None:
+                    pseudo = self.head.loss(prediction.classes, batch.occupancy, batch.views, pixels, total)
+                if config.recipe.lift:
                     pseudo = pseudo + config.recipe.lift * class_loss(prediction.classes, batch.lifted, pixels, total)
                 pseudo = config.semantic * pseudo
                 unlabelled = torch.where(batch.labels == 255, batch.occupancy, 255).to(torch.uint8)
@@ -243,8 +244,8 @@ def minkocc_config(spec: BundleSpec) -> NetworkConfig:
 
 
 def make_head(spec: BundleSpec, config: FitConfig) -> SphereHead | None:
-    """The recipe's renderer with fresh weights; None without a recipe."""
-    if config.recipe is None:
+    """The recipe's renderer with fresh weights; None without a recipe, and where it renders nothing."""
+    if config.recipe is None or not config.recipe.views:
         return None
     classes, recipe = taxonomy.load(spec.taxonomy), config.recipe
     return SphereHead(classes.num_classes, classes.free, spec.voxel_grid, recipe.gamma, recipe.far, recipe.shader)
@@ -254,7 +255,7 @@ def load_head(spec: BundleSpec, config: FitConfig, out: Path) -> SphereHead:
     """The trained renderer of a finished recipe, from the checkpoint in `out`."""
     head = make_head(spec, config)
     if head is None:
-        raise ValueError("only a recipe has a renderer")
+        raise ValueError("only a recipe that renders has a renderer")
     head.load_state_dict(torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)["head"])
     return head.eval()
 

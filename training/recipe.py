@@ -10,11 +10,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from occle_core.camera import Camera
 from occle_core.config import Config, NetworkConfig
@@ -63,7 +63,9 @@ class RecipeConfig(Config):
         "the paper's 0 renders alone",
     )
     moving: Moving = Field("carry", description="points on moving objects: carry them with their boxes, remove or keep them")
-    views: int = Field(3, ge=1, description="cameras rendered per frame and step, drawn anew each time")
+    views: int = Field(
+        3, ge=0, description="cameras rendered per frame and step, drawn anew each time; 0 renders nothing and needs `lift`"
+    )
     view_width: int = Field(176, ge=16, description="width of the rendered views, pixels")
     view_height: int = Field(100, ge=16, description="height of the rendered views, pixels")
     far: float = Field(60.0, gt=0, description="how far the rendering looks, metres")
@@ -71,6 +73,12 @@ class RecipeConfig(Config):
     shader: int = Field(32, ge=8, multiple_of=8, description="channels of the shader's finest scale")
     switch_steps: int = Field(200, ge=0, description="steps after the warm start in which the gradient is clipped harder")
     switch_clip: float = Field(1.0, gt=0, description="largest norm of the gradient in these steps")
+
+    @model_validator(mode="after")
+    def _classes_are_taught(self) -> Self:
+        if not self.views and not self.lift:
+            raise ValueError("recipe.views: 0 renders nothing, and recipe.lift: 0 lifts no labels: nothing would teach classes")
+        return self
 
     def switch(self, steps: int) -> int:
         """The first of `steps` steps that uses weak targets."""
@@ -128,13 +136,13 @@ class RecipeSamples(Samples):
     def sample(self, item: int, weak: bool = False) -> Sample:
         """A frame with voxel labels if its scene is labelled (and, in the weak phase, keeps them), else with weak targets.
 
-        Views are given in the weak phase alone.
+        Views are given in the weak phase alone, and only where some are rendered.
         """
         labelled = item in self._warm_set and (self.config.keep_labels or not weak)
         if not labelled and not weak:
             raise ValueError(f"frame {item} has no voxel labels and takes no part in the warm start")
         frame, target = self.frame(item), self.truth(item) if labelled else self.weak_target(item)
-        return Sample(frame, target, labelled, self.views(item, frame.cameras) if weak else ())
+        return Sample(frame, target, labelled, self.views(item, frame.cameras) if weak and self.config.views else ())
 
     def truth(self, item: int) -> NDArray[np.uint8]:
         """The voxel labels of a labelled frame.

@@ -184,13 +184,24 @@ def test_a_stopped_recipe_goes_on_to_the_same_curve(tmp_path, labels, stop_at):
     assert heads[0]["shape.weight"].abs().sum() > 0
 
 
-@pytest.mark.parametrize("lift", [0.0, 1.0])
-def test_it_learns_classes_from_images_alone(tmp_path, labels, lift):
-    recipe = RECIPE.model_copy(update={"alpha": 0.0, "lift": lift})
+@pytest.mark.parametrize(("views", "lift"), [(1, 0.0), (1, 1.0), (0, 1.0)])
+def test_it_learns_classes_from_images_alone(tmp_path, labels, views, lift):
+    recipe = RECIPE.model_copy(update={"alpha": 0.0, "views": views, "lift": lift})
     config = FIT.model_copy(update={"steps": 30, "recipe": recipe, "average": 0.9, "augment": AugmentConfig(drop_camera=0)})
     _, log = trained(tmp_path / "fit", samples_of(tmp_path, labels, recipe), config)
     pseudo = [float(row["pseudo"]) for row in csv.DictReader(log)]
     assert np.mean(pseudo[-5:]) < 0.7 * np.mean(pseudo[:3])
+
+
+def test_a_recipe_may_do_without_rendering_but_not_without_any_classes(tmp_path, labels):
+    recipe = RECIPE.model_copy(update={"views": 0, "lift": 1.0})
+    samples = samples_of(tmp_path, labels, recipe)
+    assert all(samples.sample(item, True).views == () for item in range(len(samples)))
+    config = FIT.model_copy(update={"recipe": recipe})
+    with pytest.raises(ValueError, match="has a renderer"):
+        load_head(spec(), config, tmp_path)
+    with pytest.raises(ValueError, match="nothing would teach classes"):
+        RecipeConfig(views=0)
 
 
 def test_the_gradient_is_clipped_harder_just_after_the_switch():
