@@ -1,6 +1,7 @@
 """The live node end to end: `python -m benchmark.node`. Bag player, node and recorder are processes of their own, as in the demo.
 
 The share that is not the network's (waiting for images, conversion, building and publishing messages) is what the node adds.
+Before that, with nothing else running, what building the messages of one frame takes.
 """
 
 from __future__ import annotations
@@ -8,15 +9,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from rclpy.serialization import serialize_message
 from rich.console import Console
 from rich.table import Table
 
 from benchmark.machine import drive, machine
+from occle_core.datasets import Dataset
+from occle_core.grid import SEMANTICKITTI
+from occle_core.occupancy import Occupancy
+from occle_ros.clouds import cloud_from_occupancy
 from occle_ros.demo import run_demo
+from occle_ros.markers import marker_array
+from training.truth import voxel_truth
 
 OURS = ("convert", "publish")
+RUNS = 200
 
 
 def main() -> int:
@@ -29,6 +41,7 @@ def main() -> int:
     given = parser.parse_args()
     console = Console()
     console.print(machine(), highlight=False)
+    console.print(messages(drive(given.out / "drive_kitti", "kitti", 12)))
     shown = Table(title="live node, milliseconds from a scan's stamp to its publication")
     for heading in ("rig", "played, Hz", "published", "Hz", "p50", "p95", "p99", "stages (median)", "convert + publish"):
         shown.add_column(heading)
@@ -52,6 +65,32 @@ def main() -> int:
     console.print(shown)
     (given.out / "node.json").write_text(json.dumps(reports, indent=1), encoding="utf-8")
     return 0
+
+
+def messages(dataset: Dataset) -> Table:
+    """What it takes to build the messages of a street's true voxels on the shipped KITTI network's grid."""
+    grid, classes = SEMANTICKITTI.coarser(2), dataset.taxonomy
+    truth = voxel_truth(dataset, 0, grid)
+    assert truth is not None
+    labels = np.where(truth == classes.ignore, np.uint8(classes.free), truth)
+    confidence = (labels != classes.free).astype(np.float16)
+    occupancy = Occupancy(labels, confidence, grid, classes, dataset.stamps[0], dataset.grid_frame)
+    steps: dict[str, Callable[[], object]] = {
+        "cloud": lambda: cloud_from_occupancy(occupancy),
+        "cloud, serialised": lambda: serialize_message(cloud_from_occupancy(occupancy)),
+        "markers, serialised": lambda: marker_array(occupancy),
+    }
+    counts = f"{np.count_nonzero(occupancy.occupied)} voxels, {marker_array(occupancy).cubes} of them drawn"
+    table = Table("message", "median, ms", "quartiles, ms", title=counts)
+    for name, step in steps.items():
+        taken = []
+        for _ in range(RUNS):
+            began = time.perf_counter()
+            step()
+            taken.append((time.perf_counter() - began) * 1e3)
+        low, middle, high = np.percentile(taken, (25, 50, 75))
+        table.add_row(name, f"{middle:.2f}", f"{low:.2f} to {high:.2f}")
+    return table
 
 
 if __name__ == "__main__":

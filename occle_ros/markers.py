@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from occle_core.occupancy import Occupancy
 
 NAMESPACE = "occupancy"
 _HEADER = b"\0\1\0\0"  # CDR, little endian
+_PADDING = [b"\0" * n for n in range(8)]
 _CUBE_LIST, _ADD, _DELETE, _DELETE_ALL = 6, 0, 2, 3  # visualization_msgs/Marker's constants
 
 
@@ -97,9 +99,15 @@ def surface_cells(occupied: NDArray[np.bool_]) -> NDArray[np.intp]:
     for step in (row, -row, 1, -1):
         inner &= cells[layer + step : size - layer + step]
     volume = enclosed.reshape(occupied.shape)
-    for axis in range(3):
-        volume.swapaxes(0, axis)[[0, -1]] = False
-    return np.flatnonzero(cells & ~enclosed)
+    for border in (volume[:, 0], volume[:, -1], volume[:, :, 0], volume[:, :, -1]):
+        border[:] = False
+    return np.flatnonzero(cells > enclosed)
+
+
+@cache
+def _layout(form: str) -> tuple[struct.Struct, int]:
+    """A format's packer, and the size of its first number."""
+    return struct.Struct("<" + form), struct.calcsize(form.lstrip("0123456789")[0])
 
 
 class CdrWriter:
@@ -111,7 +119,8 @@ class CdrWriter:
 
     def pack(self, form: str, *values: float) -> None:
         """Write numbers of a struct format; the first is aligned to its size, and the others must be aligned if that one is."""
-        self.raw(b"\0" * (-self._size % struct.calcsize(form.lstrip("0123456789")[0])) + struct.pack("<" + form, *values))
+        numbers, alignment = _layout(form)
+        self.raw(_PADDING[-self._size % alignment] + numbers.pack(*values))
 
     def string(self, text: str) -> None:
         """Write a string."""
@@ -123,7 +132,7 @@ class CdrWriter:
         """Write a sequence of structs that hold only float64, one a row; an empty sequence has no padding after its count."""
         self.pack("I", len(rows))
         if len(rows):
-            self.raw(b"\0" * (-self._size % 8))
+            self.raw(_PADDING[-self._size % 8])
             self.raw(memoryview(np.ascontiguousarray(rows, "<f8").reshape(-1)).cast("B"))
 
     def data(self) -> bytes:
