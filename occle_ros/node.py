@@ -90,6 +90,12 @@ class OccupancyNode(LifecycleNode):
             if transition() != TransitionCallbackReturn.SUCCESS:
                 raise self.problem or RuntimeError("a lifecycle transition failed")
 
+    def destroy_node(self) -> None:
+        """As every node's, and the state machine, which rclpy leaves: it would hold on to the DDS participant, whose shared memory
+        (70 MB) would outlive the process."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     def stop(self) -> bool:
         """End the worker and write the report; False if the worker did not end in time."""
         stopped = self._deactivate()

@@ -64,9 +64,9 @@ def _run(node: OccupancyNode, stop: threading.Event) -> int:
         node.get_logger().warning("the network is still being loaded; leaving without it")
         _leave()
     if not node.stop():
-        # The network is still at work and uses what would be torn down now; the report is written.
+        # The report is written. The network goes on in its thread until the process ends, and uses nothing of ROS before its frame
+        # is done.
         node.get_logger().warning("the last frame takes long; leaving without it")
-        _leave()
     node.destroy_node()
     rclpy.shutdown()
     if failures:

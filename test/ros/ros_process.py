@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,11 @@ class Process:
     def pid(self) -> int:
         """Of the Python."""
         return int(Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text().split()[0])
+
+    def segments(self) -> set[Path]:
+        """Fast DDS's shared memory that it has mapped: its own, and that of peers which it has heard."""
+        maps = Path(f"/proc/{self.pid}/maps").read_text()
+        return {Path(name) for name in re.findall(r"/dev/shm/fastdds_[0-9a-f]{16}", maps)}
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """Send a signal (`timeout` passes it on to the Python)."""

@@ -223,11 +223,13 @@ def slow(place: Path) -> Iterator[tuple[Process, Car, Path]]:
     node = Process((script, str(delay), *arguments(place)[3:]), place / "slow.log", 300)
     try:
         node.wait_for("ready: bundle", 60)
+        own = node.segments()
         with ros_node("car") as ours:
             environment.undo()
             car = Car(ours)
             car.connect()
             yield node, car, delay
+        assert node.result(6) == 0 and own and not any(segment.exists() for segment in own)
     finally:
         environment.undo()
         node.end()
