@@ -78,6 +78,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of every competitor")
     parser.add_argument("--seconds", type=float, default=2.0, help="per competitor and cell of the table, at least 5 runs")
     parser.add_argument("--quick", action="store_true", help="one simulated scan at 0.4 m, 32 channels, 3 runs: a trial")
+    parser.add_argument("--cells", default="0.4,0.2", help="edges of the cells, metres; 0.2 takes an hour")
     given = parser.parse_args()
     with_threads(given.threads)
     console = Console()
@@ -86,7 +87,7 @@ def main() -> int:
     console.print(machine(given.threads))
     torch.manual_seed(0)
     times: list[Time] = []
-    resolutions, widths = ((0.4,), (32,)) if given.quick else ((0.4, 0.2), (32, 64))
+    resolutions, widths = ((0.4,), (32,)) if given.quick else (tuple(map(float, given.cells.split(","))), (32, 64))
     seconds, least = (0.0, 3) if given.quick else (given.seconds, 5)
     for scan, dataset in scans(("kitti",)) if given.quick else scans(("kitti", "nuscenes"), data):
         for resolution, shape, cells in voxelised(dataset, resolutions):

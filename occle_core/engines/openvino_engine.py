@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,7 +32,8 @@ class OpenVinoEngine(StaticEngine):
         at_once: so many threads will call `run` at the same time, and share the CPU's.
 
     Raises:
-        EngineError: openvino is not installed.
+        EngineError: openvino is not installed, or an int8 model is to run on one thread: OpenVINO 2026.4.1 dies of a segmentation
+            fault when it compiles the shipped KITTI network for that.
     """
 
     name, device = "openvino", "CPU"
@@ -40,6 +42,8 @@ class OpenVinoEngine(StaticEngine):
         self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None, at_once: int = 1
     ) -> None:
         super().__init__(spec, precision)
+        if precision == "int8" and (threads or len(os.sched_getaffinity(0))) < 2 * at_once:
+            raise EngineError("int8 needs two threads for every frame at once: set frames_at_once: 1, or precision: fp32")
         core = openvino().Core()
         # float32 throughout: on CPUs with bfloat16 OpenVINO would otherwise round, and labels would differ from PyTorch's.
         hint = "LATENCY" if at_once == 1 else "THROUGHPUT"

@@ -1,6 +1,7 @@
 """Engines: the same labels as eager PyTorch, a cache that trusts nothing, and errors that say what to do."""
 
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ from occle_core.bundle import load_bundle, save_bundle, save_untrained
 from occle_core.engines import parity
 from occle_core.engines.base import Result
 from occle_core.engines.cache import MANIFEST, cached
+from occle_core.engines.openvino_engine import OpenVinoEngine
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.engines.two_sizes import TwoSizes
 from occle_core.inputs import prepare
@@ -107,6 +109,15 @@ def test_int8_wants_its_model(bundle):
     pytest.importorskip("openvino", reason="openvino is not installed")
     with pytest.raises(engines.EngineError, match="occle-train export"):
         Predictor.load(bundle, "openvino", "int8")
+
+
+def test_int8_on_one_thread_is_refused_before_openvino_dies_of_it(bundle, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    spec, _, _ = load_bundle(bundle)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    for threads, at_once in ((1, 1), (2, 2), (None, 2)):
+        with pytest.raises(engines.EngineError, match="two threads for every frame"):
+            OpenVinoEngine(spec, tmp_path / "none.xml", "int8", threads, at_once)
 
 
 def test_a_bundle_without_capacities_says_what_to_do(tmp_path):
