@@ -14,7 +14,7 @@ from occle_core.camera import Camera
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
 from training.pseudo_labels.files import LabelFolder, write_missing
-from training.pseudo_labels.lift import BEHIND, REACH, in_sight, lifted_labels, point_labels
+from training.pseudo_labels.lift import BEHIND, in_sight, lifted_labels, point_labels, reach_of
 
 WIDTH, HEIGHT = 24, 16
 AHEAD = Camera(np.array([[12.0, 0, 11.5], [0, 12, 7.5], [0, 0, 1]]), AXES, WIDTH, HEIGHT)
@@ -26,11 +26,12 @@ def test_points_in_sight_are_those_of_a_loop_over_all_pairs():
     rng = np.random.default_rng(0)
     points = rng.uniform((-2, -6, -4), (9, 6, 4), (300, 3))
     seen, u, v = in_sight(points, AHEAD)
+    reach = reach_of(AHEAD)
     uv, depth, visible = AHEAD.project(points)
     pixels = {i: tuple(int(np.floor(x + 0.5)) for x in uv[i]) for i in np.flatnonzero(visible)}
     expected = []
     for i, (column, row) in pixels.items():
-        beside = [depth[j] for j, at in pixels.items() if abs(at[0] - column) <= REACH and abs(at[1] - row) <= REACH]
+        beside = [depth[j] for j, at in pixels.items() if abs(at[0] - column) <= reach and abs(at[1] - row) <= reach]
         # Depths within rounding of the border may fall either way.
         assert abs(depth[i] - BEHIND * min(beside)) > 1e-4
         if depth[i] < BEHIND * min(beside):
@@ -67,6 +68,10 @@ def folder(root, data, content):
 
     write_missing(root, [data], labeller, CLASSES, {"by": "hand"})
     return LabelFolder(root, CLASSES)
+
+
+def test_hiders_are_looked_for_in_the_same_cone_whatever_the_size_of_the_labels():
+    assert [reach_of(AHEAD.resized(width, width)) for width in (24, 176, 1600)] == [1, 2, 20]
 
 
 def test_points_take_the_label_of_the_most_confident_pixel_that_shows_them(tmp_path):

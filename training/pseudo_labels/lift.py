@@ -19,8 +19,8 @@ from occle_core.taxonomy import IGNORE
 from training.pseudo_labels.files import LabelFolder
 from training.pseudo_labels.lidar import Moving, neighbours
 
-REACH = 2
-"""How far from a point's pixel points that hide it are looked for, pixels: scans are sparser than images."""
+REACH = 0.0125
+"""How far from a point's pixel points that hide it are looked for, share of the image's width: scans are sparser than images."""
 
 BEHIND = 1.25
 """A point this many times as far as one beside it in the picture is hidden by it. The road is further from row to row as well, but
@@ -62,9 +62,15 @@ def in_sight(points: NDArray[np.floating], camera: Camera) -> tuple[NDArray[np.i
     u, v = np.floor(uv[rows] + 0.5).astype(np.int64).T
     nearest = np.full((camera.height, camera.width), np.inf, np.float32)
     np.minimum.at(nearest, (v, u), depth[rows].astype(np.float32))
-    around = cv2.erode(nearest, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8))
+    size = 2 * reach_of(camera) + 1
+    around = cv2.erode(nearest, np.ones((size, size), np.uint8))
     open_ = depth[rows] <= BEHIND * around[v, u]
     return rows[open_], u[open_], v[open_]
+
+
+def reach_of(camera: Camera) -> int:
+    """`REACH` in pixels, at least one."""
+    return max(1, round(REACH * camera.width))
 
 
 def lifted_labels(
