@@ -1,7 +1,8 @@
 """MinkOcc's two steps of supervision (Sze et al., Sec. IV-A): few scenes with voxel labels, then weak targets for all of them.
 
 A frame has *voxel labels* only if its scene was drawn as labelled; the voxel truth of every other frame is never opened. Weak
-targets need no voxel label: 2D pseudo-labels of the images, and occupancy accumulated from neighbouring scans.
+targets need no voxel label: 2D pseudo-labels of the images, occupancy accumulated from neighbouring scans, and classes that these
+scans' points take from the pixels (`training/pseudo_labels/lift.py`).
 """
 
 from __future__ import annotations
@@ -240,7 +241,7 @@ class RecipeSamples(Samples):
         made = make()
         file.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-            np.savez_compressed(part, allow_pickle=False, **made)
+            np.savez_compressed(part, **made)  # type: ignore[arg-type]
         Path(part.name).replace(file)
         return made
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pytest
@@ -212,9 +212,19 @@ def test_two_nodes_see_the_same_and_are_told_apart(running: tuple[Process, Car],
         second.end()
 
 
+class Slow(NamedTuple):
+    """A node whose network takes as long as the file `delay` says; a word instead of a number breaks it. `segments` is its shared
+    memory, which can be told from its peers' only while it has none."""
+
+    node: Process
+    car: Car
+    delay: Path
+    segments: set[Path]
+
+
 @pytest.fixture(scope="module")
-def slow(place: Path) -> Iterator[tuple[Process, Car, Path]]:
-    """A node in a domain of its own, whose network takes as long as the file says; a word instead of a number breaks it."""
+def slow(place: Path) -> Iterator[Slow]:
+    """In a domain of its own."""
     delay = place / "delay"
     delay.write_text("0.2")
     environment = pytest.MonkeyPatch()
@@ -223,21 +233,20 @@ def slow(place: Path) -> Iterator[tuple[Process, Car, Path]]:
     node = Process((script, str(delay), *arguments(place)[3:]), place / "slow.log", 300)
     try:
         node.wait_for("ready: bundle", 60)
-        own = node.segments()
+        segments = node.segments()
         with ros_node("car") as ours:
             environment.undo()
             car = Car(ours)
             car.connect()
-            yield node, car, delay
-        assert node.result(6) == 0 and own and not any(segment.exists() for segment in own)
+            yield Slow(node, car, delay, segments)
     finally:
         environment.undo()
         node.end()
 
 
 @fault("overload at 5x the sustainable rate")
-def test_the_newest_scan_wins(slow: tuple[Process, Car, Path]) -> None:
-    node, car, _ = slow
+def test_the_newest_scan_wins(slow: Slow) -> None:
+    node, car, _, _ = slow
     at_once = NodeConfig().frames_at_once
     period = time_of_a_frame(car) / at_once / 5
     memory: list[int] = []
@@ -261,8 +270,8 @@ def test_the_newest_scan_wins(slow: tuple[Process, Car, Path]) -> None:
 
 @fault("crash in one frame")
 @fault("engine that keeps failing")
-def test_a_crash_costs_one_frame_and_three_the_engine(slow: tuple[Process, Car, Path]) -> None:
-    node, car, delay = slow
+def test_a_crash_costs_one_frame_and_three_the_engine(slow: Slow) -> None:
+    node, car, delay, _ = slow
     car.spin(1.0)
     car.play("F0", (0,))  # nothing of an earlier test is still on its way
     seen = len(car.stamps)
@@ -284,8 +293,9 @@ def test_a_crash_costs_one_frame_and_three_the_engine(slow: tuple[Process, Car, 
 
 
 @fault("SIGTERM mid-frame")
-def test_the_end_in_the_middle_of_a_frame(slow: tuple[Process, Car, Path]) -> None:
-    node, car, delay = slow
+def test_the_end_in_the_middle_of_a_frame(slow: Slow) -> None:
+    node, car, delay, segments = slow
+    assert segments and all(segment.exists() for segment in segments)
     delay.write_text("30")
     car.play("F0")
     node.wait_for("at work")
@@ -294,6 +304,7 @@ def test_the_end_in_the_middle_of_a_frame(slow: tuple[Process, Car, Path]) -> No
     assert node.result(6) == 0, node.output
     assert time.monotonic() - began < 2
     assert "the last frame takes long; leaving without it" in node.output
+    assert not any(segment.exists() for segment in segments)
 
 
 def time_of_a_frame(car: Car) -> float:

@@ -71,8 +71,6 @@ def accumulated_occupancy(
     Raises:
         DatasetError: no poses, or it is not known what moves.
     """
-    if moving == "carry" and not isinstance(dataset, Tracked):
-        raise DatasetError(f"{dataset.kind} {dataset.name} has no boxes to carry points along with; use moving='remove' or 'keep'")
     hit = np.zeros(grid.shape, np.bool_)
     free = np.zeros(grid.shape, np.bool_)
     for scan in neighbours(dataset, index, before, after, moving, min_range):
