@@ -112,7 +112,7 @@ def _load(
             torch.set_num_threads(each)
         return torch_engine.TorchEngine(spec, network, "cuda" if torch.cuda.is_available() else "cpu")
     if name == torch_graph_engine.NAME:
-        capability(name)
+        capability(name)  # before half a minute of exporting
         return torch_graph_engine.TorchGraphEngine(spec, torch_graph_engine.exported_of(spec, network, progress))
     if name == "tensorrt":
         plan = tensorrt_engine.program_of(spec, network, precision, progress)

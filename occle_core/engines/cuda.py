@@ -6,7 +6,7 @@ import torch
 
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
-from occle_core.engines.onnx_file import FORM
+from occle_core.engines.exporting import FORM
 from occle_core.nn.half import halved
 from occle_core.nn.networks import Network
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,13 +11,12 @@ import torch
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
 from occle_core.engines.cache import cached
+from occle_core.engines.exporting import FORM, exported, undisturbed
 from occle_core.engines.program import OUTPUTS, capacities_of, program_for
 from occle_core.nn.networks import Network
 from occle_core.nn.occle import OccLE
 
 OPSET = 18
-FORM = "3"
-"""Counts up when the exported program changes for the same weights, so that no older file is taken from a cache."""
 
 
 def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
@@ -37,9 +31,8 @@ def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
     except ImportError as error:
         raise EngineError("ONNX export needs onnx and onnxscript: pip install 'occle_ros[engines]'") from error
     with torch.no_grad(), undisturbed():
-        exported = torch.export.export(program, program.example(), strict=False)
         converted = torch.onnx.export(
-            exported,
+            exported(program),
             dynamo=True,
             opset_version=OPSET,
             input_names=list(program.INPUTS),
@@ -70,21 +63,3 @@ def onnx_of(spec: BundleSpec, network: Network, progress: Callable[[str], None],
         write_onnx(spec, network, folder / "model.onnx")
 
     return cached(key, build, progress, root) / "model.onnx"
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Without the exporter's chatter, and without the garbage collector: looking through all that an export holds on to, again
-    and again, takes as long as the export."""
-    quiet = logging.getLogger("torch.onnx")
-    level, collects = quiet.level, gc.isenabled()
-    quiet.setLevel(logging.ERROR)
-    gc.disable()
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        quiet.setLevel(level)
-        if collects:
-            gc.enable()

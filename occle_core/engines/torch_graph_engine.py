@@ -19,7 +19,7 @@ from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
 from occle_core.engines.cache import cached
 from occle_core.engines.cuda import capability
-from occle_core.engines.onnx_file import FORM, undisturbed
+from occle_core.engines.exporting import FORM, exported
 from occle_core.engines.padding import Arrays
 from occle_core.engines.program import capacities_of, program_for
 from occle_core.engines.static_engine import StaticEngine
@@ -86,10 +86,10 @@ def recorded(run: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
 
 def on_device(program: Path, device: str) -> tuple[nn.Module, Outputs]:
     """The exported program with its weights and constants on a device, and inputs there that hold no voxel."""
-    exported = torch.export.load(program)
-    assert exported.example_inputs is not None
-    inputs = tuple(tensor.to(device) for tensor in exported.example_inputs[0])
-    return move_to_device_pass(exported, device).module(), inputs
+    loaded = torch.export.load(program)
+    assert loaded.example_inputs is not None
+    inputs = tuple(tensor.to(device) for tensor in loaded.example_inputs[0])
+    return move_to_device_pass(loaded, device).module(), inputs
 
 
 def exported_of(spec: BundleSpec, network: Network, progress: Callable[[str], None], root: Path | None = None) -> Path:
@@ -105,8 +105,6 @@ def exported_of(spec: BundleSpec, network: Network, progress: Callable[[str], No
 
     def build(folder: Path) -> None:
         progress("exporting the network with torch.export, half a minute or so, once")
-        program = program_for(spec, network)
-        with torch.no_grad(), undisturbed():
-            torch.export.save(torch.export.export(program, program.example(), strict=False), folder / "network.pt2")
+        torch.export.save(exported(program_for(spec, network)), folder / "network.pt2")
 
     return cached(key, build, progress, root) / "network.pt2"
