@@ -47,6 +47,8 @@ LAYERS: tuple[tuple[str, Kind, int, int, bool], ...] = (
 DENSE_BYTES = 4e9
 """Volumes of features, and of their gradients, beyond which the dense convolution is left out."""
 MOST_RUNS = 100
+PATIENCE = 10
+"""A competitor that has had so many times its `seconds` runs no more, though it had fewer runs than the others."""
 TOLERANCE = 1e-3
 """Largest difference to ours, relative to our largest value."""
 
@@ -76,7 +78,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder for sparse_layers.csv and .png")
     parser.add_argument("--data", type=Path, help="a data set, or a folder of data sets; default: OCCLE_DATA, else ../shared/data")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of every competitor")
-    parser.add_argument("--seconds", type=float, default=2.0, help="per competitor and cell of the table, at least 5 runs")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="per competitor and cell of the table, and at least 5 runs that take no longer than ten times as much",
+    )
     parser.add_argument("--quick", action="store_true", help="one simulated scan at 0.4 m, 32 channels, 3 runs: a trial")
     parser.add_argument("--cells", default="0.4,0.2", help="edges of the cells, metres; 0.2 takes many times as long as 0.4")
     given = parser.parse_args()
@@ -86,6 +93,7 @@ def main() -> int:
     data = given.data or Path(os.environ.get("OCCLE_DATA") or here.parent / "shared" / "data")
     console.print(machine(given.threads))
     torch.manual_seed(0)
+    given.out.mkdir(parents=True, exist_ok=True)
     times: list[Time] = []
     resolutions, widths = ((0.4,), (32,)) if given.quick else (tuple(map(float, given.cells.split(","))), (32, 64))
     seconds, least = (0.0, 3) if given.quick else (given.seconds, 5)
@@ -95,12 +103,11 @@ def main() -> int:
                 problem = make_problem(layer[1:4], cells, shape, channels)
                 blank = Time(scan, resolution, layer[0], channels, step, "", len(problem.coords))
                 times += measure(problem, blank, layer[4], seconds, least)
+                write_csv(times, given.out / "sparse_layers.csv")  # after each row: a whole table takes long
                 show_progress(times)
     print(file=sys.stderr)
     console.print(table(times))
     console.print(summary(times))
-    given.out.mkdir(parents=True, exist_ok=True)
-    write_csv(times, given.out / "sparse_layers.csv")
     draw(times, given.out / "sparse_layers.png")
     console.print(f"wrote {given.out / 'sparse_layers.csv'} and .png")
     return 1 if any(t.why.startswith("differs") for t in times) else 0
@@ -125,7 +132,7 @@ def make_problem(layer: tuple[Kind, int, int], cells: Tensor, shape: tuple[int, 
 
 
 def measure(problem: Problem, blank: Time, reuse: bool, seconds: float, least: int) -> list[Time]:
-    """All competitors on one problem, in turns; each has `seconds`, but at least `least` runs."""
+    """All competitors on one problem, in turns; each has `seconds`, but at least `least` runs, or `PATIENCE` times as long."""
     training = blank.step == "training"
     times = {name: Time(**{**asdict(blank), "peer": name}) for name in PEERS}
     ours = Occle(problem)
@@ -142,9 +149,7 @@ def measure(problem: Problem, blank: Time, reuse: bool, seconds: float, least: i
                 runs[name] = a_run(peer, training, reuse)
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for turn in itertools.count():
-        waiting = [
-            name for name in runs if len(taken[name]) < least or (sum(taken[name]) < seconds and len(taken[name]) < MOST_RUNS)
-        ]
+        waiting = [name for name, had in taken.items() if _goes_on(len(had), sum(had), seconds, least)]
         if not waiting:
             break
         # Who goes first changes: caches are warm for the second, and the clock may have gone down for the last.
@@ -158,6 +163,12 @@ def measure(problem: Problem, blank: Time, reuse: bool, seconds: float, least: i
         own.lower_quartile, own.median, own.upper_quartile = (float(v) * 1e3 for v in np.percentile(values, (25, 50, 75)))
         own.ratio = own.median / (float(np.median(taken[Occle.name])) * 1e3)
     return list(times.values())
+
+
+def _goes_on(runs: int, took: float, seconds: float, least: int) -> bool:
+    if runs < least:
+        return not runs or not seconds or took < PATIENCE * seconds
+    return took < seconds and runs < MOST_RUNS
 
 
 def dense_bytes(problem: Problem, training: bool) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,14 +75,13 @@ class VoxelGrid:
         centers = (np.asarray(ijk, np.float64) + 0.5) * self.resolution + np.asarray(self.origin)
         return np.asarray(centers, np.float32)
 
-    def centers_at(self, numbers: NDArray[np.intp], dtype: type[np.floating] = np.float32) -> NDArray[np.floating]:
+    def centers_at(self, numbers: NDArray[np.integer], dtype: type[np.floating] = np.float32) -> NDArray[np.floating]:
         """(N,) numbers of cells in C order (`np.flatnonzero`) -> (N, 3) what `centers` gives, of any float type, much faster."""
+        numbers = numbers.astype(np.min_scalar_type(self.size))  # division is faster the fewer bits it has
         columns = numbers // self.shape[2]
-        x = columns // self.shape[1]
-        centers = np.empty((len(numbers), 3), dtype)
-        for axis, cells in enumerate((x, columns - x * self.shape[1], numbers - columns * self.shape[2])):
-            along = (np.arange(self.shape[axis]) + 0.5) * self.resolution + self.origin[axis]
-            centers[:, axis] = along.astype(np.float32)[cells]
+        lowest, heights = _column_centers(self, np.dtype(dtype))
+        centers = np.take(lowest, columns, axis=0)
+        centers[:, 2] = heights[numbers - columns * self.shape[2]]
         return centers
 
     def occupied(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -106,6 +106,15 @@ class VoxelGrid:
         """The grid over the same box whose cells are `1 / factor` times as long."""
         x, y, z = (n * factor for n in self.shape)
         return VoxelGrid(self.origin, (x, y, z), self.resolution / factor)
+
+
+@lru_cache(maxsize=8)
+def _column_centers(grid: VoxelGrid, dtype: np.dtype[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """The centre of every column's lowest cell (X * Y, 3), and the heights of a column's cells (Z,)."""
+    x, y, z = grid.shape
+    lowest = grid.centers(np.stack([np.repeat(np.arange(x), y), np.tile(np.arange(y), x), np.zeros(x * y, np.intp)], 1))
+    heights = grid.centers(np.stack([np.zeros(z, np.intp)] * 2 + [np.arange(z)], 1))[:, 2]
+    return lowest.astype(dtype), heights.astype(dtype)
 
 
 SEMANTICKITTI = VoxelGrid((0.0, -25.6, -2.0), (256, 256, 32), 0.2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,16 +111,20 @@ def _layout(form: str) -> tuple[struct.Struct, int]:
 
 
 class CdrWriter:
-    """Little-endian XCDR1 bytes, aligned as the format asks."""
+    """Little-endian XCDR1 bytes, aligned as the format asks.
 
-    def __init__(self) -> None:
+    Args:
+        start: of a part of a message, where in the message it begins, counted from the end of the encapsulation header.
+    """
+
+    def __init__(self, start: int = 0) -> None:
         self._parts: list[bytes | memoryview] = []
-        self._size = 0  # without the encapsulation header: alignment counts from its end
+        self.position = start
 
     def pack(self, form: str, *values: float) -> None:
         """Write numbers of a struct format; the first is aligned to its size, and the others must be aligned if that one is."""
         numbers, alignment = _layout(form)
-        self.raw(_PADDING[-self._size % alignment] + numbers.pack(*values))
+        self.raw(_PADDING[-self.position % alignment] + numbers.pack(*values))
 
     def string(self, text: str) -> None:
         """Write a string."""
@@ -132,17 +136,21 @@ class CdrWriter:
         """Write a sequence of structs that hold only float64, one a row; an empty sequence has no padding after its count."""
         self.pack("I", len(rows))
         if len(rows):
-            self.raw(_PADDING[-self._size % 8])
+            self.raw(_PADDING[-self.position % 8])
             self.raw(memoryview(np.ascontiguousarray(rows, "<f8").reshape(-1)).cast("B"))
 
     def data(self) -> bytes:
         """Everything written, after the encapsulation header."""
         return b"".join([_HEADER, *self._parts])
 
+    def part(self) -> bytes:
+        """Everything written."""
+        return b"".join(self._parts)
+
     def raw(self, raw: bytes | memoryview) -> None:
         """Write bytes as they are."""
         self._parts.append(raw)
-        self._size += len(raw)
+        self.position += len(raw)
 
 
 def write_marker(
@@ -159,13 +167,24 @@ def write_marker(
     """One visualization_msgs/Marker: a CUBE_LIST of cubes of `edge` metres at `points` (N, 3), or if there are none, the action
     `without`."""
     writer.pack("iI", *divmod(stamp, 1_000_000_000))
-    writer.string(frame_id)
-    writer.string(namespace)
-    writer.pack("iii", marker_id, _CUBE_LIST, _ADD if len(points) else without)
-    # Pose (position, quaternion), scale, colour, lifetime (until replaced), frame_locked.
-    writer.pack("7d3d4fiIB", 0, 0, 0, 0, 0, 0, 1, edge, edge, edge, *colour, 0, 0, 0)
+    action = _ADD if len(points) else without
+    writer.raw(_before_points(writer.position % 8, frame_id, namespace, marker_id, action, edge, colour))
     writer.doubles(points)
     writer.raw(_AFTER_POINTS)
+
+
+@lru_cache(maxsize=1024)
+def _before_points(
+    place: int, frame_id: str, namespace: str, marker_id: int, action: int, edge: float, colour: tuple[float, float, float, float]
+) -> bytes:
+    """What stands between a marker's stamp and its points, the same in every frame; `place` is where it begins, modulo 8."""
+    writer = CdrWriter(place)
+    writer.string(frame_id)
+    writer.string(namespace)
+    writer.pack("iii", marker_id, _CUBE_LIST, action)
+    # Pose (position, quaternion), scale, colour, lifetime (until replaced), frame_locked.
+    writer.pack("7d3d4fiIB", 0, 0, 0, 0, 0, 0, 1, edge, edge, edge, *colour, 0, 0, 0)
+    return writer.part()
 
 
 def _after_points() -> bytes:
@@ -183,7 +202,7 @@ def _after_points() -> bytes:
     writer.string("")  # mesh_file: filename
     writer.pack("I", 0)  # mesh_file: data
     writer.pack("B", 0)  # mesh_use_embedded_materials
-    return writer.data()[len(_HEADER) :]
+    return writer.part()
 
 
 _AFTER_POINTS = _after_points()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,8 +32,7 @@ class OpenVinoEngine(StaticEngine):
         at_once: so many threads will call `run` at the same time, and share the CPU's.
 
     Raises:
-        EngineError: openvino is not installed, or an int8 model is to run on one thread: OpenVINO 2026.4.1 dies of a segmentation
-            fault when it compiles the shipped KITTI network for that.
+        EngineError: openvino is not installed.
     """
 
     name, device = "openvino", "CPU"
@@ -42,8 +41,6 @@ class OpenVinoEngine(StaticEngine):
         self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None, at_once: int = 1
     ) -> None:
         super().__init__(spec, precision)
-        if precision == "int8" and (threads or len(os.sched_getaffinity(0))) < 2 * at_once:
-            raise EngineError("int8 needs two threads for every frame at once: set frames_at_once: 1, or precision: fp32")
         core = openvino().Core()
         # float32 throughout: on CPUs with bfloat16 OpenVINO would otherwise round, and labels would differ from PyTorch's.
         hint = "LATENCY" if at_once == 1 else "THROUGHPUT"
@@ -93,7 +90,8 @@ def quantised_of(spec: BundleSpec, network: Network, file: Path | None) -> Path:
 def quantise(spec: BundleSpec, network: Network, model: Path, frames: Iterable[NetworkInputs], out: Path) -> None:
     """Quantise the image branch to int8 by what it sees on frames (NNCF, post-training).
 
-    The sparse part keeps float32: it decides which voxels exist, and one voxel made or not made changes all that follow.
+    All that follows the last image convolution keeps float32: where points sample the image, and which voxels exist. One voxel made
+    or not made changes all that follow.
 
     Args:
         spec: the bundle's spec.
@@ -110,13 +108,32 @@ def quantise(spec: BundleSpec, network: Network, model: Path, frames: Iterable[N
         import nncf
     except ImportError as error:
         raise EngineError("int8 needs nncf: pip install 'occle_ros[int8]'") from error
+    nncf.set_log_level(logging.WARNING)  # it has a line for every node that is not quantised, thousands
     capacities, center = capacities_of(spec), sensor_cell(spec)
     padded = [pad(inputs, capacities, center) for inputs in frames]
     data = [{name: np.ascontiguousarray(array) for name, array in arrays.items()} for arrays in padded]
-    kept = nncf.IgnoredScope(types=["MatMul", "Gather", "CumSum", "Select"], validate=False)
+    whole = ov.Core().read_model(model)
+    image_branch = upstream_of(whole, "Convolution")
+    kept = [node.get_friendly_name() for node in whole.get_ordered_ops() if node.get_friendly_name() not in image_branch]
     quantised = nncf.quantize(
-        ov.Core().read_model(model), nncf.Dataset(data), subset_size=len(data), fast_bias_correction=True, ignored_scope=kept
+        whole,
+        nncf.Dataset(data),
+        subset_size=len(data),
+        fast_bias_correction=True,
+        ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
     )
     quantised.set_rt_info(weights_digest(spec, network), DIGEST)
     out.parent.mkdir(parents=True, exist_ok=True)
     ov.save_model(quantised, out, compress_to_fp16=False)
+
+
+def upstream_of(model: Any, kind: str) -> set[str]:
+    """Names of the nodes of a kind, and of all that they depend on."""
+    found: set[str] = set()
+    waiting = [node for node in model.get_ordered_ops() if node.get_type_name() == kind]
+    while waiting:
+        node = waiting.pop()
+        if node.get_friendly_name() not in found:
+            found.add(node.get_friendly_name())
+            waiting.extend(entry.get_source_output().get_node() for entry in node.inputs())
+    return found

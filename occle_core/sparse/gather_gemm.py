@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from occle_core.sparse import triton_gemm
-from occle_core.sparse.pairs import Pairs, pairs_of
+from occle_core.sparse.pairs import Pairs, pairs_of, share_of
 
-CHUNK_ROWS = 2048
+CHUNK_ROWS = 1024
 """Output rows per GEMM: large enough for the BLAS, small enough that the gathered block stays in the cache and is reused."""
 
 DENSE_SHARE = 0.45
@@ -47,7 +47,8 @@ class _GatherGemm(torch.autograd.Function):
     def forward(ctx: FunctionCtx, features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool) -> Tensor:
         ctx.save_for_backward(features, weight, rows)
         ctx.mirrored = mirrored  # type: ignore[attr-defined]
-        ctx.pairs = pairs_of(rows, len(features)) if features.device.type == "cpu" else None  # type: ignore[attr-defined]
+        few = features.device.type == "cpu" and share_of(rows, len(features)) < DENSE_SHARE
+        ctx.pairs = pairs_of(rows, len(features)) if few else None  # type: ignore[attr-defined]
         return _multiply(features, weight, rows, ctx.pairs)  # type: ignore[attr-defined]
 
     @staticmethod
@@ -60,8 +61,10 @@ class _GatherGemm(torch.autograd.Function):
         grad_features = None
         if needs_features and ctx.mirrored:  # type: ignore[attr-defined]
             grad_features = _multiply(grad, weight.flip(0).transpose(1, 2).contiguous(), rows, pairs)
+        elif needs_features and features.device.type == "cpu":
+            grad_features = pairs_of(rows, len(features)).multiply_back(grad, weight)
         elif needs_features:
-            grad_features = pairs.multiply_back(grad, weight) if pairs else _scatter(grad, weight, rows, len(features))
+            grad_features = _scatter(grad, weight, rows, len(features))
         grad_weight = _correlate(features, grad, rows, pairs).view_as(weight) if needs_weight else None
         return grad_features, grad_weight, None, None
 
@@ -72,7 +75,7 @@ def _with_zero_row(features: Tensor) -> Tensor:
 
 
 def _multiply(features: Tensor, weight: Tensor, rows: Tensor, pairs: Pairs | None) -> Tensor:
-    if pairs is not None and pairs.share < DENSE_SHARE:
+    if pairs is not None:
         return pairs.multiply(features, weight)
     if features.is_cuda and triton_gemm.available(features):
         found: Tensor = triton_gemm.gather_gemm_forward(features, weight, rows)
@@ -92,7 +95,7 @@ def _multiply(features: Tensor, weight: Tensor, rows: Tensor, pairs: Pairs | Non
 
 def _correlate(features: Tensor, grad: Tensor, rows: Tensor, pairs: Pairs | None) -> Tensor:
     """Gradient of the weight: sum over i of gathered[i]^T grad[i], (K * C, D)."""
-    if pairs is not None and pairs.share < DENSE_SHARE:
+    if pairs is not None:
         return pairs.correlate(features, grad)
     count, kernel = rows.shape
     channels = features.shape[1]

@@ -32,11 +32,6 @@ class Pairs:
     counts: tuple[int, ...]
     sizes: tuple[int, int]
 
-    @property
-    def share(self) -> float:
-        """Of all places of the map, how many hold a pair."""
-        return len(self.source) / max(1, self.sizes[1] * len(self.counts))
-
     @classmethod
     def of(cls, rows: Tensor, size: int) -> Pairs:
         """From (M, K) rows, on the CPU, of an input with `size` rows; `size` stands for none."""
@@ -90,6 +85,11 @@ class Pairs:
     @cached_property
     def _by_source(self) -> tuple[Tensor, Tensor]:
         return _grouped(self.source, self.sizes[0])
+
+
+def share_of(rows: Tensor, size: int) -> float:
+    """Of all places of a map (M, K) on the CPU, how many hold a pair; much faster than finding them."""
+    return np.count_nonzero(rows.numpy() < size) / max(1, rows.numel())
 
 
 def pairs_of(rows: Tensor, size: int) -> Pairs:

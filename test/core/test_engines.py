@@ -1,7 +1,6 @@
 """Engines: the same labels as eager PyTorch, a cache that trusts nothing, and errors that say what to do."""
 
 import json
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +14,7 @@ from occle_core.bundle import load_bundle, save_bundle, save_untrained
 from occle_core.engines import parity
 from occle_core.engines.base import Result
 from occle_core.engines.cache import MANIFEST, cached
-from occle_core.engines.openvino_engine import OpenVinoEngine
+from occle_core.engines.openvino_engine import upstream_of
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.engines.two_sizes import TwoSizes
 from occle_core.inputs import prepare
@@ -111,13 +110,16 @@ def test_int8_wants_its_model(bundle):
         Predictor.load(bundle, "openvino", "int8")
 
 
-def test_int8_on_one_thread_is_refused_before_openvino_dies_of_it(bundle, tmp_path, monkeypatch):
-    pytest.importorskip("openvino", reason="openvino is not installed")
-    spec, _, _ = load_bundle(bundle)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    for threads, at_once in ((1, 1), (2, 2), (None, 2)):
-        with pytest.raises(engines.EngineError, match="two threads for every frame"):
-            OpenVinoEngine(spec, tmp_path / "none.xml", "int8", threads, at_once)
+def test_only_what_leads_to_the_image_convolutions_is_quantised():
+    opset = pytest.importorskip("openvino.opset13", reason="openvino is not installed")
+    image, uv = opset.parameter([1, 2, 4, 4], np.float32, name="image"), opset.parameter([1], np.float32, name="uv")
+    scaled = opset.divide(image, np.float32(255), name="scaled")
+    features = opset.convolution(scaled, np.ones((3, 2, 1, 1), np.float32), [1, 1], [0, 0], [0, 0], [1, 1], name="features")
+    sampled = opset.relu(features, name="sampled")
+    place = opset.floor(uv, name="place")
+    model = pytest.importorskip("openvino").Model([sampled, place], [image, uv], "network")
+    found = upstream_of(model, "Convolution")
+    assert {"image", "scaled", "features"} <= found and not found & {"uv", "sampled", "place"}
 
 
 def test_a_bundle_without_capacities_says_what_to_do(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from occle_core.bundle import load_bundle, save_bundle
 from occle_core.datasets import list_scenes, open_dataset
 from occle_core.engines.torch_engine import TorchEngine
 from training.cli import app
-from training.export import check, frames_of
+from training.export import check, frames_of, write_int8
 from training.streets import simulate
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "bundles"
@@ -98,6 +99,22 @@ def test_the_shipped_bundle_on_simulated_streets(rig, engine, tmp_path):
 def test_the_shipped_bundle_on_real_frames(rig, folder, scene, engine, real_data):
     pytest.importorskip(engine, reason=f"{engine} is not installed: pip install 'occle_ros[engines]'")
     _agrees(rig, engine, real_data / folder, scene or list_scenes(real_data / folder)[0], 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rig", ["kitti", "nuscenes"])
+def test_the_shipped_bundle_in_int8_on_other_streets_than_it_was_quantised_by(rig, tmp_path):
+    pytest.importorskip("nncf", reason="nncf is not installed: pip install 'occle_ros[int8]'")
+    bundle = shutil.copytree(SHIPPED / rig, tmp_path / "bundle")
+    spec, _, _ = load_bundle(bundle)
+
+    def frames(seed):
+        simulate(tmp_path / str(seed), rig, drives=1, frames=8, seed=seed, scale=0.5, workers=1)
+        return list(frames_of([open_dataset(tmp_path / str(seed))], spec, 8))
+
+    write_int8(bundle, frames(9200), print)
+    _, parity = check(bundle, "openvino", "int8", frames(9100), print)
+    assert parity.occupied > 10_000 and parity.passes("int8"), parity
 
 
 def _agrees(rig, engine, data, scene, count):
