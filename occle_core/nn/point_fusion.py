@@ -7,6 +7,7 @@ adaptively over the views; a shared MLP and a maximum over each voxel's points g
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -38,15 +39,13 @@ class PointFusion(nn.Module):
         Returns:
             (P, C); zeros where no camera sees the point.
         """
-        samples = [sample_bilinear(level, view, uv) for level in pyramid]
-        visible = (view < pyramid[0].shape[0])[:, :, None].expand(-1, -1, len(pyramid))
-        score = torch.cat([self.score(level) for level in samples], 2).masked_fill(~visible, -1e4)
-        weight = torch.softmax(score.flatten(1), 1).view_as(score) * visible
-        out = torch.zeros_like(samples[0][:, 0])
-        for number, level in enumerate(samples):
-            for seen in range(view.shape[1]):
-                out = out + level[:, seen] * weight[:, seen, number, None]
-        return out
+        pixels = pixels_of(pyramid)
+        rows, shares = corners(pyramid, view, uv)
+        # A linear map of bilinear samples is the sample of the mapped pixels, of which there are far fewer.
+        score = self.score(pixels).index_select(0, rows.reshape(-1)).view(rows.shape)
+        score = (score * shares).sum(2).masked_fill(view.t() == pyramid[0].shape[0], -1e4)
+        weight = torch.softmax(score.flatten(0, 1), 0).view_as(score)
+        return weighted_sum(pixels, rows.flatten(0, 2), (weight[:, :, None] * shares).flatten(0, 2))
 
 
 class VoxelFeatureEncoder(nn.Module):
@@ -95,25 +94,61 @@ def sample_bilinear(image: Tensor, view: Tensor, uv: Tensor) -> Tensor:
     Returns:
         (P, M, C); zeros for view I.
     """
-    count, channels, height, width = image.shape
-    flat = image.permute(0, 2, 3, 1).reshape(-1, channels)
-    flat = torch.cat([flat, flat.new_zeros(1, channels)])
-    x = (uv[..., 0] * width - 0.5).clamp(0, width - 1)
-    y = (uv[..., 1] * height - 0.5).clamp(0, height - 1)
+    rows, shares = corners([image], view, uv)
+    # (1, M, 4, P) -> (4, P * M)
+    rows, shares = (each[0].permute(1, 2, 0).reshape(4, -1) for each in (rows, shares))
+    return weighted_sum(pixels_of([image]), rows, shares).view(*view.shape, -1)
+
+
+def pixels_of(images: Sequence[Tensor]) -> Tensor:
+    """(I, C, H, W) of each size -> (N + 1, C): the pixels of all, and a row of zeros."""
+    flat = [image.permute(0, 2, 3, 1).reshape(-1, image.shape[1]) for image in images]
+    return torch.cat([*flat, flat[0].new_zeros(1, flat[0].shape[1])])
+
+
+def corners(images: Sequence[Tensor], view: Tensor, uv: Tensor) -> tuple[Tensor, Tensor]:
+    """The four pixels around each position, in the images of every size, and what they share in its bilinear sample.
+
+    Args:
+        images: (I, C, H_l, W_l) of each size.
+        view: (P, M) int64 image number; I stands for none.
+        uv: (P, M, 2) position, 0..1 from border to border.
+
+    Returns:
+        rows (L, M, 4, P) int32 of `pixels_of(images)`, the row of zeros for view I; shares (L, M, 4, P), a sample's sum is 1.
+    """
+    count = images[0].shape[0]
+    sizes = [(image.shape[2], image.shape[3]) for image in images]
+    begins = list(accumulate((count * height * width for height, width in sizes), initial=0))
+
+    def per_level(values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int32, device=uv.device).view(-1, 1, 1)
+
+    heights, widths = (per_level(edges) for edges in zip(*sizes))
+    # Points last: what the processor works on in a row is then long.
+    view, (u, v) = view.t().int(), uv.permute(2, 1, 0).contiguous()
+    x = torch.minimum((u * widths - 0.5).clamp(min=0), (widths - 1).to(uv.dtype))
+    y = torch.minimum((v * heights - 0.5).clamp(min=0), (heights - 1).to(uv.dtype))
     left, top = x.floor(), y.floor()
     fx, fy = x - left, y - top
-    left, top = left.to(view.dtype), top.to(view.dtype)
-    right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
-    upper, lower = (view * height + top) * width, (view * height + bottom) * width
-    index = torch.stack([upper + left, upper + right, lower + left, lower + right], -1).view(-1, 4)
-    index = torch.where((view < count).view(-1, 1), index, count * height * width)
-    weight = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], -1).view(-1, 4).to(flat.dtype)
+    left, top = left.int(), top.int()
+    right, bottom = torch.minimum(left + 1, widths - 1), torch.minimum(top + 1, heights - 1)
+    begin = view * (heights * widths) + per_level(begins[:-1])
+    upper, lower = begin + top * widths, begin + bottom * widths
+    rows = torch.stack([upper + left, upper + right, lower + left, lower + right], 2)
+    rows = torch.where((view < count)[:, None], rows, begins[-1])
+    return rows, torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], 2)
+
+
+def weighted_sum(features: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """(N, C), (K, P) rows, (K, P) weights -> (P, C)."""
     if torch.compiler.is_exporting():
-        out = sum(flat.index_select(0, index[:, corner]) * weight[:, corner, None] for corner in range(4))
+        out = sum(features.index_select(0, some) * weight[:, None] for some, weight in zip(rows, weights))
     else:
-        out = embedding_bag(index, flat, per_sample_weights=weight, mode="sum")  # one pass over the features instead of ten
+        rows, weights = rows.t().contiguous(), weights.t().to(features.dtype).contiguous()
+        out = embedding_bag(rows, features, per_sample_weights=weights, mode="sum")  # one pass over the features instead of many
     assert isinstance(out, Tensor)
-    return out.view(*view.shape, channels)
+    return out
 
 
 def pool_voxels(features: Tensor, table: Tensor) -> Tensor:
