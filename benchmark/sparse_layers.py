@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, Kind, int, int, bool], ...] = (
     ("generative 2/2", "generative", 2, 2, False),
 )
 """Name, kind, kernel, stride, and whether neighbours are known from a layer before. The others start from bare coordinates."""
-DENSE_BYTES = 4e9
+DENSE_BYTES = 2e9
 """Volumes of features, and of their gradients, beyond which the dense convolution is left out."""
 MOST_RUNS = 100
 PATIENCE = 10

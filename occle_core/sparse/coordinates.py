@@ -7,10 +7,13 @@ constant and nothing needs a bounds check: cells of the margin are never active.
 from __future__ import annotations
 
 import itertools
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from occle_core.sparse.runs import DENSE_SHARE, Runs
 
 Shape = tuple[int, int, int]
 
@@ -119,6 +122,12 @@ class Coordinates:
             keys = self.keys.int() + torch.tensor(steps, dtype=torch.int32, device=self.keys.device)[:, None]
             self._neighbours[kernel_size] = self.table.index_select(0, keys.view(-1)).view(keys.shape).t()
         return self._neighbours[kernel_size]
+
+    @cached_property
+    def runs(self) -> Runs | None:
+        """The cells' neighbours in runs along z, where that is the fastest way to a 3x3x3 kernel: on CPUs, if they stand close."""
+        on_cpu = self.keys.device.type == "cpu"
+        return Runs.of(self.keys, self.strides, self.cells, DENSE_SHARE) if on_cpu else None
 
     def mean(self, features: Tensor) -> Tensor:
         """Mean of features (N, C) over each grid's active cells, (B, C); zeros for a grid without any."""

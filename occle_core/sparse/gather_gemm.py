@@ -8,12 +8,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from occle_core.sparse import triton_gemm
 from occle_core.sparse.pairs import Pairs, pairs_of, share_of
-
-CHUNK_ROWS = 1024
-"""Output rows per GEMM: large enough for the BLAS, small enough that the gathered block stays in the cache and is reused."""
-
-DENSE_SHARE = 0.45
-"""From this share of neighbours on, one GEMM over all offsets is faster on a CPU than one per offset over the pairs."""
+from occle_core.sparse.runs import CHUNK_ROWS, DENSE_SHARE
 
 
 def gather_gemm(features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool = False) -> Tensor:

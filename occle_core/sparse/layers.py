@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from occle_core.sparse.coordinates import Coordinates
 from occle_core.sparse.gather_gemm import gather_gemm
+from occle_core.sparse.runs import convolve_runs
 from occle_core.sparse.tensor import SparseTensor
 
 
@@ -42,6 +43,9 @@ class SubmanifoldConv3d(_Kernel):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, in_channels) -> (N, out_channels) on the same cells."""
+        runs = x.coordinates.runs if self.kernel_size == 3 else None
+        if runs is not None:
+            return self._finish(x.coordinates, convolve_runs(x.features, self.weight, runs))
         rows = x.coordinates.neighbours(self.kernel_size)
         return self._finish(x.coordinates, gather_gemm(x.features, self.weight, rows, mirrored=True))
 

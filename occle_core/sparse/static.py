@@ -106,6 +106,11 @@ class StaticCoordinates(Coordinates):
             self._neighbours[kernel_size] = self.rows_at(torch.where(self.valid[:, None], keys, self.cells))
         return self._neighbours[kernel_size]
 
+    @property
+    def runs(self) -> None:
+        """None: their number is not known beforehand."""
+        return None
+
     def mean(self, features: Tensor) -> Tensor:
         """Mean of features (capacity, C) over the active cells, (1, C)."""
         valid = self.valid[:, None]

@@ -15,7 +15,7 @@ from occle_core.sparse import (
     prune,
     union_add,
 )
-from occle_core.sparse.gather_gemm import CHUNK_ROWS
+from occle_core.sparse.runs import CHUNK_ROWS
 
 SHAPE = (12, 10, 8)
 

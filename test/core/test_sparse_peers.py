@@ -7,7 +7,7 @@ import torch
 from benchmark import peers
 from benchmark.peers import Problem, goal, positions
 from occle_core.sparse import GenerativeConvTranspose3d, SparseTensor, StridedConv3d, prune, union_add
-from occle_core.sparse.gather_gemm import CHUNK_ROWS
+from occle_core.sparse.runs import CHUNK_ROWS
 from training.backends import minkowski_order
 
 SHAPE = (12, 10, 8)
