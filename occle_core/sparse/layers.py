@@ -85,8 +85,9 @@ class GenerativeConvTranspose3d(_Kernel):
         if self.kernel_size == self.stride == 2:
             # No two parents share a child, so one GEMM makes them all.
             channels = self.weight.shape[2]
-            features = (x.features @ self.weight.permute(1, 0, 2).reshape(-1, 8 * channels)).reshape(-1, channels)
-            return self._finish(x.coordinates.children(), features)
+            matrix = self.weight.permute(1, 0, 2).reshape(-1, 8 * channels)
+            made = x.features @ matrix if self.bias is None else torch.addmm(self.bias.repeat(8), x.features, matrix)
+            return SparseTensor.at(x.coordinates.children(), made.reshape(-1, channels))
         out, rows = x.coordinates.transposed(self.kernel_size, self.stride)
         return self._finish(out, gather_gemm(x.features, self.weight, rows))
 

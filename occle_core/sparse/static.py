@@ -140,14 +140,15 @@ class StaticCoordinates(Coordinates):
         valid = self.valid[:, None].expand(-1, 8).reshape(-1)
         return empty._at((self.xyz[:, None] * 2 + offsets).reshape(-1, 3), valid)
 
-    def pruned(self, keep: Tensor) -> tuple[Coordinates, Tensor]:
+    def pruned(self, features: Tensor, keep: Tensor) -> tuple[Coordinates, Tensor]:
         """As Coordinates.pruned; rows that hold no cell are never kept."""
         rows = torch.arange(len(self), dtype=torch.int32, device=keep.device)
         rows = self._compact(keep & self.valid, rows, len(self))
         keys = torch.cat([self.keys, self.keys.new_full((1,), self.cells)]).index_select(0, rows)
-        return StaticCoordinates(keys, take(self.xyz, rows), self.shape, self.budget, self.scale), rows
+        coordinates = StaticCoordinates(keys, take(self.xyz, rows), self.shape, self.budget, self.scale)
+        return coordinates, take(features, rows)
 
-    def union(self, other: Coordinates) -> tuple[Coordinates, Tensor]:
+    def union(self, features: Tensor, other: Coordinates, more: Tensor) -> tuple[Coordinates, Tensor]:
         """As Coordinates.union: as many rows as both have together."""
         assert isinstance(other, StaticCoordinates)
         new = self.rows_at(other.keys) == len(self)
@@ -155,7 +156,8 @@ class StaticCoordinates(Coordinates):
         rows = torch.cat([other.rows_at(self.keys), torch.where(new, rows, len(other))])
         keys = torch.cat([self.keys, torch.where(new, other.keys, self.cells)])
         xyz = torch.cat([self.xyz, other.xyz])
-        return StaticCoordinates(keys, xyz, self.shape, self.budget, self.scale), rows
+        coordinates = StaticCoordinates(keys, xyz, self.shape, self.budget, self.scale)
+        return coordinates, take(more, rows) + torch.cat([features, torch.zeros_like(more)])
 
     def volume(self, values: Tensor, fill: float) -> Tensor:
         """(1, X, Y, Z) grid of values (capacity,), with `fill` in inactive cells."""

@@ -74,8 +74,7 @@ class SparseTensor:
 
 def prune(x: SparseTensor, keep: Tensor) -> SparseTensor:
     """Only the cells where `keep` (N,) bool is True, in the same order."""
-    coordinates, rows = x.coordinates.pruned(keep)
-    return SparseTensor.at(coordinates, take(x.features, rows))
+    return SparseTensor.at(*x.coordinates.pruned(x.features, keep))
 
 
 def add_at(a: SparseTensor, b: SparseTensor) -> SparseTensor:
@@ -95,13 +94,7 @@ def union_add(a: SparseTensor, b: SparseTensor) -> SparseTensor:
         ValueError: the grids or the channel counts differ.
     """
     _check_alike(a, b)
-    coordinates, rows = a.coordinates.union(b.coordinates)
-    features = take(b.features, rows)
-    if torch.compiler.is_exporting():
-        features = features + torch.cat([a.features, a.features.new_zeros(len(coordinates) - len(a), a.features.shape[1])])
-    else:
-        features[: len(a)] += a.features
-    return SparseTensor.at(coordinates, features)
+    return SparseTensor.at(*a.coordinates.union(a.features, b.coordinates, b.features))
 
 
 def _check_alike(a: SparseTensor, b: SparseTensor) -> None:
