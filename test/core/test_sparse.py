@@ -15,7 +15,8 @@ from occle_core.sparse import (
     prune,
     union_add,
 )
-from occle_core.sparse.runs import CHUNK_ROWS
+from occle_core.sparse.gather_gemm import gather_gemm
+from occle_core.sparse.runs import CHUNK_ROWS, Runs, convolve_runs
 
 SHAPE = (12, 10, 8)
 
@@ -45,6 +46,7 @@ CASES = {
     "corner": SparseTensor(torch.ones(1, 4, dtype=torch.float64), torch.tensor([[1, 11, 9, 7]]), SHAPE, 2),
     "empty": SparseTensor(torch.zeros(0, 4, dtype=torch.float64), torch.zeros(0, 4, dtype=torch.int64), SHAPE, 2),
     "several chunks": random_tensor(share=0.3, batch=1, shape=(24, 20, 20)),
+    "several chunks, close": random_tensor(share=0.7, batch=1, shape=(24, 20, 20)),
 }
 
 
@@ -53,8 +55,23 @@ def x(request):
     return CASES[request.param]
 
 
-def test_the_largest_case_needs_more_than_one_chunk():
-    assert len(CASES["several chunks"]) > CHUNK_ROWS
+def test_the_largest_cases_need_more_than_one_chunk_and_take_both_ways():
+    few, close = CASES["several chunks"], CASES["several chunks, close"]
+    assert min(len(few), len(close)) > CHUNK_ROWS
+    assert few.coordinates.runs is None and close.coordinates.runs is not None
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("shape", [(7, 6, 9), (5, 4, 2), (6, 5, 1)])
+def test_runs_with_gaps_of_every_length_equal_the_map_of_single_cells(share, shape):
+    for seed in range(5):
+        x = random_tensor(share, 2, seed=seed, shape=shape)
+        if not len(x):
+            continue
+        runs = Runs.of(x.coordinates.keys, x.coordinates.strides, x.coordinates.cells, 0.0)
+        weight = torch.randn(27, 4, 3, dtype=torch.float64)
+        expected = gather_gemm(x.features, weight, x.coordinates.neighbours(3), mirrored=True)
+        torch.testing.assert_close(convolve_runs(x.features, weight, runs), expected)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -105,18 +122,20 @@ def test_generative_convolution_equals_dense_transposed(x, kernel, stride):
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "share"),
     [
-        lambda: SubmanifoldConv3d(4, 3),
-        lambda: StridedConv3d(4, 3),
-        lambda: StridedConv3d(4, 3, 3),
-        lambda: GenerativeConvTranspose3d(4, 3),
-        lambda: GenerativeConvTranspose3d(4, 3, 3),
-        lambda: GenerativeConvTranspose3d(4, 3, 3, 1),
+        (lambda: SubmanifoldConv3d(4, 3), 0.25),
+        (lambda: SubmanifoldConv3d(4, 3), 0.9),
+        (lambda: StridedConv3d(4, 3), 0.25),
+        (lambda: StridedConv3d(4, 3, 3), 0.25),
+        (lambda: GenerativeConvTranspose3d(4, 3), 0.25),
+        (lambda: GenerativeConvTranspose3d(4, 3, 3), 0.25),
+        (lambda: GenerativeConvTranspose3d(4, 3, 3, 1), 0.25),
     ],
 )
-def test_gradients_by_finite_differences(make):
-    x = random_tensor(share=0.25, batch=2, shape=(4, 4, 4))
+def test_gradients_by_finite_differences(make, share):
+    x = random_tensor(share, batch=2, shape=(4, 4, 4))
+    assert (x.coordinates.runs is None) == (share < 0.5)
     layer = make().double()
 
     def run(features, weight):
@@ -126,8 +145,9 @@ def test_gradients_by_finite_differences(make):
     assert torch.autograd.gradcheck(run, (x.features.clone().requires_grad_(), layer.weight.detach().clone().requires_grad_()))
 
 
-def test_gradients_over_several_chunks_equal_dense():
-    x = CASES["several chunks"]
+@pytest.mark.parametrize("case", ["several chunks", "several chunks, close"])
+def test_gradients_over_several_chunks_equal_dense(case):
+    x = CASES[case]
     layer = SubmanifoldConv3d(4, 5).double()
     features = x.features.clone().requires_grad_()
     goal = torch.randn(len(x), 5, dtype=torch.float64)
