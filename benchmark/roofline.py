@@ -1,7 +1,8 @@
-"""Where OpenVINO's time goes, and what this processor could do at best: `python -m benchmark.roofline`.
+"""Where an engine's time goes, and what this processor could do at best: `python -m benchmark.roofline --engine torch`.
 
 The best that matrix products and convolutions could do is their floating-point operations over the rate of this machine's own
-best GEMM; the best of everything else is the bytes that it reads and writes over the rate of a plain copy.
+best GEMM; the best of everything else is the bytes that it reads and writes over the rate of a plain copy. Eager PyTorch is
+measured layer by layer: a sparse convolution's operations are those of the pairs that exist, and what no layer does has no floor.
 """
 
 from __future__ import annotations
@@ -18,22 +19,27 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor, nn
 
 from benchmark.machine import drive, machine
 from occle_core.bundle import BundleSpec, load_bundle
 from occle_core.datasets import Dataset
 from occle_core.engines import onnx_file, openvino_engine
-from occle_core.engines.program import INPUTS, pad, sensor_cell
+from occle_core.engines.program import pad, sensor_cell
+from occle_core.engines.torch_engine import TorchEngine
 from occle_core.inputs import prepare
 from occle_core.nn.minkocc import MinkOcc
+from occle_core.sparse import GenerativeConvTranspose3d, StridedConv3d, SubmanifoldConv3d
 
 RUNS = 12
+LAYERS = (nn.Conv2d, nn.Linear, SubmanifoldConv3d, StridedConv3d, GenerativeConvTranspose3d)
 
 
 def main() -> int:
     """Print a row per type of operation."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.roofline", description=__doc__)
     parser.add_argument("--bundle", type=Path, default=Path("config/bundles/kitti"))
+    parser.add_argument("--engine", default="openvino", choices=("openvino", "torch"))
     parser.add_argument("--rig", default="kitti", choices=("kitti", "nuscenes"))
     parser.add_argument("--out", type=Path, default=Path("out/bench"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -41,7 +47,8 @@ def main() -> int:
     torch.set_num_threads(given.threads)
     spec, network, _ = load_bundle(given.bundle)
     sized = spec.model_copy(update={"capacities": spec.usual or spec.capacities, "usual": None})
-    rows = measure(sized, network, drive(given.out / f"drive_{given.rig}", given.rig, 12), given.threads)
+    dataset = drive(given.out / f"drive_{given.rig}", given.rig, 12)
+    rows = measure(sized, network, dataset, given.threads) if given.engine == "openvino" else measure_layers(spec, network, dataset)
     flops, bandwidth = peak_flops(), peak_bandwidth()
     table = Table(title=f"{given.bundle}: best GEMM {flops / 1e9:.0f} GFLOP/s, best copy {bandwidth / 1e9:.1f} GB/s")
     for heading in ("operation", "nodes", "measured, ms", "GFLOP", "MB", "at best, ms"):
@@ -73,10 +80,10 @@ def measure(spec: BundleSpec, network: MinkOcc, dataset: Dataset, threads: int) 
     model = core.compile_model(core.read_model(onnx_file.onnx_of(spec, network, print)), "CPU", options)
     request = model.create_infer_request()
     inputs = prepare(dataset.frame(0), spec.voxel_grid, spec.network)
-    padded = pad(inputs, spec.capacities, sensor_cell(spec)).arrays
+    padded = [np.ascontiguousarray(array) for array in pad(inputs, spec.capacities, sensor_cell(spec)).values()]
     times = defaultdict(list)
     for _ in range(RUNS):
-        request.infer([np.ascontiguousarray(padded[name]) for name in INPUTS])
+        request.infer(padded)
         for node in request.profiling_info:
             times[node.node_name, node.node_type].append(node.real_time.total_seconds() * 1e3)
     costs = {op.get_friendly_name(): cost(op) for op in model.get_runtime_model().get_ordered_ops()}
@@ -86,6 +93,58 @@ def measure(spec: BundleSpec, network: MinkOcc, dataset: Dataset, threads: int) 
         count, milliseconds, summed, bytes_ = rows.get(kind, (0, 0.0, 0.0, 0.0))
         rows[kind] = (count + 1, milliseconds + float(np.median(values)), summed + operations, bytes_ + size)
     return rows
+
+
+def measure_layers(spec: BundleSpec, network: MinkOcc, dataset: Dataset) -> dict[str, tuple[int, float, float, float]]:
+    """The same per type of layer of the eager network, and for all that is outside of layers."""
+    engine = TorchEngine(spec, network)
+    inputs = prepare(dataset.frame(0), spec.voxel_grid, spec.network)
+    layers = [module for module in engine.network.modules() if isinstance(module, LAYERS)]
+    began: dict[nn.Module, float] = {}
+    times = defaultdict(list)
+    costs = {}
+
+    def before(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        began[layer] = time.perf_counter()
+
+    def after(layer: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        times[layer].append((time.perf_counter() - began[layer]) * 1e3)
+        if layer not in costs:
+            costs[layer] = layer_cost(layer, args[0], out)
+
+    engine.run(inputs)
+    for layer in layers:
+        layer.register_forward_pre_hook(before)
+        layer.register_forward_hook(after)
+    engine.run(inputs)  # counts operations, untimed
+    times.clear()
+    wholes = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        engine.run(inputs)
+        wholes.append((time.perf_counter() - start) * 1e3)
+    rows: dict[str, tuple[int, float, float, float]] = {}
+    for layer, values in times.items():
+        count, milliseconds, operations, size = rows.get(type(layer).__name__, (0, 0.0, 0.0, 0.0))
+        more, bytes_ = costs[layer]
+        rows[type(layer).__name__] = (count + 1, milliseconds + float(np.median(values)), operations + more, size + bytes_)
+    rest = float(np.median(wholes)) - sum(row[1] for row in rows.values())
+    return rows | {"outside of these layers": (0, rest, 0.0, 0.0)}
+
+
+def layer_cost(layer: nn.Module, x: Any, out: Any) -> tuple[float, float]:
+    """Floating-point operations and bytes of a layer: its input, output and weight."""
+    assert isinstance(layer.weight, Tensor)
+    numbers = layer.weight.numel() + sum((t if isinstance(t, Tensor) else t.features).numel() for t in (x, out))
+    if isinstance(layer, nn.Conv2d):
+        return 2.0 * out.numel() * layer.weight[0].numel(), 4.0 * numbers
+    if isinstance(layer, nn.Linear):
+        return 2.0 * out.numel() * layer.weight.shape[1], 4.0 * numbers
+    if isinstance(layer, SubmanifoldConv3d):
+        pairs = int((x.coordinates.neighbours(layer.kernel_size) < len(x)).sum())
+    else:  # every input cell has one place under a strided kernel of its stride's size; a made cell has as many parents as fit
+        pairs = len(x) * (1 if isinstance(layer, StridedConv3d) else layer.weight.shape[0])
+    return 2.0 * pairs * layer.weight[0].numel(), 4.0 * numbers
 
 
 def cost(op: Any) -> tuple[float, float]:
