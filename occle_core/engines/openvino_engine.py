@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -101,8 +102,11 @@ def quantise(spec: BundleSpec, network: Network, model: Path, frames: Iterable[N
         out: the .xml to write; a .bin comes to lie beside it.
 
     Raises:
-        EngineError: nncf is not installed.
+        EngineError: nncf is not installed, or there is one CPU only: OpenVINO 2026.4.1 dies of a segmentation fault when it compiles
+            the model that NNCF measures on.
     """
+    if len(os.sched_getaffinity(0)) < 2:
+        raise EngineError("quantising to int8 needs two CPUs: OpenVINO cannot compile what it measures on for one")
     ov = openvino()
     try:
         import nncf

@@ -1,6 +1,7 @@
 """Engines: the same labels as eager PyTorch, a cache that trusts nothing, and errors that say what to do."""
 
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,7 @@ from occle_core.bundle import load_bundle, save_bundle, save_untrained
 from occle_core.engines import parity
 from occle_core.engines.base import Result
 from occle_core.engines.cache import MANIFEST, cached
-from occle_core.engines.openvino_engine import upstream_of
+from occle_core.engines.openvino_engine import quantise, upstream_of
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.engines.two_sizes import TwoSizes
 from occle_core.inputs import prepare
@@ -108,6 +109,13 @@ def test_int8_wants_its_model(bundle):
     pytest.importorskip("openvino", reason="openvino is not installed")
     with pytest.raises(engines.EngineError, match="occle-train export"):
         Predictor.load(bundle, "openvino", "int8")
+
+
+def test_int8_on_one_cpu_is_refused_before_openvino_dies_of_it(bundle, tmp_path, monkeypatch):
+    spec, network, _ = load_bundle(bundle)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    with pytest.raises(engines.EngineError, match="two CPUs"):
+        quantise(spec, network, tmp_path / "none.onnx", [], tmp_path / "int8.xml")
 
 
 def test_only_what_leads_to_the_image_convolutions_is_quantised():
