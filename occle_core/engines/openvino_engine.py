@@ -102,8 +102,8 @@ def quantise(spec: BundleSpec, network: Network, model: Path, frames: Iterable[N
         out: the .xml to write; a .bin comes to lie beside it.
 
     Raises:
-        EngineError: nncf is not installed, or there is one CPU only: OpenVINO 2026.4.1 dies of a segmentation fault when it compiles
-            the model that NNCF measures on.
+        EngineError: nncf is not installed, or there is one CPU only: OpenVINO 2026.4.1 dies of a segmentation fault when it
+            compiles the model that NNCF measures on for that.
     """
     if len(os.sched_getaffinity(0)) < 2:
         raise EngineError("quantising to int8 needs two CPUs: OpenVINO cannot compile what it measures on for one")
