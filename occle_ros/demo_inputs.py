@@ -20,7 +20,7 @@ from occle_ros.config import PRESETS, preset_for, resolve
 from occle_ros.pipeline import Pipeline
 from occle_ros.processes import ProcessError
 
-MAX_HZ, LOAD = 10.0, 0.64
+MAX_HZ, LOAD = 10.0, 0.56
 MEASURED_FRAMES, LOOKED_AT_FRAMES = 24, 240
 
 
