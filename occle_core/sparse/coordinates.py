@@ -45,7 +45,7 @@ def rows_where(mask: Tensor) -> Tensor:
     """Where a mask (N,) is True: int64 rows, ascending."""
     if mask.device.type != "cpu":
         return mask.nonzero()[:, 0]
-    return torch.from_numpy(np.flatnonzero(mask.numpy()))  # three to six times faster than torch's nonzero
+    return torch.from_numpy(np.flatnonzero(mask.numpy()))  # much faster than torch's nonzero
 
 
 class Coordinates:
@@ -182,12 +182,12 @@ class Coordinates:
 
     def union(self, features: Tensor, other: Coordinates, more: Tensor) -> tuple[Coordinates, Tensor]:
         """These cells in their order, then the other's that are not among them; features (N, C) and more (M, C) added."""
-        rows = self.rows_at(other.keys).long()  # index_add_ is four times slower with int32
+        rows = self.rows_at(other.keys).long()  # index_add_ is slow with int32
         new = rows_where(rows == len(self))
         rows[new] = torch.arange(len(self), len(self) + len(new), device=rows.device)
         keys = torch.cat([self.keys, other.keys[new]])
-        room = torch.cat([features, features.new_zeros(len(new), features.shape[1])])
-        return Coordinates(keys, self.shape, self.batch_size, self.counts), room.index_add_(0, rows, more)
+        room = torch.cat([features, more.new_zeros(len(new), more.shape[1])])  # of the wider type of the two
+        return Coordinates(keys, self.shape, self.batch_size, self.counts), room.index_add_(0, rows, more.to(room.dtype))
 
     def volume(self, values: Tensor, fill: float) -> Tensor:
         """(B, X, Y, Z) grids of values (N,), with `fill` in inactive cells."""

@@ -178,6 +178,15 @@ def test_union_add_equals_dense_addition(pair):
     torch.testing.assert_close(out.dense(), a.dense() + b.dense())
 
 
+@pytest.mark.parametrize("types", [(torch.float16, torch.float32), (torch.float32, torch.float16)])
+def test_union_add_of_two_types_keeps_the_wider_one(types):
+    a, b = (random_tensor(seed=seed) for seed in (1, 2))
+    narrow = [x.with_features(x.features.to(kind)) for x, kind in zip((a, b), types)]
+    out = union_add(*narrow)
+    assert out.features.dtype == torch.float32
+    torch.testing.assert_close(out.features, union_add(*(x.with_features(x.features.float()) for x in narrow)).features)
+
+
 def test_union_add_gradients():
     a, b = random_tensor(shape=(4, 4, 4)), random_tensor(seed=1, shape=(4, 4, 4))
 
