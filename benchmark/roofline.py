@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +87,7 @@ def measure(spec: BundleSpec, network: MinkOcc, dataset: Dataset, threads: int) 
         for node in request.profiling_info:
             times[node.node_name, node.node_type].append(node.real_time.total_seconds() * 1e3)
     costs = {op.get_friendly_name(): cost(op) for op in model.get_runtime_model().get_ordered_ops()}
-    rows: dict[str, tuple[int, float, float, float]] = {}
-    for (name, kind), values in times.items():
-        operations, size = costs.get(name, (0.0, 0.0))
-        count, milliseconds, summed, bytes_ = rows.get(kind, (0, 0.0, 0.0, 0.0))
-        rows[kind] = (count + 1, milliseconds + float(np.median(values)), summed + operations, bytes_ + size)
-    return rows
+    return summed((kind, values, costs.get(name, (0.0, 0.0))) for (name, kind), values in times.items())
 
 
 def measure_layers(spec: BundleSpec, network: MinkOcc, dataset: Dataset) -> dict[str, tuple[int, float, float, float]]:
@@ -123,13 +118,18 @@ def measure_layers(spec: BundleSpec, network: MinkOcc, dataset: Dataset) -> dict
         start = time.perf_counter()
         engine.run(inputs)
         wholes.append((time.perf_counter() - start) * 1e3)
-    rows: dict[str, tuple[int, float, float, float]] = {}
-    for layer, values in times.items():
-        count, milliseconds, operations, size = rows.get(type(layer).__name__, (0, 0.0, 0.0, 0.0))
-        more, bytes_ = costs[layer]
-        rows[type(layer).__name__] = (count + 1, milliseconds + float(np.median(values)), operations + more, size + bytes_)
+    rows = summed((type(layer).__name__, values, costs[layer]) for layer, values in times.items())
     rest = float(np.median(wholes)) - sum(row[1] for row in rows.values())
     return rows | {"outside of these layers": (0, rest, 0.0, 0.0)}
+
+
+def summed(parts: Iterable[tuple[str, list[float], tuple[float, float]]]) -> dict[str, tuple[int, float, float, float]]:
+    """Kind, times and (operations, bytes) of every part -> per kind how many, median milliseconds, operations, bytes."""
+    rows: dict[str, tuple[int, float, float, float]] = {}
+    for kind, values, (operations, size) in parts:
+        count, milliseconds, *costs = rows.get(kind, (0, 0.0, 0.0, 0.0))
+        rows[kind] = (count + 1, milliseconds + float(np.median(values)), costs[0] + operations, costs[1] + size)
+    return rows
 
 
 def layer_cost(layer: nn.Module, x: Any, out: Any) -> tuple[float, float]:
@@ -142,7 +142,7 @@ def layer_cost(layer: nn.Module, x: Any, out: Any) -> tuple[float, float]:
         return 2.0 * out.numel() * layer.weight.shape[1], 4.0 * numbers
     if isinstance(layer, SubmanifoldConv3d):
         pairs = int((x.coordinates.neighbours(layer.kernel_size) < len(x)).sum())
-    else:  # every input cell has one place under a strided kernel of its stride's size; a made cell has as many parents as fit
+    else:  # a cell has one place under a strided kernel as wide as its stride, and makes a cell for every place of a generative one
         pairs = len(x) * (1 if isinstance(layer, StridedConv3d) else layer.weight.shape[0])
     return 2.0 * pairs * layer.weight[0].numel(), 4.0 * numbers
 
