@@ -15,12 +15,13 @@ import numpy as np
 import yaml
 from rich.progress import track
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import StoragePlugin, Writer
 
 from occle_core.datasets import Dataset, open_dataset
 from occle_core.frame import Frame
 from occle_ros.bag_reader import CALIBRATION_FILE, TYPES, BagError, BagReader
+from occle_ros.bag_writer import BagWriter
 from occle_ros.dataset_messages import DatasetMessages, stamp_shifts
+from occle_ros.mcap_writer import is_being_written
 
 __all__ = ["BagError", "BagReader", "BagSummary", "convert", "new_bag", "stamp_shifts"]
 
@@ -88,22 +89,24 @@ def convert(
 
 
 @contextmanager
-def new_bag(out: Path) -> Iterator[Writer]:
+def new_bag(out: Path) -> Iterator[BagWriter]:
     """A rosbag2 writer (mcap) whose folder appears at `out` when it is complete; after an error nothing is left.
 
     Raises:
-        BagError: `out` exists already.
+        BagError: `out` exists already, or another process writes it.
     """
     if out.exists():
         raise BagError(f"{out} exists already and is not overwritten; choose another name or remove it")
-    out.parent.mkdir(parents=True, exist_ok=True)
     workplace = out.parent / f".{out.name}.partial"
+    if any(is_being_written(file) for file in workplace.rglob("*.mcap")):
+        raise BagError(f"{out} is being written by another process; choose another name")
     if workplace.exists():  # left by a process that was killed
         shutil.rmtree(workplace)
+    bag = BagWriter(workplace / out.name)
     try:
-        with Writer(workplace / out.name, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        with bag as writer:
             yield writer
-        (workplace / out.name).rename(out)
+        writer.path.rename(out)
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
 

@@ -6,16 +6,15 @@ Scans and images are matched by the collector and the calibration that the live 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rclpy.serialization import deserialize_message
-from rosbags.rosbag2 import Reader, ReaderError
-from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from occle_core.frame import Frame
+from occle_ros.bag_file import open_bag
+from occle_ros.bag_storage import TYPES, BagError
 from occle_ros.calibration import Calibration
 from occle_ros.calibration_files import CalibrationError, read_calibration
 from occle_ros.compat import Transforms
@@ -24,13 +23,10 @@ from occle_ros.frames import assemble
 from occle_ros.messages import ConversionError, stamp_of
 from occle_ros.sync import MILLISECOND, Collected, Collector
 
+__all__ = ["CALIBRATION_FILE", "TYPES", "BagError", "BagReader", "open_bag"]
+
 CALIBRATION_FILE = "calibration.yaml"
-TYPES = get_typestore(Stores.ROS2_KILTED)
 _MESSAGES = {f"sensor_msgs/msg/{kind.__name__}": kind for kind in (CameraInfo, CompressedImage, Image, PointCloud2)}
-
-
-class BagError(ValueError):
-    """A bag that cannot be read, written or used; the message says which and why."""
 
 
 class BagReader:
@@ -109,7 +105,7 @@ class BagReader:
 
     def _messages(self, topics: Collection[str]) -> Iterator[tuple[str, Any]]:
         with open_bag(self.bag) as reader:
-            connections = [c for c in reader.connections if c.topic in topics]
+            connections = [c for c in reader.connections if c.topic in topics and c.msgtype in _MESSAGES]
             for connection, time, data in reader.messages(connections):
                 try:
                     yield connection.topic, deserialize_message(data, _MESSAGES[connection.msgtype])
@@ -169,21 +165,3 @@ class BagReader:
             connections = [c for c in reader.connections if c.topic == topic]
             for connection, _, data in reader.messages(connections) if connections else ():
                 self._transforms.add(TYPES.deserialize_cdr(data, connection.msgtype), fixed=topic == "/tf_static")
-
-
-@contextmanager
-def open_bag(bag: Path) -> Iterator[Reader]:
-    """A rosbags reader of a bag's folder or file.
-
-    Raises:
-        BagError: there is none, or it is damaged (also while reading).
-    """
-    if not bag.exists():
-        raise BagError(f"there is no bag at {bag}")
-    if bag.is_dir() and not (bag / "metadata.yaml").exists():
-        raise BagError(f"{bag} is not a rosbag2 folder: it has no metadata.yaml (`occle bag` makes bags of data sets)")
-    try:
-        with Reader(bag) as reader:
-            yield reader
-    except ReaderError as error:
-        raise BagError(f"{bag} cannot be read: {error}") from error

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 
+from occle_core.atomic_file import write_json
 from occle_core.datasets import Dataset, list_scenes, open_dataset
 from occle_core.predictor import Predictor
 from occle_ros.bag import convert, stamp_shifts
@@ -28,7 +29,6 @@ from occle_ros.clouds import occupancy_from_cloud
 from occle_ros.config import PRESETS, preset_for, resolve
 from occle_ros.demo_inputs import first_scene, recorded_rate, simulate_drive, sustained_rate
 from occle_ros.demo_report import print_report, summarise
-from occle_ros.files import whole_file
 from occle_ros.messages import stamp_of
 from occle_ros.offline import only_file
 from occle_ros.processes import Child, ProcessError
@@ -84,8 +84,7 @@ def run_demo(
         (out / "recording").rmdir()
     report = summarise(player, node, _message_counts(out / "occupancy.mcap"), "/lidar/points", speed)
     report["played_hz"] = hz
-    with whole_file(out / "report.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=1), "utf-8")
+    write_json(out / "report.json", report)
     files = _draw(console, out, dataset, network, stamps, pictures)
     print_report(console, report)
     console.print(f"published messages: {out / 'occupancy.mcap'}\nreport: {out / 'report.json'}", highlight=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,18 +11,18 @@ from typing import Any
 
 import numpy as np
 from rclpy.serialization import serialize_message
-from rosbags.rosbag2 import StoragePlugin, Writer
 
+from occle_core.atomic_file import atomic_write, write_json
 from occle_core.datasets import Dataset, open_dataset
 from occle_core.frame import Frame, FrameError
 from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
 from occle_ros.bag import offered_qos
 from occle_ros.bag_reader import TYPES, BagError, BagReader
+from occle_ros.bag_writer import BagWriter
 from occle_ros.calibration_files import CalibrationError
 from occle_ros.clouds import cloud_from_occupancy
 from occle_ros.config import NodeConfig
-from occle_ros.files import whole_file
 from occle_ros.markers import marker_array
 from occle_ros.messages import ConversionError
 from occle_ros.pipeline import Pipeline
@@ -133,7 +132,7 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
 def save_occupancy(path: Path, occupancy: Occupancy) -> None:
     """One frame as npz: labels, confidence, stamp, origin, resolution, taxonomy, frame_id. Written whole or not at all."""
     grid = occupancy.grid
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez_compressed(
             temporary,
             labels=occupancy.labels,
@@ -164,7 +163,7 @@ def _run(out: Path, bundle_id: str, camera_names: tuple[str, ...], count: int, s
             if told:
                 told(step.number + 1, count)
         summary = RunSummary(str(out), bundle_id, frames, tuple(failed), {s: percentiles(v, (50, 95)) for s, v in stages.items()})
-        (folder / "summary.json").write_text(json.dumps(asdict(summary), indent=1), "utf-8")
+        write_json(folder / "summary.json", asdict(summary))
     return summary
 
 
@@ -196,7 +195,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
 def _occupancy_bag(folder: Path) -> Iterator[Callable[[Occupancy], None]]:
     """occupancy.mcap in the folder, with the messages that the node would publish."""
     bag = folder / "occupancy"
-    with Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    with BagWriter(bag) as writer:
         qos = [offered_qos()]
         voxels = writer.add_connection(VOXELS, "sensor_msgs/msg/PointCloud2", typestore=TYPES, offered_qos_profiles=qos)
         markers = writer.add_connection(MARKERS, "visualization_msgs/msg/MarkerArray", typestore=TYPES, offered_qos_profiles=qos)

@@ -19,10 +19,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rosbags.interfaces import Connection, QosDurability
-from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 
-from occle_ros.bag_reader import BagError, open_bag
+from occle_ros.bag_file import BagFile, open_bag
+from occle_ros.bag_storage import BagError
 from occle_ros.messages import time_from
 from occle_ros.read_ahead import ReadAhead
 from occle_ros.transport import ros_node, stop_signals
@@ -81,7 +81,7 @@ class Source(Protocol):
 class _Bag:
     """A bag as a Source."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: BagFile) -> None:
         self._reader = reader
         self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
         self.start, self.end = reader.start_time, reader.end_time
@@ -93,7 +93,7 @@ class _Bag:
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[int, str, bytes]]:
         """As `Source`."""
-        connections = [c for c in self._reader.connections if c.topic in topics]
+        connections = [c for c in self._reader.connections if c.topic in topics and self.topics[c.topic] == c.msgtype]
         return ((time, c.topic, data) for c, time, data in self._reader.messages(connections))
 
 

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.atomic_file import atomic_write
 from occle_core.camera import Camera
 from occle_core.frame import Frame
 from occle_core.occupancy import Occupancy
 from occle_core.pictures import legend, overlay, panel, perspective, top_view
-from occle_ros.files import whole_file
 
 IMAGES_IN_A_ROW = 3
 
@@ -64,7 +64,7 @@ def _place(camera: Camera, T_grid_lidar: NDArray[np.float64]) -> tuple[bool, flo
 
 
 def _write(path: Path, image: NDArray[np.uint8]) -> Path:
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         if not cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{path} cannot be written as PNG")
     return path

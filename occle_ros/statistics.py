@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import threading
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_ros.files import whole_file
+from occle_core.atomic_file import atomic_write, write_json
 
 KEPT_FRAMES = 10_000
 
@@ -101,8 +100,7 @@ class Statistics:
         Raises:
             OSError: it cannot be written.
         """
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps({**header, **self.as_dict()}, indent=1), "utf-8")
+        write_json(path, {**header, **self.as_dict()})
 
     def write_table(self, path: Path) -> int:
         """The newest frames as CSV, a row each, oldest first: stamp in nanoseconds, latency and stages in milliseconds.
@@ -118,7 +116,7 @@ class Statistics:
             stamps = self._stamps[order].tolist()
             times = {name: values[order].tolist() for name, values in self._times.items()}
         names = sorted(times, key=lambda name: name != "latency")
-        with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["stamp_ns", *(f"{name}_ms" for name in names)])
             for row, stamp in enumerate(stamps):

@@ -1,0 +1,84 @@
+"""What the files of a bag give, whatever their format, and the error for bags that cannot be used."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from rosbags.typesys import Stores, get_typestore
+
+TYPES = get_typestore(Stores.ROS2_KILTED)
+"""Definitions of the standard message types."""
+
+
+class BagError(ValueError):
+    """A bag that cannot be read, written or used; the message says which, where, why and the remedy."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One topic of one file.
+
+    Args:
+        topic: its name.
+        msgtype: such as "sensor_msgs/msg/Image"; empty where the file does not say.
+        encoding: of its messages; "cdr" in ROS 2.
+        definition: text of the message type; empty where the file has none.
+        definition_format: "ros2msg", "ros2idl", or another tool's.
+        qos: the publishers' offers as the YAML text that rosbag2 writes; empty where the file has none.
+        digest: hash of the message type; empty where the file has none.
+    """
+
+    topic: str
+    msgtype: str
+    encoding: str
+    definition: str = ""
+    definition_format: str = ""
+    qos: str = ""
+    digest: str = ""
+
+
+class Storage(Protocol):
+    """One file of a bag."""
+
+    channels: Mapping[int, Channel]
+    counts: Mapping[int, int]
+    start: int
+    """Time of the first message, nanoseconds; 0 without messages."""
+    end: int
+    """Time of the last message, nanoseconds; 0 without messages."""
+    cut_off: str
+    """Why the file ends before its end; empty for a whole file."""
+
+    def messages(self, channels: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
+        """(channel, time in nanoseconds, data) of these channels in time order.
+
+        Raises:
+            BagError: the file is damaged there.
+        """
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+def quoted(path: Path | str) -> str:
+    """A path for a command line that a message shows."""
+    return shlex.quote(str(path))
+
+
+def say(text: str) -> None:
+    """A line on stderr; a terminal that is gone is no reason to fail."""
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+@lru_cache(maxsize=1000)
+def say_once(text: str) -> None:
+    """`say`, the first time in this process: a run opens its bag several times."""
+    say(text)
