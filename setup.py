@@ -59,6 +59,7 @@ EXTRAS = {
         TENSORRT_RTX,
         "triton==3.7.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "transformers==5.23.0",
+        "mcap==1.6.0",
         "pytest==9.2.0",
         "pytest-timeout==2.4.0",
         "pytest-xdist==3.8.0",
@@ -101,7 +102,7 @@ setup(
         "console_scripts": [
             "occle = occle_ros.cli:main",
             "occle-train = training.cli:main",
-            "occupancy_node = occle_ros.node:main",
+            "occupancy_node = occle_ros.cli:occupancy_node",
         ]
     },
     zip_safe=False,

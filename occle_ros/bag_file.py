@@ -17,8 +17,9 @@ from pathlib import Path
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat, TopicInfo
 
 from occle_ros.bag_metadata import METADATA_FILE, Metadata, MetadataError, qos_from, read_metadata
-from occle_ros.bag_storage import BagError, Channel, Storage, quoted, say_once
+from occle_ros.bag_storage import BagError, Channel, Storage
 from occle_ros.mcap_reader import McapFile
+from occle_ros.notices import quoted, say_once
 from occle_ros.sqlite_reader import SqliteFile
 
 if sys.version_info >= (3, 14):
@@ -201,7 +202,7 @@ def _files_of(bag: Path) -> tuple[list[Path], Metadata | None]:
             other = "a ROS 1 bag, which `rosbags-convert` converts" if bag.suffix == ".bag" else "neither an .mcap nor a .db3 file"
             raise BagError(f"{bag} is {other}; give a bag's folder, or an .mcap or .db3 file")
         return [bag], None
-    there = sorted((file for file in bag.iterdir() if _is_storage(file)), key=_natural)
+    there = sorted((file for file in bag.iterdir() if _is_storage(file) and file.is_file()), key=_natural)
     missing = f"has no {METADATA_FILE}"
     try:
         metadata = read_metadata(bag / METADATA_FILE)

@@ -45,7 +45,7 @@ def read_metadata(file: Path) -> Metadata:
     """
     try:
         content = yaml.safe_load(file.read_bytes())
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
         raise MetadataError(f"is not YAML ({str(error).splitlines()[0]})") from error
     if content is None:
         raise MetadataError("is empty")

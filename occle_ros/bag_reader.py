@@ -110,7 +110,9 @@ class BagReader:
                 try:
                     yield connection.topic, deserialize_message(data, _MESSAGES[connection.msgtype])
                 except Exception as error:  # rclpy's own exceptions have no common base
-                    raise BagError(f"{self.bag}: the message of {connection.topic} at {time} ns cannot be read: {error}") from error
+                    what = f"the message of {connection.topic} at {time} ns is no {connection.msgtype}"
+                    why = f"{' '.join(str(error).split())[:120]}; it is damaged, or the type had other fields then"
+                    raise BagError(f"{self.bag}: {what}: {why}; record it again") from error
 
     def _take_first_infos(self, infos: Mapping[str, str]) -> None:
         """A recorder may have caught a camera's first image before its first CameraInfo."""

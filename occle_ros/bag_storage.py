@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Protocol
 
 from rosbags.typesys import Stores, get_typestore
@@ -65,20 +60,3 @@ class Storage(Protocol):
 
     def close(self) -> None:
         """Close the file."""
-
-
-def quoted(path: Path | str) -> str:
-    """A path for a command line that a message shows."""
-    return shlex.quote(str(path))
-
-
-def say(text: str) -> None:
-    """A line on stderr; a terminal that is gone is no reason to fail."""
-    with suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
-
-
-@lru_cache(maxsize=1000)
-def say_once(text: str) -> None:
-    """`say`, the first time in this process: a run opens its bag several times."""
-    say(text)

@@ -38,7 +38,8 @@ class BagWriter:
         self._schemas: dict[str, int] = {}
         self._offered: dict[int, list[Qos]] = {}
         try:
-            self._mcap = McapWriter(folder / f"{folder.name}.mcap")
+            name = folder.name.encode("utf-8", "replace").decode()  # what metadata.yaml can hold
+            self._mcap = McapWriter(folder / f"{name}.mcap")
         except OSError:
             folder.rmdir()
             raise
@@ -121,6 +122,12 @@ class BagWriter:
                 self._mcap.finish({"serialized_metadata": yaml.safe_dump(self._info(), sort_keys=False)})
             finally:
                 self._write_metadata()
+
+    def remove(self) -> None:
+        """Delete the closed bag: for one that holds nothing."""
+        self.file.unlink(missing_ok=True)
+        (self.path / METADATA_FILE).unlink(missing_ok=True)
+        self.path.rmdir()
 
     def _info(self) -> dict[str, Any]:
         counts = {connection.id: self._mcap.counts[connection.id] for connection in self._connections}

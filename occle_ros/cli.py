@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,7 +56,7 @@ def bag(
     with clear_errors():
         from occle_ros.bag import convert
 
-        summary = convert(kind.value, path, out, compressed, limit, scene)
+        summary = convert(kind.value, _home(path), _home(out), compressed, limit, scene)
         typer.echo(f"{summary.path}: {summary.frames} frames, {summary.duration:.1f} s")
         for topic, count in summary.messages.items():
             typer.echo(f"{count:6d}  {topic}")
@@ -79,35 +79,35 @@ def play(
 
     Example: occle play out/bag_08 --rate 0.5 --loop
     """
-    with clear_errors():
+    with clear_errors(live=True):
         from dataclasses import asdict
 
-        from occle_ros.files import whole_file
+        from occle_core.atomic_file import write_json
         from occle_ros.play import play as replay
 
-        summary = replay(path, rate, loop, clock, wait_for or (), best_effort, wait_seconds=wait_seconds)
+        summary = replay(_home(path), rate, loop, clock, wait_for or (), best_effort, wait_seconds=wait_seconds)
         if report:
-            with whole_file(report) as temporary:
-                temporary.write_text(json.dumps(asdict(summary), indent=1), "utf-8")
+            write_json(_home(report), asdict(summary))
 
 
 @app.command()
 def record(
     out: Annotated[Path, typer.Argument(help="bag folder to make")],
     topics: Annotated[list[str], typer.Argument(metavar="TOPIC[=TYPE]...", help="a type that is not given is asked of the graph")],
-    best_effort: Annotated[bool, typer.Option(help="subscribe best effort, for publishers that are")] = False,
+    best_effort: Annotated[bool, typer.Option(help="subscribe best effort whatever is offered; default: as offered")] = False,
     idle: Annotated[float | None, typer.Option(min=0.1, help="end when nothing came for so many seconds")] = None,
 ) -> None:
     """Record topics into a bag until Ctrl-C.
 
     Example: occle record out/recording /occupancy/voxels=sensor_msgs/msg/PointCloud2
     """
-    with clear_errors():
+    with clear_errors(live=True):
+        from occle_ros.notices import say
         from occle_ros.recorder import record as record_topics
 
         named = {name: kind or None for name, _, kind in (topic.partition("=") for topic in topics)}
-        for topic, count in record_topics(named, out, idle_timeout=idle, best_effort=best_effort).items():
-            typer.echo(f"{count:6d}  {topic}", err=True)
+        for line in record_topics(named, _home(out), idle_timeout=idle, best_effort=best_effort).lines():
+            say(line)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -116,9 +116,7 @@ def node(context: typer.Context) -> None:
 
     Example: occle node --ros-args --params-file config/kitti.yaml -p calibration_file:=out/bag_08/calibration.yaml
     """
-    from occle_ros.node import main as run_node
-
-    raise typer.Exit(run_node(["occle", *context.args]))
+    raise typer.Exit(occupancy_node(["occle", *context.args]))
 
 
 @app.command()
@@ -184,10 +182,10 @@ def demo(
         _usage(f"--rate must be auto or a number, not {rate!r}")
     if wanted is not None and not wanted > 0:
         _usage("--rate must be positive")
-    with clear_errors():
+    with clear_errors(live=True):
         from occle_ros.demo import run_demo
 
-        run_demo(data, out, scene, bundle, wanted, frames, pictures)
+        run_demo(_home(data) if data else None, _home(out), scene, _home(bundle) if bundle else None, wanted, frames, pictures)
 
 
 @app.command()
@@ -200,7 +198,7 @@ def doctor(
 
     Examples: occle doctor --config config/nuscenes.yaml            occle doctor --topics /velodyne_points --seconds 3
     """
-    with clear_errors():
+    with clear_errors(live=True):
         from occle_ros.config import NodeConfig, load_config
         from occle_ros.doctor import doctor as examine
         from occle_ros.doctor_report import print_diagnosis
@@ -224,15 +222,25 @@ def version() -> None:
 
 
 @contextmanager
-def clear_errors() -> Iterator[None]:
-    """An error of ours becomes one message on stderr and exit code 1; an error in our code keeps its traceback."""
+def clear_errors(live: bool = False) -> Iterator[None]:
+    """An error of ours becomes one message on stderr and exit code 1; an error in our code keeps its traceback.
+
+    Args:
+        live: the command talks to other processes, and so needs the middleware that RMW_IMPLEMENTATION names.
+    """
+    from occle_ros.environment import TransportError, check_middleware, ignore_missing_middleware
+
     try:
+        if live:
+            check_middleware()
+        else:
+            ignore_missing_middleware()
         yield
     except KeyboardInterrupt:
         errors.print("interrupted")
         raise typer.Exit(130) from None
     except Exception as error:
-        if not isinstance(error, _ours()):
+        if not isinstance(error, TransportError) and not isinstance(error, _ours()):  # in this order: `_ours` imports rclpy
             raise
         errors.print(f"error: {error}", style="bold red" if errors.is_terminal else None)
         raise typer.Exit(1) from error
@@ -244,7 +252,7 @@ def _ours() -> tuple[type[Exception], ...]:
     from occle_core.datasets import DatasetError
     from occle_core.engines import EngineError
     from occle_core.frame import FrameError
-    from occle_ros.bag_reader import BagError
+    from occle_ros.bag_storage import BagError
     from occle_ros.calibration_files import CalibrationError
     from occle_ros.config import ConfigError
     from occle_ros.messages import ConversionError
@@ -270,6 +278,25 @@ def _progress(text: str) -> Iterator[Callable[[int, int], None]]:
 def _usage(text: str) -> None:
     errors.print(f"usage: {text}; see `occle {sys.argv[1] if len(sys.argv) > 1 else ''} --help`")
     raise typer.Exit(2)
+
+
+def _home(path: Path) -> Path:
+    """A path with ~ at its beginning expanded, which the shell leaves alone in --option=~/x."""
+    return Path(os.path.expanduser(path))
+
+
+def occupancy_node(arguments: list[str] | None = None) -> int:
+    """The console script of the node, which launch files start."""
+    from occle_ros.environment import TransportError, check_middleware
+
+    try:
+        check_middleware()
+    except TransportError as error:
+        print(f"occupancy node: {error}", file=sys.stderr, flush=True)
+        return 1
+    from occle_ros.node import main as run_node
+
+    return run_node(arguments or sys.argv)
 
 
 def main() -> None:

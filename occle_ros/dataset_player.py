@@ -10,12 +10,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from occle_core.datasets import DatasetError, list_scenes, open_dataset
-from occle_ros.bag_reader import BagError
-from occle_ros.dataset_messages import DatasetMessages
+from occle_ros.bag_storage import BagError
+from occle_ros.environment import TransportError, check_middleware
 from occle_ros.messages import ConversionError
-from occle_ros.play import PlayError, PlaySummary, play_source
+from occle_ros.notices import say
+
+if TYPE_CHECKING:
+    from occle_ros.play import PlaySummary
 
 KINDS = ("semantickitti", "kitti", "nuscenes", "streets")
 
@@ -42,12 +46,15 @@ def play_dataset(
 
     Raises:
         DatasetError, BagError: something in the data set is missing, broken or not to be published.
-        PlayError: as for `occle_ros.play.play`.
+        PlayError, TransportError: as for `occle_ros.play.play`.
     """
+    from occle_ros.dataset_messages import DatasetMessages  # imports rclpy, and `main` has to look at the middleware before
+    from occle_ros.play import play_source
+
     dataset = open_dataset(path, kind, scene or first_scene(path, kind))
     source = DatasetMessages(dataset, compressed, limit)
     if source.moved:
-        print(f"the stamps of {source.moved} frames were moved", file=sys.stderr, flush=True)
+        say(f"the stamps of {source.moved} frames were moved")
     return play_source(source, rate, loop, clock_hz, wait_for, best_effort, wait_seconds=wait_seconds)
 
 
@@ -78,12 +85,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--best-effort", action="store_true", help="publish clouds and images best effort")
     given = parser.parse_args(arguments)
     try:
+        check_middleware()
+    except TransportError as error:
+        say(f"data set player: {error}")
+        return 1
+    from occle_ros.play import PlayError
+
+    try:
         play_dataset(
-            given.path, given.kind, given.scene, given.compressed, given.limit, given.rate, given.loop, given.clock,
+            given.path.expanduser(), given.kind, given.scene, given.compressed, given.limit, given.rate, given.loop, given.clock,
             given.wait_for, given.best_effort, given.wait_seconds,
         )  # fmt: skip
-    except (DatasetError, BagError, PlayError, ConversionError) as error:
-        print(f"data set player: {error}", file=sys.stderr, flush=True)
+    except (DatasetError, BagError, PlayError, ConversionError, TransportError, OSError) as error:
+        say(f"data set player: {error}")
         return 1
     return 0
 

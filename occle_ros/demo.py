@@ -33,7 +33,7 @@ from occle_ros.messages import stamp_of
 from occle_ros.offline import only_file
 from occle_ros.processes import Child, ProcessError
 from occle_ros.snapshots import write_snapshots
-from occle_ros.transport import ros_node, share_file
+from occle_ros.transport import ending_signals, ros_node, share_file
 
 LATENCY_TOPIC = "/occupancy/debug/pipeline_latency_ms"
 RECORDED = {
@@ -67,7 +67,7 @@ def run_demo(
     """
     console = Console()
     _clear(out)
-    with _ended_by_sigterm(), _own_domain(console):
+    with _ended_by_signals(), _own_domain(console):
         source = simulate_drive(out / "streets", frames, 120 + 10 * frames) if data is None else first_scene(data, scene)
         if data is not None and scene is None and len(scenes := list_scenes(data)) > 1:
             console.print(f"{len(scenes)} sequences: {', '.join(scenes[:10])}; taking the first, --scene chooses", highlight=False)
@@ -249,14 +249,15 @@ def _own_domain(console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does, so that the children end too."""
+def _ended_by_signals() -> Iterator[None]:
+    """`kill` and a terminal that closes end the demo as Ctrl-C does, so that the children end too."""
 
     def on_signal(number: int, stack: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, on_signal)
+    before = {number: signal.signal(number, on_signal) for number in ending_signals()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

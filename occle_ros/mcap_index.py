@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from occle_ros.bag_storage import BagError, Channel, quoted
+from occle_ros.bag_storage import BagError, Channel
 from occle_ros.mcap_records import (
     CHANNEL,
     CHUNK,
@@ -31,6 +31,7 @@ from occle_ros.mcap_records import (
     chunk_records,
     records_in,
 )
+from occle_ros.notices import quoted
 
 _RUN_BYTES = 1 << 22
 """Messages outside chunks are read so many bytes at a time."""
@@ -96,6 +97,12 @@ def index_of(path: Path, size: int, modified: int) -> Index:
     if index.cut_off and not index.counts.total():
         raise BagError(f"{path} is cut off after {size} bytes: no message in it is whole; copy it again, or record it again")
     return index
+
+
+def is_finished(path: Path) -> bool:
+    """Whether an mcap file has its footer; a recorder that runs or was killed has not written one."""
+    with path.open("rb") as file:
+        return _Reader(file.fileno(), path.stat().st_size).has_footer()
 
 
 def damaged(path: Path, at: int, why: str) -> BagError:

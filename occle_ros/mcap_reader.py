@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from occle_ros.bag_storage import say_once
 from occle_ros.mcap_index import Block, damaged, index_of
 from occle_ros.mcap_records import CHUNK, HEAD, MESSAGE, MESSAGE_HEAD, Damage, chunk_records, records_in
+from occle_ros.notices import say_once
 
 
 class McapFile:

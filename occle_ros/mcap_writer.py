@@ -146,9 +146,9 @@ class McapWriter:
         try:
             while written < len(data):
                 written += os.pwrite(self._file, data[written:], self._end + written)
-        except OSError:
+        except OSError as error:
             os.ftruncate(self._file, self._end)
-            raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self._end += written
 
     def _summary(self, metadata: Mapping[str, str]) -> list[bytes]:

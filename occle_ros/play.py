@@ -24,6 +24,7 @@ from rosgraph_msgs.msg import Clock
 from occle_ros.bag_file import BagFile, open_bag
 from occle_ros.bag_storage import BagError
 from occle_ros.messages import time_from
+from occle_ros.notices import quoted
 from occle_ros.read_ahead import ReadAhead
 from occle_ros.transport import ros_node, stop_signals
 
@@ -121,12 +122,13 @@ def play(
 
     Raises:
         BagError: the bag cannot be read or is empty.
-        PlayError: a topic of `wait_for` is not in the bag or nobody subscribes to it in time.
+        PlayError: a topic of `wait_for` is not in the bag, nobody subscribes to it in time, or no message could be published.
+        TransportError: no node can be started.
     """
     _check_rate(rate)
     with open_bag(Path(bag)) as reader:
         if not reader.message_count:
-            raise BagError(f"{bag} has no messages")
+            raise BagError(f"{bag} has no messages; `ros2 bag info {quoted(bag)}` shows what it should have")
         return play_source(_Bag(reader), rate, loop, clock_hz, wait_for, best_effort, depth, wait_seconds)
 
 
@@ -143,7 +145,9 @@ def play_source(
     """As `play`, for anything that gives messages in time order; they are read ahead in a thread of their own.
 
     Raises:
-        PlayError: a topic of `wait_for` is not there or nobody subscribes to it in time. What the source raises.
+        PlayError: a topic of `wait_for` is not there, nobody subscribes to it in time, or no message could be published. What the
+            source raises.
+        TransportError: no node can be started.
     """
     _check_rate(rate)
     console = Console(stderr=True)
@@ -170,6 +174,9 @@ def play_source(
         interrupted, seconds = stop.is_set(), time.monotonic() - began
     summary = PlaySummary(dict(player.sent), skipped, late, seconds, player.latest_ms, interrupted)
     _report(console, summary)
+    if not summary.sent and not summary.interrupted:
+        reasons = "; ".join(f"{topic}: {reason}" for topic, reason in skipped.items()) or "it has none"
+        raise PlayError(f"no message was played: {reasons}")
     return summary
 
 
@@ -251,7 +258,7 @@ def message_class(name: str) -> type | None:
     package, _, short = name.partition("/msg/")
     try:
         return getattr(importlib.import_module(f"{package}.msg"), short, None)
-    except ImportError:
+    except (ImportError, TypeError, ValueError):  # also names that cannot be a package
         return None
 
 

@@ -1,27 +1,55 @@
-"""Record topics into a bag, as they come. `python -m occle_ros.recorder OUT TOPIC...` is a process of its own."""
+"""Record topics into a bag, as they come. `python -m occle_ros.recorder OUT TOPIC...` is a process of its own.
+
+The bag is in its folder from the first second on: what has been received survives a kill, a closed terminal and a full disk.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rosbags.rosbag2 import Writer
+from rosbags.interfaces import Connection
 
-from occle_ros.bag import new_bag, offered_qos
-from occle_ros.bag_reader import TYPES, BagError
+from occle_ros.bag_storage import TYPES, BagError
+from occle_ros.bag_writer import BagWriter
+from occle_ros.environment import TransportError
+from occle_ros.mcap_index import is_finished
+from occle_ros.mcap_writer import is_being_written
+from occle_ros.notices import quoted, say
 from occle_ros.play import message_class
+from occle_ros.recorder_disk import DiskThread
+from occle_ros.recorder_topic import TopicRecorder
 from occle_ros.transport import ros_node, stop_signals
 
-DEPTH = 1000
-"""Messages per topic that wait while the disk is slow."""
+_LOOK_SECONDS = 0.2
+"""How often the recorder looks for new publishers."""
+
+
+@dataclass(frozen=True)
+class RecordSummary:
+    """What was recorded.
+
+    Args:
+        messages: number of messages per topic.
+        lost: number of messages per topic that came but could not be kept, or whose sequence numbers are missing.
+    """
+
+    messages: dict[str, int]
+    lost: dict[str, int]
+
+    def lines(self) -> list[str]:
+        """A line per topic."""
+        return [f"{n:6d}  {t}" + (f"  ({self.lost[t]} lost)" if self.lost[t] else "") for t, n in self.messages.items()]
 
 
 def record(
@@ -31,8 +59,8 @@ def record(
     idle_timeout: float | None = None,
     best_effort: bool = False,
     discovery_timeout: float = 10.0,
-) -> dict[str, int]:
-    """Write messages with their receive times until SIGINT or SIGTERM; the bag appears, complete, at the end.
+) -> RecordSummary:
+    """Write messages with their receive times until SIGINT, SIGTERM or SIGHUP.
 
     Args:
         topics: topic -> message type such as "sensor_msgs/msg/PointCloud2"; None asks the graph, which loses what is
@@ -40,67 +68,150 @@ def record(
         out: the bag's folder; it must not exist.
         stop_after: also ends when each of these topics has brought so many messages.
         idle_timeout: also ends when nothing has come for so many seconds after the first message.
-        best_effort: subscribe best effort (for publishers that are), else reliable.
+        best_effort: subscribe best effort whatever the publishers offer.
         discovery_timeout: seconds to ask the graph for.
 
-    Returns:
-        Number of messages per topic.
-
     Raises:
-        BagError: `out` exists, or a topic's type is not known or not installed.
+        BagError: `out` exists, a topic's type is not known or not installed, or the disk is full; what was recorded until then
+            is kept. TransportError: no node can be started.
     """
-    counts: Counter[str] = Counter(dict.fromkeys(topics, 0))
-    unknown = sorted(set(stop_after or ()) - set(topics))
-    if unknown:
-        raise BagError(f"cannot stop after messages of {', '.join(unknown)}: not among the recorded topics {', '.join(topics)}")
-    with stop_signals() as stop, ros_node("recorder") as node, new_bag(out) as writer:
-        last = [0.0]
-        for topic, kind in topics.items():
-            _subscribe(node, writer, topic, kind or _find_type(node, topic, discovery_timeout, stop), best_effort, counts, last)
-        print(f"recording {', '.join(topics)}", file=sys.stderr, flush=True)
+    wanted = {_absolute(topic): kind for topic, kind in topics.items()}
+    limits = {_absolute(topic): number for topic, number in (stop_after or {}).items()}
+    if unknown := sorted(set(limits) - set(wanted)):
+        raise BagError(f"cannot stop after messages of {', '.join(unknown)}: not among the recorded topics {', '.join(wanted)}")
+    refuse_existing(out)
+    with stop_signals() as stop, ros_node("recorder") as node:
+        kinds = {topic: kind or "" for topic, kind in wanted.items()} | _find_types(node, wanted, discovery_timeout, stop)
+        messages = {topic: _message_class(topic, kind) for topic, kind in kinds.items()}
+        with _Recording(out) as recording:
+            for topic, message in messages.items():
+                recording.add(node, topic, kinds[topic], message, best_effort)
+            say(f"recording {', '.join(wanted)}")
+            recording.spin(node, stop, limits, idle_timeout)
+    recording.check()
+    return recording.summary()
+
+
+class _Recording:
+    """The topics and the bag of a recording; the bag is finished at the end of the `with`."""
+
+    def __init__(self, out: Path) -> None:
+        self._writer = BagWriter(out)
+        self._topics: dict[str, TopicRecorder] = {}
+        self._connections: dict[str, Connection] = {}
+        self._disk = DiskThread(self._writer, self._write)
+
+    def __enter__(self) -> _Recording:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._disk.finish()
+        try:
+            with self._writer:
+                for topic in self._topics:
+                    self._writer.set_offered_qos(self._connection(topic), self._topics[topic].offered)
+        except OSError as error:
+            self._disk.failure = self._disk.failure or error
+        if not self._writer.message_count and (self._disk.failure or exception[0]):
+            self._writer.remove()
+
+    def add(self, node: Node, topic: str, kind: str, message: type[Any], best_effort: bool) -> None:
+        """Begin to record a topic."""
+        try:
+            self._topics[topic] = TopicRecorder(node, topic, kind, message, self._disk.put, best_effort)
+        except NameValidationException as error:
+            raise BagError(f"{topic} cannot be recorded: {' '.join(str(error).split())}") from error
+
+    def spin(self, node: Node, stop: Event, limits: Mapping[str, int], idle_timeout: float | None) -> None:
+        """Receive until something ends the recording."""
         executor = SingleThreadedExecutor(context=node.context)
         executor.add_node(node)
-        while not stop.is_set():
+        looked = time.monotonic()
+        while not stop.is_set() and not self._disk.failure:
             executor.spin_once(timeout_sec=0.1)
-            if stop_after and all(counts[topic] >= number for topic, number in stop_after.items()):
+            now = time.monotonic()
+            if now - looked >= _LOOK_SECONDS:
+                looked = now
+                for topic in self._topics.values():
+                    topic.follow()
+            if limits and all(self._topics[topic].count >= number for topic, number in limits.items()):
                 break
-            if idle_timeout is not None and last[0] and time.monotonic() - last[0] > idle_timeout:
+            last = max(topic.last for topic in self._topics.values())
+            if idle_timeout is not None and last and now - last > idle_timeout:
                 break
         executor.shutdown()
-    return dict(counts)
+
+    def check(self) -> None:
+        """Raise BagError where the disk failed, with what is kept."""
+        error, writer = self._disk.failure, self._writer
+        if error is None:
+            return
+        if not isinstance(error, OSError):
+            raise error
+        why = f"{writer.path}: the recording ended, the disk says: {error.strerror or error}"
+        if not writer.message_count:
+            raise BagError(f"{why}; nothing was recorded; free some space, or record to another disk") from error
+        until = time.strftime("%H:%M:%S", time.localtime(writer.end / 1e9))
+        kept = f"{writer.message_count} messages until {until} ({writer.size / 1e6:.1f} MB) are kept in {writer.file}"
+        raise BagError(f"{why}; {kept}; free some space, or record to another disk") from error
+
+    def summary(self) -> RecordSummary:
+        """Counts of all topics."""
+        topics = self._topics.items()
+        return RecordSummary({name: topic.count for name, topic in topics}, {name: topic.lost for name, topic in topics})
+
+    def _write(self, topic: str, stamp: int, data: bytes) -> None:
+        self._writer.write(self._connection(topic), stamp, data)
+
+    def _connection(self, topic: str) -> Connection:
+        """Made at the first message: by then it is known what its publisher offers."""
+        if topic not in self._connections:
+            recorder = self._topics[topic]
+            self._connections[topic] = self._writer.add_connection(topic, recorder.kind, offered_qos_profiles=recorder.offered)
+        return self._connections[topic]
 
 
-def _subscribe(
-    node: Node, writer: Writer, topic: str, kind: str, best_effort: bool, counts: Counter[str], last: list[float]
-) -> None:
+def refuse_existing(out: Path) -> None:
+    """Raise BagError where there is something at `out`, with what it is and how to read it; nothing of it is touched."""
+    if not os.path.lexists(out):
+        return
+    for file in sorted(out.glob("*.mcap")) if out.is_dir() else ():
+        if is_being_written(file):
+            raise BagError(f"{out} is being recorded by another process, into {file}; choose another name")
+        if not is_finished(file):
+            size = f"{file.stat().st_size / 1e6:.1f} MB"
+            read = f"`occle play {quoted(out)}` and `occle run --bag {quoted(out)}` read it"
+            what = f"a recording that was killed, {size} in {file}"
+            raise BagError(f"{out} exists: {what}; {read}; choose another name, or move it away")
+    raise BagError(f"{out} exists already and is not overwritten; choose another name or remove it")
+
+
+def _absolute(topic: str) -> str:
+    return topic if topic.startswith("/") else f"/{topic}"
+
+
+def _message_class(topic: str, kind: str) -> type[Any]:
     message = message_class(kind)
     if message is None or kind not in TYPES.types:
-        raise BagError(f"{topic} cannot be recorded: {kind} is not an installed standard message type")
-    latched = topic == "/tf_static"
-    connection = writer.add_connection(topic, kind, typestore=TYPES, offered_qos_profiles=[offered_qos(latched)])
-
-    def take(data: bytes) -> None:
-        writer.write(connection, time.time_ns(), data)
-        counts[topic] += 1
-        last[0] = time.monotonic()
-
-    qos = QoSProfile(
-        depth=DEPTH,
-        reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-    )
-    node.create_subscription(message, topic, take, qos, raw=True)
+        raise BagError(f"{topic} cannot be recorded: {kind} is not an installed standard message type; leave it out")
+    return message
 
 
-def _find_type(node: Node, topic: str, seconds: float, stop: Event) -> str:
+def _find_types(node: Node, topics: Mapping[str, str | None], seconds: float, stop: Event) -> dict[str, str]:
+    """The types of the topics that come without one, as the graph knows them."""
     end = time.monotonic() + seconds
-    known: dict[str, list[str]] = {}
-    while time.monotonic() < end and not stop.is_set():
+    while True:
         known = dict(node.get_topic_names_and_types())
-        if topic in known:
-            return known[topic][0]
-        stop.wait(0.05)
-    raise BagError(f"{topic} has no publisher after {seconds:g} s; topics that are there: {', '.join(sorted(known)) or 'none'}")
+        missing = [topic for topic, kind in topics.items() if kind is None and topic not in known]
+        if not missing:
+            return {topic: known[topic][0] for topic, kind in topics.items() if kind is None}
+        if time.monotonic() > end or stop.wait(0.05):
+            break
+    there = ", ".join(sorted(known)) or "none"
+    raise BagError(
+        f"{', '.join(missing)} has no publisher after {seconds:g} s; topics that are there: {there}; with its type "
+        f"({missing[0]}=PACKAGE/msg/TYPE) a topic is recorded from its first publisher on"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--stop-after", action="append", default=[], metavar="TOPIC=N", help="end after N messages of a topic")
     parser.add_argument("--idle", type=float, metavar="SECONDS", help="end when nothing came for so long after the first message")
-    parser.add_argument("--best-effort", action="store_true", help="subscribe best effort instead of reliable")
+    parser.add_argument("--best-effort", action="store_true", help="subscribe best effort whatever the publishers offer")
     given = parser.parse_args(arguments)
     topics = {name: kind or None for name, _, kind in (text.partition("=") for text in given.topics)}
     try:
@@ -120,12 +231,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError:
         parser.error(f"--stop-after wants TOPIC=N, not {given.stop_after}")
     try:
-        counts = record(topics, given.out, stop_after, given.idle, given.best_effort)
-    except BagError as error:
-        print(f"recorder: {error}", file=sys.stderr)
+        summary = record(topics, given.out, stop_after, given.idle, given.best_effort)
+    except (BagError, TransportError, OSError) as error:
+        say(f"recorder: {error}")
         return 1
-    for topic, count in counts.items():
-        print(f"{count:6d}  {topic}", file=sys.stderr)
+    for line in summary.lines():
+        say(line)
     return 0
 
 

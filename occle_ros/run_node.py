@@ -17,7 +17,8 @@ from rclpy.signals import SignalHandlerOptions
 from occle_core.bundle import BundleError
 from occle_ros.calibration_files import CalibrationError
 from occle_ros.config import ConfigError
-from occle_ros.transport import stop_signals, use_shared_memory_profile
+from occle_ros.environment import TransportError
+from occle_ros.transport import prepare_ros, stop_signals
 
 if TYPE_CHECKING:
     from occle_ros.node import OccupancyNode
@@ -36,7 +37,10 @@ def run(make: Callable[[], OccupancyNode], args: list[str] | None = None) -> int
     Returns:
         1 for a configuration that cannot run. After a run that ended as it should the process ends here, with exit code 0.
     """
-    use_shared_memory_profile()
+    try:
+        prepare_ros()
+    except TransportError as error:
+        return _fail(error)
     with stop_signals() as stop:
         try:
             rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)

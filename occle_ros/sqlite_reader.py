@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from occle_ros.bag_storage import BagError, Channel, quoted
+from occle_ros.bag_storage import BagError, Channel
+from occle_ros.notices import quoted
 
 _MAGIC = b"SQLite format 3\0"
 

@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from occle_ros.environment import TransportError, check_middleware, has_shared_memory, use_log_folder
+
 if TYPE_CHECKING:
     from rclpy.node import Node
 
@@ -24,15 +26,24 @@ def use_shared_memory_profile() -> Path | None:
     """Let Fast DDS carry images and clouds through shared memory segments that are large enough for them.
 
     Without the profile large best-effort messages are lost and reliable ones take five times as long. Call it before
-    `rclpy.init` in every process, publishers and subscribers alike. A profile that the user has chosen stays.
+    `rclpy.init` in every process, publishers and subscribers alike. A profile that the user has chosen stays. Where
+    /dev/shm is too small for the segments, Fast DDS gets UDP alone.
 
     Returns:
-        The profile that was set, or None if the environment names one already.
+        The profile that was set, or None if the environment names one already, or shared memory is too small.
     """
-    if any(os.environ.get(name) for name in PROFILE_VARIABLES):
-        return None
-    profile = share_file("config/fastdds_shm.xml")
     new, old = PROFILE_VARIABLES
+    profile = share_file("config/fastdds_shm.xml")
+    given = [os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)]
+    if any(name != str(profile) for name in given):
+        return None
+    if not has_shared_memory():
+        for name in PROFILE_VARIABLES:
+            os.environ.pop(name, None)
+        os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+        return None
+    if given:
+        return None
     os.environ[new] = str(profile)
     if os.environ.get("ROS_DISTRO") in _OLD_NAME_DISTRIBUTIONS:  # later ones warn about the old name
         os.environ[old] = str(profile)
@@ -61,15 +72,24 @@ def ros_node(name: str) -> Iterator[Node]:
     """A node in a context of its own, without rclpy's signal handlers; destroyed and shut down at the end of the `with`.
 
     The node never answers parameter services: it is for tools (player, recorder) that may not spin.
+
+    Raises:
+        TransportError: rclpy cannot start, for example for a ROS_DOMAIN_ID that is none.
     """
+    prepare_ros()
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
-    use_shared_memory_profile()
     context = rclpy.Context()
-    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = rclpy.create_node(name, context=context, start_parameter_services=False, enable_rosout=False)
+        rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # rclpy's own errors have no common base
+        raise TransportError(f"ROS cannot start: {' '.join(str(error).split())}") from error
+    try:
+        try:
+            node = rclpy.create_node(name, context=context, start_parameter_services=False, enable_rosout=False)
+        except Exception as error:
+            raise TransportError(f"no ROS node can be made: {' '.join(str(error).split())}") from error
         try:
             yield node
         finally:
@@ -78,9 +98,26 @@ def ros_node(name: str) -> Iterator[Node]:
         rclpy.shutdown(context=context)
 
 
+def prepare_ros() -> None:
+    """What every process does before `rclpy.init`: shared memory, a log folder, and a middleware that is there.
+
+    Raises:
+        TransportError: the middleware that the environment names is not installed.
+    """
+    check_middleware()
+    use_shared_memory_profile()
+    use_log_folder()
+
+
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """Ctrl-C, `kill`, and a terminal that closes; the last only where it is not ignored (`nohup`)."""
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
+
+
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set while the `with` lasts; the handlers that were there come back afterwards.
+    """An event that the `ending_signals` set while the `with` lasts; the handlers that were there come back afterwards.
 
     Outside the main thread Python allows no handlers: the event is then only set by the caller.
     """
@@ -92,7 +129,7 @@ def stop_signals() -> Iterator[threading.Event]:
     def on_signal(number: int, stack: Any) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, on_signal) for number in ending_signals()}
     try:
         yield stop
     finally:

@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_explained(launch_file: Any, given: dict[str, str],
 
 def test_executables_and_files_are_installed() -> None:
     setup = (ROOT / "setup.py").read_text()
-    assert "occupancy_node = occle_ros.node:main" in setup
+    assert "occupancy_node = occle_ros.cli:occupancy_node" in setup
     assert "occle = occle_ros.cli:main" in setup
 
 

@@ -1,0 +1,26 @@
+"""Lines on stderr about what a command does with its input."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+
+def say(text: str) -> None:
+    """A line on stderr; a terminal that is gone is no reason to fail."""
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+@lru_cache(maxsize=1000)
+def say_once(text: str) -> None:
+    """`say`, the first time in this process: a run opens its bag several times."""
+    say(text)
+
+
+def quoted(path: Path | str) -> str:
+    """A path for a command line that a message shows."""
+    return shlex.quote(str(path))
