@@ -21,6 +21,8 @@ CORE = [
     "rich==15.0.0",
     "pyyaml==6.0.3",
     "rosbags==0.11.9",
+    "lz4==4.4.5",
+    "backports.zstd==1.8.0; python_version < '3.14'",
 ]
 TENSORRT_RTX = "tensorrt-rtx-cu13==1.7.1.116; sys_platform == 'linux' and platform_machine == 'x86_64'"
 EXTRAS = {

@@ -249,6 +249,6 @@ def _format(file: Path) -> str:
     return Path(file.stem).suffix if file.suffix in _COMPRESSED else file.suffix
 
 
-def _natural(file: Path) -> list[tuple[int, str]]:
+def _natural(file: Path) -> list[tuple[str, int]]:
     """Sort key: drive_2 before drive_10."""
-    return [(int(number or 0), text) for text, number in re.findall(r"(\D*)(\d*)", file.name)]
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", file.name)]

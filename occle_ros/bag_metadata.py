@@ -45,7 +45,9 @@ def read_metadata(file: Path) -> Metadata:
     """
     try:
         content = yaml.safe_load(file.read_bytes())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that does not exist
+    except RecursionError as error:
+        raise MetadataError("is not YAML (it is nested too deep)") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise MetadataError(f"is not YAML ({str(error).splitlines()[0]})") from error
     if content is None:
         raise MetadataError("is empty")

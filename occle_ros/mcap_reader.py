@@ -36,21 +36,19 @@ class McapFile:
         """(channel, time, data) in time order; messages of one time in the order of the file."""
         wanted = set(channels)
         found: Counter[int] = Counter()
-        waiting: list[tuple[int, int, int, bytes]] = []
-        number = 0
+        waiting: list[tuple[int, int, int, int, bytes]] = []  # time, place in the file (block, number in it), channel, data
         for block in sorted(self._index.blocks, key=lambda block: block.start):
             if block.channels and wanted.isdisjoint(block.channels):
                 continue
             while waiting and waiting[0][0] < block.start:
-                time, _, channel, data = heapq.heappop(waiting)
+                time, _, _, channel, data = heapq.heappop(waiting)
                 yield channel, time, data
-            for channel, time, data in self._read(block):
+            for number, (channel, time, data) in enumerate(self._read(block)):
                 if channel in wanted:
-                    number += 1
                     found[channel] += 1
-                    heapq.heappush(waiting, (time, number, channel, data))
+                    heapq.heappush(waiting, (time, block.offset, number, channel, data))
         while waiting:
-            time, _, channel, data = heapq.heappop(waiting)
+            time, _, _, channel, data = heapq.heappop(waiting)
             yield channel, time, data
         for channel in wanted:
             if found[channel] != self.counts[channel]:

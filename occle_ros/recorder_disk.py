@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from occle_ros.bag_writer import BagWriter
+from occle_ros.notices import say_once
 
 WAITING_BYTES = 256 << 20
 """So much may wait for the disk; what comes then is lost, and counted."""
@@ -40,7 +41,10 @@ class DiskThread:
     def put(self, topic: str, stamp: int, data: bytes) -> bool:
         """Take a message, or refuse it because too much waits or the disk has failed."""
         with self._changed:
-            if self.failure or self._bytes + len(data) > self._limit:
+            if self.failure:
+                return False
+            if self._bytes + len(data) > self._limit:
+                say_once(f"recorder: messages are lost: the disk is slower than they come, and {self._limit >> 20} MiB wait for it")
                 return False
             self._waiting.append((topic, stamp, data))
             self._bytes += len(data)

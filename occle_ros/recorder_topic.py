@@ -93,7 +93,9 @@ class TopicRecorder:
             sequence = self._sequences.setdefault(bytes(publisher["data"]), Sequence(number))
             if not sequence.is_new(number):
                 return
-            self._lose(sequence.take_lost(), "they came faster than this process could take them, or the network lost them")
+            if lost := sequence.take_lost():
+                self.lost += lost
+                self._say("messages are lost: they come faster than this process takes them, or the network loses them")
         if not self.offered:
             self.follow()
         # Not received_timestamp: of a message that had to wait for one before it, sent again, it is the earlier one.
@@ -101,12 +103,7 @@ class TopicRecorder:
             self.count += 1
             self.last = time.monotonic()
         else:
-            self._lose(1, "the disk is too slow")
-
-    def _lose(self, number: int, why: str) -> None:
-        self.lost += number
-        if number:
-            self._say(f"messages are lost: {why}")
+            self.lost += 1
 
     def _say(self, text: str) -> None:
         if text not in self._said:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -9,10 +10,12 @@ import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo
+from typer.testing import CliRunner
 
 from occle_ros import play
 from occle_ros.bag import new_bag, offered_qos
 from occle_ros.bag_reader import TYPES, BagError, open_bag
+from occle_ros.cli import app
 from occle_ros.clouds import cloud_from_points
 from occle_ros.images import message_from_image
 from occle_ros.messages import header, nanoseconds
@@ -159,3 +162,42 @@ def test_bags_that_cannot_be_played_are_refused(tmp_path, ros_domain):
 
 def test_the_domain_fixture_leaves_the_profile_alone(ros_domain):
     assert use_shared_memory_profile() is None
+
+
+def test_a_bag_of_which_nothing_can_be_played_is_an_error(bag, tmp_path, ros_domain):
+    with open_bag(bag) as reader, new_bag(tmp_path / "tf") as writer:
+        tf = writer.add_connection("/tf_static", "tf2_msgs/msg/TFMessage")
+        mine = {c.topic: c for c in reader.connections}["/tf_static"]
+        for _, stamp, data in reader.messages([mine]):
+            writer.write(tf, stamp, data)
+    if play.message_class("tf2_msgs/msg/TFMessage"):
+        pytest.skip("tf2_msgs is installed")
+    result = CliRunner().invoke(app, ["play", str(tmp_path / "tf")])
+    assert result.exit_code == 1 and "error: no message was played: /tf_static: the message package" in result.stderr
+
+
+def test_a_bag_that_breaks_off_is_an_error_after_what_could_be_played(bag, ros_domain):
+    file = bag / "bag.mcap"
+    data = bytearray(file.read_bytes())
+    data[len(data) * 2 // 3] ^= 0xFF
+    file.write_bytes(data)
+    result = CliRunner().invoke(app, ["play", str(bag), "--rate", "4"])
+    assert result.exit_code == 1 and "its checksum does not fit" in result.stderr and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("name", ["drive #1", "50% größe", "-bag"])
+def test_paths_of_any_script_are_played_and_recorded(bag, tmp_path, start, ros_domain, monkeypatch, name):
+    """Also with ~, which the shell does not expand in --report=~/x."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home é"))
+    (tmp_path / "home é").mkdir()
+    bag.rename(tmp_path / "home é" / name)
+    words = ["record", "--idle", "1.5", "--", f"~/re {name}", "/lidar/points=sensor_msgs/msg/PointCloud2"]
+    recording = start("-m", "occle_ros.cli", *words)
+    recording.wait_for("recording /")
+    words = ["play", "--rate", "4", "--wait-for", "/lidar/points", "--report", f"~/new/{name}.json", "--", f"~/{name}"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "home é" / "new" / f"{name}.json").read_text())
+    assert report["sent"] == dict.fromkeys(TOPICS, FRAMES) and report["interrupted"] is False
+    assert recording.result() == 0, recording.output
+    assert len(raw(tmp_path / "home é" / f"re {name}", "/lidar/points")) == FRAMES

@@ -1,0 +1,18 @@
+"""Rows of the tables in docs/reliability.md, which every kind of bad input that is tested must have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+
+
+def assert_rows(section: str, kinds: Iterable[str]) -> None:
+    """Fail for kinds without a row in a section ("### TITLE") of the page."""
+    found = re.search(rf"^### {re.escape(section)}$(.*?)(?=^#{{1,3}} |\Z)", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert found, f"{PAGE} has no section {section!r}"
+    rows = re.findall(r"^\| ([^|]+?) +\|", found[1], re.MULTILINE)
+    missing = [kind for kind in kinds if kind not in rows]
+    assert not missing, f"{PAGE}, {section}: no row for {missing}"

@@ -1,0 +1,304 @@
+"""What a recording keeps, however it ends, and that it hears every publisher."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from documented import assert_rows
+from mcap.reader import make_reader
+from rclpy.serialization import deserialize_message
+from ros_process import ROOT, Process
+from rosbags.interfaces import Qos, QosDurability, QosReliability
+from std_msgs.msg import String
+
+from occle_ros.bag_file import open_bag
+from occle_ros.bag_storage import BagError
+from occle_ros.bag_writer import BagWriter
+from occle_ros.recorder import refuse_existing
+from occle_ros.recorder_disk import DiskThread
+from occle_ros.recorder_topic import Sequence
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
+TALKER = str(Path(__file__).with_name("talker.py"))
+TYPE = "std_msgs/msg/String"
+KINDS: list[str] = []
+"""Ways in which a recording ends or finds its publishers."""
+
+
+def kind(name: str) -> Any:
+    """Marks the test of something that has its row in docs/reliability.md."""
+    KINDS.append(name)
+    return lambda test: test
+
+
+def texts(bag: Path, topic: str = "/t") -> list[str]:
+    with open_bag(bag) as reader:
+        connections = [c for c in reader.connections if c.topic == topic]
+        return [deserialize_message(data, String).data for _, _, data in reader.messages(connections)]
+
+
+def numbers(bag: Path, topic: str = "/t") -> list[int]:
+    return [int(text[:6]) for text in texts(bag, topic)]
+
+
+def offers(bag: Path, topic: str = "/t") -> list[tuple[QosReliability, QosDurability]]:
+    with open_bag(bag) as reader:
+        profiles: list[Qos] = next(c.ext.offered_qos_profiles for c in reader.connections if c.topic == topic)
+    return [(qos.reliability, qos.durability) for qos in profiles]
+
+
+def talk(start: Any, topic: str = "/t", reliability: str = "reliable", durability: str = "volatile", hz: float = 20,
+         seconds: float = 30, size: int = 10) -> Process:  # fmt: skip
+    talker: Process = start(TALKER, topic, reliability, durability, str(hz), str(seconds), str(size))
+    talker.wait_for("talking")
+    return talker
+
+
+def record(start: Any, out: Path, *options: str | Path, topics: tuple[str, ...] = (f"/t={TYPE}",)) -> Process:
+    recorder: Process = start("-m", "occle_ros.cli", "record", out, *topics, *options)
+    recorder.wait_for("recording /", 20)
+    return recorder
+
+
+def wait_for_bytes(bag: Path, size: int, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while sum(file.stat().st_size for file in bag.glob("*.mcap")) < size:
+        assert time.monotonic() < end, f"{bag} does not grow to {size} bytes"
+        time.sleep(0.05)
+
+
+@kind("`kill -9` of the recorder")
+def test_what_was_received_survives_a_kill(ros_domain: int, start: Any, tmp_path: Path) -> None:
+    talk(start)
+    recorder = record(start, tmp_path / "drive")
+    wait_for_bytes(tmp_path / "drive", 2000)
+    before = numbers(tmp_path / "drive")  # also while it runs
+    os.kill(recorder.pid, signal.SIGKILL)
+    assert recorder.result(10) not in (0, 1)
+    got = numbers(tmp_path / "drive")
+    assert len(got) >= len(before) >= 10 and got == list(range(got[0], got[0] + len(got)))
+    files = {file: file.read_bytes() for file in (tmp_path / "drive").iterdir()}
+    # A second recorder of that name is refused at once, says what is there, and touches nothing.
+    began = time.monotonic()
+    again = start("-m", "occle_ros.cli", "record", tmp_path / "drive", f"/t={TYPE}")
+    assert again.result(20) == 1 and time.monotonic() - began < 10
+    assert "drive exists: a recording that was killed" in again.output and "drive/drive.mcap" in again.output
+    assert "`occle play " in again.output and again.output.count("\n") == 1
+    assert {file: file.read_bytes() for file in (tmp_path / "drive").iterdir()} == files
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".log"] == ["drive"]
+
+
+@kind("second recorder with the name of one that runs")
+def test_a_second_recorder_touches_nothing_of_the_first(ros_domain: int, start: Any, tmp_path: Path) -> None:
+    talk(start)
+    first = record(start, tmp_path / "drive")
+    wait_for_bytes(tmp_path / "drive", 1000)
+    second = start("-m", "occle_ros.recorder", tmp_path / "drive", f"/t={TYPE}")
+    assert second.result(20) == 1
+    assert "drive is being recorded by another process" in second.output and second.output.count("\n") == 1
+    size = (tmp_path / "drive/drive.mcap").stat().st_size
+    wait_for_bytes(tmp_path / "drive", size + 500)
+    first.interrupt()
+    assert first.result(10) == 0, first.output
+    got = numbers(tmp_path / "drive")
+    assert got == list(range(got[0], got[0] + len(got))) and f"{len(got):6d}  /t" in first.output
+
+
+@kind("name that exists")
+def test_nothing_that_exists_is_touched(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "whole") as writer:
+        writer.write(writer.add_connection("/t", TYPE), 1, b"abcd")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("whole", "file", "folder", "link"):
+        with pytest.raises(BagError, match=rf"{name} exists already and is not overwritten"):
+            refuse_existing(tmp_path / name)
+    refuse_existing(tmp_path / "new")
+
+
+@kind("closed terminal (SIGHUP)")
+def test_a_closed_terminal_ends_a_whole_recording(ros_domain: int, start: Any, tmp_path: Path) -> None:
+    talk(start)
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "occle_ros.cli", "record", str(tmp_path / "drive"), f"/t={TYPE}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def take_terminal() -> None:  # as a shell in a window has it
+        os.setsid()
+        os.close(os.open(os.ttyname(0), os.O_RDWR))
+
+    recorder = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=terminal, stdout=terminal, stderr=terminal,
+                                preexec_fn=take_terminal)  # fmt: skip
+    try:
+        os.close(terminal)
+        wait_for_bytes(tmp_path / "drive", 1500)
+        os.close(controller)
+        assert recorder.wait(10) == 0
+    finally:
+        recorder.kill()
+        recorder.wait()
+    with (tmp_path / "drive/drive.mcap").open("rb") as file:
+        assert make_reader(file).get_summary() is not None  # finished
+    got = numbers(tmp_path / "drive")
+    assert len(got) >= 10 and got == list(range(got[0], got[0] + len(got)))
+
+
+@kind("full disk")
+@pytest.mark.parametrize("limit", ["file size", "tmpfs"])
+def test_a_full_disk_keeps_what_was_recorded(ros_domain: int, start: Any, tmp_path: Path, limit: str) -> None:
+    out = tmp_path / "disk" / "full"
+    out.parent.mkdir()
+    talk(start, hz=20, size=20_000)
+    python = f"'{sys.executable}' -m occle_ros.cli record '{out}' /t={TYPE}"
+    command = ["bash", "-c", f"ulimit -f 700; exec {python}"]  # KiB
+    if limit == "tmpfs":
+        if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+            pytest.skip("mounting is not allowed here")
+        # The mount ends with the process: what is kept is copied out.
+        script = (
+            f"mount -t tmpfs -o size=700k tmpfs '{out.parent}' && {python}; code=$?; cp -r '{out}' '{tmp_path}/kept'; exit $code"
+        )
+        command = ["unshare", "-m", "bash", "-c", script]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1, ended.stderr
+    # Fast DDS says that its shared memory does not fit into a limit on file sizes either.
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("recording /") and "RTPS" not in line]
+    why = "File too large" if limit == "file size" else "No space left on device"
+    assert line.startswith("error: ") and why in line and "full.mcap; free some space" in line and " are kept in " in line
+    kept = out if limit == "file size" else tmp_path / "kept"
+    got = numbers(kept)
+    assert len(got) >= 10 and got == list(range(got[0], got[0] + len(got))) and f"{len(got)} messages until" in line
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_nothing(ros_domain: int, start: Any, tmp_path: Path) -> None:
+    talk(start, size=30_000)
+    script = f"ulimit -f 8; exec '{sys.executable}' -m occle_ros.cli record '{tmp_path}/full' /t={TYPE}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and "nothing was recorded; free some space" in ended.stderr and "Traceback" not in ended.stderr
+    assert not (tmp_path / "full").exists()
+
+
+@kind("latched topic (transient_local publisher)")
+def test_a_latched_message_from_before_is_recorded(ros_domain: int, start: Any, tmp_path: Path) -> None:
+    talk(start, "/map", durability="transient_local", hz=0)
+    time.sleep(0.5)
+    recorder = record(start, tmp_path / "drive", topics=(f"/map={TYPE}",))
+    wait_for_bytes(tmp_path / "drive", 500)
+    recorder.interrupt()
+    assert recorder.result(10) == 0, recorder.output
+    assert texts(tmp_path / "drive", "/map") == ["latched"]
+    assert offers(tmp_path / "drive", "/map") == [(QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL)]
+
+
+@kind("best-effort publisher")
+def test_a_best_effort_driver_is_recorded(ros_domain: int, start: Any, tmp_path: Path) -> None:
+    talk(start, reliability="best_effort")
+    recorder = record(start, tmp_path / "drive", topics=("/t",))  # the type from the graph
+    wait_for_bytes(tmp_path / "drive", 1500)
+    recorder.interrupt()
+    assert recorder.result(10) == 0, recorder.output
+    assert len(numbers(tmp_path / "drive")) >= 10
+    assert offers(tmp_path / "drive") == [(QosReliability.BEST_EFFORT, QosDurability.VOLATILE)]
+
+
+@kind("publishers that come later, with another QoS")
+def test_publishers_that_come_later_are_heard_and_nothing_comes_twice(ros_domain: int, start: Any, tmp_path: Path) -> None:
+    """A latched one after the recorder has begun, then a best-effort one: two changes of the subscription."""
+    recorder = record(start, tmp_path / "drive")
+    latched = talk(start, durability="transient_local", seconds=12)
+    wait_for_bytes(tmp_path / "drive", 1500)
+    other = talk(start, reliability="best_effort", hz=10, seconds=4)
+    assert other.result(20) == 0 and latched.result(30) == 0
+    recorder.interrupt()
+    assert recorder.result(10) == 0, recorder.output
+    got = numbers(tmp_path / "drive")
+    # Two publishers count from 0: every number comes at most twice, those of the first without a gap from the beginning.
+    assert max(got.count(number) for number in set(got)) == 2
+    assert sorted(set(got)) == list(range(max(got) + 1)) and len(got) >= max(got) + 1 + 20
+    assert set(offers(tmp_path / "drive")) == {
+        (QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL),
+        (QosReliability.BEST_EFFORT, QosDurability.VOLATILE),
+    }
+    assert "not all publishers are transient_local" in recorder.output and "lost" not in recorder.output
+
+
+@kind("publisher of another type")
+def test_a_publisher_of_another_type_is_reported(ros_domain: int, start: Any, tmp_path: Path) -> None:
+    talk(start, "/t")
+    recorder = record(start, tmp_path / "drive", topics=("/t=std_msgs/msg/Int32",))
+    recorder.wait_for("recorder: /t: it is also published as std_msgs/msg/String, which is not recorded", 10)
+    recorder.interrupt()
+    assert recorder.result(10) == 0 and "     0  /t" in recorder.output
+
+
+def test_what_cannot_be_recorded_leaves_nothing(ros_domain: int, start: Any, tmp_path: Path) -> None:
+    for topics, message in (
+        (("/t=my_msgs/msg/Mine",), "my_msgs/msg/Mine is not an installed standard message type"),
+        (("/t=String",), "String is not an installed standard message type"),
+        (("/a b=std_msgs/msg/String",), "/a b cannot be recorded"),
+    ):
+        recorder = start("-m", "occle_ros.cli", "record", tmp_path / "drive", *topics)
+        assert recorder.result(20) == 1 and message in recorder.output and "Traceback" not in recorder.output
+        assert not (tmp_path / "drive").exists()
+
+
+@kind("queue that overflows")
+def test_what_does_not_fit_into_memory_is_counted(tmp_path: Path) -> None:
+    """A disk that does not move while fifty messages come, and room for ten of them."""
+    moves = threading.Event()
+    with BagWriter(tmp_path / "drive") as writer:
+        topic = writer.add_connection("/t", TYPE)
+
+        def write(name: str, stamp: int, data: bytes) -> None:
+            moves.wait(20)
+            writer.write(topic, stamp, data)
+
+        disk = DiskThread(writer, write, waiting_bytes=1000)
+        taken = [disk.put("/t", number, bytes(100)) for number in range(50)]
+        moves.set()
+        disk.finish()
+    assert disk.failure is None and sum(taken) == 10 and all(taken[:10])
+    with open_bag(tmp_path / "drive") as reader:
+        assert [time for _, time, _ in reader.messages()] == list(range(10))
+
+
+def test_messages_that_the_middleware_drops_are_counted(ros_domain: int, start: Any, tmp_path: Path) -> None:
+    """The recorder stands still while more comes than its queue of the middleware holds."""
+    talk(start, reliability="best_effort", hz=2000, seconds=12)
+    recorder = record(start, tmp_path / "drive")
+    wait_for_bytes(tmp_path / "drive", 20_000)
+    os.kill(recorder.pid, signal.SIGSTOP)
+    time.sleep(3)
+    os.kill(recorder.pid, signal.SIGCONT)
+    time.sleep(2)
+    recorder.interrupt()
+    assert recorder.result(20) == 0, recorder.output
+    got = numbers(tmp_path / "drive")
+    missing = got[-1] - got[0] + 1 - len(got)
+    assert missing > 500 and f"{len(got):6d}  /t  ({missing} lost)" in recorder.output
+    assert recorder.output.count("recorder: /t: messages are lost") == 1
+
+
+def test_sequence_numbers() -> None:
+    """A late subscription to a latched topic, asked twice, with two messages that never came."""
+    sequence = Sequence(7)
+    taken = [number for number in (7, 8, 3, 4, 5, 6, 7, 8, 9, 12, 12, 5, 13) if sequence.is_new(number)]
+    assert taken == [7, 8, 3, 4, 5, 6, 9, 12, 13]
+    assert sequence.take_lost() == 2 and sequence.take_lost() == 0
+
+
+def test_every_kind_has_its_row() -> None:
+    assert_rows("Bags, player and recorder", KINDS)
