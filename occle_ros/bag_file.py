@@ -27,7 +27,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_FORMATS = {".mcap": McapFile, ".db3": SqliteFile}
+_FORMATS = (".mcap", ".db3")
 _COMPRESSED = (".zstd", ".zst")
 _DEFINITIONS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
 
@@ -173,7 +173,7 @@ def _reason_to_skip(channel: Channel) -> str:
 def _open_file(file: Path, stack: ExitStack) -> Storage:
     if file.suffix in _COMPRESSED:
         file = _decompressed(file, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="occle_bag_"))))
-    storage: Storage = _FORMATS[file.suffix](file)
+    storage: Storage = McapFile(file) if file.suffix == ".mcap" else SqliteFile(file)
     stack.callback(storage.close)
     return storage
 

@@ -42,14 +42,25 @@ class Channel:
 class Storage(Protocol):
     """One file of a bag."""
 
-    channels: Mapping[int, Channel]
-    counts: Mapping[int, int]
-    start: int
-    """Time of the first message, nanoseconds; 0 without messages."""
-    end: int
-    """Time of the last message, nanoseconds; 0 without messages."""
-    cut_off: str
-    """Why the file ends before its end; empty for a whole file."""
+    @property
+    def channels(self) -> Mapping[int, Channel]:
+        """By number."""
+
+    @property
+    def counts(self) -> Mapping[int, int]:
+        """Messages by channel."""
+
+    @property
+    def start(self) -> int:
+        """Time of the first message, nanoseconds; 0 without messages."""
+
+    @property
+    def end(self) -> int:
+        """Time of the last message, nanoseconds; 0 without messages."""
+
+    @property
+    def cut_off(self) -> str:
+        """Why the file ends before it was finished; empty for a whole file."""
 
     def messages(self, channels: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
         """(channel, time in nanoseconds, data) of these channels in time order.

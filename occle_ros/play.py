@@ -8,24 +8,24 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from rosbags.interfaces import Connection, QosDurability
 from rosgraph_msgs.msg import Clock
 
-from occle_ros.bag_file import BagFile, open_bag
+from occle_ros.bag_file import open_bag
 from occle_ros.bag_storage import BagError
 from occle_ros.messages import time_from
 from occle_ros.notices import quoted
 from occle_ros.read_ahead import ReadAhead
+from occle_ros.replay_source import BagSource, Source
 from occle_ros.transport import ros_node, stop_signals
 
 _SENSORS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/PointCloud2")
@@ -55,47 +55,6 @@ class PlaySummary:
     seconds: float
     latest_ms: float
     interrupted: bool
-
-
-class Source(Protocol):
-    """What can be replayed: a bag, or `occle_ros.dataset_messages.DatasetMessages`."""
-
-    @property
-    def topics(self) -> Mapping[str, str]:
-        """Topic -> message type."""
-
-    @property
-    def start(self) -> int:
-        """Time of the first message, nanoseconds."""
-
-    @property
-    def end(self) -> int:
-        """Time of the last message, nanoseconds."""
-
-    def is_latched(self, topic: str) -> bool:
-        """Whether late subscribers get the topic's last message."""
-
-    def messages(self, topics: Collection[str]) -> Iterator[tuple[int, str, bytes]]:
-        """(time, topic, CDR bytes) of these topics in time order."""
-
-
-class _Bag:
-    """A bag as a Source."""
-
-    def __init__(self, reader: BagFile) -> None:
-        self._reader = reader
-        self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
-        self.start, self.end = reader.start_time, reader.end_time
-        self._latched = {connection.topic for connection in reader.connections if _is_latched(connection)}
-
-    def is_latched(self, topic: str) -> bool:
-        """As `Source`."""
-        return topic in self._latched
-
-    def messages(self, topics: Collection[str]) -> Iterator[tuple[int, str, bytes]]:
-        """As `Source`."""
-        connections = [c for c in self._reader.connections if c.topic in topics and self.topics[c.topic] == c.msgtype]
-        return ((time, c.topic, data) for c, time, data in self._reader.messages(connections))
 
 
 def play(
@@ -129,7 +88,7 @@ def play(
     with open_bag(Path(bag)) as reader:
         if not reader.message_count:
             raise BagError(f"{bag} has no messages; `ros2 bag info {quoted(bag)}` shows what it should have")
-        return play_source(_Bag(reader), rate, loop, clock_hz, wait_for, best_effort, depth, wait_seconds)
+        return play_source(BagSource(reader), rate, loop, clock_hz, wait_for, best_effort, depth, wait_seconds)
 
 
 def play_source(
@@ -260,11 +219,6 @@ def message_class(name: str) -> type | None:
         return getattr(importlib.import_module(f"{package}.msg"), short, None)
     except (ImportError, TypeError, ValueError):  # also names that cannot be a package
         return None
-
-
-def _is_latched(connection: Connection) -> bool:
-    offered = getattr(connection.ext, "offered_qos_profiles", [])
-    return connection.topic == "/tf_static" or any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in offered)
 
 
 def _qos(name: str, latched: bool, best_effort: bool, depth: int) -> QoSProfile:

@@ -33,6 +33,8 @@ from occle_ros.transport import ros_node, stop_signals
 
 _LOOK_SECONDS = 0.2
 """How often the recorder looks for new publishers."""
+_DRAIN_SECONDS = 0.2
+"""What was sent before the signal may still wait in the middleware."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,9 @@ class _Recording:
             last = max(topic.last for topic in self._topics.values())
             if idle_timeout is not None and last and now - last > idle_timeout:
                 break
+        drained = time.monotonic() + _DRAIN_SECONDS
+        while stop.is_set() and time.monotonic() < drained:
+            executor.spin_once(timeout_sec=0.05)
         executor.shutdown()
 
     def check(self) -> None:

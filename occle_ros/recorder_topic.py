@@ -45,7 +45,9 @@ class TopicRecorder:
         self._said: set[str] = set()
         self._old: list[tuple[float, Any]] = []
         # Before there is a publisher: what fits the most of them. A latched history comes when `follow` has seen the offer.
-        self._ask(ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+        reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
+        self._asked = QoSProfile(depth=DEPTH, reliability=reliability, durability=DurabilityPolicy.VOLATILE)
+        self._subscription = self._subscribe()
         self.follow()
 
     def follow(self) -> None:
@@ -76,18 +78,20 @@ class TopicRecorder:
                 self._say(f"a publisher does not fit ({describe(offer)}): {reason.strip()}; its messages are not recorded")
 
     def _ask(self, reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> None:
-        if hasattr(self, "_asked"):
-            if (self._asked.reliability, self._asked.durability) == (reliability, durability):
-                return
-            # For a while both receive, so that nothing falls between them; `_take` drops what comes twice.
-            self._old.append((time.monotonic() + _OVERLAP_SECONDS, self._subscription))
+        if (self._asked.reliability, self._asked.durability) == (reliability, durability):
+            return
+        # For a while both receive, so that nothing falls between them; `_take` drops what comes twice.
+        self._old.append((time.monotonic() + _OVERLAP_SECONDS, self._subscription))
         self._asked = QoSProfile(depth=DEPTH, reliability=reliability, durability=durability)
-        self._subscription = self._node.create_subscription(
+        self._subscription = self._subscribe()
+
+    def _subscribe(self) -> Any:
+        return self._node.create_subscription(
             self._message, self.topic, self._take, self._asked, raw=True,
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),  # it would warn before `follow` has followed
         )  # fmt: skip
 
-    def _take(self, data: bytes, info: dict[str, Any]) -> None:
+    def _take(self, data: bytes, info: Any) -> None:
         number, publisher = info.get("publication_sequence_number"), info.get("publisher_gid")
         if number is not None and publisher is not None:
             sequence = self._sequences.setdefault(bytes(publisher["data"]), Sequence(number))

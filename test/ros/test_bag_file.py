@@ -495,6 +495,18 @@ def test_a_bag_of_a_name_of_any_script_is_written_and_read(drive: Path, tmp_path
         assert content(tmp_path / name) == [("/lidar/points", 5, b"abcd")]
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_the_modes_are_what_the_umask_asks_for(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with BagWriter(tmp_path / "new" / "bag") as writer:
+            writer.add_connection("/t", "std_msgs/msg/String")
+    finally:
+        os.umask(before)
+    made = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").rglob("*")}
+    assert made == {"bag": 0o777 & ~mask, "bag.mcap": 0o666 & ~mask, "metadata.yaml": 0o666 & ~mask}
+
+
 def test_what_is_no_bag_at_all(tmp_path: Path) -> None:
     for name, message in (
         ("x.bag", "is a ROS 1 bag, which `rosbags-convert` converts"),
