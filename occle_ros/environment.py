@@ -75,7 +75,7 @@ def use_log_folder() -> None:
 def has_shared_memory() -> bool:
     """Whether a participant's segment fits into /dev/shm; where it does not, that is said.
 
-    Fast DDS would print three errors, leave an empty file there, and go on with UDP.
+    Fast DDS would print three errors, leave an empty file there, and fall back to UDP.
     """
     try:
         state = os.statvfs("/dev/shm")

@@ -34,7 +34,7 @@ from occle_ros.mcap_records import (
 from occle_ros.notices import quoted
 
 _RUN_BYTES = 1 << 22
-"""Messages outside chunks are read so many bytes at a time."""
+"""Messages outside chunks are read in blocks of about this size."""
 
 
 @dataclass(frozen=True)
