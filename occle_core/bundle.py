@@ -96,8 +96,10 @@ def rig_spec(size: Size, rig: Rig, kind: Kind = "minkocc") -> BundleSpec:
         network = {"tiny": sizes.tiny, "small": sizes.small, "base": sizes.base}[size](view)
     elif size == "base":
         network = occle_base(rig)
+    elif size == "small":
+        network = occle_small(view)
     else:
-        network = occle_small(view) if size == "small" else occle_tiny(cameras=6 if view == "nuscenes" else 1)
+        network = occle_tiny(6, min_range=sizes.OWN_VEHICLE) if view == "nuscenes" else occle_tiny()
     grid = OCC3D_NUSCENES if view == "nuscenes" else SEMANTICKITTI.coarser(1 if (kind, size) == ("occle", "base") else 2)
     classes = {"kitti": "semantickitti", "nuscenes": "occ3d_nuscenes", "kitti360": "sscbench_kitti360"}[rig]
     return spec_for(network, grid, classes, f"{kind}-{size}-{rig}")
