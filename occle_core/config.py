@@ -67,6 +67,11 @@ class NetworkConfig(Config):
         return 1
 
     @property
+    def stride(self) -> int:
+        """Distance of the past frames, of which there are none."""
+        return 1
+
+    @property
     def max_points(self) -> int:
         """Points kept per voxel."""
         return self.points.max_points

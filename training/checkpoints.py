@@ -29,24 +29,47 @@ class Checkpoint:
         """Write the state before `step`."""
         states = {name: part.state_dict() for name, part in self.parts.items()}
         fresh = self.path.with_suffix(".part")
-        torch.save({"key": self.key, "step": step, "torch_rng": torch.get_rng_state(), **states}, fresh)
-        fresh.replace(self.path)
+        try:
+            torch.save({"key": self.key, "step": step, "torch_rng": torch.get_rng_state(), **states}, fresh)
+            fresh.replace(self.path)
+        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
+            fresh.unlink(missing_ok=True)
+            raise OSError(
+                f"{self.path} cannot be written ({str(error).splitlines()[0]}); is the disk full? An earlier one is kept"
+            ) from error
 
     def load(self) -> int:
         """The next step: 0 where there is no checkpoint.
 
         Raises:
-            ValueError: it was written with another key.
+            ValueError: it was written with another key, or is damaged.
         """
         if not self.path.exists():
             return 0
-        saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        saved = read_checkpoint(self.path)
         if saved["key"] != self.key:
             raise ValueError(f"{self.path} was written with another configuration; use another --out, or delete it to start afresh")
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
         torch.set_rng_state(saved["torch_rng"])
         return int(saved["step"])
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint; code in it is not run.
+
+    Raises:
+        ValueError: the file is damaged or no checkpoint.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # of zip, pickle or torch: what damage meets first
+        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); delete it to start afresh") from error
+    if not isinstance(saved, dict) or not {"key", "step", "torch_rng"} <= set(saved):
+        raise ValueError(f"{path} is no checkpoint of occle-train; use another --out")
+    return saved
 
 
 class Log:
@@ -71,8 +94,7 @@ class Log:
         """Add a step."""
         if self._file is not None:
             self._writer.writerow((step, *(f"{losses[name]:.5f}" for name in self.losses), f"{seconds:.3f}"))
-            if step % 20 == 0:
-                self._file.flush()
+            self._file.flush()
 
     def __enter__(self) -> Log:
         return self

@@ -123,7 +123,9 @@ class Experiment:
         # Every loading process keeps frames of its own.
         memory = 4.0 / max(1, self.scale.fit.workers)
         cache = self.out / "accumulated" / part
-        return RecipeSamples(self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory)
+        return RecipeSamples(
+            self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory, self.scale.fit.mask
+        )
 
     def train(self, setting: Setting) -> Path:
         """The setting's bundle, trained where it is missing."""

@@ -44,6 +44,12 @@ def score_table(scores: dict[str, Any], taxonomy: Taxonomy, bundle_id: str) -> G
     total = sum(scores["milliseconds"].values())
     stages = ", ".join(f"{stage} {value:.0f}" for stage, value in scores["milliseconds"].items())
     lines.append(f"median {total:.0f} ms a frame: {stages}")
+    if "scan" in scores and "occ3d" not in scores and taxonomy.name == "occ3d_nuscenes":
+        lines.append("not every truth has a camera mask: Occ3D's masked score is left out")
+    for frame in scores["unusable"]:
+        lines.append(f"scored as free, {frame}")
+    for reason, count in scores["short_history"].items():
+        lines.append(f"{count} frames saw fewer past frames: {reason}")
     return Group(*lines)
 
 

@@ -141,7 +141,7 @@ def test_broken_files_are_named(tmp_path):
         LabelFolder(tmp_path / "absent", CLASSES)
     with pytest.raises(DatasetError, match=r"000002.png is missing"):
         put(tmp_path, np.ones((4, 4), np.uint8)).read(Images(), 2, "cam2")
-    with pytest.raises(DatasetError, match="no camera cam9"):
+    with pytest.raises(DatasetError, match="no image of camera cam9"):
         LabelFolder(tmp_path, CLASSES).read(Images(), 0, "cam9")
     with pytest.raises(DatasetError, match=r"\[20, 77\]"):
         put(tmp_path, np.array([[1, 20], [77, 255]], np.uint8)).read(Images(), 0, "cam2")

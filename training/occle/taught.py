@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from occle_core.datasets.files import warn_once
+from occle_core.frame import FrameError
 from occle_core.nn.occle import OccLE
 from occle_core.nn.occle_inputs import prepare
 from occle_core.taxonomy import IGNORE
@@ -38,7 +40,11 @@ class Taught:
     def predict(self, teacher: OccLE, config: RecipeConfig, device: str) -> None:
         """Make those that are missing, from undisturbed inputs."""
         for item in self.missing:
-            inputs = prepare(*self.samples.frames(item), self.samples.grid, self.samples.network)
+            try:
+                inputs = prepare(*self.samples.frames(item), self.samples.grid, self.samples.network)
+            except FrameError as error:  # the training leaves it out as well
+                warn_once(f"{self.samples.describe(item)}: the teacher has no prediction: {error}")
+                continue
             nothing = torch.empty(0, dtype=torch.uint8, device=device)
             found = teach(teacher, Batch(inputs.to(device), nothing, nothing), config)[0].cpu().numpy()
             file = self._file(item)
@@ -60,4 +66,4 @@ class Taught:
     def _file(self, item: int) -> Path:
         number, i = self.samples.index[item]
         dataset = self.samples.datasets[number]
-        return self.folder / dataset.name / f"{dataset.stamps[i]}.npz"
+        return self.folder / dataset.name / f"{dataset.numbers[i]:06d}.npz"
