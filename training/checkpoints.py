@@ -35,7 +35,7 @@ class Checkpoint:
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
             fresh.unlink(missing_ok=True)
             raise OSError(
-                f"{self.path} cannot be written ({str(error).splitlines()[0]}); is the disk full? An earlier one is kept"
+                f"{self.path} cannot be written ({' '.join(str(error).split())[:200]}); is the disk full? An earlier one is kept"
             ) from error
 
     def load(self) -> int:
@@ -61,12 +61,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged or no checkpoint.
     """
+    with path.open("rb"):  # missing, or not ours to read: an OSError that says so
+        pass
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # of zip, pickle or torch: what damage meets first
-        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); delete it to start afresh") from error
+    except Exception as error:  # of zip, pickle, torch or a seek: what damage meets first
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} is damaged ({why[:200]}); delete it to start afresh") from error
     if not isinstance(saved, dict) or not {"key", "step", "torch_rng"} <= set(saved):
         raise ValueError(f"{path} is no checkpoint of occle-train; use another --out")
     return saved

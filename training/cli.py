@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import click
+from typing import Any
+
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from occle_core.bundle import BundleError
 from occle_core.datasets import DatasetError
@@ -16,7 +18,33 @@ from training.commands import evaluate, export, fit, fit_occle, label, simulate
 EXPECTED = (BundleError, EngineError, DatasetError, FrameError, ValueError, KeyError, OSError, ModuleNotFoundError)
 """What a user can act on."""
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+class Commands(TyperGroup):
+    """The commands; errors that a user can act on are one line on stderr and exit code 1, Ctrl-C is exit code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was called."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _print("interrupted; a training is resumed from its last checkpoint with the same command")
+            raise typer.Exit(130) from None
+        except EXPECTED as error:
+            _print(one_line(error))
+            raise typer.Exit(1) from error
+        except EOFError as error:  # of which typer would say "Aborted." and nothing else
+            raise RuntimeError("a file ended before its end") from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            _print(
+                f"a loader process died: {str(error).splitlines()[0]} Where /dev/shm is full (df -h /dev/shm; 64 MB in a container "
+                "by default), enlarge it (docker run --shm-size=2g) or set workers: 0 in --config; where memory is, set fewer workers"
+            )
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command()(simulate.simulate)
 app.command()(label.label)
 app.command("fit")(fit.fit_command)
@@ -26,30 +54,8 @@ app.command()(evaluate.evaluate)
 
 
 def main() -> None:
-    """Entry point: errors that a user can act on are one line on stderr and exit code 1; Ctrl-C is exit code 130."""
-    try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except click.Abort as error:
-        # click turns Ctrl-C, and an end of file that nobody expected, into the same.
-        if error.__cause__ is not None and not isinstance(error.__cause__, KeyboardInterrupt):
-            raise error.__cause__ from None
-        _print("interrupted; a training goes on from its last checkpoint with the same command")
-        code = 130
-    except EXPECTED as error:
-        _print(one_line(error))
-        code = 1
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        _print(
-            f"a loader process died: {str(error).splitlines()[0]} Where /dev/shm is full (df -h /dev/shm; 64 MB in a container by "
-            "default), enlarge it (docker run --shm-size=2g) or set workers: 0 in --config; where memory is, set fewer workers"
-        )
-        code = 1
-    raise SystemExit(code)
+    """Entry point."""
+    app()
 
 
 def one_line(error: Exception) -> str:

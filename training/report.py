@@ -23,7 +23,7 @@ def score_table(scores: dict[str, Any], taxonomy: Taxonomy, bundle_id: str) -> G
     """Completion and semantic scores (percent) of `training.evaluate.evaluate`, a column per way of counting."""
     kinds = [kind for kind in TITLES if kind in scores]
     table = Table(title=f"{bundle_id}: {scores['frames']} frames", title_justify="left")
-    table.add_column("IoU, %")
+    table.add_column("IoU, %", no_wrap=True)
     for kind in kinds:
         table.add_column(TITLES[kind], justify="right")
     table.add_row("occupied against free", *(_percent(scores[kind]["iou"]) for kind in kinds), style="bold")
@@ -31,7 +31,7 @@ def score_table(scores: dict[str, Any], taxonomy: Taxonomy, bundle_id: str) -> G
         if all(name in scores[kind] for kind in kinds):
             table.add_row(name, *(_percent(scores[kind][name]) for kind in kinds))
     semantic = [kind for kind in kinds if kind != "scan"]
-    for name, title in (("miou", "mIoU"), ("miou_present", "mIoU over present classes")):
+    for name, title in (("miou", "mIoU"), ("miou_present", "mIoU, present classes")):
         if all(name in scores[kind] for kind in semantic):
             table.add_row(title, *(_percent(scores[kind][name]) if kind in semantic else "" for kind in kinds), style="bold")
     solid = [name for number, name in enumerate(taxonomy.names) if number != taxonomy.free]
