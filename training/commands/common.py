@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from datetime import date
 from enum import Enum
 from pathlib import Path
@@ -14,6 +15,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from occle_core.datasets import Dataset
 
 console = Console()
 M = TypeVar("M", bound=BaseModel)
@@ -37,6 +40,12 @@ class Size(str, Enum):
 def names(text: str) -> list[str]:
     """What a comma-separated option names; empty for an empty one."""
     return [name for name in text.split(",") if name]
+
+
+def found_in(data: Path, datasets: Sequence[Dataset]) -> str:
+    """What a data set's folder holds, before its files are looked for."""
+    kinds = ", ".join(sorted({dataset.kind for dataset in datasets}))
+    return f"{data}: {sum(map(len, datasets))} frames of {len(datasets)} sequences ({kinds})"
 
 
 def device_of(name: str) -> str:

@@ -20,7 +20,19 @@ from occle_core.frame import FrameError
 from occle_core.inputs import Inputs, prepare
 from occle_core.nn.minkocc import MinkOcc
 from training.checkpoints import LOG
-from training.commands.common import Rig, Size, console, device_of, names, origin, path_option, progress, read_yaml, validated
+from training.commands.common import (
+    Rig,
+    Size,
+    console,
+    device_of,
+    found_in,
+    names,
+    origin,
+    path_option,
+    progress,
+    read_yaml,
+    validated,
+)
 from training.curves import draw_curve
 from training.fit import FitConfig, fit, minkocc_config
 from training.free_bias import add_free_bias, choose_free_bias
@@ -70,6 +82,8 @@ def fit_command(
     spec = _spec(size, rig, finer)
     sizes = minkocc_config(spec)
     datasets = open_all(data, names(sequences))
+    if "RANK" not in os.environ or os.environ["RANK"] == "0":
+        console.print(found_in(data, datasets), highlight=False)
     memory = 4.0 / max(1, settings.workers)
     if settings.recipe:
         folder = LabelFolder(labels, taxonomy.load(spec.taxonomy)) if labels else None

@@ -15,7 +15,7 @@ from occle_core.config import Config
 from occle_core.nn.occle import OccLE
 from occle_core.nn.occle_config import OccleConfig
 from training.checkpoints import LOG
-from training.commands.common import console, device_of, names, origin, path_option, progress, read_yaml, validated
+from training.commands.common import console, device_of, found_in, names, origin, path_option, progress, read_yaml, validated
 from training.occle.fit import fit_occle
 from training.occle.phases import Phase, RecipeConfig
 from training.occle.samples import OccleSamples
@@ -58,6 +58,7 @@ def fit_command(
     spec, initial, started_from = _begun(start_from) if start_from else (rig_spec(run.size, run.rig, "occle"), None, None)
     assert isinstance(spec.network, OccleConfig)
     datasets = open_all(data, names(sequences))
+    console.print(found_in(data, datasets), highlight=False)
     folder = LabelFolder(labels, taxonomy.load(spec.taxonomy))
     samples = OccleSamples(datasets, spec.voxel_grid, spec.network, run.recipe, folder, 4.0 / max(1, run.recipe.workers))
     place = device_of(device)
