@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from occle_core.atomic_file import atomic_write
+
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
 
 
@@ -87,9 +89,10 @@ class Log:
         self._file = None
         if path is not None:
             rows = list(csv.reader(path.open()))[1 : first + 1] if first and path.exists() else []
-            self._file = path.open("w", newline="")
+            with atomic_write(path) as temporary, temporary.open("w", newline="") as fresh:
+                csv.writer(fresh).writerows([("step", *losses, "seconds"), *rows])
+            self._file = path.open("a", newline="")
             self._writer = csv.writer(self._file)
-            self._writer.writerows([("step", *losses, "seconds"), *rows])
 
     def row(self, step: int, losses: dict[str, float], seconds: float) -> None:
         """Add a step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import typer
@@ -15,6 +16,7 @@ from occle_core.engines import EngineError
 from occle_core.frame import FrameError
 from training.commands import evaluate, export, fit, fit_occle, label, simulate
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXPECTED = (BundleError, EngineError, DatasetError, FrameError, ValueError, KeyError, OSError, ModuleNotFoundError)
 """What a user can act on."""
 
@@ -62,6 +64,12 @@ def one_line(error: Exception) -> str:
     """What went wrong, without the traceback that torch adds to errors of its loader processes."""
     if isinstance(error, KeyError) and error.args:
         return str(error.args[0])  # its text would be that in quotation marks
+    if isinstance(error, OSError) and error.errno in FULL:
+        return (
+            f"the disk is full ({error.strerror}{f': {error.filename}' if error.filename else ''}); free space, or write elsewhere"
+        )
+    if isinstance(error, PermissionError):
+        return f"{error.filename}: permission denied; write elsewhere, or change the folder's mode or owner"
     text = str(error).strip()
     if "Original Traceback" in text:
         return text.splitlines()[-1].partition(": ")[2]

@@ -100,13 +100,6 @@ def scored_frames(dataset: Dataset, truth: Truth, every: int) -> list[int]:
     return [i for i in range(len(dataset)) if truth is not voxel_truth or dataset.has_truth(i)][::every]
 
 
-def plain(value: Any) -> Any:
-    """Scores as JSON takes them: lists for arrays, null for what is not a number."""
-    if isinstance(value, np.ndarray):
-        return [None if np.isnan(v) else float(v) for v in value]
-    return float(value)
-
-
 class _Kitti:
     """SemanticKITTI's scores on the bundle's grid and, where that fills the official volume, on the official one."""
 

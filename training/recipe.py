@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from occle_core.atomic_file import atomic_write
 from occle_core.camera import Camera
 from occle_core.config import Config, NetworkConfig
 from occle_core.datasets import Dataset, DatasetError
@@ -258,10 +258,8 @@ class RecipeSamples(Samples):
             except DatasetError as error:
                 warn_once(f"{error}; it is made anew")
         made = make()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-            np.savez_compressed(part, **made)  # type: ignore[arg-type]
-        Path(part.name).replace(file)
+        with atomic_write(file) as temporary:
+            np.savez_compressed(temporary, **made)  # type: ignore[arg-type]
         return made
 
 

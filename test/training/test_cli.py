@@ -2,17 +2,20 @@
 
 import json
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
 from occle_core.bundle import load_bundle, save_untrained
+from occle_core.engines import EngineError, cache
 
 
 def occle_train(*arguments):
@@ -241,3 +244,42 @@ def test_a_dead_loader_process_is_said_with_the_remedy(monkeypatch, capsys):
         cli.main()
     (line,) = capsys.readouterr().err.splitlines()
     assert left.value.code == 1 and "killed by signal" in line and "--shm-size" in line and "workers: 0" in line
+
+
+@pytest.mark.parametrize("rig", ["kitti", "nuscenes"])
+@pytest.mark.parametrize("limit", [100, 3_000, 300_000])
+def test_a_full_disk_while_simulating_is_one_line_and_leaves_nothing(tmp_path, rig, limit):
+    """Whichever file meets the limit: image, scan, voxels, tables."""
+    command = [sys.executable, "-m", "training.cli", "simulate", str(tmp_path / "out"), "--rig", rig, "--frames", "1"]
+
+    def full_disk():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(
+        [*command, "--scale", "0.1", "--workers", "1"], capture_output=True, text=True, timeout=240, preexec_fn=full_disk
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith("error: the disk is full (") and "free space" in line
+    left = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert left == [], left
+
+
+def test_a_folder_that_must_not_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = occle_train("simulate", tmp_path / "file" / "out", "--frames", 1)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and str(tmp_path / "file") in line
+
+
+def test_without_a_home_folder_the_remedy_is_said(tmp_path, monkeypatch):
+    """A user id that no passwd entry has, as in containers; engines are kept in a cache below the home folder."""
+    for name in ("HOME", "OCCLE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError("no home"))))
+    with pytest.raises(EngineError, match="set OCCLE_CACHE to a folder"):
+        cache.cache_dir()
+    monkeypatch.setenv("OCCLE_CACHE", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match="set OCCLE_CACHE to a folder that can be written"):
+        cache.cached({"engine": "x"}, lambda folder: None, lambda text: None)

@@ -55,7 +55,10 @@ def device_of(name: str) -> str:
 
 def user_path(text: str) -> Path:
     """A path from the command line; shells leave a ~ behind an = as it is."""
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{text}: no home folder is known; write the path out") from error
 
 
 def path_option(text: str, *names: str) -> Any:

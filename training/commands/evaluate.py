@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from occle_core.atomic_file import write_json
 from occle_core.predictor import Predictor
 from training import evaluate as scoring
 from training.commands.common import console, names, path_option, progress
@@ -39,7 +39,4 @@ def evaluate(
         scores = scoring.evaluate(predictor, datasets, TRUTHS[truth], every, lambda name, i: bar.advance(task))
     console.print(score_table(scores, predictor.taxonomy, predictor.bundle_id))
     if json_file:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(
-            json.dumps({"bundle": predictor.bundle_id, **scores}, indent=1, default=scoring.plain), encoding="utf-8"
-        )
+        write_json(json_file, {"bundle": predictor.bundle_id, **scores})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from occle_core.atomic_file import atomic_write
 from occle_core.datasets.files import warn_once
 from occle_core.frame import FrameError
 from occle_core.nn.occle import OccLE
@@ -47,11 +47,8 @@ class Taught:
                 continue
             nothing = torch.empty(0, dtype=torch.uint8, device=device)
             found = teach(teacher, Batch(inputs.to(device), nothing, nothing), config)[0].cpu().numpy()
-            file = self._file(item)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-                np.savez_compressed(part, occupied=np.packbits(found == 1), sure=np.packbits(found != IGNORE))
-            Path(part.name).replace(file)
+            with atomic_write(self._file(item)) as temporary:
+                np.savez_compressed(temporary, occupied=np.packbits(found == 1), sure=np.packbits(found != IGNORE))
 
     def __call__(self, item: int) -> Tensor:
         """(X, Y, Z) uint8: 1 occupied, 0 free, 255 unsure; all 255 for an annotated frame, which needs no teacher."""

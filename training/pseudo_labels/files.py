@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import cv2
@@ -20,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from occle_core.atomic_file import atomic_write, write_json
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_json, readable
 from occle_core.taxonomy import IGNORE, Taxonomy
@@ -136,9 +135,8 @@ def write_missing(
                 skipped += 1
                 continue
             labels, confidence = labeller(dataset, i, camera)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _replace(confidence_file(file), _png(confidence))
-            _replace(file, _png(labels))
+            _write_png(confidence_file(file), confidence)
+            _write_png(file, labels)
             written += 1
         progress(dataset.name, i)
     return written, skipped
@@ -179,25 +177,12 @@ def _sign(root: Path, manifest: dict[str, Any]) -> None:
                 f"{file}: these labels were made in another way; use another folder, or delete this one to start afresh"
             )
         return
-    root.mkdir(parents=True, exist_ok=True)
-    _replace(file, json.dumps(manifest, indent=1).encode())
+    write_json(file, manifest)
 
 
-def _replace(file: Path, content: bytes) -> None:
-    """Write a whole file or none."""
-    with NamedTemporaryFile(dir=file.parent, prefix=".", suffix=".part", delete=False) as part:
-        try:
-            part.write(content)
-            part.flush()
-            os.fsync(part.fileno())
-            Path(part.name).replace(file)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    return cv2.imencode(".png", image)[1].tobytes()
+def _write_png(file: Path, image: NDArray[np.uint8]) -> None:
+    with atomic_write(file) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def read_gray(file: Path) -> NDArray[np.uint8]:
