@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Matrix = Annotated[tuple[float, ...], Field(max_length=16)]
 Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
@@ -33,6 +33,18 @@ class LidarConfig(Group):
 
     topic: str = Field("/lidar/points", min_length=1, description="PointCloud2 topic of the scans; a scan opens a frame")
     intensity_scale: float = Field(1.0, gt=0, le=1e6, description="factor that brings the sensor's intensity to 0..1")
+    exclude_box: tuple[float, ...] = Field(
+        (),
+        description="6 numbers, x, y, z of the lowest corner and of the highest, metres, grid frame: points inside are the robot's "
+        "own body and are left out; empty: none are",
+    )
+
+    @field_validator("exclude_box")
+    @classmethod
+    def _box_has_a_volume(cls, box: tuple[float, ...]) -> tuple[float, ...]:
+        if box and not (len(box) == 6 and all(low < high for low, high in zip(box[:3], box[3:]))):
+            raise ValueError(f"needs 6 numbers, the lowest corner's x, y, z before the highest's, not {list(box)}")
+        return box
 
 
 class CameraConfig(Group):

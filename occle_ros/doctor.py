@@ -15,9 +15,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from occle_ros.calibration import Calibration, Rig
 from occle_ros.calibration_files import CalibrationError
-from occle_ros.clouds import intensity_problem, points_from_cloud
+from occle_ros.clouds import intensity_problem
 from occle_ros.compat import listen_to_transforms
 from occle_ros.config import ConfigError, NodeConfig
+from occle_ros.frames import describe_dropped, read_scan
 from occle_ros.images import image_from_message
 from occle_ros.listening import Ear, HeardClock, Row
 from occle_ros.messages import ConversionError
@@ -84,7 +85,7 @@ def doctor(config: NodeConfig, seconds: float = 5.0, topics: Sequence[str] = ())
             found.rows.append(ear.row(node))
             found.add(ear.wanted.topic, *_transport_problems(node, ear, config, clock))
             if ear.last is not None:
-                found.rows[-1].content, problem = _content(ear, config)
+                found.rows[-1].content, problem = _content(ear, config, rig)
                 found.add(ear.wanted.topic, problem)
             if rig and ear.wanted.camera and not ear.wanted.once:
                 found.add(ear.wanted.topic, *_camera_problems(ear, ears[0], rig, config, found.rows[-1]))
@@ -170,15 +171,16 @@ def _transport_problems(node: Node, ear: Ear, config: NodeConfig, clock: HeardCl
     return problems
 
 
-def _content(ear: Ear, config: NodeConfig) -> tuple[str, Problem | None]:
+def _content(ear: Ear, config: NodeConfig, rig: Rig | None) -> tuple[str, Problem | None]:
     """What the last message holds in words, and why it cannot be used."""
     message = ear.last
     try:
         if isinstance(message, PointCloud2):
-            points, dropped = points_from_cloud(message, config.lidar.intensity_scale, ear.topic)
-            words = f"{len(points)} points" + (f", {dropped} not finite" if dropped else "")
+            points, dropped = read_scan(message, config, rig.T_grid_lidar if rig else None, ear.topic)
+            words = f"{len(points)} points" + (f", left out: {describe_dropped(dropped)}" if dropped else "")
             if not len(points):
-                return words, Problem("the last scan has no finite points", "see whether the sensor turns, and is not covered")
+                why = f"no point of the last scan is left: {describe_dropped(dropped)}" if dropped else "the last scan is empty"
+                return words, Problem(why, "see whether the sensor turns and is not covered, and parameter lidar.exclude_box")
             advice = intensity_problem(points, config.lidar.intensity_scale)
             return words, Problem(advice) if advice else None
         if isinstance(message, (Image, CompressedImage)):

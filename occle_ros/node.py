@@ -243,7 +243,8 @@ class OccupancyNode(LifecycleNode):
         stages = {"receive": scan.age_ms, "wait": waited, **processed.occupancy.timings}
         stages |= {"turn": (began - processed_at) * 1e3, "publish": published}
         self.statistics.frame_done(time.monotonic(), latency, stages, collected.stamp)
-        self.statistics.count("points", "not_finite", processed.dropped_points)
+        for reason, points in processed.dropped_points.items():
+            self.statistics.count("points", reason, points)
         for table, cells in processed.occupancy.overflow.items():
             self.statistics.count("overflow", table, cells)
         self._tell_history(processed)

@@ -24,7 +24,7 @@ class Processed:
     Args:
         frame: what the network was given.
         occupancy: what it said; `timings` begin with "convert" and end with the network's stages.
-        dropped_points: points that were left out because they are NaN or infinite.
+        dropped_points: reason -> how many points were left out.
         masked: camera -> reason, for the cameras that the frame went without.
         image_frames: the frame that each image's header names; "" where there is no image.
         problems: camera -> what is wrong and what would mend it, for what somebody has to mend.
@@ -33,7 +33,7 @@ class Processed:
 
     frame: Frame
     occupancy: Occupancy
-    dropped_points: int
+    dropped_points: Mapping[str, int]
     masked: Mapping[str, str]
     image_frames: tuple[str, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Pipeline:
         Raises:
             ConversionError: the scan cannot be read.
             CalibrationError: the rig is not known (yet).
-            FrameError: the network cannot use the frame, for example because it has no points in the grid.
+            FrameError: no points are left, or the network cannot use the frame, for example because none lies in the grid.
         """
         began = time.perf_counter()
         stamp = collected.stamp if self._predictor.frames > 1 else None

@@ -1,4 +1,4 @@
-"""The entropy-coded data of a baseline JPEG read bit by bit, as ITU-T T.81 has it (F.2.2): the reference for what a whole file is."""
+"""A baseline JPEG's entropy-coded data read bit by bit, as ITU-T T.81 (F.2.2) has it: the reference for what a whole file is."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo
 
 from occle_core.camera import Camera
 from occle_core.datasets import open_dataset
+from occle_core.frame import FrameError
 from occle_ros.calibration import Calibration, CalibrationError, is_rectified
 from occle_ros.calibration_files import find_calibration, read_calibration
 from occle_ros.camera_info import info_from_camera
@@ -295,8 +296,25 @@ def test_a_frame_of_messages():
     result = assembled(message_from_image(IMAGE, 5, "cam2_optical"))
     result.frame.check()
     np.testing.assert_array_equal(result.frame.images[0], IMAGE)
-    assert result.dropped_points == 1 and len(result.frame.points) == 1
+    assert result.dropped_points == {"not_finite": 1} and len(result.frame.points) == 1
     assert not result.masked and not result.problems and result.frame.stamp == 5
+
+
+def test_the_robots_body_is_left_out_in_the_grids_frame():
+    T_grid_lidar = np.eye(4)
+    T_grid_lidar[:3, 3] = 1, 0, 1.8
+    settings = config(T_grid_lidar=T_grid_lidar.reshape(-1).tolist(), camera_names=[], lidar={"exclude_box": [0, -1, 0, 2, 1, 1]})
+    points = np.array([[0, 0, -1.5, 0.5], [0, 0, 1.5, 0.5], [5, 0, -1.5, 0.5], [0, 0, 0, 0]], np.float32)
+    rig = Calibration(settings).rig("velodyne")
+
+    def made(rows: list[int]):
+        return assemble(Collected(5, cloud_from_points(points[rows], 5, "velodyne"), (), {}), rig, settings)
+
+    result = made([0, 1, 2, 3])
+    np.testing.assert_array_equal(result.frame.points, points[[1, 2]])
+    assert result.dropped_points == {"no_return": 1, "exclude_box": 1}
+    with pytest.raises(FrameError, match=r"no point of the scan is left: 1 no returns \(0, 0, 0\), 1 in lidar.exclude_box"):
+        made([0, 3])
 
 
 def test_a_distorted_image_reaches_the_frame_rectified():

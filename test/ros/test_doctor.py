@@ -144,7 +144,9 @@ SPOILT: dict[str, tuple[Rig, str, str]] = {
         Rig(image_topic="/cam2/image/compressed", image=lambda t: compressed_message(b"\xff\xd8", "jpeg", t, "c")),
         "/cam2/image", "cameras.cam2.compressed:=true and cameras.cam2.topic:=/cam2/image/compressed",
     ),
-    "NaN only": (Rig(points=np.full((9, 4), np.nan, np.float32)), "/lidar/points", "no finite points"),
+    "NaN only": (Rig(points=np.full((9, 4), np.nan, np.float32)), "/lidar/points", "of the last scan is left: 9 not finite"),
+    "no returns only": (Rig(points=np.zeros((9, 4), np.float32)), "/lidar/points", r"is left: 9 no returns .*lidar.exclude_box"),
+    "no points": (Rig(points=POINTS[:0]), "/lidar/points", "the last scan is empty"),
     "intensity": (Rig(points=POINTS * [1, 1, 1, 255]), "/lidar/points", "lidar.intensity_scale:=0.00392157"),
     "no stamps": (Rig(shift=None), "/lidar/points", "all stamps are 0; let the driver set header.stamp"),
     "old bag": (Rig(shift=-10**17), "/lidar/points", r"100000000 s old by the wall clock; replay with a clock"),
@@ -158,6 +160,15 @@ def test_what_is_wrong_is_named_with_what_mends_it(config, case):
     rig, topic, words = SPOILT[case]
     told = problems(examined(rig, insisting(config)))
     assert topic in told and re.search(words, told[topic]), told
+
+
+def test_points_that_are_left_out_are_counted_in_the_content(config):
+    points = POINTS.copy()
+    points[:7], points[7:12], points[12:15, :3] = 0, np.nan, (0.5, 0, 0)
+    lidar = config.lidar.model_copy(update={"exclude_box": (-1.0, -1.0, -1.0, 1.0, 1.0, 1.0)})
+    found = examined(Rig(points=points), config.model_copy(update={"lidar": lidar}))
+    assert problems(found) == {}
+    assert found.rows[0].content == "2985 points, left out: 7 no returns (0, 0, 0), 5 not finite, 3 in lidar.exclude_box"
 
 
 def test_a_constant_delay_is_proposed_as_offset_and_the_offset_mends_it(config):

@@ -79,7 +79,14 @@ FAULTS = {
     "clock jump back": Fault("F0 F100 F-60000 F-59900", (0, 100, -60000, -59900), {"collector.clock_reset": 1}),
     "NaN in the cloud": Fault("F0:nan", (0,), {"points.not_finite": 1000}),
     "empty cloud": Fault("F0:empty +300 F100", (100,), {"dropped.unusable_frame": 1}, ("the point cloud is empty",)),
-    "cloud of NaN only": Fault("F0:all_nan +300 F100", (100,), {"dropped.unusable_frame": 1}),
+    "cloud of NaN only": Fault(
+        "F0:all_nan +300 F100", (100,), {"dropped.unusable_frame": 1}, ("no point of the scan is left: 3000 not finite",)
+    ),
+    "beams without an echo": Fault("F0:zero", (0,), {"points.no_return": 1000}),
+    "cloud of no returns only": Fault(
+        "F0:all_zero +300 F100", (100,), {"dropped.unusable_frame": 1}, (r"no point of the scan is left: 3000 no returns",)
+    ),
+    "robot's own body in the scan": Fault("F0:body", (0,), {"points.exclude_box": 1000}),
     "huge cloud": Fault("F0:huge +300 F100", (100,), {"dropped.unreadable_message": 1}, ("/lidar/points has 3000000 points",)),
     "cloud shorter than it says": Fault(
         "F0:cut +300 F100", (100,), {"dropped.unreadable_message": 1}, ("/lidar/points's data is truncated",)
