@@ -43,7 +43,10 @@ class CameraEntry(BaseModel):
 
 
 class CalibrationFile(BaseModel):
-    """calibration.yaml as `occle bag` writes it."""
+    """calibration.yaml as `occle bag` writes it.
+
+    Without lidar_frame it is for scans in whatever frame: data sets and KITTI's calib.txt name none.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -127,7 +130,6 @@ def _from_dataset(folder: Path, scene: str | None) -> CalibrationFile:
         for name, camera in zip(dataset.camera_names, dataset.frame(0).cameras)
     }
     return CalibrationFile(
-        lidar_frame=dataset.lidar_frame,
         grid_frame=dataset.grid_frame,
         T_grid_lidar=np.asarray(dataset.T_grid_lidar).tolist(),
         cameras=cameras,
@@ -146,4 +148,4 @@ def _from_kitti(path: Path) -> CalibrationFile:
         f"cam{key[1:]}": CameraEntry(T_camera_lidar=Camera.from_projection(P, T_camera0_lidar, 1, 1).T_camera_lidar.tolist())
         for key, P in calibration.items()
     }
-    return CalibrationFile(lidar_frame="velodyne", grid_frame="velodyne", T_grid_lidar=np.eye(4).tolist(), cameras=cameras)
+    return CalibrationFile(grid_frame="velodyne", T_grid_lidar=np.eye(4).tolist(), cameras=cameras)

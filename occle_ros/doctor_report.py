@@ -22,6 +22,8 @@ def print_diagnosis(found: Diagnosis, console: Console) -> None:
         table.add_row(*(Text(cell) for cell in cells), style="red" if row.topic in bad else "green")
     console.print(table)
     console.print(Text(found.clock), soft_wrap=True)
+    for note in found.notes:
+        console.print(Text(f"note: {note}"), soft_wrap=True)
     for number, finding in enumerate(found.findings, 1):
         console.print(Text(f"{number}. {finding.topic}: {finding.problem.text}", style="bold"), soft_wrap=True)
         if finding.problem.mend:

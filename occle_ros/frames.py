@@ -18,6 +18,7 @@ from occle_ros.config import NodeConfig
 from occle_ros.images import image_from_message
 from occle_ros.messages import ConversionError
 from occle_ros.sync import Collected
+from occle_ros.transforms import frame_name
 
 _NO_CAMERA = Camera(np.eye(3), np.eye(4), 1, 1)
 """Holds the place of a camera whose calibration is not known; its image is None, so it is never projected into."""
@@ -32,12 +33,14 @@ class Assembled:
         dropped_points: reason -> how many points were left out: what `points_from_cloud` says, and exclude_box.
         masked: camera -> reason: what `Collected.missing` and `Rig.unknown` say, unreadable_image or wrong_size.
         problems: camera -> what is wrong and what would mend it, for the reasons that somebody has to mend.
+        notes: what a user should know once.
     """
 
     frame: Frame
     dropped_points: Mapping[str, int]
     masked: Mapping[str, str]
     problems: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def assemble(collected: Collected[Any], rig: Rig, config: NodeConfig) -> Assembled:
@@ -68,7 +71,28 @@ def assemble(collected: Collected[Any], rig: Rig, config: NodeConfig) -> Assembl
         images.append(image)
     cameras = [camera or _NO_CAMERA for camera in rig.cameras]
     frame = Frame(collected.stamp, points, images, cameras, rig.T_grid_lidar, rig.T_world_lidar)
-    return Assembled(frame, dropped, masked, problems)
+    notes = [
+        note
+        for name, message, tf_frame in zip(config.camera_names, collected.images, rig.tf_frames)
+        if message is not None and (note := other_frame(name, message.header.frame_id, tf_frame))
+    ]
+    return Assembled(frame, dropped, masked, problems, (*rig.notes, *notes))
+
+
+def other_frame(name: str, image_frame: str, tf_frame: str) -> str:
+    """What to say of a camera whose images and CameraInfo name different frames; "" where they agree or TF was not asked.
+
+    Args:
+        name: of the camera.
+        image_frame: of the images' headers.
+        tf_frame: of the CameraInfo that TF was asked for; "" where the extrinsics are given.
+    """
+    if not tf_frame or frame_name(image_frame) in ("", tf_frame):
+        return ""
+    return (
+        f"the images of {name} are in frame {image_frame!r}, their CameraInfo is in {tf_frame!r}, whose place in TF is used; let "
+        f"the driver name the optical frame in both, or set parameter cameras.{name}.T_camera_lidar"
+    )
 
 
 def read_scan(

@@ -69,6 +69,8 @@ class OccupancyNode(LifecycleNode):
         self._worker: Worker[Collected[Scan]] | None = None
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._news = Repeats()
+        self._noted: set[str] = set()
+        self._has_tf = True
         self._viewers = 0
         Diagnostics(self, self, self._steady)
         follow_changes(self, self.config, self._accept)
@@ -199,6 +201,7 @@ class OccupancyNode(LifecycleNode):
             self.intake.watch.silence = config.latency.input_timeout_s
 
     def _look_around(self) -> None:
+        self._listen_for_foreign_scans()
         if not self._outputs or not self.intake:
             return
         viewers = self._outputs.viewers(interface.VOXELS)
@@ -207,6 +210,18 @@ class OccupancyNode(LifecycleNode):
             self.get_logger().info(f"{viewers} subscribers of voxels")
         if time.monotonic() - self.intake.last_scan > self.config.latency.input_timeout_s:
             self._outputs.source_stopped()
+
+    def _listen_for_foreign_scans(self) -> None:
+        """Only a scan tells that it is in another frame than the calibration file is for; TF may connect the two."""
+        calibration = self._calibration
+        if calibration is None or calibration.has_transforms or not calibration.needs_transforms or not self._has_tf:
+            return
+        try:
+            self._transforms = self._transforms or _transforms(self)
+        except CalibrationError:  # the frames' own error says what to do
+            self._has_tf = False
+            return
+        calibration.use_transforms(self._transforms)
 
     def _check_inputs(self) -> None:
         for warning in self.intake.check() if self.intake else []:
@@ -250,6 +265,10 @@ class OccupancyNode(LifecycleNode):
         self._tell_history(processed)
         for name, reason in processed.masked.items():
             self.statistics.count("masked", f"{name}:{reason}")
+        for note in processed.notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                self.get_logger().warning(note)
         for name, problem in processed.problems.items():
             if self._news.is_news(problem):
                 self.get_logger().warning(f"{name} is left out: {problem}")

@@ -83,8 +83,6 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
     reader = BagReader(bag, config)
     predictor = Predictor.load(bundle, engine)
     pipeline = Pipeline(predictor, reader.config, reader.calibration)
-    if predictor.frames > 1:
-        reader.read_poses()
     count = len(reader) if limit is None else min(limit, len(reader))
 
     def steps(failed: list[str]) -> Iterator[_Step]:

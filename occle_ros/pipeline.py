@@ -29,6 +29,7 @@ class Processed:
         image_frames: the frame that each image's header names; "" where there is no image.
         problems: camera -> what is wrong and what would mend it, for what somebody has to mend.
         pose_problem: where the network needs the scan's pose and it is not known, what would mend it.
+        notes: what a user should know once.
     """
 
     frame: Frame
@@ -38,6 +39,7 @@ class Processed:
     image_frames: tuple[str, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
     pose_problem: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Pipeline:
@@ -69,8 +71,7 @@ class Pipeline:
             FrameError: no points are left, or the network cannot use the frame, for example because none lies in the grid.
         """
         began = time.perf_counter()
-        stamp = collected.stamp if self._predictor.frames > 1 else None
-        rig = self._calibration.rig(collected.scan.header.frame_id, stamp)
+        rig = self._calibration.rig(collected.scan.header.frame_id, collected.stamp, pose=self._predictor.frames > 1)
         assembled = assemble(collected, rig, self._config)
         converted = (time.perf_counter() - began) * 1e3
         occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
@@ -84,6 +85,7 @@ class Pipeline:
             image_frames,
             assembled.problems,
             rig.pose_problem,
+            assembled.notes,
         )
 
 

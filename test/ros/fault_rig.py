@@ -51,7 +51,7 @@ def jpeg() -> bytes:
 
 
 def scan(stamp: int, how: str = "") -> PointCloud2:
-    """A scan, or one that is "empty", "nan", "zero" or "body" (a third of it), "all nan", "all zero", "huge" or "cut"."""
+    """A scan, or one that is "empty", "nan", "zero" or "body" (a third of it), "all nan", "all zero", "huge", "cut", "foreign"."""
     points = POINTS.copy()
     spoilt = points[:] if how.startswith("all ") else points[::3]
     if how.endswith("nan"):
@@ -60,7 +60,8 @@ def scan(stamp: int, how: str = "") -> PointCloud2:
         spoilt[:] = 0
     if how == "body":
         spoilt[:, :3] = 0.5, -0.4, -1.2
-    message = cloud_from_points(points[: 0 if how == "empty" else None], stamp, "velodyne")
+    frame = "rear_lidar" if how == "foreign" else "velodyne"
+    message = cloud_from_points(points[: 0 if how == "empty" else None], stamp, frame)
     if how == "huge":
         message.width = 3_000_000
     if how == "cut":
