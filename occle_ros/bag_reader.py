@@ -5,6 +5,7 @@ Scans and images are matched by the collector and the calibration that the live 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,8 @@ class BagReader:
         with open_bag(bag) as reader:
             self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
             self._counts = {name: info.msgcount for name, info in reader.topics.items()}
+        self.collector_counts: Counter[str] = Counter()
+        """What the collector of the last `collected` left out, as `occle_ros.sync.Collector.counts`."""
         self.config = config or self._own_config()
         self._check_topics()
         self.calibration = Calibration(self.config, TransformsOnDemand(self._read_transforms))
@@ -93,6 +96,7 @@ class BagReader:
             max_open=64,
             max_images=256,
         )
+        self.collector_counts = collector.counts
         for topic, message in self._messages({self.config.lidar.topic, *images, *infos}):
             if topic in infos:
                 self.calibration.take_info(infos[topic], message)

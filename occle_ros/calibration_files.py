@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from occle_core.camera import Camera
 from occle_core.datasets import DatasetError, open_dataset
 from occle_core.datasets import semantickitti as kitti
-from occle_ros.config import resolve
+from occle_ros.config import ConfigError, resolve
 
 CALIBRATION_FILE = "calibration.yaml"
 Row3 = Annotated[list[float], Field(min_length=3, max_length=3)]
@@ -59,12 +59,20 @@ class CalibrationFile(BaseModel):
 def find_calibration(given: str) -> CalibrationFile:
     """What parameter calibration_file names: a path, with #SCENE behind it where a data set's folder holds several scenes.
 
+    A path that exists as a whole may contain a # itself; of several the last one counts.
+
     Raises:
         ConfigError: there is nothing of that name.
         CalibrationError: it cannot be used.
     """
-    path, _, scene = given.partition("#")
-    return read_calibration(resolve(path, "parameter calibration_file"), scene or None)
+    name = "parameter calibration_file"
+    path, mark, scene = given.rpartition("#")
+    if mark:
+        try:
+            return read_calibration(resolve(given, name))
+        except ConfigError:
+            return read_calibration(resolve(path, name), scene or None)
+    return read_calibration(resolve(given, name))
 
 
 def read_calibration(path: Path, scene: str | None = None) -> CalibrationFile:

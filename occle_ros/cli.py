@@ -148,6 +148,7 @@ def run(
         from occle_ros.config import load_config, resolve
         from occle_ros.demo_inputs import bundle_for
         from occle_ros.offline import run_bag, run_dataset
+        from occle_ros.run_report import report_lines
 
         chosen = resolve(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind.value if kind else None, scene)
         if bag_path is not None:
@@ -155,12 +156,15 @@ def run(
         else:
             assert dataset is not None
             summary = run_dataset(dataset, chosen, out, kind.value if kind else None, scene, limit, pictures, told, engine.value)
-    typer.echo(f"{out}: {summary.frames} frames with {summary.bundle}")
-    for stage, times in summary.stages_ms.items():
-        typer.echo(f"  {stage:12s} p50 {times['p50']:7.1f} ms  p95 {times['p95']:7.1f} ms")
+    for line in report_lines(summary):
+        typer.echo(line)
+    for note in summary.notes:
+        errors.print(f"note: {note}")
     for failure in summary.failed:
         errors.print(f"failed: {failure}")
-    if summary.failed:
+    if not summary.frames:
+        errors.print(f"error: no frame came out; {out / 'summary.json'} says why")
+    if summary.failed or not summary.frames:
         raise typer.Exit(1)
 
 

@@ -155,7 +155,9 @@ class LatencyConfig(Group):
 class FramesConfig(Group):
     """Coordinate frames."""
 
-    lidar: str = Field("", description="frame of the scans, for TF and the calibration file's lidar_frame; empty: what their headers say")
+    lidar: str = Field(
+        "", description="frame of the scans, for TF and the calibration file's lidar_frame; empty: what their headers say"
+    )
     grid: str = Field("", description="frame that the voxels are published in; empty: what the calibration file says")
     world: str = Field(
         "map", min_length=1, description="frame that stands still: networks that look at past frames take the poses in it from TF"

@@ -32,6 +32,7 @@ from occle_ros.files import whole_file
 from occle_ros.messages import stamp_of
 from occle_ros.offline import only_file
 from occle_ros.processes import Child, ProcessError
+from occle_ros.run_folder import lock_folder
 from occle_ros.snapshots import write_snapshots
 from occle_ros.transport import ros_node, share_file
 
@@ -63,9 +64,25 @@ def run_demo(
         The report, which is also in OUT/report.json.
 
     Raises:
-        ProcessError: a process failed or took too long. DatasetError, BundleError, ConfigError, BagError: unusable input.
+        ProcessError: a process failed or took too long. DatasetError, BundleError, ConfigError, BagError: unusable input, or
+            another demo writes to `out`.
     """
     console = Console()
+    out.mkdir(parents=True, exist_ok=True)
+    with lock_folder(out, out):
+        return _demo(console, data, out, scene, bundle, rate, frames, pictures)
+
+
+def _demo(
+    console: Console,
+    data: Path | None,
+    out: Path,
+    scene: str | None,
+    bundle: Path | None,
+    rate: float | None,
+    frames: int,
+    pictures: int,
+) -> dict[str, Any]:
     _clear(out)
     with _ended_by_sigterm(), _own_domain(console):
         source = simulate_drive(out / "streets", frames, 120 + 10 * frames) if data is None else first_scene(data, scene)
@@ -232,7 +249,6 @@ def _clear(out: Path) -> None:
         shutil.rmtree(out / name, ignore_errors=True)
     for name in ("occupancy.mcap", "report.json"):
         (out / name).unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager

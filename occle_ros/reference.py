@@ -75,8 +75,8 @@ def topics_page() -> str:
             "|---|---|---|",
             *(f"| `{shown}` | `{topic.kind}` | {_cell(topic.meaning)} |" for shown, topic in received),
             "| `/tf`, `/tf_static` | `tf2_msgs/msg/TFMessage` | where neither a calibration file nor parameters give the "
-            "extrinsics, where the scans are in another frame than the calibration file's lidar_frame, and for networks that look at "
-            "past frames, which need the scans' poses (frames.world) |\n",
+            "extrinsics, where the scans are in another frame than the calibration file's lidar_frame, and for networks that look "
+            "at past frames, which need the scans' poses (frames.world) |\n",
             "## Services\n",
             "| service | type | |",
             "|---|---|---|",
