@@ -13,6 +13,10 @@ EngineName = Literal["auto", "torch", "torch_graph", "openvino", "onnxruntime", 
 Precision = Literal["fp32", "fp16", "int8"]
 
 
+class ConfigError(ValueError):
+    """A configuration that the node cannot run with; the message names the parameter and says what would be right."""
+
+
 class Group(BaseModel):
     """Parameters with a common prefix; an unknown one is refused."""
 

@@ -31,22 +31,22 @@ from occle_ros.diagnostics import Diagnostics
 from occle_ros.intake import Intake, Scan
 from occle_ros.messages import ConversionError
 from occle_ros.network import Network
-from occle_ros.node_parameters import declare_config, follow_changes
+from occle_ros.node_parameters import EmptyLists, declare_config, follow_changes
 from occle_ros.outputs import Outputs
-from occle_ros.pipeline import Processed
+from occle_ros.parameter_files import NODE_NAME
+from occle_ros.pipeline import Processed, count_losses
 from occle_ros.rate import Repeats
 from occle_ros.run_node import run
 from occle_ros.statistics import Statistics
 from occle_ros.sync import Collected
 from occle_ros.worker import Rest, Worker
 
-NODE_NAME = "occupancy"
 STOP_SECONDS = 1.0
 CANNOT_RUN = (ConfigError, CalibrationError, BundleError)
 _EXPECTED = {FrameError: "unusable_frame", ConversionError: "unreadable_message", CalibrationError: "no_calibration"}
 
 
-class OccupancyNode(LifecycleNode):
+class OccupancyNode(EmptyLists, LifecycleNode):
     """Subscribes to one LiDAR and the cameras, publishes what `occle_ros.interface` lists.
 
     Configured, it holds a network that has run once; only when it is activated it subscribes: whoever waits for its
@@ -258,13 +258,12 @@ class OccupancyNode(LifecycleNode):
         stages = {"receive": scan.age_ms, "wait": waited, **processed.occupancy.timings}
         stages |= {"turn": (began - processed_at) * 1e3, "publish": published}
         self.statistics.frame_done(time.monotonic(), latency, stages, collected.stamp)
-        for reason, points in processed.dropped_points.items():
-            self.statistics.count("points", reason, points)
-        for table, cells in processed.occupancy.overflow.items():
-            self.statistics.count("overflow", table, cells)
-        self._tell_history(processed)
-        for name, reason in processed.masked.items():
-            self.statistics.count("masked", f"{name}:{reason}")
+        count_losses(processed, self.statistics)
+        self._log_losses(processed)
+        outputs.publish_times(latency, stages)
+
+    def _log_losses(self, processed: Processed) -> None:
+        """What somebody has to mend, and what is good to know once."""
         for note in processed.notes:
             if note not in self._noted:
                 self._noted.add(note)
@@ -272,15 +271,8 @@ class OccupancyNode(LifecycleNode):
         for name, problem in processed.problems.items():
             if self._news.is_news(problem):
                 self.get_logger().warning(f"{name} is left out: {problem}")
-        outputs.publish_times(latency, stages)
-
-    def _tell_history(self, processed: Processed) -> None:
-        """Count the frames that had to do without past ones; log what somebody has to mend."""
         reason = processed.occupancy.short_history
-        if not reason:
-            return
-        self.statistics.count("history", reason)
-        if reason != "filling" and self._news.is_news(reason):
+        if reason not in ("", "filling") and self._news.is_news(reason):
             why = processed.pose_problem or "the scan is older than the one before it, or more than a second younger"
             self.get_logger().warning(f"the network saw no past frames: {why}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from occle_ros.config import NodeConfig
 from occle_ros.files import whole_file
 from occle_ros.markers import marker_array
 from occle_ros.messages import ConversionError
-from occle_ros.pipeline import Pipeline
+from occle_ros.pipeline import Pipeline, Processed, count_losses
 from occle_ros.run_folder import new_folder
 from occle_ros.snapshots import write_snapshots
 from occle_ros.statistics import Statistics, percentiles
@@ -67,14 +67,13 @@ class _Record:
     statistics: Statistics = field(default_factory=Statistics)
     notes: dict[str, str] = field(default_factory=dict)  # by what it is about
 
-    def take(self, occupancy: Occupancy, masked: Mapping[str, str]) -> None:
-        """Count what a frame had to go without."""
-        for name, reason in masked.items():
-            self.statistics.count("masked", f"{name}:{reason}")
-        for table, cells in occupancy.overflow.items():
-            self.statistics.count("overflow", table, cells)
-        if occupancy.short_history not in ("", "filling"):
-            self.statistics.count("history", occupancy.short_history)
+    def take(self, processed: Processed) -> None:
+        """Count what a frame had to go without, and note why."""
+        count_losses(processed, self.statistics)
+        for note in (*processed.notes, processed.pose_problem):
+            self.notes.setdefault(note, note)
+        for name, problem in processed.problems.items():
+            self.notes.setdefault(f"{name}:{processed.masked.get(name)}", f"{name} is left out: {problem}")
 
 
 @dataclass(frozen=True)
@@ -117,13 +116,7 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
                 except (FrameError, ConversionError, CalibrationError) as error:
                     record.failed.append(f"{collected.stamp / 1e9:.3f}: {error}")
                     continue
-                record.take(processed.occupancy, processed.masked)
-                for reason, points in processed.dropped_points.items():
-                    record.statistics.count("points", reason, points)
-                for note in (*processed.notes, processed.pose_problem):
-                    record.notes.setdefault(note, note)
-                for name, problem in processed.problems.items():
-                    record.notes.setdefault(f"{name}:{processed.masked.get(name)}", f"{name} is left out: {problem}")
+                record.take(processed)
                 yield _Step(number, processed.frame, processed.occupancy, None)
             for reason, messages in reader.collector_counts.items():
                 record.statistics.count("collector", reason, messages)
@@ -158,7 +151,7 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
                     record.failed.append(f"frame {number}: {error}")
                     continue
                 missing = [name for name, image in zip(dataset.camera_names, frame.images) if image is None]
-                record.take(occupancy, dict.fromkeys(missing, "no_image"))
+                record.take(Processed(frame, occupancy, {}, dict.fromkeys(missing, "no_image")))
                 with_truth = number in _chosen(count, pictures) and dataset.taxonomy.name == predictor.taxonomy.name
                 yield _Step(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)
 

@@ -14,6 +14,7 @@ from occle_ros.approximate import ApproximateCollector
 from occle_ros.calibration import Calibration
 from occle_ros.config import ConfigError, NodeConfig
 from occle_ros.frames import assemble
+from occle_ros.statistics import Statistics
 from occle_ros.sync import MILLISECOND, Collected, Collector
 
 
@@ -87,6 +88,18 @@ class Pipeline:
             rig.pose_problem,
             assembled.notes,
         )
+
+
+def count_losses(processed: Processed, statistics: Statistics) -> None:
+    """Add what a frame had to go without to the counters, as /diagnostics and the summary of an offline run show them."""
+    for reason, points in processed.dropped_points.items():
+        statistics.count("points", reason, points)
+    for table, cells in processed.occupancy.overflow.items():
+        statistics.count("overflow", table, cells)
+    for name, reason in processed.masked.items():
+        statistics.count("masked", f"{name}:{reason}")
+    if processed.occupancy.short_history:
+        statistics.count("history", processed.occupancy.short_history)
 
 
 def collector_for(config: NodeConfig) -> Collector[Any] | ApproximateCollector[Any]:

@@ -20,7 +20,8 @@ def report_lines(summary: RunSummary) -> Iterator[str]:
         name, _, reason = camera.partition(":")
         yield f"  frames without {name}: {number} {_words(reason)}"
     for reason, number in summary.counts.get("history", {}).items():
-        yield f"  frames without past ones: {number} {_words(reason)}"
+        if reason != "filling":  # the first frames of every run
+            yield f"  frames without past ones: {number} {_words(reason)}"
     for reason, number in collector.items():
         # An image that no scan took is usual where a camera is faster than the LiDAR.
         if reason.startswith("image_") and not reason.startswith("image_unused"):
