@@ -34,6 +34,7 @@ from occle_ros.config_groups import (
     live,
 )
 from occle_ros.parameter_files import read_parameters
+from occle_ros.paths import with_home
 from occle_ros.transport import share_file
 
 
@@ -124,7 +125,7 @@ def resolve(path: str, asked_by: str) -> Path:
     Raises:
         ConfigError: there is nothing of that name.
     """
-    given = Path(path).expanduser()
+    given = with_home(path)
     if given.exists():
         return given.resolve()
     try:

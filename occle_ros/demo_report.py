@@ -86,7 +86,7 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
             stages.add_row(stage, f"{times['p50']:.1f}", f"{times['p95']:.1f}")
     console.print(stages)
     if report["last_error"]:
-        console.print(f"last error: {report['last_error']}", markup=False)
+        console.print(f"last error: {report['last_error']}", markup=False, soft_wrap=True)
 
 
 def _reasons(counts: Mapping[str, int]) -> str:

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -34,6 +33,7 @@ from occle_ros.network import Network
 from occle_ros.node_parameters import EmptyLists, declare_config, follow_changes
 from occle_ros.outputs import Outputs
 from occle_ros.parameter_files import NODE_NAME
+from occle_ros.paths import with_home
 from occle_ros.pipeline import Processed, count_losses
 from occle_ros.rate import Repeats
 from occle_ros.run_node import run
@@ -104,7 +104,7 @@ class OccupancyNode(EmptyLists, LifecycleNode):
         if self.config.report_file:
             header = {"bundle": self.network.bundle_id if self.network else ""}
             try:
-                self.statistics.write(Path(self.config.report_file).expanduser(), header)
+                self.statistics.write(with_home(self.config.report_file), header)
             except OSError as error:
                 self.get_logger().error(f"the report cannot be written: {error}")
         return stopped
@@ -288,7 +288,7 @@ class OccupancyNode(EmptyLists, LifecycleNode):
 
     def _save_timings(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         folder = self.config.timings_folder or os.environ.get("ROS_HOME") or "~/.ros"
-        file = Path(folder).expanduser() / f"occupancy_timings_{time.strftime('%Y%m%d_%H%M%S')}.csv"
+        file = with_home(folder) / f"occupancy_timings_{time.strftime('%Y%m%d_%H%M%S')}.csv"
         try:
             rows = self.statistics.write_table(file)
         except OSError as error:

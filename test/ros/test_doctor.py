@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import re
 import threading
 import time
@@ -25,11 +25,13 @@ from occle_ros.camera_info import info_from_camera
 from occle_ros.cli import app
 from occle_ros.clouds import cloud_from_points
 from occle_ros.config import NodeConfig, to_yaml
-from occle_ros.doctor import Diagnosis, doctor
+from occle_ros.doctor import Diagnosis, Finding, doctor
 from occle_ros.doctor_report import print_diagnosis
 from occle_ros.images import compressed_message, message_from_image
+from occle_ros.listening import Row
 from occle_ros.messages import time_from
 from occle_ros.qos import qos_profile
+from occle_ros.topics import Problem
 from occle_ros.transport import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
@@ -194,16 +196,45 @@ def test_any_topic_can_be_looked_at(config):
     assert list(problems(found)) == ["/clock_of_nobody"]
 
 
-def test_the_report_is_readable(config):
-    found = examined(Rig(scan_qos="best_effort"), insisting(config))
-    console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115
-    print_diagnosis(found, console)
-    text = console.export_text()
-    assert "/lidar/points" in text and "best_effort, volatile" in text and "160 x 60 rgb8" in text
-    assert (
-        "1. /lidar/points: a publisher offers best_effort, we ask reliable\n   set parameter qos.reliability:=best_effort" in text
-    )
-    assert text.rstrip().endswith("1 problems")
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_report_is_readable_at_any_width(config, width):
+    rows = [
+        Row("/lidar/points", "sensor_msgs/msg/PointCloud2", 1, 10.0, 0.012, "best_effort, volatile",
+            "118412 points, left out: 1204 no returns (0, 0, 0), 3 not finite", "velodyne"),
+        Row("/camera/front/left/image_raw/compressed", "sensor_msgs/msg/CompressedImage", 2, 9.97, -0.5, "reliable, volatile",
+            "1600 x 900 jpeg", "cam2_optical", "no_transform"),
+        Row("/cam2/camera_info", "sensor_msgs/msg/CameraInfo"),
+    ]  # fmt: skip
+    problem = Problem("a publisher offers best_effort, we ask reliable", "set parameter qos.reliability:=best_effort")
+    found = Diagnosis(rows, [Finding("/lidar/points", problem)], "wall clock", ["a note that is much longer than a terminal " * 3])
+    out = io.StringIO()
+    print_diagnosis(found, Console(file=out, width=width))
+    assert out.getvalue().splitlines() == [
+        "!! /lidar/points: 10.0 Hz, 12 ms old",
+        "   118412 points, left out: 1204 no returns (0, 0, 0), 3 not finite",
+        "   PointCloud2 from 1 publisher (best_effort, volatile)",
+        "   frame velodyne",
+        "ok /camera/front/left/image_raw/compressed: 10.0 Hz, -500 ms old",
+        "   1600 x 900 jpeg",
+        "   CompressedImage from 2 publishers (reliable, volatile)",
+        "   frame cam2_optical, calibration no_transform",
+        "ok /cam2/camera_info: no message",
+        "   CameraInfo from 0 publishers",
+        "wall clock",
+        "note: " + "a note that is much longer than a terminal " * 3,
+        "1. /lidar/points: a publisher offers best_effort, we ask reliable",
+        "   set parameter qos.reliability:=best_effort",
+        "1 problems",
+    ]
+
+
+def test_a_pipe_gets_lines_of_80_columns(config, tmp_path):
+    """As `occle doctor | less` shows them; only what names long paths or several topics is longer."""
+    (tmp_path / "node.yaml").write_text(to_yaml(config))
+    with drivers(Rig()):
+        result = CliRunner().invoke(app, ["doctor", "--config", str(tmp_path / "node.yaml"), "--seconds", "0.8"])
+    assert all(len(line) <= 80 for line in result.stdout.splitlines()), result.stdout
+    assert "ok /lidar/points: " in result.stdout and "   3000 points" in result.stdout.splitlines()
 
 
 def test_the_command_ends_with_1_when_something_is_wrong(config, tmp_path):
