@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -22,7 +22,8 @@ from occle_core.image_seams import find_seam
 MAX_SIDE = 16_384
 """Pixels; a header that declares more is damaged, or nothing that a camera sends."""
 MAX_STRAY_BYTES = 16
-"""Webcams (Logitech C270, C910) leave up to nine unused bytes before a restart marker in most of their frames; more is damage."""
+"""Webcams (Logitech C270, C910) leave up to nine unused bytes before a marker in most of their frames, which have restart markers.
+More is damage, as is any in a picture without restart markers, except zeros before its end."""
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _END_OF_IMAGE = b"\xff\xd9"
@@ -66,14 +67,16 @@ class _Header:
         block: (width, height) of the coding units, pixels.
         scans: byte offset of each scan's spectral selection, behind its component list.
         sharpness: component -> for each of its 64 coefficients how many low bits are still to come; 99 where all are.
-        ended: the end-of-image marker is there.
+        restarts: there are restart markers, which confine a damage to its interval.
+        end: byte offset of the end-of-image marker; None: it is missing.
     """
 
     sequential: bool = True
     block: tuple[int, int] = (8, 8)
     scans: list[int] = field(default_factory=list)
     sharpness: dict[int, list[int]] = field(default_factory=dict)
-    ended: bool = False
+    restarts: bool = False
+    end: int | None = None
 
 
 def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
@@ -86,28 +89,36 @@ def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
         for at in header.scans:
             patched[at : at + 3] = b"\0\x3f\0"
         data = bytes(patched)
-    if not header.ended:
-        # A buffer that is larger than its picture ends with zeros; the one behind a byte of 255 belongs to the picture.
-        picture = data.rstrip(b"\0")
-        if len(data) - len(picture) > 1:
-            data = picture + (b"\0" if picture.endswith(b"\xff") else b"")
-        data += _END_OF_IMAGE
-    return _decode_whole_jpeg(data, header)
+    if header.end is None:
+        # A buffer that is larger than its picture ends with zeros.
+        data = (data if data[-2:] != b"\0\0" else _without_padding(data)) + _END_OF_IMAGE
+    pixels = _decode_whole_jpeg(data, header)
+    if seam := find_seam(pixels, header.block):
+        raise ImageFileError(f"damaged: from pixel {seam} on its brightness or colour is shifted")
+    return pixels
+
+
+def _without_padding(data: bytes) -> bytes:
+    """Without the zeros at the end; the one behind a byte of 255 belongs to the picture."""
+    picture = data.rstrip(b"\0")
+    return picture + b"\0" if picture.endswith(b"\xff") else picture
 
 
 def _read_segments(data: bytes) -> _Header:
     header = _Header()
     at = len(_JPEG)
-    while not header.ended and (marker := _MARKER.search(data, at)):
+    while marker := _MARKER.search(data, at):
         code, at = data[marker.end() - 1], marker.end()
         if code == _END_OF_IMAGE[1]:
-            header.ended = True
+            header.end = marker.start()
             break
         segment = data[at + 2 : at + int.from_bytes(data[at : at + 2], "big")]
         try:
             if code in _FRAMES:
                 header.sequential = code in _SEQUENTIAL
                 _read_frame(segment, header)
+            elif code == 0xDD:
+                header.restarts = any(segment[:2])
             elif code == 0xDA:
                 _read_scan(segment, header)
                 header.scans.append(at + 3 + 2 * segment[0])
@@ -149,13 +160,13 @@ def _decode_whole_jpeg(data: bytes, header: _Header) -> NDArray[np.uint8]:
         pixels = simplejpeg.decode_jpeg(data, space)
     except ValueError as error:
         stray = _STRAY.search(str(error))
-        if stray is None or int(stray[1]) > MAX_STRAY_BYTES:
+        if stray and header.restarts and int(stray[1]) <= MAX_STRAY_BYTES:
+            pixels = simplejpeg.decode_jpeg(data, space, strict=False)
+        elif stray and header.end and data[header.end - 1] == 0:
+            return _decode_whole_jpeg(_without_padding(data[: header.end]) + _END_OF_IMAGE, replace(header, end=None))
+        else:
             raise ImageFileError(f"cut off or damaged: {error}") from error
-        pixels = simplejpeg.decode_jpeg(data, space, strict=False)
-    pixels = np.asarray(pixels[..., 0] if grey else pixels, np.uint8)
-    if seam := find_seam(pixels, header.block):
-        raise ImageFileError(f"damaged: from pixel {seam} on its brightness or colour is shifted")
-    return pixels
+    return np.asarray(pixels[..., 0] if grey else pixels, np.uint8)
 
 
 def _decode_png(data: bytes) -> NDArray[np.uint8]:

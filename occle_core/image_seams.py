@@ -37,8 +37,9 @@ def find_seam(image: NDArray[np.uint8], block: tuple[int, int]) -> tuple[int, in
     for row in np.flatnonzero(size >= MIN_STEP):
         unit = shift[row] / (shift[row] @ shift[row])
         upper, lower = above[row] @ unit, below[row] @ unit  # as multiples of the shift
-        left = (np.abs(lower - 1) < 0.5) & (np.abs(upper) < 0.5)
-        right = (np.abs(upper - 1) < 0.5) & (np.abs(lower) < 0.5)
+        # Where black or white ends the scale the step is smaller than elsewhere, and the median with it.
+        left = (lower > 0.5) & (lower < 2.5) & (np.abs(upper) < 0.5)
+        right = (upper > 0.5) & (upper < 2.5) & (np.abs(lower) < 0.5)
         in_order = np.cumsum(left)[:-1] + np.cumsum(right[::-1])[-2::-1]  # with the corner behind each column but the last
         corner = int(in_order.argmax()) + 1
         shortest = min(left[:corner].sum(), right[corner:].sum())
