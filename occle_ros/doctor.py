@@ -146,7 +146,8 @@ def _rig(calibration: Calibration, ears: Sequence[Ear], found: Diagnosis) -> Rig
         rig = calibration.rig("") if scan is None else calibration.rig(scan.header.frame_id, stamp_of(scan))
     except CalibrationError as error:
         if scan is not None:
-            found.add(_GRAPH, Problem(str(error), "start the publisher of that transform, or set parameter calibration_file"))
+            remedy = "start the publisher of that transform, or set parameter calibration_file"
+            found.add(_GRAPH, Problem(str(error), "" if "set parameter" in str(error) else remedy))
         return None
     found.notes += rig.notes
     return rig

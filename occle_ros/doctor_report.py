@@ -12,7 +12,7 @@ from occle_ros.listening import Row
 
 
 def print_diagnosis(found: Diagnosis, console: Console) -> None:
-    """What was seen of every topic, then every finding with the setting or command that mends it.
+    """What was seen of every topic, then every finding with its remedy.
 
     Nothing is folded: a pipe has 80 columns, and what is folded there cannot be searched.
     """

@@ -263,7 +263,7 @@ class OccupancyNode(EmptyLists, LifecycleNode):
         outputs.publish_times(latency, stages)
 
     def _log_losses(self, processed: Processed) -> None:
-        """What somebody has to mend, and what is good to know once."""
+        """Warn of problems that have a remedy, and of what is good to know once."""
         for note in processed.notes:
             if note not in self._noted:
                 self._noted.add(note)

@@ -20,7 +20,7 @@ SAMPLING = {444: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, 422: cv2.IMWRITE_JPEG_SAM
 
 
 def picture(height: int, width: int, noise: float = 0.0, seed: int = 0) -> np.ndarray:
-    """(H, W, 3) uint8, smooth, with noise of so many grey levels."""
+    """(H, W, 3) uint8, smooth, with noise of this many grey levels."""
     rng = np.random.default_rng(seed)
     v, u = np.mgrid[0:height, 0:width] / max(height, width)
     waves = np.stack([127 + 100 * np.sin(3 * u + 2 * v + phase) for phase in rng.uniform(0, 6, 3)], -1)

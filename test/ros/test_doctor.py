@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from node_rig import CAMERA, sensors, write_calibration
@@ -37,6 +38,7 @@ from occle_ros.transport import ros_node
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
 MS = 1_000_000
 POINTS, PICTURE = sensors(0)
+JPEG = cv2.imencode(".jpg", PICTURE)[1].tobytes()
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Rig:
     points: np.ndarray = field(default_factory=lambda: POINTS)
     image: Callable[[int], Any] = lambda stamp: message_from_image(PICTURE, stamp, "cam2_optical")
     info: Camera | None = CAMERA
+    scan_frame: str = "velodyne"
     image_delay: int = 0
     shift: int | None = 0
     clock: bool = False
@@ -69,7 +72,7 @@ def drivers(rig: Rig) -> Iterator[None]:
                 stamp = 0 if rig.shift is None else time.time_ns() + rig.shift
                 if clock:
                     clock.publish(Clock(clock=time_from(stamp)))
-                scans.publish(cloud_from_points(rig.points, stamp, "velodyne"))
+                scans.publish(cloud_from_points(rig.points, stamp, rig.scan_frame))
                 images.publish(rig.image(max(stamp - rig.image_delay, 0)))
                 if infos:
                     infos.publish(info_from_camera(rig.info, stamp, "cam2_optical"))
@@ -150,6 +153,13 @@ SPOILT: dict[str, tuple[Rig, str, str]] = {
     "no returns only": (Rig(points=np.zeros((9, 4), np.float32)), "/lidar/points", r"is left: 9 no returns .*lidar.exclude_box"),
     "no points": (Rig(points=POINTS[:0]), "/lidar/points", "the last scan is empty"),
     "intensity": (Rig(points=POINTS * [1, 1, 1, 255]), "/lidar/points", "lidar.intensity_scale:=0.00392157"),
+    "another LiDAR": (
+        Rig(scan_frame="os_lidar"), "the configuration", r"in frame 'os_lidar', but .* is for 'velodyne'.*frames.lidar:=velodyne",
+    ),
+    "damaged JPEG": (
+        Rig(image_topic="/cam2/image/compressed", image=lambda t: compressed_message(JPEG[:900] + b"\xff\xd9", "jpeg", t, "c")),
+        "/cam2/image/compressed", "is cut off or damaged",
+    ),
     "no stamps": (Rig(shift=None), "/lidar/points", "all stamps are 0; let the driver set header.stamp"),
     "old bag": (Rig(shift=-10**17), "/lidar/points", r"100000000 s old by the wall clock; replay with a clock"),
     "late": (Rig(shift=-3 * 10**9), "/lidar/points", r"3.0 s old when they come; set the sensor's clock"),
@@ -160,6 +170,9 @@ SPOILT: dict[str, tuple[Rig, str, str]] = {
 @pytest.mark.parametrize("case", SPOILT)
 def test_what_is_wrong_is_named_with_what_mends_it(config, case):
     rig, topic, words = SPOILT[case]
+    if topic.endswith("compressed"):
+        camera = config.cameras["cam2"].model_copy(update={"topic": topic, "compressed": True})
+        config = config.model_copy(update={"cameras": {"cam2": camera}})
     told = problems(examined(rig, insisting(config)))
     assert topic in told and re.search(words, told[topic]), told
 
