@@ -5,6 +5,7 @@ Scans and images are matched by the collector and the calibration that the live 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +19,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from occle_core.frame import Frame
 from occle_ros.calibration import Calibration
 from occle_ros.calibration_files import CalibrationError, read_calibration
-from occle_ros.compat import Transforms
 from occle_ros.config import NodeConfig
 from occle_ros.frames import assemble
 from occle_ros.messages import ConversionError, stamp_of
 from occle_ros.sync import MILLISECOND, Collected, Collector
+from occle_ros.transforms import Transforms, TransformsOnDemand
 
 CALIBRATION_FILE = "calibration.yaml"
 TYPES = get_typestore(Stores.ROS2_KILTED)
@@ -44,7 +45,7 @@ class BagReader:
 
     Raises:
         BagError: not a readable bag, or the topics that are needed are not in it; the message lists those that are.
-        CalibrationError: neither a calibration file nor /tf_static says where the cameras or the grid are.
+        CalibrationError: nothing says where the grid lies.
     """
 
     def __init__(self, bag: Path, config: NodeConfig | None = None) -> None:
@@ -52,11 +53,11 @@ class BagReader:
         with open_bag(bag) as reader:
             self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
             self._counts = {name: info.msgcount for name, info in reader.topics.items()}
+        self.collector_counts: Counter[str] = Counter()
+        """What the collector of the last `collected` left out, as `occle_ros.sync.Collector.counts`."""
         self.config = config or self._own_config()
         self._check_topics()
-        self._transforms = Transforms(kept=None)
-        self._take_transforms("/tf_static")
-        self.calibration = Calibration(self.config, self._transforms)
+        self.calibration = Calibration(self.config, TransformsOnDemand(self._read_transforms))
 
     def __len__(self) -> int:
         """Number of scans."""
@@ -67,10 +68,11 @@ class BagReader:
 
         Raises:
             BagError, ConversionError: a message cannot be read.
-            CalibrationError: a camera's calibration is not in the bag.
+            CalibrationError: the place of the grid or a camera's calibration is not in the bag.
+            FrameError: no point of a scan is left.
         """
         for collected in self.collected():
-            rig = self.calibration.rig(collected.scan.header.frame_id)
+            rig = self.calibration.rig(collected.scan.header.frame_id, collected.stamp)
             if rig.unknown:
                 problems = ", ".join(f"{name} ({why})" for name, why in rig.unknown.items())
                 raise CalibrationError(f"{self.bag}: the calibration of these cameras is not known: {problems}")
@@ -78,10 +80,6 @@ class BagReader:
             if assembled.problems:
                 raise ConversionError(f"{self.bag}: {'; '.join(assembled.problems.values())}")
             yield assembled.frame
-
-    def read_poses(self) -> None:
-        """Take all of /tf, from which `calibration` gives the scans' poses: for networks that look at several frames."""
-        self._take_transforms("/tf")
 
     def collected(self) -> Iterator[Collected[Any]]:
         """Scans with the images that belong to them, as messages; `calibration` knows the CameraInfos up to there."""
@@ -98,6 +96,7 @@ class BagReader:
             max_open=64,
             max_images=256,
         )
+        self.collector_counts = collector.counts
         for topic, message in self._messages({self.config.lidar.topic, *images, *infos}):
             if topic in infos:
                 self.calibration.take_info(infos[topic], message)
@@ -164,11 +163,17 @@ class BagReader:
         if not self._counts[self.config.lidar.topic]:
             raise BagError(f"{self.bag} has no message of {self.config.lidar.topic}")
 
-    def _take_transforms(self, topic: str) -> None:
+    def _read_transforms(self) -> Transforms:
+        """All of /tf_static and /tf: a scan's transforms are those of its time, also where they are recorded behind it."""
+        transforms = Transforms(kept=None)
         with open_bag(self.bag) as reader:
-            connections = [c for c in reader.connections if c.topic == topic]
+            connections = [c for c in reader.connections if c.topic in ("/tf_static", "/tf")]
             for connection, _, data in reader.messages(connections) if connections else ():
-                self._transforms.add(TYPES.deserialize_cdr(data, connection.msgtype), fixed=topic == "/tf_static")
+                try:
+                    transforms.add(TYPES.deserialize_cdr(data, connection.msgtype), fixed=connection.topic == "/tf_static")
+                except ConversionError as error:
+                    transforms.notes.add(f"a transform of {connection.topic} is ignored: {error}")
+        return transforms
 
 
 @contextmanager
