@@ -10,11 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from occle_core.datasets.base import DatasetError
+from occle_core.image_files import ImageFileError, decode_image
 from occle_core.returns import no_return
 
 AGAIN = "download or copy it again"
@@ -135,22 +135,24 @@ def read_bits(path: Path, count: int) -> NDArray[np.bool_]:
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """An image as (H, W, 3) uint8 RGB.
+    """A JPEG or PNG file as (H, W, 3) uint8 RGB, in the orientation that is stored, as the live node decodes images.
 
     Args:
         path: the file.
         size: the (width, height) its calibration is for; None takes any.
 
     Raises:
-        DatasetError: missing, unreadable or undecodable file, or another size.
+        DatasetError: missing or unreadable, cut off or damaged, or of another format or size.
     """
     with readable(path):
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DatasetError(f"{path} cannot be decoded as an image")
+        content = path.read_bytes()
+    try:
+        image = decode_image(content)
+    except ImageFileError as error:
+        raise DatasetError(f"{path} cannot be decoded: {error}; {AGAIN}") from error
     if size is not None and image.shape[1::-1] != size:
         raise DatasetError(f"{path} is {image.shape[1]}x{image.shape[0]}, but its calibration is for {size[0]}x{size[1]}")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
 def read_text(path: Path) -> str:

@@ -122,7 +122,7 @@ def test_broken_files_are_named(sequence):
     with pytest.raises(DatasetError, match=r"000001\.bin is empty \(0 bytes\)"):
         dataset.frame(1)
     (folder / "image_2" / "000002.png").write_bytes(b"not a png")
-    with pytest.raises(DatasetError, match=r"000002\.png cannot be decoded"):
+    with pytest.raises(DatasetError, match=r"000002\.png cannot be decoded: neither JPEG nor PNG"):
         dataset.frame(2)
     (folder / "image_2" / "000002.png").unlink()
     with pytest.raises(DatasetError, match=r"000002\.png is missing"):
