@@ -14,6 +14,7 @@ CORE = [
     "numpy==2.4.6; python_version >= '3.11'",
     "numpy==2.2.6; python_version < '3.11'",
     "opencv-python-headless==5.0.0.93",
+    "simplejpeg==1.9.0",
     "safetensors==0.8.0",
     "pydantic==2.14.3",
     "typer==0.29.2; python_version >= '3.11'",

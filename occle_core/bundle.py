@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -12,7 +12,7 @@ import torch
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from occle_core import config as sizes
@@ -96,8 +96,10 @@ def rig_spec(size: Size, rig: Rig, kind: Kind = "minkocc") -> BundleSpec:
         network = {"tiny": sizes.tiny, "small": sizes.small, "base": sizes.base}[size](view)
     elif size == "base":
         network = occle_base(rig)
+    elif size == "small":
+        network = occle_small(view)
     else:
-        network = occle_small(view) if size == "small" else occle_tiny(cameras=6 if view == "nuscenes" else 1)
+        network = occle_tiny(6, min_range=sizes.OWN_VEHICLE) if view == "nuscenes" else occle_tiny()
     grid = OCC3D_NUSCENES if view == "nuscenes" else SEMANTICKITTI.coarser(1 if (kind, size) == ("occle", "base") else 2)
     classes = {"kitti": "semantickitti", "nuscenes": "occ3d_nuscenes", "kitti360": "sscbench_kitti360"}[rig]
     return spec_for(network, grid, classes, f"{kind}-{size}-{rig}")
@@ -110,15 +112,19 @@ def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> 
     """
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    fresh.chmod(0o755)
     tensors = {name: _stored(value) for name, value in _weights(network).items()}
-    save_file(tensors, fresh / WEIGHTS_FILE)
     text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    (fresh / SPEC_FILE).write_text(text, encoding="utf-8")
-    if directory.exists():
-        shutil.rmtree(directory)
-    fresh.rename(directory)
+    fresh = directory.with_name(f".{directory.name}.{secrets.token_hex(6)}.part")
+    fresh.mkdir()
+    try:
+        # safetensors' own writer makes the file 0600, whatever the umask asks for.
+        (fresh / WEIGHTS_FILE).write_bytes(save(tensors))
+        (fresh / SPEC_FILE).write_text(text, encoding="utf-8")
+        if directory.exists():
+            shutil.rmtree(directory)
+        fresh.rename(directory)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def load_bundle(directory: Path | str) -> tuple[BundleSpec, Network, str]:

@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+OWN_VEHICLE = 2.5
+"""Horizontal distance from nuScenes' LiDAR within which its beams meet the vehicle itself, metres; KITTI's meet none of it."""
+
 
 class Config(BaseModel):
     """Base of all configurations: unknown keys are errors, values cannot be changed."""
@@ -64,6 +67,11 @@ class NetworkConfig(Config):
         return 1
 
     @property
+    def stride(self) -> int:
+        """Distance of the past frames, of which there are none."""
+        return 1
+
+    @property
     def max_points(self) -> int:
         """Points kept per voxel."""
         return self.points.max_points
@@ -73,7 +81,7 @@ def small(rig: Literal["kitti", "nuscenes"]) -> NetworkConfig:
     """Fast enough for the sensor's rate on a laptop CPU."""
     if rig == "kitti":
         return NetworkConfig(points=PointConfig(max_views=1))
-    return NetworkConfig(image=ImageConfig(cameras=6, width=352, height=192), points=PointConfig(min_range=2.5))
+    return NetworkConfig(image=ImageConfig(cameras=6, width=352, height=192), points=PointConfig(min_range=OWN_VEHICLE))
 
 
 def base(rig: Literal["kitti", "nuscenes"] = "nuscenes") -> NetworkConfig:
@@ -83,7 +91,7 @@ def base(rig: Literal["kitti", "nuscenes"] = "nuscenes") -> NetworkConfig:
     )
     return NetworkConfig(
         image=image,
-        points=PointConfig(max_points=35, channels=64),
+        points=PointConfig(max_points=35, channels=64, min_range=OWN_VEHICLE if rig == "nuscenes" else 0.0),
         unet=UNetConfig(channels=(64, 96, 128, 256), decoder=(64, 96, 128), blocks=(2, 2, 2, 2)),
     )
 
@@ -92,5 +100,7 @@ def tiny(rig: Literal["kitti", "nuscenes"]) -> NetworkConfig:
     """For tests: every part is there, nothing is large."""
     image = ImageConfig(cameras=1 if rig == "kitti" else 6, width=128, height=64, base_width=8, stages=2, channels=8)
     return NetworkConfig(
-        image=image, points=PointConfig(max_points=3, channels=8), unet=UNetConfig(channels=(8, 12, 16, 16), decoder=(8, 8, 12))
+        image=image,
+        points=PointConfig(max_points=3, channels=8, min_range=OWN_VEHICLE if rig == "nuscenes" else 0.0),
+        unet=UNetConfig(channels=(8, 12, 16, 16), decoder=(8, 8, 12)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from occle_core.datasets.base import Dataset
 from occle_core.frame import Frame
 
 MAX_GAP = 1_000_000_000
@@ -9,14 +10,15 @@ MAX_GAP = 1_000_000_000
 
 
 class History:
-    """What was seen last. It is forgotten when time jumps, back or by more than a second, and where a pose is not known.
+    """The last frames that have a pose. They are forgotten when time jumps, back or by more than a second.
 
     Args:
         frames: how many frames the network sees, the present one included.
+        stride: it sees each n-th of the frames before the present one.
     """
 
-    def __init__(self, frames: int) -> None:
-        self._wanted = frames
+    def __init__(self, frames: int, stride: int = 1) -> None:
+        self._wanted, self._stride = frames, stride
         self._past: list[Frame] = []
 
     def with_past(self, frame: Frame) -> tuple[list[Frame], str]:
@@ -30,11 +32,41 @@ class History:
             return [frame], ""
         if frame.T_world_lidar is None:
             return [frame], "no_pose"
-        if self._past and not 0 < frame.stamp - self._past[0].stamp <= MAX_GAP:
+        if not self._continues(frame):
             return [frame], "time_jump"
-        frames = [frame, *self._past]
+        frames = [frame, *self._past[self._stride - 1 :: self._stride]]
         return frames, "" if len(frames) == self._wanted else "filling"
 
-    def keep(self, frames: list[Frame]) -> None:
-        """Remember what `with_past` gave; of a frame without a pose nothing is remembered."""
-        self._past = frames[: self._wanted - 1] if frames[0].T_world_lidar is not None else []
+    def keep(self, frame: Frame) -> None:
+        """Remember a frame; one without a pose is missing in the history of those that follow."""
+        if frame.T_world_lidar is not None:
+            past = self._past if self._continues(frame) else []
+            self._past = [frame, *past][: (self._wanted - 1) * self._stride]
+
+    def clear(self) -> None:
+        """Forget all frames: another drive begins."""
+        self._past = []
+
+    def _continues(self, frame: Frame) -> bool:
+        return not self._past or 0 < frame.stamp - self._past[0].stamp <= MAX_GAP
+
+
+def past_frames(dataset: Dataset, i: int, frames: int, stride: int = 1) -> list[int]:
+    """The frames that a `History` gives for frame `i` of a recording after all before it: numbers, newest first, `i` included.
+
+    Args:
+        dataset: the recording.
+        i: the present frame.
+        frames, stride: as `History` takes them.
+    """
+    past: list[int] = []
+    newest = i
+    for k in range(i - 1, -1, -1) if frames > 1 and dataset.pose(i) is not None else ():
+        if len(past) == (frames - 1) * stride:
+            break
+        if dataset.pose(k) is not None:
+            if not 0 < dataset.stamps[newest] - dataset.stamps[k] <= MAX_GAP:
+                break
+            past.append(k)
+            newest = k
+    return [i, *past[stride - 1 :: stride]]

@@ -20,6 +20,7 @@ from occle_core.camera import Camera
 from occle_core.config import NetworkConfig
 from occle_core.frame import Frame, FrameError
 from occle_core.grid import VoxelGrid
+from occle_core.returns import no_return
 
 POINT_FEATURES = 10
 
@@ -72,9 +73,7 @@ def prepare(frame: Frame, grid: VoxelGrid, config: NetworkConfig) -> Inputs:
     if len(frame.cameras) > wanted:
         raise FrameError(f"{len(frame.cameras)} cameras for a network of {wanted}; use a bundle for this rig, or fewer cameras")
     images = prepare_images(frame.images, config)
-    points, least = frame.points, config.points.min_range
-    if least:
-        points = points[points[:, 0] ** 2 + points[:, 1] ** 2 >= least**2]
+    points = measured(frame.points, config.points.min_range)
     in_grid = mapped(frame.T_grid_lidar, points)
     rows, voxel_of, table, cells = voxelise(in_grid, grid, config.points.max_points)
     if not len(cells):
@@ -90,6 +89,15 @@ def prepare(frame: Frame, grid: VoxelGrid, config: NetworkConfig) -> Inputs:
         torch.from_numpy(table),
         torch.from_numpy(np.concatenate([np.zeros((len(cells), 1), np.int64), cells], 1)),
     )
+
+
+def measured(points: NDArray[np.float32], min_range: float) -> NDArray[np.float32]:
+    """The rows of a scan (N, 4) that measured the surroundings: not the vehicle itself within `min_range` metres (horizontal), and
+    no beams without a return."""
+    if min_range:
+        return points[points[:, 0] ** 2 + points[:, 1] ** 2 >= min_range**2]
+    lost = no_return(points)
+    return points[~lost] if lost.any() else points
 
 
 def collate(parts: Sequence[Inputs]) -> Inputs:

@@ -34,7 +34,7 @@ class Predictor:
         self.at_once = at_once
         self.grid: VoxelGrid = spec.voxel_grid
         self.taxonomy = taxonomy.load(spec.taxonomy)
-        self._history = History(spec.network.frames)
+        self._history = History(spec.network.frames, spec.network.stride)
 
     @classmethod
     def load(
@@ -75,6 +75,21 @@ class Predictor:
         """How many frames the network looks at; of more than one, each frame needs its T_world_lidar."""
         return self.spec.network.frames
 
+    def observe(self, frame: Frame) -> None:
+        """Take a frame as one of those before the next, without running the network on it.
+
+        Raises:
+            FrameError: as `predict`, which would not remember such a frame either.
+        """
+        if self.frames > 1:
+            with torch.inference_mode():
+                prepare(self._history.with_past(frame)[0], self.grid, self.spec.network)
+            self._history.keep(frame)
+
+    def forget(self) -> None:
+        """Forget the frames before: another drive begins."""
+        self._history.clear()
+
     def predict(self, frame: Frame, frame_id: str = "") -> Occupancy:
         """Occupancy of one frame, from its sensors alone, and from those of the frames before it where the network looks back.
 
@@ -90,7 +105,7 @@ class Predictor:
         with torch.inference_mode():
             inputs = prepare(frames, self.grid, self.spec.network)
         # Only now: a frame that cannot be used leaves no trace.
-        self._history.keep(frames)
+        self._history.keep(frame)
         timings = {"prepare": (time.perf_counter() - started) * 1e3}
         found = self.engine.run(inputs)
         timings |= found.timings

@@ -5,11 +5,13 @@ Scans and images are matched by the collector and the calibration that the live 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rclpy.serialization import deserialize_message
+from rosbags.interfaces import Connection
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from occle_core.frame import Frame
@@ -17,11 +19,11 @@ from occle_ros.bag_file import open_bag
 from occle_ros.bag_storage import TYPES, BagError
 from occle_ros.calibration import Calibration
 from occle_ros.calibration_files import CalibrationError, read_calibration
-from occle_ros.compat import Transforms
 from occle_ros.config import NodeConfig
 from occle_ros.frames import assemble
 from occle_ros.messages import ConversionError, stamp_of
 from occle_ros.sync import MILLISECOND, Collected, Collector
+from occle_ros.transforms import Transforms, TransformsOnDemand
 
 __all__ = ["CALIBRATION_FILE", "TYPES", "BagError", "BagReader", "open_bag"]
 
@@ -40,7 +42,7 @@ class BagReader:
 
     Raises:
         BagError: not a readable bag, or the topics that are needed are not in it; the message lists those that are.
-        CalibrationError: neither a calibration file nor /tf_static says where the cameras or the grid are.
+        CalibrationError: nothing says where the grid lies.
     """
 
     def __init__(self, bag: Path, config: NodeConfig | None = None) -> None:
@@ -48,11 +50,11 @@ class BagReader:
         with open_bag(bag) as reader:
             self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
             self._counts = {name: info.msgcount for name, info in reader.topics.items()}
+        self.collector_counts: Counter[str] = Counter()
+        """What the collector of the last `collected` left out, as `occle_ros.sync.Collector.counts`."""
         self.config = config or self._own_config()
         self._check_topics()
-        self._transforms = Transforms(kept=None)
-        self._take_transforms("/tf_static")
-        self.calibration = Calibration(self.config, self._transforms)
+        self.calibration = Calibration(self.config, TransformsOnDemand(self._read_transforms))
 
     def __len__(self) -> int:
         """Number of scans."""
@@ -63,10 +65,11 @@ class BagReader:
 
         Raises:
             BagError, ConversionError: a message cannot be read.
-            CalibrationError: a camera's calibration is not in the bag.
+            CalibrationError: the place of the grid or a camera's calibration is not in the bag.
+            FrameError: no point of a scan is left.
         """
         for collected in self.collected():
-            rig = self.calibration.rig(collected.scan.header.frame_id)
+            rig = self.calibration.rig(collected.scan.header.frame_id, collected.stamp)
             if rig.unknown:
                 problems = ", ".join(f"{name} ({why})" for name, why in rig.unknown.items())
                 raise CalibrationError(f"{self.bag}: the calibration of these cameras is not known: {problems}")
@@ -74,10 +77,6 @@ class BagReader:
             if assembled.problems:
                 raise ConversionError(f"{self.bag}: {'; '.join(assembled.problems.values())}")
             yield assembled.frame
-
-    def read_poses(self) -> None:
-        """Take all of /tf, from which `calibration` gives the scans' poses: for networks that look at several frames."""
-        self._take_transforms("/tf")
 
     def collected(self) -> Iterator[Collected[Any]]:
         """Scans with the images that belong to them, as messages; `calibration` knows the CameraInfos up to there."""
@@ -94,6 +93,7 @@ class BagReader:
             max_open=64,
             max_images=256,
         )
+        self.collector_counts = collector.counts
         for topic, message in self._messages({self.config.lidar.topic, *images, *infos}):
             if topic in infos:
                 self.calibration.take_info(infos[topic], message)
@@ -110,9 +110,7 @@ class BagReader:
                 try:
                     yield connection.topic, deserialize_message(data, _MESSAGES[connection.msgtype])
                 except Exception as error:  # rclpy's own exceptions have no common base
-                    what = f"the message of {connection.topic} at {time} ns is no {connection.msgtype}"
-                    why = f"{' '.join(str(error).split())[:120]}; it is damaged, or the type had other fields then"
-                    raise BagError(f"{self.bag}: {what}: {why}; record it again") from error
+                    raise self._unreadable(connection, time, error) from error
 
     def _take_first_infos(self, infos: Mapping[str, str]) -> None:
         """A recorder may have caught a camera's first image before its first CameraInfo."""
@@ -162,8 +160,23 @@ class BagReader:
         if not self._counts[self.config.lidar.topic]:
             raise BagError(f"{self.bag} has no message of {self.config.lidar.topic}")
 
-    def _take_transforms(self, topic: str) -> None:
+    def _read_transforms(self) -> Transforms:
+        """All of /tf_static and /tf: a scan's transforms are those of its time, also where they are recorded behind it."""
+        transforms = Transforms(kept=None)
         with open_bag(self.bag) as reader:
-            connections = [c for c in reader.connections if c.topic == topic]
-            for connection, _, data in reader.messages(connections) if connections else ():
-                self._transforms.add(TYPES.deserialize_cdr(data, connection.msgtype), fixed=topic == "/tf_static")
+            connections = [c for c in reader.connections if c.topic in ("/tf_static", "/tf")]
+            for connection, time, data in reader.messages(connections) if connections else ():
+                try:
+                    message = TYPES.deserialize_cdr(data, connection.msgtype)
+                except Exception as error:  # rosbags lets through whatever the bytes provoke
+                    raise self._unreadable(connection, time, error) from error
+                try:
+                    transforms.add(message, fixed=connection.topic == "/tf_static")
+                except ConversionError as error:
+                    transforms.notes.add(f"a transform of {connection.topic} is ignored: {error}")
+        return transforms
+
+    def _unreadable(self, connection: Connection, time: int, error: Exception) -> BagError:
+        what = f"the message of {connection.topic} at {time} ns is no {connection.msgtype}"
+        why = f"{' '.join(str(error).split())[:120]}; it is damaged, or the type had other fields then"
+        return BagError(f"{self.bag}: {what}: {why}; record it again")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from occle_core.camera import Camera
 from occle_core.datasets import DatasetError, open_dataset
 from occle_core.datasets import semantickitti as kitti
-from occle_ros.config import resolve
+from occle_ros.config import ConfigError, resolve
 
 CALIBRATION_FILE = "calibration.yaml"
 Row3 = Annotated[list[float], Field(min_length=3, max_length=3)]
@@ -43,7 +43,10 @@ class CameraEntry(BaseModel):
 
 
 class CalibrationFile(BaseModel):
-    """calibration.yaml as `occle bag` writes it."""
+    """calibration.yaml as `occle bag` writes it.
+
+    Without lidar_frame it is for scans in whatever frame: data sets and KITTI's calib.txt name none.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,12 +59,20 @@ class CalibrationFile(BaseModel):
 def find_calibration(given: str) -> CalibrationFile:
     """What parameter calibration_file names: a path, with #SCENE behind it where a data set's folder holds several scenes.
 
+    A path that exists as a whole may contain a # itself; of several the last one counts.
+
     Raises:
         ConfigError: there is nothing of that name.
         CalibrationError: it cannot be used.
     """
-    path, _, scene = given.partition("#")
-    return read_calibration(resolve(path, "parameter calibration_file"), scene or None)
+    name = "parameter calibration_file"
+    path, mark, scene = given.rpartition("#")
+    if mark:
+        try:
+            return read_calibration(resolve(given, name))
+        except ConfigError:
+            return read_calibration(resolve(path, name), scene or None)
+    return read_calibration(resolve(given, name))
 
 
 def read_calibration(path: Path, scene: str | None = None) -> CalibrationFile:
@@ -127,7 +138,6 @@ def _from_dataset(folder: Path, scene: str | None) -> CalibrationFile:
         for name, camera in zip(dataset.camera_names, dataset.frame(0).cameras)
     }
     return CalibrationFile(
-        lidar_frame=dataset.lidar_frame,
         grid_frame=dataset.grid_frame,
         T_grid_lidar=np.asarray(dataset.T_grid_lidar).tolist(),
         cameras=cameras,
@@ -146,4 +156,4 @@ def _from_kitti(path: Path) -> CalibrationFile:
         f"cam{key[1:]}": CameraEntry(T_camera_lidar=Camera.from_projection(P, T_camera0_lidar, 1, 1).T_camera_lidar.tolist())
         for key, P in calibration.items()
     }
-    return CalibrationFile(lidar_frame="velodyne", grid_frame="velodyne", T_grid_lidar=np.eye(4).tolist(), cameras=cameras)
+    return CalibrationFile(grid_frame="velodyne", T_grid_lidar=np.eye(4).tolist(), cameras=cameras)

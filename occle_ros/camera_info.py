@@ -80,7 +80,8 @@ def lens_from_info(message: CameraInfo, rectified: bool = False) -> Lens:
 
     An image without distortion is rectified: the whole 3x4 P counts (K where a driver leaves P empty). A distorted image is
     rectified into the camera's own frame, by K and d, and gets P's focal lengths and principal point (K's where P is empty):
-    R and P's fourth column are about a stereo pair's common picture, which nobody makes here.
+    R and P's fourth column are about a stereo pair's common picture, which nobody makes here. Coefficients behind the model's
+    own are ignored where they are 0.
 
     Args:
         message: of the images' topic.
@@ -115,7 +116,7 @@ def lens_from_info(message: CameraInfo, rectified: bool = False) -> Lens:
                 "topic of the raw image in parameter cameras.<name>.topic, it is rectified here"
             )
         return Lens(P, width, height, None, name)
-    model, d = message.distortion_model, tuple(float(value) for value in message.d)
+    model, d = message.distortion_model, _coefficients(message)
     if len(d) not in _COEFFICIENTS.get(model, ()) or not np.isfinite(d).all():
         known = ", ".join(f"{other} ({' or '.join(map(str, counts))})" for other, counts in _COEFFICIENTS.items())
         raise ConversionError(
@@ -149,6 +150,13 @@ def info_from_camera(camera: Camera, stamp: int, frame_id: str) -> CameraInfo:
         r=np.eye(3).reshape(-1),
         p=P.reshape(-1),
     )
+
+
+def _coefficients(message: CameraInfo) -> tuple[float, ...]:
+    """The distortion coefficients, without zeros behind a number that the model can have: drivers fill up to 8 or 14."""
+    d = tuple(float(value) for value in message.d)
+    counts = [count for count in _COEFFICIENTS.get(message.distortion_model, ()) if count < len(d) and not any(d[count:])]
+    return d[: max(counts)] if counts and len(d) not in _COEFFICIENTS[message.distortion_model] else d
 
 
 def _is_projection(P: NDArray[np.float64]) -> bool:

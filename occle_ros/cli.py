@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +14,20 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from occle_ros.paths import with_home
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Live 3D semantic occupancy from cameras and a LiDAR.")  # fmt: skip
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def _expanded(path: Path | None) -> Path | None:
+    """~ in the value of an option, where the shell does not replace it (--bag=~/x)."""
+    return path and with_home(path)
+
+
+_path_option = partial(typer.Option, callback=_expanded)
+_path_argument = partial(typer.Argument, callback=_expanded)
 
 
 class Kind(str, Enum):
@@ -43,8 +54,8 @@ class EngineChoice(str, Enum):
 @app.command()
 def bag(
     kind: Annotated[Kind, typer.Argument(help="layout of the data set")],
-    path: Annotated[Path, typer.Argument(help="folder of the data set or of one sequence")],
-    out: Annotated[Path, typer.Argument(help="bag folder to make")],
+    path: Annotated[Path, _path_argument(help="folder of the data set or of one sequence")],
+    out: Annotated[Path, _path_argument(help="bag folder to make")],
     scene: Annotated[str | None, typer.Option(help="which sequence or scene, where there are several")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many frames")] = None,
     compressed: Annotated[bool | None, typer.Option("--compressed/--raw", help="images; default: as on disk")] = None,
@@ -56,7 +67,7 @@ def bag(
     with clear_errors():
         from occle_ros.bag import convert
 
-        summary = convert(kind.value, _home(path), _home(out), compressed, limit, scene)
+        summary = convert(kind.value, path, out, compressed, limit, scene)
         typer.echo(f"{summary.path}: {summary.frames} frames, {summary.duration:.1f} s")
         for topic, count in summary.messages.items():
             typer.echo(f"{count:6d}  {topic}")
@@ -66,14 +77,14 @@ def bag(
 
 @app.command()
 def play(
-    path: Annotated[Path, typer.Argument(metavar="BAG", help="bag folder, or mcap or db3 file")],
+    path: Annotated[Path, _path_argument(metavar="BAG", help="bag folder, or mcap or db3 file")],
     rate: Annotated[float, typer.Option(min=0.01, help="2 plays twice as fast")] = 1.0,
     loop: Annotated[bool, typer.Option(help="begin again at the end")] = False,
     clock: Annotated[float, typer.Option(min=0, help="how often a second /clock is published; 0: never")] = 100.0,
     wait_for: Annotated[list[str] | None, typer.Option(help="begin when this topic has a subscriber")] = None,
     wait_seconds: Annotated[float, typer.Option(min=0, help="how long to wait for those")] = 15.0,
     best_effort: Annotated[bool, typer.Option(help="publish clouds and images best effort instead of reliable")] = False,
-    report: Annotated[Path | None, typer.Option(help="JSON file that says what was sent")] = None,
+    report: Annotated[Path | None, _path_option(help="JSON file that says what was sent")] = None,
 ) -> None:
     """Publish a bag's messages at their pace, without a ROS installation.
 
@@ -85,14 +96,14 @@ def play(
         from occle_core.atomic_file import write_json
         from occle_ros.play import play as replay
 
-        summary = replay(_home(path), rate, loop, clock, wait_for or (), best_effort, wait_seconds=wait_seconds)
+        summary = replay(path, rate, loop, clock, wait_for or (), best_effort, wait_seconds=wait_seconds)
         if report:
-            write_json(_home(report), asdict(summary))
+            write_json(report, asdict(summary))
 
 
 @app.command()
 def record(
-    out: Annotated[Path, typer.Argument(help="bag folder to make")],
+    out: Annotated[Path, _path_argument(help="bag folder to make")],
     topics: Annotated[list[str], typer.Argument(metavar="TOPIC[=TYPE]...", help="a type that is not given is asked of the graph")],
     best_effort: Annotated[bool, typer.Option(help="subscribe best effort whatever is offered; default: as offered")] = False,
     idle: Annotated[float | None, typer.Option(min=0.1, help="end when nothing came for so many seconds")] = None,
@@ -106,7 +117,7 @@ def record(
         from occle_ros.recorder import record as record_topics
 
         named = {name: kind or None for name, _, kind in (topic.partition("=") for topic in topics)}
-        for line in record_topics(named, _home(out), idle_timeout=idle, best_effort=best_effort).lines():
+        for line in record_topics(named, out, idle_timeout=idle, best_effort=best_effort).lines():
             say(line)
 
 
@@ -121,13 +132,13 @@ def node(context: typer.Context) -> None:
 
 @app.command()
 def run(
-    out: Annotated[Path, typer.Option(help="folder to make")],
-    bundle: Annotated[Path | None, typer.Option(help="folder of the network; default: the shipped one for the cameras")] = None,
-    bag_path: Annotated[Path | None, typer.Option("--bag", help="bag to read")] = None,
-    dataset: Annotated[Path | None, typer.Option(help="data set to read, instead of a bag")] = None,
+    out: Annotated[Path, _path_option(help="folder to make")],
+    bundle: Annotated[Path | None, _path_option(help="folder of the network; default: the shipped one for the cameras")] = None,
+    bag_path: Annotated[Path | None, _path_option("--bag", help="bag to read")] = None,
+    dataset: Annotated[Path | None, _path_option(help="data set to read, instead of a bag")] = None,
     kind: Annotated[Kind | None, typer.Option(help="layout of the data set; default: guessed")] = None,
     scene: Annotated[str | None, typer.Option(help="which sequence or scene of the data set")] = None,
-    config: Annotated[Path | None, typer.Option(help="the node's parameter file, for bags with topics of other names")] = None,
+    config: Annotated[Path | None, _path_option(help="the node's parameter file, for bags with topics of other names")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many frames")] = None,
     pictures: Annotated[int, typer.Option(min=0, help="draw pictures of so many frames")] = 3,
     engine: Annotated[EngineChoice, typer.Option(help="what runs the network")] = EngineChoice.auto,
@@ -146,6 +157,7 @@ def run(
         from occle_ros.config import load_config, resolve
         from occle_ros.demo_inputs import bundle_for
         from occle_ros.offline import run_bag, run_dataset
+        from occle_ros.run_report import report_lines
 
         chosen = resolve(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind.value if kind else None, scene)
         if bag_path is not None:
@@ -153,21 +165,24 @@ def run(
         else:
             assert dataset is not None
             summary = run_dataset(dataset, chosen, out, kind.value if kind else None, scene, limit, pictures, told, engine.value)
-    typer.echo(f"{out}: {summary.frames} frames with {summary.bundle}")
-    for stage, times in summary.stages_ms.items():
-        typer.echo(f"  {stage:12s} p50 {times['p50']:7.1f} ms  p95 {times['p95']:7.1f} ms")
+    for line in report_lines(summary):
+        typer.echo(line)
+    for note in summary.notes:
+        errors.print(f"note: {note}")
     for failure in summary.failed:
         errors.print(f"failed: {failure}")
-    if summary.failed:
+    if not summary.frames:
+        errors.print(f"error: no frame came out; {out / 'summary.json'} says why")
+    if summary.failed or not summary.frames:
         raise typer.Exit(1)
 
 
 @app.command()
 def demo(
-    data: Annotated[Path | None, typer.Option(help="SemanticKITTI, KITTI or nuScenes folder; default: a simulated drive")] = None,
-    out: Annotated[Path, typer.Option(help="folder of the results")] = Path("out/demo"),
+    data: Annotated[Path | None, _path_option(help="SemanticKITTI, KITTI or nuScenes folder; default: a simulated drive")] = None,
+    out: Annotated[Path, _path_option(help="folder of the results")] = Path("out/demo"),
     scene: Annotated[str | None, typer.Option(help="which sequence or scene of --data")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="folder of the network; default: the shipped one for the cameras")] = None,
+    bundle: Annotated[Path | None, _path_option(help="folder of the network; default: the shipped one for the cameras")] = None,
     rate: Annotated[str, typer.Option(help="frames a second to play, or auto: what this machine sustains, at most 10")] = "auto",
     frames: Annotated[int, typer.Option(min=2, help="frames of the simulated drive, or at most so many of --data")] = 100,
     pictures: Annotated[int, typer.Option(min=0, help="draw pictures of so many frames")] = 4,
@@ -185,14 +200,14 @@ def demo(
     with clear_errors(live=True):
         from occle_ros.demo import run_demo
 
-        run_demo(_home(data) if data else None, _home(out), scene, _home(bundle) if bundle else None, wanted, frames, pictures)
+        run_demo(data, out, scene, bundle, wanted, frames, pictures)
 
 
 @app.command()
 def doctor(
     topics: Annotated[list[str] | None, typer.Option(help="look at this topic; default: all that the configuration needs")] = None,
     seconds: Annotated[float, typer.Option(min=0.5, help="how long to listen")] = 5.0,
-    config: Annotated[Path | None, typer.Option(help="the node's parameter file; default: the KITTI rig's")] = None,
+    config: Annotated[Path | None, _path_option(help="the node's parameter file; default: the KITTI rig's")] = None,
 ) -> None:
     """Listen to the sensors and say what is wrong with them and what mends it; exit code 1 if anything is.
 
@@ -278,11 +293,6 @@ def _progress(text: str) -> Iterator[Callable[[int, int], None]]:
 def _usage(text: str) -> None:
     errors.print(f"usage: {text}; see `occle {sys.argv[1] if len(sys.argv) > 1 else ''} --help`")
     raise typer.Exit(2)
-
-
-def _home(path: Path) -> Path:
-    """A path with ~ at its beginning expanded, which the shell leaves alone in --option=~/x."""
-    return Path(os.path.expanduser(path))
 
 
 def occupancy_node(arguments: list[str] | None = None) -> int:

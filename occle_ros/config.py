@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from occle_ros.config_groups import (
     CameraConfig,
+    ConfigError,
     DebugConfig,
     EngineName,
     FramesConfig,
@@ -32,11 +33,9 @@ from occle_ros.config_groups import (
     VoxelsConfig,
     live,
 )
+from occle_ros.parameter_files import read_parameters
+from occle_ros.paths import with_home
 from occle_ros.transport import share_file
-
-
-class ConfigError(ValueError):
-    """A configuration that the node cannot run with; the message names the parameter and says what would be right."""
 
 
 class NodeConfig(Group):
@@ -126,7 +125,7 @@ def resolve(path: str, asked_by: str) -> Path:
     Raises:
         ConfigError: there is nothing of that name.
     """
-    given = Path(path).expanduser()
+    given = with_home(path)
     if given.exists():
         return given.resolve()
     try:
@@ -168,20 +167,12 @@ def preset_for(camera_names: Sequence[str]) -> str:
 
 
 def load_config(path: Path) -> NodeConfig:
-    """Read a ROS parameter file (`/**: ros__parameters: ...`).
+    """Read a ROS parameter file as the node itself would take it.
 
     Raises:
         ConfigError: unreadable, of another form, or with unknown or impossible parameters.
     """
-    try:
-        data = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
-    nodes = list(data.values()) if isinstance(data, dict) else []
-    sections = [node["ros__parameters"] for node in nodes if isinstance(node, dict) and "ros__parameters" in node]
-    if len(sections) != 1 or not isinstance(sections[0], dict):
-        raise ConfigError(f"{path} is not a parameter file of one node; it begins with `/**:`, then `  ros__parameters:`")
-    return config_from_parameters(dict(_leaves(sections[0])), str(path))
+    return config_from_parameters(read_parameters(path), str(path))
 
 
 def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's parameters") -> NodeConfig:
@@ -272,14 +263,6 @@ def _parameter(name: str, value: Any, info: FieldInfo) -> Parameter:
     return Parameter(name=name, default=value, is_live=is_live, choices=choices,
                      description=info.description or "", lowest=low, highest=high,
                      is_float=isinstance(value, float), is_integer=is_integer)  # fmt: skip
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _explain(problem: Any, known: list[str]) -> str:

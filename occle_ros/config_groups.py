@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Matrix = Annotated[tuple[float, ...], Field(max_length=16)]
 Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
 Metres = Annotated[float, Field(ge=-1000, le=1000)]
 EngineName = Literal["auto", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx"]
 Precision = Literal["fp32", "fp16", "int8"]
+
+
+class ConfigError(ValueError):
+    """A configuration that the node cannot run with; the message names the parameter and says what would be right."""
 
 
 class Group(BaseModel):
@@ -33,6 +37,18 @@ class LidarConfig(Group):
 
     topic: str = Field("/lidar/points", min_length=1, description="PointCloud2 topic of the scans; a scan opens a frame")
     intensity_scale: float = Field(1.0, gt=0, le=1e6, description="factor that brings the sensor's intensity to 0..1")
+    exclude_box: tuple[float, ...] = Field(
+        (),
+        description="6 numbers, x, y, z of the lowest corner and of the highest, metres, grid frame: points inside are the robot's "
+        "own body and are left out; empty: none are",
+    )
+
+    @field_validator("exclude_box")
+    @classmethod
+    def _box_has_a_volume(cls, box: tuple[float, ...]) -> tuple[float, ...]:
+        if box and not (len(box) == 6 and all(low < high for low, high in zip(box[:3], box[3:]))):
+            raise ValueError(f"needs 6 numbers, the lowest corner's x, y, z before the highest's, not {list(box)}")
+        return box
 
 
 class CameraConfig(Group):
@@ -143,7 +159,9 @@ class LatencyConfig(Group):
 class FramesConfig(Group):
     """Coordinate frames."""
 
-    lidar: str = Field("", description="frame of the scans, for TF; empty: what the scans' headers say")
+    lidar: str = Field(
+        "", description="frame of the scans, for TF and the calibration file's lidar_frame; empty: what their headers say"
+    )
     grid: str = Field("", description="frame that the voxels are published in; empty: what the calibration file says")
     world: str = Field(
         "map", min_length=1, description="frame that stands still: networks that look at past frames take the poses in it from TF"

@@ -17,6 +17,7 @@ from occle_ros.bag_storage import BagError
 from occle_ros.environment import TransportError, check_middleware
 from occle_ros.messages import ConversionError
 from occle_ros.notices import say
+from occle_ros.paths import with_home
 
 if TYPE_CHECKING:
     from occle_ros.play import PlaySummary
@@ -70,7 +71,7 @@ def first_scene(path: Path, kind: str | None = None) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process: exit code 0 at the end of the replay, 1 with a message on stderr where it cannot be."""
     parser = argparse.ArgumentParser("occle_ros.dataset_player", description="Replay a raw data set folder as ROS 2 topics.")
-    parser.add_argument("path", type=Path, help="folder of the data set or of one sequence")
+    parser.add_argument("path", type=with_home, help="folder of the data set or of one sequence")
     parser.add_argument("--kind", choices=KINDS, help="layout of the data set; default: guessed")
     parser.add_argument("--scene", help="which sequence, where there are several; default: the first")
     images = parser.add_mutually_exclusive_group()
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         play_dataset(
-            given.path.expanduser(), given.kind, given.scene, given.compressed, given.limit, given.rate, given.loop, given.clock,
+            given.path, given.kind, given.scene, given.compressed, given.limit, given.rate, given.loop, given.clock,
             given.wait_for, given.best_effort, given.wait_seconds,
         )  # fmt: skip
     except (DatasetError, BagError, PlayError, ConversionError, TransportError, OSError) as error:

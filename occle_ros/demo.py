@@ -32,6 +32,7 @@ from occle_ros.demo_report import print_report, summarise
 from occle_ros.messages import stamp_of
 from occle_ros.offline import only_file
 from occle_ros.processes import Child, ProcessError
+from occle_ros.run_folder import lock_folder
 from occle_ros.snapshots import write_snapshots
 from occle_ros.transport import ending_signals, ros_node, share_file
 
@@ -63,19 +64,36 @@ def run_demo(
         The report, which is also in OUT/report.json.
 
     Raises:
-        ProcessError: a process failed or took too long. DatasetError, BundleError, ConfigError, BagError: unusable input.
+        ProcessError: a process failed or took too long. DatasetError, BundleError, ConfigError, BagError: unusable input, or
+            another demo writes to `out`.
     """
     console = Console()
+    out.mkdir(parents=True, exist_ok=True)
+    with lock_folder(out, out):
+        return _demo(console, data, out, scene, bundle, rate, frames, pictures)
+
+
+def _demo(
+    console: Console,
+    data: Path | None,
+    out: Path,
+    scene: str | None,
+    bundle: Path | None,
+    rate: float | None,
+    frames: int,
+    pictures: int,
+) -> dict[str, Any]:
     _clear(out)
     with _ended_by_signals(), _own_domain(console):
         source = simulate_drive(out / "streets", frames, 120 + 10 * frames) if data is None else first_scene(data, scene)
         if data is not None and scene is None and len(scenes := list_scenes(data)) > 1:
-            console.print(f"{len(scenes)} sequences: {', '.join(scenes[:10])}; taking the first, --scene chooses", highlight=False)
+            text = f"{len(scenes)} sequences: {', '.join(scenes[:10])}; taking the first, --scene chooses"
+            console.print(text, highlight=False, soft_wrap=True)
         dataset = open_dataset(source.path, source.kind, source.scene)
         preset = preset_for(dataset.camera_names)
         network = resolve(str(bundle or PRESETS[preset].bundle), "--bundle" if bundle else "the shipped bundle")
         summary = convert(source.kind, source.path, out / "bag", compressed=preset == "nuscenes", limit=frames, scene=source.scene)
-        console.print(f"{dataset.kind} {dataset.name}: {summary.frames} frames bagged", highlight=False)
+        console.print(f"{dataset.kind} {dataset.name}: {summary.frames} frames bagged", highlight=False, soft_wrap=True)
         stamps = _bag_stamps(dataset, summary.frames)
         speed, hz = _speed(console, out / "bag", network, stamps, rate)
         player, node = _replay(console, out, preset, network, summary.frames, speed, hz)
@@ -87,8 +105,8 @@ def run_demo(
     write_json(out / "report.json", report)
     files = _draw(console, out, dataset, network, stamps, pictures)
     print_report(console, report)
-    console.print(f"published messages: {out / 'occupancy.mcap'}\nreport: {out / 'report.json'}", highlight=False)
-    console.print(f"pictures: {', '.join(str(file) for file in files)}", highlight=False)
+    console.print(f"published messages: {out / 'occupancy.mcap'}\nreport: {out / 'report.json'}", highlight=False, soft_wrap=True)
+    console.print(f"pictures: {', '.join(str(file) for file in files)}", highlight=False, soft_wrap=True)
     if not report["frames"]["published"]:
         raise ProcessError(f"the node published nothing; see {out / 'logs'}")
     return report
@@ -99,9 +117,9 @@ def _speed(console: Console, bag: Path, bundle: Path, stamps: Sequence[int], rat
     recorded = recorded_rate(stamps)
     if rate is not None:
         return rate / recorded, rate
-    hz, per_frame = sustained_rate(bag, bundle, lambda text: console.print(text, highlight=False))
+    hz, per_frame = sustained_rate(bag, bundle, lambda text: console.print(text, highlight=False, soft_wrap=True))
     pace = f"playing {hz:.1f} frames a second (recorded at {recorded:.1f})"
-    console.print(f"the network takes a frame every {per_frame * 1e3:.0f} ms here: {pace}", highlight=False)
+    console.print(f"the network takes a frame every {per_frame * 1e3:.0f} ms here: {pace}", highlight=False, soft_wrap=True)
     return hz / recorded, hz
 
 
@@ -231,7 +249,6 @@ def _clear(out: Path) -> None:
         shutil.rmtree(out / name, ignore_errors=True)
     for name in ("occupancy.mcap", "report.json"):
         (out / name).unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
@@ -241,7 +258,7 @@ def _own_domain(console: Console) -> Iterator[None]:
         yield
         return
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-    console.print(f"watch it live with ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}", highlight=False)
+    console.print(f"watch it live with ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}", highlight=False, soft_wrap=True)
     try:
         yield
     finally:

@@ -9,6 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from occle_ros.statistics import percentiles
+from occle_ros.sync import scans_without_frame
+
+_LEFT_OUT = {
+    "points": "points left out",
+    "overflow": "cells beyond the network's capacity",
+    "history": "frames without past ones",
+}
 
 
 def summarise(
@@ -24,15 +31,15 @@ def summarise(
         speed: of the replay; the node's clock follows /clock, so the time from a stamp to its arrival is divided by this.
 
     Returns:
-        frames (sent, received, published, recorded, dropped with reasons), cameras, rate_hz, latency_ms and stages_ms with
-        percentiles, all in real time.
+        frames (sent, received, published, recorded, dropped with reasons), cameras, what else was left out by group and reason
+        (points, overflow, history), rate_hz, latency_ms and stages_ms with percentiles, all in real time.
     """
     counts = node["counts"]
     received = counts.get("received", {}).get("scans", 0)
     sent = player["sent"].get(lidar_topic, 0)
     published = counts.get("published", {}).get("voxels", 0)
     dropped = {"lost_in_transport": sent - received, **counts.get("dropped", {})}
-    dropped |= {reason: n for reason, n in counts.get("collector", {}).items() if reason in ("scan_duplicate", "scan_out_of_order")}
+    dropped |= scans_without_frame(counts.get("collector", {}))
     dropped["lost_before_recorder"] = published - recorded.get("/occupancy/voxels", 0)
     arrivals = node["stages_ms"].get("receive", [])
     # /clock is a tick behind at times, which can make a scan arrive before its stamp.
@@ -49,6 +56,7 @@ def summarise(
             "dropped": {reason: number for reason, number in dropped.items() if number},
         },
         "masked_cameras": counts.get("masked", {}),
+        "left_out": {group: counts[group] for group in ("points", "overflow", "history") if group in counts},
         "rate_hz": node["rate_hz"],
         "latency_ms": percentiles(latency),
         "stages_ms": stages,
@@ -65,6 +73,8 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
     table.add_row("frames dropped", _reasons(frames["dropped"]) or "0")
     if report["masked_cameras"]:
         table.add_row("frames without an image", _reasons(report["masked_cameras"]))
+    for group, reasons in report["left_out"].items():
+        table.add_row(_LEFT_OUT[group], _reasons(reasons))
     table.add_row("rate", f"{report['rate_hz']:.2f} Hz")
     latency = report["latency_ms"]
     if latency:
@@ -76,7 +86,7 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
             stages.add_row(stage, f"{times['p50']:.1f}", f"{times['p95']:.1f}")
     console.print(stages)
     if report["last_error"]:
-        console.print(f"last error: {report['last_error']}", markup=False)
+        console.print(f"last error: {report['last_error']}", markup=False, soft_wrap=True)
 
 
 def _reasons(counts: Mapping[str, int]) -> str:

@@ -15,12 +15,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from occle_ros.calibration import Calibration, Rig
 from occle_ros.calibration_files import CalibrationError
-from occle_ros.clouds import intensity_problem, points_from_cloud
+from occle_ros.clouds import intensity_problem
 from occle_ros.compat import listen_to_transforms
 from occle_ros.config import ConfigError, NodeConfig
+from occle_ros.frames import describe_dropped, other_frame, read_scan
 from occle_ros.images import image_from_message
 from occle_ros.listening import Ear, HeardClock, Row
-from occle_ros.messages import ConversionError
+from occle_ros.messages import ConversionError, stamp_of
 from occle_ros.play import message_class
 from occle_ros.qos import mismatch, offers_on
 from occle_ros.topics import Input, Problem, inputs_of, why_silent
@@ -47,11 +48,13 @@ class Diagnosis:
         rows: one per topic.
         findings: what is wrong; empty where all is well.
         clock: which clock the stamps go by.
+        notes: what is not wrong, but good to know.
     """
 
     rows: list[Row] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     clock: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def add(self, topic: str, *problems: Problem | None) -> None:
         """Note what is wrong with a topic, if anything."""
@@ -84,7 +87,7 @@ def doctor(config: NodeConfig, seconds: float = 5.0, topics: Sequence[str] = ())
             found.rows.append(ear.row(node))
             found.add(ear.wanted.topic, *_transport_problems(node, ear, config, clock))
             if ear.last is not None:
-                found.rows[-1].content, problem = _content(ear, config)
+                found.rows[-1].content, problem = _content(ear, config, rig)
                 found.add(ear.wanted.topic, problem)
             if rig and ear.wanted.camera and not ear.wanted.once:
                 found.add(ear.wanted.topic, *_camera_problems(ear, ears[0], rig, config, found.rows[-1]))
@@ -119,10 +122,10 @@ def _calibration(node: Node, config: NodeConfig, found: Diagnosis) -> Calibratio
     except (CalibrationError, ConfigError) as error:
         found.add(_GRAPH, Problem(str(error)))
         return None
-    if calibration.needs_transforms:
-        try:
-            calibration.use_transforms(listen_to_transforms(node))
-        except ImportError as error:
+    try:
+        calibration.use_transforms(listen_to_transforms(node))
+    except ImportError as error:
+        if calibration.needs_transforms:
             text = f"part of the calibration has to come from TF, which this Python cannot receive ({error})"
             found.add(_GRAPH, Problem(text, "set parameter calibration_file (`occle bag` writes one beside every bag)"))
     return calibration
@@ -140,11 +143,14 @@ def _rig(calibration: Calibration, ears: Sequence[Ear], found: Diagnosis) -> Rig
             calibration.take_info(ear.wanted.camera, ear.last)
     scan = ears[0].last
     try:
-        return calibration.rig(scan.header.frame_id if scan is not None else "")
+        rig = calibration.rig("") if scan is None else calibration.rig(scan.header.frame_id, stamp_of(scan))
     except CalibrationError as error:
         if scan is not None:
-            found.add(_GRAPH, Problem(str(error), "start the publisher of that transform, or set parameter calibration_file"))
+            remedy = "start the publisher of that transform, or set parameter calibration_file"
+            found.add(_GRAPH, Problem(str(error), "" if "set parameter" in str(error) else remedy))
         return None
+    found.notes += rig.notes
+    return rig
 
 
 def _transport_problems(node: Node, ear: Ear, config: NodeConfig, clock: HeardClock) -> list[Problem | None]:
@@ -170,15 +176,16 @@ def _transport_problems(node: Node, ear: Ear, config: NodeConfig, clock: HeardCl
     return problems
 
 
-def _content(ear: Ear, config: NodeConfig) -> tuple[str, Problem | None]:
+def _content(ear: Ear, config: NodeConfig, rig: Rig | None) -> tuple[str, Problem | None]:
     """What the last message holds in words, and why it cannot be used."""
     message = ear.last
     try:
         if isinstance(message, PointCloud2):
-            points, dropped = points_from_cloud(message, config.lidar.intensity_scale, ear.topic)
-            words = f"{len(points)} points" + (f", {dropped} not finite" if dropped else "")
+            points, dropped = read_scan(message, config, rig.T_grid_lidar if rig else None, ear.topic)
+            words = f"{len(points)} points" + (f", left out: {describe_dropped(dropped)}" if dropped else "")
             if not len(points):
-                return words, Problem("the last scan has no finite points", "see whether the sensor turns, and is not covered")
+                why = f"no point of the last scan is left: {describe_dropped(dropped)}" if dropped else "the last scan is empty"
+                return words, Problem(why, "see whether the sensor turns and is not covered, and parameter lidar.exclude_box")
             advice = intensity_problem(points, config.lidar.intensity_scale)
             return words, Problem(advice) if advice else None
         if isinstance(message, (Image, CompressedImage)):
@@ -196,11 +203,14 @@ def _content(ear: Ear, config: NodeConfig) -> tuple[str, Problem | None]:
 def _camera_problems(ear: Ear, scans: Ear, rig: Rig, config: NodeConfig, row: Row) -> list[Problem | None]:
     """Calibration, image size and matching of one camera."""
     name = ear.wanted.camera
-    lens = rig.lenses[config.camera_names.index(name)]
+    number = config.camera_names.index(name)
+    lens = rig.lenses[number]
     row.calibration = rig.unknown.get(name, "known")
     if name in rig.problems and row.calibration != "no_camera_info":  # a silent CameraInfo topic is its own finding
         return [Problem(rig.problems[name])]
     problems: list[Problem | None] = []
+    if ear.last is not None and (note := other_frame(name, ear.last.header.frame_id, rig.tf_frames[number])):
+        problems.append(Problem(note))
     if lens is not None and ear.last is not None and row.content != "unreadable":
         try:
             lens.rectify(image_from_message(ear.last), ear.topic)

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from occle_ros.notices import say
+from occle_ros.paths import with_home
 
 SEGMENT_BYTES = 67_108_864
 """Shared memory that every participant takes: `segment_size` of config/fastdds_shm.xml."""
@@ -59,7 +60,7 @@ def use_log_folder() -> None:
     """See that rclpy can log: where its folder cannot be written, ROS_LOG_DIR becomes a temporary one, which is said."""
     home = os.environ.get("ROS_HOME") or (os.path.join(os.environ["HOME"], ".ros") if os.environ.get("HOME") else "")
     given = os.environ.get("ROS_LOG_DIR") or (os.path.join(home, "log") if home else "")
-    folder = Path(given).expanduser()
+    folder = with_home(given)
     why = "HOME is not set"
     if given:
         try:

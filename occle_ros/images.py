@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
+from occle_core import image_files
 from occle_ros.messages import ConversionError, bytes_of, header
 
 # OpenCV names a Bayer pattern by its second row's second and third pixel, ROS by the first row and the second: RGGB is BayerBG.
@@ -33,7 +34,6 @@ _TO_RGB: dict[str, tuple[int, int | None]] = {
     "yuyv": (2, cv2.COLOR_YUV2RGB_YUY2),
 }
 """Encoding -> bytes a pixel, and how OpenCV makes RGB of it."""
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def image_from_message(message: Image | CompressedImage, topic: str = "the image") -> NDArray[np.uint8]:
@@ -80,31 +80,25 @@ def decode_image(data: Any, declared: str, topic: str = "the image") -> NDArray[
     """
     raw = bytes(data)
     original, _, stored = declared.partition(";")
-    if raw.startswith(b"\xff\xd8"):
-        # A JPEG that is cut off decodes to a half grey picture, so its end-of-image marker is asked for.
-        complete = raw.rfind(b"\xff\xd9") > raw.rfind(b"\xff\xda") > 0
-    elif raw.startswith(_PNG):
-        complete = raw.rfind(b"IEND\xae\x42\x60\x82") > 0
-        if raw[24:25] == b"\x10":  # IHDR's bit depth
-            raise ConversionError(f"{topic}: {_too_deep(f'format {declared!r}, a PNG of 16 bits a channel')}")
-    else:
+    if not raw.startswith((b"\xff\xd8", b"\x89PNG\r\n\x1a\n")):
         raise ConversionError(
             f"{topic}: compressed images of format {declared!r} that begin with {raw[:4].hex(' ') or 'nothing'} cannot be read "
             f"({len(raw)} bytes); publish JPEG or PNG (image_transport: parameter <image topic>.compressed.format)"
         )
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    if image_files.png_bits(raw) == 16:
+        raise ConversionError(f"{topic}: {_too_deep(f'format {declared!r}, a PNG of 16 bits a channel')}")
     try:
-        decoded = cv2.imdecode(np.frombuffer(raw, np.uint8), flags) if complete else None
-    except cv2.error:  # a header that declares more pixels than OpenCV allows
-        decoded = None
-    if decoded is None:
-        raise ConversionError(f"{topic}: the compressed image ({declared!r}, {len(raw)} bytes) is cut off or damaged")
+        decoded = image_files.decode_image(raw)
+    except image_files.ImageFileError as error:
+        raise ConversionError(
+            f"{topic}: the compressed image ({declared!r}, {len(raw)} bytes) is cut off or damaged ({error}); see whether the "
+            "link loses data (cable, network) and whether the driver's buffer is large enough"
+        ) from error
     if decoded.ndim == 2:
         encoding = original if original.startswith("bayer_") else "mono8"
         _known(encoding, topic)
         return _to_rgb(decoded, encoding, topic)
-    swapped = "compressed rgb" in stored
-    return decoded if swapped else _to_rgb(decoded, "bgr8", topic)
+    return _to_rgb(decoded, "bgr8", topic) if "compressed rgb" in stored else decoded
 
 
 def message_from_image(image: NDArray[np.uint8], stamp: int, frame_id: str) -> Image:

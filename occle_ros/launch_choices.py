@@ -12,6 +12,7 @@ from occle_core.datasets import open_dataset
 from occle_ros.bag_reader import CALIBRATION_FILE
 from occle_ros.config import PRESETS, ConfigError, load_config, preset_for
 from occle_ros.dataset_player import KINDS, first_scene
+from occle_ros.paths import with_home
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def choose(value: Mapping[str, str], share: Path) -> Choices:
 
 
 def _for_dataset(value: Mapping[str, str], share: Path) -> Choices:
-    path, kind = Path(value["path"]).expanduser().resolve(), value["dataset"]
+    path, kind = with_home(value["path"]).resolve(), value["dataset"]
     scene = value["scene"] or first_scene(path, kind)
     dataset = open_dataset(path, kind, scene)
     preset = preset_for(dataset.camera_names)
@@ -72,7 +73,7 @@ def _for_dataset(value: Mapping[str, str], share: Path) -> Choices:
 
 
 def _for_bag(value: Mapping[str, str], share: Path) -> Choices:
-    bag = Path(value["bag"]).expanduser()
+    bag = with_home(value["bag"])
     beside = (bag if bag.is_dir() else bag.parent) / CALIBRATION_FILE
     calibration = value["calibration"] or (str(beside) if beside.is_file() else "")
     preset, grid_frame = "kitti", ""
@@ -99,7 +100,7 @@ def config_file(name: str, share: Path, preset: str) -> Path:
         ConfigError: there is none of that name.
     """
     shipped = share / "config"
-    candidates = [Path(name).expanduser(), shipped / name, shipped / f"{name}.yaml"]
+    candidates = [with_home(name), shipped / name, shipped / f"{name}.yaml"]
     if name == "auto":
         candidates = [shipped / f"{preset}.yaml"]
     for candidate in candidates:

@@ -64,7 +64,7 @@ class HeardClock:
         """Which clock the node should go by."""
         if self.count:
             return f"simulated time: /clock came {self.count} times; start the node with use_sim_time:=true"
-        return "wall clock: nobody publishes /clock; start the node with use_sim_time:=false, its default"
+        return "wall clock: nobody publishes /clock; start the node with use_sim_time:=false"
 
 
 class Ear:

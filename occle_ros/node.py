@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -31,22 +30,23 @@ from occle_ros.diagnostics import Diagnostics
 from occle_ros.intake import Intake, Scan
 from occle_ros.messages import ConversionError
 from occle_ros.network import Network
-from occle_ros.node_parameters import declare_config, follow_changes
+from occle_ros.node_parameters import EmptyLists, declare_config, follow_changes
 from occle_ros.outputs import Outputs
-from occle_ros.pipeline import Processed
+from occle_ros.parameter_files import NODE_NAME
+from occle_ros.paths import with_home
+from occle_ros.pipeline import Processed, count_losses
 from occle_ros.rate import Repeats
 from occle_ros.run_node import run
 from occle_ros.statistics import Statistics
 from occle_ros.sync import Collected
 from occle_ros.worker import Rest, Worker
 
-NODE_NAME = "occupancy"
 STOP_SECONDS = 1.0
 CANNOT_RUN = (ConfigError, CalibrationError, BundleError)
 _EXPECTED = {FrameError: "unusable_frame", ConversionError: "unreadable_message", CalibrationError: "no_calibration"}
 
 
-class OccupancyNode(LifecycleNode):
+class OccupancyNode(EmptyLists, LifecycleNode):
     """Subscribes to one LiDAR and the cameras, publishes what `occle_ros.interface` lists.
 
     Configured, it holds a network that has run once; only when it is activated it subscribes: whoever waits for its
@@ -69,6 +69,8 @@ class OccupancyNode(LifecycleNode):
         self._worker: Worker[Collected[Scan]] | None = None
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._news = Repeats()
+        self._noted: set[str] = set()
+        self._has_tf = True
         self._viewers = 0
         Diagnostics(self, self, self._steady)
         follow_changes(self, self.config, self._accept)
@@ -102,7 +104,7 @@ class OccupancyNode(LifecycleNode):
         if self.config.report_file:
             header = {"bundle": self.network.bundle_id if self.network else ""}
             try:
-                self.statistics.write(Path(self.config.report_file).expanduser(), header)
+                self.statistics.write(with_home(self.config.report_file), header)
             except OSError as error:
                 self.get_logger().error(f"the report cannot be written: {error}")
         return stopped
@@ -199,6 +201,7 @@ class OccupancyNode(LifecycleNode):
             self.intake.watch.silence = config.latency.input_timeout_s
 
     def _look_around(self) -> None:
+        self._listen_for_foreign_scans()
         if not self._outputs or not self.intake:
             return
         viewers = self._outputs.viewers(interface.VOXELS)
@@ -207,6 +210,18 @@ class OccupancyNode(LifecycleNode):
             self.get_logger().info(f"{viewers} subscribers of voxels")
         if time.monotonic() - self.intake.last_scan > self.config.latency.input_timeout_s:
             self._outputs.source_stopped()
+
+    def _listen_for_foreign_scans(self) -> None:
+        """Only a scan tells that it is in another frame than the calibration file is for; TF may connect the two."""
+        calibration = self._calibration
+        if calibration is None or calibration.has_transforms or not calibration.needs_transforms or not self._has_tf:
+            return
+        try:
+            self._transforms = self._transforms or _transforms(self)
+        except CalibrationError:  # the frames' own error says what to do
+            self._has_tf = False
+            return
+        calibration.use_transforms(self._transforms)
 
     def _check_inputs(self) -> None:
         for warning in self.intake.check() if self.intake else []:
@@ -243,24 +258,21 @@ class OccupancyNode(LifecycleNode):
         stages = {"receive": scan.age_ms, "wait": waited, **processed.occupancy.timings}
         stages |= {"turn": (began - processed_at) * 1e3, "publish": published}
         self.statistics.frame_done(time.monotonic(), latency, stages, collected.stamp)
-        self.statistics.count("points", "not_finite", processed.dropped_points)
-        for table, cells in processed.occupancy.overflow.items():
-            self.statistics.count("overflow", table, cells)
-        self._tell_history(processed)
-        for name, reason in processed.masked.items():
-            self.statistics.count("masked", f"{name}:{reason}")
+        count_losses(processed, self.statistics)
+        self._log_losses(processed)
+        outputs.publish_times(latency, stages)
+
+    def _log_losses(self, processed: Processed) -> None:
+        """Warn of problems that have a remedy, and of what is good to know once."""
+        for note in processed.notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                self.get_logger().warning(note)
         for name, problem in processed.problems.items():
             if self._news.is_news(problem):
                 self.get_logger().warning(f"{name} is left out: {problem}")
-        outputs.publish_times(latency, stages)
-
-    def _tell_history(self, processed: Processed) -> None:
-        """Count the frames that had to do without past ones; log what somebody has to mend."""
         reason = processed.occupancy.short_history
-        if not reason:
-            return
-        self.statistics.count("history", reason)
-        if reason != "filling" and self._news.is_news(reason):
+        if reason not in ("", "filling") and self._news.is_news(reason):
             why = processed.pose_problem or "the scan is older than the one before it, or more than a second younger"
             self.get_logger().warning(f"the network saw no past frames: {why}")
 
@@ -276,7 +288,7 @@ class OccupancyNode(LifecycleNode):
 
     def _save_timings(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         folder = self.config.timings_folder or os.environ.get("ROS_HOME") or "~/.ros"
-        file = Path(folder).expanduser() / f"occupancy_timings_{time.strftime('%Y%m%d_%H%M%S')}.csv"
+        file = with_home(folder) / f"occupancy_timings_{time.strftime('%Y%m%d_%H%M%S')}.csv"
         try:
             rows = self.statistics.write_table(file)
         except OSError as error:

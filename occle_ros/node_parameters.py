@@ -9,9 +9,21 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from occle_ros.config import ConfigError, NodeConfig, Parameter, config_from_parameters, parameters
+from occle_ros.parameter_files import is_of_every_node
 
-_OWN_TO_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 _FIXED = "read once at the start: restart the node to change it"
+
+
+class EmptyLists(Node):
+    """A node that starts with empty lists in its parameter file, as `ros2 param dump` writes them.
+
+    rcl reads `[]` as a parameter without a type, and rclpy refuses to declare one.
+    """
+
+    def declare_parameters(self, namespace: str, parameters: Any, ignore_override: bool = False) -> list[Any]:
+        """As Node's; a value of None stands for an empty list."""
+        given = [(one[0], [], *one[2:]) if len(one) > 1 and one[1] is None else one for one in parameters]
+        return super().declare_parameters(namespace, given, ignore_override)
 
 
 def declare_config(node: Node) -> NodeConfig:
@@ -28,7 +40,7 @@ def declare_config(node: Node) -> NodeConfig:
         if node.has_parameter(parameter.name):
             node.undeclare_parameter(parameter.name)
         value = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
-        node.declare_parameter(parameter.name, value, _descriptor(parameter))
+        node.declare_parameter(parameter.name, value, _descriptor(parameter), ignore_override=True)
     return config
 
 
@@ -43,7 +55,7 @@ def follow_changes(node: Node, config: NodeConfig, accept: Callable[[NodeConfig]
     known = {parameter.name: parameter for parameter in parameters(config.camera_names, config)}
 
     def check(changed: list[Any]) -> SetParametersResult:
-        ours = {parameter.name: _plain(parameter.value) for parameter in changed if not _is_rclpys(parameter.name)}
+        ours = {parameter.name: _plain(parameter.value) for parameter in changed if not is_of_every_node(parameter.name)}
         if not ours:
             return SetParametersResult(successful=True)
         fixed = [name for name in ours if name in known and not known[name].is_live]
@@ -61,11 +73,7 @@ def follow_changes(node: Node, config: NodeConfig, accept: Callable[[NodeConfig]
 
 def _given(node: Node) -> dict[str, Any]:
     values = {name: _plain(parameter.value) for name, parameter in node.get_parameters_by_prefix("").items()}
-    return {name: value for name, value in values.items() if not _is_rclpys(name)}
-
-
-def _is_rclpys(name: str) -> bool:
-    return name.startswith(_OWN_TO_RCLPY)
+    return {name: value for name, value in values.items() if not is_of_every_node(name)}
 
 
 def _plain(value: Any) -> Any:

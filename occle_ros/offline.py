@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ from occle_core.frame import Frame, FrameError
 from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
 from occle_ros.bag import offered_qos
-from occle_ros.bag_reader import TYPES, BagError, BagReader
+from occle_ros.bag_reader import TYPES, BagReader
 from occle_ros.bag_writer import BagWriter
 from occle_ros.calibration_files import CalibrationError
 from occle_ros.clouds import cloud_from_occupancy
 from occle_ros.config import NodeConfig
 from occle_ros.markers import marker_array
 from occle_ros.messages import ConversionError
-from occle_ros.pipeline import Pipeline
+from occle_ros.pipeline import Pipeline, Processed, count_losses
+from occle_ros.run_folder import new_folder
 from occle_ros.snapshots import write_snapshots
-from occle_ros.statistics import percentiles
+from occle_ros.statistics import Statistics, percentiles
 
 VOXELS, MARKERS = "/occupancy/voxels", "/occupancy/markers"
 Told = Callable[[int, int], None]
@@ -42,6 +43,9 @@ class RunSummary:
         bundle: id of the network.
         frames: number of frames that were predicted.
         failed: "stamp: error" of the frames that could not be.
+        counts: what was left out, by group and reason as on /diagnostics: masked (cameras), collector (scans and images), points,
+            overflow, history.
+        notes: what a user should know of the rig, and for each camera and reason the first problem that masked it.
         stages_ms: per stage, median and 95th percentile, milliseconds.
     """
 
@@ -49,7 +53,26 @@ class RunSummary:
     bundle: str
     frames: int
     failed: tuple[str, ...]
+    counts: dict[str, dict[str, int]]
+    notes: tuple[str, ...]
     stages_ms: dict[str, dict[str, float]]
+
+
+@dataclass
+class _Record:
+    """What the frames of a run leave behind."""
+
+    failed: list[str] = field(default_factory=list)
+    statistics: Statistics = field(default_factory=Statistics)
+    notes: dict[str, str] = field(default_factory=dict)  # by what it is about
+
+    def take(self, processed: Processed) -> None:
+        """Count what a frame had to go without, and note why."""
+        count_losses(processed, self.statistics)
+        for note in (*processed.notes, processed.pose_problem):
+            self.notes.setdefault(note, note)
+        for name, problem in processed.problems.items():
+            self.notes.setdefault(f"{name}:{processed.masked.get(name)}", f"{name} is left out: {problem}")
 
 
 @dataclass(frozen=True)
@@ -79,23 +102,25 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
         BagError, CalibrationError, ConfigError, BundleError, EngineError: the run cannot begin. A frame that fails is in the
             summary.
     """
-    reader = BagReader(bag, config)
-    predictor = Predictor.load(bundle, engine)
-    pipeline = Pipeline(predictor, reader.config, reader.calibration)
-    if predictor.frames > 1:
-        reader.read_poses()
-    count = len(reader) if limit is None else min(limit, len(reader))
+    with new_folder(out) as folder:
+        reader = BagReader(bag, config)
+        predictor = Predictor.load(bundle, engine)
+        pipeline = Pipeline(predictor, reader.config, reader.calibration)
+        count = len(reader) if limit is None else min(limit, len(reader))
 
-    def steps(failed: list[str]) -> Iterator[_Step]:
-        for number, collected in zip(range(count), reader.collected()):
-            try:
-                processed = pipeline.process(collected)
-            except (FrameError, ConversionError, CalibrationError) as error:
-                failed.append(f"{collected.stamp / 1e9:.3f}: {error}")
-                continue
-            yield _Step(number, processed.frame, processed.occupancy, None)
+        def steps(record: _Record) -> Iterator[_Step]:
+            for number, collected in zip(range(count), reader.collected()):
+                try:
+                    processed = pipeline.process(collected)
+                except (FrameError, ConversionError, CalibrationError) as error:
+                    record.failed.append(f"{collected.stamp / 1e9:.3f}: {error}")
+                    continue
+                record.take(processed)
+                yield _Step(number, processed.frame, processed.occupancy, None)
+            for reason, messages in reader.collector_counts.items():
+                record.statistics.count("collector", reason, messages)
 
-    return _run(out, predictor.bundle_id, reader.config.camera_names, count, steps, pictures, told)
+        return _run(folder, out, predictor.bundle_id, reader.config.camera_names, count, steps, pictures, told)
 
 
 def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, scene: str | None = None,
@@ -111,22 +136,25 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
         DatasetError, BundleError, EngineError: the run cannot begin, or a file is broken. A frame that only the network refuses is
             in the summary.
     """
-    dataset: Dataset = open_dataset(path, kind, scene)
-    predictor = Predictor.load(bundle, engine)
-    count = len(dataset) if limit is None else min(limit, len(dataset))
+    with new_folder(out) as folder:
+        dataset: Dataset = open_dataset(path, kind, scene)
+        predictor = Predictor.load(bundle, engine)
+        count = len(dataset) if limit is None else min(limit, len(dataset))
 
-    def steps(failed: list[str]) -> Iterator[_Step]:
-        for number in range(count):
-            frame = dataset.frame(number)
-            try:
-                occupancy = predictor.predict(frame, dataset.grid_frame)
-            except FrameError as error:
-                failed.append(f"frame {number}: {error}")
-                continue
-            with_truth = number in _chosen(count, pictures) and dataset.taxonomy.name == predictor.taxonomy.name
-            yield _Step(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)
+        def steps(record: _Record) -> Iterator[_Step]:
+            for number in range(count):
+                frame = dataset.frame(number)
+                try:
+                    occupancy = predictor.predict(frame, dataset.grid_frame)
+                except FrameError as error:
+                    record.failed.append(f"frame {number}: {error}")
+                    continue
+                missing = [name for name, image in zip(dataset.camera_names, frame.images) if image is None]
+                record.take(Processed(frame, occupancy, {}, dict.fromkeys(missing, "no_image")))
+                with_truth = number in _chosen(count, pictures) and dataset.taxonomy.name == predictor.taxonomy.name
+                yield _Step(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)
 
-    return _run(out, predictor.bundle_id, dataset.camera_names, count, steps, pictures, told)
+        return _run(folder, out, predictor.bundle_id, dataset.camera_names, count, steps, pictures, told)
 
 
 def save_occupancy(path: Path, occupancy: Occupancy) -> None:
@@ -145,14 +173,14 @@ def save_occupancy(path: Path, occupancy: Occupancy) -> None:
         )
 
 
-def _run(out: Path, bundle_id: str, camera_names: tuple[str, ...], count: int, steps: Callable[[list[str]], Iterator[_Step]],
-         pictures: int, told: Told | None) -> RunSummary:  # fmt: skip
-    failed: list[str] = []
+def _run(folder: Path, out: Path, bundle_id: str, camera_names: tuple[str, ...], count: int,
+         steps: Callable[[_Record], Iterator[_Step]], pictures: int, told: Told | None) -> RunSummary:  # fmt: skip
+    record = _Record()
     stages: dict[str, list[float]] = {}
     frames = 0
     chosen = _chosen(count, pictures)
-    with _new_folder(out) as folder, _occupancy_bag(folder) as write:
-        for step in steps(failed):
+    with _occupancy_bag(folder) as write:
+        for step in steps(record):
             save_occupancy(folder / "frames" / f"{step.number:06d}.npz", step.occupancy)
             write(step.occupancy)
             if step.number in chosen:
@@ -162,8 +190,11 @@ def _run(out: Path, bundle_id: str, camera_names: tuple[str, ...], count: int, s
             frames += 1
             if told:
                 told(step.number + 1, count)
-        summary = RunSummary(str(out), bundle_id, frames, tuple(failed), {s: percentiles(v, (50, 95)) for s, v in stages.items()})
-        write_json(folder / "summary.json", asdict(summary))
+    counts, _ = record.statistics.counts()
+    notes = tuple(note for note in record.notes.values() if note)
+    times = {stage: percentiles(samples, (50, 95)) for stage, samples in stages.items()}
+    summary = RunSummary(str(out), bundle_id, frames, tuple(record.failed), counts, notes, times)
+    write_json(folder / "summary.json", asdict(summary))
     return summary
 
 
@@ -171,24 +202,6 @@ def _chosen(count: int, pictures: int) -> set[int]:
     """Numbers of `pictures` frames, evenly spread, the middle of each stretch."""
     pictures = min(pictures, count)
     return {(2 * i + 1) * count // (2 * pictures) for i in range(pictures)}
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears at `out` when it is complete; after an error nothing is left."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BagError(f"{out} exists already and is not overwritten; give another --out or remove it")
-    workplace = out.parent / f".{out.name}.partial"
-    if workplace.exists():  # left by a process that was killed
-        shutil.rmtree(workplace)
-    workplace.mkdir(parents=True)
-    try:
-        yield workplace
-        if out.exists():
-            out.rmdir()
-        workplace.rename(out)
-    finally:
-        shutil.rmtree(workplace, ignore_errors=True)
 
 
 @contextmanager

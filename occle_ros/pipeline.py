@@ -14,6 +14,7 @@ from occle_ros.approximate import ApproximateCollector
 from occle_ros.calibration import Calibration
 from occle_ros.config import ConfigError, NodeConfig
 from occle_ros.frames import assemble
+from occle_ros.statistics import Statistics
 from occle_ros.sync import MILLISECOND, Collected, Collector
 
 
@@ -24,20 +25,22 @@ class Processed:
     Args:
         frame: what the network was given.
         occupancy: what it said; `timings` begin with "convert" and end with the network's stages.
-        dropped_points: points that were left out because they are NaN or infinite.
+        dropped_points: reason -> how many points were left out.
         masked: camera -> reason, for the cameras that the frame went without.
         image_frames: the frame that each image's header names; "" where there is no image.
         problems: camera -> what is wrong and what would mend it, for what somebody has to mend.
         pose_problem: where the network needs the scan's pose and it is not known, what would mend it.
+        notes: what a user should know once.
     """
 
     frame: Frame
     occupancy: Occupancy
-    dropped_points: int
+    dropped_points: Mapping[str, int]
     masked: Mapping[str, str]
     image_frames: tuple[str, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
     pose_problem: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Pipeline:
@@ -66,11 +69,10 @@ class Pipeline:
         Raises:
             ConversionError: the scan cannot be read.
             CalibrationError: the rig is not known (yet).
-            FrameError: the network cannot use the frame, for example because it has no points in the grid.
+            FrameError: no points are left, or the network cannot use the frame, for example because none lies in the grid.
         """
         began = time.perf_counter()
-        stamp = collected.stamp if self._predictor.frames > 1 else None
-        rig = self._calibration.rig(collected.scan.header.frame_id, stamp)
+        rig = self._calibration.rig(collected.scan.header.frame_id, collected.stamp, pose=self._predictor.frames > 1)
         assembled = assemble(collected, rig, self._config)
         converted = (time.perf_counter() - began) * 1e3
         occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
@@ -84,7 +86,20 @@ class Pipeline:
             image_frames,
             assembled.problems,
             rig.pose_problem,
+            assembled.notes,
         )
+
+
+def count_losses(processed: Processed, statistics: Statistics) -> None:
+    """Add what a frame had to go without to the counters, as /diagnostics and the summary of an offline run show them."""
+    for reason, points in processed.dropped_points.items():
+        statistics.count("points", reason, points)
+    for table, cells in processed.occupancy.overflow.items():
+        statistics.count("overflow", table, cells)
+    for name, reason in processed.masked.items():
+        statistics.count("masked", f"{name}:{reason}")
+    if processed.occupancy.short_history:
+        statistics.count("history", processed.occupancy.short_history)
 
 
 def collector_for(config: NodeConfig) -> Collector[Any] | ApproximateCollector[Any]:

@@ -26,6 +26,7 @@ from occle_ros.environment import TransportError
 from occle_ros.mcap_index import is_finished
 from occle_ros.mcap_writer import is_being_written
 from occle_ros.notices import quoted, say
+from occle_ros.paths import with_home
 from occle_ros.play import message_class
 from occle_ros.recorder_disk import DiskThread
 from occle_ros.recorder_topic import TopicRecorder
@@ -222,7 +223,7 @@ def _find_types(node: Node, topics: Mapping[str, str | None], seconds: float, st
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process: exit code 0 when a bag was written, 1 with a message on stderr otherwise."""
     parser = argparse.ArgumentParser("occle_ros.recorder", description="Record topics into an mcap bag until Ctrl-C.")
-    parser.add_argument("out", type=Path, help="folder of the bag; must not exist")
+    parser.add_argument("out", type=with_home, help="folder of the bag; must not exist")
     parser.add_argument(
         "topics", nargs="+", metavar="TOPIC[=TYPE]", help="for example /occupancy/voxels=sensor_msgs/msg/PointCloud2"
     )

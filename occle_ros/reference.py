@@ -35,6 +35,9 @@ def parameters_page() -> str:
             "descriptions), with `-p NAME:=VALUE`, or, those marked live, with `ros2 param set /occupancy NAME VALUE` while the",
             "node runs. The others are read once: the node refuses a change and says that it needs a restart. An unknown name is",
             f"refused at the start, with the closest known one. `{CAMERA}` stands for each name in `camera_names`.\n",
+            "`occle run --config` and `occle doctor --config` read the same files by the same rules: sections for `/**`, `/*`,",
+            "`occupancy` with or without a namespace, merged in their order; sections of other nodes and the parameters of every",
+            "ROS node are ignored. An empty list is an empty list, so that what `ros2 param dump` writes can be given back.\n",
             "| parameter | default | allowed | live | |",
             "|---|---|---|---|---|",
             *rows,
@@ -75,7 +78,8 @@ def topics_page() -> str:
             "|---|---|---|",
             *(f"| `{shown}` | `{topic.kind}` | {_cell(topic.meaning)} |" for shown, topic in received),
             "| `/tf`, `/tf_static` | `tf2_msgs/msg/TFMessage` | where neither a calibration file nor parameters give the "
-            "extrinsics, and for networks that look at past frames, which need the scans' poses (frames.world) |\n",
+            "extrinsics, where the scans are in another frame than the calibration file's lidar_frame, and for networks that look "
+            "at past frames, which need the scans' poses (frames.world) |\n",
             "## Services\n",
             "| service | type | |",
             "|---|---|---|",

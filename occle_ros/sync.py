@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -47,6 +47,11 @@ class _Camera(Generic[T]):
     used: set[int] = field(default_factory=set)
     period: int | None = None
     arrived: int | None = None
+
+
+def scans_without_frame(counts: Mapping[str, int]) -> dict[str, int]:
+    """Of a collector's `counts`, the reasons for which a scan opened no frame."""
+    return {reason: number for reason, number in counts.items() if reason.startswith("scan_") and reason != "scan_overflow"}
 
 
 class Collector(Generic[T]):

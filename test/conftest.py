@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from occle_core.datasets import files
+
 # A loaded machine must not fail a test for the time that one example took.
 settings.register_profile("occle", deadline=None)
 settings.load_profile("occle")
@@ -20,3 +22,9 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real sensor data at {folder}; set OCCLE_DATA to its folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _warnings_anew() -> None:
+    """What is logged once a process is logged once a test."""
+    files.warn_once.cache_clear()

@@ -38,7 +38,8 @@ def accumulate(dataset: Dataset, index: int, grid: VoxelGrid, before: int, after
         (X, Y, Z) uint8 class ids of the data set's taxonomy, 255 unknown.
 
     Raises:
-        DatasetError: a scan has no labels, poses or (with `moving`) knowledge of what moves.
+        DatasetError: a scan has no labels or (with `moving`) knowledge of what moves, or scan `index` has no pose. Other scans
+            without one are left out.
     """
     hit = np.zeros(grid.shape, np.bool_)
     free = np.zeros(grid.shape, np.bool_)
@@ -132,11 +133,11 @@ def T_grid_world(dataset: Dataset, index: int) -> NDArray[np.float64]:
     """(4, 4), maps the world of the poses into the grid frame of scan `index`.
 
     Raises:
-        DatasetError: the data set has no poses.
+        DatasetError: the scan has no pose.
     """
     T_world_reference = dataset.pose(index)
     if T_world_reference is None:
-        raise DatasetError(f"{dataset.kind} {dataset.name} has no poses: scans cannot be accumulated")
+        raise DatasetError(f"{dataset.kind} {dataset.name}, frame {index} has no pose: scans cannot be accumulated")
     return np.asarray(dataset.T_grid_lidar @ np.linalg.inv(T_world_reference))
 
 
@@ -176,6 +177,8 @@ def _scans(
         labels = dataset.point_labels(i)
         if labels is None:
             raise DatasetError(f"{dataset.kind} {dataset.name} frame {i} has no point labels")
+        if dataset.pose(i) is None:
+            continue  # nobody knows where it was taken
         counts = ~in_motion(dataset, i) if moving and i != index else np.ones(len(labels), np.bool_)
         points, origin = placed(dataset, i, T)
         yield points, labels, origin, counts

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +16,17 @@ from torch.utils.data import Dataset as TorchDataset
 
 from occle_core.camera import Camera
 from occle_core.config import NetworkConfig
+from occle_core.datasets import DatasetError
+from occle_core.datasets.files import warn_once
+from occle_core.frame import Frame, FrameError
 from occle_core.grid import VoxelGrid
 from occle_core.inputs import Inputs, collate, prepare
 from occle_core.taxonomy import IGNORE
 from training.augment import AugmentConfig, augment
 from training.parallel import Group
-from training.samples import SOLID, Samples, View
+from training.samples import SOLID, Sample, Samples, View
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -109,12 +116,9 @@ class TrainingSet(TorchDataset[Batch]):
         for number, item in enumerate(items):
             if number % self.group.size != self.group.rank:
                 continue
-            rng = np.random.default_rng((self.plan.seed, step, number))
-            sample = self.samples.sample(item, step >= self.plan.switch)
-            frame, target = augment(sample.frame, sample.target, self.grid, self.plan.augment, rng)
-            chosen = rng.permutation(len(sample.views))[: self.plan.views]
+            sample, frame, target, chosen, inputs = self._usable(item, step, number)
             views += [batch_view(sample.views[view], len(parts), frame.T_grid_lidar) for view in chosen]
-            parts.append(prepare(frame, self.grid, self.network))
+            parts.append(inputs)
             voxels = torch.from_numpy(target)
             nothing = torch.full_like(voxels, IGNORE)
             surfaces = torch.where((voxels == SOLID) | (voxels == self.free), nothing, voxels)
@@ -122,6 +126,44 @@ class TrainingSet(TorchDataset[Batch]):
             lifted.append(nothing if sample.labelled else surfaces)
             occupancy.append(torch.where(voxels == IGNORE, IGNORE, voxels != self.free).to(torch.uint8))
         return Batch(collate(parts), torch.stack(labels), torch.stack(lifted), torch.stack(occupancy), views)
+
+    def _usable(self, item: int, step: int, number: int) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], Inputs]:
+        """A frame's sample, its augmented sensors and labels, the numbers of its views, and its inputs; of the next frame where no
+        point of this one lies in the grid."""
+        weak = step >= self.plan.switch
+
+        def make(candidate: int) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], Inputs]:
+            rng = np.random.default_rng((self.plan.seed, step, number))
+            sample = self.samples.sample(candidate, weak)
+            frame, target = augment(sample.frame, sample.target, self.grid, self.plan.augment, rng)
+            chosen = rng.permutation(len(sample.views))[: self.plan.views]
+            return sample, frame, target, chosen, prepare(frame, self.grid, self.network)
+
+        pool = range(len(self.samples)) if weak else self.samples.warm
+        return first_usable(item, pool, make, self.samples.describe)
+
+
+def first_usable(item: int, pool: Sequence[int], make: Callable[[int], T], describe: Callable[[int], str]) -> T:
+    """What is made of a frame or, where nothing can be made of it, of the next one in its pool that serves; each such frame is
+    logged once.
+
+    Args:
+        item: the frame, one of the pool.
+        pool: frames, ascending.
+        make: raises FrameError for a frame that no network can use.
+        describe: a frame in words.
+
+    Raises:
+        DatasetError: no frame of the pool can be used.
+    """
+    first = bisect_left(pool, item)
+    for offset in range(len(pool)):
+        candidate = pool[(first + offset) % len(pool)]
+        try:
+            return make(candidate)
+        except FrameError as error:
+            warn_once(f"{describe(candidate)} is left out of the training: {error}")
+    raise DatasetError("no frame of the training set can be used; the warnings above say why")
 
 
 def drawn(place: int, share: float) -> tuple[bool, int]:

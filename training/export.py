@@ -13,7 +13,7 @@ from occle_core.datasets import Dataset
 from occle_core.engines import Engine, load, onnx_file, openvino_engine, quantised_file
 from occle_core.engines.parity import Parity, compare
 from occle_core.engines.torch_engine import TorchEngine
-from occle_core.history import History
+from occle_core.history import past_frames
 from occle_core.nn.networks import NetworkInputs, prepare
 from occle_core.taxonomy import load as load_taxonomy
 
@@ -25,11 +25,8 @@ def frames_of(datasets: Sequence[Dataset], spec: BundleSpec, count: int, seed: i
     chosen = np.random.default_rng(seed).permutation(len(every))[:count]
     for number in sorted(int(n) for n in chosen):
         dataset, i = every[number]
-        history = History(config.frames)
-        for j in range(max(0, i + 1 - config.frames), i + 1):
-            frames, _ = history.with_past(dataset.frame(j))
-            history.keep(frames)
-        yield prepare(frames, spec.voxel_grid, config)
+        rows = past_frames(dataset, i, config.frames, config.stride)
+        yield prepare([dataset.frame(row) for row in rows], spec.voxel_grid, config)
 
 
 def calibrate(bundle: Path, frames: Sequence[NetworkInputs]) -> BundleSpec:

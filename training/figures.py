@@ -23,6 +23,7 @@ from occle_core.taxonomy import Taxonomy
 from training.batches import batch_view
 from training.recipe import RecipeSamples
 from training.sphere_head import SphereHead
+from training.streets.data_files import write_image
 
 SKY = (255, 255, 255)
 """Colour of pixels without a label."""
@@ -116,4 +117,4 @@ def _coloured(ids: NDArray[np.uint8], taxonomy: Taxonomy) -> NDArray[np.uint8]:
 
 def _write(file: Path, picture: NDArray[np.uint8]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(file), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    write_image(file, picture, [cv2.IMWRITE_JPEG_QUALITY, 85])

@@ -24,14 +24,17 @@ from occle_core.nn.minkocc import MinkOcc
 from training.augment import AugmentConfig
 from training.backends import use_minkowski
 from training.batches import Batch, Order, Plan, TrainingSet
-from training.checkpoints import CHECKPOINT, LOG, Checkpoint, Log
+from training.checkpoints import CHECKPOINT, LOG, Checkpoint, Log, read_checkpoint
 from training.losses import class_balanced_weights, class_loss, occupancy_pyramid, occupied_class_loss, supervised_loss
 from training.parallel import Group, shared_norms
 from training.recipe import RecipeConfig
 from training.samples import Samples
 from training.sphere_head import SphereHead
+from training.truth import MaskName
 
 ALONE = Group()
+UNRELATED = {"workers", "checkpoint_every"}
+"""What changes no result: a run goes on with other values."""
 
 
 def _unset(value: Any) -> bool:
@@ -54,6 +57,9 @@ class FitConfig(Config):
     )
     average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of the weights, which is what is kept")
     seed: int = Field(0, description="of weights, order and augmentation")
+    mask: MaskName = Field(
+        "camera", description="whose sight makes a cell of Occ3D's truth count: camera (the benchmark's), lidar, either or none"
+    )
     augment: AugmentConfig = AugmentConfig()
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process and keeps frames in memory")
@@ -136,7 +142,7 @@ def fit(
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.warmup, config.steps))
     parts.update(optimizer=optimizer, schedule=schedule)
-    key = spec.model_copy(update={"provenance": {}}).model_dump_json() + config.model_dump_json()
+    key = spec.model_copy(update={"provenance": {}}).model_dump_json() + config.model_dump_json(exclude=UNRELATED)
     checkpoint = Checkpoint(out / CHECKPOINT, key, parts)
     first = checkpoint.load()
     weights = [
@@ -256,7 +262,7 @@ def load_head(spec: BundleSpec, config: FitConfig, out: Path) -> SphereHead:
     head = make_head(spec, config)
     if head is None:
         raise ValueError("only a recipe that renders has a renderer")
-    head.load_state_dict(torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)["head"])
+    head.load_state_dict(read_checkpoint(out / CHECKPOINT)["head"])
     return head.eval()
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from occle_core.atomic_file import write_json
 from occle_core.bundle import BundleSpec, load_bundle, save_bundle
 from occle_core.datasets import Dataset, list_scenes
 from occle_core.nn.minkocc import MinkOcc
@@ -28,7 +29,6 @@ from occle_core.predictor import Predictor
 from occle_core.taxonomy import load as load_taxonomy
 from training import evaluate as scoring
 from training.checkpoints import LOG
-from training.evaluate import plain
 from training.figures import draw_curves, draw_maps, draw_views
 from training.fit import FitConfig, fit, load_head, minkocc_config
 from training.label_report import write_report
@@ -123,7 +123,9 @@ class Experiment:
         # Every loading process keeps frames of its own.
         memory = 4.0 / max(1, self.scale.fit.workers)
         cache = self.out / "accumulated" / part
-        return RecipeSamples(self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory)
+        return RecipeSamples(
+            self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory, self.scale.fit.mask
+        )
 
     def train(self, setting: Setting) -> Path:
         """The setting's bundle, trained where it is missing."""
@@ -152,7 +154,7 @@ class Experiment:
         if not file.exists():
             predictor = Predictor.load(self.train(setting))
             found = scoring.evaluate(predictor, self.data("val"))
-            file.write_text(json.dumps(found, indent=1, default=plain), encoding="utf-8")
+            write_json(file, found)
             print(
                 f"{setting.key}: mIoU {100 * found['occ3d']['miou']:.2f}, RayIoU {100 * found['rayiou']['rayiou']:.2f}", flush=True
             )

@@ -10,22 +10,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from occle_core.atomic_file import atomic_write
 from occle_core.camera import Camera
 from occle_core.config import Config, NetworkConfig
 from occle_core.datasets import Dataset, DatasetError
+from occle_core.datasets.files import read_npz, warn_once
 from occle_core.grid import VoxelGrid
 from training.labelled import draw_labelled
 from training.pseudo_labels.files import LabelFolder
 from training.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, Moving, accumulated_occupancy
 from training.pseudo_labels.lift import PointLabels, lifted_labels, point_labels
 from training.samples import SOLID, Sample, Samples, View
+from training.truth import MaskName
 
 COUNTED = 500
 """Frames whose pseudo-labels are counted for the classes' weights."""
@@ -96,7 +98,7 @@ class RecipeSamples(Samples):
         config: see RecipeConfig.
         labels: 2D pseudo-labels; None where the recipe ends with the warm start and needs none.
         cache: folder in which weak targets are kept; it is made, and may be deleted at any time.
-        memory: see Samples.
+        memory, mask: see Samples.
 
     Raises:
         DatasetError: a labelled scene has no voxel truth, or labels are missing.
@@ -111,21 +113,30 @@ class RecipeSamples(Samples):
         labels: LabelFolder | None,
         cache: Path,
         memory: float = 4.0,
+        mask: MaskName = "camera",
     ) -> None:
         self.labelled_scenes = draw_labelled([dataset.name for dataset in datasets], config.alpha, config.label_seed)
         self.config, self.labels = config, labels
         self._cache = cache / _cache_key(grid, network, config, labels)
-        super().__init__(datasets, grid, network, memory)
+        super().__init__(datasets, grid, network, memory, mask)
 
     def _find(self) -> tuple[list[tuple[int, int]], Sequence[int]]:
-        """Labelled frames are those of a labelled scene that have a truth; other frames of that scene are left out."""
+        """Labelled frames are those of a labelled scene that have a truth; other frames of that scene are left out.
+
+        So are frames that will have weak targets and have no pose: nothing can be accumulated around them.
+        """
         drawn = set(self.labelled_scenes)
-        index = [
-            (number, i)
-            for number, data in enumerate(self.datasets)
-            for i in range(len(data))
-            if data.name not in drawn or data.has_truth(i)
-        ]
+        index = []
+        for number, data in enumerate(self.datasets):
+            frames = [i for i in range(len(data)) if data.name not in drawn or data.has_truth(i)]
+            if self.config.switch(100) < 100 and not (data.name in drawn and self.config.keep_labels):
+                placed = [i for i in frames if data.pose(i) is not None]
+                if frames and not placed:
+                    raise DatasetError(f"{data.kind} {data.name} has no poses: scans cannot be accumulated; leave it out")
+                if len(placed) < len(frames):
+                    warn_once(f"{data.name}: {len(frames) - len(placed)} frames have no pose and are left out")
+                frames = placed
+            index += [(number, i) for i in frames]
         warm = [item for item, (number, _) in enumerate(index) if self.datasets[number].name in drawn]
         lacking = sorted(drawn - {self.datasets[index[item][0]].name for item in warm})
         if lacking:
@@ -196,7 +207,7 @@ class RecipeSamples(Samples):
         for name, camera in zip(dataset.camera_names, cameras):
             if labels.has(dataset, i, name):
                 found.append(View(camera.resized(*size), *labels.read(dataset, i, name, size)))
-        if not found:
+        if not found and any(dataset.image_file(i, name) for name in dataset.camera_names):
             raise DatasetError(f"{labels.root} has no labels of {dataset.name}, frame {i}; make them with occle-train label")
         return tuple(found)
 
@@ -215,7 +226,7 @@ class RecipeSamples(Samples):
                 cells = np.where(lifted != UNKNOWN, lifted, cells)
             return {"target": cells}
 
-        return self._kept(f"{dataset.name}/{dataset.stamps[i]}", target)["target"]
+        return self._kept(self._name(number, i), target)["target"]
 
     def _point_labels(self, number: int, i: int) -> PointLabels:
         """Of a scan, which is a neighbour of many frames."""
@@ -224,7 +235,7 @@ class RecipeSamples(Samples):
         def made() -> dict[str, NDArray[Any]]:
             return dict(zip(("labels", "confidence"), point_labels(dataset, i, labels)))
 
-        content = self._kept(f"{dataset.name}/points-{dataset.stamps[i]}", made)
+        content = self._kept(f"{self._name(number, i)}-points", made)
         return content["labels"], content["confidence"]
 
     def _label_folder(self) -> LabelFolder:
@@ -232,17 +243,23 @@ class RecipeSamples(Samples):
             raise DatasetError("steps after the warm start need 2D labels: make them with occle-train label, and give --labels DIR")
         return self.labels
 
+    def _name(self, number: int, i: int) -> str:
+        """A frame's name in the cache: stamps may repeat, and another data set may have the same scenes."""
+        dataset = self.datasets[number]
+        origin = hashlib.sha256(str(dataset.files(i)[0].resolve()).encode()).hexdigest()[:8]
+        return f"{dataset.name}/{dataset.numbers[i]:06d}-{origin}"
+
     def _kept(self, name: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """What is in the cache under a name, made and written if it is not there."""
         file = self._cache / f"{name}.npz"
-        if file.is_file():
-            with np.load(file) as content:
-                return dict(content)
+        if file.exists():
+            try:
+                return read_npz(file)
+            except DatasetError as error:
+                warn_once(f"{error}; it is made anew")
         made = make()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-            np.savez_compressed(part, **made)  # type: ignore[arg-type]
-        Path(part.name).replace(file)
+        with atomic_write(file) as temporary:
+            np.savez_compressed(temporary, **made)  # type: ignore[arg-type]
         return made
 
 

@@ -23,7 +23,7 @@ def score_table(scores: dict[str, Any], taxonomy: Taxonomy, bundle_id: str) -> G
     """Completion and semantic scores (percent) of `training.evaluate.evaluate`, a column per way of counting."""
     kinds = [kind for kind in TITLES if kind in scores]
     table = Table(title=f"{bundle_id}: {scores['frames']} frames", title_justify="left")
-    table.add_column("IoU, %")
+    table.add_column("IoU, %", no_wrap=True)
     for kind in kinds:
         table.add_column(TITLES[kind], justify="right")
     table.add_row("occupied against free", *(_percent(scores[kind]["iou"]) for kind in kinds), style="bold")
@@ -31,7 +31,7 @@ def score_table(scores: dict[str, Any], taxonomy: Taxonomy, bundle_id: str) -> G
         if all(name in scores[kind] for kind in kinds):
             table.add_row(name, *(_percent(scores[kind][name]) for kind in kinds))
     semantic = [kind for kind in kinds if kind != "scan"]
-    for name, title in (("miou", "mIoU"), ("miou_present", "mIoU over present classes")):
+    for name, title in (("miou", "mIoU"), ("miou_present", "mIoU, present classes")):
         if all(name in scores[kind] for kind in semantic):
             table.add_row(title, *(_percent(scores[kind][name]) if kind in semantic else "" for kind in kinds), style="bold")
     solid = [name for number, name in enumerate(taxonomy.names) if number != taxonomy.free]
@@ -44,6 +44,12 @@ def score_table(scores: dict[str, Any], taxonomy: Taxonomy, bundle_id: str) -> G
     total = sum(scores["milliseconds"].values())
     stages = ", ".join(f"{stage} {value:.0f}" for stage, value in scores["milliseconds"].items())
     lines.append(f"median {total:.0f} ms a frame: {stages}")
+    if "scan" in scores and "occ3d" not in scores and taxonomy.name == "occ3d_nuscenes":
+        lines.append("not every truth has a camera mask: Occ3D's masked score is left out")
+    for frame in scores["unusable"]:
+        lines.append(f"scored as free, {frame}")
+    for reason, count in scores["short_history"].items():
+        lines.append(f"{count} frames saw fewer past frames: {reason}")
     return Group(*lines)
 
 

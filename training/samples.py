@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from occle_core.camera import Camera
 from occle_core.config import NetworkConfig
 from occle_core.datasets import Dataset, DatasetError, list_scenes, open_dataset
+from occle_core.datasets.completeness import require_files
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
-from training.truth import sensor_mask, voxel_truth
+from training.truth import MASKS, MaskName, sensor_mask, voxel_truth
 
 UNKNOWN = 255
 SOLID = 254
@@ -86,16 +87,26 @@ class Samples:
         grid: the grid of the truth.
         network: what images and points are reduced to.
         memory: how much of what was read stays in memory, GiB.
+        mask: whose sight makes a cell of a truth count, where the data set says what its sensors saw (Occ3D).
 
     Raises:
-        DatasetError: no frame has voxel truth.
+        DatasetError: no frame has voxel truth, or files of the frames are missing.
     """
 
-    def __init__(self, datasets: Sequence[Dataset], grid: VoxelGrid, network: NetworkConfig, memory: float = 4.0) -> None:
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        grid: VoxelGrid,
+        network: NetworkConfig,
+        memory: float = 4.0,
+        mask: MaskName = "camera",
+    ) -> None:
         self.datasets = list(datasets)
         self.grid = grid
         self.network = network
+        self._mask = MASKS[mask]
         self.index, self.warm = self._find()
+        require_files((self.datasets[number], i) for number, i in self.index)
         self._warm_set = frozenset(self.warm)
         self._memory = Memory(round(memory * 2**30))
 
@@ -121,9 +132,14 @@ class Samples:
         return held
 
     def truth(self, item: int) -> NDArray[np.uint8]:
-        """(X, Y, Z) uint8 labels; where the data set says which cells its sensors saw (Occ3D), the others are unknown."""
+        """(X, Y, Z) uint8 labels; cells that the mask leaves out are unknown."""
         held: NDArray[np.uint8] = self._memory.get(("truth", item), lambda: self._truth(item))
         return held
+
+    def describe(self, item: int) -> str:
+        """A frame in words, for messages."""
+        number, i = self.index[item]
+        return f"sequence {self.datasets[number].name}, frame {self.datasets[number].numbers[i]}"
 
     def class_counts(self, num_classes: int) -> NDArray[np.int64]:
         """(num_classes,) known voxels per class over all frames."""
@@ -142,7 +158,7 @@ class Samples:
         truth = voxel_truth(dataset, i, self.grid)
         if truth is None:
             raise DatasetError(f"{dataset.name}: the voxel truth of frame {i} is gone since the sequence was opened")
-        seen = sensor_mask(dataset, i, self.grid, ("camera", "lidar"))
+        seen = sensor_mask(dataset, i, self.grid, self._mask)
         return truth if seen is None else np.where(seen, truth, UNKNOWN).astype(np.uint8)
 
     def _reduced(self, frame: Frame) -> Frame:

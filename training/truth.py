@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset
+from occle_core.datasets.files import warn_once
 from occle_core.datasets.voxels import resample
 from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from training.accumulate import accumulate
 
-RECORDED = {"nuscenes": OCC3D_NUSCENES, "semantickitti": SEMANTICKITTI}
+RECORDED = {"nuscenes": OCC3D_NUSCENES, "semantickitti": SEMANTICKITTI, "kitti360": SEMANTICKITTI}
 """What each layout records its truth on; other layouts give any grid that is asked for."""
 
 
@@ -47,6 +48,16 @@ def accumulated(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8]:
     return accumulate(dataset, i, grid, before=len(dataset), after=len(dataset))
 
 
+MaskName = Literal["camera", "lidar", "either", "none"]
+MASKS: dict[MaskName, tuple[str, ...]] = {
+    "camera": ("camera",),
+    "lidar": ("lidar",),
+    "either": ("camera", "lidar"),
+    "none": (),
+}
+"""Whose sight makes a cell of a recorded truth count, where the data set says what its sensors saw: Occ3D's benchmark takes the
+camera's."""
+
 Truth = Callable[[Dataset, int, VoxelGrid], "NDArray[np.uint8] | None"]
 TruthName = Literal["recorded", "accumulated"]
 TRUTHS: dict[TruthName, Truth] = {"recorded": voxel_truth, "accumulated": accumulated}
@@ -54,9 +65,15 @@ TRUTHS: dict[TruthName, Truth] = {"recorded": voxel_truth, "accumulated": accumu
 
 
 def sensor_mask(dataset: Dataset, i: int, grid: VoxelGrid, sensors: Sequence[str]) -> NDArray[np.bool_] | None:
-    """(X, Y, Z) bool: cells that one of the sensors ("camera", "lidar") saw, or None where the data set does not say."""
-    masks = dataset.masks(i)
+    """(X, Y, Z) bool: cells that one of the sensors ("camera", "lidar") saw; None where none is asked for or recorded.
+
+    That a truth of Occ3D lacks a mask is logged once for a scene.
+    """
+    masks = dataset.masks(i) if sensors else {}
     wanted = [masks[name] for name in sensors if name in masks]
+    if len(wanted) < len(sensors) and dataset.taxonomy.name == "occ3d_nuscenes" and dataset.has_truth(i):
+        lacking = " and ".join(name for name in sensors if name not in masks)
+        warn_once(f"{dataset.name}: its truths have no mask of the {lacking}{'' if wanted else '; all of their cells count'}")
     if not wanted:
         return None
     coarse, finer = scored_grid(grid, dataset)

@@ -54,7 +54,11 @@ class Dataset(Protocol):
 
     @property
     def stamps(self) -> list[int]:
-        """The scans' times, integer nanoseconds."""
+        """The scans' times, integer nanoseconds. They may repeat; `numbers` do not."""
+
+    @property
+    def numbers(self) -> list[int]:
+        """The frames' numbers in the recording, ascending, each once; there are gaps where frames are not listed."""
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -62,14 +66,17 @@ class Dataset(Protocol):
     def frame(self, i: int) -> Frame:
         """Scan, images and cameras of frame `i`."""
 
+    def files(self, i: int) -> list[Path]:
+        """The files that `frame` reads, the scan first; they may be missing."""
+
     def points(self, i: int) -> NDArray[np.float32]:
-        """Frame `i`'s points (N, 4) alone, without reading its images."""
+        """Frame `i`'s points (N, 4) alone, without reading its images. Rows without a return, at (0, 0, 0), are left out."""
 
     def pose(self, i: int) -> NDArray[np.float64] | None:
-        """T_world_lidar (4, 4) of scan `i`, or None where no poses are recorded."""
+        """T_world_lidar (4, 4) of scan `i`, or None where none is recorded."""
 
     def point_labels(self, i: int) -> NDArray[np.uint8] | None:
-        """(N,) class ids of scan `i`'s points, 255 unlabelled, or None."""
+        """(N,) class ids of the rows of `points`, 255 unlabelled, or None."""
 
     def moving(self, i: int) -> NDArray[np.bool_] | None:
         """(N,) bool, True for points of scan `i` on objects in motion, or None where that is not known."""
@@ -85,10 +92,10 @@ class Dataset(Protocol):
         """
 
     def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
-        """Which cells of the truth's own grid each kind of sensor saw: Occ3D's "camera" and "lidar"; empty elsewhere."""
+        """Which cells of the truth's own grid each kind of sensor saw: Occ3D's "camera" and "lidar", where they are recorded."""
 
     def image_file(self, i: int, camera: str) -> Path | None:
-        """The image file of frame `i`, or None where this data set has no such camera."""
+        """The image file of frame `i`, or None where this data set has no such camera or the frame has no image of it."""
 
     def image_stamp(self, i: int, camera: str) -> int:
         """The shutter time of frame `i`'s image, integer nanoseconds."""

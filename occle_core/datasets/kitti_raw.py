@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from occle_core import taxonomy
 from occle_core.camera import Camera
 from occle_core.datasets.base import DatasetError
-from occle_core.datasets.files import read_image, read_points, read_text
+from occle_core.datasets.files import AGAIN, read_image, read_points, read_text
 from occle_core.datasets.semantickitti import read_calibration
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
@@ -53,6 +53,10 @@ class KittiRawDataset:
         self._scans = sorted((folder / "velodyne_points" / "data").glob("*.bin"))
         if not self._scans:
             raise DatasetError(f"{folder / 'velodyne_points' / 'data'} holds no .bin files")
+        try:
+            self.numbers = [int(scan.stem) for scan in self._scans]
+        except ValueError as error:
+            raise DatasetError(f"{self._scans[0].parent}: scans must be called NNNNNNNNNN.bin ({error})") from error
         self.camera_names = ("cam2",) if (folder / "image_02" / "data").is_dir() else ()
         day = folder.resolve().parent
         cameras = read_calibration(day / "calib_cam_to_cam.txt", P_rect_02=12, R_rect_00=9)
@@ -72,6 +76,11 @@ class KittiRawDataset:
         images = [read_image(self.image_file(i, name) or Path()) for name in self.camera_names]
         cameras = [Camera.from_projection(self._P, self._T_rectified_lidar, image.shape[1], image.shape[0]) for image in images]
         return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar)
+
+    def files(self, i: int) -> list[Path]:
+        """velodyne_points/data/NNNNNNNNNN.bin and its image."""
+        images = [self.image_file(i, name) for name in self.camera_names]
+        return [self._scans[i], *(file for file in images if file is not None)]
 
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of scan `i`."""
@@ -98,23 +107,30 @@ class KittiRawDataset:
         return {}
 
     def image_file(self, i: int, camera: str) -> Path | None:
-        """image_02/data/NNNNNNNNNN.png of frame `i`."""
-        return self.folder / "image_02" / "data" / f"{self._scans[i].stem}.png" if camera in self.camera_names else None
+        """image_02/data/NNNNNNNNNN.png (or .jpg) of frame `i`."""
+        if camera not in self.camera_names:
+            return None
+        png = self.folder / "image_02" / "data" / f"{self._scans[i].stem}.png"
+        jpg = png.with_suffix(".jpg")
+        return jpg if not png.is_file() and jpg.is_file() else png
 
     def image_stamp(self, i: int, camera: str) -> int:
         """The shutter time from image_02/timestamps.txt."""
         return self._image_stamps[i] if camera in self.camera_names else self.stamps[i]
 
     def _times(self, sensor: str) -> list[int]:
+        """The listed scans' times: line k of timestamps.txt is of frame k; the line of a frame that was lost may be blank."""
         file = self.folder / sensor / "timestamps.txt"
-        if not file.is_file():
+        if not file.exists():
             logging.getLogger(__name__).warning("%s is missing: taking %d ms between frames", file, PERIOD // 1_000_000)
-            return [i * PERIOD for i in range(len(self._scans))]
-        lines = [line for line in read_text(file).splitlines() if line.strip()]
-        numbers = [int(scan.stem) for scan in self._scans]
-        if len(lines) <= max(numbers):
-            raise DatasetError(f"{file} has {len(lines)} lines, but the scans go up to number {max(numbers)}")
-        return [_nanoseconds(lines[number], file) for number in numbers]
+            return [number * PERIOD for number in self.numbers]
+        lines = read_text(file).splitlines()
+        if len(lines) <= max(self.numbers):
+            raise DatasetError(f"{file} has {len(lines)} lines, but the scans go up to number {max(self.numbers)}")
+        blank = [number for number in self.numbers if not lines[number].strip()]
+        if blank:
+            raise DatasetError(f"{file} line {blank[0] + 1} is blank, but scan {blank[0]} is there; {AGAIN}")
+        return [_nanoseconds(lines[number], file) for number in self.numbers]
 
 
 def _nanoseconds(text: str, file: Path) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from occle_core import taxonomy
 from occle_core.camera import Camera
 from occle_core.datasets.base import DatasetError
-from occle_core.datasets.files import read_array, read_image, read_points
+from occle_core.datasets.files import read_image, read_npz, read_point_labels, read_points
 from occle_core.datasets.nuscenes_tables import Row, Tables, open_tables
 from occle_core.datasets.poses import TrackedBox, inside_box, transform
 from occle_core.datasets.voxels import resample
@@ -68,7 +68,10 @@ class NuScenesDataset:
                 raise DatasetError(f"{self._tables.file('sample_data')} has no LIDAR_TOP keyframe of sample {sample['token']}")
         if not self._samples:
             raise DatasetError(f"{self._tables.file('sample')} has no samples of scene {name}")
-        self.camera_names = tuple(camera for camera in CAMERAS if camera in self._sensors[0])
+        # A camera that dropped a keyframe belongs to the rig all the same; that frame has no image of it.
+        self._cameras = {name: row for sensors in reversed(self._sensors) for name, row in sensors.items() if name in CAMERAS}
+        self.camera_names = tuple(camera for camera in CAMERAS if camera in self._cameras)
+        self.numbers = list(range(len(self._samples)))
         self.stamps = [int(sensors["LIDAR_TOP"]["timestamp"]) * 1000 for sensors in self._sensors]
         self.T_grid_lidar: NDArray[np.float64] = self._mounting(self._sensors[0]["LIDAR_TOP"])
 
@@ -77,31 +80,31 @@ class NuScenesDataset:
 
     def frame(self, i: int) -> Frame:
         """Scan `i` with the images that belong to its sample."""
-        images, cameras = [], []
-        for name in self.camera_names:
-            row = self._row(i, name)
-            camera = self._camera(i, row)
-            images.append(read_image(self._tables.root / row["filename"], (camera.width, camera.height)))
-            cameras.append(camera)
+        cameras = [self._camera(i, name) for name in self.camera_names]
+        files = [self.image_file(i, name) for name in self.camera_names]
+        images = [None if file is None else read_image(file, (camera.width, camera.height)) for file, camera in zip(files, cameras)]
         return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar, self.pose(i))
+
+    def files(self, i: int) -> list[Path]:
+        """The scan and the images that the tables list."""
+        images = [self.image_file(i, name) for name in self.camera_names]
+        return [self._scan_file(i), *(file for file in images if file is not None)]
 
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of scan `i`."""
-        return read_points(self._tables.root / self._row(i, "LIDAR_TOP")["filename"], 5, intensity_scale=255)
+        return read_points(self._scan_file(i), 5, intensity_scale=255)
 
     def pose(self, i: int) -> NDArray[np.float64]:
         """T_world_lidar (4, 4): the ego pose at the scan's time, times the LiDAR's mounting."""
-        row = self._row(i, "LIDAR_TOP")
+        row = self._sensors[i]["LIDAR_TOP"]
         return self._ego(row) @ self._mounting(row)
 
     def point_labels(self, i: int) -> NDArray[np.uint8] | None:
         """(N,) class ids, 255 unlabelled; None for a scan without lidarseg."""
-        row = self._row(i, "LIDAR_TOP")
-        name = self._tables.lidarseg(row["token"])
+        name = self._tables.lidarseg(self._sensors[i]["LIDAR_TOP"]["token"])
         if name is None:
             return None
-        count = (self._tables.root / row["filename"]).stat().st_size // 20
-        return self.taxonomy.points_from_raw(read_array(self._tables.root / name, np.uint8, count=count))
+        return self.taxonomy.points_from_raw(read_point_labels(self._tables.root / name, np.uint8, self._scan_file(i), 5))
 
     def boxes(self, i: int) -> list[TrackedBox]:
         """The boxes of people and vehicles in motion in frame `i`: all but parked vehicles and cycles without a rider."""
@@ -123,7 +126,7 @@ class NuScenesDataset:
 
     def has_truth(self, i: int) -> bool:
         """Whether gts/SCENE/TOKEN/labels.npz is there."""
-        return self._truth_file(i).is_file()
+        return self._truth_file(i).exists()
 
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
         """The semantics of gts/SCENE/TOKEN/labels.npz on `grid`, masked by nothing; None where there is no such file."""
@@ -132,24 +135,29 @@ class NuScenesDataset:
         return resample(self.taxonomy.from_raw(_read_truth(self._truth_file(i), "semantics")), OCC3D_NUSCENES, grid, self.taxonomy)
 
     def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
-        """Occ3D's cells seen by the "camera"s and by the "lidar", (200, 200, 16) bool each; empty where there is no truth."""
+        """Occ3D's cells seen by the "camera"s and by the "lidar", (200, 200, 16) bool each, as far as the truth's file has them."""
         file = self._truth_file(i)
-        if not file.is_file():
+        if not file.exists():
             return {}
-        return {sensor: _read_truth(file, f"mask_{sensor}").astype(np.bool_) for sensor in ("camera", "lidar")}
+        there = [sensor for sensor in ("camera", "lidar") if f"mask_{sensor}" in _truth_arrays(file, file.stat().st_mtime_ns)]
+        return {sensor: _read_truth(file, f"mask_{sensor}").astype(np.bool_) for sensor in there}
 
     def image_file(self, i: int, camera: str) -> Path | None:
-        """The image file of frame `i`."""
-        return Path(self._tables.root / self._row(i, camera)["filename"]) if camera in self.camera_names else None
+        """The image file of frame `i`; None where the camera dropped it."""
+        row = self._sensors[i].get(camera) if camera in self.camera_names else None
+        return None if row is None else Path(self._tables.root / row["filename"])
 
     def image_stamp(self, i: int, camera: str) -> int:
-        """The shutter time."""
-        return int(self._row(i, camera)["timestamp"]) * 1000 if camera in self.camera_names else self.stamps[i]
+        """The shutter time; the scan's where the camera dropped the frame."""
+        row = self._sensors[i].get(camera) if camera in self.camera_names else None
+        return self.stamps[i] if row is None else int(row["timestamp"]) * 1000
 
-    def _camera(self, i: int, row: Row) -> Camera:
-        # The LiDAR and the camera fire at different times: the vehicle moves in between.
+    def _camera(self, i: int, name: str) -> Camera:
+        row = self._sensors[i].get(name, self._cameras[name])
         sensor = self._tables.find("calibrated_sensor", row["calibrated_sensor_token"])
-        T_world_camera = self._ego(row) @ self._mounting(row)
+        # The LiDAR and the camera fire at different times: the vehicle moves in between.
+        ego = row if name in self._sensors[i] else self._sensors[i]["LIDAR_TOP"]
+        T_world_camera = self._ego(ego) @ self._mounting(row)
         return Camera(sensor["camera_intrinsic"], np.linalg.inv(T_world_camera) @ self.pose(i), row["width"], row["height"])
 
     def _mounting(self, row: Row) -> NDArray[np.float64]:
@@ -158,29 +166,27 @@ class NuScenesDataset:
     def _ego(self, row: Row) -> NDArray[np.float64]:
         return transform(self._tables.find("ego_pose", row["ego_pose_token"]))
 
-    def _row(self, i: int, channel: str) -> Row:
-        if channel not in self._sensors[i]:
-            raise DatasetError(
-                f"{self._tables.file('sample_data')} has no {channel} keyframe of sample {self._samples[i]['token']}"
-            )
-        return self._sensors[i][channel]
+    def _scan_file(self, i: int) -> Path:
+        return Path(self._tables.root / self._sensors[i]["LIDAR_TOP"]["filename"])
 
     def _truth_file(self, i: int) -> Path:
         return self._tables.root / "gts" / self.name / str(self._samples[i]["token"]) / "labels.npz"
 
 
 @lru_cache(maxsize=1)
-def _truth_arrays(file: Path, changed: int) -> dict[str, NDArray[np.uint8]]:
-    try:
-        with np.load(file) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{file} cannot be read: {error}") from error
+def _truth_arrays(file: Path, changed: int) -> dict[str, NDArray[Any]]:
+    return read_npz(file)
 
 
-def _read_truth(file: Path, name: str) -> NDArray[np.uint8]:
+def _read_truth(file: Path, name: str) -> NDArray[Any]:
+    """An array of a truth, whole numbers (200, 200, 16) of any type; some converters write them as floats."""
     arrays = _truth_arrays(file, file.stat().st_mtime_ns)
     if name not in arrays or arrays[name].shape != OCC3D_NUSCENES.shape:
         shapes = {key: value.shape for key, value in arrays.items()}
         raise DatasetError(f"{file} must hold {name} of shape {OCC3D_NUSCENES.shape}; it holds {shapes}")
-    return arrays[name]
+    values = arrays[name]
+    if values.dtype.kind == "f" and (values == np.floor(values)).all():
+        values = values.astype(np.int64)
+    if values.dtype.kind not in "iub":
+        raise DatasetError(f"{file}: {name} holds {values.dtype} that are no whole numbers; class ids and masks are expected")
+    return values

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from occle_core import taxonomy
 from occle_core.camera import Camera
 from occle_core.datasets.base import DatasetError
-from occle_core.datasets.files import read_array, read_image, read_json, read_points
+from occle_core.datasets.files import read_image, read_json, read_point_labels, read_points
 from occle_core.datasets.nuscenes import CAMERAS
 from occle_core.datasets.poses import inside_box
 from occle_core.frame import Frame
@@ -49,6 +49,7 @@ class _Extract:
         self._frames = sorted(rows, key=lambda row: int(row["timestamp_us"]))
         if not self._frames:
             raise DatasetError(f"{file} lists no frames of {name}")
+        self.numbers = list(range(len(self._frames)))
         self.stamps = [int(row["timestamp_us"]) * 1000 for row in self._frames]
         self.T_grid_lidar: NDArray[np.float64] = self._matrix(0, "lidar2ego")
 
@@ -81,23 +82,36 @@ class NuScenesInfosDataset(_Extract):
     """The keyframes of one scene in infos.json; no labels. See `occle_core.datasets.Dataset`."""
 
     def __init__(self, file: Path, name: str) -> None:
-        super().__init__(file, name, [info for info in _rows(file) if _scene(info, file) == name])
-        self.camera_names = tuple(camera for camera in CAMERAS if camera in self._frames[0]["cams"])
+        super().__init__(file, name, [info for info in _rows(file, "cams", "lidar_path") if _scene(info, file) == name])
+        # A camera that dropped a keyframe belongs to the rig all the same; that frame has no image of it.
+        self._cameras = {name: camera for info in reversed(self._frames) for name, camera in info["cams"].items()}
+        self.camera_names = tuple(camera for camera in CAMERAS if camera in self._cameras)
+        for camera in (camera for info in self._frames for camera in info["cams"].values()):
+            lacking = [key for key in ("img_path", "cam_intrinsic", "lidar2cam", "timestamp_us") if key not in camera]
+            if lacking:
+                raise DatasetError(f"{file}: a camera of {name} has no {', '.join(lacking)}")
 
     def frame(self, i: int) -> Frame:
         """Scan `i` with the images that belong to it."""
-        images, cameras = [], []
+        images: list[NDArray[np.uint8] | None] = []
+        cameras = []
         for name in self.camera_names:
-            camera = self._frames[i]["cams"][name]
-            image = read_image(self.image_file(i, name) or Path())
-            images.append(image)
+            file = self.image_file(i, name)
             # lidar2cam holds the vehicle's motion between the two shutter times.
+            camera = self._frames[i]["cams"].get(name, self._cameras[name])
+            image = read_image(self._file.parent / camera["img_path"])
+            images.append(None if file is None else image)
             cameras.append(Camera(camera["cam_intrinsic"], camera["lidar2cam"], image.shape[1], image.shape[0]))
         return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar, self.pose(i))
 
+    def files(self, i: int) -> list[Path]:
+        """The scan and the images that the extract lists."""
+        images = [self.image_file(i, name) for name in self.camera_names]
+        return [self._scan_file(i), *(file for file in images if file is not None)]
+
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of scan `i`."""
-        return read_points(self._file.parent / self._frames[i]["lidar_path"], 5, intensity_scale=255)
+        return read_points(self._scan_file(i), 5, intensity_scale=255)
 
     def point_labels(self, i: int) -> None:
         """Not recorded."""
@@ -106,32 +120,42 @@ class NuScenesInfosDataset(_Extract):
         """Not recorded."""
 
     def image_file(self, i: int, camera: str) -> Path | None:
-        """The image file of frame `i`."""
-        return self._file.parent / self._frames[i]["cams"][camera]["img_path"] if camera in self.camera_names else None
+        """The image file of frame `i`; None where the camera dropped it."""
+        entry = self._frames[i]["cams"].get(camera) if camera in self.camera_names else None
+        return None if entry is None else self._file.parent / entry["img_path"]
 
     def image_stamp(self, i: int, camera: str) -> int:
-        """The shutter time."""
-        return int(self._frames[i]["cams"][camera]["timestamp_us"]) * 1000 if camera in self.camera_names else self.stamps[i]
+        """The shutter time; the scan's where the camera dropped the frame."""
+        entry = self._frames[i]["cams"].get(camera) if camera in self.camera_names else None
+        return self.stamps[i] if entry is None else int(entry["timestamp_us"]) * 1000
+
+    def _scan_file(self, i: int) -> Path:
+        return self._file.parent / str(self._frames[i]["lidar_path"])
 
 
 class NuScenesLidarDataset(_Extract):
     """The labelled scans of frames.json; no images. See `occle_core.datasets.Dataset`."""
 
     def __init__(self, file: Path, name: str) -> None:
-        super().__init__(file, name, _rows(file))
+        boxes = ("boxes_token", "boxes_category16", "boxes_lidar")
+        super().__init__(file, name, _rows(file, "frame", "n_points", *boxes))
 
     def frame(self, i: int) -> Frame:
         """Scan `i`, without images."""
         return Frame(self.stamps[i], self.points(i), T_grid_lidar=self.T_grid_lidar, T_world_lidar=self.pose(i))
 
+    def files(self, i: int) -> list[Path]:
+        """lidar/NN.bin."""
+        return [self._file.parent / "lidar" / f"{self._frames[i]['frame']:02d}.bin"]
+
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of scan `i`."""
-        return read_points(self._file.parent / "lidar" / f"{self._frames[i]['frame']:02d}.bin", 4, intensity_scale=255)
+        return read_points(self.files(i)[0], 4, intensity_scale=255)
 
     def point_labels(self, i: int) -> NDArray[np.uint8]:
         """(N,) class ids, 255 where the file says 0, noise."""
         file = self._file.parent / "labels16" / f"{self._frames[i]['frame']:02d}.label"
-        labels = read_array(file, np.uint8, count=int(self._frames[i]["n_points"]))
+        labels = read_point_labels(file, np.uint8, self.files(i)[0], 4)
         return np.where((labels > 0) & (labels <= 16), labels, self.taxonomy.ignore).astype(np.uint8)
 
     def moving(self, i: int) -> NDArray[np.bool_]:
@@ -178,8 +202,10 @@ def _scene(info: dict[str, Any], file: Path) -> str:
     return words[0]
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
+def _rows(file: Path, *fields: str) -> list[dict[str, Any]]:
+    """The extract's frames, each of which must have these fields and those of all extracts."""
     rows = read_json(file)
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and "timestamp_us" in row for row in rows):
-        raise DatasetError(f"{file} must be a list of frames with timestamp_us, lidar2ego and ego2global")
+    wanted = ("timestamp_us", "lidar2ego", "ego2global", *fields)
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and set(wanted) <= set(row) for row in rows):
+        raise DatasetError(f"{file} must be a list of frames with {', '.join(wanted)}")
     return rows

@@ -12,6 +12,22 @@ from occle_core.datasets.files import read_json
 
 Row = dict[str, Any]
 
+FIELDS = {
+    "scene": ("token", "name", "first_sample_token"),
+    "sample": ("token", "next"),
+    "sample_data": ("token", "sample_token", "ego_pose_token", "calibrated_sensor_token", "filename", "timestamp", "is_key_frame",
+                    "width", "height"),
+    "ego_pose": ("token", "translation", "rotation"),
+    "calibrated_sensor": ("token", "sensor_token", "translation", "rotation", "camera_intrinsic"),
+    "sensor": ("token", "channel"),
+    "sample_annotation": ("sample_token", "instance_token", "translation", "size", "rotation"),
+    "instance": ("token", "category_token"),
+    "category": ("token", "name"),
+    "attribute": ("token", "name"),
+    "lidarseg": ("sample_data_token", "filename"),
+}  # fmt: skip
+"""What is read of each table's rows."""
+
 
 class Tables:
     """The tables of one version folder (v1.0-mini, v1.0-trainval, ...), read as they are needed.
@@ -29,12 +45,16 @@ class Tables:
         """The rows of a table.
 
         Raises:
-            DatasetError: the file is missing or not a list of rows.
+            DatasetError: the file is missing or not a list of rows with the table's fields.
         """
         file = self.file(table)
         rows = read_json(file)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise DatasetError(f"{file} is not a list of rows")
+            raise DatasetError(f"{file} is not a list of rows, as nuScenes' tables are")
+        for number, row in enumerate(rows):
+            lacking = [field for field in FIELDS[table] if field not in row]
+            if lacking:
+                raise DatasetError(f"{file}: row {number} has no {', '.join(lacking)}; is it nuScenes' table of that name?")
         return rows
 
     def file(self, table: str) -> Path:
@@ -60,11 +80,14 @@ class Tables:
 
     def samples(self, scene: Row) -> list[Row]:
         """A scene's samples in time order."""
-        rows, token = [], scene["first_sample_token"]
+        rows: dict[str, Row] = {}
+        token = scene["first_sample_token"]
         while token:
-            rows.append(self.find("sample", token))
-            token = rows[-1]["next"]
-        return rows
+            if token in rows:
+                raise DatasetError(f"{self.file('sample')}: the samples of {scene['name']} form a loop at {token}")
+            rows[token] = self.find("sample", token)
+            token = rows[token]["next"]
+        return list(rows.values())
 
     def lidarseg(self, sample_data_token: str) -> str | None:
         """File name of a scan's point labels, or None without lidarseg."""
@@ -101,7 +124,7 @@ class Tables:
 
     @cached_property
     def _lidarseg(self) -> dict[str, str]:
-        if not self.file("lidarseg").is_file():
+        if not self.file("lidarseg").exists():
             return {}
         return {row["sample_data_token"]: row["filename"] for row in self.read("lidarseg")}
 
@@ -115,10 +138,11 @@ class Tables:
 
 def open_tables(root: Path, version: str) -> Tables:
     """The tables of a folder; the scenes of one data set share what was read of them."""
-    return _open(root.resolve(), version, (root / version / "scene.json").stat().st_mtime_ns)
+    stamps = tuple((file.name, file.stat().st_mtime_ns) for file in sorted((root / version).glob("*.json")))
+    return _open(root.resolve(), version, stamps)
 
 
 @lru_cache(maxsize=2)
-def _open(root: Path, version: str, changed: int) -> Tables:
-    # `changed` makes a data set that was written anew under the same name another entry of the cache.
+def _open(root: Path, version: str, changed: tuple[tuple[str, int], ...]) -> Tables:
+    # `changed` makes tables that were written anew under the same name another entry of the cache.
     return Tables(root, version)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.datasets.base import DatasetError
+
 
 @dataclass(frozen=True, eq=False)
 class TrackedBox:
@@ -25,15 +27,29 @@ class TrackedBox:
 
 
 def transform(record: dict[str, Any]) -> NDArray[np.float64]:
-    """(4, 4) from `translation` (metres) and `rotation` (quaternion w, x, y, z) of a table row."""
-    w, x, y, z = np.asarray(record["rotation"], np.float64) / np.linalg.norm(record["rotation"])
+    """(4, 4) from `translation` (metres) and `rotation` (quaternion w, x, y, z) of a table row.
+
+    Raises:
+        DatasetError: these are not 3 and 4 finite numbers, or the quaternion has no length.
+    """
+    try:
+        translation, rotation = np.array(record["translation"], np.float64), np.array(record["rotation"], np.float64)
+    except (TypeError, ValueError):
+        translation = rotation = np.full(1, np.nan)
+    length = np.linalg.norm(rotation)
+    if (translation.shape, rotation.shape) != ((3,), (4,)) or not (np.isfinite(translation).all() and 0 < length < np.inf):
+        raise DatasetError(
+            f"row {record.get('token')}: translation {record['translation']} and rotation {record['rotation']} are no pose (three "
+            "numbers, and a quaternion w, x, y, z)"
+        )
+    w, x, y, z = rotation / length
     matrix = np.eye(4)
     matrix[:3, :3] = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
         [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
-    matrix[:3, 3] = record["translation"]
+    matrix[:3, 3] = translation
     return matrix
 
 

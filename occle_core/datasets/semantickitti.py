@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 from occle_core import taxonomy
 from occle_core.camera import Camera
 from occle_core.datasets.base import DatasetError
-from occle_core.datasets.files import read_array, read_bits, read_image, read_numbers, read_points, read_text
+from occle_core.datasets.files import read_image, read_numbers, read_point_labels, read_points, read_text
+from occle_core.datasets.semantickitti_voxels import VoxelFolder
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame
 from occle_core.grid import SEMANTICKITTI, VoxelGrid
 
 LAYOUT = "SemanticKITTI: sequences/NN/{velodyne/*.bin, calib.txt, times.txt} with image_2, poses.txt, labels, voxels where recorded"
-
-VOXEL_FILES = VoxelGrid((0.0, -25.6, -2.2), SEMANTICKITTI.shape, SEMANTICKITTI.resolution)
-"""Where the cells of voxels/* really lie: one cell below the nominal volume (measured against the scans they were made from)."""
 
 MOVING = range(252, 260)
 """Raw point ids of objects in motion."""
@@ -56,14 +54,19 @@ class SemanticKittiDataset:
             raise DatasetError(f"{folder / 'velodyne'} holds no .bin files")
         # Frames are numbered by file name: times.txt and poses.txt hold one line for every frame of the whole sequence.
         try:
-            self._numbers = [int(scan.stem) for scan in self._scans]
+            self.numbers = [int(scan.stem) for scan in self._scans]
         except ValueError as error:
             raise DatasetError(f"{folder / 'velodyne'}: scans must be called NNNNNN.bin ({error})") from error
+        self._voxels = VoxelFolder(folder / "voxels", [scan.stem for scan in self._scans], self.points)
         self.camera_names = ("cam2",) if (folder / "image_2").is_dir() else ()
         calibration = read_calibration(folder / "calib.txt", P2=12, Tr=12)
         self._P2, self._T_camera_lidar = calibration["P2"], np.vstack([calibration["Tr"].reshape(3, 4), [0, 0, 0, 1]])
-        self.stamps: list[int] = [round(seconds * 1e9) for seconds in self._rows("times.txt", 1)[:, 0].tolist()]
-        self._poses = self._rows("poses.txt", 12).reshape(-1, 3, 4) if (folder / "poses.txt").is_file() else None
+        seconds = self._rows("times.txt", 1)[:, 0]
+        if not np.isfinite(seconds).all():
+            line = self.numbers[int(np.isnan(seconds).argmax())] + 1
+            raise DatasetError(f"{folder / 'times.txt'} line {line} is blank, but its scan is there; give it a time in seconds")
+        self.stamps: list[int] = [round(value * 1e9) for value in seconds.tolist()]
+        self._poses = self._rows("poses.txt", 12).reshape(-1, 3, 4) if (folder / "poses.txt").exists() else None
 
     def __len__(self) -> int:
         return len(self._scans)
@@ -77,13 +80,18 @@ class SemanticKittiDataset:
             cameras.append(Camera.from_projection(self._P2, self._T_camera_lidar, image.shape[1], image.shape[0]))
         return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar, self.pose(i))
 
+    def files(self, i: int) -> list[Path]:
+        """velodyne/NNNNNN.bin and its image."""
+        images = [self.image_file(i, name) for name in self.camera_names]
+        return [self._scans[i], *(file for file in images if file is not None)]
+
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of scan `i`."""
         return read_points(self._scans[i], 4)
 
     def pose(self, i: int) -> NDArray[np.float64] | None:
-        """T_world_lidar (4, 4): poses.txt is the left camera's, in the first camera's frame."""
-        if self._poses is None:
+        """T_world_lidar (4, 4): poses.txt is the left camera's, in the first camera's frame; None for a blank line."""
+        if self._poses is None or np.isnan(self._poses[i]).any():
             return None
         T_camera0_camera = np.vstack([self._poses[i], [0, 0, 0, 1]])
         return np.asarray(np.linalg.inv(self._T_camera_lidar) @ T_camera0_camera @ self._T_camera_lidar)
@@ -100,25 +108,25 @@ class SemanticKittiDataset:
 
     def has_truth(self, i: int) -> bool:
         """Whether voxels/NNNNNN.label is there."""
-        return self._voxels(i, "label").is_file()
+        return self._voxels.file(i, "label").exists()
 
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
         """voxels/NNNNNN.label with .invalid taken out, on `grid`; None where frame `i` has no .label."""
         if not self.has_truth(i):
             return None
-        raw = read_array(self._voxels(i, "label"), np.uint16, count=VOXEL_FILES.size).reshape(VOXEL_FILES.shape)
-        labels = self.taxonomy.from_raw(raw)
-        labels[read_bits(self._voxels(i, "invalid"), VOXEL_FILES.shape)] = self.taxonomy.ignore
-        return resample(labels, VOXEL_FILES, grid, self.taxonomy)
+        labels = self.taxonomy.from_raw(self._voxels.raw_labels(i))
+        labels[self._voxels.bits(i, "invalid")] = self.taxonomy.ignore
+        return resample(self._voxels.placed(labels, self.taxonomy.ignore), SEMANTICKITTI, grid, self.taxonomy)
 
     def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
         """SemanticKITTI has no sensor masks: an empty dict."""
         return {}
 
     def voxel_bits(self, i: int, suffix: str) -> NDArray[np.bool_] | None:
-        """(256, 256, 32) bool of voxels/NNNNNN.`suffix` (bin, invalid, occluded) on VOXEL_FILES; None without that file."""
-        file = self._voxels(i, suffix)
-        return read_bits(file, VOXEL_FILES.shape) if file.is_file() else None
+        """(256, 256, 32) bool of voxels/NNNNNN.`suffix` (bin, invalid, occluded) on SEMANTICKITTI; None without that file."""
+        if not self._voxels.file(i, suffix).exists():
+            return None
+        return self._voxels.placed(self._voxels.bits(i, suffix), suffix != "bin")
 
     def image_file(self, i: int, camera: str) -> Path | None:
         """image_2/NNNNNN.png (or .jpg) of frame `i`."""
@@ -132,21 +140,18 @@ class SemanticKittiDataset:
         """KITTI's camera fires as the LiDAR faces forward: the scan's time."""
         return self.stamps[i]
 
-    def _voxels(self, i: int, suffix: str) -> Path:
-        return self.folder / "voxels" / f"{self._scans[i].stem}.{suffix}"
-
     def _raw_labels(self, i: int) -> NDArray[np.uint16] | None:
         if not (self.folder / "labels").is_dir():
             return None
         scan = self._scans[i]
-        labels = read_array(self.folder / "labels" / f"{scan.stem}.label", np.uint32, count=scan.stat().st_size // 16)
+        labels = read_point_labels(self.folder / "labels" / f"{scan.stem}.label", np.uint32, scan, 4)
         return (labels & 0xFFFF).astype(np.uint16)  # the high half is the instance
 
     def _rows(self, name: str, columns: int) -> NDArray[np.float64]:
-        rows = read_numbers(self.folder / name, columns)
-        if len(rows) <= max(self._numbers):
-            raise DatasetError(f"{self.folder / name} has {len(rows)} lines, but the scans go up to number {max(self._numbers)}")
-        return rows[self._numbers]
+        rows = read_numbers(self.folder / name, columns, blank_rows=True)
+        if len(rows) <= max(self.numbers):
+            raise DatasetError(f"{self.folder / name} has {len(rows)} lines, but the scans go up to number {max(self.numbers)}")
+        return rows[self.numbers]
 
 
 def read_calibration(path: Path, **wanted: int) -> dict[str, NDArray[np.float64]]:

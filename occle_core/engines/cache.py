@@ -5,18 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from occle_core.engines.base import EngineError
 
 MANIFEST = "manifest.json"
 
 
 def cache_dir() -> Path:
-    """$OCCLE_CACHE, or occle's folder in the user's cache."""
-    named = os.environ.get("OCCLE_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "occle"
+    """$OCCLE_CACHE, or occle's folder in the user's cache.
+
+    Raises:
+        EngineError: neither names a folder, and the user has no home.
+    """
+    if named := os.environ.get("OCCLE_CACHE"):
+        return Path(named).expanduser()
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "occle"
+    except RuntimeError as error:
+        raise EngineError("no home folder is known to keep built engines in; set OCCLE_CACHE to a folder") from error
 
 
 def cached(
@@ -30,8 +40,11 @@ def cached(
     Args:
         key: what the entry depends on, such as engine, version, device, weights, precision.
         build: writes the entry's files into the folder that it is given.
-        progress: told why something is built.
+        progress: called with the reason why something is built.
         root: the cache; None means `cache_dir()`.
+
+    Raises:
+        EngineError: the cache cannot be written. What `build` raises.
     """
     text = json.dumps(dict(key), sort_keys=True)
     entry = (root or cache_dir()) / "engines" / hashlib.sha256(text.encode()).hexdigest()[:24]
@@ -40,8 +53,13 @@ def cached(
         if not wrong:
             return entry
         progress(f"{entry} is not used: {wrong}; building it anew")
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".building-", dir=entry.parent))
+    fresh = entry.parent / f".building-{secrets.token_hex(6)}"
+    try:
+        fresh.mkdir(parents=True)
+    except OSError as error:
+        raise EngineError(
+            f"built engines cannot be kept in {entry.parent} ({error.strerror}); set OCCLE_CACHE to a folder that can be written"
+        ) from error
     try:
         build(fresh)
         files = {path.name: _digest(path) for path in sorted(fresh.iterdir())}

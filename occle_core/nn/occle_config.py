@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from occle_core.config import Config
+from occle_core.config import OWN_VEHICLE, Config
 
 FEATURE_STRIDE = 2
 """Feature grids have cells of twice the edge length (0.4 m for SemanticKITTI's 0.2 m)."""
@@ -52,6 +52,7 @@ class OccleConfig(Config):
     width: int = Field(640, ge=32, description="width that images are resized to, pixels, a multiple of 8")
     height: int = Field(192, ge=32, description="height that images are resized to, pixels, a multiple of 8")
     frames: int = Field(1, ge=1, description="frames that the geometric branch sees, the present one included")
+    stride: int = Field(1, ge=1, description="it sees each n-th of the frames before the present one")
     channels: int = Field(24, ge=4, description="channels of the semantic, the geometric and the fused feature grid, even")
     scan: ScanConfig = ScanConfig()
     semantic: SemanticConfig = SemanticConfig()
@@ -66,7 +67,7 @@ class OccleConfig(Config):
 
 def occle_small(rig: Literal["kitti", "nuscenes"], frames: int = 1) -> OccleConfig:
     """For CPUs and grids of 0.4 m: a narrow ResNet-18 instead of the paper's ResNet-50, fewer points and channels."""
-    scan = ScanConfig(max_points=6, min_range=0.0 if rig == "kitti" else 2.5)
+    scan = ScanConfig(max_points=6, min_range=0.0 if rig == "kitti" else OWN_VEHICLE)
     if rig == "kitti":
         return OccleConfig(frames=frames, scan=scan)
     return OccleConfig(cameras=6, width=352, height=192, frames=frames, scan=scan)
@@ -75,8 +76,8 @@ def occle_small(rig: Literal["kitti", "nuscenes"], frames: int = 1) -> OccleConf
 def occle_base(rig: Literal["kitti", "nuscenes", "kitti360"] = "kitti") -> OccleConfig:
     """The paper's sizes where it states them (Sec. 3.2 and D.2): ResNet-50, 35 points, image sizes rounded up to multiples of 8.
 
-    One frame for nuScenes, five for KITTI, as the works that the paper follows there use (Li et al., VoxFormer-T). Channels are
-    ours.
+    One frame for nuScenes; for KITTI five, at t, t-3, t-6, t-9 and t-12, as the works that the paper follows there use (Li et al.,
+    VoxFormer-T). Channels are ours.
     """
     sizes = {"kitti": (1224, 376), "nuscenes": (1600, 904), "kitti360": (1408, 376)}
     return OccleConfig(
@@ -84,15 +85,16 @@ def occle_base(rig: Literal["kitti", "nuscenes", "kitti360"] = "kitti") -> Occle
         width=sizes[rig][0],
         height=sizes[rig][1],
         frames=1 if rig == "nuscenes" else 5,
+        stride=1 if rig == "nuscenes" else 3,
         channels=32,
-        scan=ScanConfig(channels=32),
+        scan=ScanConfig(channels=32, min_range=OWN_VEHICLE if rig == "nuscenes" else 0.0),
         semantic=SemanticConfig(image=(32, 64, 128), lidar=(32, 48, 64, 96)),
         geometric=GeometricConfig(backbone="resnet50", base_width=64, stages=4),
         fusion=FusionConfig(stages=(64, 96, 128, 128), state=16, expand=2),
     )
 
 
-def occle_tiny(cameras: int = 1, frames: int = 2) -> OccleConfig:
+def occle_tiny(cameras: int = 1, frames: int = 2, min_range: float = 0.0) -> OccleConfig:
     """For tests: every part is there, nothing is large."""
     return OccleConfig(
         cameras=cameras,
@@ -100,7 +102,7 @@ def occle_tiny(cameras: int = 1, frames: int = 2) -> OccleConfig:
         height=32,
         frames=frames,
         channels=8,
-        scan=ScanConfig(max_points=3, channels=8),
+        scan=ScanConfig(max_points=3, channels=8, min_range=min_range),
         semantic=SemanticConfig(image=(4, 8, 8), lidar=(8, 8, 8, 8)),
         geometric=GeometricConfig(base_width=8, stages=2),
         fusion=FusionConfig(stages=(8, 8, 8, 8), state=4),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from occle_core.frame import Frame, FrameError
 from occle_core.grid import VoxelGrid
-from occle_core.inputs import point_features, voxelise
+from occle_core.inputs import measured, point_features, voxelise
 from occle_core.nn.lift import projection
 from occle_core.nn.occle_config import OccleConfig
 
@@ -139,7 +139,7 @@ def _projections(frame: Frame, T_lidar_grid: NDArray[np.float64], config: OccleC
 
 
 def _scan(frame: Frame, T_grid_lidar: NDArray[np.float64], grid: VoxelGrid, config: OccleConfig) -> Scan:
-    points = frame.points[np.hypot(frame.points[:, 0], frame.points[:, 1]) >= config.scan.min_range]
+    points = measured(frame.points, config.scan.min_range)
     in_grid = (points[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3]).astype(np.float32)
     rows, voxel, table, cells = voxelise(in_grid, grid, config.scan.max_points)
     # Of the ten features MinkOcc's points have, OccLE's lack the offset from the mean.

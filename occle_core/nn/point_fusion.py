@@ -153,4 +153,5 @@ def weighted_sum(features: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
 
 def pool_voxels(features: Tensor, table: Tensor) -> Tensor:
     """Maximum of non-negative point features (P, C) over each row of table (N, K) -> (N, C); P in the table is a row of zeros."""
-    return take(features, table.reshape(-1)).view(*table.shape, -1).amax(1)
+    # Written out: a scan of which nothing lies in the grid has no rows to infer a size from.
+    return take(features, table.reshape(-1)).view(*table.shape, features.shape[1]).amax(1)

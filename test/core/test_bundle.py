@@ -1,5 +1,10 @@
 """Bundles: what is written is what is read, and everything that is wrong is refused by name."""
 
+import os
+import resource
+import signal
+import stat
+
 import numpy as np
 import pytest
 import torch
@@ -187,3 +192,33 @@ def test_wrong_specs_of_the_other_network_are_refused(occle, change, message):
 def test_sizes_have_their_grids(size, rig, shape, cameras):
     spec = rig_spec(size, rig, "occle")
     assert (spec.grid.shape, spec.network.cameras, spec.name) == (shape, cameras, f"occle-{size}-{rig}")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_files_have_the_mode_that_the_umask_asks_for(tmp_path, umask):
+    """A bundle that root made is read by the ROS service's user."""
+    before = os.umask(umask)
+    try:
+        save_untrained(tmp_path / "bundle")
+        save_untrained(tmp_path / "bundle")  # over an older one
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "bundle").stat().st_mode) == 0o777 & ~umask
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "bundle").iterdir()} == {0o666 & ~umask}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_full_disk_leaves_the_older_bundle_and_nothing_else(tmp_path):
+    save_untrained(tmp_path / "bundle")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "bundle").iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        with pytest.raises(OSError, match="File too large"):
+            save_untrained(tmp_path / "bundle")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "bundle").iterdir()} == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 
 import cv2
@@ -69,6 +70,55 @@ def test_kitti_raw_broken(drive):
     (drive.parent / "calib_velo_to_cam.txt").unlink()
     with pytest.raises(DatasetError, match=r"calib_velo_to_cam\.txt is missing"):
         open_dataset(drive)
+
+
+@pytest.mark.parametrize("lost", [(3, 4), (0,), (3, 4, 6, 7)])
+def test_kitti_raw_lines_are_of_their_scans_where_some_are_lost(drive, lost):
+    """2011_09_26_drive_0009_sync lost four scans; timestamps.txt has blank lines in their places."""
+    for i in range(8):
+        scan = drive / "velodyne_points" / "data" / f"{i:010d}.bin"
+        scan.unlink(missing_ok=True)
+        if i not in lost:
+            np.full((5, 4), i + 0.5, "<f4").tofile(scan)
+        cv2.imwrite(str(drive / "image_02" / "data" / f"{i:010d}.jpg"), np.full((6, 8, 3), 10 * i, np.uint8))
+        (drive / "image_02" / "data" / f"{i:010d}.png").unlink(missing_ok=True)
+    for sensor in ("velodyne_points", "image_02"):
+        blank = lost if sensor == "velodyne_points" else ()
+        lines = ["" if i in blank else f"2011-09-26 13:02:{20 + i}.5" for i in range(8)]
+        (drive / sensor / "timestamps.txt").write_text("\n".join(lines) + "\n\n")
+    dataset = open_dataset(drive)
+    there = [i for i in range(8) if i not in lost]
+    assert dataset.numbers == there
+    assert [stamp // 10**9 % 60 for stamp in dataset.stamps] == [20 + i for i in there]
+    assert [dataset.image_stamp(k, "cam2") // 10**9 % 60 for k in range(len(there))] == [20 + i for i in there]
+    assert [dataset.points(k)[0, 0] for k in range(len(there))] == [i + 0.5 for i in there]
+    assert [round(int(dataset.frame(k).images[0][0, 0, 0]) / 10) for k in range(len(there))] == there
+    np.full((5, 4), 1, "<f4").tofile(drive / "velodyne_points" / "data" / f"{lost[0]:010d}.bin")
+    with pytest.raises(DatasetError, match=rf"timestamps\.txt line {lost[0] + 1} is blank, but scan {lost[0]} is there"):
+        open_dataset(drive)
+
+
+def test_an_extract_whose_camera_dropped_a_keyframe(tmp_path):
+    matrix = np.eye(4).tolist()
+    np.full((9, 5), 4.0, "<f4").tofile(tmp_path / "scan.bin")
+    rows = []
+    for i, names in enumerate((("CAM_FRONT",), ("CAM_FRONT", "CAM_BACK"))):
+        cams = {}
+        for name in names:
+            cv2.imwrite(str(tmp_path / f"{name}{i}.png"), np.zeros((6, 8, 3), np.uint8))
+            entry = {"img_path": f"{name}{i}.png", "cam_intrinsic": np.eye(3).tolist(), "lidar2cam": matrix, "timestamp_us": 7}
+            cams[name] = entry
+        info = {"scene": "s", "timestamp_us": i, "lidar2ego": matrix, "ego2global": matrix, "lidar_path": "scan.bin"}
+        rows.append(info | {"cams": cams})
+    (tmp_path / "infos.json").write_text(json.dumps(rows))
+    dataset = open_dataset(tmp_path)
+    assert dataset.camera_names == ("CAM_FRONT", "CAM_BACK")
+    assert [[image is None for image in dataset.frame(i).images] for i in range(2)] == [[False, True], [False, False]]
+    assert dataset.image_file(0, "CAM_BACK") is None and dataset.image_stamp(0, "CAM_BACK") == 0
+    del rows[1]["cams"]["CAM_BACK"]["lidar2cam"]
+    (tmp_path / "infos.json").write_text(json.dumps(rows))
+    with pytest.raises(DatasetError, match=r"infos\.json: a camera of s has no lidar2cam"):
+        open_dataset(tmp_path)
 
 
 def test_a_wrong_path_is_told_what_is_there_and_what_is_expected(tmp_path):

@@ -5,7 +5,6 @@ import pytest
 from dataset_files import write_semantickitti, write_voxels
 
 from occle_core.datasets import DatasetError, open_dataset
-from occle_core.datasets.semantickitti import VOXEL_FILES
 from occle_core.grid import SEMANTICKITTI, VoxelGrid
 
 
@@ -60,7 +59,7 @@ def test_the_whole_root_and_its_scenes(sequence):
         open_dataset(root, scene="08")
 
 
-def test_truth_lies_one_cell_below_the_nominal_grid(sequence):
+def test_truth_lies_on_the_nominal_grid(sequence):
     folder = sequence[0]
     rng = np.random.default_rng(1)
     raw = rng.choice([0, 0, 10, 40, 52, 252], (256, 256, 32)).astype(np.uint16)
@@ -68,17 +67,43 @@ def test_truth_lies_one_cell_below_the_nominal_grid(sequence):
     write_voxels(folder, 2, raw, invalid)
     dataset = open_dataset(folder)
     assert [dataset.has_truth(i) for i in range(3)] == [False, False, True]
-    truth = dataset.truth(2, VOXEL_FILES)
+    truth = dataset.truth(2, SEMANTICKITTI)
     for cell in rng.integers(0, [256, 256, 32], (200, 3)):
         at = tuple(cell)
         expected = 255 if invalid[at] else {0: 0, 10: 1, 40: 9, 52: 255, 252: 1}[int(raw[at])]
         assert truth[at] == expected
-    nominal = dataset.truth(2, SEMANTICKITTI)
-    np.testing.assert_array_equal(nominal[:, :, :-1], truth[:, :, 1:])
-    assert (nominal[:, :, -1] == 255).all()
     assert dataset.truth(2, SEMANTICKITTI.coarser(2)).shape == (128, 128, 16)
     np.testing.assert_array_equal(dataset.voxel_bits(2, "invalid"), invalid)
     assert dataset.voxel_bits(2, "bin") is None
+
+
+def test_rows_without_a_return_are_left_out_with_their_labels(sequence, caplog):
+    folder, scans, labels = sequence
+    scan = scans[1].copy()
+    scan[[0, 7, 49], :3] = 0  # whatever their intensity
+    scan[3, :2] = 0  # straight above or below the sensor: a return
+    scan.astype("<f4").tofile(folder / "velodyne" / "000001.bin")
+    dataset = open_dataset(folder)
+    kept = [row for row in range(50) if row not in (0, 7, 49)]
+    np.testing.assert_array_equal(dataset.points(1), scan[kept].astype(np.float32))
+    np.testing.assert_array_equal(dataset.point_labels(1), dataset.taxonomy.points_from_raw(labels[1][kept]))
+    assert len(dataset.moving(1)) == len(dataset.frame(1).points) == 47
+    assert len(dataset.points(0)) == len(dataset.point_labels(0)) == 50
+    assert caplog.text.count("without a return") == 1
+
+
+def test_a_blank_line_stands_for_a_frame(sequence):
+    """Converters leave a line empty where a scan was lost: line k is frame k all the same."""
+    folder = sequence[0]
+    (folder / "velodyne" / "000001.bin").unlink()
+    (folder / "times.txt").write_text("0.0\n\n0.25\n\n\n")
+    (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n1 0 0 0 0 1 0 0 0 0 1 9\n\n1 0 0 0 0 1 0 0 0 0 1 3\n")
+    dataset = open_dataset(folder)
+    assert dataset.numbers == [0, 2] and dataset.stamps == [0, 250_000_000]
+    assert dataset.pose(0) is not None and dataset.pose(1) is None and dataset.frame(1).T_world_lidar is None
+    (folder / "times.txt").write_text("\n0.1\n0.2\n")
+    with pytest.raises(DatasetError, match=r"times\.txt line 1 is blank"):
+        open_dataset(folder)
 
 
 def test_broken_files_are_named(sequence):
@@ -94,16 +119,16 @@ def test_broken_files_are_named(sequence):
     with pytest.raises(DatasetError, match=r"000001\.bin: 2 of 50 points are NaN.*row 7"):
         dataset.frame(1)
     scan.write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"000001\.bin is empty"):
+    with pytest.raises(DatasetError, match=r"000001\.bin is empty \(0 bytes\)"):
         dataset.frame(1)
     (folder / "image_2" / "000002.png").write_bytes(b"not a png")
-    with pytest.raises(DatasetError, match=r"000002\.png cannot be decoded"):
+    with pytest.raises(DatasetError, match=r"000002\.png cannot be decoded: neither JPEG nor PNG"):
         dataset.frame(2)
     (folder / "image_2" / "000002.png").unlink()
     with pytest.raises(DatasetError, match=r"000002\.png is missing"):
         dataset.frame(2)
     (folder / "labels" / "000000.label").write_bytes(b"\0" * 40)
-    with pytest.raises(DatasetError, match=r"000000\.label has 40 bytes, expected 200"):
+    with pytest.raises(DatasetError, match=r"000000\.label has 10 labels, but .*000000\.bin has 50 points"):
         dataset.point_labels(0)
     (folder / "voxels" / "000000.label").write_bytes(b"\0" * 100)
     with pytest.raises(DatasetError, match=r"voxels.000000\.label has 100 bytes"):
@@ -144,13 +169,16 @@ def test_empty_velodyne(tmp_path):
         open_dataset(tmp_path)
 
 
-def test_real_voxel_files_fit_the_real_scans(real_data):
-    dataset = open_dataset(real_data / "semantickitti", scene="08")
+@pytest.mark.parametrize("scene", ["00", "05", "07", "08"])
+def test_real_voxel_files_fit_the_real_scans(real_data, scene, caplog):
+    """They are of release 1.0, which is seen and undone."""
+    dataset = open_dataset(real_data / "semantickitti", scene=scene)
     for i in (0, 5):
-        scan, recorded = VOXEL_FILES.occupied(dataset.points(i)), dataset.voxel_bits(i, "bin")
-        assert (scan & recorded).sum() / (scan | recorded).sum() > 0.9
-        nominal = SEMANTICKITTI.occupied(dataset.points(i))
-        assert (nominal & recorded).sum() / (nominal | recorded).sum() < 0.3
+        scan, recorded = SEMANTICKITTI.occupied(dataset.points(i)), dataset.voxel_bits(i, "bin")
+        assert (scan & recorded).sum() / (scan | recorded).sum() > 0.987
+        invalid, occluded = dataset.voxel_bits(i, "invalid"), dataset.voxel_bits(i, "occluded")
+        assert not (invalid & ~occluded).any() and not (invalid & recorded).any()
+    assert caplog.text.count("release 1.0") == 1
 
 
 def test_real_labels_and_images_agree(real_data):

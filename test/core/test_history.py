@@ -1,15 +1,18 @@
 """What came before: kept in order, forgotten when time jumps or poses are missing, and never silently."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from occle_rig import GRID, frame, moved
 
 from occle_core.bundle import save_bundle, spec_for
-from occle_core.frame import FrameError
-from occle_core.history import History
+from occle_core.frame import Frame, FrameError
+from occle_core.history import History, past_frames
 from occle_core.nn import occle_inputs
 from occle_core.nn.networks import predict
 from occle_core.nn.occle_config import occle_tiny
@@ -27,7 +30,7 @@ def fed(history, *frames):
     out = []
     for each in frames:
         past, reason = history.with_past(each)
-        history.keep(past)
+        history.keep(each)
         out.append(([one.stamp // TENTH for one in past], reason))
     return out
 
@@ -37,7 +40,13 @@ def test_the_newest_come_first():
     assert steps == [([0], "filling"), ([1, 0], "filling"), ([2, 1, 0], ""), ([3, 2, 1], ""), ([4, 3, 2], "")]
 
 
-@pytest.mark.parametrize("stamp", [5, 3 * TENTH, 4 * TENTH - 1, 14 * TENTH + 1])
+def test_a_stride_takes_each_nth_frame_before():
+    steps = fed(History(3, stride=3), *(seen(number) for number in range(9)))
+    assert [frames for frames, _ in steps] == [[0], [1], [2], [3, 0], [4, 1], [5, 2], [6, 3, 0], [7, 4, 1], [8, 5, 2]]
+    assert [reason for _, reason in steps] == ["filling"] * 6 + [""] * 3
+
+
+@pytest.mark.parametrize("stamp", [5, 3 * TENTH, 4 * TENTH, 4 * TENTH - 1, 14 * TENTH + 1])
 def test_a_jump_in_time_starts_anew(stamp):
     history = History(2)
     fed(history, seen(3), seen(4))
@@ -49,13 +58,29 @@ def test_a_gap_of_a_second_is_no_jump():
     assert fed(History(2), seen(0), seen(1, 10 * TENTH))[1][1] == ""
 
 
-def test_without_a_pose_a_frame_stands_alone_and_is_not_remembered():
-    steps = fed(History(2), seen(0), seen(1), seen(2, pose=False), seen(3), seen(4))
-    assert steps[2:] == [([2], "no_pose"), ([3], "filling"), ([4, 3], "")]
+def test_a_frame_without_a_pose_stands_alone_and_is_missing_in_the_history():
+    steps = fed(History(3), *(seen(number, pose=number != 2) for number in range(6)))
+    assert steps[2:] == [([2], "no_pose"), ([3, 1, 0], ""), ([4, 3, 1], ""), ([5, 4, 3], "")]
 
 
 def test_a_network_of_one_frame_needs_nothing():
     assert fed(History(1), seen(0, pose=False), seen(1, 0), seen(2)) == [([0], ""), ([0], ""), ([2], "")]
+
+
+@given(st.lists(st.tuples(st.integers(-2, 14), st.booleans()), min_size=1, max_size=25), st.integers(1, 5), st.integers(1, 3))
+def test_a_recordings_past_is_what_the_node_would_have_kept(steps, frames, stride):
+    """Gaps, clocks that stand or go back, and frames without poses: training sees the frames that a Predictor sees."""
+    stamps = (TENTH * np.cumsum([step for step, _ in steps])).tolist()
+    recording = [
+        Frame(stamp, np.zeros((1, 4), np.float32), T_world_lidar=np.eye(4) if posed else None)
+        for stamp, (_, posed) in zip(stamps, steps)
+    ]
+    data = SimpleNamespace(stamps=stamps, pose=lambda i: recording[i].T_world_lidar)
+    history = History(frames, stride)
+    for i, each in enumerate(recording):
+        kept, _ = history.with_past(each)
+        history.keep(each)
+        assert [id(frame) for frame in kept] == [id(recording[k]) for k in past_frames(data, i, frames, stride)]
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +121,18 @@ def test_a_frame_that_cannot_be_used_leaves_no_trace(predictor):
         with pytest.raises(FrameError, match=message):
             predictor.predict(bad)
     assert predictor.predict(seen(4)).short_history == ""
+
+
+def test_observed_frames_are_the_past_of_the_next(predictor):
+    predictor.forget()
+    predictor.predict(seen(0))
+    expected = predictor.predict(seen(1))
+    predictor.forget()
+    predictor.observe(seen(0))
+    with pytest.raises(FrameError, match="inside the grid"):
+        predictor.observe(replace(seen(0), points=np.full((5, 4), 100, np.float32), stamp=TENTH // 2))
+    found = predictor.predict(seen(1))
+    np.testing.assert_array_equal(found.confidence, expected.confidence)
+    assert found.short_history == ""
+    predictor.forget()
+    assert predictor.predict(seen(2)).short_history == "filling"

@@ -6,11 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from occle_core.bundle import rig_spec
 from occle_core.camera import Camera
 from occle_core.config import tiny
 from occle_core.frame import Frame, FrameError
 from occle_core.grid import VoxelGrid
-from occle_core.inputs import choose_views, collate, point_features, prepare, prepare_images, voxelise
+from occle_core.inputs import choose_views, collate, measured, point_features, prepare, prepare_images, voxelise
+from occle_core.nn import networks
 
 GRID = VoxelGrid((0.0, -4.0, -2.0), (8, 8, 8), 0.5)
 AXES = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
@@ -133,3 +135,30 @@ def test_bad_frames_are_refused(change, message):
     good = {"stamp": 0, "points": cloud(50), "images": [np.zeros((32, 64, 3), np.uint8)], "cameras": [camera()]}
     with pytest.raises(FrameError, match=message):
         prepare(Frame(**{**good, **change}), GRID, tiny("kitti"))
+
+
+@pytest.mark.parametrize("rig", ["kitti", "nuscenes"])
+@pytest.mark.parametrize("kind", ["minkocc", "occle"])
+def test_beams_without_a_return_make_no_voxel(rig, kind):
+    """Drivers write the origin for them; however many there are, and with any intensity, the sensor's own cell stays empty."""
+    spec = rig_spec("tiny", rig, kind)
+    street = np.random.default_rng(0).uniform((5, -6, -1, 0), (12, 6, 1, 1), (300, 4)).astype(np.float32)
+    nothing = np.zeros((200, 4), np.float32)
+    nothing[::2, 3] = 0.7
+    both = np.concatenate([nothing[:77], street, nothing[77:]])
+    expected, found = (networks.prepare([Frame(0, points)], spec.voxel_grid, spec.network) for points in (street, both))
+    scans = (expected, found) if kind == "minkocc" else (expected.scans[0], found.scans[0])
+    assert torch.equal(scans[0].coords, scans[1].coords) and torch.equal(scans[0].points, scans[1].points)
+    with pytest.raises(FrameError, match="inside the grid"):
+        networks.prepare([Frame(0, nothing)], spec.voxel_grid, spec.network)
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "base"])
+@pytest.mark.parametrize("kind", ["minkocc", "occle"])
+def test_nuscenes_own_vehicle_is_no_obstacle_in_any_size(size, kind):
+    """Its LiDAR sees the roof and the bonnet, which lie within 2.5 m; KITTI's sees nothing of its car."""
+    for rig, near in (("nuscenes", False), ("kitti", True)):
+        network = rig_spec(size, rig, kind).network
+        least = network.points.min_range if kind == "minkocc" else network.scan.min_range
+        points = np.array([[1.0, 0.5, -0.5, 0.3], [0.0, 2.4, -0.5, 0.3], [0, 2.6, 0, 0.3]], np.float32)
+        assert measured(points, least).tolist() == (points if near else points[2:]).tolist()

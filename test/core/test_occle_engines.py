@@ -30,6 +30,12 @@ def frames_of(number, cameras=2):
     return [replace(frame(number + past, cameras), T_world_lidar=moved(-past)) for past in range(2)]
 
 
+def out_of_sight():
+    """A past frame of which nothing lies in the present grid any more."""
+    present, past = frames_of(0)
+    return [present, replace(past, T_world_lidar=moved(-100))]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def cache(tmp_path_factory):
     """A cache of the tests' own: what is exported once is found again."""
@@ -69,14 +75,25 @@ def test_calibration_measures_all_sets(bundle):
     assert counts["points"] == max(len(scan.points) for scan in sample.scans) <= spec.capacities.points
 
 
+def test_a_past_scan_that_has_left_the_grid_adds_nothing(bundle):
+    """As one without a point in the grid, wherever its points are."""
+    spec, network, _ = load_bundle(bundle)
+    gone, nowhere = out_of_sight(), out_of_sight()
+    nowhere[1] = replace(nowhere[1], points=np.full((3, 4), 77, np.float32))
+    (labels, confidence), (others, sure) = (predict(network, prepare(frames, GRID, spec.network), 0) for frames in (gone, nowhere))
+    assert torch.equal(labels, others) and torch.equal(confidence, sure)
+    assert not torch.equal(confidence, predict(network, prepare(frames_of(0), GRID, spec.network), 0)[1])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_the_engine_agrees_with_pytorch(bundle, name):
     pytest.importorskip(name, reason=f"{name} is not installed: pip install 'occle_ros[engines]'")
     spec, network, _ = load_bundle(bundle)
     frames = [prepare(frames_of(number), GRID, spec.network) for number in range(4)]
+    frames.append(prepare(out_of_sight(), GRID, spec.network))
     found = parity.compare(engines.load(spec, network, bundle, name, threads=1), TorchEngine(spec, network), frames, 0)
-    assert found.frames == 4 and found.occupied > 2000 and found.overflowed == 0
+    assert found.frames == 5 and found.occupied > 2000 and found.overflowed == 0
     assert found.passes("fp32"), found
     assert found.confidence < 0.01
 

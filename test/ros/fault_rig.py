@@ -31,6 +31,7 @@ SETTINGS = {
     "cameras.cam3.compressed": True,
     "sync.deadline_ms": 300.0,
     "latency.input_timeout_s": 1.0,
+    "lidar.exclude_box": [-1.0, -1.0, -2.0, 1.0, 1.0, 1.0],
 }
 """Parameters of a node for this car."""
 _GROUPS = ("dropped", "masked", "collector", "points", "overflow")
@@ -50,13 +51,17 @@ def jpeg() -> bytes:
 
 
 def scan(stamp: int, how: str = "") -> PointCloud2:
-    """A scan, or one that is "empty", "nan" (a third of it), "all nan", "huge" or "cut"."""
+    """A scan, or one that is "empty", "nan", "zero" or "body" (a third of it), "all nan", "all zero", "huge", "cut", "foreign"."""
     points = POINTS.copy()
-    if how == "nan":
-        points[::3, 0] = np.nan
-    if how == "all nan":
-        points[:] = np.nan
-    message = cloud_from_points(points[: 0 if how == "empty" else None], stamp, "velodyne")
+    spoilt = points[:] if how.startswith("all ") else points[::3]
+    if how.endswith("nan"):
+        spoilt[:] = np.nan
+    if how.endswith("zero"):
+        spoilt[:] = 0
+    if how == "body":
+        spoilt[:, :3] = 0.5, -0.4, -1.2
+    frame = "rear_lidar" if how == "foreign" else "velodyne"
+    message = cloud_from_points(points[: 0 if how == "empty" else None], stamp, frame)
     if how == "huge":
         message.width = 3_000_000
     if how == "cut":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,10 @@ def sensors(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return points, rng.integers(0, 255, (60, 160, 3)).astype(np.uint8)
 
 
-def write_bag(out: Path, stamps: list[int], empty: tuple[int, ...] = ()) -> Path:
-    """A bag of the rig; the scans with the numbers `empty` have no points."""
+def write_bag(
+    out: Path, stamps: list[int], empty: tuple[int, ...] = (), spoil: Callable[[int, Any], None] = lambda number, message: None
+) -> Path:
+    """A bag of the rig; the scans with the numbers `empty` have no points. `spoil` may change a frame's messages."""
     kinds = {"/cam2/camera_info": "CameraInfo", "/cam2/image": "Image", "/lidar/points": "PointCloud2"}
     with new_bag(out) as writer:
         topics = {
@@ -83,6 +86,7 @@ def write_bag(out: Path, stamps: list[int], empty: tuple[int, ...] = ()) -> Path
                 cloud_from_points(points[: 0 if number in empty else None], stamp, "velodyne"),
             ]
             for connection, message in zip(topics.values(), messages):
+                spoil(number, message)
                 writer.write(connection, stamp, serialize_message(message))
         write_calibration(writer.path / "calibration.yaml")
     return out

@@ -10,20 +10,23 @@ import numpy as np
 import pytest
 import yaml
 from sensor_msgs.msg import CameraInfo
+from test_transforms import message as tf_message
 
 from occle_core.camera import Camera
 from occle_core.datasets import open_dataset
+from occle_core.frame import FrameError
 from occle_ros.calibration import Calibration, CalibrationError, is_rectified
 from occle_ros.calibration_files import find_calibration, read_calibration
 from occle_ros.camera_info import info_from_camera
 from occle_ros.clouds import cloud_from_points
-from occle_ros.compat import TransformError
+from occle_ros.compat import TransformError, Transforms
 from occle_ros.config import ConfigError, NodeConfig
 from occle_ros.frames import assemble
 from occle_ros.images import compressed_message, message_from_image
 from occle_ros.messages import ConversionError
 from occle_ros.sync import Collected
 
+SECOND = 1_000_000_000
 T_CAMERA_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.2], [0, 0, 0, 1]])
 CAMERA = Camera(np.array([[80.0, 0, 80], [0, 80, 30], [0, 0, 1]]), T_CAMERA_LIDAR, 160, 60)
 P2 = [707.0912, 0, 601.8873, 46.88783, 0, 707.0912, 183.1104, 0.1178601, 0, 0, 1, 0.006203223]
@@ -44,7 +47,7 @@ class Frames:
     def __init__(self) -> None:
         self.known: dict[tuple[str, str], np.ndarray] = {}
 
-    def lookup(self, target: str, source: str, stamp: int | None = None) -> np.ndarray:
+    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> np.ndarray:
         if (target, source) not in self.known:
             raise TransformError(f"no transform from {source!r} to {target!r}")
         return self.known[target, source]
@@ -77,13 +80,13 @@ def test_a_pose_is_looked_up_only_where_it_is_wanted_and_its_absence_is_told():
     frames = Frames()
     calibration = Calibration(with_extrinsics(), frames)
     assert calibration.rig("velodyne").T_world_lidar is None and calibration.rig("velodyne").pose_problem == ""
-    rig = calibration.rig("velodyne", 5)
+    rig = calibration.rig("velodyne", 5, pose=True)
     assert rig.T_world_lidar is None
     assert "no transform from 'velodyne' to 'map'" in rig.pose_problem and "frames.world" in rig.pose_problem
     frames.known["map", "velodyne"] = np.diag([1.0, 1, 1, 1])
-    assert calibration.rig("velodyne", 5).pose_problem == ""
-    np.testing.assert_array_equal(calibration.rig("velodyne", 5).T_world_lidar, np.eye(4))
-    assert "TF is not in use" in Calibration(with_extrinsics()).rig("velodyne", 5).pose_problem
+    assert calibration.rig("velodyne", 5, pose=True).pose_problem == ""
+    np.testing.assert_array_equal(calibration.rig("velodyne", 5, pose=True).T_world_lidar, np.eye(4))
+    assert "TF is not in use" in Calibration(with_extrinsics()).rig("velodyne", 5, pose=True).pose_problem
 
 
 def test_an_unusable_camera_info_masks_its_camera_only():
@@ -121,6 +124,116 @@ def test_p_leads_from_tfs_frame_to_the_camera_but_not_from_a_given_pose():
         calibration.take_info("cam2", stereo)
     np.testing.assert_allclose(by_tf.rig("velodyne").cameras[0].T_camera_lidar[:3, 3], [-0.5, 0, -0.2])
     np.testing.assert_allclose(given.rig("velodyne").cameras[0].T_camera_lidar, T_CAMERA_LIDAR)
+
+
+def moved(x: float, yaw: float = 0.0) -> np.ndarray:
+    T = np.eye(4)
+    T[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+    T[0, 3] = x
+    return T
+
+
+def by_tf(*links: tuple[str, str, np.ndarray], **given) -> tuple[Calibration, Transforms]:
+    """A calibration that has everything from TF, and that TF."""
+    transforms = Transforms()
+    for parent, child, T in links:
+        transforms.add(tf_message(parent, child, T), fixed=True)
+    return Calibration(NodeConfig.model_validate({"frames": {"grid": "base_link"}, **given}), transforms), transforms
+
+
+def test_two_lidars_on_one_topic_have_a_pose_each():
+    front, rear = moved(2), moved(-2, np.pi)
+    T_base_camera = np.linalg.inv(T_CAMERA_LIDAR)
+    calibration, _ = by_tf(("base_link", "front", front), ("base_link", "rear", rear), ("base_link", "cam2_optical", T_base_camera))
+    calibration.take_info("cam2", info())
+    for _ in range(2):
+        for frame, T in (("front", front), ("rear", rear), ("/rear", rear)):
+            rig = calibration.rig(frame, 5)
+            np.testing.assert_allclose(rig.T_grid_lidar, T, atol=1e-12)
+            np.testing.assert_allclose(rig.cameras[0].T_camera_lidar, T_CAMERA_LIDAR @ T, atol=1e-12)
+    assert calibration.rig("rear", 5).cameras[0] is calibration.rig("rear", 6).cameras[0]
+
+
+def test_a_static_transform_that_is_sent_again_with_other_numbers_counts():
+    """depthai publishes the factory calibration some seconds after a default one."""
+    calibration, transforms = by_tf(("base_link", "velodyne", moved(0)), ("velodyne", "cam2_optical", moved(0.1)))
+    calibration.take_info("cam2", info())
+    assert calibration.rig("velodyne", 5).cameras[0].T_camera_lidar[0, 3] == pytest.approx(-0.1)
+    transforms.add(tf_message("velodyne", "cam2_optical", moved(0.2)), fixed=True)
+    transforms.add(tf_message("base_link", "velodyne", moved(1)), fixed=True)
+    rig = calibration.rig("velodyne", 5)
+    assert (rig.cameras[0].T_camera_lidar[0, 3], rig.T_grid_lidar[0, 3]) == (pytest.approx(-0.2), 1.0)
+
+
+def test_a_lidar_on_a_mast_is_where_the_mast_was_at_the_scans_time():
+    calibration, transforms = by_tf(("mast", "velodyne", moved(0.5)), ("base_link", "cam2_optical", moved(0)))
+    calibration.take_info("cam2", info())
+    for tenth in range(4):
+        transforms.add(tf_message("base_link", "mast", moved(tenth / 10), SECOND + tenth * SECOND // 10))
+    for seconds, x in ((1.0, 0.5), (1.15, 0.65), (1.3, 0.8)):
+        rig = calibration.rig("velodyne", round(seconds * SECOND))
+        assert rig.T_grid_lidar[0, 3] == pytest.approx(x) == rig.cameras[0].T_camera_lidar[0, 3]
+        assert rig.notes == ()
+    assert calibration.rig("velodyne").T_grid_lidar[0, 3] == pytest.approx(0.8)  # without a time: the latest
+    rig = calibration.rig("velodyne", round(1.7 * SECOND))  # the next transform is on its way
+    assert rig.T_grid_lidar[0, 3] == pytest.approx(0.8) and "base_link -> mast" in rig.notes[0]
+    with pytest.raises(CalibrationError, match=r"base_link -> mast is known from 1\.000 to 1\.300 s, not at 2\.000 s"):
+        calibration.rig("velodyne", 2 * SECOND)
+
+
+def yaml_of(lidar_frame: str, folder: Path) -> str:
+    camera = {"T_camera_lidar": T_CAMERA_LIDAR.tolist(), "K": CAMERA.K.tolist(), "width": 160, "height": 60}
+    frames = {"lidar_frame": lidar_frame, "grid_frame": "base_link"}
+    content = {**frames, "T_grid_lidar": moved(1).tolist(), "cameras": {"cam2": camera}}
+    (folder / "calibration.yaml").write_text(yaml.safe_dump(content))
+    return str(folder / "calibration.yaml")
+
+
+def test_scans_of_another_lidar_than_the_files_are_refused_with_both_names(tmp_path):
+    given = {"calibration_file": yaml_of("velodyne", tmp_path)}
+    calibration = Calibration(NodeConfig.model_validate(given))
+    assert not calibration.needs_transforms
+    words = r"scans are in frame 'os_lidar', but the calibration file .* is for 'velodyne'.*frames.lidar:=velodyne"
+    with pytest.raises(CalibrationError, match=words):
+        calibration.rig("os_lidar", 5)
+    assert calibration.needs_transforms and not calibration.has_transforms  # TF may connect the two
+    for frame in ("velodyne", "/velodyne", ""):  # a header without a frame says nothing
+        assert calibration.rig(frame, 5).T_grid_lidar[0, 3] == 1
+    renamed = Calibration(NodeConfig.model_validate({**given, "frames": {"lidar": "velodyne"}}))
+    assert renamed.rig("os_lidar", 5).T_grid_lidar[0, 3] == 1
+    wrong = Calibration(NodeConfig.model_validate({**given, "frames": {"lidar": "os_sensor"}}))
+    with pytest.raises(CalibrationError, match=r"'os_sensor'.*'velodyne'"):
+        wrong.rig("velodyne", 5)
+    nameless = Calibration(NodeConfig.model_validate({"calibration_file": yaml_of("", tmp_path)}))
+    assert nameless.rig("os_lidar", 5).T_grid_lidar[0, 3] == 1
+
+
+def test_tf_leads_from_the_scans_frame_to_the_files(tmp_path):
+    transforms = Transforms()
+    calibration = Calibration(NodeConfig.model_validate({"calibration_file": yaml_of("os_sensor", tmp_path)}), transforms)
+    with pytest.raises(CalibrationError, match="no transform from 'os_lidar' to 'os_sensor'"):
+        calibration.rig("os_lidar", 5)
+    T_sensor_lidar = moved(0.04, np.pi)
+    transforms.add(tf_message("os_sensor", "os_lidar", T_sensor_lidar), fixed=True)
+    rig = calibration.rig("os_lidar", 5)
+    np.testing.assert_allclose(rig.T_grid_lidar, moved(1) @ T_sensor_lidar, atol=1e-12)
+    np.testing.assert_allclose(rig.cameras[0].T_camera_lidar, T_CAMERA_LIDAR @ T_sensor_lidar, atol=1e-12)
+    assert rig.notes == (
+        "the scans are in frame 'os_lidar', the calibration file is for 'os_sensor': TF's transform between them is applied",
+    )
+    assert calibration.rig("os_sensor", 5).notes == ()
+
+
+def test_images_in_another_frame_than_their_camera_info_are_mentioned_where_tf_poses_the_camera():
+    calibration, _ = by_tf(("base_link", "velodyne", moved(0)), ("velodyne", "cam2_optical", moved(0.1)))
+    calibration.take_info("cam2", info())
+    for frame, is_noted in (("cam2_optical", False), ("/cam2_optical", False), ("", False), ("cam2_link", True)):
+        image = message_from_image(IMAGE, 5, frame)
+        result = assemble(Collected(5, SCAN, (image,), {}), calibration.rig("velodyne", 5), NodeConfig())
+        assert bool(result.notes) is is_noted and not result.masked
+    assert "images of cam2 are in frame 'cam2_link', their CameraInfo is in 'cam2_optical'" in result.notes[0]
+    given = assembled(message_from_image(IMAGE, 5, "cam2_link"))
+    assert given.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -295,8 +408,25 @@ def test_a_frame_of_messages():
     result = assembled(message_from_image(IMAGE, 5, "cam2_optical"))
     result.frame.check()
     np.testing.assert_array_equal(result.frame.images[0], IMAGE)
-    assert result.dropped_points == 1 and len(result.frame.points) == 1
+    assert result.dropped_points == {"not_finite": 1} and len(result.frame.points) == 1
     assert not result.masked and not result.problems and result.frame.stamp == 5
+
+
+def test_the_robots_body_is_left_out_in_the_grids_frame():
+    T_grid_lidar = np.eye(4)
+    T_grid_lidar[:3, 3] = 1, 0, 1.8
+    settings = config(T_grid_lidar=T_grid_lidar.reshape(-1).tolist(), camera_names=[], lidar={"exclude_box": [0, -1, 0, 2, 1, 1]})
+    points = np.array([[0, 0, -1.5, 0.5], [0, 0, 1.5, 0.5], [5, 0, -1.5, 0.5], [0, 0, 0, 0]], np.float32)
+    rig = Calibration(settings).rig("velodyne")
+
+    def made(rows: list[int]):
+        return assemble(Collected(5, cloud_from_points(points[rows], 5, "velodyne"), (), {}), rig, settings)
+
+    result = made([0, 1, 2, 3])
+    np.testing.assert_array_equal(result.frame.points, points[[1, 2]])
+    assert result.dropped_points == {"no_return": 1, "exclude_box": 1}
+    with pytest.raises(FrameError, match=r"no point of the scan is left: 1 no returns \(0, 0, 0\), 1 in lidar.exclude_box"):
+        made([0, 3])
 
 
 def test_a_distorted_image_reaches_the_frame_rectified():

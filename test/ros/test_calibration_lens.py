@@ -85,6 +85,33 @@ def test_distorted_images_become_those_of_a_pinhole(case, P):
     assert np.abs(image.astype(int) - recorded).max() > 30  # it made a difference
 
 
+@pytest.mark.parametrize(
+    ("model", "d", "zeros"),
+    [
+        ("plumb_bob", PLUMB_BOB, 3),
+        ("plumb_bob", PLUMB_BOB, 9),
+        ("plumb_bob", PLUMB_BOB[:4], 10),
+        ("rational_polynomial", RATIONAL, 2),
+        ("rational_polynomial", RATIONAL, 6),
+        ("rational_polynomial", RATIONAL, 8),
+        ("equidistant", EQUIDISTANT, 1),
+        ("fisheye", EQUIDISTANT, 10),
+    ],
+)
+def test_zeros_behind_the_models_coefficients_change_nothing(model, d, zeros):
+    image = picture(*np.mgrid[:HEIGHT, :WIDTH].astype(float)[::-1]).round().astype(np.uint8)
+    expected = lens_from_info(info(model, d)).rectify(image)
+    np.testing.assert_array_equal(lens_from_info(info(model, d + [0.0] * zeros)).rectify(image), expected)
+    with pytest.raises(ConversionError, match="coefficients"):
+        lens_from_info(info(model, d + [0.0] * zeros + [0.01]))
+
+
+@pytest.mark.parametrize("model", ["", "plumb_bob", "rational_polynomial", "equidistant", "thin_prism"])
+@pytest.mark.parametrize("count", [0, 1, 5, 8, 14])
+def test_coefficients_of_zero_are_no_distortion_whatever_the_model(model, count):
+    assert lens_from_info(info(model, [0.0] * count)).maps is None
+
+
 def test_points_and_pixels_agree_after_rectification():
     """A bright dot where the distorted camera sees a point is, rectified, where the pinhole camera projects it."""
     lens = lens_from_info(info())

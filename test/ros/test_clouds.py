@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import struct
 from array import array
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -21,14 +22,16 @@ from occle_ros.messages import ConversionError, nanoseconds, stamp_of, time_from
 CODES = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 8: "d"}  # PointField datatype -> struct code
 
 
-def slow_points(message: PointCloud2) -> tuple[np.ndarray, int]:
-    """Point by point with struct, as the message's definition reads."""
+def slow_points(message: PointCloud2) -> tuple[np.ndarray, dict[str, int]]:
+    """Point by point with struct, as the message's definition reads; rows of which row_step says nothing usable are packed."""
     order = ">" if message.is_bigendian else "<"
     fields = {f.name: f for f in message.fields}
-    rows, dropped = [], 0
+    rows, dropped = [], Counter()
+    packed = message.width * message.point_step
+    row_step = packed if message.row_step in (0, packed * message.height) else message.row_step
     for v in range(message.height):
         for u in range(message.width):
-            at = v * message.row_step + u * message.point_step
+            at = v * row_step + u * message.point_step
             values = []
             for name in ("x", "y", "z", "intensity"):
                 if name not in fields:
@@ -38,16 +41,18 @@ def slow_points(message: PointCloud2) -> tuple[np.ndarray, int]:
                 values.append(struct.unpack_from(order + CODES[f.datatype], bytes(message.data), at + f.offset)[0])
             with np.errstate(over="ignore"):
                 row = np.array(values, np.float64).astype(np.float32)
-            if np.isfinite(row).all():
+            if row[0] == row[1] == row[2] == 0:
+                dropped["no_return"] += 1
+            elif np.isfinite(row).all():
                 rows.append(row)
             else:
-                dropped += 1
-    return np.array(rows, np.float32).reshape(-1, 4), dropped
+                dropped["not_finite"] += 1
+    return np.array(rows, np.float32).reshape(-1, 4), dict(dropped)
 
 
 @st.composite
 def messages(draw) -> PointCloud2:
-    height, width = draw(st.integers(0, 3)), draw(st.integers(0, 5))
+    height, width = draw(st.integers(0, 4)), draw(st.integers(0, 5))
     coordinate = draw(st.sampled_from([7, 8]))
     layout = [("x", coordinate), ("y", coordinate), ("z", coordinate)]
     if draw(st.booleans()):
@@ -60,18 +65,25 @@ def messages(draw) -> PointCloud2:
         offset += struct.calcsize(CODES[datatype])
     message = PointCloud2(height=height, width=width, fields=fields, is_bigendian=draw(st.booleans()))
     message.point_step = offset + draw(st.integers(0, 4))
-    message.row_step = message.point_step * width + draw(st.integers(0, 7))
-    size = height * message.row_step
+    packed = message.point_step * width
+    rows = draw(st.sampled_from(["padded", "none", "the whole cloud"]))
+    padding = draw(st.integers(0, 7)) if rows == "padded" else 0
+    message.row_step = {"padded": packed + padding, "none": 0, "the whole cloud": packed * height}[rows]
+    size = height * (packed + padding)
     raw = bytearray(draw(st.binary(min_size=size, max_size=size)))
-    if height * width and draw(st.booleans()):  # random bytes are mostly tiny or huge numbers; put some ordinary ones in
-        f = next(f for f in fields if f.name == "x")
-        code = (">" if message.is_bigendian else "<") + CODES[f.datatype]
-        struct.pack_into(code, raw, f.offset, draw(st.floats(-80, 80, width=32)))
+    order = ">" if message.is_bigendian else "<"
+    for number in draw(st.lists(st.integers(0, max(height * width - 1, 0)), max_size=4)) if height * width else ():
+        # Random bytes are mostly tiny or huge numbers; put some ordinary ones and some beams without an echo in.
+        at = number // width * (packed + padding) + number % width * message.point_step
+        values = draw(st.sampled_from([(0.0, 0.0, 0.0), (-0.0, 0.0, -0.0), (0.0, 0.0, 1.5), (7.0, 0.0, 0.0), (3.5, -80.0, 0.25)]))
+        for name, value in zip("xyz", values):
+            f = next(f for f in fields if f.name == name)
+            struct.pack_into(order + CODES[f.datatype], raw, at + f.offset, value)
     message.data = array("B", bytes(raw))
     return message
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(messages())
 def test_points_of_any_layout_are_those_of_a_slow_reader(message):
     with np.errstate(invalid="ignore"):
@@ -79,6 +91,16 @@ def test_points_of_any_layout_are_those_of_a_slow_reader(message):
     expected, expected_dropped = slow_points(message)
     assert points.dtype == np.float32 and dropped == expected_dropped
     np.testing.assert_array_equal(points, expected)
+
+
+@settings(max_examples=100, deadline=None)
+@given(messages(), st.integers(1, 60))
+def test_data_that_is_shorter_than_the_points_is_refused(message, missing):
+    packed = message.height * message.width * message.point_step
+    message.data = message.data[: max(packed - missing, 0)]
+    if packed:
+        with pytest.raises(ConversionError, match=r"truncated|do not fit row_step"):
+            clouds.points_from_cloud(message)
 
 
 def test_points_survive_the_wire():
@@ -89,19 +111,21 @@ def test_points_survive_the_wire():
     assert stamp_of(received) == 1_700_000_000_123_456_789
     back, dropped = clouds.points_from_cloud(received)
     np.testing.assert_array_equal(back, points)
-    assert dropped == 0
+    assert dropped == {}
 
 
-def test_points_with_nan_are_dropped_and_counted_and_intensity_is_scaled():
-    points = np.array([[1, 2, 3, 255], [np.nan, 0, 0, 1], [0, np.inf, 0, 1], [4, 5, 6, 51]], np.float32)
-    got, dropped = clouds.points_from_cloud(clouds.cloud_from_points(points, 0, "l"), intensity_scale=1 / 255)
-    np.testing.assert_allclose(got, [[1, 2, 3, 1], [4, 5, 6, 0.2]], rtol=1e-6)
-    assert dropped == 2
+def test_useless_points_are_left_out_and_counted_by_reason_and_intensity_is_scaled():
+    nan, inf = np.nan, np.inf
+    rows = [[1, 2, 3, 255], [nan, 0, 0, 1], [0, inf, 0, 1], [0, 0, 0, 9], [0, 0, 0, nan], [0, 0, 2, 0], [4, 5, 6, 51]]
+    message = clouds.cloud_from_points(np.array(rows, np.float32), 0, "l")
+    got, dropped = clouds.points_from_cloud(message, intensity_scale=1 / 255)
+    np.testing.assert_allclose(got, [[1, 2, 3, 1], [0, 0, 2, 0], [4, 5, 6, 0.2]], rtol=1e-6)
+    assert dropped == {"not_finite": 2, "no_return": 2}
 
 
 def test_an_empty_cloud_gives_no_points():
     points, dropped = clouds.points_from_cloud(clouds.cloud_from_points(np.zeros((0, 4), np.float32), 0, "l"))
-    assert points.shape == (0, 4) and dropped == 0
+    assert points.shape == (0, 4) and dropped == {}
 
 
 def test_a_cloud_without_z_or_with_truncated_data_is_refused_with_its_fields():
@@ -179,7 +203,7 @@ def test_drivers_layouts_are_read_with_their_intensity(layout):
     points, dropped = clouds.points_from_cloud(cloud_of(rows, height=2))
     intensity = next(name for name in ("intensity", "reflectivity", "i") if name in rows.dtype.names)
     np.testing.assert_array_equal(points, np.stack([rows[name] for name in ("x", "y", "z", intensity)], 1))
-    assert dropped == 0
+    assert dropped == {}
 
 
 def test_the_common_layout_is_not_copied():
@@ -193,15 +217,27 @@ def test_an_organised_cloud_with_nan_gives_its_finite_points():
     rows["x"] = np.arange(12)
     rows["y"][::4] = np.nan
     points, dropped = clouds.points_from_cloud(cloud_of(rows, height=3))
-    assert points[:, 0].tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11] and dropped == 3
+    assert points[:, 0].tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11] and dropped == {"not_finite": 3}
+
+
+@pytest.mark.parametrize("row_step", [0, 16 * 6 * 11])
+def test_organised_clouds_of_drivers_that_miscount_the_row_step(row_step):
+    """velodyne leaves it 0, PointCloud2Modifier's resize sets it to the whole cloud (ros2/common_interfaces 320)."""
+    points = np.random.default_rng(0).normal(0, 10, (6 * 11, 4)).astype(np.float32)
+    message = clouds.cloud_from_points(points, 0, "l")
+    message.height, message.width, message.row_step = 6, 11, row_step
+    np.testing.assert_array_equal(clouds.points_from_cloud(message)[0], points)
+    message.data = message.data + array("B", [0])
+    with pytest.raises(ConversionError, match=r"do not fit row_step 0|truncated"):
+        clouds.points_from_cloud(message)
 
 
 def test_a_cloud_of_one_row_needs_no_row_step():
     message = clouds.cloud_from_points(np.ones((5, 4), np.float32), 0, "l")
-    message.row_step = 0
+    message.row_step = 7
     assert len(clouds.points_from_cloud(message)[0]) == 5
     message.height, message.width = 5, 1
-    with pytest.raises(ConversionError, match="do not fit row_step 0"):
+    with pytest.raises(ConversionError, match="do not fit row_step 7"):
         clouds.points_from_cloud(message)
 
 

@@ -168,6 +168,33 @@ def test_tf2_ros_serves_where_it_is_installed(monkeypatch):
         listener.lookup("base", "nowhere")
 
 
+def test_tf2_ros_gives_the_latest_transform_where_a_scans_own_time_is_not_known_and_that_is_right(monkeypatch):
+    sent: list[tuple[int, np.ndarray]] = []
+
+    class Buffer:
+        def lookup_transform(self, target, source, time, timeout):
+            stamp, T = sent[-1]
+            if time.nanoseconds not in (0, stamp):
+                raise KeyError("extrapolation")
+            return message((target, source, T), stamp=stamp).transforms[0]
+
+    fake = ModuleType("tf2_ros")
+    fake.Buffer, fake.TransformException, fake.TransformListener = Buffer, KeyError, lambda buffer, node: None
+    monkeypatch.setitem(sys.modules, "tf2_ros", fake)
+    listener = compat.listen_to_transforms(SimpleNamespace())
+    sent.append((SECOND, rigid(1)))
+    with pytest.raises(TransformError, match="extrapolation"):
+        listener.lookup("base", "lidar", 9 * SECOND)
+    np.testing.assert_allclose(listener.lookup("base", "lidar", 9 * SECOND, slack=1), rigid(1), atol=1e-9)  # it never changed
+    assert not listener.notes
+    sent.append((2 * SECOND, rigid(2)))
+    np.testing.assert_allclose(listener.lookup("base", "lidar", 2 * SECOND, slack=1), rigid(2), atol=1e-9)
+    np.testing.assert_allclose(listener.lookup("base", "lidar", 2 * SECOND + 5, slack=5), rigid(2), atol=1e-9)
+    assert "base -> lidar" in next(iter(listener.notes))
+    with pytest.raises(TransformError, match="extrapolation"):
+        listener.lookup("base", "lidar", 2 * SECOND + 6, slack=5)
+
+
 def test_the_profile_is_set_unless_the_user_has_one(monkeypatch):
     for name in VARIABLES:
         monkeypatch.setenv(name, "")  # restores both afterwards

@@ -43,6 +43,9 @@ def test_cameras_get_the_topics_that_occle_bag_writes() -> None:
         ({"cameras.cam9.topic": "/x"}, "cam9 are configured but not in camera_names"),
         ({"T_grid_lidar": [1.0, 2.0]}, "T_grid_lidar needs 16 numbers"),
         ({"camera_names": ["a", "a"]}, "different identifiers"),
+        ({"lidar.exclude_box": [0.0, 0.0, 0.0, 1.0, 1.0]}, "lidar.exclude_box: .*needs 6 numbers"),
+        ({"lidar.exclude_box": [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]}, "lidar.exclude_box: .*lowest corner"),
+        ({"lidar.exclude_box": [0.0, 0.0, float("nan"), 1.0, 1.0, 1.0]}, "lidar.exclude_box"),
         ({"lidar": "x", "lidar.topic": "/x"}, "inside of a parameter that is a value"),
     ],
 )

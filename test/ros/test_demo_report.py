@@ -18,10 +18,12 @@ from occle_ros.statistics import Statistics, percentiles
 NODE = {
     "bundle": "small-1",
     "counts": {
-        "received": {"scans": 9, "cam2": 10},
+        "received": {"scans": 10, "cam2": 10},
         "published": {"voxels": 7, "markers": 7},
         "dropped": {"replaced_by_newer": 1, "unusable_frame": 1},
         "masked": {"cam2:stale": 2},
+        "points": {"no_return": 500},
+        "collector": {"scan_without_stamp": 1, "scan_overflow": 3, "image_unused:cam2": 4},
     },
     "rate_hz": 4.0,
     "latency_ms": [99.0, 102.0, 205.0],
@@ -31,10 +33,12 @@ NODE = {
 
 
 def test_every_frame_is_accounted_for() -> None:
-    report = summarise({"sent": {"/lidar/points": 10}}, NODE, {"/occupancy/voxels": 6}, "/lidar/points", speed=0.5)
+    report = summarise({"sent": {"/lidar/points": 11}}, NODE, {"/occupancy/voxels": 6}, "/lidar/points", speed=0.5)
     frames = report["frames"]
-    dropped = {"lost_in_transport": 1, "replaced_by_newer": 1, "unusable_frame": 1, "lost_before_recorder": 1}
-    assert frames == {"sent": 10, "received": 9, "published": 7, "recorded": 6, "dropped": dropped}
+    dropped = {"lost_in_transport": 1, "replaced_by_newer": 1, "unusable_frame": 1, "scan_without_stamp": 1}
+    dropped["lost_before_recorder"] = 1
+    assert report["left_out"] == {"points": {"no_return": 500}}
+    assert frames == {"sent": 11, "received": 10, "published": 7, "recorded": 6, "dropped": dropped}
     assert frames["sent"] == frames["recorded"] + sum(dropped.values())
     # Half the speed: until the scan arrives, a simulated millisecond takes two real ones. Latencies are 100, 104 and 210.
     assert report["latency_ms"]["p50"] == 104.0
@@ -44,10 +48,10 @@ def test_every_frame_is_accounted_for() -> None:
 
 def test_the_table_shows_it() -> None:
     out = io.StringIO()
-    report = summarise({"sent": {"/lidar/points": 10}}, NODE, {"/occupancy/voxels": 7}, "/lidar/points", speed=1.0)
+    report = summarise({"sent": {"/lidar/points": 11}}, NODE, {"/occupancy/voxels": 7}, "/lidar/points", speed=1.0)
     print_report(Console(file=out, width=120), report)
-    texts = ("1 lost_in_transport, 1 replaced_by_newer", "2 cam2:stale", "102 / 195 / 203 ms", "4.00 Hz", "cloud is empty")
-    for text in texts:
+    texts = ("1 lost_in_transport, 1 replaced_by_newer", "2 cam2:stale", "500 no_return", "102 / 195 / 203 ms", "4.00 Hz")
+    for text in (*texts, "cloud is empty"):
         assert text in out.getvalue()
 
 

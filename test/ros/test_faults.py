@@ -28,7 +28,8 @@ from occle_ros.calibration_files import CalibrationError
 from occle_ros.camera_info import info_from_camera
 from occle_ros.compat import Transforms, transform_from_matrix
 from occle_ros.config import NodeConfig
-from occle_ros.pipeline import Pipeline
+from occle_ros.messages import time_from
+from occle_ros.pipeline import Pipeline, Processed
 from occle_ros.sync import Collected
 from occle_ros.transport import ros_node
 
@@ -79,10 +80,21 @@ FAULTS = {
     "clock jump back": Fault("F0 F100 F-60000 F-59900", (0, 100, -60000, -59900), {"collector.clock_reset": 1}),
     "NaN in the cloud": Fault("F0:nan", (0,), {"points.not_finite": 1000}),
     "empty cloud": Fault("F0:empty +300 F100", (100,), {"dropped.unusable_frame": 1}, ("the point cloud is empty",)),
-    "cloud of NaN only": Fault("F0:all_nan +300 F100", (100,), {"dropped.unusable_frame": 1}),
+    "cloud of NaN only": Fault(
+        "F0:all_nan +300 F100", (100,), {"dropped.unusable_frame": 1}, ("no point of the scan is left: 3000 not finite",)
+    ),
+    "beams without an echo": Fault("F0:zero", (0,), {"points.no_return": 1000}),
+    "cloud of no returns only": Fault(
+        "F0:all_zero +300 F100", (100,), {"dropped.unusable_frame": 1}, (r"no point of the scan is left: 3000 no returns",)
+    ),
+    "robot's own body in the scan": Fault("F0:body", (0,), {"points.exclude_box": 1000}),
     "huge cloud": Fault("F0:huge +300 F100", (100,), {"dropped.unreadable_message": 1}, ("/lidar/points has 3000000 points",)),
     "cloud shorter than it says": Fault(
         "F0:cut +300 F100", (100,), {"dropped.unreadable_message": 1}, ("/lidar/points's data is truncated",)
+    ),
+    "scans of another LiDAR": Fault(
+        "F0:foreign +300 F100", (100,), {"dropped.no_calibration": 1},
+        (r"scans are in frame 'rear_lidar', but the calibration file .* is for 'velodyne'.*frames.lidar:=velodyne",),
     ),
     "wrong encoding": Fault("A0:deep B0 S0", (0,), {"masked.cam2:unreadable_image": 1}, ("encoding '16UC1' has more than 8 bits",)),
     "truncated JPEG": Fault("A0 B0:cut S0", (0,), {"masked.cam3:unreadable_image": 1}, ("is cut off or damaged",)),
@@ -361,10 +373,14 @@ class Rig:
         self.calibration = Calibration(self.config, transforms)
         self._pipeline = Pipeline(Predictor.load(place / "bundle", threads=1), self.config, self.calibration)
 
+    def process(self, stamp: int = 5) -> Processed:
+        """One frame."""
+        images = (raw_image(stamp), jpeg_image(stamp))
+        return self._pipeline.process(Collected(stamp, scan(stamp), images, {}))
+
     def frame(self) -> Mapping[str, str]:
         """Reasons of the cameras that one frame went without."""
-        images = (raw_image(5), jpeg_image(5))
-        return self._pipeline.process(Collected(5, scan(5), images, {})).masked
+        return self.process().masked
 
 
 @fault("CameraInfo missing, then arriving")
@@ -394,10 +410,32 @@ def test_frames_begin_when_the_transforms_come(place: Path) -> None:
     assert rig.frame() == {}
 
 
-def stamped(parent: str, child: str, T: np.ndarray) -> Any:
+@fault("TF that changes while running")
+def test_extrinsics_follow_tf(place: Path) -> None:
+    transforms = Transforms()
+    rig = Rig(place, transforms, frames={"grid": "base_link"})
+    for name in ("cam2", "cam3"):
+        rig.calibration.take_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
+        transforms.add(stamped("velodyne", f"{name}_optical", np.linalg.inv(T_CAMERA_LIDAR)), fixed=True)
+    for height, stamp in ((1.5, SECOND), (2.5, 2 * SECOND)):  # a mast that rises
+        T = np.eye(4)
+        T[2, 3] = height
+        transforms.add(stamped("base_link", "velodyne", T, stamp))
+    for stamp, height in ((SECOND, 1.5), (SECOND + 250 * MS, 1.75), (2 * SECOND + 400 * MS, 2.5)):
+        assert rig.process(stamp).frame.T_grid_lidar[2, 3] == pytest.approx(height)
+    with pytest.raises(CalibrationError, match=r"known from 1\.000 to 2\.000 s, not at 3\.000 s"):
+        rig.process(3 * SECOND)
+    T_lidar_camera = np.linalg.inv(T_CAMERA_LIDAR)
+    T_lidar_camera[0, 3] += 0.1
+    transforms.add(stamped("velodyne", "cam3_optical", T_lidar_camera), fixed=True)  # sent again after a calibration
+    cameras = rig.process(SECOND).frame.cameras
+    assert cameras[1].T_camera_lidar[2, 3] - cameras[0].T_camera_lidar[2, 3] == pytest.approx(-0.1)
+
+
+def stamped(parent: str, child: str, T: np.ndarray, stamp: int = 0) -> Any:
     """What a TFMessage holds; tf2_msgs itself has no wheel."""
     transform = TransformStamped(child_frame_id=child, transform=transform_from_matrix(T))
-    transform.header.frame_id = parent
+    transform.header.frame_id, transform.header.stamp = parent, time_from(stamp)
     return SimpleNamespace(transforms=[transform])
 
 

@@ -37,7 +37,7 @@ class Rooms:
 
     def __init__(self, name, count=3, relabel=lambda labels: labels):
         self.name, self.count, self.relabel = name, count, relabel
-        self.stamps = list(range(count))
+        self.stamps = self.numbers = list(range(count))
         self.read = 0  # how often the truth was opened
 
     def __len__(self):
@@ -54,6 +54,9 @@ class Rooms:
 
     def image_file(self, i, camera):
         return Path(f"{i:03d}.png")
+
+    def files(self, i):
+        return [Path(__file__)]  # a file that is there
 
     def truth(self, i, grid):
         self.read += 1

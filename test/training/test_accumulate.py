@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from occle_core.datasets import DatasetError, open_dataset
-from occle_core.datasets.semantickitti import VOXEL_FILES
 from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_core.taxonomy import load
 from training.accumulate import accumulate, traversed
@@ -147,7 +146,11 @@ def test_what_moves_counts_in_the_reference_scan_only():
 
 def test_what_is_missing_is_said():
     good = Scans([[(1, 0, 0, CAR)]] * 2)
-    for name, message in (("pose", "no poses"), ("point_labels", "frame 0 has no point labels"), ("moving", "moving=False")):
+    for name, message in (
+        ("pose", "frame 0 has no pose"),
+        ("point_labels", "frame 0 has no point labels"),
+        ("moving", "moving=False"),
+    ):
         bad = Scans([[(1, 0, 0, CAR)]] * 2)
         setattr(bad, name, lambda i: None)
         with pytest.raises(DatasetError, match=message):
@@ -157,7 +160,7 @@ def test_what_is_missing_is_said():
 
 def test_real_semantickitti(real_data):
     dataset = open_dataset(real_data / "semantickitti", scene="08")
-    world = accumulate(dataset, 0, VOXEL_FILES, 0, 4)
+    world = accumulate(dataset, 0, SEMANTICKITTI, 0, 4)
     recorded = dataset.voxel_bits(0, "bin")
     # The data set's own voxelised scan never lies in what is called free, and is occupied but for unlabelled points.
     assert (world[recorded] != TAXONOMY.free).all()

@@ -1,14 +1,21 @@
 """`occle-train` as a user calls it: simulate, fit, evaluate, in real processes, and its answers to bad input."""
 
 import json
+import re
+import resource
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
 from occle_core.bundle import load_bundle, save_untrained
+from occle_core.engines import EngineError, cache
 
 
 def occle_train(*arguments):
@@ -138,3 +145,141 @@ def test_upsampled_predictions_stay_in_place():
     labels = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
     fine = np.kron(labels, np.ones((2, 2, 2), np.uint8))
     assert all(fine[i, j, k] == labels[i // 2, j // 2, k // 2] for i, j, k in np.ndindex(4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps: [", r"fit\.yaml cannot be read as YAML"),
+        ("- 4", r"fit\.yaml must hold names and values"),
+        ("stepps: 4\nbatch_size: 0", r"fit\.yaml: batch_size: .*; stepps: Extra inputs are not permitted \(it is 4\)"),
+        ("recipe: {alpha: 2}", r"fit\.yaml: recipe\.alpha: .*\(it is 2\)"),
+        ("\xff\xfe", r"fit\.yaml cannot be read as YAML"),
+    ],
+)
+def test_configurations_that_cannot_be_used_are_one_line(tmp_path, text, message):
+    (tmp_path / "fit.yaml").write_bytes(text.encode("latin-1"))
+    done = occle_train("fit", "--data", tmp_path, "--bundle", tmp_path / "b", "--config", tmp_path / "fit.yaml")
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert re.search(message, line), line
+
+
+def test_a_batch_that_processes_cannot_share_says_what_to_set(tmp_path):
+    done = occle_train("fit", "--data", tmp_path, "--bundle", tmp_path / "b", "--processes", 3)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and "--processes 3: batch_size 2" in line and "multiple of 3" in line
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_untrained(tmp_path / "bundle")
+    done = occle_train("evaluate", "--bundle=~/bundle", "--data=~/nowhere")
+    assert done.returncode == 1 and f"{tmp_path}/nowhere does not exist" in done.stderr, done.stderr
+
+
+def test_missing_files_are_listed_before_the_first_step(streets, tmp_path):
+    """As after downloading the first of ten parts: the tables list everything."""
+    rig, data = streets
+    copy = shutil.copytree(data, tmp_path / "data")
+    images = sorted(file for file in copy.rglob("*.jpg" if rig == "nuscenes" else "image_2/*.png"))
+    for file in images[1:]:
+        file.unlink()
+    images[0].write_bytes(b"")
+    fit = ("fit", "--data", copy, "--bundle", tmp_path / "b", "--out", tmp_path / "o", "--rig", rig, "--size", "tiny", "--steps", 3)
+    for arguments in (fit, ("evaluate", "--bundle", save_tiny(tmp_path / "tiny", rig), "--data", copy)):
+        done = occle_train(*arguments)
+        assert done.returncode == 1 and not (tmp_path / "o" / "log.csv").exists()
+        assert f"{len(images)} files are missing or empty, of sequences {'00' if rig == 'kitti' else 'scene-0000'}" in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def save_tiny(folder, rig):
+    save_untrained(folder, "tiny", rig)
+    return folder
+
+
+def test_an_error_of_a_loader_process_is_one_line(streets, tmp_path):
+    rig, data = streets
+    copy = shutil.copytree(data, tmp_path / "data")
+    scan = next(file for file in sorted(copy.rglob("*.bin")) if file.parent.name in ("velodyne", "LIDAR_TOP"))
+    scan.write_bytes(scan.read_bytes()[:-3])
+    (tmp_path / "fit.yaml").write_text("workers: 1\nsteps: 3\n")
+    fit = ("fit", "--data", copy, "--bundle", tmp_path / "b", "--out", tmp_path / "o", "--rig", rig, "--size", "tiny")
+    done = occle_train(*fit, "--config", tmp_path / "fit.yaml", "--threads", 1)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {scan} has ") and "truncated" in line
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(streets, tmp_path):
+    rig, data = streets
+    fit = ["fit", "--data", data, "--bundle", tmp_path / "b", "--out", tmp_path / "o", "--rig", rig, "--size", "tiny"]
+    command = [sys.executable, "-m", "training.cli", *map(str, fit), "--steps", "500"]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while not (tmp_path / "o" / "log.csv").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130 and said.startswith("error: interrupted") and len(said.splitlines()) == 1, said
+
+
+def test_scores_fit_a_pipe_of_80_columns(streets, tmp_path):
+    rig, data = streets
+    done = occle_train("evaluate", "--bundle", save_tiny(tmp_path / "tiny", rig), "--data", data, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80 and "…" not in done.stdout
+
+
+def test_a_dead_loader_process_is_said_with_the_remedy(monkeypatch, capsys):
+    from training import cli
+
+    def die(self, context):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ...")
+
+    monkeypatch.setattr(cli.TyperGroup, "invoke", die)
+    monkeypatch.setattr(sys, "argv", ["occle-train", "simulate"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert left.value.code == 1 and "killed by signal" in line and "--shm-size" in line and "workers: 0" in line
+
+
+@pytest.mark.parametrize("rig", ["kitti", "nuscenes"])
+@pytest.mark.parametrize("limit", [100, 3_000, 300_000])
+def test_a_full_disk_while_simulating_is_one_line_and_leaves_nothing(tmp_path, rig, limit):
+    """Whichever file meets the limit: image, scan, voxels, tables."""
+    command = [sys.executable, "-m", "training.cli", "simulate", str(tmp_path / "out"), "--rig", rig, "--frames", "1"]
+
+    def full_disk():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(
+        [*command, "--scale", "0.1", "--workers", "1"], capture_output=True, text=True, timeout=240, preexec_fn=full_disk
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith("error: the disk is full (") and "free space" in line
+    left = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert left == [], left
+
+
+def test_a_folder_that_must_not_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = occle_train("simulate", tmp_path / "file" / "out", "--frames", 1)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and str(tmp_path / "file") in line
+
+
+def test_without_a_home_folder_the_remedy_is_said(tmp_path, monkeypatch):
+    """A user id that no passwd entry has, as in containers; engines are kept in a cache below the home folder."""
+    for name in ("HOME", "OCCLE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError("no home"))))
+    with pytest.raises(EngineError, match="set OCCLE_CACHE to a folder"):
+        cache.cache_dir()
+    monkeypatch.setenv("OCCLE_CACHE", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match="set OCCLE_CACHE to a folder that can be written"):
+        cache.cached({"engine": "x"}, lambda folder: None, lambda text: None)

@@ -1,6 +1,10 @@
 """Folders of label images: written completely or not at all, read with care."""
 
 import json
+import os
+import stat
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -9,7 +13,7 @@ import pytest
 
 from occle_core import taxonomy
 from occle_core.datasets import DatasetError
-from training.pseudo_labels.files import LabelFolder, label_file, write_missing
+from training.pseudo_labels.files import LabelFolder, label_file, read_gray, write_missing
 
 CLASSES = taxonomy.load("semantickitti")
 
@@ -141,7 +145,7 @@ def test_broken_files_are_named(tmp_path):
         LabelFolder(tmp_path / "absent", CLASSES)
     with pytest.raises(DatasetError, match=r"000002.png is missing"):
         put(tmp_path, np.ones((4, 4), np.uint8)).read(Images(), 2, "cam2")
-    with pytest.raises(DatasetError, match="no camera cam9"):
+    with pytest.raises(DatasetError, match="no image of camera cam9"):
         LabelFolder(tmp_path, CLASSES).read(Images(), 0, "cam9")
     with pytest.raises(DatasetError, match=r"\[20, 77\]"):
         put(tmp_path, np.array([[1, 20], [77, 255]], np.uint8)).read(Images(), 0, "cam2")
@@ -152,3 +156,64 @@ def test_broken_files_are_named(tmp_path):
     label_file(tmp_path, Images(), 0, "cam2").write_bytes(b"no image")
     with pytest.raises(DatasetError, match="cannot be decoded"):
         LabelFolder(tmp_path, CLASSES).read(Images(), 0, "cam2")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_label_files_have_the_mode_that_the_umask_asks_for(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_missing(tmp_path / "labels", [Images("00", 1)], labels_of, CLASSES, {"made": "up"})
+    finally:
+        os.umask(before)
+    files = [file for file in (tmp_path / "labels").rglob("*") if file.is_file()]
+    assert len(files) == 5 and {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o666 & ~umask}
+
+
+def png(values, depth, colour, palette=b""):
+    """A PNG file written from the format's description; OpenCV cannot write these kinds."""
+    if depth == 16:
+        rows = [row.astype(">u2").tobytes() for row in values]
+    else:
+        bits = [np.unpackbits(row.astype(np.uint8)[:, None], axis=1)[:, 8 - depth :].ravel() for row in values]
+        rows = [np.packbits(row).tobytes() for row in bits]
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    size = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], depth, colour, 0, 0, 0)
+    parts = [chunk(b"IHDR", size), *([chunk(b"PLTE", palette)] if palette else [])]
+    content = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", content), chunk(b"IEND", b"")])
+
+
+@pytest.mark.parametrize("colour", ["grey", "palette of colours", "palette of greys"])
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_ids_are_read_as_they_are_stored_whatever_the_depth(tmp_path, depth, colour):
+    """Annotation tools write palettes, and as few bits as the ids need."""
+    if colour != "grey" and depth == 16:
+        pytest.skip("palettes have at most 8 bits")
+    values = np.random.default_rng(depth).integers(0, min(2**depth, 256), (5, 13))
+    entries = min(2**depth, 256)
+    colours = np.random.default_rng(1).integers(0, 256, 3 * entries) if "colours" in colour else np.repeat(np.arange(entries), 3)
+    palette = b"" if colour == "grey" else colours.astype(np.uint8).tobytes()
+    (tmp_path / "x.png").write_bytes(png(values, depth, 0 if colour == "grey" else 3, palette))
+    np.testing.assert_array_equal(read_gray(tmp_path / "x.png"), values)
+
+
+def test_images_that_hold_no_ids_are_refused(tmp_path):
+    file = tmp_path / "x.png"
+    file.write_bytes(png(np.full((2, 3), 300), 16, 0))
+    with pytest.raises(DatasetError, match=r"x\.png is uint16 \(2, 3\) with values up to 300; label images have one channel"):
+        read_gray(file)
+    cv2.imwrite(str(file), np.zeros((4, 5, 3), np.uint8))
+    with pytest.raises(DatasetError, match=r"x\.png is uint8 \(4, 5, 3\)"):
+        read_gray(file)
+    values = np.arange(12).reshape(3, 4)
+    whole = png(values, 8, 3, bytes(range(256)) * 3)
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        try:
+            np.testing.assert_array_equal(read_gray(file), values)
+            assert length > len(whole) - 22  # only checksums and the end mark are missing
+        except DatasetError as error:
+            assert "x.png" in str(error)

@@ -118,7 +118,7 @@ def test_what_is_missing_is_said_for_occupancy_too():
     with pytest.raises(DatasetError, match="what moves"):
         PLAIN(data, 1, GRID, 1)
     data.pose = lambda i: None
-    with pytest.raises(DatasetError, match="no poses"):
+    with pytest.raises(DatasetError, match="has no pose"):
         PLAIN(data, 1, GRID, 1, moving="keep")
 
 

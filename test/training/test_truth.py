@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from rooms import GRID, NETWORK, Rooms
 
 from occle_core import taxonomy
 from occle_core.grid import OCC3D_NUSCENES, VoxelGrid
+from training.fit import FitConfig
+from training.samples import Samples
 from training.truth import scored_grid, sensor_mask, voxel_truth
 
 
@@ -20,6 +23,11 @@ class Occ3D:
         from occle_core.datasets.voxels import resample
 
         return None if i else resample(self.labels, OCC3D_NUSCENES, grid, self.taxonomy)
+
+    name = "made up"
+
+    def has_truth(self, i):
+        return not i
 
     def masks(self, i):
         return {} if i else {"camera": self.mask, "lidar": ~self.mask}
@@ -55,3 +63,37 @@ def test_coarser_cells_are_seen_when_one_of_theirs_is():
     children = data.mask.reshape(100, 2, 100, 2, 8, 2).any(axis=(1, 3, 5))
     np.testing.assert_array_equal(sensor_mask(data, 0, coarse, ("camera",)), children)
     assert scored_grid(coarse, data) == (coarse, 1)
+
+
+@pytest.mark.parametrize(("mask", "seen"), [("camera", [0]), ("lidar", [1]), ("either", [0, 1]), ("none", [0, 1, 2])])
+def test_whose_sight_makes_a_cell_count_is_a_choice(mask, seen):
+    rooms = Rooms("a")
+    slabs = [slice(10 * k, 10 * k + 10) for k in range(3)]
+
+    def sight(slab):
+        cells = np.zeros(GRID.shape, bool)
+        cells[slab] = True
+        return cells
+
+    rooms.masks = lambda i: {"camera": sight(slabs[0]), "lidar": sight(slabs[1])}
+    truth = Samples([rooms], GRID, NETWORK, mask=mask).truth(0)
+    for number, slab in enumerate(slabs):
+        assert (truth[slab] == (rooms.world(0)[slab] if number in seen else 255)).all()
+
+
+def test_the_benchmarks_mask_is_the_default():
+    assert FitConfig().mask == "camera"
+    with pytest.raises(ValueError, match="camera"):
+        FitConfig(mask="radar")
+
+
+def test_a_truth_without_the_mask_is_said_once(caplog):
+    data = Occ3D()
+    data.masks = lambda i: {"camera": data.mask}
+    for _ in range(2):
+        np.testing.assert_array_equal(sensor_mask(data, 0, OCC3D_NUSCENES, ("camera", "lidar")), data.mask)
+    assert caplog.text.count("no mask of the lidar") == 1 and "all of their cells" not in caplog.text
+    data.masks = lambda i: {}
+    assert sensor_mask(data, 0, OCC3D_NUSCENES, ("camera",)) is None
+    assert caplog.text.count("no mask of the camera; all of their cells count") == 1
+    assert sensor_mask(data, 0, OCC3D_NUSCENES, ()) is None

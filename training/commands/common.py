@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from datetime import date
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import typer
+import yaml
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from occle_core.datasets import Dataset
+
 console = Console()
+M = TypeVar("M", bound=BaseModel)
 
 
 class Rig(str, Enum):
@@ -35,16 +42,58 @@ def names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
+def found_in(data: Path, datasets: Sequence[Dataset]) -> str:
+    """What a data set's folder holds, before its files are looked for."""
+    kinds = ", ".join(sorted({dataset.kind for dataset in datasets}))
+    return f"{data}: {sum(map(len, datasets))} frames of {len(datasets)} sequences ({kinds})"
+
+
 def device_of(name: str) -> str:
     """torch's name of a device; "auto" is a GPU where there is one."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def read_yaml(file: Path | None) -> dict[str, Any]:
-    """A configuration file's values; none without a file."""
-    import yaml
+def user_path(text: str) -> Path:
+    """A path from the command line; shells leave a ~ behind an = as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{text}: no home folder is known; write the path out") from error
 
-    return (yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file else {}
+
+def path_option(text: str, *names: str) -> Any:
+    """An option that takes a path."""
+    return typer.Option(*names, help=text, parser=user_path, metavar="PATH")
+
+
+def read_yaml(file: Path | None) -> dict[str, Any]:
+    """A configuration file's values; none without a file.
+
+    Raises:
+        ValueError: it is no YAML file of names and values.
+    """
+    if file is None:
+        return {}
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if content is not None and not isinstance(content, dict):
+        raise ValueError(f"{file} must hold names and values (steps: 4000), not {type(content).__name__}")
+    return content or {}
+
+
+def validated(kind: type[M], content: dict[str, Any], file: Path | None) -> M:
+    """A configuration of its type.
+
+    Raises:
+        ValueError: unknown names or impossible values, in one line.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']} (it is {e['input']!r})" for e in error.errors())
+        raise ValueError(f"{file or 'the options'}: {'; '.join(wrong)}") from error
 
 
 def progress(extra: str = "") -> Progress:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from occle_core.atomic_file import write_json
 from occle_core.predictor import Predictor
 from training import evaluate as scoring
-from training.commands.common import console, names, progress
+from training.commands.common import console, names, path_option, progress
 from training.report import score_table
 from training.samples import open_all
 from training.truth import TRUTHS, TruthName
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Option(help="bundle folder")],
-    data: Annotated[Path, typer.Option(help="data set root, sequence folder or extract")],
+    bundle: Annotated[Path, path_option("bundle folder")],
+    data: Annotated[Path, path_option("data set root, sequence folder or extract")],
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
     truth: Annotated[TruthName, typer.Option(help="recorded voxels, or accumulated from labelled scans and poses")] = "recorded",
-    every: Annotated[int, typer.Option(min=1, help="take each n-th frame")] = 1,
-    json_file: Annotated[Path | None, typer.Option("--json", help="also write the scores here")] = None,
+    every: Annotated[int, typer.Option(min=1, help="score each n-th frame that has a truth")] = 1,
+    json_file: Annotated[Path | None, path_option("also write the scores here", "--json")] = None,
     engine: Annotated[str, typer.Option(help="what runs the network, see occle-train export")] = "torch",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8")] = "fp32",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
@@ -34,11 +34,9 @@ def evaluate(
     predictor = Predictor.load(bundle, engine, precision, threads, console.print)
     datasets = open_all(data, names(sequences))
     with progress() as bar:
-        task = bar.add_task("evaluating", total=sum(len(range(0, len(dataset), every)) for dataset in datasets))
+        count = sum(len(scoring.scored_frames(dataset, TRUTHS[truth], every)) for dataset in datasets)
+        task = bar.add_task("evaluating", total=count)
         scores = scoring.evaluate(predictor, datasets, TRUTHS[truth], every, lambda name, i: bar.advance(task))
     console.print(score_table(scores, predictor.taxonomy, predictor.bundle_id))
     if json_file:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(
-            json.dumps({"bundle": predictor.bundle_id, **scores}, indent=1, default=scoring.plain), encoding="utf-8"
-        )
+        write_json(json_file, {"bundle": predictor.bundle_id, **scores})

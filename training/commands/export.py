@@ -10,14 +10,14 @@ import typer
 from occle_core.bundle import read_spec
 from occle_core.engines import describe
 from training import export as exporting
-from training.commands.common import console, names
+from training.commands.common import console, names, path_option, user_path
 from training.report import capacity_table, parity_line
 from training.samples import open_all
 
 
 def export(
-    bundle: Annotated[Path, typer.Argument(help="bundle folder")],
-    data: Annotated[Path | None, typer.Option(help="frames of the rig: measure what the engines' tables must hold")] = None,
+    bundle: Annotated[Path, typer.Argument(help="bundle folder", parser=user_path, metavar="PATH")],
+    data: Annotated[Path | None, path_option("frames of the rig: measure what the engines' tables must hold")] = None,
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
     frames: Annotated[int, typer.Option(min=1, help="how many frames, drawn evenly")] = 40,
     keep: Annotated[bool, typer.Option(help="leave the bundle's measured tables as they are")] = False,

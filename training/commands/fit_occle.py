@@ -15,7 +15,7 @@ from occle_core.config import Config
 from occle_core.nn.occle import OccLE
 from occle_core.nn.occle_config import OccleConfig
 from training.checkpoints import LOG
-from training.commands.common import console, device_of, names, origin, progress, read_yaml
+from training.commands.common import console, device_of, found_in, names, origin, path_option, progress, read_yaml, validated
 from training.occle.fit import fit_occle
 from training.occle.phases import Phase, RecipeConfig
 from training.occle.samples import OccleSamples
@@ -32,17 +32,17 @@ class OccleRun(Config):
 
 
 def fit_command(
-    data: Annotated[Path, typer.Option(help="data set root with images, poses and voxel truth")],
-    labels: Annotated[Path, typer.Option(help="2D pseudo-labels: what label wrote, or label images")],
-    bundle: Annotated[Path, typer.Option(help="bundle to write at the end")],
+    data: Annotated[Path, path_option("data set root with images, poses and voxel truth")],
+    labels: Annotated[Path, path_option("2D pseudo-labels: what label wrote, or label images")],
+    bundle: Annotated[Path, path_option("bundle to write at the end")],
     out: Annotated[
-        Path, typer.Option(help="a folder per phase with checkpoint and log; a run that was stopped goes on from here")
+        Path, path_option("a folder per phase with checkpoint and log; a run that was stopped is resumed from here")
     ] = Path("out/fit_occle"),
-    config: Annotated[Path | None, typer.Option(help="YAML file such as config/training/occle_*.yaml")] = None,
+    config: Annotated[Path | None, path_option("YAML file such as config/training/occle_*.yaml")] = None,
     size: Annotated[str, typer.Option(help="network size, instead of the configuration's: tiny, small or base")] = "",
     steps: Annotated[int | None, typer.Option(min=1, help="optimiser steps of every phase, instead of the configuration's")] = None,
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
-    start_from: Annotated[Path | None, typer.Option(help="OccLE bundle to fine-tune, with its network and volume")] = None,
+    start_from: Annotated[Path | None, path_option("OccLE bundle to fine-tune, with its network and volume")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
 ) -> None:
@@ -58,6 +58,7 @@ def fit_command(
     spec, initial, started_from = _begun(start_from) if start_from else (rig_spec(run.size, run.rig, "occle"), None, None)
     assert isinstance(spec.network, OccleConfig)
     datasets = open_all(data, names(sequences))
+    console.print(found_in(data, datasets), highlight=False)
     folder = LabelFolder(labels, taxonomy.load(spec.taxonomy))
     samples = OccleSamples(datasets, spec.voxel_grid, spec.network, run.recipe, folder, 4.0 / max(1, run.recipe.workers))
     place = device_of(device)
@@ -97,7 +98,7 @@ def _run_of(config: Path | None, size: str, steps: int | None) -> OccleRun:
     content = read_yaml(config)
     if size:
         content["size"] = size
-    run = OccleRun.model_validate(content)
+    run = validated(OccleRun, content, config)
     if steps is None:
         return run
     every = dict.fromkeys(run.recipe.phases, steps)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training.commands.common import console, device_of, names, progress
+from training.commands.common import console, device_of, names, path_option, progress
 from training.occle.alignment import Alignment, load_alignment
 from training.occle.labeller import AlignedLabeller, TransformersSegmenter, Universal, UniversalFolder
 from training.pseudo_labels.degrade import DegradeConfig, Degraded
@@ -18,8 +18,8 @@ from training.samples import open_all
 
 
 def label(
-    data: Annotated[Path, typer.Option(help="data set root with images")],
-    out: Annotated[Path, typer.Option(help="folder of label images to write; images that have labels there are left out")],
+    data: Annotated[Path, path_option("data set root with images")],
+    out: Annotated[Path, path_option("folder of label images to write; images that have labels there are left out")],
     detector: Annotated[str, typer.Option(help="Grounding DINO: model name or local folder")] = "IDEA-Research/grounding-dino-base",
     segmenter: Annotated[str, typer.Option(help="SAM or SAM 2: model name or local folder")] = "facebook/sam-vit-base",
     threshold: Annotated[float, typer.Option(min=0, max=1, help="least confidence of a detection")] = 0.3,

@@ -7,12 +7,19 @@ from typing import Annotated
 
 import typer
 
-from training.commands.common import Rig, console, progress
+from training.commands.common import Rig, console, progress, user_path
 from training.streets import simulate as simulate_streets
 
 
 def simulate(
-    out: Annotated[Path, typer.Argument(help="folder to write; SemanticKITTI's layout for kitti, nuScenes + Occ3D's for nuscenes")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="folder to write; SemanticKITTI's layout for kitti, nuScenes + Occ3D's for nuscenes",
+            parser=user_path,
+            metavar="PATH",
+        ),
+    ],
     rig: Annotated[Rig, typer.Option(help="one camera and 64 beams, or six cameras and 32 beams")] = Rig.kitti,
     drives: Annotated[int, typer.Option(min=1, help="how many streets")] = 1,
     frames: Annotated[int, typer.Option(min=1, help="frames per drive")] = 100,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from occle_core.nn.occle_inputs import OccleInputs, collate, prepare
-from training.batches import drawn
+from training.batches import drawn, first_usable
 from training.occle.augment import OccleAugment, disturb, max_points
 from training.occle.objectives import Batch
 from training.occle.phases import Phase, RecipeConfig
@@ -36,6 +36,7 @@ class PhaseBatches(TorchDataset[Batch]):
         self, samples: OccleSamples, phase: Phase, config: RecipeConfig, taught: Callable[[int], Tensor] | None = None
     ) -> None:
         self.samples, self.phase, self.config, self.taught = samples, phase, config, taught
+        self._annotated = frozenset(samples.annotated)
         self.augment = {"teacher": config.teacher, "student": config.student}.get(phase, NONE)
 
     def __getitem__(self, address: tuple[int, list[int]]) -> Batch:
@@ -44,9 +45,21 @@ class PhaseBatches(TorchDataset[Batch]):
         samples, rng = self.samples, _generator(self.config, self.phase, step)
         # The same for all frames of a batch: it is the width of their tables.
         most = max_points(samples.network.scan.max_points, self.augment, rng)
-        inputs = collate([disturbed_inputs(samples, item, self.augment, most, rng) for item in items])
+        items, inputs = self._usable(items, most, rng)
         labels, truth = (torch.stack([read(item) for item in items]) for read in (samples.pixels, samples.truth))
         return Batch(inputs, labels, truth, torch.stack([self.taught(item) for item in items]) if self.taught else None)
+
+    def _usable(self, items: list[int], most: int, rng: np.random.Generator) -> tuple[list[int], OccleInputs]:
+        """The frames, each replaced by the next one that serves where no point of it lies in the grid, and their inputs."""
+        samples = self.samples
+        # Annotated frames stay annotated: nothing else supervises the teacher.
+        pools = [samples.annotated if item in self._annotated else range(len(samples)) for item in items]
+
+        def make(item: int) -> tuple[int, OccleInputs]:
+            return item, disturbed_inputs(samples, item, self.augment, most, rng)
+
+        found = [first_usable(item, pool, make, samples.describe) for item, pool in zip(items, pools)]
+        return [item for item, _ in found], collate([inputs for _, inputs in found])
 
 
 class PhaseOrder:

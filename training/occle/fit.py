@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.nn.occle import OccLE
-from training.checkpoints import CHECKPOINT, LOG, Checkpoint, Log
+from training.checkpoints import CHECKPOINT, LOG, Checkpoint, Log, read_checkpoint
 from training.fit import seed_everything, warm_cosine
 from training.occle.batches import PhaseBatches, PhaseOrder, steps_of
 from training.occle.objectives import Weights
@@ -135,7 +135,7 @@ def _taught(spec: BundleSpec, samples: OccleSamples, config: RecipeConfig, folde
     taught = Taught(samples, folder / f"taught-{config.confidence:g}")
     if taught.missing:
         teacher = fresh(spec, config)
-        teacher.load_state_dict(torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["network"])
+        teacher.load_state_dict(read_checkpoint(folder / CHECKPOINT)["network"])
         taught.predict(teacher.to(device).eval().requires_grad_(False), config, device)
     return taught
 
@@ -149,4 +149,5 @@ def _on(weights: Weights, device: str) -> Weights:
 def _key(spec: BundleSpec, samples: OccleSamples, config: RecipeConfig, phase: Phase) -> str:
     """What must be the same for a phase to go on."""
     network = spec.model_copy(update={"provenance": {}}).model_dump_json()
-    return f"{network} {phase} {config.model_dump_json()} {len(samples)} {samples.annotated} {samples.labels.source}"
+    recipe = config.model_dump_json(exclude={"checkpoint_every"})
+    return f"{network} {phase} {recipe} {len(samples)} {samples.annotated} {samples.labels.source}"

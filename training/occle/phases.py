@@ -47,7 +47,11 @@ class RecipeConfig(Config):
     learning_rate: float = Field(2e-4, gt=0, description="AdamW's initial learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled decay")
     clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
-    every: int = Field(1, ge=1, description="the training set is each n-th frame of a sequence; the others are history only")
+    every: int = Field(
+        1,
+        ge=1,
+        description="the training set is each n-th frame of a recording, by the recording's numbers; the others are history only",
+    )
     annotated: float = Field(0.1, gt=0, le=1, description="share of the frames whose voxel annotations are used")
     truth: TruthName = Field(
         "recorded", description="voxel annotations: the data set's own, or accumulated from its labelled scans and poses"

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from occle_core.datasets import Dataset, DatasetError
+from occle_core.datasets.completeness import require_files
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
+from occle_core.history import past_frames
 from occle_core.nn.occle_config import OccleConfig
 from occle_core.taxonomy import IGNORE
 from training.occle.objectives import Weights
@@ -24,6 +26,19 @@ from training.pseudo_labels.files import LabelFolder
 from training.samples import Memory, resized
 from training.scale_losses import frequency_weights
 from training.truth import TRUTHS, sensor_mask
+
+
+def every_nth(dataset: Dataset, every: int) -> list[int]:
+    """Each n-th frame of a recording, by the recording's own numbers, from the first frame with a voxel truth on.
+
+    A folder that lists each fifth frame alone (SSCBench-KITTI-360 without scans, `occle-train simulate --every 5`) gives all of its
+    frames for `every` 5.
+    """
+    if not len(dataset):
+        return []
+    first = next((i for i in range(len(dataset)) if dataset.has_truth(i)), 0)
+    return [i for i, number in enumerate(dataset.numbers) if (number - dataset.numbers[first]) % every == 0]
+
 
 COUNTED = 300
 """Frames whose pseudo-labels are counted for the class weights, drawn evenly."""
@@ -60,8 +75,8 @@ class OccleSamples:
     ) -> None:
         self.datasets, self.grid, self.network, self.labels = list(datasets), grid, network, labels
         self._find_truth = TRUTHS[config.truth]
-        self.index = [(number, i) for number, data in enumerate(datasets) for i in range(0, len(data), config.every)]
         accumulated = config.truth == "accumulated"
+        self.index = [(number, i) for number, data in enumerate(datasets) for i in every_nth(data, config.every)]
         could = [item for item, (number, i) in enumerate(self.index) if accumulated or datasets[number].has_truth(i)]
         if not could:
             names = ", ".join(dataset.name for dataset in datasets) or "no data set"
@@ -72,8 +87,9 @@ class OccleSamples:
         for dataset in datasets:
             if dataset.taxonomy.name != labels.taxonomy.name:
                 raise DatasetError(f"{dataset.name} has classes of {dataset.taxonomy.name}, the labels of {labels.taxonomy.name}")
-            if network.frames > 1 and dataset.pose(0) is None:
+            if network.frames > 1 and all(dataset.pose(i) is None for i in range(len(dataset))):
                 raise DatasetError(f"{dataset.kind} {dataset.name} has no poses, which a network of {network.frames} frames needs")
+        require_files((datasets[number], row) for number, i in self.index for row in self._rows(number, i))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -82,14 +98,21 @@ class OccleSamples:
         """A frame and those before it, newest first, with their poses T_world_lidar.
 
         Images have the network's size; of the points those are left that fall into the present grid, which is what `prepare` would
-        do in every epoch. A sequence's beginning has a shorter history.
+        do in every epoch. Past frames are those that the `Predictor` shows the network: a sequence's beginning has a shorter
+        history, and frames without a pose are missing in it.
         """
         number, i = self.index[item]
-        rows = range(i, max(-1, i - self.network.frames), -1)
+        rows = self._rows(number, i)
         poses = [self.datasets[number].pose(k) for k in rows]
+        # Only a frame that stands alone may lack its pose, and then any will do.
         known = tuple(np.eye(4) if pose is None else pose for pose in poses)
         held: tuple[Frame, ...] = self._memory.get(("frames", item), lambda: self._frames(number, rows, known))
         return held, known
+
+    def describe(self, item: int) -> str:
+        """A frame in words, for messages."""
+        number, i = self.index[item]
+        return f"sequence {self.datasets[number].name}, frame {self.datasets[number].numbers[i]}"
 
     def truth(self, item: int) -> Tensor:
         """(X, Y, Z) uint8 voxel annotation; all 255 for a frame that has none, whose truth stays unopened.
@@ -128,6 +151,10 @@ class OccleSamples:
             "pseudo_labels": self.labels.source,
         }
 
+    def _rows(self, number: int, i: int) -> list[int]:
+        """The numbers of a frame and of those before it, newest first."""
+        return past_frames(self.datasets[number], i, self.network.frames, self.network.stride)
+
     def _frames(self, number: int, rows: Sequence[int], poses: Sequence[NDArray[np.float64]]) -> tuple[Frame, ...]:
         dataset, out = self.datasets[number], []
         for i, pose in zip(rows, poses):
@@ -159,6 +186,6 @@ class OccleSamples:
             if self.labels.has(dataset, i, name):
                 out[view] = self.labels.read(dataset, i, name, (network.width, network.height))[0]
                 found += 1
-        if not found:
+        if not found and any(dataset.image_file(i, name) for name in dataset.camera_names):
             raise DatasetError(f"{self.labels.root} has no labels of {dataset.name}, frame {i}; make them with occle-train label")
         return out

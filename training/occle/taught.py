@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from occle_core.atomic_file import atomic_write
+from occle_core.datasets.files import warn_once
+from occle_core.frame import FrameError
 from occle_core.nn.occle import OccLE
 from occle_core.nn.occle_inputs import prepare
 from occle_core.taxonomy import IGNORE
@@ -38,14 +40,15 @@ class Taught:
     def predict(self, teacher: OccLE, config: RecipeConfig, device: str) -> None:
         """Make those that are missing, from undisturbed inputs."""
         for item in self.missing:
-            inputs = prepare(*self.samples.frames(item), self.samples.grid, self.samples.network)
+            try:
+                inputs = prepare(*self.samples.frames(item), self.samples.grid, self.samples.network)
+            except FrameError as error:  # the training leaves it out as well
+                warn_once(f"{self.samples.describe(item)}: the teacher has no prediction: {error}")
+                continue
             nothing = torch.empty(0, dtype=torch.uint8, device=device)
             found = teach(teacher, Batch(inputs.to(device), nothing, nothing), config)[0].cpu().numpy()
-            file = self._file(item)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-                np.savez_compressed(part, occupied=np.packbits(found == 1), sure=np.packbits(found != IGNORE))
-            Path(part.name).replace(file)
+            with atomic_write(self._file(item)) as temporary:
+                np.savez_compressed(temporary, occupied=np.packbits(found == 1), sure=np.packbits(found != IGNORE))
 
     def __call__(self, item: int) -> Tensor:
         """(X, Y, Z) uint8: 1 occupied, 0 free, 255 unsure; all 255 for an annotated frame, which needs no teacher."""
@@ -60,4 +63,4 @@ class Taught:
     def _file(self, item: int) -> Path:
         number, i = self.samples.index[item]
         dataset = self.samples.datasets[number]
-        return self.folder / dataset.name / f"{dataset.stamps[i]}.npz"
+        return self.folder / dataset.name / f"{dataset.numbers[i]:06d}.npz"

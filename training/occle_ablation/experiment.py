@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from occle_core.atomic_file import write_json
 from occle_core.bundle import save_bundle
 from occle_core.datasets import Dataset, list_scenes
 from occle_core.nn.occle import OccLE
@@ -151,8 +152,7 @@ class Experiment:
         file = self.out / key / "scores.json"
         if not file.exists():
             found = measure()
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            write_json(file, found)
             print(key, {name: round(value, 4) for name, value in found.items() if isinstance(value, float)}, flush=True)
         scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return scores

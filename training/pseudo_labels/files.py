@@ -7,21 +7,24 @@ ROOT/manifest.json, where there is one, names the taxonomy and what made the lab
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from occle_core.atomic_file import atomic_write, write_json
 from occle_core.datasets import Dataset, DatasetError
-from occle_core.datasets.files import read_json
+from occle_core.datasets.files import read_json, readable
 from occle_core.taxonomy import IGNORE, Taxonomy
 
+PNG, PALETTE = b"\x89PNG\r\n\x1a\n", 3
+"""A PNG file's first bytes, and its colour type for indices into a palette."""
 FORMAT = 1
 MANIFEST = "manifest.json"
 Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -59,8 +62,8 @@ class LabelFolder:
         self.source: dict[str, Any] = manifest.get("source") or {"folder": root.name}
 
     def has(self, dataset: Dataset, i: int, camera: str) -> bool:
-        """Whether there are labels for the image."""
-        return label_file(self.root, dataset, i, camera).is_file()
+        """Whether there are labels for the image; False for an image that the camera dropped."""
+        return dataset.image_file(i, camera) is not None and label_file(self.root, dataset, i, camera).is_file()
 
     def read(
         self, dataset: Dataset, i: int, camera: str, size: tuple[int, int] | None = None
@@ -125,14 +128,15 @@ def write_missing(
     written = skipped = 0
     for dataset, i in _frames(datasets):
         for camera in dataset.camera_names:
+            if dataset.image_file(i, camera) is None:
+                continue  # the camera dropped this frame
             file = label_file(root, dataset, i, camera)
             if file.is_file():
                 skipped += 1
                 continue
             labels, confidence = labeller(dataset, i, camera)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _replace(confidence_file(file), _png(confidence))
-            _replace(file, _png(labels))
+            _write_png(confidence_file(file), confidence)
+            _write_png(file, labels)
             written += 1
         progress(dataset.name, i)
     return written, skipped
@@ -146,7 +150,8 @@ def label_file(root: Path, dataset: Dataset, i: int, camera: str) -> Path:
     """
     image = dataset.image_file(i, camera)
     if image is None:
-        raise DatasetError(f"{dataset.kind} {dataset.name} has no camera {camera}; it has {', '.join(dataset.camera_names)}")
+        where = f"{dataset.kind} {dataset.name}, frame {i}"
+        raise DatasetError(f"{where}: no image of camera {camera}; the cameras are {', '.join(dataset.camera_names)}")
     return root / dataset.name / camera / f"{image.stem}.png"
 
 
@@ -172,40 +177,43 @@ def _sign(root: Path, manifest: dict[str, Any]) -> None:
                 f"{file}: these labels were made in another way; use another folder, or delete this one to start afresh"
             )
         return
-    root.mkdir(parents=True, exist_ok=True)
-    _replace(file, json.dumps(manifest, indent=1).encode())
+    write_json(file, manifest)
 
 
-def _replace(file: Path, content: bytes) -> None:
-    """Write a whole file or none."""
-    with NamedTemporaryFile(dir=file.parent, prefix=".", suffix=".part", delete=False) as part:
-        try:
-            part.write(content)
-            part.flush()
-            os.fsync(part.fileno())
-            Path(part.name).replace(file)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    return cv2.imencode(".png", image)[1].tobytes()
+def _write_png(file: Path, image: NDArray[np.uint8]) -> None:
+    with atomic_write(file) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def read_gray(file: Path) -> NDArray[np.uint8]:
-    """A label or confidence image, (H, W) uint8.
+    """A label or confidence image, (H, W) uint8: grey values as they are stored, whatever their depth, or a palette's indices.
 
     Raises:
-        DatasetError: missing, broken, or of another kind.
+        DatasetError: missing, broken, of several channels, or with values above 255.
     """
-    if not file.is_file():
-        raise DatasetError(f"{file} is missing")
-    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if image is None or image.dtype != np.uint8 or image.ndim != 2:
-        found = "cannot be decoded" if image is None else f"is {image.dtype} {image.shape}"
-        raise DatasetError(f"{file} {found}; label images have 8 bit and one channel, (H, W) uint8")
-    return np.asarray(image, np.uint8)
+    with readable(file):
+        content = file.read_bytes()
+    is_png = content.startswith(PNG)
+    depth, colour = content[24:26] if is_png and len(content) > 26 else (8, 0)
+    if is_png and colour == PALETTE:
+        return _palette_indices(file, content)
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise DatasetError(f"{file} cannot be decoded as an image; label images are PNG files of one channel")
+    if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16) or image.max() > 255:
+        raise DatasetError(
+            f"{file} is {image.dtype} {image.shape} with values up to {image.max()}; label images have one channel, 0 to 255"
+        )
+    # OpenCV spreads 1, 2 and 4 bits over 0..255.
+    return (image // (255 // (2**depth - 1)) if depth < 8 else image).astype(np.uint8)
+
+
+def _palette_indices(file: Path, content: bytes) -> NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image, np.uint8)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DatasetError(f"{file} cannot be decoded as a palette PNG: {error}") from error
 
 
 def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

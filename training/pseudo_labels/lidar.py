@@ -69,7 +69,7 @@ def accumulated_occupancy(
         (X, Y, Z) uint8: 1 occupied, 0 free, 255 unknown.
 
     Raises:
-        DatasetError: no poses, or it is not known what moves.
+        DatasetError: scan `index` has no pose (others without are left out), or it is not known what moves.
     """
     hit = np.zeros(grid.shape, np.bool_)
     free = np.zeros(grid.shape, np.bool_)
@@ -107,6 +107,8 @@ def neighbours(dataset: Dataset, index: int, before: int, after: int, moving: Mo
         raise DatasetError(f"{dataset.kind} {dataset.name} has no boxes to carry points along with; use moving='remove' or 'keep'")
     T = T_grid_world(dataset, index)
     for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
+        if dataset.pose(i) is None:
+            continue  # nobody knows where it was taken
         rows = np.flatnonzero(np.hypot(*dataset.points(i)[:, :2].T) >= min_range)
         points, origin = placed(dataset, i, T)
         ends = points = points[rows]

@@ -7,8 +7,9 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+
+from training.streets.data_files import write_image
 
 VERSION = "v1.0-mini"
 Record = dict[str, Any]
@@ -179,7 +180,7 @@ def write(out: Path, tables: Tables, scratch: Path) -> None:
     mask = out / MAP_FILE
     if not mask.exists():
         mask.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(mask), np.zeros((100, 100), np.uint8))
+        write_image(mask, np.zeros((100, 100), np.uint8))
     fresh, target = scratch / "tables", out / VERSION
     fresh.mkdir()
     for name in NAMES:

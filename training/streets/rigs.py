@@ -71,9 +71,6 @@ class Rig:
     speed: tuple[float, float]
 
 
-KITTI_FILES_GRID = VoxelGrid((0.0, -25.6, -2.2), SEMANTICKITTI.shape, SEMANTICKITTI.resolution)
-"""Where SemanticKITTI's voxel files really lie: 0.2 m below the nominal grid."""
-
 # yaw (degrees, left of ahead), x, y, z (metres, base frame), focal length, cx, cy (pixels of 1600x900).
 _NUSCENES = {
     "CAM_FRONT": (0.3, 1.70, 0.02, 1.51, 1266.0, 816.0, 491.0),
@@ -122,7 +119,7 @@ def _kitti(rng: np.random.Generator, scale: float) -> Rig:
     width, height = round(1242 * scale), round(375 * scale)
     K = _intrinsics(707.09, 601.9, 183.1, width / 1242, height / 375)
     camera = RigCamera("cam2", K, T_base_lidar @ T_lidar_camera, width, height)
-    return Rig("kitti", (camera,), lidar, T_base_lidar, T_base_lidar, KITTI_FILES_GRID, 0.1, (3.0, 12.0))
+    return Rig("kitti", (camera,), lidar, T_base_lidar, T_base_lidar, SEMANTICKITTI, 0.1, (3.0, 12.0))
 
 
 def _nuscenes(rng: np.random.Generator, scale: float) -> Rig:

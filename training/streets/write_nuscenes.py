@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from training.streets import nuscenes_tables, truth
 from training.streets.boxes import Box, quaternion
 from training.streets.classes import LIDARSEG, OCC3D_CLASS
+from training.streets.data_files import write_array, write_image
 from training.streets.drive import Drive, DriveFrame
 from training.streets.nuscenes_tables import VERSION, Record
 
@@ -37,16 +38,17 @@ def write_frame(folder: Path, drive: Drive, i: int) -> None:
     for camera, view in zip(drive.rig.cameras, frame.views):
         name = f"{scene_name(drive)}__{camera.name}__{stamp}"
         image = _place(folder, f"samples/{camera.name}/{name}.jpg")
-        cv2.imwrite(str(image), view.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 93])
-        cv2.imwrite(str(_place(folder, f"semantic/{camera.name}/{name}.png")), classes[view.cls])
+        write_image(image, view.rgb, [cv2.IMWRITE_JPEG_QUALITY, 93])
+        write_image(_place(folder, f"semantic/{camera.name}/{name}.png"), classes[view.cls])
         record["data"].append(_data(drive, i, camera.name, f"samples/{camera.name}/{name}.jpg", camera.width, camera.height))
     lidar_file = f"samples/LIDAR_TOP/{scene_name(drive)}__LIDAR_TOP__{stamp}.pcd.bin"
     scan = frame.scan
     strength = np.round(np.minimum(scan.points[:, 3:] * np.float32(INTENSITY), 255))
-    np.hstack([scan.points[:, :3], strength, scan.ring[:, None]]).astype("<f4").tofile(_place(folder, lidar_file))
+    rows = np.hstack([scan.points[:, :3], strength, scan.ring[:, None]])
+    write_array(_place(folder, lidar_file), rows.astype("<f4"))
     record["data"].append(_data(drive, i, "LIDAR_TOP", lidar_file, 0, 0))
     seg_file = f"lidarseg/{VERSION}/{_token(drive, 'LIDAR_TOP', i)}_lidarseg.bin"
-    np.append(LIDARSEG, np.zeros(256 - len(LIDARSEG), np.uint8))[scan.cls].tofile(_place(folder, seg_file))
+    write_array(_place(folder, seg_file), np.append(LIDARSEG, np.zeros(256 - len(LIDARSEG), np.uint8))[scan.cls])
     record["lidarseg"] = {
         "token": _token(drive, "LIDAR_TOP", i),
         "sample_data_token": _token(drive, "LIDAR_TOP", i),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from training.streets import truth
 from training.streets.classes import KITTI_CLASS, KITTI_MOVING, KITTI_RAW
+from training.streets.data_files import write_array, write_image
 from training.streets.drive import Drive, DriveFrame
 
 FOLDERS = ("image_2", "velodyne", "labels", "voxels", "semantic_2")
@@ -26,13 +27,13 @@ def write_frame(folder: Path, drive: Drive, i: int) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     stem = f"{i:06d}"
     view = frame.views[0]
-    cv2.imwrite(str(folder / "image_2" / f"{stem}.png"), view.rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    write_image(folder / "image_2" / f"{stem}.png", view.rgb, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     classes = np.append(KITTI_CLASS, np.zeros(256 - len(KITTI_CLASS), np.uint8) + 255)
-    cv2.imwrite(str(folder / "semantic_2" / f"{stem}.png"), classes[view.cls])
+    write_image(folder / "semantic_2" / f"{stem}.png", classes[view.cls])
     scan = frame.scan
-    scan.points.astype("<f4").tofile(folder / "velodyne" / f"{stem}.bin")
+    write_array(folder / "velodyne" / f"{stem}.bin", scan.points.astype("<f4"))
     raw = np.where(scan.moving, KITTI_MOVING[scan.cls], KITTI_RAW[scan.cls]).astype(np.uint32)
-    (raw | (scan.inst.astype(np.uint32) << 16)).astype("<u4").tofile(folder / "labels" / f"{stem}.label")
+    write_array(folder / "labels" / f"{stem}.label", (raw | (scan.inst.astype(np.uint32) << 16)).astype("<u4"))
     _write_voxels(folder / "voxels", stem, drive, frame)
 
 
@@ -68,10 +69,10 @@ def _write_voxels(folder: Path, stem: str, drive: Drive, frame: DriveFrame) -> N
     full = voxels.cls != truth.EMPTY
     own = voxels.cls[full]
     raw[full] = np.where(voxels.moving[full], KITTI_MOVING[own], KITTI_RAW[own])
-    raw.astype("<u2").tofile(folder / f"{stem}.label")
+    write_array(folder / f"{stem}.label", raw.astype("<u2"))
     known, seen_now = voxels.known, voxels.seen_now
     for suffix, bits in (("bin", grid.occupied(frame.scan.points)), ("invalid", ~known), ("occluded", ~seen_now)):
-        np.packbits(bits.ravel()).tofile(folder / f"{stem}.{suffix}")
+        write_array(folder / f"{stem}.{suffix}", np.packbits(bits.ravel()))
 
 
 def _numbers(matrix: NDArray[np.float64]) -> str:

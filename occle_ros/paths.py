@@ -1,0 +1,13 @@
+"""Paths as people write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def with_home(path: str | Path) -> Path:
+    """A path with ~ and ~user replaced by the home folder; a ~ of nobody's stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
