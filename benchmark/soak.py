@@ -103,7 +103,7 @@ def soak(
         scene = list_scenes(data)[0]
         dataset = open_dataset(data, scene=scene)
         preset = preset_for(dataset.camera_names)
-        os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+        os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
         at_once = at_once or PRESETS[preset].frames_at_once
         given = {"calibration_file": f"{data}#{scene}", "engine": engine} | ({"bundle": bundle} if bundle else {})
         parameters = [word for name, value in given.items() for word in ("-p", f'{name}:="{value}"')]

@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reliability, size, hz, count, seconds = given.send
         print(send(reliability, int(size), float(hz), int(count), float(seconds)))
         return 0
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     print("received/sent (median latency, ms)\n")
     print("| payload | default, best effort | default, reliable | shared memory, best effort | shared memory, reliable |")
     print("|---|---|---|---|---|")

@@ -11,14 +11,15 @@ from ros_process import Process, own_domain
 
 
 @pytest.fixture
-def ros_domain(monkeypatch: pytest.MonkeyPatch) -> int:
+def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A ROS_DOMAIN_ID that no other test uses at the same time, set for this process and its children."""
-    return own_domain(monkeypatch)
+    with own_domain(monkeypatch) as domain:
+        yield domain
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """start("-m", "occle_ros.recorder", ...) -> Process; whatever still runs is ended after the test."""
+def start(tmp_path: Path, ros_domain: int) -> Iterator[Callable[..., Process]]:
+    """start("-m", "occle_ros.recorder", ...) -> Process in `ros_domain`; whatever still runs is ended after the test."""
     processes: list[Process] = []
 
     def begin(*arguments: str | Path, seconds: float = 60.0, grace: float = 8.0) -> Process:

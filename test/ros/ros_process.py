@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-import itertools
+import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-_numbers = itertools.count()
+_LOCKS = Path(f"/tmp/occle_test_domains_{os.getuid()}")
+_DOMAINS = range(1, 101)
+"""Whose ports lie below those that the system hands out."""
 
 
-def own_domain(environment: pytest.MonkeyPatch) -> int:
-    """A ROS_DOMAIN_ID that no other test uses at the same time, set for this process and its children."""
-    domain = 1 + (os.getpid() * 7 + next(_numbers)) % 100
-    environment.setenv("ROS_DOMAIN_ID", str(domain))
-    environment.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
-    environment.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_shm.xml"))
-    return domain
+@contextmanager
+def own_domain(environment: pytest.MonkeyPatch) -> Iterator[int]:
+    """A ROS_DOMAIN_ID for this process and its children that no other test of this machine has while the `with` lasts.
+
+    Every number has a file that is locked, for runs of other processes and checkouts. The one whose use lies longest back is
+    taken, so that nobody is left in it.
+    """
+    _LOCKS.mkdir(exist_ok=True)
+    files = [_LOCKS / str(domain) for domain in _DOMAINS]
+    for file in sorted(files, key=lambda file: file.stat().st_mtime if file.exists() else 0.0):
+        with file.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            environment.setenv("ROS_DOMAIN_ID", file.name)
+            environment.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
+            environment.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_shm.xml"))
+            try:
+                yield int(file.name)
+            finally:
+                os.utime(file)
+            return
+    pytest.fail(f"every ROS domain is in use: the files in {_LOCKS} are locked")
 
 
 class Process:

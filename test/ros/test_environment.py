@@ -126,8 +126,7 @@ def test_a_small_shared_memory_is_said_and_nothing_is_left_in_it(bag: Path, tmp_
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     script = f'mount -t tmpfs -o {options} tmpfs /dev/shm && "$@"; code=$?; ls /dev/shm > "{tmp_path}/left"; exit $code'
-    with pytest.MonkeyPatch.context() as patch:
-        own_domain(patch)
+    with pytest.MonkeyPatch.context() as patch, own_domain(patch):
         ended = occle("play", bag, prefix=("unshare", "-m", "bash", "-c", script, "bash"))
     assert ended.returncode == 0 and "played: 6 messages" in ended.stderr, ended.stderr
     assert f"/dev/shm {said}, and each process needs 71 MB: messages go through UDP" in ended.stderr

@@ -118,8 +118,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     lively_bundle(folder / "bundle", cameras=2)
     write_rig(folder / "calibration.yaml")
     environment = pytest.MonkeyPatch()
-    own_domain(environment)
-    yield folder
+    with own_domain(environment):
+        yield folder
     environment.undo()
 
 
@@ -239,21 +239,20 @@ def slow(place: Path) -> Iterator[Slow]:
     """In a domain of its own."""
     delay = place / "delay"
     delay.write_text("0.2")
-    environment = pytest.MonkeyPatch()
-    own_domain(environment)
-    script = str(Path(__file__).with_name("slow_node.py"))
-    node = Process((script, str(delay), *arguments(place)[3:]), place / "slow.log", 300)
-    try:
-        node.wait_for("ready: bundle", 60)
-        segments = node.segments()
-        with ros_node("car") as ours:
+    script, environment = str(Path(__file__).with_name("slow_node.py")), pytest.MonkeyPatch()
+    with own_domain(environment):
+        node = Process((script, str(delay), *arguments(place)[3:]), place / "slow.log", 300)
+        try:
+            node.wait_for("ready: bundle", 60)
+            segments = node.segments()
+            with ros_node("car") as ours:
+                environment.undo()
+                car = Car(ours)
+                car.connect()
+                yield Slow(node, car, delay, segments)
+        finally:
             environment.undo()
-            car = Car(ours)
-            car.connect()
-            yield Slow(node, car, delay, segments)
-    finally:
-        environment.undo()
-        node.end()
+            node.end()
 
 
 @fault("overload at 5x the sustainable rate")
@@ -336,8 +335,7 @@ def resident(pid: int) -> int:
 
 
 @fault("bag loop")
-def test_a_bag_in_a_loop(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own_domain(monkeypatch)
+def test_a_bag_in_a_loop(place: Path, tmp_path: Path, ros_domain: int) -> None:
     bag = write_bag(tmp_path / "bag", [SECOND + number * 300 * MS for number in range(3)])
     settings = {"use_sim_time": True, "sync.deadline_ms": 300.0}
     node = Process(tuple(node_arguments(place / "bundle", bag / "calibration.yaml", **settings)), place / "loop.log", 100)

@@ -14,8 +14,7 @@ from benchmark.soak import Sample, growth, soak
 FLAT = [Sample(minutes, 600.0, 40, 20, 8.0, 100.0, 120.0) for minutes in range(20)]
 
 
-def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, interval: float) -> None:
-    monkeypatch.setenv("ROS_DOMAIN_ID", "1")  # soak chooses its own; this puts the old one back
+def check(tmp_path: Path, minutes: float, interval: float) -> None:
     report = soak(minutes, 0.5, interval, str(lively_bundle(tmp_path / "bundle")), "torch", write_sequence(tmp_path / "data", 2))
     assert len(report.samples) >= 5
     assert all(sample.rate_hz > 0 for sample in report.samples)
@@ -27,15 +26,15 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, inter
 
 @pytest.mark.ros
 @pytest.mark.timeout(120)
-def test_twelve_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(tmp_path, monkeypatch, 0.2, 0.5)
+def test_twelve_seconds(ros_domain: int, tmp_path: Path) -> None:
+    check(tmp_path, 0.2, 0.5)
 
 
 @pytest.mark.ros
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_two_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(tmp_path, monkeypatch, 2.0, 2.0)
+def test_two_minutes(ros_domain: int, tmp_path: Path) -> None:
+    check(tmp_path, 2.0, 2.0)
 
 
 def test_growth_is_told() -> None:
