@@ -22,7 +22,8 @@ CORE = [
     "rich==15.0.0",
     "pyyaml==6.0.3",
     "rosbags==0.11.9",
-    "lz4==4.4.5",
+    "mcap==1.6.0",
+    "zstandard==0.25.0",
     "backports.zstd==1.8.0; python_version < '3.14'",
 ]
 TENSORRT_RTX = "tensorrt-rtx-cu13==1.7.1.116; sys_platform == 'linux' and platform_machine == 'x86_64'"
@@ -62,7 +63,6 @@ EXTRAS = {
         TENSORRT_RTX,
         "triton==3.7.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "transformers==5.23.0",
-        "mcap==1.6.0",
         "pytest==9.2.0",
         "pytest-timeout==2.4.0",
         "pytest-xdist==3.8.0",

@@ -5,7 +5,7 @@ What a bag holds is read back by `occle_ros.bag_reader`, replayed by `occle_ros.
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from occle_core.frame import Frame
 from occle_ros.bag_reader import CALIBRATION_FILE, TYPES, BagError, BagReader
 from occle_ros.bag_writer import BagWriter
 from occle_ros.dataset_messages import DatasetMessages, stamp_shifts
-from occle_ros.mcap_writer import is_being_written
+from occle_ros.run_folder import name_taken, new_folder
 
 __all__ = ["BagError", "BagReader", "BagSummary", "convert", "new_bag", "stamp_shifts"]
 
@@ -95,20 +95,10 @@ def new_bag(out: Path) -> Iterator[BagWriter]:
     Raises:
         BagError: `out` exists already, or another process writes it.
     """
-    if out.exists():
-        raise BagError(f"{out} exists already and is not overwritten; choose another name or remove it")
-    workplace = out.parent / f".{out.name}.partial"
-    if any(is_being_written(file) for file in workplace.rglob("*.mcap")):
-        raise BagError(f"{out} is being written by another process; choose another name")
-    if workplace.exists():  # left by a process that was killed
-        shutil.rmtree(workplace)
-    bag = BagWriter(workplace / out.name)
-    try:
-        with bag as writer:
-            yield writer
-        writer.path.rename(out)
-    finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+    if os.path.lexists(out):
+        raise name_taken(out)
+    with new_folder(out) as folder, BagWriter(folder, out.name) as writer:
+        yield writer
 
 
 def offered_qos(latched: bool = False, depth: int = 10) -> Qos:

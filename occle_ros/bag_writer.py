@@ -2,46 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import yaml
+from mcap.data_stream import RecordBuilder
+from mcap.records import Header
+from mcap.writer import CompressionType, Writer
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat, Qos
 
 from occle_core.atomic_file import atomic_write
 from occle_ros.bag_metadata import METADATA_FILE, describe_bag, qos_text
-from occle_ros.bag_storage import TYPES, BagError
-from occle_ros.mcap_writer import McapWriter
+from occle_ros.bag_storage import TYPES
+from occle_ros.mcap_records import MAGIC, has_footer
+from occle_ros.run_folder import is_taken, name_taken
+
+_LIBRARY = "occle"
+"""The writer's name in the file's header."""
+_CHUNK_BYTES = 1 << 20
 
 
 class BagWriter:
     """A new bag. Leaving the `with` finishes it, also after an error: what was written is then read as any bag.
 
     Args:
-        folder: must not exist; it is made with its parents.
+        folder: is made with its parents, or empty.
+        name: of the mcap file, without its ending; None: that of the folder.
 
     Raises:
-        BagError: it exists.
-        OSError: it cannot be written (all methods).
+        BagError: there is something at `folder`.
+        OSError: it cannot be written (all methods). The file then ends with the last whole chunk and has no summary.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str | None = None) -> None:
         self.path = folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            raise BagError(f"{folder} exists already and is not overwritten; choose another name or remove it") from None
+        if is_taken(folder):
+            raise name_taken(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        file_name = (name or folder.name).encode("utf-8", "replace").decode()  # what metadata.yaml can hold
+        self.file = folder / f"{file_name}.mcap"
+        """The mcap file."""
+        self.counts: Counter[int] = Counter()
+        """Messages by connection, as far as they are in the file."""
+        self.start = self.end = 0
+        """Times of the first and the last of them, nanoseconds."""
+        self.size = 0
+        """Bytes in the file."""
+        self._waiting: list[tuple[int, int]] = []
+        self._waiting_bytes = 0
         self._connections: list[Connection] = []
         self._schemas: dict[str, int] = {}
         self._offered: dict[int, list[Qos]] = {}
         try:
-            name = folder.name.encode("utf-8", "replace").decode()  # what metadata.yaml can hold
-            self._mcap = McapWriter(folder / f"{name}.mcap")
+            self._stream = FileIO(self.file, "xb")
+            # Chunks end in `flush` only, so that it is known which messages are in the file.
+            self._mcap = Writer(self._stream, chunk_size=sys.maxsize, compression=CompressionType.NONE)
+            with self._all_or_nothing():
+                self._mcap.start("ros2", _LIBRARY)
         except OSError:
-            folder.rmdir()
+            self.remove()
             raise
 
     def __enter__(self) -> BagWriter:
@@ -51,24 +77,9 @@ class BagWriter:
         self.close()
 
     @property
-    def file(self) -> Path:
-        """The mcap file."""
-        return self._mcap.path
-
-    @property
     def message_count(self) -> int:
         """Messages that are in the file; the newest may still be in memory."""
-        return self._mcap.counts.total()
-
-    @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        return self._mcap.size
-
-    @property
-    def end(self) -> int:
-        """Time of the last message in the file, nanoseconds; 0 without messages."""
-        return self._mcap.end
+        return self.counts.total()
 
     def add_connection(
         self, topic: str, msgtype: str, *, typestore: Any = TYPES, offered_qos_profiles: Sequence[Qos] = ()
@@ -83,17 +94,14 @@ class BagWriter:
         """
         text, _ = typestore.generate_msgdef(msgtype, ros_version=2)
         digest, qos = typestore.hash_rihs01(msgtype), list(offered_qos_profiles)
-        connection = Connection(
-            len(self._connections) + 1, topic, msgtype, MessageDefinition(MessageDefinitionFormat.MSG, text), digest, 0,
-            ConnectionExtRosbag2("cdr", qos), self,
-        )  # fmt: skip
-        self._connections.append(connection)
-        self._offered[connection.id] = qos
         if msgtype not in self._schemas:
-            self._schemas[msgtype] = len(self._schemas) + 1
-            self._mcap.add_schema(self._schemas[msgtype], msgtype, "ros2msg", text)
+            self._schemas[msgtype] = self._mcap.register_schema(msgtype, "ros2msg", text.encode())
         metadata = {"offered_qos_profiles": qos_text(qos), "topic_type_hash": digest}
-        self._mcap.add_channel(connection.id, self._schemas[msgtype], topic, metadata)
+        number = self._mcap.register_channel(topic, "cdr", self._schemas[msgtype], metadata)
+        definition, ext = MessageDefinition(MessageDefinitionFormat.MSG, text), ConnectionExtRosbag2("cdr", qos)
+        connection = Connection(number, topic, msgtype, definition, digest, 0, ext, self)
+        self._connections.append(connection)
+        self._offered[number] = qos
         self._write_metadata()
         return connection
 
@@ -102,26 +110,41 @@ class BagWriter:
         self._offered[connection.id] = list(profiles)
 
     def write(self, connection: Connection, stamp: int, data: bytes) -> None:
-        """Add a message, received at `stamp` nanoseconds."""
-        self._mcap.write(connection.id, stamp, data)
+        """Add a message, received at `stamp` nanoseconds, to the chunk in memory; a chunk that is large enough goes to the file."""
+        self._mcap.add_message(connection.id, stamp, data, stamp)
+        self._waiting.append((connection.id, stamp))
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > _CHUNK_BYTES:
+            self.flush()
 
     def flush(self) -> None:
-        """Hand what is in memory to the operating system."""
-        self._mcap.flush()
+        """Hand the chunk to the operating system: it then survives this process, and after `sync` a power cut."""
+        with self._all_or_nothing():
+            self._mcap.flush()
+        if self._waiting:
+            times = [stamp for _, stamp in self._waiting]
+            self.start = min(self.start if self.counts else times[0], *times)
+            self.end = max(self.end, *times)
+            self.counts.update(connection for connection, _ in self._waiting)
+            self._waiting, self._waiting_bytes = [], 0
 
     def sync(self) -> None:
         """Wait until the disk has what was flushed."""
-        self._mcap.sync()
+        os.fdatasync(self._stream.fileno())
 
     def close(self) -> None:
-        """Finish both files."""
+        """Finish both files; after a failed write the mcap file stays as it is."""
         try:
-            self._mcap.flush()
+            if not self._stream.closed:
+                self.flush()
+                with self._all_or_nothing():
+                    self._mcap.add_metadata("rosbag2", {"serialized_metadata": yaml.safe_dump(self._info(), sort_keys=False)})
+                    self._mcap.finish()
+                with suppress(OSError):  # a file system that cannot is no loss
+                    self.sync()
+                self._stream.close()
         finally:  # on a full disk there may be room for what is small
-            try:
-                self._mcap.finish({"serialized_metadata": yaml.safe_dump(self._info(), sort_keys=False)})
-            finally:
-                self._write_metadata()
+            self._write_metadata()
 
     def remove(self) -> None:
         """Delete the closed bag: for one that holds nothing."""
@@ -129,11 +152,31 @@ class BagWriter:
         (self.path / METADATA_FILE).unlink(missing_ok=True)
         self.path.rmdir()
 
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """After a failed write the file ends where it ended before, and nothing more is written."""
+        try:
+            yield
+            self._mcap.flush()
+        except OSError as error:
+            self._stream.truncate(self.size)
+            self._stream.close()
+            raise OSError(error.errno, error.strerror, str(self.file)) from error
+        self.size = self._stream.tell()
+
     def _info(self) -> dict[str, Any]:
-        counts = {connection.id: self._mcap.counts[connection.id] for connection in self._connections}
-        return describe_bag(self.file.name, self._connections, counts, self._offered, self._mcap.start, self._mcap.end)
+        return describe_bag(self.file.name, self._connections, self.counts, self._offered, self.start, self.end)
 
     def _write_metadata(self) -> None:
         with atomic_write(self.path / METADATA_FILE) as temporary:
             text = yaml.safe_dump({"rosbag2_bagfile_information": self._info()}, sort_keys=False, allow_unicode=True)
             temporary.write_text(text, "utf-8")
+
+
+def is_interrupted(file: Path) -> bool:
+    """Whether BagWriter began this file, and was never closed: it runs still, was killed, or its disk was full."""
+    header = RecordBuilder()
+    Header("ros2", _LIBRARY).write(header)
+    ours = MAGIC + header.end()
+    with file.open("rb") as opened:
+        return ours.startswith(opened.read(len(ours))) and not has_footer(opened, file.stat().st_size)

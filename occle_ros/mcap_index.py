@@ -1,40 +1,23 @@
-"""Where the messages of an mcap file lie: from the summary at its end, or by a scan of a file that has none."""
+"""Where the messages of an mcap file lie: from the summary at its end, or by one pass over a file that has none."""
 
 from __future__ import annotations
 
-import os
 from binascii import crc32
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
+
+from mcap import records
+from mcap.records import Chunk, ChunkIndex, DataEnd, McapRecord, Message, MessageIndex, Schema, Statistics
 
 from occle_ros.bag_storage import BagError, Channel
-from occle_ros.mcap_records import (
-    CHANNEL,
-    CHUNK,
-    CHUNK_INDEX,
-    DATA_END,
-    FOOTER,
-    FOOTER_BYTES,
-    HEAD,
-    MAGIC,
-    MESSAGE,
-    MESSAGE_HEAD,
-    PRIVATE,
-    SCHEMA,
-    STATISTICS,
-    Damage,
-    Definitions,
-    Fields,
-    chunk_records,
-    records_in,
-)
-from occle_ros.notices import quoted
+from occle_ros.mcap_records import DAMAGE, FOOTER, MAGIC, SUMMARY, Damage, damaged, has_footer, next_record, reason, unpack
 
-_RUN_BYTES = 1 << 22
-"""Messages outside chunks are read in blocks of about this size."""
+_BLOCK_BYTES = 1 << 22
+"""Records side by side are read in blocks of about this size."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +46,63 @@ class Index:
         start, end: times of the first and the last message, nanoseconds.
         blocks: where they lie.
         cut_off: why the messages end before the file was finished; empty for a whole file.
+        schemas: by number.
     """
 
-    channels: Mapping[int, Channel] = field(default_factory=dict)
+    channels: dict[int, Channel] = field(default_factory=dict)
     counts: Counter[int] = field(default_factory=Counter)
     start: int = 0
     end: int = 0
     blocks: list[Block] = field(default_factory=list)
     cut_off: str = ""
+    schemas: dict[int, Schema] = field(default_factory=dict)
+
+    def define(self, record: McapRecord | None) -> None:
+        """Note a schema or a channel.
+
+        Raises:
+            Damage: a channel's schema is missing.
+        """
+        if isinstance(record, Schema):
+            self.schemas[record.id] = record
+        elif isinstance(record, records.Channel):
+            if record.schema_id and record.schema_id not in self.schemas:
+                raise Damage(f"the schema of channel {record.id} is missing")
+            schema = self.schemas.get(record.schema_id, Schema(0, b"", "", ""))
+            text = schema.data.decode("utf-8", "replace") if schema.encoding in ("ros2msg", "ros2idl") else ""
+            qos, digest = (record.metadata.get(key, "") for key in ("offered_qos_profiles", "topic_type_hash"))
+            channel = Channel(record.topic, schema.name, record.message_encoding, text, schema.encoding, qos, digest)
+            self.channels[record.id] = channel
+
+    def add(self, record: McapRecord | None, offset: int, length: int) -> None:
+        """Take a record of the data section; of a chunk all messages or none.
+
+        Raises:
+            Damage: a message belongs to an unknown channel. What DAMAGE lists.
+        """
+        inside = unpack(record)
+        for part in inside:
+            self.define(part)
+        messages = [part for part in inside if isinstance(part, Message)]
+        found, times = Counter(message.channel_id for message in messages), [message.log_time for message in messages]
+        if lost := found.keys() - self.channels:
+            raise Damage(f"a message belongs to channel {min(lost)}, which is not defined")
+        if not messages:
+            return
+        self.start = min(self.start if self.counts else times[0], *times)
+        self.end = max(self.end, *times)
+        self.counts += found
+        last = self.blocks[-1] if self.blocks else Block(0, 0, 0)
+        if last.offset + last.length == offset and last.length < _BLOCK_BYTES:
+            start, channels = min(last.start, *times), last.channels | found.keys()
+            self.blocks[-1] = Block(start, last.offset, last.length + length, channels)
+        else:
+            self.blocks.append(Block(min(times), offset, length, frozenset(found)))
 
 
 @lru_cache(maxsize=8)
 def index_of(path: Path, size: int, modified: int) -> Index:
-    """The index of a file; a scan reads all of it, so it is kept as long as size and time of modification stay.
+    """The index of a file; the pass reads all of it, so it is kept as long as size and time of modification stay.
 
     Raises:
         BagError: not an mcap file, or damaged.
@@ -87,179 +114,74 @@ def index_of(path: Path, size: int, modified: int) -> Index:
             raise BagError(f"{path} is empty (0 bytes): nothing was written to it, or the copy failed")
         if not MAGIC.startswith(start):
             raise BagError(f"{path} is not an mcap file: it begins with {start!r}; give a bag's folder, or an .mcap or .db3 file")
-        reader = _Reader(file.fileno(), size)
-        try:
-            whole = reader.has_footer()
-            index = reader.from_summary() if whole else None
-            index = index or reader.scan(whole)
-        except Damage as damage:
-            raise damaged(path, reader.at, str(damage)) from damage
+        is_whole = has_footer(file, size)
+        index = (_from_summary(file, size) if is_whole else None) or _from_data(path, file, size, is_whole)
     if index.cut_off and not index.counts.total():
         raise BagError(f"{path} is cut off after {size} bytes: no message in it is whole; copy it again, or record it again")
     return index
 
 
-def is_finished(path: Path) -> bool:
-    """Whether an mcap file has its footer; a recorder that runs or was killed has not written one."""
-    with path.open("rb") as file:
-        return _Reader(file.fileno(), path.stat().st_size).has_footer()
+def _from_summary(file: BinaryIO, size: int) -> Index | None:
+    """None where the summary is missing, damaged or leaves something out."""
+    file.seek(size - FOOTER.size)
+    _, _, start, _, crc, _ = FOOTER.unpack(file.read(FOOTER.size))
+    if not len(MAGIC) <= start <= size - FOOTER.size:
+        return None
+    file.seek(start)
+    summary = file.read(size - start)
+    if crc and crc32(summary[:-12]) != crc:  # up to itself
+        return None
+    index, total, chunks = Index(), -1, -1
+    content, end = BytesIO(summary), len(summary) - FOOTER.size
+    try:
+        while content.tell() < end:
+            record = next_record(content, end, SUMMARY)
+            index.define(record)
+            if isinstance(record, Statistics):
+                total, chunks, index.counts = record.message_count, record.chunk_count, Counter(record.channel_message_counts)
+                index.start, index.end = record.message_start_time, record.message_end_time
+            elif isinstance(record, ChunkIndex):
+                channels = frozenset(record.message_index_offsets)
+                index.blocks.append(Block(record.message_start_time, record.chunk_start_offset, record.chunk_length, channels))
+    except DAMAGE:
+        return None
+    is_right = (
+        index.counts.total() == total
+        and len(index.blocks) == chunks
+        and (chunks or not total)
+        and index.start <= index.end
+        and all(channel in index.channels for channel, count in index.counts.items() if count)
+        and all(block.offset + block.length <= start for block in index.blocks)
+    )
+    return index if is_right else None
 
 
-def damaged(path: Path, at: int, why: str) -> BagError:
-    """The error for damage in the middle of a file."""
-    return BagError(f"{path} is damaged at byte {at}: {why}; `mcap recover {quoted(path)} -o NEW.mcap` keeps what is whole")
+def _from_data(path: Path, file: BinaryIO, size: int, is_whole: bool) -> Index:
+    """Every record from the beginning.
 
-
-class _Reader:
-    """Reads an index; `at` is where."""
-
-    def __init__(self, file: int, size: int) -> None:
-        self._file, self._size, self.at = file, size, 0
-
-    def has_footer(self) -> bool:
-        """Whether the file was finished."""
-        self.at = self._size - FOOTER_BYTES
-        tail = os.pread(self._file, FOOTER_BYTES, self.at) if self.at > 0 else b""
-        return tail.startswith(HEAD.pack(FOOTER, 20)) and tail.endswith(MAGIC)
-
-    def from_summary(self) -> Index | None:
-        """None where the summary is missing, damaged or leaves something out."""
-        footer = os.pread(self._file, FOOTER_BYTES, self._size - FOOTER_BYTES)
-        summary_start, _, crc = Fields(footer[HEAD.size :]).take("QQI")
-        length = self._size - FOOTER_BYTES - summary_start
-        if not summary_start or length < 0:
-            return None
-        summary = os.pread(self._file, length, summary_start)
-        if crc and crc32(footer[: HEAD.size + 16], crc32(summary)) != crc:
-            return None
-        try:
-            return self._parse(summary, summary_start)
-        except Damage:
-            return None
-
-    def _parse(self, summary: bytes, data_end: int) -> Index | None:
-        index, definitions, chunks = Index(), Definitions(), -1
-        for opcode, begin, end in records_in(summary):
-            content = summary[begin:end]
-            definitions.take(opcode, content)
-            if opcode == STATISTICS:
-                fields = Fields(content)
-                total, _, _, _, _, chunks, index.start, index.end = fields.take("QHIIIIQQ")
-                index.counts = Counter(fields.pairs("HQ"))
-                if index.counts.total() != total or index.start > index.end:
-                    return None
-            elif opcode == CHUNK_INDEX:
-                fields = Fields(content)
-                start, _, offset, length = fields.take("QQQQ")
-                if offset + length > data_end:
-                    return None
-                index.blocks.append(Block(start, offset, length, frozenset(fields.pairs("HQ"))))
-        index.channels = definitions.channels
-        known = all(channel in index.channels for channel, count in index.counts.items() if count)
-        return index if known and chunks == len(index.blocks) and (chunks or not index.counts.total()) else None
-
-    def scan(self, whole: bool) -> Index:
-        """Every record from the beginning.
-
-        Args:
-            whole: the file has its footer, so that damage is damage; else the index ends before the first damage.
-        """
-        index, definitions, run = Index(), Definitions(), _Run()
-        index.channels = definitions.channels
-        self.at, end = len(MAGIC), self._size
-        try:
-            while self.at < end:
-                opcode, length = self._head(end)
-                if opcode == DATA_END:
-                    break
-                if opcode in (SCHEMA, CHANNEL):
-                    definitions.take(opcode, self._content(length))
-                elif opcode == CHUNK:
-                    self._chunk(index, definitions, length)
-                elif opcode == MESSAGE:
-                    run.add(index, self.at, length, self._message(index, self._content(min(length, MESSAGE_HEAD.size))))
-                self.at += HEAD.size + length
-            else:
-                if whole:
-                    raise Damage("the data section has no end")
-        except Damage as damage:
-            if whole:
-                raise
-            index.cut_off = f"after byte {self.at} of {self._size}: {damage}"
+    Args:
+        is_whole: the file has its footer, so that damage is damage; else the index ends before the first damage.
+    """
+    index, at, is_behind_chunk = Index(), len(MAGIC), False
+    file.seek(at)
+    try:
+        while at < size:
+            record = next_record(file, size)
+            if isinstance(record, DataEnd):
+                break
+            if isinstance(record, MessageIndex) and not is_behind_chunk:
+                raise Damage("the chunk before it is missing")
+            is_behind_chunk = isinstance(record, (Chunk, MessageIndex))
+            end = file.tell()
+            index.add(record, at, end - at)
+            at = end
         else:
-            index.cut_off = "" if whole else "its index at the end is missing"
-        run.end(index)
-        return index
-
-    def _head(self, end: int) -> tuple[int, int]:
-        head = os.pread(self._file, HEAD.size, self.at)
-        if len(head) < HEAD.size:
-            raise Damage("a record is cut off")
-        opcode, length = HEAD.unpack(head)
-        if not 0 < opcode <= DATA_END and opcode < PRIVATE:
-            raise Damage(f"there is no record of type {opcode}")
-        if length > end - self.at - HEAD.size:
-            raise Damage("a record is cut off")
-        return opcode, length
-
-    def _content(self, length: int) -> bytes:
-        return os.pread(self._file, length, self.at + HEAD.size)
-
-    def _chunk(self, index: Index, definitions: Definitions, length: int) -> None:
-        """Take a chunk, or nothing of it."""
-        found, times = Counter[int](), []
-        records = chunk_records(self._content(length))
-        for opcode, begin, end in records_in(records):
-            if opcode in (SCHEMA, CHANNEL):
-                definitions.take(opcode, records[begin:end])
-            elif opcode == MESSAGE:
-                channel, time = self._message(index, records[begin : min(end, begin + MESSAGE_HEAD.size)])
-                found[channel] += 1
-                times.append(time)
-            elif opcode < PRIVATE:
-                raise Damage(f"a record of type {opcode} is inside a chunk")
-        if times:
-            _extend(index, found, min(times), max(times))
-            index.blocks.append(Block(min(times), self.at, HEAD.size + length, frozenset(found)))
-
-    @staticmethod
-    def _message(index: Index, head: bytes) -> tuple[int, int]:
-        """Channel and time."""
-        if len(head) < MESSAGE_HEAD.size:
-            raise Damage("a message is shorter than its header")
-        channel, _, time, _ = MESSAGE_HEAD.unpack(head)
-        if channel not in index.channels:
-            raise Damage(f"a message belongs to channel {channel}, which is not defined")
-        return channel, time
-
-
-class _Run:
-    """Messages side by side outside chunks, until something else comes or they are enough for a block."""
-
-    def __init__(self) -> None:
-        self._offset = self._length = self._start = 0
-        self._channels: set[int] = set()
-
-    def add(self, index: Index, offset: int, length: int, message: tuple[int, int]) -> None:
-        """Add one of `length` bytes without its head."""
-        channel, time = message
-        if self._length and (offset != self._offset + self._length or self._length > _RUN_BYTES):
-            self.end(index)
-        if not self._length:
-            self._offset, self._start = offset, time
-        self._length += HEAD.size + length
-        self._start = min(self._start, time)
-        self._channels.add(channel)
-        _extend(index, Counter((channel,)), time, time)
-
-    def end(self, index: Index) -> None:
-        """Turn them into a block."""
-        if self._length:
-            index.blocks.append(Block(self._start, self._offset, self._length, frozenset(self._channels)))
-        self._length, self._channels = 0, set()
-
-
-def _extend(index: Index, found: Counter[int], start: int, end: int) -> None:
-    index.start = min(index.start, start) if index.counts else start
-    index.end = max(index.end, end)
-    index.counts += found
+            if is_whole:
+                raise Damage("the data section has no end")
+    except DAMAGE as error:
+        if is_whole:
+            raise damaged(path, at, error) from error
+        index.cut_off = f"after byte {at} of {size}: {reason(error)}"
+    else:
+        index.cut_off = "" if is_whole else "its index at the end is missing"
+    return index

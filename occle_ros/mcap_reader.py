@@ -6,10 +6,13 @@ import heapq
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator
+from io import BytesIO
 from pathlib import Path
 
-from occle_ros.mcap_index import Block, damaged, index_of
-from occle_ros.mcap_records import CHUNK, HEAD, MESSAGE, MESSAGE_HEAD, Damage, chunk_records, records_in
+from mcap.records import Chunk, Message
+
+from occle_ros.mcap_index import Block, index_of
+from occle_ros.mcap_records import DAMAGE, Damage, damaged, next_record, unpack
 from occle_ros.notices import say_once
 
 
@@ -43,10 +46,10 @@ class McapFile:
             while waiting and waiting[0][0] < block.start:
                 time, _, _, channel, data = heapq.heappop(waiting)
                 yield channel, time, data
-            for number, (channel, time, data) in enumerate(self._read(block)):
-                if channel in wanted:
-                    found[channel] += 1
-                    heapq.heappush(waiting, (time, block.offset, number, channel, data))
+            for number, message in enumerate(self._read(block)):
+                if message.channel_id in wanted:
+                    found[message.channel_id] += 1
+                    heapq.heappush(waiting, (message.log_time, block.offset, number, message.channel_id, message.data))
         while waiting:
             time, _, _, channel, data = heapq.heappop(waiting)
             yield channel, time, data
@@ -55,25 +58,17 @@ class McapFile:
                 topic, counted = self.channels[channel].topic, self.counts[channel]
                 say_once(f"{self._path}: its index counts {counted} messages of {topic}, {found[channel]} were found")
 
-    def _read(self, block: Block) -> Iterator[tuple[int, int, bytes]]:
+    def _read(self, block: Block) -> list[Message]:
+        data = BytesIO(os.pread(self._file.fileno(), block.length, block.offset))
+        found: list[Message] = []
         try:
-            data = os.pread(self._file.fileno(), block.length, block.offset)
-            if len(data) < block.length:
-                raise Damage("it is cut off")
-            opcode, length = HEAD.unpack_from(data)
-            if opcode == CHUNK:
-                if length != block.length - HEAD.size:
-                    raise Damage("the chunk has not the length that the index says")
-                data = chunk_records(data[HEAD.size :])
-            elif opcode != MESSAGE:
-                raise Damage("there is no chunk where the index says")
-            for opcode, begin, end in records_in(data):
-                if opcode == MESSAGE:
-                    if end - begin < MESSAGE_HEAD.size:
-                        raise Damage("a message is shorter than its header")
-                    channel, _, time, _ = MESSAGE_HEAD.unpack_from(data, begin)
-                    if channel not in self.channels:
-                        raise Damage(f"a message belongs to channel {channel}, which is not defined")
-                    yield channel, time, data[begin + MESSAGE_HEAD.size : end]
-        except Damage as damage:
-            raise damaged(self._path, block.offset, str(damage)) from damage
+            while data.tell() < block.length:
+                record = next_record(data, block.length)
+                if not isinstance(record, (Chunk, Message)):
+                    raise Damage("there is no chunk where the index says")
+                found += [part for part in unpack(record) if isinstance(part, Message)]
+            if lost := {message.channel_id for message in found} - self.channels.keys():
+                raise Damage(f"a message belongs to channel {min(lost)}, which is not defined")
+        except DAMAGE as error:
+            raise damaged(self._path, block.offset, error) from error
+        return found

@@ -1,162 +1,115 @@
-"""Records of the mcap format (https://mcap.dev/spec): opcode, length, content; little endian.
+"""Records of an mcap file, parsed by the `mcap` package.
 
-A file is MAGIC, a header, the data section (schemas, channels, messages, mostly inside chunks), a summary that repeats schemas
-and channels and indexes the chunks, a footer, MAGIC. A recorder that was killed leaves no summary and no footer.
+It reads what is there where a record says more, allocates what a length says, skips types that it does not know, and raises a
+dozen kinds of exception. So lengths and types are checked before it sees a record, and the exceptions are named here.
 """
 
 from __future__ import annotations
 
+import os
 import struct
-import sys
-from binascii import crc32
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
 
-import lz4.frame
+from mcap.exceptions import EndOfFile, McapError
+from mcap.opcode import Opcode
+from mcap.records import Chunk, McapRecord
+from mcap.stream_reader import CRCValidationError, StreamReader, breakup_chunk
+from mcap.writer import MCAP0_MAGIC
+from zstandard import ZstdError
 
-from occle_ros.bag_storage import Channel
+from occle_ros.bag_storage import BagError
+from occle_ros.notices import quoted
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-MAGIC = b"\x89MCAP0\r\n"
-HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
-STATISTICS, METADATA, METADATA_INDEX, SUMMARY_OFFSET, DATA_END = range(0x0B, 0x10)
-PRIVATE = 0x80
-"""Opcodes from here on belong to other tools; readers skip them."""
-HEAD = struct.Struct("<BQ")
-MESSAGE_HEAD = struct.Struct("<HIQQ")
-"""Channel, sequence number, log time, publish time; the data follow."""
-CHUNK_HEAD = struct.Struct("<QQQI")
-"""First and last log time, size and CRC-32 (0: none) of the records, uncompressed."""
-FOOTER_BYTES = HEAD.size + 20 + len(MAGIC)
+DAMAGE = (McapError, ValueError, LookupError, ArithmeticError, struct.error)
+"""What is raised for bytes that are no mcap."""
+MAGIC = MCAP0_MAGIC
+"""The first and the last bytes of a file."""
+FOOTER = struct.Struct("<BQQQI8s")
+"""Opcode, length, start of the summary (0: none), start of its offsets, its CRC-32 (0: none), MAGIC."""
+_HEAD = struct.Struct("<BQ")
+DATA = (
+    Opcode.HEADER, Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE, Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.ATTACHMENT,
+    Opcode.METADATA, Opcode.DATA_END,
+)  # fmt: skip
+"""Types of the data section."""
+SUMMARY = (
+    Opcode.SCHEMA, Opcode.CHANNEL, Opcode.STATISTICS, Opcode.CHUNK_INDEX, Opcode.ATTACHMENT_INDEX, Opcode.METADATA_INDEX,
+    Opcode.SUMMARY_OFFSET,
+)  # fmt: skip
+"""Types of the summary."""
+_SKIPPED = (Opcode.HEADER, Opcode.ATTACHMENT, Opcode.METADATA)
+_PRIVATE = 0x80
+"""Opcodes from here on belong to other tools."""
+_MAX_CHUNK_BYTES = 1 << 32
 
 
 class Damage(ValueError):
     """Bytes that are no mcap; the text says why."""
 
 
-class Fields:
-    """Reads the fields of a record's content one after the other.
+def next_record(file: BinaryIO, end: int, types: Collection[int] = DATA) -> McapRecord | None:
+    """The record at a file's position, which is then behind it; None where it is of no use here.
 
-    Raises (all methods):
-        Damage: the content is too short, or a text is not UTF-8.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self._content, self.at = content, 0
-
-    def take(self, layout: str) -> tuple[Any, ...]:
-        """Numbers, as `struct` names them."""
-        try:
-            values = struct.unpack_from(f"<{layout}", self._content, self.at)
-        except struct.error as error:
-            raise Damage("a record is shorter than its fields") from error
-        self.at += struct.calcsize(f"<{layout}")
-        return values
-
-    def blob(self, length_layout: str = "I") -> bytes:
-        """Bytes behind their length."""
-        (length,) = self.take(length_layout)
-        if length > len(self._content) - self.at:
-            raise Damage("a record is shorter than its fields")
-        self.at += length
-        return self._content[self.at - length : self.at]
-
-    def text(self) -> str:
-        """UTF-8 behind its length."""
-        try:
-            return self.blob().decode()
-        except UnicodeDecodeError as error:
-            raise Damage("a name is not UTF-8") from error
-
-    def pairs(self, layout: str) -> dict[int, int]:
-        """A map of numbers behind its length in bytes."""
-        inner = Fields(self.blob())
-        found = {}
-        while inner.at < len(inner._content):
-            key, value = inner.take(layout)
-            found[key] = value
-        return found
-
-    def texts(self) -> dict[str, str]:
-        """A map of texts behind its length in bytes."""
-        inner = Fields(self.blob())
-        found = {}
-        while inner.at < len(inner._content):
-            key = inner.text()
-            found[key] = inner.text()
-        return found
-
-
-def records_in(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(opcode, begin, end of the content) of the records that fill `data`.
+    Args:
+        file: also bytes in memory.
+        end: position where the last record ends.
+        types: those that may be there, DATA or SUMMARY.
 
     Raises:
-        Damage: they do not fill it exactly.
+        Damage: it is longer than that, or of another type. What DAMAGE lists.
     """
-    at = 0
-    while at < len(data):
-        if at + HEAD.size > len(data):
-            raise Damage("a record is cut off")
-        opcode, length = HEAD.unpack_from(data, at)
-        at += HEAD.size
-        if length > len(data) - at:
-            raise Damage("a record is longer than its chunk")
-        yield opcode, at, at + length
-        at += length
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        raise Damage("a record is cut off")
+    opcode, length = _HEAD.unpack(head)
+    if opcode not in types and opcode < _PRIVATE:
+        raise Damage(f"a record of type {opcode} cannot be there")
+    if length > end - file.tell():
+        raise Damage("a record is cut off")
+    if opcode in _SKIPPED or opcode >= _PRIVATE:
+        file.seek(length, os.SEEK_CUR)
+        return None
+    return next(StreamReader(BytesIO(head + file.read(length)), skip_magic=True, emit_chunks=True).records)
 
 
-def chunk_records(content: bytes) -> bytes:
-    """The uncompressed records of a chunk, checked against its length and CRC.
+def unpack(record: McapRecord | None) -> list[McapRecord]:
+    """The records inside a chunk, decompressed and checked against its CRC; another record stays as it is.
 
     Raises:
-        Damage: they do not fit, cannot be decompressed, or are compressed in a way that is not known.
+        Damage: the chunk has not the length or the compression that it says. What DAMAGE lists.
     """
-    fields = Fields(content)
-    _, _, size, crc = fields.take("QQQI")
-    compression, data = fields.text(), fields.blob("Q")
+    if not isinstance(record, Chunk):
+        return [record] if record else []
+    if record.compression not in ("", "zstd", "lz4"):
+        raise Damage(f"its compression {record.compression!r} is neither zstd nor lz4")
+    if record.uncompressed_size > _MAX_CHUNK_BYTES or (not record.compression and len(record.data) != record.uncompressed_size):
+        raise Damage(f"a chunk of {len(record.data)} bytes says that it has {record.uncompressed_size}")
     try:
-        if compression == "zstd":
-            data = zstd.decompress(data)
-        elif compression == "lz4":
-            data = lz4.frame.decompress(data)
-        elif compression:
-            raise Damage(f"its compression {compression!r} is neither zstd nor lz4")
-    except (zstd.ZstdError, RuntimeError, EOFError, MemoryError) as error:
-        raise Damage(f"{compression} cannot decompress it ({error})") from error
-    if len(data) != size:
-        raise Damage(f"it has {len(data)} bytes instead of {size}")
-    if crc and crc32(data) != crc:
-        raise Damage("its checksum does not fit")
-    return data
+        return breakup_chunk(record, validate_crc=True)
+    except (ZstdError, RuntimeError, EOFError, MemoryError) as error:  # RuntimeError is lz4's
+        raise Damage(f"{record.compression} cannot decompress it ({error})") from error
 
 
-class Definitions:
-    """Schemas and channels as they are met."""
+def has_footer(file: BinaryIO, size: int) -> bool:
+    """Whether an mcap file was finished."""
+    file.seek(max(0, size - FOOTER.size))
+    tail = file.read()
+    return len(tail) == FOOTER.size and tail.startswith(_HEAD.pack(Opcode.FOOTER, 20)) and tail.endswith(MAGIC)
 
-    def __init__(self) -> None:
-        self._schemas: dict[int, tuple[str, str, bytes]] = {}
-        self.channels: dict[int, Channel] = {}
 
-    def take(self, opcode: int, content: bytes) -> None:
-        """Note a schema or a channel; other records are nothing to it.
+def reason(error: BaseException) -> str:
+    """What one of DAMAGE says, in one line."""
+    if isinstance(error, CRCValidationError):
+        return "its checksum does not fit"
+    if isinstance(error, (EndOfFile, struct.error)):
+        return "a record is shorter than its fields"
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
-        Raises:
-            Damage: the record is damaged, or a channel's schema is missing.
-        """
-        fields = Fields(content)
-        if opcode == SCHEMA:
-            (number,) = fields.take("H")
-            self._schemas[number] = fields.text(), fields.text(), fields.blob()
-        elif opcode == CHANNEL:
-            number, schema = fields.take("HH")
-            if schema and schema not in self._schemas:
-                raise Damage(f"the schema of channel {number} is missing")
-            name, form, text = self._schemas.get(schema, ("", "", b""))
-            topic, encoding, extra = fields.text(), fields.text(), fields.texts()
-            qos, digest = extra.get("offered_qos_profiles", ""), extra.get("topic_type_hash", "")
-            definition = text.decode("utf-8", "replace") if form in ("ros2msg", "ros2idl") else ""
-            self.channels[number] = Channel(topic, name, encoding, definition, form, qos, digest)
+
+def damaged(path: Path, at: int, error: BaseException) -> BagError:
+    """The error for damage in the middle of a file."""
+    remedy = f"`mcap recover {quoted(path)} -o NEW.mcap` keeps what is whole"
+    return BagError(f"{path} is damaged at byte {at}: {reason(error)}; {remedy}")

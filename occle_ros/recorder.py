@@ -6,7 +6,6 @@ The bag is in its folder from the first second on: what has been received surviv
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,12 +22,11 @@ from rosbags.interfaces import Connection
 from occle_ros.bag_storage import TYPES, BagError
 from occle_ros.bag_writer import BagWriter
 from occle_ros.environment import TransportError
-from occle_ros.mcap_index import is_finished
-from occle_ros.mcap_writer import is_being_written
-from occle_ros.notices import quoted, say
+from occle_ros.notices import say
 from occle_ros.paths import with_home
 from occle_ros.play import message_class
 from occle_ros.recorder_disk import DiskThread
+from occle_ros.recorder_folder import recording_folder
 from occle_ros.recorder_topic import TopicRecorder
 from occle_ros.transport import ros_node, stop_signals
 
@@ -68,7 +66,7 @@ def record(
     Args:
         topics: topic -> message type such as "sensor_msgs/msg/PointCloud2"; None asks the graph, which loses what is
             published before the topic is found.
-        out: the bag's folder; it must not exist.
+        out: the bag's folder; it must not exist, or hold an interrupted recording, which is then moved aside.
         stop_after: also ends when each of these topics has brought so many messages.
         idle_timeout: also ends when nothing has come for so many seconds after the first message.
         best_effort: subscribe best effort whatever the publishers offer.
@@ -82,15 +80,13 @@ def record(
     limits = {_absolute(topic): number for topic, number in (stop_after or {}).items()}
     if unknown := sorted(set(limits) - set(wanted)):
         raise BagError(f"cannot stop after messages of {', '.join(unknown)}: not among the recorded topics {', '.join(wanted)}")
-    refuse_existing(out)
-    with stop_signals() as stop, ros_node("recorder") as node:
+    with stop_signals() as stop, recording_folder(out), _Recording(out) as recording, ros_node("recorder") as node:
         kinds = {topic: kind or "" for topic, kind in wanted.items()} | _find_types(node, wanted, discovery_timeout, stop)
         messages = {topic: _message_class(topic, kind) for topic, kind in kinds.items()}
-        with _Recording(out) as recording:
-            for topic, message in messages.items():
-                recording.add(node, topic, kinds[topic], message, best_effort)
-            say(f"recording {', '.join(wanted)}")
-            recording.spin(node, stop, limits, idle_timeout)
+        for topic, message in messages.items():
+            recording.add(node, topic, kinds[topic], message, best_effort)
+        say(f"recording {', '.join(wanted)}")
+        recording.spin(node, stop, limits, idle_timeout)
     recording.check()
     return recording.summary()
 
@@ -175,21 +171,6 @@ class _Recording:
             recorder = self._topics[topic]
             self._connections[topic] = self._writer.add_connection(topic, recorder.kind, offered_qos_profiles=recorder.offered)
         return self._connections[topic]
-
-
-def refuse_existing(out: Path) -> None:
-    """Raise BagError where there is something at `out`, with what it is and how to read it; nothing of it is touched."""
-    if not os.path.lexists(out):
-        return
-    for file in sorted(out.glob("*.mcap")) if out.is_dir() else ():
-        if is_being_written(file):
-            raise BagError(f"{out} is being recorded by another process, into {file}; choose another name")
-        if not is_finished(file):
-            size = f"{file.stat().st_size / 1e6:.1f} MB"
-            read = f"`occle play {quoted(out)}` and `occle run --bag {quoted(out)}` read it"
-            what = f"a recording that was killed, {size} in {file}"
-            raise BagError(f"{out} exists: {what}; {read}; choose another name, or move it away")
-    raise BagError(f"{out} exists already and is not overwritten; choose another name or remove it")
 
 
 def _absolute(topic: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -12,7 +13,7 @@ from occle_ros.notices import say_once
 
 WAITING_BYTES = 256 << 20
 """So much may wait for the disk; what comes then is lost, and counted."""
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS = 0.2
 """At most this long a message is in this process only: `kill -9` loses no more."""
 SYNC_SECONDS = 5.0
 """At most this long (and the time the disk takes) a message is in the operating system only: a power cut loses no more."""
@@ -59,11 +60,11 @@ class DiskThread:
         self._thread.join()
 
     def _run(self) -> None:
-        flushed = synced = time.monotonic()
+        flushed, synced = time.monotonic(), -math.inf  # the first `sync` secures that there is a recording at all
         try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._waiting or self._ends, FLUSH_SECONDS / 4)
+                    self._changed.wait_for(lambda: self._waiting or self._ends, FLUSH_SECONDS / 2)
                     ends, batch = self._ends, list(self._waiting)
                     self._waiting.clear()
                 for message in batch:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from occle_ros.bag_reader import BagError
+from occle_ros.bag_storage import BagError
 
 
 @contextmanager
@@ -19,12 +19,14 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises:
         BagError: `out` exists, or another process is making it.
     """
-    _refuse_existing(out)
+    if is_taken(out):
+        raise name_taken(out)
     workplace = out.parent / f".{out.name}.partial"
     workplace.mkdir(parents=True, exist_ok=True)
     with lock_folder(workplace, out):
         try:
-            _refuse_existing(out)  # the process that made it may have ended a moment ago
+            if is_taken(out):  # the process that made it may have ended a moment ago
+                raise name_taken(out)
             for left in workplace.iterdir():
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
             yield workplace
@@ -55,12 +57,17 @@ def lock_folder(folder: Path, out: Path) -> Iterator[None]:
         except (BlockingIOError, FileNotFoundError):
             is_there = False
         if not is_there:
-            raise BagError(f"another run is writing {out} at this moment; wait for its end or give another --out")
+            raise BagError(f"another process is writing {out} at this moment; wait for its end or choose another name")
         yield
     finally:
         os.close(handle)
 
 
-def _refuse_existing(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BagError(f"{out} exists already and is not overwritten; give another --out or remove it")
+def is_taken(out: Path) -> bool:
+    """Whether there is something at a path; an empty folder is nothing."""
+    return os.path.lexists(out) and (not out.is_dir() or any(out.iterdir()))
+
+
+def name_taken(out: Path) -> BagError:
+    """The error for an output that exists."""
+    return BagError(f"{out} exists already and is not overwritten; choose another name or remove it")

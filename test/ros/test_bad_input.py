@@ -223,7 +223,7 @@ def _left_out(tmp_path: Path) -> None:
 
 @row("two `occle run` with one `--out`")
 def _twice(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "out"), pytest.raises(ValueError, match="another run is writing"), new_folder(tmp_path / "out"):
+    with new_folder(tmp_path / "out"), pytest.raises(ValueError, match="another process is writing"), new_folder(tmp_path / "out"):
         pytest.fail("two at once")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from documented import assert_rows
 from mcap.reader import make_reader
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from ros_process import ROOT, Process
 from rosbags.interfaces import Qos, QosDurability, QosReliability
 from std_msgs.msg import String
@@ -23,8 +23,8 @@ from std_msgs.msg import String
 from occle_ros.bag_file import open_bag
 from occle_ros.bag_storage import BagError
 from occle_ros.bag_writer import BagWriter
-from occle_ros.recorder import refuse_existing
 from occle_ros.recorder_disk import DiskThread
+from occle_ros.recorder_folder import recording_folder
 from occle_ros.recorder_topic import Sequence
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
@@ -87,20 +87,75 @@ def test_what_was_received_survives_a_kill(ros_domain: int, start: Any, tmp_path
     assert recorder.result(10) not in (0, 1)
     got = numbers(tmp_path / "drive")
     assert len(got) >= len(before) >= 10 and got == list(range(got[0], got[0] + len(got)))
-    files = {file: file.read_bytes() for file in (tmp_path / "drive").iterdir()}
-    # A second recorder of that name is refused at once, says what is there, and touches nothing.
-    began = time.monotonic()
-    again = start("-m", "occle_ros.cli", "record", tmp_path / "drive", f"/t={TYPE}")
-    assert again.result(20) == 1 and time.monotonic() - began < 10
-    assert "drive exists: a recording that was killed" in again.output and "drive/drive.mcap" in again.output
-    assert "`occle play " in again.output and again.output.count("\n") == 1
-    assert {file: file.read_bytes() for file in (tmp_path / "drive").iterdir()} == files
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".log"] == ["drive"]
     talker.interrupt()
     assert talker.result(10) == 0, talker.output
-    for segment in segments:  # what is left by now is the killed recorder's
+    remove(segments)
+
+
+def remove(segments: set[Path]) -> None:
+    """Shared memory of killed processes, when the others have ended."""
+    for segment in segments:
         for file in segment.parent.glob(f"{segment.name}*"):
             file.unlink()
+
+
+@kind("name of a recording that was killed")
+def test_a_recorder_that_is_started_again_keeps_every_recording(ros_domain: int, start: Any, tmp_path: Path) -> None:
+    """What systemd does with Restart=always: three times the same command, twice ended by kill -9."""
+    out, names = tmp_path / "drive", ("drive_interrupted_1", "drive_interrupted_2", "drive")
+    talker, segments, files = talk(start), set[Path](), []
+    for number in range(3):
+        recorder = record(start, out)
+        if number:
+            moved = tmp_path / names[number - 1]
+            line = f"recorder: {out} held a recording that was interrupted ("
+            assert recorder.output.startswith(line) and f"it is now {moved}: `occle play {moved}`" in recorder.output
+            assert {file.name: file.read_bytes() for file in moved.iterdir()} == files[-1]
+        wait_for_bytes(out, 2000)
+        segments |= recorder.segments()
+        if number < 2:
+            os.kill(recorder.pid, signal.SIGKILL)
+            assert recorder.result(10) not in (0, 1)
+            files.append({file.name: file.read_bytes() for file in out.iterdir()})
+    recorder.interrupt()
+    assert recorder.result(10) == 0, recorder.output
+    talker.interrupt()
+    assert talker.result(10) == 0, talker.output
+    remove(segments)
+    got = [numbers(tmp_path / name) for name in names]
+    assert [len(part) >= 10 for part in got] == [True] * 3
+    assert [number for part in got for number in part] == sorted({number for part in got for number in part})
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".log") == sorted(names)
+    played = start("-m", "occle_ros.cli", "play", tmp_path / "drive_interrupted_1", "--rate", "10")
+    assert played.result(30) == 0 and f"played: {len(got[0])} messages" in played.output
+
+
+@kind("name of a recording that was killed")
+def test_what_is_moved_aside(tmp_path: Path) -> None:
+    """Also what was killed, or lost its power, before its first message; and numbers that are taken."""
+    whole = interrupted(tmp_path / "made")
+    for size in (len(whole), 34, 20, 8, 3, 0):
+        (tmp_path / "drive").mkdir()
+        (tmp_path / "drive" / "drive.mcap").write_bytes(whole[:size])
+        (tmp_path / "drive" / "mine.txt").write_text(str(size))
+        with recording_folder(tmp_path / "drive"):
+            assert not list((tmp_path / "drive").iterdir())
+        assert not (tmp_path / "drive").exists(), "nothing was recorded"
+    kept = {path.name: (path / "mine.txt").read_text() for path in tmp_path.glob("drive_interrupted_*")}
+    assert kept == {f"drive_interrupted_{1 + at}": str(size) for at, size in enumerate((len(whole), 34, 20, 8, 3, 0))}
+    assert texts(tmp_path / "drive_interrupted_1") == ["hello"]
+
+
+def interrupted(folder: Path) -> bytes:
+    """The file of a recording of one message that was killed; the folder is removed."""
+    writer = BagWriter(folder)
+    writer.write(writer.add_connection("/t", TYPE), 1, serialize_message(String(data="hello")))
+    writer.flush()
+    content = writer.file.read_bytes()
+    writer.close()
+    writer.remove()
+    return content
 
 
 @kind("second recorder with the name of one that runs")
@@ -110,7 +165,7 @@ def test_a_second_recorder_touches_nothing_of_the_first(ros_domain: int, start: 
     wait_for_bytes(tmp_path / "drive", 1000)
     second = start("-m", "occle_ros.recorder", tmp_path / "drive", f"/t={TYPE}")
     assert second.result(20) == 1
-    assert "drive is being recorded by another process" in second.output and second.output.count("\n") == 1
+    assert f"another process is writing {tmp_path / 'drive'} at this moment" in second.output and second.output.count("\n") == 1
     size = (tmp_path / "drive/drive.mcap").stat().st_size
     wait_for_bytes(tmp_path / "drive", size + 500)
     first.interrupt()
@@ -121,15 +176,29 @@ def test_a_second_recorder_touches_nothing_of_the_first(ros_domain: int, start: 
 
 @kind("name that exists")
 def test_nothing_that_exists_is_touched(tmp_path: Path) -> None:
+    """A finished bag, an interrupted one of another writer, one of two that were interrupted, and what is no bag."""
     with BagWriter(tmp_path / "whole") as writer:
         writer.write(writer.add_connection("/t", TYPE), 1, b"abcd")
+    content = interrupted(tmp_path / "made")
+    for name, files in {
+        "foreign": {"foreign.mcap": content.replace(b"occle", b"other", 1)},
+        "two": {"two_0.mcap": content, "two_1.mcap": content},
+        "folder": {},
+        "texts": {"x.txt": b"mine"},
+    }.items():
+        (tmp_path / name).mkdir()
+        for file, data in files.items():
+            (tmp_path / name / file).write_bytes(data)
     (tmp_path / "file").write_text("mine")
-    (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    for name in ("whole", "file", "folder", "link"):
-        with pytest.raises(BagError, match=rf"{name} exists already and is not overwritten"):
-            refuse_existing(tmp_path / name)
-    refuse_existing(tmp_path / "new")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "x.mcap").write_bytes(content)
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("whole", "foreign", "two", "folder", "texts", "file", "link", "linked"):
+        with pytest.raises(BagError, match=rf"{name} exists already and is not overwritten"), recording_folder(tmp_path / name):
+            pytest.fail("it was taken")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @kind("closed terminal (SIGHUP)")

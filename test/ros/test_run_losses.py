@@ -149,7 +149,7 @@ def test_a_second_run_with_the_same_name_is_refused_before_it_touches_anything(
         (first / "frames" / "000000.npz").write_text("mine")
         with monkeypatch.context() as patched:
             patched.setattr(Predictor, "load", lambda *given, **more: pytest.fail("the network was loaded first"))
-            with pytest.raises(BagError, match=rf"another run is writing {out} at this moment; wait for its end or give another"):
+            with pytest.raises(BagError, match=rf"another process is writing {out} at this moment; wait for"):
                 run_bag(bag, bundle, out)
         assert (first / "frames" / "000000.npz").read_text() == "mine"
     assert [file.name for file in out.iterdir()] == ["frames"]
@@ -167,7 +167,7 @@ def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
     run = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True)
     try:
         assert run.stdout is not None and run.stdout.readline() == "in\n"
-        with pytest.raises(BagError, match="another run"), new_folder(out):
+        with pytest.raises(BagError, match="another process"), new_folder(out):
             pytest.fail("two at once")
         run.send_signal(signal.SIGKILL)
         run.wait(10)
