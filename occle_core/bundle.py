@@ -140,7 +140,11 @@ def load_bundle(directory: Path | str) -> tuple[BundleSpec, Network, str]:
     spec = read_spec(directory)
     path = directory / WEIGHTS_FILE
     try:
+        with path.open("rb"):  # safetensors calls a file that must not be read missing
+            pass
         tensors = load_file(path)
+    except PermissionError as error:
+        raise BundleError(f"{path} cannot be read: permission denied; change its mode or owner") from error
     except (OSError, SafetensorError) as error:
         raise BundleError(
             f"{path}: cannot be read as safetensors ({error}); copy the bundle again or train one: occle-train fit"
@@ -177,6 +181,8 @@ def read_spec(directory: Path | str) -> BundleSpec:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BundleError(f"{directory} is no bundle: it has no {SPEC_FILE}") from error
+    except PermissionError as error:
+        raise BundleError(f"{path} cannot be read: permission denied; change its mode or owner") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BundleError(f"{path}: cannot be read as YAML ({error})") from error
     version = content.get("format_version") if isinstance(content, dict) else None

@@ -69,7 +69,7 @@ def one_line(error: Exception) -> str:
             f"the disk is full ({error.strerror}{f': {error.filename}' if error.filename else ''}); free space, or write elsewhere"
         )
     if isinstance(error, PermissionError):
-        return f"{error.filename}: permission denied; write elsewhere, or change the folder's mode or owner"
+        return f"{error.filename}: permission denied; change its mode or owner, or use another place"
     text = str(error).strip()
     if "Original Traceback" in text:
         return text.splitlines()[-1].partition(": ")[2]

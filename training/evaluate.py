@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
-from occle_core.datasets.completeness import require_files
+from occle_core.datasets.completeness import require_frames
 from occle_core.datasets.voxels import coarsen
 from occle_core.frame import FrameError
 from occle_core.grid import SEMANTICKITTI, VoxelGrid
@@ -64,7 +64,7 @@ def evaluate(
     looks_back = getattr(predictor, "frames", 1) > 1
     scored = {number: scored_frames(dataset, truth, every) for number, dataset in enumerate(datasets)}
     read = {number: range(len(datasets[number])) if looks_back else frames for number, frames in scored.items()}
-    require_files((datasets[number], i) for number, frames in read.items() for i in frames)
+    require_frames((datasets[number], i) for number, frames in read.items() for i in frames)
     for number, dataset in enumerate(datasets):
         if looks_back:
             predictor.forget()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from occle_core.camera import Camera
 from occle_core.config import NetworkConfig
 from occle_core.datasets import Dataset, DatasetError, list_scenes, open_dataset
-from occle_core.datasets.completeness import require_files
+from occle_core.datasets.completeness import require_frames
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
 from training.truth import MASKS, MaskName, sensor_mask, voxel_truth
@@ -106,7 +106,7 @@ class Samples:
         self.network = network
         self._mask = MASKS[mask]
         self.index, self.warm = self._find()
-        require_files((self.datasets[number], i) for number, i in self.index)
+        require_frames((self.datasets[number], i) for number, i in self.index)
         self._warm_set = frozenset(self.warm)
         self._memory = Memory(round(memory * 2**30))
 

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from occle_core.datasets import DatasetError
+from occle_core.datasets.files import read_json
 from occle_core.taxonomy import Taxonomy
 from occle_core.taxonomy import load as load_taxonomy
 
@@ -71,7 +72,17 @@ def main() -> int:
     if len(sys.argv) < 2:
         print(__doc__, file=sys.stderr)
         return 2
-    rows = [(str(scores["bundle"]), scores) for scores in (json.loads(Path(name).read_text("utf-8")) for name in sys.argv[1:])]
+    rows = []
+    for name in sys.argv[1:]:
+        try:
+            scores = read_json(Path(name))
+        except DatasetError as error:
+            print(error, file=sys.stderr)
+            return 1
+        if not isinstance(scores, dict) or not {"bundle", "occ3d", "rayiou"} <= set(scores):
+            print(f"{name} holds no scores of Occ3D's benchmark; occle-train evaluate --json writes them", file=sys.stderr)
+            return 1
+        rows.append((str(scores["bundle"]), scores))
     print(class_table(rows, load_taxonomy("occ3d_nuscenes")))
     return 0
 

@@ -12,26 +12,33 @@ NAMED = 3
 """Files that an error names."""
 
 
-def require_files(frames: Iterable[tuple[Dataset, int]]) -> None:
-    """Make sure that scans and images of frames are there.
+def require_frames(frames: Iterable[tuple[Dataset, int]]) -> None:
+    """Make sure that the scans and images of frames are there; for arguments that come more than once see `require_files`.
+
+    Raises:
+        DatasetError: see `require_files`.
+    """
+    require_files((dataset.name, file) for dataset, i in frames for file in dataset.files(i))
+
+
+def require_files(files: Iterable[tuple[str, Path]]) -> None:
+    """Make sure that files are there and not empty.
 
     Args:
-        frames: data sets with the numbers of the frames that will be read; they may come more than once.
+        files: sequence and file; they may come more than once.
 
     Raises:
         DatasetError: some are missing or empty; the message counts them by sequence and names the first.
     """
-    lacking: dict[Path, str] = {}
-    for dataset, i in frames:
-        lacking.update((file, dataset.name) for file in dataset.files(i) if not _is_there(file))
+    lacking = {file: sequence for sequence, file in files if not _is_there(file)}
     if not lacking:
         return
     counts = Counter(lacking.values())
     sequences = ", ".join(f"{name} ({count})" for name, count in counts.most_common(10))
     more = f" and {len(counts) - 10} more" if len(counts) > 10 else ""
-    files = ", ".join(str(file) for file in list(lacking)[:NAMED])
+    first = ", ".join(str(file) for file in list(lacking)[:NAMED])
     raise DatasetError(
-        f"{len(lacking)} files are missing or empty, of sequences {sequences}{more}; the first: {files}. Download them, or leave "
+        f"{len(lacking)} files are missing or empty, of sequences {sequences}{more}; the first: {first}. Download them, or leave "
         "these sequences out"
     )
 

@@ -163,7 +163,7 @@ def read_text(path: Path) -> str:
     """
     try:
         with readable(path):
-            return path.read_text("utf-8-sig")
+            return path.read_text("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} is not a text file ({error}); {AGAIN}") from error
 

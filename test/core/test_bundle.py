@@ -2,8 +2,11 @@
 
 import os
 import resource
+import shutil
 import signal
 import stat
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,3 +225,31 @@ def test_a_full_disk_leaves_the_older_bundle_and_nothing_else(tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert {file.name: file.read_bytes() for file in (tmp_path / "bundle").iterdir()} == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("name", ["bundle.yaml", "weights.safetensors"])
+def test_a_file_that_must_not_be_read_is_named(name):
+    """As another user of the machine: modes do not bind root."""
+    folder = Path(tempfile.mkdtemp(prefix="occle-modes-"))
+    folder.chmod(0o755)
+    try:
+        save_untrained(folder / "bundle")
+        (folder / "bundle" / name).chmod(0o600 if os.geteuid() == 0 else 0)
+        reading, writing = os.pipe()
+        if not (child := os.fork()):
+            try:
+                if os.geteuid() == 0:
+                    os.setuid(65534)
+                load_bundle(folder / "bundle")
+                said = "nothing"
+            except BaseException as error:
+                said = f"{type(error).__name__}: {error}"
+            os.write(writing, said.encode())
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        assert said == f"BundleError: {folder / 'bundle' / name} cannot be read: permission denied; change its mode or owner"
+    finally:
+        shutil.rmtree(folder)

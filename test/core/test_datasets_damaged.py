@@ -213,3 +213,13 @@ def test_a_table_cut_at_any_length_is_refused(tmp_path):
         os.utime(file, ns=(0, length + 1))
         with pytest.raises(DatasetError, match=r"calibrated_sensor\.json"):
             open_dataset(path)
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path):
+    """Windows' editors put one before a text."""
+    path = kitti(tmp_path)
+    expected = open_dataset(path)
+    for file in [*path.glob("*/timestamps.txt"), *path.parent.glob("*.txt")]:
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    use(path)
+    assert open_dataset(path).stamps == expected.stamps

@@ -75,7 +75,7 @@ def test_the_past_is_the_nodes(tmp_path, frames, stride, monkeypatch):
 
 def test_every_counts_the_frames_that_have_a_truth(monkeypatch):
     seen = []
-    monkeypatch.setattr(module, "require_files", lambda frames: seen.extend(i for _, i in frames))
+    monkeypatch.setattr(module, "require_frames", lambda frames: seen.extend(i for _, i in frames))
     labels = np.zeros(GRID.shape, np.uint8)
     stub = SimpleNamespace(
         grid=GRID, taxonomy=CLASSES, predict=lambda frame: SimpleNamespace(labels=labels, timings={"network": 1.0})

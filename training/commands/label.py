@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from occle_core.datasets.completeness import require_files
 from training.commands.common import console, device_of, names, path_option, progress
 from training.occle.alignment import Alignment, load_alignment
 from training.occle.labeller import AlignedLabeller, TransformersSegmenter, Universal, UniversalFolder
@@ -35,6 +36,9 @@ def label(
     Example: occle-train label --data data/nuscenes --out data/labels --segmenter facebook/sam2.1-hiera-large
     """
     datasets = open_all(data, names(sequences))
+    images = ((dataset, i, camera) for dataset in datasets for i in range(len(dataset)) for camera in dataset.camera_names)
+    found = ((dataset.name, dataset.image_file(i, camera)) for dataset, i, camera in images)
+    require_files((name, file) for name, file in found if file is not None)
     classes = datasets[0].taxonomy
     labeller: Labeller
     if simulated:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from occle_core.datasets import Dataset, DatasetError
-from occle_core.datasets.completeness import require_files
+from occle_core.datasets.completeness import require_frames
 from occle_core.frame import Frame
 from occle_core.grid import VoxelGrid
 from occle_core.history import past_frames
@@ -89,7 +89,7 @@ class OccleSamples:
                 raise DatasetError(f"{dataset.name} has classes of {dataset.taxonomy.name}, the labels of {labels.taxonomy.name}")
             if network.frames > 1 and all(dataset.pose(i) is None for i in range(len(dataset))):
                 raise DatasetError(f"{dataset.kind} {dataset.name} has no poses, which a network of {network.frames} frames needs")
-        require_files((datasets[number], row) for number, i in self.index for row in self._rows(number, i))
+        require_frames((datasets[number], row) for number, i in self.index for row in self._rows(number, i))
 
     def __len__(self) -> int:
         return len(self.index)

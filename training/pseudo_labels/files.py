@@ -54,6 +54,8 @@ class LabelFolder:
         manifest: dict[str, Any] = (
             read_json(root / MANIFEST) if (root / MANIFEST).exists() else {"format": FORMAT, "taxonomy": taxonomy.name}
         )
+        if not isinstance(manifest, dict):
+            raise DatasetError(f"{root / MANIFEST} is no manifest of label images; delete it, or use another folder")
         if manifest.get("format") != FORMAT or manifest.get("taxonomy") != taxonomy.name:
             raise DatasetError(
                 f"{root / MANIFEST}: labels of {manifest.get('taxonomy')}, format {manifest.get('format')}; "
