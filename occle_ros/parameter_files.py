@@ -30,7 +30,7 @@ def read_parameters(path: Path, node: str = NODE_NAME) -> dict[str, Any]:
         ConfigError: unreadable, not a parameter file, without a section for this node, or with sections for several of its name.
     """
     try:
-        sections = list(_sections(path.read_text("utf-8")))
+        sections = _sections(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
     if not sections:
@@ -43,7 +43,7 @@ def read_parameters(path: Path, node: str = NODE_NAME) -> dict[str, Any]:
     if not matching:
         there = ", ".join(dict.fromkeys(name for name, _ in sections))
         raise ConfigError(f"{path} has no section for the node /{node}; its sections are {there}")
-    merged = {name: value for values in matching for name, value in values}
+    merged = {name: value for values in matching for name, value in values.items()}
     return {name: value for name, value in merged.items() if not is_of_every_node(name)}
 
 
@@ -52,11 +52,17 @@ def is_of_every_node(name: str) -> bool:
     return name.startswith(_OF_EVERY_NODE)
 
 
-def _sections(text: str) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    """(node's name as written, with a leading slash; dotted parameters) in the file's order; a name may come more than once."""
+def _sections(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """(node's name with a leading slash; dotted parameters) in the file's order; a name may come with and without its slash.
+
+    A name that comes again as it was written adds to its first section: rcl keeps one place for it.
+    """
     loader = yaml.SafeLoader(text)
+    found: dict[str, dict[str, Any]] = {}
     while loader.check_node():
-        yield from _walk_names(loader, loader.get_node(), "")
+        for name, values in _walk_names(loader, loader.get_node(), ""):
+            found.setdefault(name, {}).update(values)
+    return [(re.sub("/+", "/", f"/{name}"), values) for name, values in found.items()]
 
 
 def _walk_names(loader: yaml.SafeLoader, node: yaml.Node, name: str) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
@@ -68,7 +74,7 @@ def _walk_names(loader: yaml.SafeLoader, node: yaml.Node, name: str) -> Iterator
                 raise yaml.YAMLError(f"{_VALUES} of {name or 'no node'} holds no parameters{value.start_mark}")
             yield name, list(_leaves(loader, value, ""))
         else:
-            yield from _walk_names(loader, value, f"{name}/{str(key.value).lstrip('/')}")
+            yield from _walk_names(loader, value, f"{name}/{key.value}" if name else str(key.value))
 
 
 def _leaves(loader: yaml.SafeLoader, node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, Any]]:

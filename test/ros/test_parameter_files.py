@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from node_rig import node_arguments, write_calibration
 from rclpy.context import Context
@@ -43,6 +43,8 @@ SECTIONS = st.tuples(st.sampled_from(NAMES), st.dictionaries(st.sampled_from(["a
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(SECTIONS, min_size=1, max_size=5), st.sampled_from(["", "/robot"]))
+@example([("/*", {"a": 0}), ("/**", {"a": 0}), ("/*", {"a": 1})], "")  # a name that comes again belongs to its first place,
+@example([("*", {"a": 0}), ("/**", {"a": 0}), ("/*", {"a": 1})], "")  # if it is written alike
 def test_sections_are_merged_as_rcl_does_it(tmp_path: Path, ros_domain: int, sections: Any, namespace: str) -> None:
     parts = [section(name, values) for name, values in sections]
     if namespace:  # names the namespace, without which no wildcard can be resolved offline
