@@ -19,10 +19,11 @@ qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[reliability.upper()], du
 with stop_signals() as stop, ros_node("talker") as node:
     publisher = node.create_publisher(String, topic, qos)
     print("talking", flush=True)
-    end, number = time.monotonic() + seconds, 0
-    while time.monotonic() < end and not stop.wait(1 / (hz or 10)):
-        if hz:
+    began, number = time.monotonic(), 0
+    if not hz:
+        publisher.publish(String(data="latched"))
+    while time.monotonic() < began + seconds and not stop.wait(1 / (hz or 10)):
+        # On a busy machine several at once, though no more than the publisher keeps.
+        for _ in range(min(5, int((time.monotonic() - began) * hz) - number)):
             publisher.publish(String(data=f"{number:06d}" + "x" * (size - 6)))
-        elif not number:
-            publisher.publish(String(data="latched"))
-        number += 1
+            number += 1
