@@ -22,6 +22,7 @@ from occle_ros.calibration_files import CalibrationError, read_calibration
 from occle_ros.config import NodeConfig
 from occle_ros.frames import assemble
 from occle_ros.messages import ConversionError, stamp_of
+from occle_ros.notices import one_line
 from occle_ros.sync import MILLISECOND, Collected, Collector
 from occle_ros.transforms import Transforms, TransformsOnDemand
 
@@ -178,5 +179,5 @@ class BagReader:
 
     def _unreadable(self, connection: Connection, time: int, error: Exception) -> BagError:
         what = f"the message of {connection.topic} at {time} ns is no {connection.msgtype}"
-        why = f"{' '.join(str(error).split())[:120]}; it is damaged, or the type had other fields then"
+        why = f"{one_line(error)}; it is damaged, or the type had other fields then"
         return BagError(f"{self.bag}: {what}: {why}; record it again")

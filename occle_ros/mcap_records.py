@@ -21,7 +21,7 @@ from mcap.writer import MCAP0_MAGIC
 from zstandard import ZstdError
 
 from occle_ros.bag_storage import BagError
-from occle_ros.notices import quoted
+from occle_ros.notices import one_line, quoted
 
 DAMAGE = (McapError, ValueError, LookupError, ArithmeticError, struct.error)
 """What is raised for bytes that are no mcap."""
@@ -106,7 +106,7 @@ def reason(error: BaseException) -> str:
         return "its checksum does not fit"
     if isinstance(error, (EndOfFile, struct.error)):
         return "a record is shorter than its fields"
-    return " ".join(str(error).split())[:120] or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 def damaged(path: Path, at: int, error: BaseException) -> BagError:

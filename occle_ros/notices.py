@@ -21,6 +21,11 @@ def say_once(text: str) -> None:
     say(text)
 
 
+def one_line(text: object, length: int = 120) -> str:
+    """What a library says, for the middle of a line of ours."""
+    return " ".join(str(text).split())[:length]
+
+
 def quoted(path: Path | str) -> str:
     """A path for a command line that a message shows."""
     return shlex.quote(str(path))

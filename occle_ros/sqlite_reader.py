@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from occle_ros.bag_storage import BagError, Channel
-from occle_ros.notices import quoted
+from occle_ros.notices import one_line, quoted
 
 _MAGIC = b"SQLite format 3\0"
+_DAMAGE = (sqlite3.Error, UnicodeDecodeError)
+"""The second where a message of SQLite quotes what is no UTF-8."""
 
 
 class SqliteFile:
@@ -38,11 +40,11 @@ class SqliteFile:
         self.start = self.end = 0
         try:
             self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)  # the player reads ahead in a thread
-        except sqlite3.Error as error:
+        except _DAMAGE as error:
             raise self._damaged(error) from error
         try:
             self._open()
-        except sqlite3.Error as error:
+        except _DAMAGE as error:
             self.close()
             raise self._damaged(error) from error
         except BaseException:
@@ -62,7 +64,7 @@ class SqliteFile:
                 if not isinstance(time, int) or not isinstance(data, bytes):
                     raise self._damaged(f"a message of {self.channels[channel].topic} is not a time with bytes")
                 yield channel, time, data
-        except sqlite3.Error as error:
+        except _DAMAGE as error:
             raise self._damaged(error) from error
 
     def _open(self) -> None:
@@ -95,7 +97,7 @@ class SqliteFile:
 
     def _damaged(self, why: Any) -> BagError:
         remedy = f"`sqlite3 {quoted(self._path)} .recover | sqlite3 NEW.db3`, then `ros2 bag reindex`, keeps what is whole"
-        return BagError(f"{self._path} is damaged: {why}; {remedy}")
+        return BagError(f"{self._path} is damaged: {one_line(why)}; {remedy}")
 
 
 def _check_header(path: Path, has_log: bool) -> None:

@@ -562,6 +562,19 @@ def test_overwritten_bytes_of_a_db3_never_end_in_a_traceback(
     db3_messages(tmp_path_factory.mktemp("broken") / "x.db3", bytes(broken))
 
 
+@pytest.mark.parametrize(
+    ("text", "damaged"),
+    [
+        (b"topic_id INTEGER NOT NULL", b"topic_id INTEGER NOT \x80ULL"),  # SQLite's error quotes it
+        (b"string data\n", b"\x80tring data\n"),  # a text of two lines
+        (b"std_msgs/msg/Stringcdr", b"std_msgs\x80msg/Stringcdr"),
+    ],
+)
+def test_texts_of_a_db3_that_are_no_utf8(tmp_path: Path, small_db3: tuple[bytes, Content], text: bytes, damaged: bytes) -> None:
+    assert text in small_db3[0]
+    assert db3_messages(tmp_path / "x.db3", small_db3[0].replace(text, damaged)) is None
+
+
 @given(st.binary(max_size=400))
 def test_any_metadata_is_read_or_done_without(drive: Path, tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
     bag = tmp_path_factory.mktemp("bag")
