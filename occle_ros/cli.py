@@ -254,6 +254,8 @@ def clear_errors(live: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         errors.print("interrupted")
         raise typer.Exit(130) from None
+    except EOFError as error:  # of which typer would say "Aborted." and nothing else
+        raise RuntimeError("a file or stream ended too early") from error
     except Exception as error:
         if not isinstance(error, TransportError) and not isinstance(error, _ours()):  # in this order: `_ours` imports rclpy
             raise

@@ -21,6 +21,7 @@ from rclpy.serialization import serialize_message
 
 from occle_core.camera import Camera
 from occle_core.datasets import Dataset
+from occle_core.datasets.completeness import require_frames
 from occle_core.frame import Frame
 from occle_ros.bag_reader import TYPES, BagError
 from occle_ros.camera_info import info_from_camera
@@ -46,12 +47,14 @@ class DatasetMessages:
 
     Raises:
         BagError: there are no frames.
+        DatasetError: files are missing or empty.
     """
 
     def __init__(self, dataset: Dataset, compressed: bool | None = None, limit: int | None = None) -> None:
         self.dataset, self.frames = dataset, len(dataset) if limit is None else min(limit, len(dataset))
         if self.frames < 1:
             raise BagError(f"{dataset.name}: no frames to write (the data set has {len(dataset)}, limit {limit})")
+        require_frames((dataset, i) for i in range(self.frames))
         if compressed is None:
             first = dataset.image_file(0, dataset.camera_names[0]) if dataset.camera_names else None
             compressed = first is not None and _FORMATS.get(first.suffix.lower()) == "jpeg"

@@ -14,6 +14,7 @@ from rclpy.serialization import serialize_message
 
 from occle_core.atomic_file import atomic_write, write_json
 from occle_core.datasets import Dataset, open_dataset
+from occle_core.datasets.completeness import require_frames
 from occle_core.frame import Frame, FrameError
 from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
@@ -133,13 +134,14 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
         bundle, out, limit, pictures, told, engine: as for `run_bag`.
 
     Raises:
-        DatasetError, BundleError, EngineError: the run cannot begin, or a file is broken. A frame that only the network refuses is
-            in the summary.
+        DatasetError, BundleError, EngineError: the run cannot begin, or a file is missing or broken. A frame that only the network
+            refuses is in the summary.
     """
     with new_folder(out) as folder:
         dataset: Dataset = open_dataset(path, kind, scene)
         predictor = Predictor.load(bundle, engine)
         count = len(dataset) if limit is None else min(limit, len(dataset))
+        require_frames((dataset, i) for i in range(count))
 
         def steps(record: _Record) -> Iterator[_Step]:
             for number in range(count):

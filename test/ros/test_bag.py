@@ -71,6 +71,9 @@ class Rig:
     def image_file(self, i: int, camera: str) -> Path | None:
         return self._folder / f"{camera}{i}{self._suffix}"
 
+    def files(self, i: int) -> list[Path]:
+        return []
+
     def image_stamp(self, i: int, camera: str) -> int:
         return self.stamps[i] + {"left": -40, "right": -20}[camera] * MILLISECOND
 
