@@ -28,8 +28,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile test/core test/training
-	$(BIN)/python -m pytest test/ros
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile test --ignore test/ros
+	$(BIN)/python -m pytest -n 2 --dist loadfile test/ros
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmark.networks
