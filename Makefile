@@ -42,10 +42,10 @@ soak: $(INSTALLED)
 	$(BIN)/python -m benchmark.soak --minutes 20
 
 label-efficiency: $(INSTALLED)
-	$(BIN)/python -m training.label_efficiency
+	$(BIN)/python -m occle_train.experiments.label_efficiency
 
 occle-ablation: $(INSTALLED)
-	$(BIN)/python -m training.occle_ablation
+	$(BIN)/python -m occle_train.experiments.occle_ablation
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -76,7 +76,7 @@ EXTRAS = {
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
-    """(folder in the installation, files) of everything that ROS and `occle_ros.transport.share_file` look for in share/."""
+    """(folder in the installation, files) of everything that ROS and `occle_ros.system.share_files` look for in share/."""
     share = Path("share") / NAME
     found: dict[Path, list[str]] = {
         Path("share/ament_index/resource_index/packages"): [f"resource/{NAME}"],
@@ -96,7 +96,8 @@ setup(
     description="Live 3D semantic occupancy from cameras and a LiDAR, with networks that learn from few labels",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["occle_core*", "occle_ros*", "training*"]),
+    packages=[*find_packages(include=["occle_core*", "occle_ros*"]), *find_packages("training")],
+    package_dir={"occle_train": "training/occle_train"},
     package_data={"": ["data/**/*", "*.yaml", "*.csv"]},
     data_files=shared_files(),
     install_requires=CORE,
@@ -104,7 +105,7 @@ setup(
     entry_points={
         "console_scripts": [
             "occle = occle_ros.cli:main",
-            "occle-train = training.cli:main",
+            "occle-train = occle_train.cli:main",
             "occupancy_node = occle_ros.cli:occupancy_node",
         ]
     },

@@ -18,28 +18,28 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from occle_train.commands.common import console
+from occle_train.data.samples import open_all
+from occle_train.data.truth import accumulated
+from occle_train.evaluation.evaluate import evaluate
+from occle_train.evaluation.terminal_tables import score_table
+from occle_train.experiments.label_efficiency.figures import draw_maps
+from occle_train.occle.alignment import load_alignment
+from occle_train.occle.fit import fit_occle
+from occle_train.occle.labeller import AlignedLabeller
+from occle_train.occle.phases import Phase, RecipeConfig
+from occle_train.occle.samples import OccleSamples
+from occle_train.pseudo_labels.files import LabelFolder, Labels, write_missing
+from occle_train.pseudo_labels.segment import MEAN, STD
 from torch import Tensor, nn
 
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, load_bundle, save_bundle
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_image
-from occle_core.nn.occle import OccLE
+from occle_core.networks.occle.network import OccLE
 from occle_core.predictor import Predictor
 from occle_core.taxonomy import IGNORE
-from training.commands.common import console
-from training.evaluate import evaluate
-from training.figures import draw_maps
-from training.occle.alignment import load_alignment
-from training.occle.fit import fit_occle
-from training.occle.labeller import AlignedLabeller
-from training.occle.phases import Phase, RecipeConfig
-from training.occle.samples import OccleSamples
-from training.pseudo_labels.files import LabelFolder, Labels, write_missing
-from training.pseudo_labels.segment import MEAN, STD
-from training.report import score_table
-from training.samples import open_all
-from training.truth import accumulated
 
 TRAIN, SCORED = "00,05,07", "08"
 CITYSCAPES = {

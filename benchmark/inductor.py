@@ -14,18 +14,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from occle_train.minkocc.fit import minkocc_config
 from rich.console import Console
 from rich.table import Table
 
 from benchmark.machine import drive, machine
 from occle_core.bundle import load_bundle
-from occle_core.engines import onnx_file
 from occle_core.engines.openvino_engine import OpenVinoEngine
-from occle_core.engines.program import capacities_of, pad, program_for, sensor_cell
+from occle_core.engines.static import onnx_file
+from occle_core.engines.static.program import capacities_of, pad, program_for, sensor_cell
 from occle_core.engines.torch_engine import TorchEngine
-from occle_core.inputs import prepare
-from occle_core.nn.fold import folded
-from training.fit import minkocc_config
+from occle_core.networks.blocks.fold_batch_norms import folded
+from occle_core.networks.minkocc.inputs import prepare
 
 
 def main() -> int:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from occle_train.streets import simulate
 
 from occle_core.datasets import Dataset, open_dataset
-from training.streets import simulate
 
 PACKAGES = ("torch", "openvino", "onnxruntime", "numpy", "spconv", "MinkowskiEngine")
 

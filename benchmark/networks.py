@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.machine import drive, machine, spread
-from occle_core import engines
+from occle_core.engines.base import EngineError
 from occle_core.frame import Frame
 from occle_core.predictor import Predictor
 
@@ -78,7 +78,7 @@ def measure(rig: str, engine: str, precision: str, at_once: int, given: argparse
     began = time.perf_counter()
     try:
         predictor = Predictor.load(BUNDLES[rig], engine, precision, given.threads, at_once=at_once)
-    except engines.EngineError as error:
+    except EngineError as error:
         return {**row, "why": str(error).split(":")[0].split(",")[0].split(";")[0]}
     row["load"] = time.perf_counter() - began
 

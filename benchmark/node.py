@@ -14,18 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from occle_train.data.truth import voxel_truth
 from rclpy.serialization import serialize_message
 from rich.console import Console
 from rich.table import Table
 
 from benchmark.machine import drive, machine
 from occle_core.datasets import Dataset
-from occle_core.grid import SEMANTICKITTI
+from occle_core.geometry.grid import SEMANTICKITTI
 from occle_core.occupancy import Occupancy
-from occle_ros.clouds import cloud_from_occupancy
-from occle_ros.demo import run_demo
-from occle_ros.markers import marker_array
-from training.truth import voxel_truth
+from occle_ros.messages.clouds import cloud_from_occupancy
+from occle_ros.messages.markers import marker_array
+from occle_ros.tools.demo import run_demo
 
 OURS = ("convert", "publish")
 RUNS = 200

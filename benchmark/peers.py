@@ -12,12 +12,12 @@ from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 import torch
+from occle_train.loop.minkowski_backend import minkowski_order
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from occle_core.sparse import GenerativeConvTranspose3d, SparseTensor, StridedConv3d, SubmanifoldConv3d
 from occle_core.sparse.coordinates import offsets_of
-from training.backends import minkowski_order
 
 Kind = Literal["submanifold", "strided", "generative"]
 

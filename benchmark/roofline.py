@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from benchmark.machine import drive, machine
 from occle_core.bundle import BundleSpec, load_bundle
 from occle_core.datasets import Dataset
-from occle_core.engines import onnx_file, openvino_engine
-from occle_core.engines.program import pad, sensor_cell
+from occle_core.engines import openvino_engine
+from occle_core.engines.static import onnx_file
+from occle_core.engines.static.program import pad, sensor_cell
 from occle_core.engines.torch_engine import TorchEngine
-from occle_core.inputs import prepare
-from occle_core.nn.minkocc import MinkOcc
+from occle_core.networks.minkocc.inputs import prepare
+from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.sparse import GenerativeConvTranspose3d, StridedConv3d, SubmanifoldConv3d
 
 RUNS = 12

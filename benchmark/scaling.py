@@ -21,7 +21,7 @@ from benchmark.machine import drive, machine
 from occle_core.bundle import BundleSpec, rig_spec, spec_for
 from occle_core.datasets import Dataset
 from occle_core.engines.torch_engine import TorchEngine
-from occle_core.inputs import prepare
+from occle_core.networks.minkocc.inputs import prepare
 
 RUNS = 5
 SHARE = 0.2

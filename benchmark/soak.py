@@ -18,14 +18,15 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from occle_train.streets import simulate
 
 from benchmark.soak_driver import Driver
 from occle_core.datasets import list_scenes, open_dataset
-from occle_ros.config import PRESETS, preset_for
-from occle_ros.dataset_messages import DatasetMessages
-from occle_ros.processes import Child
-from occle_ros.transport import ros_node, share_file
-from training.streets import simulate
+from occle_ros.bags.dataset_messages import DatasetMessages
+from occle_ros.config.presets import PRESETS, preset_for
+from occle_ros.system.child_process import Child
+from occle_ros.system.ros_process import ros_node
+from occle_ros.system.share_files import share_file
 
 FRAMES = 8
 """So many frames are sent again and again, with new stamps."""

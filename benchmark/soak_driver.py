@@ -13,8 +13,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
 
-from occle_ros.dataset_messages import POINTS_TOPIC, DatasetMessages
-from occle_ros.play import message_class
+from occle_ros.bags.dataset_messages import POINTS_TOPIC, DatasetMessages
+from occle_ros.messages.common import message_class
 
 PACE_FRAMES = 16
 """Frames that are timed for the pace."""

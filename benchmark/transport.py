@@ -23,8 +23,9 @@ from rclpy.serialization import serialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from occle_ros.qos import qos_profile
-from occle_ros.transport import PROFILE_VARIABLES, share_file
+from occle_ros.system.ros_process import PROFILE_VARIABLES
+from occle_ros.system.share_files import share_file
+from occle_ros.topics.qos import qos_profile
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,20 @@ from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
+from occle_train.data.samples import open_all
+from occle_train.data.truth import sensor_mask, voxel_truth
+from occle_train.experiments.label_efficiency.presets import SMALL
+from occle_train.pseudo_labels import lift
+from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded
+from occle_train.pseudo_labels.files import LabelFolder, write_missing
+from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, accumulated_occupancy
+from occle_train.streets import simulate
 from rich.console import Console
 from rich.table import Table
 
 from benchmark.machine import machine
 from occle_core.datasets import Dataset
 from occle_core.taxonomy import load
-from training.label_scales import SMALL
-from training.pseudo_labels import lift
-from training.pseudo_labels.degrade import DegradeConfig, Degraded
-from training.pseudo_labels.files import LabelFolder, write_missing
-from training.pseudo_labels.lidar import FREE, OCCUPIED, accumulated_occupancy
-from training.samples import open_all
-from training.streets import simulate
-from training.truth import sensor_mask, voxel_truth
 
 FORMS = [(past, future, margin) for past, future in ((0, 0), (10, 0), (10, 10)) for margin in (2, 1, 0)]
 

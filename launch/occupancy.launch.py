@@ -24,8 +24,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
-from occle_ros.launch_choices import Choices, choose
-from occle_ros.transport import use_shared_memory_profile
+from occle_ros.system.ros_process import use_shared_memory_profile
+from occle_ros.tools.launch_arguments import Choices, choose
 
 SHARE = Path(get_package_share_directory("occle_ros"))
 WAIT_SECONDS = "120"  # for the node to load its network; an engine that has to be built takes longer: build_only:=true first

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.camera import Camera
+from occle_core.geometry.camera import Camera
 
 
 class FrameError(ValueError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import Taxonomy
 
 

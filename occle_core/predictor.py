@@ -8,12 +8,14 @@ from pathlib import Path
 
 import torch
 
-from occle_core import engines, taxonomy
+from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, load_bundle
+from occle_core.engines.base import Engine
+from occle_core.engines.loading import load_engine
 from occle_core.frame import Frame
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.history import History
-from occle_core.nn.networks import prepare
+from occle_core.networks.registry import prepare
 from occle_core.occupancy import Occupancy
 
 
@@ -27,7 +29,7 @@ class Predictor:
         at_once: so many threads may call `predict` at the same time.
     """
 
-    def __init__(self, spec: BundleSpec, engine: engines.Engine, bundle_id: str, at_once: int = 1) -> None:
+    def __init__(self, spec: BundleSpec, engine: Engine, bundle_id: str, at_once: int = 1) -> None:
         self.spec = spec
         self.engine = engine
         self.bundle_id = bundle_id
@@ -50,8 +52,8 @@ class Predictor:
 
         Args:
             bundle_dir: the folder.
-            engine: what runs the network, one of `engines.NAMES`.
-            precision: one of `engines.PRECISIONS`.
+            engine: what runs the network, one of `occle_core.engines.loading.ENGINE_NAMES`.
+            precision: one of `occle_core.engines.loading.PRECISIONS`.
             threads: CPU threads of the engine; None leaves its own choice.
             progress: told what takes long, such as the first build of an engine.
             at_once: so many threads want to call `predict` at the same time. A network that looks back takes one after the other.
@@ -62,7 +64,7 @@ class Predictor:
         """
         spec, network, bundle_id = load_bundle(bundle_dir)
         at_once = at_once if spec.network.frames == 1 else 1
-        loaded = engines.load(spec, network, Path(bundle_dir), engine, precision, threads, progress, at_once)
+        loaded = load_engine(spec, network, Path(bundle_dir), engine, precision, threads, progress, at_once)
         return cls(spec, loaded, bundle_id, at_once)
 
     @property

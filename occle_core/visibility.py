@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.affine import mapped
-from occle_core.camera import Camera
 from occle_core.frame import Frame
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.affine import mapped
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
 
 Floats = NDArray[np.float64]

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from occle_ros.paths import with_home
+from occle_core.paths import with_home
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Live 3D semantic occupancy from cameras and a LiDAR.")  # fmt: skip
@@ -65,7 +65,7 @@ def bag(
     Example: occle bag semantickitti dataset/sequences/08 out/bag_08
     """
     with clear_errors():
-        from occle_ros.bag import convert
+        from occle_ros.bags.converter import convert
 
         summary = convert(kind.value, path, out, compressed, limit, scene)
         typer.echo(f"{summary.path}: {summary.frames} frames, {summary.duration:.1f} s")
@@ -94,7 +94,7 @@ def play(
         from dataclasses import asdict
 
         from occle_core.atomic_file import write_json
-        from occle_ros.play import play as replay
+        from occle_ros.bags.player import play as replay
 
         summary = replay(path, rate, loop, clock, wait_for or (), best_effort, wait_seconds=wait_seconds)
         if report:
@@ -113,8 +113,8 @@ def record(
     Example: occle record out/recording /occupancy/voxels=sensor_msgs/msg/PointCloud2
     """
     with clear_errors(live=True):
-        from occle_ros.notices import say
-        from occle_ros.recorder import record as record_topics
+        from occle_core.notices import say
+        from occle_ros.bags.recorder import record as record_topics
 
         named = {name: kind or None for name, _, kind in (topic.partition("=") for topic in topics)}
         for line in record_topics(named, out, idle_timeout=idle, best_effort=best_effort).lines():
@@ -154,10 +154,11 @@ def run(
     if dataset is not None and config:
         _usage("--config belongs to --bag")
     with clear_errors(), _progress("predicting") as told:
-        from occle_ros.config import load_config, resolve
-        from occle_ros.demo_inputs import bundle_for
-        from occle_ros.offline import run_bag, run_dataset
-        from occle_ros.run_report import report_lines
+        from occle_ros.config.loading import load_config
+        from occle_ros.config.share_paths import resolve
+        from occle_ros.tools.demo_inputs import bundle_for
+        from occle_ros.tools.offline_run import run_bag, run_dataset
+        from occle_ros.tools.run_report import report_lines
 
         chosen = resolve(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind.value if kind else None, scene)
         if bag_path is not None:
@@ -198,7 +199,7 @@ def demo(
     if wanted is not None and not wanted > 0:
         _usage("--rate must be positive")
     with clear_errors(live=True):
-        from occle_ros.demo import run_demo
+        from occle_ros.tools.demo import run_demo
 
         run_demo(data, out, scene, bundle, wanted, frames, pictures)
 
@@ -214,9 +215,10 @@ def doctor(
     Examples: occle doctor --config config/nuscenes.yaml            occle doctor --topics /velodyne_points --seconds 3
     """
     with clear_errors(live=True):
-        from occle_ros.config import NodeConfig, load_config
-        from occle_ros.doctor import doctor as examine
-        from occle_ros.doctor_report import print_diagnosis
+        from occle_ros.config.loading import load_config
+        from occle_ros.config.node_config import NodeConfig
+        from occle_ros.tools.doctor import doctor as examine
+        from occle_ros.tools.doctor_report import print_diagnosis
 
         found = examine(load_config(config) if config else NodeConfig(), seconds, topics or ())
         print_diagnosis(found, Console())
@@ -243,7 +245,7 @@ def clear_errors(live: bool = False) -> Iterator[None]:
     Args:
         live: the command talks to other processes, and so needs the middleware that RMW_IMPLEMENTATION names.
     """
-    from occle_ros.environment import TransportError, check_middleware, ignore_missing_middleware
+    from occle_ros.system.environment import TransportError, check_middleware, ignore_missing_middleware
 
     try:
         if live:
@@ -265,19 +267,20 @@ def clear_errors(live: bool = False) -> Iterator[None]:
 
 def _ours() -> tuple[type[Exception], ...]:
     """What a person can mend; imported late so that `occle --help` stays quick."""
+    from occle_core.bags.storage import BagError
     from occle_core.bundle import BundleError
     from occle_core.datasets import DatasetError
-    from occle_core.engines import EngineError
+    from occle_core.engines.base import EngineError
     from occle_core.frame import FrameError
-    from occle_ros.bag_storage import BagError
-    from occle_ros.calibration_files import CalibrationError
-    from occle_ros.config import ConfigError
-    from occle_ros.messages import ConversionError
-    from occle_ros.play import PlayError
-    from occle_ros.processes import ProcessError
+    from occle_core.run_folder import OutputError
+    from occle_core.sensors.messages import ConversionError
+    from occle_ros.bags.player import PlayError
+    from occle_ros.calibration.files import CalibrationError
+    from occle_ros.config.groups import ConfigError
+    from occle_ros.system.child_process import ProcessError
 
     core = (BundleError, DatasetError, EngineError, FrameError, OSError)
-    return (*core, BagError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError)
+    return (*core, BagError, OutputError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError)
 
 
 @contextmanager
@@ -299,14 +302,14 @@ def _usage(text: str) -> None:
 
 def occupancy_node(arguments: list[str] | None = None) -> int:
     """The console script of the node, which launch files start."""
-    from occle_ros.environment import TransportError, check_middleware
+    from occle_ros.system.environment import TransportError, check_middleware
 
     try:
         check_middleware()
     except TransportError as error:
         print(f"occupancy node: {error}", file=sys.stderr, flush=True)
         return 1
-    from occle_ros.node import main as run_node
+    from occle_ros.node.node import main as run_node
 
     return run_node(arguments or sys.argv)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.frame import Frame
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import Taxonomy
 
 

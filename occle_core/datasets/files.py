@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from occle_core.datasets.base import DatasetError
-from occle_core.image_files import ImageFileError, decode_image
-from occle_core.returns import no_return
+from occle_core.sensors.image_files import ImageFileError, decode_image
+from occle_core.sensors.returns import no_return
 
 AGAIN = "download or copy it again"
 FARTHEST = 1e5

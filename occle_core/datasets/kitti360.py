@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core import taxonomy
-from occle_core.camera import Camera
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import AGAIN, read_array, read_bits, read_image, read_npy, read_numbers, read_points
 from occle_core.datasets.semantickitti import read_calibration
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame
-from occle_core.grid import SEMANTICKITTI, VoxelGrid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import SEMANTICKITTI, VoxelGrid
 
 LAYOUT = (
     "SSCBench-KITTI-360: ROOT/{calibration/{perspective.txt, calib_cam_to_velo.txt}, data_2d_raw/2013_05_28_drive_NNNN_sync/"

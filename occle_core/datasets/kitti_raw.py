@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core import taxonomy
-from occle_core.camera import Camera
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import AGAIN, read_image, read_points, read_text
 from occle_core.datasets.semantickitti import read_calibration
 from occle_core.frame import Frame
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
 
 LAYOUT = "KITTI raw: DAY/DRIVE/{velodyne_points/data/*.bin, image_02/data/*.png} with DAY/calib_{cam_to_cam,velo_to_cam}.txt"
 

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core import taxonomy
-from occle_core.camera import Camera
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import read_image, read_npz, read_point_labels, read_points
 from occle_core.datasets.nuscenes_tables import Row, Tables, open_tables
 from occle_core.datasets.poses import TrackedBox, inside_box, transform
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame
-from occle_core.grid import OCC3D_NUSCENES, VoxelGrid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import OCC3D_NUSCENES, VoxelGrid
 
 LAYOUT = (
     "nuScenes: ROOT/v1.0-*/{scene,sample,sample_data,...}.json with samples/, and lidarseg/ and gts/SCENE/TOKEN/labels.npz if there"

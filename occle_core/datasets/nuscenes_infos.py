@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core import taxonomy
-from occle_core.camera import Camera
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import read_image, read_json, read_point_labels, read_points
 from occle_core.datasets.nuscenes import CAMERAS
 from occle_core.datasets.poses import inside_box
 from occle_core.frame import Frame
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
 
 LAYOUT = "nuScenes extract: infos.json with samples/, or frames.json with lidar/NN.bin and labels16/NN.label"
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets.files import read_array, read_bits, warn_once
-from occle_core.grid import SEMANTICKITTI
+from occle_core.geometry.grid import SEMANTICKITTI
 
 Release = Literal["1.0", "1.1"]
 

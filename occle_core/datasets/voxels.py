@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets.base import DatasetError
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import IGNORE, Taxonomy
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.nn.networks import NetworkInputs
+from occle_core.networks.protocol import NetworkInputs
 
 
 class EngineError(RuntimeError):
@@ -38,7 +38,7 @@ class Engine(Protocol):
     """Runs a network on one frame at a time.
 
     Attributes:
-        name: one of `occle_core.engines.NAMES`, never "auto".
+        name: one of `occle_core.engines.loading.ENGINE_NAMES`, never "auto".
         precision: "fp32", "fp16" or "int8".
         device: what it runs on.
         reason: why this engine was chosen; empty when it was asked for.

@@ -6,9 +6,9 @@ import torch
 
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
-from occle_core.engines.exporting import FORM
-from occle_core.nn.half import halved
-from occle_core.nn.networks import Network
+from occle_core.engines.float16 import halved
+from occle_core.engines.static.export import FORM
+from occle_core.networks.protocol import Network
 
 
 def capability(engine: str) -> str:

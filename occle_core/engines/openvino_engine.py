@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
-from occle_core.engines.padding import Arrays
-from occle_core.engines.program import capacities_of, pad, sensor_cell
-from occle_core.engines.static_engine import StaticEngine
-from occle_core.nn.networks import Network, NetworkInputs
+from occle_core.engines.static.engine import StaticEngine
+from occle_core.engines.static.program import capacities_of, pad
+from occle_core.networks.blocks.padding import Arrays
+from occle_core.networks.protocol import Network, NetworkInputs
 
 DIGEST = "occle_weights"
 
@@ -113,8 +113,8 @@ def quantise(spec: BundleSpec, network: Network, model: Path, frames: Iterable[N
     except ImportError as error:
         raise EngineError("int8 needs nncf: pip install 'occle_ros[int8]'") from error
     nncf.set_log_level(logging.WARNING)  # it has a line for every node that is not quantised, thousands
-    capacities, center = capacities_of(spec), sensor_cell(spec)
-    padded = [pad(inputs, capacities, center) for inputs in frames]
+    capacities = capacities_of(spec)
+    padded = [pad(spec, inputs, capacities) for inputs in frames]
     data = [{name: np.ascontiguousarray(array) for name, array in arrays.items()} for arrays in padded]
     whole = ov.Core().read_model(model)
     image_branch = upstream_of(whole, "Convolution")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occle_core.engines.base import Engine
-from occle_core.nn.networks import NetworkInputs
+from occle_core.networks.protocol import NetworkInputs
 
 LIMITS = {"fp32": 0.999, "fp16": 0.99, "int8": 0.9}
 """Least share of equal labels, per precision, of the cells that either calls occupied."""

@@ -17,11 +17,11 @@ from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineError
 from occle_core.engines.cache import cached
 from occle_core.engines.cuda import capability, check_precision, in_precision
-from occle_core.engines.onnx_file import onnx_of
-from occle_core.engines.padding import Arrays
-from occle_core.engines.program import OUTPUTS, input_names
-from occle_core.engines.static_engine import StaticEngine
-from occle_core.nn.networks import Network
+from occle_core.engines.static.engine import StaticEngine
+from occle_core.engines.static.onnx_file import onnx_of
+from occle_core.engines.static.program import OUTPUTS, input_names
+from occle_core.networks.blocks.padding import Arrays
+from occle_core.networks.protocol import Network
 
 NAME = "tensorrt_rtx"
 

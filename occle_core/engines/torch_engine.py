@@ -8,8 +8,8 @@ import torch
 
 from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineError, Result
-from occle_core.nn.fold import folded
-from occle_core.nn.networks import Network, NetworkInputs, predict
+from occle_core.networks.blocks.fold_batch_norms import folded
+from occle_core.networks.protocol import Network, NetworkInputs
 from occle_core.taxonomy import load as load_taxonomy
 
 
@@ -48,7 +48,7 @@ class TorchEngine:
             last = now
 
         with torch.inference_mode():
-            labels, confidence = predict(self.network, inputs.to(self.device), self.free, stage_done)
+            labels, confidence = self.network.label_grid(inputs.to(self.device), self.free, stage_done)
             result = Result(labels[0].cpu().numpy(), confidence[0].cpu().numpy(), timings=timings)
         stage_done("labels")
         return result

@@ -19,11 +19,11 @@ from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
 from occle_core.engines.cache import cached
 from occle_core.engines.cuda import capability
-from occle_core.engines.exporting import FORM, exported
-from occle_core.engines.padding import Arrays
-from occle_core.engines.program import capacities_of, program_for
-from occle_core.engines.static_engine import StaticEngine
-from occle_core.nn.networks import Network
+from occle_core.engines.static.engine import StaticEngine
+from occle_core.engines.static.export import FORM, exported
+from occle_core.engines.static.program import capacities_of, program_for
+from occle_core.networks.blocks.padding import Arrays
+from occle_core.networks.protocol import Network
 
 NAME = "torch_graph"
 WARM_UP = 3

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.camera import Camera
-from occle_core.grid import VoxelGrid
-from occle_core.raycast import cast
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.geometry.raycast import cast
 from occle_core.taxonomy import Taxonomy
 
 Floats = NDArray[np.float64]

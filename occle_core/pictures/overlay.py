@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.camera import Camera
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.pictures.faces import blended, drawn, lit, voxel_faces
 from occle_core.taxonomy import Taxonomy
 

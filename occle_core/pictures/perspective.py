@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.camera import Camera
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.pictures.faces import Floats, blended, drawn, lit, solid_cells, voxel_faces
 from occle_core.pictures.vehicle import car_faces
 from occle_core.taxonomy import Taxonomy

@@ -15,10 +15,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from occle_core.bundle import BundleError, load_bundle, rig_spec, save_bundle, save_untrained, weights_digest
-from occle_core.camera import Camera
 from occle_core.frame import Frame, FrameError
-from occle_core.nn.minkocc import MinkOcc
-from occle_core.nn.occle import OccLE
+from occle_core.geometry.camera import Camera
+from occle_core.networks.minkocc.network import MinkOcc
+from occle_core.networks.occle.network import OccLE
 from occle_core.predictor import Predictor
 
 

@@ -14,7 +14,7 @@ import pytest
 from dataset_files import CALIB, CAMERAS, write_nuscenes, write_semantickitti, write_voxels
 
 from occle_core.datasets import DatasetError, open_dataset
-from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI
+from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI
 
 IDENTITY = {"q_wxyz": [1, 0, 0, 0], "t": [0, 0, 0]}
 MATRIX = np.eye(4).tolist()

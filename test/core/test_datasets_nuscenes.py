@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from occle_core.datasets import DatasetError, list_scenes, open_dataset
 from occle_core.datasets.poses import inside_box, transform
-from occle_core.grid import OCC3D_NUSCENES
+from occle_core.geometry.grid import OCC3D_NUSCENES
 
 IDENTITY = {"q_wxyz": [1, 0, 0, 0], "t": [0, 0, 0]}
 # 90 degrees to the left: the camera looks along the LiDAR's x.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from occle_core.datasets import DatasetError, list_scenes, open_dataset
-from occle_core.grid import SEMANTICKITTI
+from occle_core.geometry.grid import SEMANTICKITTI
 
 P2 = np.array([[721.5377, 0, 609.5593, 44.85728], [0, 721.5377, 172.854, 0.2163791], [0, 0, 1, 0.002745884]])
 

@@ -5,7 +5,7 @@ import pytest
 from dataset_files import write_semantickitti, write_voxels
 
 from occle_core.datasets import DatasetError, open_dataset
-from occle_core.grid import SEMANTICKITTI, VoxelGrid
+from occle_core.geometry.grid import SEMANTICKITTI, VoxelGrid
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from occle_core.datasets import open_dataset
 from occle_core.datasets.semantickitti_voxels import on_nominal_grid, release_by_columns, release_of
-from occle_core.grid import SEMANTICKITTI
+from occle_core.geometry.grid import SEMANTICKITTI
 
 CELLS = 256 * 256 * 32
 

@@ -7,7 +7,7 @@ import pytest
 
 from occle_core.datasets import DatasetError
 from occle_core.datasets.voxels import coarsen, majority, resample
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import load
 
 KITTI = load("semantickitti")

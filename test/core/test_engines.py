@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 from lively import lively, street
+from occle_train.evaluation.export import calibrate
 
-from occle_core import engines
 from occle_core.bundle import load_bundle, save_bundle, save_untrained
 from occle_core.engines import parity
-from occle_core.engines.base import Result
+from occle_core.engines.base import EngineError, Result, describe
 from occle_core.engines.cache import MANIFEST, cached
+from occle_core.engines.loading import load_engine
 from occle_core.engines.openvino_engine import quantise, upstream_of
+from occle_core.engines.static.two_sizes import TwoSizes
 from occle_core.engines.torch_engine import TorchEngine
-from occle_core.engines.two_sizes import TwoSizes
-from occle_core.inputs import prepare
+from occle_core.networks.minkocc.inputs import prepare
 from occle_core.predictor import Predictor
-from training.export import calibrate
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,7 +46,7 @@ def test_the_engine_agrees_with_pytorch(bundle, name):
     pytest.importorskip(name, reason=f"{name} is not installed: pip install 'occle_ros[engines]'")
     spec, network, _ = load_bundle(bundle)
     frames = [prepare(street(spec, seed), spec.voxel_grid, spec.network) for seed in range(3)]
-    found = parity.compare(engines.load(spec, network, bundle, name, threads=1), TorchEngine(spec, network), frames, 0)
+    found = parity.compare(load_engine(spec, network, bundle, name, threads=1), TorchEngine(spec, network), frames, 0)
     assert found.frames == 3 and found.occupied > 1000 and found.overflowed == 0
     assert found.passes("fp32"), found
 
@@ -57,7 +57,7 @@ def test_frames_at_once_are_predicted_as_one_by_one(bundle, name):
         pytest.importorskip(name, reason=f"{name} is not installed: pip install 'occle_ros[engines]'")
     spec, network, _ = load_bundle(bundle)
     frames = [prepare(street(spec, seed), spec.voxel_grid, spec.network) for seed in range(4)]
-    engine = engines.load(spec, network, bundle, name, threads=2, at_once=2)
+    engine = load_engine(spec, network, bundle, name, threads=2, at_once=2)
     alone = [engine.run(frame) for frame in frames]
     with ThreadPoolExecutor(2) as threads:
         together = list(threads.map(engine.run, frames * 3))
@@ -82,13 +82,13 @@ def test_auto_says_why(bundle, monkeypatch):
     for module in ("openvino", "onnxruntime"):
         monkeypatch.setitem(sys.modules, module, None)
     told = []
-    engine = engines.load(spec, network, bundle, "auto", progress=told.append)
+    engine = load_engine(spec, network, bundle, "auto", progress=told.append)
     assert engine.name == "torch"
-    text = engines.describe(engine)
+    text = describe(engine)
     assert "openvino is not installed" in text and "runs everywhere" in text and "onnxruntime is not installed" in text
     assert any("not openvino" in line for line in told)
-    engine = engines.load(spec, network, bundle, "auto", at_once=2)
-    assert "several frames at once" in engines.describe(engine)
+    engine = load_engine(spec, network, bundle, "auto", at_once=2)
+    assert "several frames at once" in describe(engine)
 
 
 @pytest.mark.parametrize(
@@ -101,20 +101,20 @@ def test_auto_says_why(bundle, monkeypatch):
     ],
 )
 def test_impossible_engines(bundle, name, precision, message):
-    with pytest.raises(engines.EngineError, match=message):
+    with pytest.raises(EngineError, match=message):
         Predictor.load(bundle, name, precision)
 
 
 def test_int8_wants_its_model(bundle):
     pytest.importorskip("openvino", reason="openvino is not installed")
-    with pytest.raises(engines.EngineError, match="occle-train export"):
+    with pytest.raises(EngineError, match="occle-train export"):
         Predictor.load(bundle, "openvino", "int8")
 
 
 def test_int8_on_one_cpu_is_refused_before_openvino_dies_of_it(bundle, tmp_path, monkeypatch):
     spec, network, _ = load_bundle(bundle)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
-    with pytest.raises(engines.EngineError, match="two CPUs"):
+    with pytest.raises(EngineError, match="two CPUs"):
         quantise(spec, network, tmp_path / "none.onnx", [], tmp_path / "int8.xml")
 
 
@@ -133,7 +133,7 @@ def test_only_what_leads_to_the_image_convolutions_is_quantised():
 def test_a_bundle_without_capacities_says_what_to_do(tmp_path):
     pytest.importorskip("openvino", reason="openvino is not installed")
     save_untrained(tmp_path / "bundle")
-    with pytest.raises(engines.EngineError, match="occle-train export"):
+    with pytest.raises(EngineError, match="occle-train export"):
         Predictor.load(tmp_path / "bundle", "openvino")
     assert Predictor.load(tmp_path / "bundle", "auto").engine.name == "torch"
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from lively import lively
+from occle_train.cli import app
+from occle_train.evaluation.export import check, frames_of, write_int8
+from occle_train.streets import simulate
 from typer.testing import CliRunner
 
 from occle_core.bundle import load_bundle, save_bundle
 from occle_core.datasets import list_scenes, open_dataset
 from occle_core.engines.torch_engine import TorchEngine
-from training.cli import app
-from training.export import check, frames_of, write_int8
-from training.streets import simulate
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "bundles"
 
@@ -34,7 +34,7 @@ def streets(tmp_path_factory):
 
 
 def export(cache, *arguments):
-    command = [sys.executable, "-m", "training.cli", "export", *map(str, arguments)]
+    command = [sys.executable, "-m", "occle_train.cli", "export", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "OCCLE_CACHE": str(cache)})
 
 
@@ -71,7 +71,7 @@ def test_an_engine_that_says_something_else_is_refused(streets, tmp_path, monkey
         other.head.weight.data.neg_()
         return TorchEngine(spec, other)
 
-    monkeypatch.setattr("training.export.load", wrong)
+    monkeypatch.setattr("occle_train.evaluation.export.load", wrong)
     asked = ["export", str(tmp_path / "bundle"), "--data", str(streets), "--check", "--engines", "torch"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 1 and "torch: labels differ from PyTorch's" in done.output, done.output

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occle_core.camera import Camera
 from occle_core.frame import Frame, FrameError
-from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 
 # Calibration of a KITTI odometry sequence.
 P2 = np.array([[707.0912, 0, 601.8873, 46.88783], [0, 707.0912, 183.1104, 0.1178601], [0, 0, 1, 0.006203223]])

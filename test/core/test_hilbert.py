@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from occle_core.nn.hilbert import hilbert_order, inverse
+from occle_core.networks.occle.hilbert import hilbert_order, inverse
 
 # Grids of the Dual Mamba's stages: SemanticKITTI's, Occ3D's and the 0.4 m bundle's, halved and rounded up again and again.
 STAGES = [(64, 64, 8), (32, 32, 4), (16, 16, 2), (8, 8, 1), (50, 50, 4), (25, 25, 2), (13, 13, 1), (7, 7, 1), (4, 4, 1), (1, 1, 1)]

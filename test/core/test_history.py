@@ -13,9 +13,8 @@ from occle_rig import GRID, frame, moved
 from occle_core.bundle import save_bundle, spec_for
 from occle_core.frame import Frame, FrameError
 from occle_core.history import History, past_frames
-from occle_core.nn import occle_inputs
-from occle_core.nn.networks import predict
-from occle_core.nn.occle_config import occle_tiny
+from occle_core.networks.occle import inputs as occle_inputs
+from occle_core.networks.occle.config import tiny as occle_tiny
 from occle_core.predictor import Predictor
 
 TENTH = 100_000_000
@@ -104,7 +103,7 @@ def test_the_predictor_shows_the_network_the_frames_before(predictor):
     assert (first.short_history, second.short_history, third.short_history) == ("filling", "", "")
     sample = occle_inputs.prepare([seen(2), seen(1)], [moved(2), moved(1)], GRID, predictor.spec.network)
     with torch.inference_mode():
-        labels, confidence = predict(predictor.engine.network, sample, 0)
+        labels, confidence = predictor.engine.network.label_grid(sample, 0)
     np.testing.assert_array_equal(third.labels, labels[0].numpy())
     np.testing.assert_array_equal(third.confidence, confidence[0].numpy())
     alone = predictor.predict(seen(2))

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_jpeg import is_whole
 
-from occle_core import image_files
-from occle_core.image_files import MAX_STRAY_BYTES, ImageFileError, decode_image
-from occle_core.image_seams import MIN_STEP, find_seam
+from occle_core.sensors import image_files
+from occle_core.sensors.image_files import MAX_STRAY_BYTES, ImageFileError, decode_image
+from occle_core.sensors.image_seams import MIN_STEP, find_seam
 
 SAMPLING = {444: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, 422: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422}
 

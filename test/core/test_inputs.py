@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occle_core.bundle import rig_spec
-from occle_core.camera import Camera
-from occle_core.config import tiny
 from occle_core.frame import Frame, FrameError
-from occle_core.grid import VoxelGrid
-from occle_core.inputs import choose_views, collate, measured, point_features, prepare, prepare_images, voxelise
-from occle_core.nn import networks
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.networks import registry as networks
+from occle_core.networks.blocks.voxelise import measured, point_features, voxelise
+from occle_core.networks.minkocc.config import tiny
+from occle_core.networks.minkocc.inputs import choose_views, collate, prepare, prepare_images
 
 GRID = VoxelGrid((0.0, -4.0, -2.0), (8, 8, 8), 0.5)
 AXES = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from occle_core.nn import mamba
-from occle_core.nn.mamba import Mamba, linear_recurrence, selective_scan
+from occle_core.networks.occle import mamba
+from occle_core.networks.occle.mamba import Mamba, linear_recurrence, selective_scan
 
 
 def problem(batch=2, channels=3, states=4, length=37, dtype=torch.float64, seed=0):

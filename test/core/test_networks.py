@@ -7,16 +7,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from occle_core import config
 from occle_core.bundle import rig_spec
-from occle_core.camera import Camera
 from occle_core.frame import Frame
-from occle_core.inputs import prepare
-from occle_core.nn.fpn import FeaturePyramid
-from occle_core.nn.mink_unet import GenerativeUNet
-from occle_core.nn.minkocc import label_grid
-from occle_core.nn.point_fusion import PointFusion, VoxelFeatureEncoder, sample_bilinear
-from occle_core.nn.resnet import ResNet
+from occle_core.geometry.camera import Camera
+from occle_core.networks.blocks.bilinear import sample_bilinear
+from occle_core.networks.blocks.fpn import FeaturePyramid
+from occle_core.networks.blocks.resnet import ResNet
+from occle_core.networks.blocks.voxel_features import VoxelFeatureEncoder
+from occle_core.networks.minkocc import config
+from occle_core.networks.minkocc.inputs import prepare
+from occle_core.networks.minkocc.network import label_grid
+from occle_core.networks.minkocc.point_fusion import PointFusion
+from occle_core.networks.minkocc.unet import GenerativeUNet
 from occle_core.sparse import SparseTensor
 
 TORCHVISION = {
@@ -135,7 +137,7 @@ def test_label_grid_by_hand():
 
 
 def test_batched_frames_are_predicted_as_single_ones():
-    from occle_core.inputs import collate
+    from occle_core.networks.minkocc.inputs import collate
 
     spec = rig_spec("tiny", "kitti")
     torch.manual_seed(1)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from occle_core.nn.dual_mamba import DualMamba, DualMambaBlock, exchange
-from occle_core.nn.hilbert import hilbert_order
+from occle_core.networks.occle.dual_mamba import DualMamba, DualMambaBlock, exchange
+from occle_core.networks.occle.hilbert import hilbert_order
 
 WAYS = ("down_blocks", "up_blocks")
 

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 from occle_rig import frame, moved
+from occle_train.evaluation.export import calibrate
 
-from occle_core import engines
 from occle_core.bundle import load_bundle, save_bundle, spec_for
-from occle_core.capacities import limits_of, measure
 from occle_core.engines import parity
-from occle_core.engines.onnx_file import onnx_of
+from occle_core.engines.float16 import halved
+from occle_core.engines.loading import load_engine
+from occle_core.engines.static.measure import limits_of, measure
+from occle_core.engines.static.onnx_file import onnx_of
 from occle_core.engines.tensorrt_rtx_engine import plan_of
 from occle_core.engines.torch_engine import TorchEngine
-from occle_core.grid import VoxelGrid
-from occle_core.nn.half import halved
-from occle_core.nn.networks import predict, prepare
-from occle_core.nn.occle_config import occle_tiny
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.networks.occle.config import tiny as occle_tiny
+from occle_core.networks.registry import prepare
 from occle_core.predictor import Predictor
-from training.export import calibrate
 
 GRID = VoxelGrid((0.0, -3.2, -2.0), (16, 16, 8), 0.4)
 """As small as can be: what an export costs grows with the number of nodes, and these with the logarithm of the cells."""
@@ -80,9 +80,10 @@ def test_a_past_scan_that_has_left_the_grid_adds_nothing(bundle):
     spec, network, _ = load_bundle(bundle)
     gone, nowhere = out_of_sight(), out_of_sight()
     nowhere[1] = replace(nowhere[1], points=np.full((3, 4), 77, np.float32))
-    (labels, confidence), (others, sure) = (predict(network, prepare(frames, GRID, spec.network), 0) for frames in (gone, nowhere))
+    inputs = (prepare(frames, GRID, spec.network) for frames in (gone, nowhere))
+    (labels, confidence), (others, sure) = (network.label_grid(each, 0) for each in inputs)
     assert torch.equal(labels, others) and torch.equal(confidence, sure)
-    assert not torch.equal(confidence, predict(network, prepare(frames_of(0), GRID, spec.network), 0)[1])
+    assert not torch.equal(confidence, network.label_grid(prepare(frames_of(0), GRID, spec.network), 0)[1])
 
 
 @pytest.mark.slow
@@ -92,7 +93,7 @@ def test_the_engine_agrees_with_pytorch(bundle, name):
     spec, network, _ = load_bundle(bundle)
     frames = [prepare(frames_of(number), GRID, spec.network) for number in range(4)]
     frames.append(prepare(out_of_sight(), GRID, spec.network))
-    found = parity.compare(engines.load(spec, network, bundle, name, threads=1), TorchEngine(spec, network), frames, 0)
+    found = parity.compare(load_engine(spec, network, bundle, name, threads=1), TorchEngine(spec, network), frames, 0)
     assert found.frames == 5 and found.occupied > 2000 and found.overflowed == 0
     assert found.passes("fp32"), found
     assert found.confidence < 0.01
@@ -153,7 +154,7 @@ def test_half_precision_says_nearly_the_same(bundle):
     assert types["fusion.head.0.weight"] == types["fusion.mamba.merge.weight"] == torch.float32
     sample = prepare(frames_of(0), GRID, spec.network)
     with torch.inference_mode():
-        (full, sure), (found, likely) = (predict(each.eval(), sample, 0) for each in (network, half))
+        (full, sure), (found, likely) = (each.eval().label_grid(sample, 0) for each in (network, half))
     occupied = (full != 0) | (found != 0)
     assert int(occupied.sum()) > 500 and not torch.equal(sure, likely)
     assert float((full == found)[occupied].float().mean()) > 0.97

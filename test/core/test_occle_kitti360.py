@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from occle_core.datasets import DatasetError, kitti360
-from occle_core.grid import SEMANTICKITTI, VoxelGrid
+from occle_core.geometry.grid import SEMANTICKITTI, VoxelGrid
 
 DRIVE = "2013_05_28_drive_0006_sync"
 P = [[552.5, 0, 30.0, 0], [0, 552.5, 10.0, 0], [0, 0, 1, 0]]

@@ -6,9 +6,9 @@ import torch
 from occle_rig import AHEAD, ASIDE, GRID, frame
 from torch.nn import functional as F
 
-from occle_core.camera import Camera
-from occle_core.grid import VoxelGrid
-from occle_core.nn import lift
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.networks.occle import lift
 from occle_core.sparse import SparseTensor
 
 CELLS = GRID.coarser(2)

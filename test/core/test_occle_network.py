@@ -7,16 +7,16 @@ import pytest
 import torch
 from occle_rig import GRID, frame, moved
 
-from occle_core.capacities import Capacities
-from occle_core.engines.occle_program import OccleProgram
-from occle_core.engines.program import pad
+from occle_core.engines.static.program import pad
 from occle_core.frame import FrameError
-from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
-from occle_core.nn.fold import folded
-from occle_core.nn.networks import set_counts
-from occle_core.nn.occle import OccLE, label_grid
-from occle_core.nn.occle_config import occle_base, occle_small, occle_tiny
-from occle_core.nn.occle_inputs import collate, prepare
+from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
+from occle_core.networks.blocks.fold_batch_norms import folded
+from occle_core.networks.capacities import Capacities
+from occle_core.networks.occle.config import base as occle_base
+from occle_core.networks.occle.config import small as occle_small
+from occle_core.networks.occle.config import tiny as occle_tiny
+from occle_core.networks.occle.inputs import collate, prepare
+from occle_core.networks.occle.network import OccLE, OccleProgram, label_grid
 
 CLASSES = 6
 CENTER = (0.0, 16.0)
@@ -164,9 +164,9 @@ def test_wrong_sizes_are_told():
 def test_sizes_can_be_built(config, grid):
     with torch.device("meta"):
         shape = grid.coarser(2).shape
-        from occle_core.nn.occle_fusion import Fusion
-        from occle_core.nn.occle_geometric import GeometricBranch
-        from occle_core.nn.occle_semantic import SemanticBranch
+        from occle_core.networks.occle.fusion import Fusion
+        from occle_core.networks.occle.geometric import GeometricBranch
+        from occle_core.networks.occle.semantic import SemanticBranch
 
         count = sum(
             parameter.numel()
@@ -177,7 +177,7 @@ def test_sizes_can_be_built(config, grid):
 
 
 def form_of(net, batch, spare=1.3):
-    counts = {name: int(spare * count) for name, count in set_counts(net, batch).items()}
+    counts = {name: int(spare * count) for name, count in net.set_counts(batch).items()}
     points = int(spare * batch.sizes["points"])
     return OccleProgram(net, Capacities(points=points, sets=counts), 0, CENTER).eval()
 
@@ -193,7 +193,7 @@ def test_folded_batch_norms_change_nothing():
 def test_static_form_says_the_same_and_counts():
     net, batch = trained_looking(network(2)), inputs(2)
     form = form_of(net, batch)
-    arrays = pad(batch, form.capacities, CENTER)
+    arrays = net.pad(batch, form.capacities, CENTER)
     assert list(arrays) == list(OccleProgram.INPUTS)
     assert [array.shape for array in arrays.values()] == [tuple(tensor.shape) for tensor in form.example()]
     with torch.inference_mode():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from occle_core.nn.cross_plane import CrossPlaneSynergy, FrameFusion, PlaneAttention, plane_products
+from occle_core.networks.occle.cross_plane import CrossPlaneSynergy, FrameFusion, PlaneAttention, plane_products
 
 X, Y, Z, C = 5, 4, 3, 4
 

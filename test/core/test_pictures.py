@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from occle_core import taxonomy
-from occle_core.camera import Camera
-from occle_core.grid import OCC3D_NUSCENES, VoxelGrid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import OCC3D_NUSCENES, VoxelGrid
+from occle_core.geometry.raycast import cast
 from occle_core.pictures import legend, overlay, panel, perspective, top_view
 from occle_core.pictures.faces import drawn, voxel_faces
 from occle_core.pictures.vehicle import ground_height
-from occle_core.raycast import cast
 
 KITTI = taxonomy.load("semantickitti")
 GRID = VoxelGrid((0.0, -6.4, -2.0), (40, 32, 12), 0.4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from occle_core.grid import VoxelGrid
-from occle_core.raycast import cast, visible_cells
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.geometry.raycast import cast, visible_cells
 
 GRID = VoxelGrid((-1.0, 2.0, -0.5), (7, 5, 4), 0.4)
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occle_core.returns import inside_box, no_return
+from occle_core.sensors.returns import inside_box, no_return
 
 NUMBERS = st.sampled_from([0.0, -0.0, 1e-30, -1.0, 2.5, float("nan"), float("inf")])
 

@@ -3,12 +3,12 @@ cases of PyTorch's dense convolutions that test_sparse.py leaves out."""
 
 import pytest
 import torch
+from occle_train.loop.minkowski_backend import minkowski_order
 
 from benchmark import peers
 from benchmark.peers import Problem, goal, positions
 from occle_core.sparse import GenerativeConvTranspose3d, SparseTensor, StridedConv3d, prune, union_add
 from occle_core.sparse.runs import CHUNK_ROWS
-from training.backends import minkowski_order
 
 SHAPE = (12, 10, 8)
 ODD = (11, 9, 7)

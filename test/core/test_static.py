@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from occle_core import capacities
 from occle_core.bundle import rig_spec, spec_for
-from occle_core.camera import Camera
-from occle_core.config import tiny
-from occle_core.engines.program import pad, program_for, sensor_cell
+from occle_core.engines.static.measure import limits_of, measure
+from occle_core.engines.static.program import program_for, sensor_cell
 from occle_core.frame import Frame
-from occle_core.grid import VoxelGrid
-from occle_core.inputs import prepare
-from occle_core.nn.fold import folded
-from occle_core.nn.minkocc import label_grid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.networks.blocks.fold_batch_norms import folded
+from occle_core.networks.capacities import Capacities, choose
+from occle_core.networks.minkocc.config import tiny
+from occle_core.networks.minkocc.inputs import prepare
+from occle_core.networks.minkocc.network import MinkOcc, label_grid
 from occle_core.sparse import (
     GenerativeConvTranspose3d,
     SparseTensor,
@@ -130,7 +131,7 @@ def small_case(seed=0):
 
 
 def run(program, inputs):
-    padded = pad(inputs, program.capacities, program.center)
+    padded = MinkOcc.pad(inputs, program.capacities, program.center)
     with torch.inference_mode():
         return program(*(torch.from_numpy(np.asarray(array)) for array in padded.values()))
 
@@ -146,10 +147,10 @@ def test_folded_batch_norms_change_nothing():
 
 def test_the_whole_program_equals_the_eager_network():
     spec, network, inputs = small_case()
-    counts = capacities.measure(network, [inputs])
-    chosen = capacities.choose(counts, capacities.limits_of(network, spec.network.points.max_points))
+    counts = measure(network, [inputs])
+    chosen = choose(counts, limits_of(network, spec.network.points.max_points))
     program = program_for(spec.model_copy(update={"capacities": chosen}), network)
-    assert list(pad(inputs, chosen, program.center)) == list(program.INPUTS)
+    assert list(network.pad(inputs, chosen, program.center)) == list(program.INPUTS)
     labels, confidence, found = run(program, inputs)
     with torch.inference_mode():
         expected, sure = label_grid(network(inputs).classes, program.free)
@@ -161,11 +162,11 @@ def test_the_whole_program_equals_the_eager_network():
 
 def test_too_many_voxels_lose_the_farthest_and_are_reported():
     spec, network, inputs = small_case()
-    limits = capacities.limits_of(network, spec.network.points.max_points)
+    limits = limits_of(network, spec.network.points.max_points)
     sizes = {name: limit for name, limit in limits.items() if name != "points"} | {"voxels": 64}
-    tight = capacities.Capacities(points=limits["points"], sets=sizes)
+    tight = Capacities(points=limits["points"], sets=sizes)
     program = program_for(spec.model_copy(update={"capacities": tight}), network)
-    padded = pad(inputs, program.capacities, program.center)
+    padded = MinkOcc.pad(inputs, program.capacities, program.center)
     assert padded["count"].tolist() == [64] and len(inputs.coords) > 64
     x, y = sensor_cell(spec)
     distance = lambda cells: np.hypot(cells[:, 0] + 0.5 - x, cells[:, 1] + 0.5 - y)  # noqa: E731
@@ -175,7 +176,7 @@ def test_too_many_voxels_lose_the_farthest_and_are_reported():
 
 
 def test_capacities_hold_the_percentile_and_a_margin_and_stay_within_the_grid():
-    chosen = capacities.choose({"points": [1000] * 10, "voxels": [100, 200, 300]}, {"points": 5000, "voxels": 310})
+    chosen = choose({"points": [1000] * 10, "voxels": [100, 200, 300]}, {"points": 5000, "voxels": 310})
     assert chosen.points == 1152 and chosen.sets == {"voxels": 310}
 
 

@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from occle_core import capacities
 from occle_core.bundle import load_bundle, rig_spec, spec_for
-from occle_core.camera import Camera
-from occle_core.config import ImageConfig, NetworkConfig, PointConfig, UNetConfig
 from occle_core.engines import cuda, tensorrt_engine, tensorrt_rtx_engine
 from occle_core.engines.base import EngineError
-from occle_core.engines.onnx_file import onnx_of
-from occle_core.engines.program import input_names, pad, program_for
+from occle_core.engines.float16 import halved
+from occle_core.engines.static.measure import limits_of
+from occle_core.engines.static.onnx_file import onnx_of
+from occle_core.engines.static.program import input_names, program_for
 from occle_core.engines.tensorrt_engine import TensorRtEngine, program_of
 from occle_core.engines.tensorrt_rtx_engine import TensorRtRtxEngine, build_plan, plan_of
 from occle_core.frame import Frame
-from occle_core.grid import VoxelGrid
-from occle_core.inputs import prepare
-from occle_core.nn.half import halved
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.networks.capacities import Capacities
+from occle_core.networks.minkocc.config import ImageConfig, MinkOccConfig, PointConfig, UNetConfig
+from occle_core.networks.minkocc.inputs import prepare
+from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.sparse import SparseTensor
 
 GRID = VoxelGrid((0.0, -3.2, -1.6), (16, 16, 8), 0.4)
@@ -29,7 +31,7 @@ GRID = VoxelGrid((0.0, -3.2, -1.6), (16, 16, 8), 0.4)
 @pytest.fixture(scope="module")
 def small():
     """Every part of a network, as small as they come, with capacities that hold any frame."""
-    config = NetworkConfig(
+    config = MinkOccConfig(
         image=ImageConfig(width=64, height=32, base_width=8, stages=1, channels=4),
         points=PointConfig(max_points=2, max_views=1, channels=8),
         unet=UNetConfig(channels=(8, 8), decoder=(8,), blocks=(1, 1), keep=(0.5,)),
@@ -40,8 +42,8 @@ def small():
         network = spec.build().eval()
     for head in network.unet.occupancy:
         torch.nn.init.zeros_(head.bias)
-    sets = capacities.limits_of(network, 2)
-    everything = capacities.Capacities(points=sets.pop("points"), sets=sets)
+    sets = limits_of(network, 2)
+    everything = Capacities(points=sets.pop("points"), sets=sets)
     return spec.model_copy(update={"capacities": everything}), network
 
 
@@ -236,7 +238,7 @@ def some_inputs(spec, seed=0):
 
 
 def run(program, inputs):
-    padded = pad(inputs, program.capacities, program.center)
+    padded = MinkOcc.pad(inputs, program.capacities, program.center)
     with torch.inference_mode():
         return program(*(torch.from_numpy(array) for array in padded.values()))
 
@@ -275,5 +277,5 @@ def test_means_over_many_voxels_do_not_overflow_in_half_precision(small):
 
 def test_the_onnx_file_depends_on_the_precision(small, tmp_path, monkeypatch):
     spec, network = small
-    monkeypatch.setattr("occle_core.engines.onnx_file.write_onnx", lambda spec, network, path: path.write_text("x"))
+    monkeypatch.setattr("occle_core.engines.static.onnx_file.write_onnx", lambda spec, network, path: path.write_text("x"))
     assert onnx_of(spec, network, print, tmp_path) != onnx_of(spec, halved(network), print, tmp_path)

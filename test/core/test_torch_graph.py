@@ -4,19 +4,21 @@ import numpy as np
 import pytest
 import torch
 from lively import lively, street
+from occle_train.evaluation.export import calibrate
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from occle_core import engines
 from occle_core.bundle import load_bundle, spec_for
-from occle_core.capacities import Capacities, limits_of
 from occle_core.engines import parity, torch_graph_engine
+from occle_core.engines.base import EngineError
+from occle_core.engines.loading import load_engine
+from occle_core.engines.static.measure import limits_of
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.engines.torch_graph_engine import TorchGraphEngine, exported_of, on_device
-from occle_core.grid import VoxelGrid
-from occle_core.inputs import prepare
-from occle_core.nn.occle_config import occle_tiny
-from training.export import calibrate
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.networks.capacities import Capacities
+from occle_core.networks.minkocc.inputs import prepare
+from occle_core.networks.occle.config import tiny as occle_tiny
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +116,12 @@ def test_the_export_is_told_and_done_once(minkocc):
 def test_without_a_gpu_it_says_so(minkocc, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     spec, network, program, _ = minkocc
-    with pytest.raises(engines.EngineError, match="torch_graph needs an NVIDIA GPU"):
-        engines.load(spec, network, None, "torch_graph")
-    with pytest.raises(engines.EngineError, match="torch_graph needs an NVIDIA GPU"):
+    with pytest.raises(EngineError, match="torch_graph needs an NVIDIA GPU"):
+        load_engine(spec, network, None, "torch_graph")
+    with pytest.raises(EngineError, match="torch_graph needs an NVIDIA GPU"):
         TorchGraphEngine(spec, program)
-    with pytest.raises(engines.EngineError, match="torch_graph runs in fp32, not in fp16"):
-        engines.load(spec, network, None, "torch_graph", "fp16")
+    with pytest.raises(EngineError, match="torch_graph runs in fp32, not in fp16"):
+        load_engine(spec, network, None, "torch_graph", "fp16")
 
 
 def test_what_cannot_be_recorded_is_an_error_with_a_way_out(minkocc, monkeypatch):
@@ -127,7 +129,7 @@ def test_what_cannot_be_recorded_is_an_error_with_a_way_out(minkocc, monkeypatch
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(torch_graph_engine, "on_device", lambda program, device: (torch.nn.Identity(), (torch.zeros(1),)))
-    with pytest.raises(engines.EngineError, match=r"cannot record .*capturing; use engine: torch"):
+    with pytest.raises(EngineError, match=r"cannot record .*capturing; use engine: torch"):
         TorchGraphEngine(minkocc[0], minkocc[2], "cpu", refuses)
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from occle_core import taxonomy
-from occle_core.camera import Camera
 from occle_core.frame import Frame
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.geometry.raycast import cast, visible_cells
 from occle_core.occupancy import Occupancy
-from occle_core.raycast import cast, visible_cells
 from occle_core.visibility import RAY_DISTANCE, Visibility, camera_paths, lidar_cells, with_unknown
 
 GRID = VoxelGrid((-1.0, -4.0, -1.0), (20, 16, 8), 0.5)

@@ -19,10 +19,10 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
-from occle_ros.camera_info import info_from_camera
-from occle_ros.clouds import cloud_from_points
-from occle_ros.images import compressed_message, message_from_image
-from occle_ros.messages import stamp_of
+from occle_core.sensors.messages import stamp_of
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.images import compressed_message, message_from_image
 
 MS = 1_000_000
 POINTS, PICTURE = sensors(0)

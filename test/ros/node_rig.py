@@ -12,13 +12,13 @@ import torch
 import yaml
 from rclpy.serialization import serialize_message
 
+from occle_core.bags.storage import TYPES
 from occle_core.bundle import load_bundle, save_bundle, save_untrained
-from occle_core.camera import Camera
-from occle_ros.bag import new_bag, offered_qos
-from occle_ros.bag_reader import TYPES
-from occle_ros.camera_info import info_from_camera
-from occle_ros.clouds import cloud_from_points
-from occle_ros.images import message_from_image
+from occle_core.geometry.camera import Camera
+from occle_ros.bags.converter import new_bag, offered_qos
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.images import message_from_image
 
 SECOND = 1_000_000_000
 T_CAMERA_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.2], [0, 0, 0, 1]])

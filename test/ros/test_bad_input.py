@@ -16,19 +16,23 @@ from test_transforms import message as tf_message
 from typer.testing import CliRunner
 
 from occle_core.frame import FrameError
-from occle_ros.calibration import Calibration
-from occle_ros.calibration_files import CalibrationError, find_calibration
-from occle_ros.camera_info import lens_from_info
+from occle_core.paths import with_home
+from occle_core.run_folder import new_folder
+from occle_core.sensors.camera_info import lens_from_info
+from occle_core.sensors.clouds import points_from_cloud
+from occle_core.sensors.images import decode_image
+from occle_core.sensors.messages import ConversionError
+from occle_core.sensors.transforms import Transforms
+from occle_ros.calibration.files import CalibrationError, find_calibration
+from occle_ros.calibration.rig import Calibration
 from occle_ros.cli import app
-from occle_ros.clouds import cloud_from_points, points_from_cloud
-from occle_ros.compat import Transforms
-from occle_ros.config import ConfigError, NodeConfig, load_config
-from occle_ros.frames import assemble, other_frame, read_scan
-from occle_ros.images import decode_image, message_from_image
-from occle_ros.messages import ConversionError
-from occle_ros.paths import with_home
-from occle_ros.run_folder import new_folder
-from occle_ros.sync import Collected
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.loading import load_config
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.images import message_from_image
+from occle_ros.pipeline.assemble import assemble, other_frame, read_scan
+from occle_ros.sync.lidar_led import Collected
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 POINTS = np.random.default_rng(0).normal(0, 9, (12, 4)).astype(np.float32)

@@ -12,15 +12,18 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage
 
 from occle_core import taxonomy
-from occle_core.camera import Camera
+from occle_core.bags.reading import open_bag
+from occle_core.bags.storage import BagError
 from occle_core.datasets import DatasetError, list_scenes, open_dataset
 from occle_core.frame import Frame
-from occle_ros import bag as bag_module
-from occle_ros.bag import BagError, BagReader, convert, new_bag
-from occle_ros.bag_reader import open_bag
-from occle_ros.calibration_files import CalibrationError, read_calibration
-from occle_ros.compat import Transforms
-from occle_ros.config import NodeConfig
+from occle_core.geometry.camera import Camera
+from occle_core.run_folder import OutputError
+from occle_core.sensors.transforms import Transforms
+from occle_ros.bags import converter as bag_module
+from occle_ros.bags.converter import convert, new_bag
+from occle_ros.bags.reader import BagReader
+from occle_ros.calibration.files import CalibrationError, read_calibration
+from occle_ros.config.node_config import NodeConfig
 
 TYPES = get_typestore(Stores.ROS2_KILTED)
 MILLISECOND = 1_000_000
@@ -270,7 +273,7 @@ def test_nothing_is_left_of_a_conversion_that_fails(rig, tmp_path, monkeypatch):
 def test_an_existing_folder_is_not_touched(rig, tmp_path):
     rig()
     (tmp_path / "bag").mkdir()
-    with pytest.raises(BagError, match="exists already and is not overwritten"):
+    with pytest.raises(OutputError, match="exists already and is not overwritten"):
         convert(None, "x", tmp_path / "bag")
     assert not list((tmp_path / "bag").iterdir())
 

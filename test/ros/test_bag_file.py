@@ -23,11 +23,11 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StorageP
 from sensor_msgs.msg import PointCloud2
 from typer.testing import CliRunner
 
-from occle_ros import notices
-from occle_ros.bag_file import open_bag
-from occle_ros.bag_reader import BagReader
-from occle_ros.bag_storage import TYPES, BagError
-from occle_ros.bag_writer import BagWriter
+from occle_core import notices
+from occle_core.bags.reading import open_bag
+from occle_core.bags.storage import TYPES, BagError
+from occle_core.bags.writer import BagWriter
+from occle_ros.bags.reader import BagReader
 from occle_ros.cli import app
 
 FRAMES = 4

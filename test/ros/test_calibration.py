@@ -12,19 +12,20 @@ import yaml
 from sensor_msgs.msg import CameraInfo
 from test_transforms import message as tf_message
 
-from occle_core.camera import Camera
 from occle_core.datasets import open_dataset
 from occle_core.frame import FrameError
-from occle_ros.calibration import Calibration, CalibrationError, is_rectified
-from occle_ros.calibration_files import find_calibration, read_calibration
-from occle_ros.camera_info import info_from_camera
-from occle_ros.clouds import cloud_from_points
-from occle_ros.compat import TransformError, Transforms
-from occle_ros.config import ConfigError, NodeConfig
-from occle_ros.frames import assemble
-from occle_ros.images import compressed_message, message_from_image
-from occle_ros.messages import ConversionError
-from occle_ros.sync import Collected
+from occle_core.geometry.camera import Camera
+from occle_core.sensors.messages import ConversionError
+from occle_core.sensors.transforms import TransformError, Transforms
+from occle_ros.calibration.files import CalibrationError, find_calibration, read_calibration
+from occle_ros.calibration.rig import Calibration, is_rectified
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.images import compressed_message, message_from_image
+from occle_ros.pipeline.assemble import assemble
+from occle_ros.sync.lidar_led import Collected
 
 SECOND = 1_000_000_000
 T_CAMERA_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.2], [0, 0, 0, 1]])

@@ -7,10 +7,11 @@ import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo
 
-from occle_core.camera import Camera
-from occle_ros import camera_info
-from occle_ros.camera_info import content_of, info_from_camera, lens_from_info
-from occle_ros.messages import ConversionError
+from occle_core.geometry.camera import Camera
+from occle_core.sensors import camera_info
+from occle_core.sensors.camera_info import content_of, lens_from_info
+from occle_core.sensors.messages import ConversionError
+from occle_ros.messages.camera_info import info_from_camera
 
 WIDTH, HEIGHT = 320, 200
 K = np.array([[210.0, 0, 158.3], [0, 205.0, 101.7], [0, 0, 1]])

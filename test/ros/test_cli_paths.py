@@ -9,10 +9,11 @@ import pytest
 from node_rig import write_calibration
 from typer.testing import CliRunner
 
-from occle_ros.calibration_files import find_calibration
+from occle_core.paths import with_home
+from occle_ros.calibration.files import find_calibration
 from occle_ros.cli import app
-from occle_ros.config import ConfigError, resolve
-from occle_ros.paths import with_home
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.share_paths import resolve
 
 
 @pytest.fixture

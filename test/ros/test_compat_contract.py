@@ -17,13 +17,16 @@ import pytest
 from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import PointCloud2, PointField
 
-from occle_ros import compat
-from occle_ros.approximate import ApproximateCollector
-from occle_ros.clouds import cloud_from_points, points_from_cloud
-from occle_ros.compat import TransformError, Transforms, transform_from_matrix
-from occle_ros.config import ConfigError
-from occle_ros.images import compressed_message, image_from_message, message_from_image
-from occle_ros.sync import Collector
+from occle_core.sensors.clouds import points_from_cloud
+from occle_core.sensors.images import image_from_message
+from occle_core.sensors.transforms import TransformError, Transforms
+from occle_ros.calibration import tf_listener
+from occle_ros.config.groups import ConfigError
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.images import compressed_message, message_from_image
+from occle_ros.messages.transforms import transform_from_matrix
+from occle_ros.sync.approximate_time import ApproximateCollector
+from occle_ros.sync.lidar_led import Collector
 
 MS = 1_000_000
 
@@ -237,7 +240,7 @@ def by_tf2(links):
     buffer = tf2_ros.Buffer()
     for link in links:
         buffer.set_transform_static(link, "test")
-    wrapped = object.__new__(compat.Tf2Transforms)
+    wrapped = object.__new__(tf_listener.Tf2Transforms)
     wrapped._buffer, wrapped._failure = buffer, tf2_ros.TransformException
     return wrapped
 

@@ -5,17 +5,20 @@ from typing import get_args
 
 import pytest
 
-from occle_core import engines
+from occle_core.engines.loading import ENGINE_NAMES, PRECISIONS
 from occle_ros.cli import EngineChoice
-from occle_ros.config import PRESETS, ConfigError, NodeConfig, config_from_parameters, load_config, parameters, to_yaml
-from occle_ros.config_groups import EngineName, Precision
+from occle_ros.config.flat_parameters import parameters
+from occle_ros.config.groups import ConfigError, EngineName, Precision
+from occle_ros.config.loading import config_from_parameters, load_config
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.presets import PRESETS, to_yaml
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_shipped_files_are_what_the_model_generates(name: str) -> None:
-    """Mend with: python -m occle_ros.config NAME > config/NAME.yaml"""
+    """Mend with: python -m occle_ros.config.presets NAME > config/NAME.yaml"""
     assert load_config(CONFIG / f"{name}.yaml") == PRESETS[name]
     assert (CONFIG / f"{name}.yaml").read_text().split("\n", 1)[1] == to_yaml(PRESETS[name])
 
@@ -70,5 +73,5 @@ def test_a_bundle_that_is_nowhere(tmp_path: Path) -> None:
 
 
 def test_engines_and_precisions_are_those_of_the_core():
-    assert get_args(EngineName) == engines.NAMES == tuple(choice.value for choice in EngineChoice)
-    assert get_args(Precision) == engines.PRECISIONS
+    assert get_args(EngineName) == ENGINE_NAMES == tuple(choice.value for choice in EngineChoice)
+    assert get_args(Precision) == PRECISIONS

@@ -15,13 +15,13 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from small_kitti import write_sequence
 
+from occle_core.bags.reading import open_bag
 from occle_core.datasets import open_dataset
-from occle_ros.bag_reader import open_bag
-from occle_ros.clouds import points_from_cloud
-from occle_ros.dataset_messages import DatasetMessages
-from occle_ros.dataset_player import main
-from occle_ros.images import image_from_message
-from occle_ros.messages import stamp_of
+from occle_core.sensors.clouds import points_from_cloud
+from occle_core.sensors.images import image_from_message
+from occle_core.sensors.messages import stamp_of
+from occle_ros.bags.dataset_messages import DatasetMessages
+from occle_ros.bags.dataset_player import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,9 +47,9 @@ def test_messages_hold_what_is_on_disk(tmp_path: Path) -> None:
 def test_the_folder_is_played(ros_domain: int, start: Any, tmp_path: Path) -> None:
     root = write_sequence(tmp_path / "kitti", 4)
     topic = "/lidar/points=sensor_msgs/msg/PointCloud2"
-    recorder = start("-m", "occle_ros.recorder", tmp_path / "bag", topic, "--stop-after", "/lidar/points=8")
+    recorder = start("-m", "occle_ros.bags.recorder", tmp_path / "bag", topic, "--stop-after", "/lidar/points=8")
     recorder.wait_for("recording")
-    player = start("-m", "occle_ros.dataset_player", root, "--kind", "semantickitti", "--loop", "--wait-for", "/lidar/points")
+    player = start("-m", "occle_ros.bags.dataset_player", root, "--kind", "semantickitti", "--loop", "--wait-for", "/lidar/points")
     assert recorder.result(30) == 0, player.output
     player.interrupt()
     assert player.result(12) == 0, player.output
@@ -74,7 +74,7 @@ def test_a_folder_that_cannot_be_played(tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_launch_file_brings_voxels_out_of_a_folder(ros_domain: int, start: Any, tmp_path: Path) -> None:
     prefix = installed(tmp_path / "prefix")
     root, bundle = write_sequence(tmp_path / "kitti", 3), lively_bundle(tmp_path / "bundle")
-    recorder = start("-m", "occle_ros.recorder", tmp_path / "bag", "/occupancy/voxels=sensor_msgs/msg/PointCloud2",
+    recorder = start("-m", "occle_ros.bags.recorder", tmp_path / "bag", "/occupancy/voxels=sensor_msgs/msg/PointCloud2",
                      "--stop-after", "/occupancy/voxels=2", seconds=100)  # fmt: skip
     recorder.wait_for("recording")
     arguments = [f"path:={root}", "dataset:=semantickitti", f"bundle:={bundle}", "rate:=0.1", "loop:=true"]
@@ -108,6 +108,6 @@ def installed(prefix: Path) -> Path:
     marker.touch()
     for name in ("package.xml", "config"):
         os.symlink(ROOT / name, prefix / "share" / "occle_ros" / name)
-    executable.write_text(f"#!{sys.executable}\nimport sys\nfrom occle_ros.node import main\nsys.exit(main(sys.argv))\n")
+    executable.write_text(f"#!{sys.executable}\nimport sys\nfrom occle_ros.node.node import main\nsys.exit(main(sys.argv))\n")
     executable.chmod(0o755)
     return prefix

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from occle_ros.config import ConfigError, preset_for
-from occle_ros.demo_inputs import recorded_rate
-from occle_ros.demo_report import print_report, summarise
-from occle_ros.processes import Child, ProcessError
-from occle_ros.statistics import Statistics, percentiles
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.presets import preset_for
+from occle_ros.pipeline.statistics import Statistics, percentiles
+from occle_ros.system.child_process import Child, ProcessError
+from occle_ros.tools.demo_inputs import recorded_rate
+from occle_ros.tools.demo_report import print_report, summarise
 
 NODE = {
     "bundle": "small-1",

@@ -21,19 +21,20 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from typer.testing import CliRunner
 
-from occle_core.camera import Camera
-from occle_ros.camera_info import info_from_camera
+from occle_core.geometry.camera import Camera
 from occle_ros.cli import app
-from occle_ros.clouds import cloud_from_points
-from occle_ros.config import NodeConfig, to_yaml
-from occle_ros.doctor import Diagnosis, Finding, doctor
-from occle_ros.doctor_report import print_diagnosis
-from occle_ros.images import compressed_message, message_from_image
-from occle_ros.listening import Row
-from occle_ros.messages import time_from
-from occle_ros.qos import qos_profile
-from occle_ros.topics import Problem
-from occle_ros.transport import ros_node
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.presets import to_yaml
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.common import time_from
+from occle_ros.messages.images import compressed_message, message_from_image
+from occle_ros.system.ros_process import ros_node
+from occle_ros.tools.doctor import Diagnosis, Finding, doctor
+from occle_ros.tools.doctor_report import print_diagnosis
+from occle_ros.tools.topic_listener import Row
+from occle_ros.topics.inputs import Problem
+from occle_ros.topics.qos import qos_profile
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
 MS = 1_000_000

@@ -13,8 +13,8 @@ from documented import assert_rows
 from node_rig import SECOND, write_bag
 from ros_process import ROOT, own_domain
 
-from occle_ros import environment
-from occle_ros.environment import TransportError, check_middleware, ignore_missing_middleware, installed_middleware
+from occle_ros.system import environment
+from occle_ros.system.environment import TransportError, check_middleware, ignore_missing_middleware, installed_middleware
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
 KINDS = [
@@ -60,7 +60,7 @@ def test_live_commands_name_the_variable_and_what_is_installed(bag: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "start", ["-m occle_ros.dataset_player /x", "-c 'from occle_ros.cli import occupancy_node as n; exit(n([]))'"]
+    "start", ["-m occle_ros.bags.dataset_player /x", "-c 'from occle_ros.cli import occupancy_node as n; exit(n([]))'"]
 )
 def test_the_processes_of_the_launch_file_say_it_too(start: str) -> None:
     script = f"RMW_IMPLEMENTATION=rmw_nowhere_cpp exec '{sys.executable}' {start}"

@@ -23,15 +23,16 @@ from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 
 from occle_core.predictor import Predictor
-from occle_ros.calibration import Calibration
-from occle_ros.calibration_files import CalibrationError
-from occle_ros.camera_info import info_from_camera
-from occle_ros.compat import Transforms, transform_from_matrix
-from occle_ros.config import NodeConfig
-from occle_ros.messages import time_from
-from occle_ros.pipeline import Pipeline, Processed
-from occle_ros.sync import Collected
-from occle_ros.transport import ros_node
+from occle_core.sensors.transforms import Transforms
+from occle_ros.calibration.files import CalibrationError
+from occle_ros.calibration.rig import Calibration
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.common import time_from
+from occle_ros.messages.transforms import transform_from_matrix
+from occle_ros.pipeline.pipeline import Pipeline, Processed
+from occle_ros.sync.lidar_led import Collected
+from occle_ros.system.ros_process import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,15 +15,15 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 
-from occle_ros.calibration import Calibration
-from occle_ros.clouds import cloud_from_points
-from occle_ros.config import NodeConfig
-from occle_ros.intake import Intake, Scan
-from occle_ros.messages import stamp_of
-from occle_ros.qos import qos_profile
-from occle_ros.statistics import Statistics
-from occle_ros.sync import Collected
-from occle_ros.transport import ros_node
+from occle_core.sensors.messages import stamp_of
+from occle_ros.calibration.rig import Calibration
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.node.subscriptions import Intake, Scan
+from occle_ros.pipeline.statistics import Statistics
+from occle_ros.sync.lidar_led import Collected
+from occle_ros.system.ros_process import ros_node
+from occle_ros.topics.qos import qos_profile
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
 TOPIC = "/lidar/points"

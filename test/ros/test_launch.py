@@ -14,8 +14,10 @@ import yaml
 from small_kitti import write_sequence
 
 from occle_core.datasets import DatasetError
-from occle_ros.config import PRESETS, ConfigError, NodeConfig
-from occle_ros.interface import published, subscribed
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.presets import PRESETS
+from occle_ros.topics.outputs import published, subscribed
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = {
@@ -123,8 +125,8 @@ def test_a_data_set_is_played_as_it_is(launch_file: Any, kitti: Path) -> None:
     assert file == str(ROOT / "config" / "kitti.yaml")
     assert parameters["calibration_file"].args == (f"{kitti}#08",)
     assert node.kwargs["namespace"] == "robot"
-    expected = ["-m", "occle_ros.dataset_player", str(kitti), "--kind", "semantickitti", "--scene", "08", "--raw", "--rate", "1.0"]
-    assert player.kwargs["cmd"][1:11] == expected
+    expected = ["--kind", "semantickitti", "--scene", "08", "--raw", "--rate", "1.0"]
+    assert player.kwargs["cmd"][1:11] == ["-m", "occle_ros.bags.dataset_player", str(kitti), *expected]
     assert ("/occupancy/overlay/cam2", "/robot/occupancy/overlay/cam2") in rviz.kwargs["remappings"]
 
 

@@ -25,11 +25,11 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import Marker, MarkerArray
 
-from occle_ros.camera_info import info_from_camera
-from occle_ros.clouds import VOXEL_DTYPE, cloud_from_points
-from occle_ros.images import message_from_image
-from occle_ros.messages import stamp_of
-from occle_ros.transport import ros_node
+from occle_core.sensors.messages import stamp_of
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import VOXEL_DTYPE, cloud_from_points
+from occle_ros.messages.images import message_from_image
+from occle_ros.system.ros_process import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 NAME = "/occupancy"

@@ -11,16 +11,17 @@ import pytest
 from node_rig import CAMERA, SECOND, lively_bundle, lively_occle, sensors, write_calibration
 
 from occle_core.bundle import BundleError
-from occle_core.engines import EngineError
+from occle_core.engines.base import EngineError
 from occle_core.frame import Frame, FrameError
 from occle_core.predictor import Predictor
-from occle_ros import network as module
-from occle_ros.calibration import Calibration
-from occle_ros.clouds import cloud_from_points
-from occle_ros.config import ConfigError, NodeConfig
-from occle_ros.network import Network, warm_up
-from occle_ros.pipeline import Pipeline
-from occle_ros.sync import Collected
+from occle_ros.calibration.rig import Calibration
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.node import inference as module
+from occle_ros.node.inference import Network, warm_up
+from occle_ros.pipeline.pipeline import Pipeline
+from occle_ros.sync.lidar_led import Collected
 
 
 class Broken:

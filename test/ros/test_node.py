@@ -21,11 +21,11 @@ from std_msgs.msg import Float64
 
 from occle_core.frame import Frame
 from occle_core.predictor import Predictor
-from occle_ros.camera_info import info_from_camera
-from occle_ros.clouds import cloud_from_points, occupancy_from_cloud
-from occle_ros.images import message_from_image
-from occle_ros.messages import stamp_of
-from occle_ros.transport import ros_node
+from occle_core.sensors.messages import stamp_of
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points, occupancy_from_cloud
+from occle_ros.messages.images import message_from_image
+from occle_ros.system.ros_process import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(90)]
 
@@ -184,7 +184,7 @@ def test_a_network_that_looks_back_publishes_and_tells_that_poses_are_missing(
 def test_a_configuration_that_cannot_run(
     ros_domain: int, bundle: Path, calibration: Path, tmp_path: Path, broken: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from occle_ros.node import main
+    from occle_ros.node.node import main
 
     parameters: dict[str, Any] = {}
     if broken == "no bundle":

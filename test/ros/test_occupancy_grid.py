@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from occle_core import taxonomy
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
-from occle_ros.config import ConfigError, NodeConfig
-from occle_ros.occupancy_grid import columns, drivable_ids, occupancy_grid
-from occle_ros.outputs import shown_voxels
+from occle_ros.config.classes import drivable_ids
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.occupancy_grid import columns, occupancy_grid
+from occle_ros.node.publishers import shown_voxels
 
 KITTI = taxonomy.load("semantickitti")
 GRID = VoxelGrid((1.0, -3.0, -2.0), (5, 4, 6), 0.5)

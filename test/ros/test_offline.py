@@ -16,14 +16,15 @@ from sensor_msgs.msg import PointCloud2
 from small_kitti import write_sequence
 from typer.testing import CliRunner
 
+from occle_core.bags.reading import open_bag
 from occle_core.predictor import Predictor
-from occle_ros.bag import convert
-from occle_ros.bag_reader import BagError, open_bag
+from occle_core.run_folder import OutputError
+from occle_core.sensors.messages import stamp_of
+from occle_ros.bags.converter import convert
+from occle_ros.bags.dataset_player import main as play_folder
 from occle_ros.cli import app
-from occle_ros.clouds import occupancy_from_cloud
-from occle_ros.dataset_player import main as play_folder
-from occle_ros.messages import stamp_of
-from occle_ros.offline import run_bag, run_dataset
+from occle_ros.messages.clouds import occupancy_from_cloud
+from occle_ros.tools.offline_run import run_bag, run_dataset
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 STAMPS = [SECOND + number * SECOND // 5 for number in range(5)]
@@ -145,7 +146,7 @@ def test_an_early_end_is_never_only_aborted(monkeypatch: pytest.MonkeyPatch, tmp
     def end(*arguments: object) -> None:
         raise EOFError
 
-    monkeypatch.setattr("occle_ros.bag.convert", end)
+    monkeypatch.setattr("occle_ros.bags.converter.convert", end)
     result = CliRunner().invoke(app, ["bag", "kitti", str(tmp_path), str(tmp_path / "bag")])
     assert isinstance(result.exception, RuntimeError) and "Aborted" not in result.output
 
@@ -153,7 +154,7 @@ def test_an_early_end_is_never_only_aborted(monkeypatch: pytest.MonkeyPatch, tmp
 def test_nothing_is_overwritten_and_nothing_half_written(bag: Path, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("x")
-    with pytest.raises(BagError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already"):
         run_bag(bag, bundle, tmp_path / "out")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine"]
 

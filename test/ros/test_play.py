@@ -12,15 +12,17 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo
 from typer.testing import CliRunner
 
-from occle_ros import play
-from occle_ros.bag import new_bag, offered_qos
-from occle_ros.bag_reader import TYPES, BagError, open_bag
+from occle_core.bags.reading import open_bag
+from occle_core.bags.storage import TYPES, BagError
+from occle_core.sensors.messages import nanoseconds
+from occle_ros.bags import player as play
+from occle_ros.bags.converter import new_bag, offered_qos
+from occle_ros.bags.recorder import record
 from occle_ros.cli import app
-from occle_ros.clouds import cloud_from_points
-from occle_ros.images import message_from_image
-from occle_ros.messages import header, nanoseconds
-from occle_ros.recorder import record
-from occle_ros.transport import use_shared_memory_profile
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.common import header
+from occle_ros.messages.images import message_from_image
+from occle_ros.system.ros_process import use_shared_memory_profile
 
 pytestmark = pytest.mark.ros
 
@@ -66,7 +68,7 @@ def raw(bag: Path, topic: str) -> list[tuple[int, bytes]]:
 
 
 def recorder(start, out: Path, *options: str, topics: dict[str, str] = TOPICS):
-    process = start("-m", "occle_ros.recorder", out, *(f"{name}={kind}" for name, kind in topics.items()), *options)
+    process = start("-m", "occle_ros.bags.recorder", out, *(f"{name}={kind}" for name, kind in topics.items()), *options)
     process.wait_for("recording /")
     return process
 
@@ -104,7 +106,7 @@ def test_the_clock_tells_the_bag_time_at_the_rate(bag, tmp_path, start, ros_doma
 
 
 def test_a_loop_starts_again_until_it_is_interrupted(bag, tmp_path, start, ros_domain):
-    player = start("-c", f"from occle_ros.play import play; print(play({str(bag)!r}, rate=4, loop=True, clock_hz=0))")
+    player = start("-c", f"from occle_ros.bags.player import play; print(play({str(bag)!r}, rate=4, loop=True, clock_hz=0))")
     recording = recorder(start, tmp_path / "recorded", f"--stop-after=/lidar/points={3 * FRAMES}")
     assert recording.result() == 0, recording.output
     player.interrupt(signal.SIGINT)
@@ -127,8 +129,8 @@ def test_an_interrupted_recording_is_whole(bag, tmp_path, start, ros_domain, num
 
 
 def test_a_recorder_finds_types_in_the_graph_and_names_topics_that_nobody_publishes(bag, tmp_path, start, ros_domain):
-    player = start("-c", f"from occle_ros.play import play; play({str(bag)!r}, rate=4, loop=True)")
-    recording = start("-m", "occle_ros.recorder", tmp_path / "recorded", "/cam2/image", "--stop-after=/cam2/image=3")
+    player = start("-c", f"from occle_ros.bags.player import play; play({str(bag)!r}, rate=4, loop=True)")
+    recording = start("-m", "occle_ros.bags.recorder", tmp_path / "recorded", "/cam2/image", "--stop-after=/cam2/image=3")
     assert recording.result() == 0, recording.output
     assert len(raw(tmp_path / "recorded", "/cam2/image")) >= 3
     player.interrupt()

@@ -13,8 +13,8 @@ from rclpy.qos import (
     qos_profile_sensor_data,
 )
 
-from occle_ros.config import NodeConfig
-from occle_ros.qos import describe, input_qos, mismatch, qos_profile
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.topics.qos import describe, input_qos, mismatch, qos_profile
 
 
 def test_settings_become_a_profile():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from occle_ros import rate
+from occle_ros.node import throttle as rate
 
 
 @pytest.fixture

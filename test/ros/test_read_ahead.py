@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from occle_ros.read_ahead import ITEMS, ReadAhead
+from occle_ros.bags.prefetch import ITEMS, ReadAhead
 
 
 def test_all_items_come_in_order() -> None:

@@ -20,12 +20,12 @@ from ros_process import ROOT, Process
 from rosbags.interfaces import Qos, QosDurability, QosReliability
 from std_msgs.msg import String
 
-from occle_ros.bag_file import open_bag
-from occle_ros.bag_storage import BagError
-from occle_ros.bag_writer import BagWriter
-from occle_ros.recorder_disk import DiskThread
-from occle_ros.recorder_folder import recording_folder
-from occle_ros.recorder_topic import Sequence
+from occle_core.bags.reading import open_bag
+from occle_core.bags.writer import BagWriter
+from occle_core.run_folder import OutputError
+from occle_ros.bags.recorder_disk import DiskThread
+from occle_ros.bags.recorder_folder import recording_folder
+from occle_ros.bags.recorder_topic import Sequence
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 TALKER = str(Path(__file__).with_name("talker.py"))
@@ -163,7 +163,7 @@ def test_a_second_recorder_touches_nothing_of_the_first(ros_domain: int, start: 
     talk(start)
     first = record(start, tmp_path / "drive")
     wait_for_bytes(tmp_path / "drive", 1000)
-    second = start("-m", "occle_ros.recorder", tmp_path / "drive", f"/t={TYPE}")
+    second = start("-m", "occle_ros.bags.recorder", tmp_path / "drive", f"/t={TYPE}")
     assert second.result(20) == 1
     assert f"another process is writing {tmp_path / 'drive'} at this moment" in second.output and second.output.count("\n") == 1
     size = (tmp_path / "drive/drive.mcap").stat().st_size
@@ -196,7 +196,7 @@ def test_nothing_that_exists_is_touched(tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(tmp_path / "real")
     before = sorted(tmp_path.rglob("*"))
     for name in ("whole", "foreign", "two", "folder", "texts", "file", "link", "linked"):
-        with pytest.raises(BagError, match=rf"{name} exists already and is not overwritten"), recording_folder(tmp_path / name):
+        with pytest.raises(OutputError, match=rf"{name} exists already and is not overwritten"), recording_folder(tmp_path / name):
             pytest.fail("it was taken")
     assert sorted(tmp_path.rglob("*")) == before
 

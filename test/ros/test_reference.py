@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from occle_ros.config import NodeConfig, parameters
-from occle_ros.reference import PAGES, main
+from occle_ros.config.flat_parameters import parameters
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.tools.doc_pages import PAGES, main
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_pages_are_what_the_configuration_says(name: str) -> None:
-    """Mend with: python -m occle_ros.reference docs"""
+    """Mend with: python -m occle_ros.tools.doc_pages docs"""
     assert (DOCS / name).read_text() == PAGES[name]()
 
 

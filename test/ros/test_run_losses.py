@@ -19,21 +19,22 @@ from rclpy.serialization import serialize_message
 from small_kitti import write_sequence
 from typer.testing import CliRunner
 
+from occle_core.bags.storage import TYPES
 from occle_core.datasets import open_dataset
 from occle_core.predictor import Predictor
-from occle_ros import offline
-from occle_ros.bag import new_bag, offered_qos
-from occle_ros.bag_reader import TYPES, BagError, BagReader
-from occle_ros.calibration_files import CalibrationError, find_calibration
-from occle_ros.camera_info import info_from_camera
+from occle_core.run_folder import OutputError, new_folder
+from occle_ros.bags.converter import new_bag, offered_qos
+from occle_ros.bags.reader import BagReader
+from occle_ros.calibration.files import CalibrationError, find_calibration
 from occle_ros.cli import app
-from occle_ros.clouds import cloud_from_points
-from occle_ros.config import ConfigError
-from occle_ros.images import message_from_image
-from occle_ros.messages import time_from
-from occle_ros.offline import run_bag, run_dataset
-from occle_ros.run_folder import new_folder
-from occle_ros.transforms import transform_from_matrix
+from occle_ros.config.groups import ConfigError
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.common import time_from
+from occle_ros.messages.images import message_from_image
+from occle_ros.messages.transforms import transform_from_matrix
+from occle_ros.tools import offline_run as offline
+from occle_ros.tools.offline_run import run_bag, run_dataset
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 T0 = 1_700_000_000 * SECOND
@@ -149,11 +150,11 @@ def test_a_second_run_with_the_same_name_is_refused_before_it_touches_anything(
         (first / "frames" / "000000.npz").write_text("mine")
         with monkeypatch.context() as patched:
             patched.setattr(Predictor, "load", lambda *given, **more: pytest.fail("the network was loaded first"))
-            with pytest.raises(BagError, match=rf"another process is writing {out} at this moment; wait for"):
+            with pytest.raises(OutputError, match=rf"another process is writing {out} at this moment; wait for"):
                 run_bag(bag, bundle, out)
         assert (first / "frames" / "000000.npz").read_text() == "mine"
     assert [file.name for file in out.iterdir()] == ["frames"]
-    with pytest.raises(BagError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already"):
         run_bag(bag, bundle, out)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bag", "out"]
 
@@ -161,13 +162,13 @@ def test_a_second_run_with_the_same_name_is_refused_before_it_touches_anything(
 def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
     out, left = tmp_path / "out", tmp_path / ".out.partial"
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom occle_ros.run_folder import new_folder\n"
+        "import sys, time\nfrom pathlib import Path\nfrom occle_core.run_folder import new_folder\n"
         "with new_folder(Path(sys.argv[1])) as folder:\n (folder / 'half').mkdir()\n print('in', flush=True)\n time.sleep(60)"
     )
     run = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True)
     try:
         assert run.stdout is not None and run.stdout.readline() == "in\n"
-        with pytest.raises(BagError, match="another process"), new_folder(out):
+        with pytest.raises(OutputError, match="another process"), new_folder(out):
             pytest.fail("two at once")
         run.send_signal(signal.SIGKILL)
         run.wait(10)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occle_ros.sync import Collected, Collector
+from occle_ros.sync.lidar_led import Collected, Collector
 
 MS = 1_000_000
 

@@ -10,8 +10,10 @@ from geometry_msgs.msg import TransformStamped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occle_ros.messages import ConversionError, time_from
-from occle_ros.transforms import TransformError, Transforms, TransformsOnDemand, transform_from_matrix
+from occle_core.sensors.messages import ConversionError
+from occle_core.sensors.transforms import TransformError, Transforms, TransformsOnDemand
+from occle_ros.messages.common import time_from
+from occle_ros.messages.transforms import transform_from_matrix
 
 MS = 1_000_000
 SECOND = 1000 * MS

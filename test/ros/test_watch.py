@@ -14,12 +14,12 @@ from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from occle_ros.config import NodeConfig
-from occle_ros.messages import time_from
-from occle_ros.qos import input_qos, qos_profile
-from occle_ros.topics import inputs_of, type_name, why_silent
-from occle_ros.transport import ros_node
-from occle_ros.watch import ClockWatch, InputWatch, clock_problem
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.common import time_from
+from occle_ros.node.input_monitor import ClockWatch, InputWatch, clock_problem
+from occle_ros.system.ros_process import ros_node
+from occle_ros.topics.inputs import inputs_of, type_name, why_silent
+from occle_ros.topics.qos import input_qos, qos_profile
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
 CONFIG = NodeConfig()

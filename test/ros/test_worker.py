@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from occle_ros.worker import Worker
+from occle_ros.node.worker import Worker
 
 
 def test_newest_item_wins_and_the_replaced_ones_come_back() -> None:

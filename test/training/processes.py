@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 
 import torch
+from occle_train.loop.parallel import joined
+from occle_train.minkocc.fit import FitConfig, fit
+from occle_train.minkocc.recipe import RecipeConfig, RecipeSamples
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
-
-from training.fit import FitConfig, fit
-from training.parallel import joined
-from training.recipe import RecipeConfig, RecipeSamples
 
 
 def main(out: Path, labels: Path) -> None:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from occle_train.data.accumulate import accumulate, traversed
 
 from occle_core.datasets import DatasetError, open_dataset
-from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
+from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_core.taxonomy import load
-from training.accumulate import accumulate, traversed
 
 TAXONOMY = load("semantickitti")
 CAR, ROAD, BUILDING, POLE = (TAXONOMY.id(name) for name in ("car", "road", "building", "pole"))

@@ -4,11 +4,11 @@ import hashlib
 
 import numpy as np
 import pytest
+from occle_train.data.augment import AugmentConfig, augment
 
-from occle_core.camera import Camera
 from occle_core.frame import Frame
-from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI
-from training.augment import AugmentConfig, augment
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI
 
 AXES = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
 CALM = AugmentConfig(drop_camera=0, drop_points=0, drop_intensity=0, intensity=0, colour=0, gray=0, blur=0)

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 import torch
+from occle_train.loop.minkowski_backend import minkowski_order, use_minkowski
 
 from occle_core.bundle import rig_spec
 from occle_core.sparse import GenerativeConvTranspose3d, SparseTensor, StridedConv3d, SubmanifoldConv3d
-from training.backends import minkowski_order, use_minkowski
 
 SHAPE = (32, 24, 16)
 

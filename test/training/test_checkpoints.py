@@ -11,12 +11,11 @@ import time
 import pytest
 import torch
 import yaml
+from occle_train.data.samples import Samples
+from occle_train.loop.checkpoints import Checkpoint, read_checkpoint
+from occle_train.minkocc.fit import FitConfig, fit
 from rooms import GRID, NETWORK, Rooms, spec
 from torch import nn
-
-from training.checkpoints import Checkpoint, read_checkpoint
-from training.fit import FitConfig, fit
-from training.samples import Samples
 
 
 def checkpoint(path, key="key"):
@@ -92,7 +91,7 @@ def test_what_changes_no_result_may_change_on_resuming(tmp_path):
 
 def test_a_killed_run_loses_no_row_before_its_checkpoint(tmp_path):
     """SIGKILL between two checkpoints: the log has every step when the run is through."""
-    command = [sys.executable, "-m", "training.cli"]
+    command = [sys.executable, "-m", "occle_train.cli"]
     simulate = [*command, "simulate", str(tmp_path / "data"), "--frames", "2", "--scale", "0.1", "--workers", "1"]
     subprocess.run(simulate, check=True, capture_output=True)
 

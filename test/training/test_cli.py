@@ -15,11 +15,12 @@ import pytest
 import yaml
 
 from occle_core.bundle import load_bundle, save_untrained
-from occle_core.engines import EngineError, cache
+from occle_core.engines import cache
+from occle_core.engines.base import EngineError
 
 
 def occle_train(*arguments):
-    command = [sys.executable, "-m", "training.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "occle_train.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
@@ -128,7 +129,7 @@ def test_a_truncated_scan_stops_training_and_writes_no_bundle(streets, tmp_path)
 
 
 def test_settings_come_from_a_yaml_file_and_unknown_ones_are_refused(tmp_path):
-    from training.commands.fit import settings_of
+    from occle_train.commands.fit import settings_of
 
     (tmp_path / "fit.yaml").write_text(yaml.safe_dump({"learning_rate": 0.01, "steps": 7}))
     assert settings_of(tmp_path / "fit.yaml", None, 3).model_dump(include={"learning_rate", "steps", "seed"}) == {
@@ -215,7 +216,7 @@ def test_an_error_of_a_loader_process_is_one_line(streets, tmp_path):
 def test_ctrl_c_is_one_line_and_exit_code_130(streets, tmp_path):
     rig, data = streets
     fit = ["fit", "--data", data, "--bundle", tmp_path / "b", "--out", tmp_path / "o", "--rig", rig, "--size", "tiny"]
-    command = [sys.executable, "-m", "training.cli", *map(str, fit), "--steps", "500"]
+    command = [sys.executable, "-m", "occle_train.cli", *map(str, fit), "--steps", "500"]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 120
     while not (tmp_path / "o" / "log.csv").exists() and time.monotonic() < end:
@@ -233,7 +234,7 @@ def test_scores_fit_a_pipe_of_80_columns(streets, tmp_path):
 
 
 def test_a_dead_loader_process_is_said_with_the_remedy(monkeypatch, capsys):
-    from training import cli
+    from occle_train import cli
 
     def die(self, context):
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ...")
@@ -250,7 +251,7 @@ def test_a_dead_loader_process_is_said_with_the_remedy(monkeypatch, capsys):
 @pytest.mark.parametrize("limit", [100, 3_000, 300_000])
 def test_a_full_disk_while_simulating_is_one_line_and_leaves_nothing(tmp_path, rig, limit):
     """Whichever file meets the limit: image, scan, voxels, tables."""
-    command = [sys.executable, "-m", "training.cli", "simulate", str(tmp_path / "out"), "--rig", rig, "--frames", "1"]
+    command = [sys.executable, "-m", "occle_train.cli", "simulate", str(tmp_path / "out"), "--rig", rig, "--frames", "1"]
 
     def full_disk():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from occle_train.evaluation.evaluate import evaluate
 from rooms import CLASSES, GRID, Rooms
 
 from occle_core import taxonomy
 from occle_core.datasets import open_dataset
-from occle_core.grid import SEMANTICKITTI
-from training.evaluate import evaluate
+from occle_core.geometry.grid import SEMANTICKITTI
 
 
 def predictor(grid, labels):

@@ -5,15 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from occle_train.evaluation import evaluate as module
+from occle_train.evaluation.evaluate import evaluate
 from rooms import CLASSES, GRID, Rooms
 
 from occle_core.bundle import save_bundle, spec_for
 from occle_core.datasets import DatasetError
 from occle_core.frame import Frame
-from occle_core.nn.occle_config import occle_tiny
+from occle_core.networks.occle.config import tiny as occle_tiny
 from occle_core.predictor import Predictor
-from training import evaluate as module
-from training.evaluate import evaluate
 
 
 class Drive(Rooms):

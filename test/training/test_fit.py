@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from occle_train.data.samples import Samples
+from occle_train.loop.curves import draw_curve
+from occle_train.loop.sampling import Order
+from occle_train.loop.schedule import copy_matching, warm_cosine
+from occle_train.minkocc.fit import FitConfig, fit
 
 from occle_core import taxonomy
 from occle_core.bundle import rig_spec
-from occle_core.camera import Camera
 from occle_core.datasets import DatasetError
 from occle_core.frame import Frame
-from training.batches import Order
-from training.curves import draw_curve
-from training.fit import FitConfig, copy_matching, fit, warm_cosine
-from training.samples import Samples
+from occle_core.geometry.camera import Camera
 
 AXES = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
 
@@ -116,7 +117,7 @@ def test_minkowski_engine_computes_the_convolutions_where_it_is_asked_for(sample
         used.append(network)
         yield
 
-    monkeypatch.setattr("training.fit.use_minkowski", engine)
+    monkeypatch.setattr("occle_train.minkocc.fit.use_minkowski", engine)
     spec = rig_spec("tiny", "kitti")
     fit(spec, samples, FitConfig(steps=1, warmup=0), tmp_path / "own")
     assert not used

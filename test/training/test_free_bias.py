@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from occle_train.minkocc.free_bias import add_free_bias, choose_free_bias
 
 from occle_core.bundle import rig_spec
 from occle_core.frame import Frame
-from occle_core.inputs import prepare
-from occle_core.nn.minkocc import label_grid
-from training.free_bias import add_free_bias, choose_free_bias
+from occle_core.networks.minkocc.inputs import prepare
+from occle_core.networks.minkocc.network import label_grid
 
 FREE = 0
 

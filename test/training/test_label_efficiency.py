@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from occle_train.evaluation.markdown_tables import class_table, percent, resolution_table
+from occle_train.experiments.label_efficiency import experiment as label_efficiency
+from occle_train.experiments.label_efficiency import presets as label_scales
+from occle_train.experiments.label_efficiency.presets import FULL, SCALES, SMALL, Streets
+from occle_train.experiments.label_efficiency.report import write_report
 
 from occle_core import taxonomy
-from training import label_efficiency, label_scales
-from training.label_report import write_report
-from training.label_scales import FULL, SCALES, SMALL, Streets
-from training.tables import class_table, percent, resolution_table
 
 CLASSES = taxonomy.load("occ3d_nuscenes")
 

@@ -4,8 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-
-from training.labelled import draw_labelled
+from occle_train.data.label_split import draw_labelled
 
 SCENES = [f"scene-{i:04d}" for i in range(40)]
 

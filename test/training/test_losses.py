@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from occle_train.losses.minkocc import class_balanced_weights, occupancy_pyramid, soft_cross_entropy, supervised_loss
 
-from occle_core.nn.mink_unet import Level
-from occle_core.nn.minkocc import Prediction
+from occle_core.networks.minkocc.network import Prediction
+from occle_core.networks.minkocc.unet import Level
 from occle_core.sparse import SparseTensor
-from training.losses import class_balanced_weights, occupancy_pyramid, soft_cross_entropy, supervised_loss
 
 IGNORE, FREE = 255, 0
 

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from occle_train.data.samples import Memory, Samples
+from occle_train.minkocc.fit import FitConfig, fit
+from occle_train.minkocc.recipe import RecipeConfig, RecipeSamples
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
-
-from training.fit import FitConfig, fit
-from training.recipe import RecipeConfig, RecipeSamples
-from training.samples import Memory, Samples
 
 
 def resident():

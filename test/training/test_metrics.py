@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from occle_train.metrics import CompletionMetrics, Occ3DMetrics, RayIoU, lidar_rays, scene_origins
 
-from occle_core.grid import OCC3D_NUSCENES, VoxelGrid
-from training.metrics import CompletionMetrics, Occ3DMetrics, RayIoU, lidar_rays, scene_origins
+from occle_core.geometry.grid import OCC3D_NUSCENES, VoxelGrid
 
 
 def iou_of_class(pairs, c):

@@ -3,16 +3,27 @@
 from dataclasses import replace
 
 import pytest
+from occle_train.experiments.label_efficiency.presets import Streets
+from occle_train.experiments.occle_ablation import __main__ as command
+from occle_train.experiments.occle_ablation import presets as scales
+from occle_train.experiments.occle_ablation import settings
+from occle_train.experiments.occle_ablation.claims import Claim
+from occle_train.experiments.occle_ablation.presets import SCALES, SMALL
+from occle_train.experiments.occle_ablation.report import Found, write_report
+from occle_train.experiments.occle_ablation.settings import (
+    ALL,
+    BASELINE,
+    BRANCHES,
+    DISTURBED,
+    FULL,
+    LABELS,
+    MODULES,
+    RATIOS,
+    SETTINGS,
+)
+from occle_train.occle.augment import STUDENT as STRONG
 
 from occle_core import taxonomy
-from training.label_scales import Streets
-from training.occle.augment import STUDENT as STRONG
-from training.occle_ablation import __main__ as command
-from training.occle_ablation import scales, settings
-from training.occle_ablation.claims import Claim
-from training.occle_ablation.report import Found, write_report
-from training.occle_ablation.scales import SCALES, SMALL
-from training.occle_ablation.settings import ALL, BASELINE, BRANCHES, DISTURBED, FULL, LABELS, MODULES, RATIOS, SETTINGS
 
 CLASSES = taxonomy.load("semantickitti")
 FACTS = {"date": "today", "device": "a CPU", "threads": 1, "torch": "2"}

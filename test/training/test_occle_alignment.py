@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from occle_train.occle.alignment import load_alignment, parse_alignment
+from occle_train.occle.labeller import AlignedLabeller, UniversalFolder
 
 from occle_core import taxonomy
 from occle_core.datasets import DatasetError
-from training.occle.alignment import load_alignment, parse_alignment
-from training.occle.labeller import AlignedLabeller, UniversalFolder
 
 ALL = ["semantickitti", "occ3d_nuscenes", "sscbench_kitti360"]
 FACTS = Path(__file__).resolve().parents[3] / "shared" / "facts" / "mseg_universal.csv"
@@ -148,7 +148,7 @@ def test_label_maps_of_another_taxonomy_are_told(tmp_path):
 
 def test_any_transformers_segmenter_can_be_the_specific_model(tmp_path):
     transformers = pytest.importorskip("transformers")
-    from training.occle.labeller import TransformersSegmenter
+    from occle_train.occle.labeller import TransformersSegmenter
 
     config = transformers.SegformerConfig(
         num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 8], num_attention_heads=[1, 1], patch_sizes=[7, 3],

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from occle_train.commands.fit_occle import OccleRun, _run_of
+from occle_train.data.accumulate import accumulate
+from occle_train.occle.augment import STUDENT, TEACHER
+from occle_train.occle.batches import PhaseBatches, PhaseOrder, annotated_share, steps_of
+from occle_train.occle.fit import fit_occle, fresh
+from occle_train.occle.objectives import Batch
+from occle_train.occle.phases import RecipeConfig, teach
+from occle_train.occle.samples import OccleSamples
+from occle_train.occle.teacher_predictions import Taught
 from rooms import BUILDING, CLASSES, GRID, ROAD, Rooms, label_folder
 
 from occle_core.bundle import load_bundle, rig_spec, save_bundle, spec_for
 from occle_core.datasets import DatasetError
-from occle_core.nn.occle_config import occle_tiny
-from occle_core.nn.occle_inputs import prepare
-from training.accumulate import accumulate
-from training.commands.fit_occle import OccleRun, _run_of
-from training.occle.augment import STUDENT, TEACHER
-from training.occle.batches import PhaseBatches, PhaseOrder, annotated_share, steps_of
-from training.occle.fit import fit_occle, fresh
-from training.occle.objectives import Batch
-from training.occle.phases import RecipeConfig, teach
-from training.occle.samples import OccleSamples
-from training.occle.taught import Taught
+from occle_core.networks.occle.config import tiny as occle_tiny
+from occle_core.networks.occle.inputs import prepare
 
 SCENES = ("a", "b", "c", "d")
 NETWORK = occle_tiny(frames=2)

@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-
-from training import losses
-from training.scale_losses import (
+from occle_train.losses import minkocc as losses
+from occle_train.losses.scene import (
     frequency_weights,
     geometric_scale_loss,
     occupancy_loss,

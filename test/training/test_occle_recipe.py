@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 from occle_rig import GRID, frame, moved
+from occle_train.losses.scene import occupancy_loss, weighted_cross_entropy
+from occle_train.occle import objectives
+from occle_train.occle.augment import STUDENT, TEACHER, OccleAugment, disturb, disturb_image, drop_points, max_points, student
+from occle_train.occle.objectives import Batch, Weights, fusion_loss, geometric_loss, lifted_labels, occupancy_of, semantic_loss
+from occle_train.occle.phases import LEARNING, RecipeConfig, begin, run, teach, teacher_of
+from occle_train.occle.sampling import interval_sample
+from occle_train.occle.teacher_targets import confident, mixed
 from torch.nn import functional as F
 
-from occle_core.nn.occle import OccLE
-from occle_core.nn.occle_config import occle_tiny
-from occle_core.nn.occle_inputs import collate, prepare
-from training.occle import objectives
-from training.occle.augment import STUDENT, TEACHER, OccleAugment, disturb, disturb_image, drop_points, max_points, student
-from training.occle.objectives import Batch, Weights, fusion_loss, geometric_loss, lifted_labels, occupancy_of, semantic_loss
-from training.occle.phases import LEARNING, RecipeConfig, begin, run, teach, teacher_of
-from training.occle.sampling import interval_sample
-from training.occle.teacher import confident, mixed
-from training.scale_losses import occupancy_loss, weighted_cross_entropy
+from occle_core.networks.occle.config import tiny as occle_tiny
+from occle_core.networks.occle.inputs import collate, prepare
+from occle_core.networks.occle.network import OccLE
 
 CLASSES = 5
 WEIGHTS = Weights(torch.rand(CLASSES) + 0.5, torch.rand(CLASSES) + 0.5, torch.tensor([0.3, 0.7]), free=0)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from occle_train.loop.parallel import Group, joined, shared_norms
+from occle_train.minkocc.fit import FitConfig, fit
 from rooms import Rooms, spec
-
-from training.fit import FitConfig, fit
-from training.parallel import Group, joined, shared_norms
 
 HERE = Path(__file__).parent
 
@@ -49,7 +48,7 @@ def test_a_process_alone_is_left_as_it_is():
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
-    from training.samples import Samples
+    from occle_train.data.samples import Samples
 
     room = spec()
     samples = Samples([Rooms("a")], room.voxel_grid, room.network)

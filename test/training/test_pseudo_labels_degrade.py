@@ -3,12 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded, degrade, load_confusions, semantic_file
+from occle_train.pseudo_labels.files import LabelFolder, write_missing
+from occle_train.streets.simulate import simulate
 
 from occle_core import taxonomy
 from occle_core.datasets import DatasetError, open_dataset
-from training.pseudo_labels.degrade import DegradeConfig, Degraded, degrade, load_confusions, semantic_file
-from training.pseudo_labels.files import LabelFolder, write_missing
-from training.streets.simulate import simulate
 
 CLASSES = taxonomy.load("occ3d_nuscenes")
 CONFUSIONS = load_confusions(CLASSES)

@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from occle_train.pseudo_labels.files import LabelFolder, label_file, read_gray, write_missing
 
 from occle_core import taxonomy
 from occle_core.datasets import DatasetError
-from training.pseudo_labels.files import LabelFolder, label_file, read_gray, write_missing
 
 CLASSES = taxonomy.load("semantickitti")
 

@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+from occle_train.data.accumulate import accumulate
+from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, accumulated_occupancy
 from test_accumulate import CAR, GRID, ROAD, Scans, shift
 
 from occle_core.datasets import DatasetError
-from occle_core.grid import OCC3D_NUSCENES, VoxelGrid
-from training.accumulate import accumulate
-from training.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, accumulated_occupancy
+from occle_core.geometry.grid import OCC3D_NUSCENES, VoxelGrid
 
 PLAIN = partial(accumulated_occupancy, margin=0)
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from occle_train.pseudo_labels.files import LabelFolder, write_missing
+from occle_train.pseudo_labels.lift import BEHIND, in_sight, lifted_labels, point_labels, reach_of
 from rooms import AXES, CLASSES
 from test_accumulate import Scans, shift
 from test_pseudo_labels_lidar import Box, TrackedScans
 
-from occle_core.camera import Camera
 from occle_core.frame import Frame
-from occle_core.grid import VoxelGrid
-from training.pseudo_labels.files import LabelFolder, write_missing
-from training.pseudo_labels.lift import BEHIND, in_sight, lifted_labels, point_labels, reach_of
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
 
 WIDTH, HEIGHT = 24, 16
 AHEAD = Camera(np.array([[12.0, 0, 11.5], [0, 12, 7.5], [0, 0, 1]]), AXES, WIDTH, HEIGHT)

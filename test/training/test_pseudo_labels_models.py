@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from occle_train.pseudo_labels import segment
+from occle_train.pseudo_labels.detect import GroundingDino
+from occle_train.pseudo_labels.grounded_sam import GroundedSam, paint
+from occle_train.pseudo_labels.prompts import load_prompts, parse_prompts
+from occle_train.pseudo_labels.segment import load_segmenter
 
 from occle_core import taxonomy
-from training.pseudo_labels import segment
-from training.pseudo_labels.detect import GroundingDino
-from training.pseudo_labels.grounded_sam import GroundedSam, paint
-from training.pseudo_labels.prompts import load_prompts, parse_prompts
-from training.pseudo_labels.segment import load_segmenter
 
 transformers = pytest.importorskip("transformers", reason="pip install transformers")
 

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from occle_train.data.augment import AugmentConfig
+from occle_train.data.samples import SOLID
+from occle_train.loop.parallel import Group
+from occle_train.loop.sampling import Order
+from occle_train.minkocc.batches import TrainingSet
+from occle_train.minkocc.fit import FitConfig, fit, load_head
+from occle_train.minkocc.recipe import RecipeConfig, RecipeSamples
+from occle_train.pseudo_labels.lidar import accumulated_occupancy
+from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from rooms import BUILDING, GRID, NETWORK, ROAD, Rooms, label_folder, spec
 
 from occle_core.datasets import DatasetError
-from training.augment import AugmentConfig
-from training.batches import Order, TrainingSet
-from training.fit import FitConfig, fit, load_head
-from training.parallel import Group
-from training.pseudo_labels.lidar import accumulated_occupancy
-from training.pseudo_labels.lift import lifted_labels, point_labels
-from training.recipe import RecipeConfig, RecipeSamples
-from training.samples import SOLID
 
 SCENES = ("a", "b", "c", "d")
 RECIPE = RecipeConfig(

@@ -3,13 +3,13 @@
 import math
 
 import numpy as np
+import occle_train.rendering.spheres
 import pytest
 import torch
+from occle_train.rendering.bounds import pixel_bounds
+from occle_train.rendering.spheres import render_spheres
 
-import training.render
-from occle_core.camera import Camera
-from training.render import render_spheres
-from training.sphere_bounds import pixel_bounds
+from occle_core.geometry.camera import Camera
 
 AXES = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
 SIZE = (22, 12)
@@ -171,7 +171,7 @@ def test_culling_changes_nothing(monkeypatch):
         zero = torch.zeros(len(centers), dtype=torch.int64)
         return zero, zero, zero + size[0], zero + size[1], own
 
-    monkeypatch.setattr(training.render, "pixel_bounds", everywhere)
+    monkeypatch.setattr(occle_train.rendering.spheres, "pixel_bounds", everywhere)
     full = run()
     torch.testing.assert_close(culled[0], full[0], rtol=0, atol=1e-12)
     for a, b in zip(culled[1], full[1]):
@@ -190,7 +190,7 @@ def test_the_chunk_size_does_not_matter(chunk, monkeypatch):
         return image.detach(), torch.autograd.grad(image.square().sum(), spheres)
 
     whole = run()
-    monkeypatch.setattr(training.render, "CHUNK", chunk)
+    monkeypatch.setattr(occle_train.rendering.spheres, "CHUNK", chunk)
     parts = run()
     torch.testing.assert_close(parts[0], whole[0], rtol=1e-9, atol=1e-12)
     for a, b in zip(parts[1], whole[1]):

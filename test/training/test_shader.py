@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-
-from training.losses import soft_cross_entropy
-from training.shader import Shader
+from occle_train.losses.minkocc import soft_cross_entropy
+from occle_train.rendering.shader import Shader
 
 
 @pytest.mark.parametrize("size", [(48, 88), (37, 51), (4, 4)])

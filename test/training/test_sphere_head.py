@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from occle_train.data.samples import View
+from occle_train.data.views import batch_view
+from occle_train.rendering.head import SphereHead
 from rooms import BUILDING, CAMERA, GRID, ROAD
 
 from occle_core.sparse import SparseTensor
-from training.batches import batch_view
-from training.samples import View
-from training.sphere_head import SphereHead
 
 FREE = 0
 

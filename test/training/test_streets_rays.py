@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from occle_train.streets.sensors import lidar, truth, visibility
+from occle_train.streets.sensors.caster import Caster, Snapshot
+from occle_train.streets.sensors.rigs import make_rig
+from occle_train.streets.shapes.classes import ID
+from occle_train.streets.shapes.mesh import box, join, pose, quads, surface, tube
 
-from occle_core.grid import VoxelGrid
-from training.streets import lidar, truth, visibility
-from training.streets.caster import Caster, Snapshot
-from training.streets.classes import ID
-from training.streets.mesh import box, join, pose, quads, surface, tube
-from training.streets.rigs import make_rig
+from occle_core.geometry.grid import VoxelGrid
 
 
 def brute_force(tri, origins, directions):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from training.streets import buildings, furniture, people, vegetation, vehicles
-from training.streets.classes import CLASSES, KITTI_CLASS, OCC3D_CLASS
-from training.streets.layout import Street
-from training.streets.traffic import traffic
-from training.streets.world import CLEAR, World
+from occle_train.streets.scenery.layout import Street
+from occle_train.streets.scenery.traffic import traffic
+from occle_train.streets.scenery.world import CLEAR, World
+from occle_train.streets.shapes import buildings, furniture, people, vegetation, vehicles
+from occle_train.streets.shapes.classes import CLASSES, KITTI_CLASS, OCC3D_CLASS
 
 # Smallest and largest length, width and height, metres, of real things of the kind.
 SIZES = {

@@ -9,11 +9,13 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from occle_train.streets import simulate
+from occle_train.streets.shapes.boxes import quaternion
+from occle_train.streets.shapes.classes import KITTI_CLASS, KITTI_MOVING, KITTI_RAW
+from occle_train.streets.writing import nuscenes as write_nuscenes
+from occle_train.streets.writing import semantickitti as write_semantickitti
 
-from occle_core.grid import VoxelGrid
-from training.streets import simulate, write_nuscenes, write_semantickitti
-from training.streets.boxes import quaternion
-from training.streets.classes import KITTI_CLASS, KITTI_MOVING, KITTI_RAW
+from occle_core.geometry.grid import VoxelGrid
 
 GRID = VoxelGrid((0, -25.6, -2.0), (256, 256, 32), 0.2)
 """Where today's release of SemanticKITTI (1.1) has its voxels."""
@@ -257,7 +259,7 @@ def test_a_failed_run_leaves_nothing_behind(tmp_path, monkeypatch, rig, writer):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(writer, "write_frame", full_disk)
-    monkeypatch.setattr(sys.modules["training.streets.simulate"], "Drive", lambda *_: None)
+    monkeypatch.setattr(sys.modules["occle_train.streets.simulate"], "Drive", lambda *_: None)
     with pytest.raises(OSError, match="no space"):
         simulate(tmp_path, rig, drives=1, frames=1, workers=1)
     assert list(tmp_path.iterdir()) == []

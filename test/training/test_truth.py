@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from occle_train.data.samples import Samples
+from occle_train.data.truth import scored_grid, sensor_mask, voxel_truth
+from occle_train.minkocc.fit import FitConfig
 from rooms import GRID, NETWORK, Rooms
 
 from occle_core import taxonomy
-from occle_core.grid import OCC3D_NUSCENES, VoxelGrid
-from training.fit import FitConfig
-from training.samples import Samples
-from training.truth import scored_grid, sensor_mask, voxel_truth
+from occle_core.geometry.grid import OCC3D_NUSCENES, VoxelGrid
 
 
 class Occ3D:

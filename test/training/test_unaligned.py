@@ -1,12 +1,12 @@
 """Simulated labels without alignment: another source, with the same mistakes."""
 
 import numpy as np
+from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded
+from occle_train.pseudo_labels.unaligned import CITYSCAPES, Unaligned
+from occle_train.streets import simulate
 
 from occle_core import taxonomy
 from occle_core.datasets import open_dataset
-from training.pseudo_labels.degrade import DegradeConfig, Degraded
-from training.pseudo_labels.unaligned import CITYSCAPES, Unaligned
-from training.streets import simulate
 
 CLASSES = taxonomy.load("semantickitti")
 

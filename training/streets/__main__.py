@@ -1,4 +1,4 @@
-"""`python -m training.streets OUT`: simulate drives from the command line."""
+"""`python -m occle_train.streets OUT`: simulate drives from the command line."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-from training.streets.simulate import simulate
+from occle_train.streets.simulate import simulate
 
 
 def main() -> int:
     """Parse the arguments, simulate, and say what was written."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.streets", description="Simulate street drives in a data set's layout."
+        prog="python -m occle_train.streets", description="Simulate street drives in a data set's layout."
     )
     parser.add_argument("out", type=Path, help="dataset folder to write into")
     parser.add_argument("--rig", choices=("kitti", "nuscenes"), default="kitti")

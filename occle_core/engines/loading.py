@@ -1,0 +1,141 @@
+"""Loading an engine by its name, or the one that is fastest on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from occle_core.bundle import BundleSpec
+from occle_core.engines import (
+    onnxruntime_engine,
+    openvino_engine,
+    tensorrt_engine,
+    tensorrt_rtx_engine,
+    torch_engine,
+    torch_graph_engine,
+)
+from occle_core.engines.base import Engine, EngineError
+from occle_core.engines.cuda import capability
+from occle_core.engines.static import onnx_file
+from occle_core.engines.static.two_sizes import TwoSizes
+from occle_core.networks.protocol import Network
+
+ENGINE_NAMES = ("auto", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
+PRECISIONS = ("fp32", "fp16", "int8")
+
+Tell = Callable[[str], None]
+
+
+def load_engine(
+    spec: BundleSpec,
+    network: Network,
+    folder: Path | None = None,
+    name: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+    progress: Tell = lambda text: None,
+    at_once: int = 1,
+) -> Engine:
+    """The network on an engine, built the first time and then taken from the cache.
+
+    Args:
+        spec: the bundle's spec.
+        network: its network, in evaluation mode.
+        folder: the bundle's folder, where quantised models lie.
+        name: one of ENGINE_NAMES; "auto" takes the first that works of those which are fastest on this machine.
+        precision: one of PRECISIONS.
+        threads: CPU threads; None leaves the engine's choice.
+        progress: told what takes long, and what "auto" passed over.
+        at_once: so many threads will call `run` at the same time; the CPU's threads are divided among them.
+
+    Raises:
+        EngineError: the engine does not exist, or cannot work here or in this precision.
+    """
+    if name not in ENGINE_NAMES:
+        raise EngineError(f"there is no engine {name!r}; there are {', '.join(ENGINE_NAMES)}")
+    if precision not in PRECISIONS:
+        raise EngineError(f"there is no precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    if name != "auto":
+        return _load_named(name, spec, network, folder, precision, threads, progress, at_once)
+    passed = []
+    for candidate, why in _candidates(at_once):
+        try:
+            engine = _load_named(candidate, spec, network, folder, precision, threads, progress, at_once)
+        except EngineError as error:
+            passed.append(f"{candidate}: {error}")
+            progress(f"not {candidate}: {error}")
+        else:
+            engine.reason = f"auto: {why}" + "".join(f"; not {text}" for text in passed)
+            return engine
+    raise EngineError("no engine works here: " + "; ".join(passed))
+
+
+def quantised_file(folder: Path, usual: bool) -> Path:
+    """Where a bundle keeps its int8 model, that of the usual capacities or of all."""
+    return folder / "int8" / ("usual.xml" if usual else "full.xml")
+
+
+def _candidates(at_once: int) -> Iterator[tuple[str, str]]:
+    """Engines from the fastest on, and why (figures: docs/performance.md)."""
+    if torch.cuda.is_available():
+        # The others were never held against PyTorch on a GPU: whoever wants them says so, and checks.
+        yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by their names, see docs/engines.md"
+        return
+    if at_once > 1:
+        yield "torch", "the fastest on CPUs with several frames at once: it pays only for the voxels that are there"
+    yield "openvino", "the fastest on CPUs with one frame at a time"
+    yield "onnxruntime", "the next fastest on CPUs"
+    yield "torch", "runs everywhere"
+
+
+def _load_named(
+    name: str,
+    spec: BundleSpec,
+    network: Network,
+    folder: Path | None,
+    precision: str,
+    threads: int | None,
+    progress: Tell,
+    at_once: int,
+) -> Engine:
+    allowed = {"torch": "fp32", "torch_graph": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(name, "fp32, fp16")
+    if precision not in allowed.split(", "):
+        raise EngineError(f"engine {name} runs in {allowed}, not in {precision}")
+    each = max(1, (threads or os.cpu_count() or 1) // at_once) if at_once > 1 else threads
+    if name == "torch":
+        if each is not None:
+            torch.set_num_threads(each)
+        return torch_engine.TorchEngine(spec, network, "cuda" if torch.cuda.is_available() else "cpu")
+    if name == torch_graph_engine.NAME:
+        capability(name)  # before half a minute of exporting
+        return torch_graph_engine.TorchGraphEngine(spec, torch_graph_engine.exported_of(spec, network, progress))
+    if name == "tensorrt":
+        plan = tensorrt_engine.program_of(spec, network, precision, progress)
+        return tensorrt_engine.TensorRtEngine(spec, plan, precision)
+    if name == "tensorrt_rtx":
+        plan = tensorrt_rtx_engine.plan_of(spec, network, precision, capability(name), progress)
+        return tensorrt_rtx_engine.TensorRtRtxEngine(spec, plan, precision)
+
+    def of_size(spec: BundleSpec, usual: bool) -> Engine:
+        if name == "onnxruntime":
+            onnxruntime_engine.onnxruntime()
+            return onnxruntime_engine.OnnxRuntimeEngine(spec, onnx_file.onnx_of(spec, network, progress), each)
+        openvino_engine.openvino()
+        if precision == "int8":
+            model = openvino_engine.quantised_of(spec, network, quantised_file(folder, usual) if folder else None)
+        else:
+            model = onnx_file.onnx_of(spec, network, progress)
+        return openvino_engine.OpenVinoEngine(spec, model, precision, threads, at_once)
+
+    return _two_sizes(spec, of_size)
+
+
+def _two_sizes(spec: BundleSpec, make: Callable[[BundleSpec, bool], Engine]) -> Engine:
+    large = make(spec.model_copy(update={"usual": None}), False)
+    if spec.usual is None:
+        return large
+    small = make(spec.model_copy(update={"capacities": spec.usual, "usual": None}), True)
+    return TwoSizes(small, large, {"points": spec.usual.points, **spec.usual.sets})

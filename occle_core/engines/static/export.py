@@ -1,0 +1,42 @@
+"""torch.export of a program: what engines are built from, without the noise and the waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch.export import ExportedProgram
+
+from occle_core.networks.protocol import Program
+
+FORM = "3"
+"""Counts up when the exported program changes for the same weights, so that no older file is taken from a cache."""
+
+
+def exported(program: Program) -> ExportedProgram:
+    """A program's graph, with its weights and constants."""
+    with torch.no_grad(), undisturbed():
+        return torch.export.export(program, program.example(), strict=False)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Without the exporter's chatter, and without the garbage collector: looking through all that an export holds on to, again
+    and again, takes as long as the export."""
+    quiet = logging.getLogger("torch.onnx")
+    level, collects = quiet.level, gc.isenabled()
+    quiet.setLevel(logging.ERROR)
+    gc.disable()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        quiet.setLevel(level)
+        if collects:
+            gc.enable()

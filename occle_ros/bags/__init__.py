@@ -1,0 +1,1 @@
+"""Bags and data sets as messages: conversion, player, recorder, reader of frames."""

@@ -1,0 +1,57 @@
+"""The folder of a recording: locked while it is recorded, and what a dead recorder left under the same name is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from occle_core.bags.writer import is_interrupted
+from occle_core.notices import quoted, say
+from occle_core.run_folder import lock_folder, name_taken
+
+
+@contextmanager
+def recording_folder(out: Path) -> Iterator[None]:
+    """Make and lock the folder of a new recording; at the end it is removed where nothing is in it.
+
+    An interrupted recording that lies there is moved aside as a whole, and a line says where to: a script that restarts the
+    recorder with a fixed name loses neither the old recording nor the new one.
+
+    Raises:
+        OutputError: another process records there, or there is anything else; it is not touched.
+        OSError: the folder cannot be made.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        try:
+            out.mkdir()
+            break
+        except FileExistsError:
+            if not out.is_dir() or out.is_symlink():
+                raise name_taken(out) from None
+            with lock_folder(out, out):
+                if not _holds_interrupted(out):
+                    raise name_taken(out) from None
+                _move_aside(out)
+    try:
+        with lock_folder(out, out):
+            yield
+    finally:
+        if out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+
+
+def _holds_interrupted(folder: Path) -> bool:
+    files = list(folder.glob("*.mcap"))
+    return len(files) == 1 and files[0].is_file() and is_interrupted(files[0])
+
+
+def _move_aside(folder: Path) -> None:
+    size = sum(file.stat().st_size for file in folder.glob("*.mcap"))
+    names = (folder.with_name(f"{folder.name}_interrupted_{number}") for number in count(1))
+    aside = next(name for name in names if not name.exists())
+    folder.rename(aside)
+    read = f"`occle play {quoted(aside)}` and `occle run --bag {quoted(aside)}` read it"
+    say(f"recorder: {folder} held a recording that was interrupted ({size / 1e6:.1f} MB); it is now {aside}: {read}")

@@ -1,0 +1,29 @@
+"""ROS images <-> (H, W, 3) uint8 RGB arrays.
+
+Encodings are those of REP 118 and of sensor_msgs/image_encodings.hpp. Messages may come from rclpy or from another library
+that offers the same attributes; messages that are made here are rclpy's.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image
+
+from occle_core.sensors.messages import ConversionError
+from occle_ros.messages.common import bytes_of, header
+
+
+def message_from_image(image: NDArray[np.uint8], stamp: int, frame_id: str) -> Image:
+    """(H, W, 3) uint8 RGB -> Image rgb8."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ConversionError(f"an image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    height, width = image.shape[:2]
+    return Image(header=header(stamp, frame_id), height=height, width=width, encoding="rgb8", step=3 * width, data=bytes_of(image))
+
+
+def compressed_message(data: bytes, image_format: str, stamp: int, frame_id: str) -> CompressedImage:
+    """An encoded picture ("jpeg" or "png") -> CompressedImage, bytes as they are."""
+    return CompressedImage(header=header(stamp, frame_id), format=image_format, data=array("B", data))

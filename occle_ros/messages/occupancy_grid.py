@@ -1,0 +1,51 @@
+"""Occupancy -> nav_msgs/OccupancyGrid: the voxels seen from above, for planners that think in two dimensions."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+from nav_msgs.msg import OccupancyGrid
+from numpy.typing import NDArray
+
+from occle_core.occupancy import Occupancy
+from occle_ros.messages.common import header, time_from
+
+OBSTACLE, FREE, UNKNOWN = 100, 0, -1
+
+
+def occupancy_grid(occupancy: Occupancy, min_height: float, max_height: float, drivable: Sequence[int]) -> OccupancyGrid:
+    """The columns of a labelled grid as a costmap in the grid's frame and resolution.
+
+    Args:
+        occupancy: free cells that no sensor saw have the label 255 (`occle_core.visibility.with_unknown`).
+        min_height, max_height: the band, metres, z of the grid frame; cells whose centres lie in it count.
+        drivable: class ids that are no obstacles.
+    """
+    grid = occupancy.grid
+    message = OccupancyGrid(header=header(occupancy.stamp, occupancy.frame_id))
+    message.info.map_load_time = time_from(occupancy.stamp)
+    message.info.resolution = grid.resolution
+    message.info.width, message.info.height = grid.shape[:2]
+    # The pose of cell (0, 0)'s lower corner; the map lies at the height of the grid frame's origin.
+    message.info.origin.position.x, message.info.origin.position.y = grid.origin[:2]
+    message.info.origin.orientation.w = 1.0
+    # Row-major with x fastest: the transpose of [x, y].
+    message.data = array("b", columns(occupancy, min_height, max_height, drivable).T.tobytes())
+    return message
+
+
+def columns(occupancy: Occupancy, min_height: float, max_height: float, drivable: Sequence[int]) -> NDArray[np.int8]:
+    """(X, Y) int8: 100 where a cell of the band is occupied by a class that is not drivable; else 0 where one is drivable or
+    free; else -1, also where the band holds no cell. Arguments as for `occupancy_grid`."""
+    grid, taxonomy = occupancy.grid, occupancy.taxonomy
+    heights = grid.origin[2] + (np.arange(grid.shape[2]) + 0.5) * grid.resolution
+    band = occupancy.labels[:, :, (heights >= min_height) & (heights < max_height)]
+    passable = np.zeros(256, np.bool_)
+    passable[[taxonomy.free, *drivable]] = True
+    obstacle = ~passable
+    obstacle[taxonomy.ignore] = False
+    found = np.where(passable[band].any(axis=2), np.int8(FREE), np.int8(UNKNOWN))
+    found[obstacle[band].any(axis=2)] = OBSTACLE
+    return found

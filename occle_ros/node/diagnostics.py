@@ -1,0 +1,135 @@
+"""What the node says about itself on /diagnostics, once a second: the pipeline, and each camera."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock
+from rclpy.node import Node
+
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.node.inference import Network
+from occle_ros.node.subscriptions import Intake
+from occle_ros.pipeline.statistics import Statistics
+
+Counts = Mapping[str, Mapping[str, int]]
+
+
+class Watched(Protocol):
+    """What is reported on; network is None while the node is not configured, intake while it is not active."""
+
+    config: NodeConfig
+    statistics: Statistics
+    network: Network | None
+    intake: Intake | None
+
+
+class Diagnostics:
+    """Publishes the statuses: rate, latency, what was lost and why, engine and bundle; and what to do when something is wrong.
+
+    Args:
+        node: publishes and owns the timer.
+        watched: what is reported on.
+        clock: a steady clock; diagnostics go on when simulated time stands still.
+    """
+
+    def __init__(self, node: Node, watched: Watched, clock: Clock) -> None:
+        self._node, self._watched = node, watched
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._last_time = time.monotonic()
+        self._before: dict[str, Counter[str]] = {}
+        node.create_timer(1.0, self._publish, clock=clock)
+
+    def _publish(self) -> None:
+        counts, last_error = self._watched.statistics.counts()
+        lately = {group: Counter(members) - self._before.get(group, Counter()) for group, members in counts.items()}
+        self._before = {group: Counter(members) for group, members in counts.items()}
+        array = DiagnosticArray(status=[self._pipeline(counts, lately, last_error), *self._cameras(counts, lately)])
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(array)
+
+    def _pipeline(self, counts: Counts, lately: Mapping[str, Counter[str]], last_error: str) -> DiagnosticStatus:
+        now = time.monotonic()
+        latencies = self._watched.statistics.take_recent()
+        rate = len(latencies) / max(now - self._last_time, 1e-3)
+        self._last_time = now
+        level, message = self._judge(latencies, lately)
+        values = {"rate_hz": f"{rate:.2f}"}
+        if self._watched.network:
+            network = self._watched.network
+            values |= {"bundle": network.bundle_id, "engine": network.engine, "degraded": network.degraded}
+        if latencies:
+            values |= {"latency_median_ms": f"{np.median(latencies):.1f}", "latency_max_ms": f"{max(latencies):.1f}"}
+        collector = self._watched.intake.collector.counts if self._watched.intake else {}
+        groups = {**counts, "collector": Counter(counts.get("collector", {})) + Counter(collector)}
+        values |= {f"{group}.{reason}": str(n) for group, members in groups.items() for reason, n in members.items()}
+        values["last_error"] = last_error
+        return self._status("pipeline", level, message, values)
+
+    def _judge(self, latencies: list[float], lately: Mapping[str, Counter[str]]) -> tuple[Any, str]:
+        limits, network, intake = self._watched.config.latency, self._watched.network, self._watched.intake
+        if network is None or intake is None:
+            state = "configured" if network is None else "activated"
+            return DiagnosticStatus.WARN, f"the node is not {state} (`ros2 lifecycle set`, or parameter autostart)"
+        silent = time.monotonic() - intake.last_scan
+        if silent > limits.input_timeout_s:
+            topic = self._watched.config.lidar.topic
+            return DiagnosticStatus.ERROR, f"no scan on {topic} for {silent:.0f} s: {intake.watch.problems.get(topic, '')}"
+        if intake.clock_problem:
+            return DiagnosticStatus.ERROR, str(intake.clock_problem)
+        median = float(np.median(latencies)) if latencies else 0.0
+        if median > limits.error_ms:
+            return DiagnosticStatus.ERROR, f"latency {median:.0f} ms is over {limits.error_ms:.0f} ms"
+        if network.degraded:
+            return DiagnosticStatus.WARN, network.degraded
+        for group, text in (
+            ("dropped", "frames lost"),
+            ("overflow", "cells did not fit the network's capacity"),
+            ("history", "frames went without past ones, see frames.world"),
+        ):
+            if lost := lately.get(group):
+                reasons = ", ".join(f"{reason} {number}" for reason, number in lost.items())
+                return DiagnosticStatus.WARN, f"{lost.total()} {text} in the last second: {reasons}"
+        if median > limits.warn_ms:
+            return DiagnosticStatus.WARN, f"latency {median:.0f} ms is over {limits.warn_ms:.0f} ms"
+        return DiagnosticStatus.OK, "running"
+
+    def _cameras(self, counts: Counts, lately: Mapping[str, Counter[str]]) -> list[DiagnosticStatus]:
+        config, intake = self._watched.config, self._watched.intake
+        if intake is None:
+            return []
+        statuses = []
+        for name in config.camera_names:
+            age, received = time.monotonic() - intake.last_image[name], counts.get("received", {}).get(name, 0)
+            masked = _of_camera(lately.get("masked", {}), name)
+            level, message = DiagnosticStatus.OK, "in use"
+            if not received or age > config.latency.input_timeout_s:
+                topic = config.cameras[name].topic
+                level, message = (
+                    DiagnosticStatus.WARN,
+                    f"no image on {topic} for {age:.0f} s: {intake.watch.problems.get(topic, '')}",
+                )
+            elif masked:
+                reasons = ", ".join(f"{reason} {number}" for reason, number in masked.items())
+                level, message = DiagnosticStatus.WARN, f"frames went without it in the last second: {reasons}"
+            values = {"topic": config.cameras[name].topic, "age_s": f"{age:.2f}" if received else "", "received": str(received)}
+            values |= {f"masked.{reason}": str(n) for reason, n in _of_camera(counts.get("masked", {}), name).items()}
+            statuses.append(self._status(f"camera {name}", level, message, values))
+        return statuses
+
+    def _status(self, part: str, level: Any, message: str, values: Mapping[str, str]) -> DiagnosticStatus:
+        # With its namespace: two robots' nodes may share one /diagnostics.
+        name = f"{self._node.get_fully_qualified_name().lstrip('/')}: {part}"
+        status = DiagnosticStatus(level=level, name=name, message=message, hardware_id="occle")
+        status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+        return status
+
+
+def _of_camera(counts: Mapping[str, int], name: str) -> dict[str, int]:
+    """Reason -> number, of counters that are called "camera:reason"."""
+    return {key.removeprefix(f"{name}:"): number for key, number in counts.items() if key.startswith(f"{name}:")}

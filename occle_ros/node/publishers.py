@@ -1,0 +1,174 @@
+"""What the node publishes of a frame: each output only when somebody subscribes, and no more often than its parameter says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from nav_msgs.msg import OccupancyGrid
+from rclpy.node import Node
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Float64
+from visualization_msgs.msg import MarkerArray
+
+from occle_core.occupancy import Occupancy
+from occle_core.visibility import Visibility, with_unknown
+from occle_ros.config.classes import class_ids, drivable_ids
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.clouds import cloud_from_occupancy
+from occle_ros.messages.markers import delete_all, marker_array
+from occle_ros.messages.occupancy_grid import occupancy_grid
+from occle_ros.node.overlay_publisher import Overlays
+from occle_ros.node.throttle import RateLimit, Repeats
+from occle_ros.pipeline.pipeline import Processed
+from occle_ros.pipeline.statistics import Statistics
+from occle_ros.topics import outputs
+from occle_ros.topics.qos import qos_profile
+
+_MESSAGES: dict[str, Any] = {
+    "sensor_msgs/msg/PointCloud2": PointCloud2,
+    "sensor_msgs/msg/Image": Image,
+    "visualization_msgs/msg/MarkerArray": MarkerArray,
+    "nav_msgs/msg/OccupancyGrid": OccupancyGrid,
+    "std_msgs/msg/Float64": Float64,
+}
+
+
+class Outputs:
+    """The publishers of one activation; `close` removes them.
+
+    Args:
+        node: owns the publishers.
+        config: rates and filters; `config` may be replaced while frames go through.
+        statistics: counts what was published.
+        stages: names of the stages that the frames' timings will have.
+
+    Raises:
+        ConfigError: a class that the network does not know is asked for.
+    """
+
+    def __init__(self, node: Node, config: NodeConfig, statistics: Statistics, stages: Sequence[str]) -> None:
+        self.config = config
+        self._node, self._statistics = node, statistics
+        self._limits: dict[str, RateLimit] = {}
+        self._news = Repeats()
+        self._visibility: Visibility | None = None
+        self._shown: tuple[int, str] | None = None  # stamp and frame of the markers that viewers hold
+        self._publishers = {topic.name: self._publisher(topic) for topic in (*outputs.OUTPUTS, outputs.LATENCY)}
+        for stage in stages:
+            self._stage(stage)
+        pictures = {name: self._publisher(outputs.overlay(name)) for name in config.camera_names}
+        self._overlays = Overlays(pictures, statistics, self._failed)
+
+    def viewers(self, topic: outputs.Topic) -> int:
+        """How many subscribers a topic has."""
+        return int(self._publishers[topic.name].get_subscription_count())
+
+    def publish(self, processed: Processed) -> None:
+        """Publish what is wanted of a frame."""
+        config, occupancy = self.config, processed.occupancy
+        shown = shown_voxels(occupancy, config)
+        whole: Occupancy | None = None
+        if self._is_due(outputs.VOXELS, config.voxels.max_rate_hz):
+            voxels = shown
+            if config.voxels.unknown:
+                whole = self._with_unknown(processed)
+                is_unknown = whole.labels == occupancy.taxonomy.ignore
+                voxels = replace(shown, labels=np.where(is_unknown, whole.labels, shown.labels))
+            self._publishers[outputs.VOXELS.name].publish(cloud_from_occupancy(voxels, config.voxels.unknown))
+        if self._is_due(outputs.MARKERS, config.markers.max_rate_hz):
+            self._publish_markers(shown)
+        if self._is_due(outputs.OCCUPANCY_GRID, config.occupancy_grid.max_rate_hz):
+            if config.unknown:
+                whole = whole or self._with_unknown(processed)
+            self._publishers[outputs.OCCUPANCY_GRID.name].publish(self._grid(whole or occupancy))
+        self._overlays.offer(replace(processed, occupancy=shown), config.overlay)
+
+    def publish_times(self, latency_ms: float, stages: Mapping[str, float]) -> None:
+        """Publish the latency (NaN: not known) and the stages' times, milliseconds."""
+        wanted = {self._publishers[outputs.LATENCY.name]: latency_ms}
+        wanted |= {self._stage(stage): milliseconds for stage, milliseconds in stages.items()}
+        wanted = {p: ms for p, ms in wanted.items() if not math.isnan(ms) and p.get_subscription_count()}
+        if wanted and self._limit("debug").allows(self.config.debug.max_rate_hz):
+            for publisher, milliseconds in wanted.items():
+                publisher.publish(Float64(data=milliseconds))
+
+    def source_stopped(self) -> None:
+        """Remove the markers from the viewers, once; the next frame brings new ones."""
+        if self._shown:
+            self._publishers[outputs.MARKERS.name].publish(delete_all(*self._shown))
+            self._shown = None
+
+    def close(self, timeout: float) -> None:
+        """Take leave of the viewers and remove the publishers; waits `timeout` seconds for a picture that is being drawn."""
+        self.source_stopped()
+        self._overlays.close(timeout)
+        for publisher in [*self._publishers.values(), *self._overlays.publishers.values()]:
+            self._node.destroy_publisher(publisher)
+
+    def _publish_markers(self, shown: Occupancy) -> None:
+        config = self.config.markers
+        markers = marker_array(shown, config.max_voxels, config.surface_only)
+        self._publishers[outputs.MARKERS.name].publish(markers.data)
+        self._shown = (shown.stamp, shown.frame_id)
+        self._statistics.count("markers", "left_out_voxels", markers.left_out)
+        text = f"~/markers shows only the nearest {config.max_voxels} voxels; parameter markers.max_voxels allows more"
+        if markers.left_out and self._news.is_news(text):
+            self._node.get_logger().warning(text)
+
+    def _with_unknown(self, processed: Processed) -> Occupancy:
+        occupancy = processed.occupancy
+        if self._visibility is None or self._visibility.grid != occupancy.grid:
+            self._visibility = Visibility(occupancy.grid)
+        return with_unknown(occupancy, self._visibility.seen(processed.frame, occupancy.occupied))
+
+    def _grid(self, occupancy: Occupancy) -> OccupancyGrid:
+        band = self.config.occupancy_grid
+        return occupancy_grid(occupancy, band.min_height, band.max_height, drivable_ids(band.drivable, occupancy.taxonomy))
+
+    def _is_due(self, topic: outputs.Topic, max_rate_hz: float) -> bool:
+        if not self.viewers(topic) or not self._limit(topic.name).allows(max_rate_hz):
+            return False
+        self._statistics.count("published", topic.name.removeprefix("~/"))
+        return True
+
+    def _limit(self, name: str) -> RateLimit:
+        return self._limits.setdefault(name, RateLimit())
+
+    def _stage(self, stage: str) -> Any:
+        topic = outputs.stage(stage)
+        if topic.name not in self._publishers:
+            self._publishers[topic.name] = self._publisher(topic)
+        return self._publishers[topic.name]
+
+    def _publisher(self, topic: outputs.Topic) -> Any:
+        wanted = self.config.output_qos
+        qos = qos_profile(wanted.reliability, wanted.depth, wanted.durability)
+        if topic.latched:
+            qos = qos_profile(wanted.reliability, 1, "transient_local")
+        return self._node.create_publisher(_MESSAGES[topic.kind], topic.name, qos)
+
+    def _failed(self, text: str) -> None:
+        if self._news.is_news(text):
+            self._node.get_logger().error(text)
+
+
+def shown_voxels(occupancy: Occupancy, config: NodeConfig) -> Occupancy:
+    """The occupancy without the voxels that parameters show.classes and show.min_confidence leave out (they become free).
+
+    Raises:
+        ConfigError: a class that the network does not know.
+    """
+    show, taxonomy = config.show, occupancy.taxonomy
+    if not show.classes and not show.min_confidence:
+        return occupancy
+    kept = np.ones(256, np.bool_)
+    if show.classes:
+        kept[:] = False
+        kept[class_ids(show.classes, taxonomy, "show.classes")] = True
+    keep = kept[occupancy.labels] & (occupancy.confidence >= show.min_confidence)
+    labels = np.where(keep, occupancy.labels, np.uint8(taxonomy.free))
+    return replace(occupancy, labels=labels, confidence=np.where(keep, occupancy.confidence, np.float16(0)))

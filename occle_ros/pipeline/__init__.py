@@ -1,0 +1,1 @@
+"""Synchronised messages -> Frame -> Occupancy, for the live node and offline runs alike."""

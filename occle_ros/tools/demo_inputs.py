@@ -1,0 +1,103 @@
+"""What a demo or an offline run reads: which data, which of the shipped bundles, at which pace."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from occle_core.datasets import list_scenes, open_dataset
+from occle_core.predictor import Predictor
+from occle_ros.bags.reader import BagReader
+from occle_ros.config.presets import PRESETS, preset_for
+from occle_ros.config.share_paths import resolve
+from occle_ros.pipeline.pipeline import Pipeline
+from occle_ros.system.child_process import ProcessError
+
+MAX_HZ, LOAD = 10.0, 0.56
+MEASURED_FRAMES, LOOKED_AT_FRAMES = 24, 240
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sequence on disk, as `open_dataset` takes it."""
+
+    path: Path
+    kind: str | None
+    scene: str | None
+
+
+def bundle_for(bag: Path | None, dataset: Path | None, kind: str | None = None, scene: str | None = None) -> Path:
+    """The shipped bundle for the cameras of a bag or a data set.
+
+    Raises:
+        ConfigError: there is none for these cameras. BagError, DatasetError: the input cannot be read.
+    """
+    if bag is not None:
+        names: Sequence[str] = BagReader(bag).config.camera_names
+    else:
+        assert dataset is not None
+        names = open_dataset(dataset, kind, scene).camera_names
+    return resolve(PRESETS[preset_for(names)].bundle, "the shipped bundle")
+
+
+def simulate_drive(out: Path, frames: int, seconds: float) -> Source:
+    """Make a street drive of the KITTI rig with the simulator, in a process of its own; its progress goes to the terminal.
+
+    Raises:
+        ProcessError: it failed, or took longer than `seconds`.
+    """
+    # A process and not an import: the ROS side and the training side know nothing of each other.
+    simulator = [sys.executable, "-m", "occle_train.cli", "simulate", str(out)]
+    options = ["--rig", "kitti", "--drives", "1", "--frames", str(frames), "--seed", "7"]
+    try:
+        code = subprocess.run([*simulator, *options], timeout=seconds, check=False).returncode
+    except subprocess.TimeoutExpired as error:
+        raise ProcessError(f"the simulator took longer than {seconds:.0f} s for {frames} frames; try fewer: --frames 30") from error
+    if code:
+        raise ProcessError(f"the simulator ended with exit code {code}; its message stands above")
+    return Source(out, "streets", None)
+
+
+def first_scene(path: Path, scene: str | None) -> Source:
+    """The named sequence of a data set, or its first.
+
+    Raises:
+        DatasetError: nothing that is known lies there, or no such scene.
+    """
+    return Source(path, None, scene or list_scenes(path)[0])
+
+
+def sustained_rate(bag: Path, bundle: Path, told: Callable[[str], None]) -> tuple[float, float]:
+    """Frames a second that the network keeps up with here: min(10, LOAD / time per frame), and that time in seconds.
+
+    The time is that of frames spread over the bag's beginning, as many at once as the node takes; LOAD leaves room for the player,
+    the recorder and the transport on the same machine. The engine is the node's default; `told` hears of its first build.
+    """
+    reader = BagReader(bag)
+    predictor = Predictor.load(bundle, reader.config.engine, progress=told, at_once=reader.config.frames_at_once)
+    at_once = predictor.at_once
+    pipeline = Pipeline(predictor, reader.config, reader.calibration)
+    looked_at = min(len(reader), LOOKED_AT_FRAMES)
+    step = -(-looked_at // MEASURED_FRAMES)
+    frames = [collected for number, collected in zip(range(looked_at), reader.collected()) if number % step == 0]
+    with ThreadPoolExecutor(at_once) as threads:
+        list(threads.map(pipeline.process, frames[:at_once]))
+        per_frame = math.inf
+        for _ in range(3):  # the best of three: something else may have been going on
+            began = time.perf_counter()
+            list(threads.map(pipeline.process, frames))
+            per_frame = min(per_frame, (time.perf_counter() - began) / len(frames))
+    return min(MAX_HZ, LOAD / per_frame), per_frame
+
+
+def recorded_rate(stamps: Sequence[int]) -> float:
+    """Scans a second of a recording, from the median distance of its stamps (ns); 10 for a single scan."""
+    return 1e9 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else 10.0

@@ -1,0 +1,1 @@
+"""Experiments of the papers, at a scale that can be chosen."""
