@@ -27,7 +27,7 @@ from occle_train.experiments.label_efficiency.figures import draw_maps
 from occle_train.occle.alignment import load_alignment
 from occle_train.occle.fit import fit_occle
 from occle_train.occle.labeller import AlignedLabeller
-from occle_train.occle.phases import Phase, RecipeConfig
+from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
 from occle_train.pseudo_labels.files import LabelFolder, Labels, write_missing
 from occle_train.pseudo_labels.segment import MEAN, STD
@@ -99,7 +99,9 @@ def main() -> int:
     labels = LabelFolder(given.out / "labels", classes)
 
     steps: dict[Phase, int] = dict.fromkeys(("semantic", "teacher", "student", "fusion"), given.steps)
-    recipe = RecipeConfig(truth="accumulated", repeat=0.5, batch_size=2, learning_rate=given.rate, steps=steps, checkpoint_every=50)
+    recipe = OccleRecipeConfig(
+        truth="accumulated", repeat=0.5, batch_size=2, learning_rate=given.rate, steps=steps, checkpoint_every=50
+    )
     samples = OccleSamples(train, spec.voxel_grid, spec.network, recipe, labels)
 
     def told(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:

@@ -47,7 +47,7 @@ def main() -> int:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     spec, network, _ = load_bundle(given.bundle)
-    sized = spec.model_copy(update={"capacities": spec.usual or spec.capacities, "usual": None})
+    sized = spec.model_copy(update={"capacities": spec.typical or spec.capacities, "typical": None})
     dataset = drive(given.out / f"drive_{given.rig}", given.rig, 12)
     rows = measure(sized, network, dataset, given.threads) if given.engine == "openvino" else measure_layers(spec, network, dataset)
     flops, bandwidth = peak_flops(), peak_bandwidth()

@@ -82,7 +82,7 @@ def soak(
     bundle: str = "",
     engine: str = "auto",
     data: Path | None = None,
-    at_once: int | None = None,
+    max_concurrent: int | None = None,
 ) -> Report:
     """Drive a node of its own in a ROS domain of its own.
 
@@ -93,7 +93,7 @@ def soak(
         bundle: folder of the network; empty: the shipped one.
         engine: parameter of the node.
         data: a data set; None simulates a street.
-        at_once: frames that the node works on at the same time; None: as its file of parameters says.
+        max_concurrent: frames that the node works on at the same time; None: as its file of parameters says.
 
     Raises:
         ProcessError: the node did not start or ended.
@@ -105,10 +105,10 @@ def soak(
         dataset = open_dataset(data, scene=scene)
         preset = preset_for(dataset.camera_names)
         os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-        at_once = at_once or PRESETS[preset].frames_at_once
+        max_concurrent = max_concurrent or PRESETS[preset].max_concurrent_frames
         given = {"calibration_file": f"{data}#{scene}", "engine": engine} | ({"bundle": bundle} if bundle else {})
         parameters = [word for name, value in given.items() for word in ("-p", f'{name}:="{value}"')]
-        parameters += ["-p", f"frames_at_once:={at_once}"]
+        parameters += ["-p", f"max_concurrent_frames:={max_concurrent}"]
         file = str(share_file(f"config/{preset}.yaml"))
         command = [sys.executable, "-m", "occle_ros.cli", "node", "--ros-args", "--params-file", file, *parameters]
         node = stack.enter_context(Child("node", command, folder / "node.log"))
@@ -116,7 +116,7 @@ def soak(
         compressed = PRESETS[preset].cameras[dataset.camera_names[0]].compressed
         driver = Driver(stack.enter_context(ros_node("soak")), DatasetMessages(dataset, compressed, min(FRAMES, len(dataset))))
         driver.connect()
-        frame, sustained = driver.pace(at_once)
+        frame, sustained = driver.pace(max_concurrent)
         hz = load * sustained if load > 1 else min(10.0, load * sustained)
         samples = list(_cycles(driver, node, minutes * 60, hz, interval))
         driver.send()
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--at-once", type=int, help="frames at the same time; default: as the node's parameters say")
     parser.add_argument("--data", type=Path, help="a data set; default: a simulated street")
     given = parser.parse_args(arguments)
-    report = soak(given.minutes, given.load, given.interval, given.bundle, given.engine, given.data, given.at_once)
+    report = soak(given.minutes, given.load, given.interval, given.bundle, given.engine, given.data, given.max_concurrent)
     print(f"one frame takes {report.frame_ms:.0f} ms; sent at {report.sent_hz:.1f} Hz")
     print("  ".join(field.name for field in fields(Sample)))
     for sample in report.samples:

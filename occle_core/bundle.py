@@ -60,7 +60,9 @@ class BundleSpec(Config):
     grid: GridConfig
     taxonomy: str = Field(description="name of the class list")
     capacities: Capacities | None = Field(None, description="rows of the static form's tables, measured on frames")
-    usual: Capacities | None = Field(None, description="rows that most frames need: CPUs run in these and fall back to capacities")
+    typical: Capacities | None = Field(
+        None, description="rows that most frames need: CPUs run in these and fall back to capacities"
+    )
     provenance: dict[str, Any] = Field(default_factory=dict, description="data, labels, metrics, revision, date")
 
     @property

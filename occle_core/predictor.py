@@ -26,14 +26,14 @@ class Predictor:
         spec: what the bundle says.
         engine: what runs the network.
         bundle_id: name and content hash of the bundle.
-        at_once: so many threads may call `predict` at the same time.
+        max_concurrent: threads that may call `predict` at the same time.
     """
 
-    def __init__(self, spec: BundleSpec, engine: Engine, bundle_id: str, at_once: int = 1) -> None:
+    def __init__(self, spec: BundleSpec, engine: Engine, bundle_id: str, max_concurrent: int = 1) -> None:
         self.spec = spec
         self.engine = engine
         self.bundle_id = bundle_id
-        self.at_once = at_once
+        self.max_concurrent = max_concurrent
         self.grid: VoxelGrid = spec.voxel_grid
         self.taxonomy = taxonomy.load(spec.taxonomy)
         self._history = History(spec.network.frames, spec.network.stride)
@@ -46,7 +46,7 @@ class Predictor:
         precision: str = "fp32",
         threads: int | None = None,
         progress: Callable[[str], None] = lambda text: None,
-        at_once: int = 1,
+        max_concurrent: int = 1,
     ) -> Predictor:
         """From a bundle's folder.
 
@@ -56,16 +56,17 @@ class Predictor:
             precision: one of `occle_core.engines.loading.PRECISIONS`.
             threads: CPU threads of the engine; None leaves its own choice.
             progress: told what takes long, such as the first build of an engine.
-            at_once: so many threads want to call `predict` at the same time. A network that looks back takes one after the other.
+            max_concurrent: threads that will call `predict` at the same time. A network that looks back takes one frame after
+                the other.
 
         Raises:
             BundleError: the bundle cannot be used.
             EngineError: the engine cannot work here.
         """
         spec, network, bundle_id = load_bundle(bundle_dir)
-        at_once = at_once if spec.network.frames == 1 else 1
-        loaded = load_engine(spec, network, Path(bundle_dir), engine, precision, threads, progress, at_once)
-        return cls(spec, loaded, bundle_id, at_once)
+        max_concurrent = max_concurrent if spec.network.frames == 1 else 1
+        loaded = load_engine(spec, network, Path(bundle_dir), engine, precision, threads, progress, max_concurrent)
+        return cls(spec, loaded, bundle_id, max_concurrent)
 
     @property
     def cameras(self) -> int:

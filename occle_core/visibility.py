@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.frame import Frame
-from occle_core.geometry.affine import mapped
+from occle_core.geometry.affine import transform_points
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
@@ -52,7 +52,7 @@ class Visibility:
         T = np.asarray(frame.T_grid_lidar, np.float64)
         # float32 is exact to 1e-5 of a cell.
         chosen = frame.points[:: 1 + len(frame.points) // MAX_RETURNS, :3]
-        points = mapped(T, chosen)
+        points = transform_points(T, chosen)
         seen = lidar_cells(self.grid, points, T[:3, 3])
         flat = np.append(np.ascontiguousarray(occupied).reshape(-1), True)
         for number, (image, camera) in enumerate(zip(frame.images, frame.cameras)):

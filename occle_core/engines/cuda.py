@@ -6,7 +6,7 @@ import torch
 
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
-from occle_core.engines.float16 import halved
+from occle_core.engines.float16 import to_float16
 from occle_core.engines.static.export import FORM
 from occle_core.networks.protocol import Network
 
@@ -46,6 +46,6 @@ def in_precision(
         device: what it is built for.
     """
     if precision == "fp16":
-        network = halved(network)
+        network = to_float16(network)
     key = {"engine": engine, "version": version, "device": device, "precision": precision}
     return network, {**key, "form": FORM, "torch": torch.__version__, "weights": weights_digest(spec, network)}

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from occle_core.networks.blocks.fold_batch_norms import SPARSE, folded
+from occle_core.networks.blocks.fold_batch_norms import SPARSE, fold_batch_norms
 from occle_core.networks.occle.cross_plane import FrameFusion
 from occle_core.sparse import SparseTensor, SqueezeExcite
 
@@ -16,7 +16,7 @@ HALF = (nn.Conv2d, *SPARSE)
 FULL = (nn.Linear, nn.Conv3d, SqueezeExcite, FrameFusion)
 
 
-def halved(network: Network) -> Network:
+def to_float16(network: Network) -> Network:
     """A copy with folded batch norms whose convolutions, of images and of voxels, have float16 weights, inputs and outputs.
 
     The rest stays in float32, because it is cheap, and because float16 would be wrong there: image positions and their weights
@@ -24,7 +24,7 @@ def halved(network: Network) -> Network:
     the residual connections, and the heads, whose logits decide which voxels exist and what they are. So do dense 3D convolutions:
     TensorRT-RTX fails to compile some of them in float16. Keys, tables and counts are integers and do not change.
     """
-    network = folded(network)
+    network = fold_batch_norms(network)
     for module in network.modules():
         if isinstance(module, HALF):
             module.half()

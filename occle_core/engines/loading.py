@@ -37,7 +37,7 @@ def load_engine(
     precision: str = "fp32",
     threads: int | None = None,
     progress: Tell = lambda text: None,
-    at_once: int = 1,
+    max_concurrent: int = 1,
 ) -> Engine:
     """The network on an engine, built the first time and then taken from the cache.
 
@@ -49,7 +49,7 @@ def load_engine(
         precision: one of PRECISIONS.
         threads: CPU threads; None leaves the engine's choice.
         progress: told what takes long, and what "auto" passed over.
-        at_once: so many threads will call `run` at the same time; the CPU's threads are divided among them.
+        max_concurrent: so many threads will call `run` at the same time; the CPU's threads are divided among them.
 
     Raises:
         EngineError: the engine does not exist, or cannot work here or in this precision.
@@ -59,11 +59,11 @@ def load_engine(
     if precision not in PRECISIONS:
         raise EngineError(f"there is no precision {precision!r}; there are {', '.join(PRECISIONS)}")
     if name != "auto":
-        return _load_named(name, spec, network, folder, precision, threads, progress, at_once)
+        return _load_named(name, spec, network, folder, precision, threads, progress, max_concurrent)
     passed = []
-    for candidate, why in _candidates(at_once):
+    for candidate, why in _candidates(max_concurrent):
         try:
-            engine = _load_named(candidate, spec, network, folder, precision, threads, progress, at_once)
+            engine = _load_named(candidate, spec, network, folder, precision, threads, progress, max_concurrent)
         except EngineError as error:
             passed.append(f"{candidate}: {error}")
             progress(f"not {candidate}: {error}")
@@ -73,18 +73,18 @@ def load_engine(
     raise EngineError("no engine works here: " + "; ".join(passed))
 
 
-def quantised_file(folder: Path, usual: bool) -> Path:
-    """Where a bundle keeps its int8 model, that of the usual capacities or of all."""
-    return folder / "int8" / ("usual.xml" if usual else "full.xml")
+def quantised_file(folder: Path, typical: bool) -> Path:
+    """Where a bundle keeps its int8 model, that of the typical capacities or of all."""
+    return folder / "int8" / ("typical.xml" if typical else "full.xml")
 
 
-def _candidates(at_once: int) -> Iterator[tuple[str, str]]:
+def _candidates(max_concurrent: int) -> Iterator[tuple[str, str]]:
     """Engines from the fastest on, and why (figures: docs/performance.md)."""
     if torch.cuda.is_available():
         # The others were never held against PyTorch on a GPU: whoever wants them says so, and checks.
         yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by their names, see docs/engines.md"
         return
-    if at_once > 1:
+    if max_concurrent > 1:
         yield "torch", "the fastest on CPUs with several frames at once: it pays only for the voxels that are there"
     yield "openvino", "the fastest on CPUs with one frame at a time"
     yield "onnxruntime", "the next fastest on CPUs"
@@ -99,12 +99,12 @@ def _load_named(
     precision: str,
     threads: int | None,
     progress: Tell,
-    at_once: int,
+    max_concurrent: int,
 ) -> Engine:
     allowed = {"torch": "fp32", "torch_graph": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(name, "fp32, fp16")
     if precision not in allowed.split(", "):
         raise EngineError(f"engine {name} runs in {allowed}, not in {precision}")
-    each = max(1, (threads or os.cpu_count() or 1) // at_once) if at_once > 1 else threads
+    each = max(1, (threads or os.cpu_count() or 1) // max_concurrent) if max_concurrent > 1 else threads
     if name == "torch":
         if each is not None:
             torch.set_num_threads(each)
@@ -119,23 +119,23 @@ def _load_named(
         plan = tensorrt_rtx_engine.plan_of(spec, network, precision, capability(name), progress)
         return tensorrt_rtx_engine.TensorRtRtxEngine(spec, plan, precision)
 
-    def of_size(spec: BundleSpec, usual: bool) -> Engine:
+    def of_size(spec: BundleSpec, typical: bool) -> Engine:
         if name == "onnxruntime":
             onnxruntime_engine.onnxruntime()
             return onnxruntime_engine.OnnxRuntimeEngine(spec, onnx_file.onnx_of(spec, network, progress), each)
         openvino_engine.openvino()
         if precision == "int8":
-            model = openvino_engine.quantised_of(spec, network, quantised_file(folder, usual) if folder else None)
+            model = openvino_engine.quantised_of(spec, network, quantised_file(folder, typical) if folder else None)
         else:
             model = onnx_file.onnx_of(spec, network, progress)
-        return openvino_engine.OpenVinoEngine(spec, model, precision, threads, at_once)
+        return openvino_engine.OpenVinoEngine(spec, model, precision, threads, max_concurrent)
 
     return _two_sizes(spec, of_size)
 
 
 def _two_sizes(spec: BundleSpec, make: Callable[[BundleSpec, bool], Engine]) -> Engine:
-    large = make(spec.model_copy(update={"usual": None}), False)
-    if spec.usual is None:
+    large = make(spec.model_copy(update={"typical": None}), False)
+    if spec.typical is None:
         return large
-    small = make(spec.model_copy(update={"capacities": spec.usual, "usual": None}), True)
-    return TwoSizes(small, large, {"points": spec.usual.points, **spec.usual.sets})
+    small = make(spec.model_copy(update={"capacities": spec.typical, "typical": None}), True)
+    return TwoSizes(small, large, {"points": spec.typical.points, **spec.typical.sets})

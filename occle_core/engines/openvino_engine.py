@@ -30,7 +30,7 @@ class OpenVinoEngine(StaticEngine):
         model: the network's ONNX file, or an OpenVINO .xml.
         precision: "fp32" or "int8"; what the model is.
         threads: CPU threads; None leaves OpenVINO's choice.
-        at_once: so many threads will call `run` at the same time, and share the CPU's.
+        max_concurrent: so many threads will call `run` at the same time, and share the CPU's.
 
     Raises:
         EngineError: openvino is not installed.
@@ -39,13 +39,13 @@ class OpenVinoEngine(StaticEngine):
     name, device = "openvino", "CPU"
 
     def __init__(
-        self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None, at_once: int = 1
+        self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None, max_concurrent: int = 1
     ) -> None:
         super().__init__(spec, precision)
         core = openvino().Core()
         # float32 throughout: on CPUs with bfloat16 OpenVINO would otherwise round, and labels would differ from PyTorch's.
-        hint = "LATENCY" if at_once == 1 else "THROUGHPUT"
-        options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "NUM_STREAMS": str(at_once), "INFERENCE_PRECISION_HINT": "f32"}
+        hint = "LATENCY" if max_concurrent == 1 else "THROUGHPUT"
+        options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "NUM_STREAMS": str(max_concurrent), "INFERENCE_PRECISION_HINT": "f32"}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         self._compiled = core.compile_model(core.read_model(model), self.device, options)

@@ -8,7 +8,7 @@ import torch
 
 from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineError, Result
-from occle_core.networks.blocks.fold_batch_norms import folded
+from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.protocol import Network, NetworkInputs
 from occle_core.taxonomy import load as load_taxonomy
 
@@ -31,7 +31,7 @@ class TorchEngine:
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise EngineError("no CUDA device is usable by this PyTorch; use device: cpu, or install a CUDA build and a driver")
         self.device = device
-        self.network = folded(network).to(device)
+        self.network = fold_batch_norms(network).to(device)
         self.free = load_taxonomy(spec.taxonomy).free
 
     def run(self, inputs: NetworkInputs) -> Result:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Real = TypeVar("Real", bound=np.floating[Any])
 
 
-def mapped(T: NDArray[np.float64], points: NDArray[Real]) -> NDArray[Real]:
+def transform_points(T: NDArray[np.float64], points: NDArray[Real]) -> NDArray[Real]:
     """Points through the upper three rows of an affine matrix.
 
     numpy hands such thin products to all of its BLAS's threads, which then spin while the network needs the cores; and axis by

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from occle_core.geometry.affine import mapped
+from occle_core.geometry.affine import transform_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Camera:
             uv (N, 2) pixels, depth (N,) metres along the optical axis, visible (N,) bool: depth > 0 and inside
             the image, that is -0.5 <= u < width - 0.5 and -0.5 <= v < height - 0.5. uv is 0 where depth <= 0.
         """
-        pixels = mapped(self.K @ self.T_camera_lidar[:3], np.asarray(points, np.float64))
+        pixels = transform_points(self.K @ self.T_camera_lidar[:3], np.asarray(points, np.float64))
         depth = pixels[:, 2]
         ahead = depth > 0
         uv = np.zeros((len(points), 2))

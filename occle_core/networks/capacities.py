@@ -9,7 +9,7 @@ from pydantic import Field
 
 from occle_core.config import Config
 
-PERCENTILE, USUAL_PERCENTILE = 99.9, 75.0
+PERCENTILE, TYPICAL_PERCENTILE = 99.9, 75.0
 MARGIN = 0.1
 ROUND = 64
 

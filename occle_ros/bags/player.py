@@ -22,7 +22,7 @@ from rosgraph_msgs.msg import Clock
 from occle_core.bags.reading import open_bag
 from occle_core.bags.storage import BagError
 from occle_core.notices import quoted
-from occle_ros.bags.prefetch import ReadAhead
+from occle_ros.bags.prefetch import Prefetcher
 from occle_ros.bags.source import BagSource, Source
 from occle_ros.messages.common import message_class, time_from
 from occle_ros.system.ros_process import ros_node, stop_signals
@@ -154,7 +154,7 @@ class _Player:
 
     def run_once(self, source: Source) -> Iterator[float]:
         """Play the source from its beginning; yields the seconds passed, at most ten times a second."""
-        with ReadAhead(source.messages(list(self._publishers))) as read:
+        with Prefetcher(source.messages(list(self._publishers))) as read:
             yield from self._play(read, source.start, source.end)
 
     def _play(self, read: Iterable[tuple[int, str, bytes]], start: int, end: int) -> Iterator[float]:

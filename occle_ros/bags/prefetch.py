@@ -12,7 +12,7 @@ ITEMS = 16
 _END = object()
 
 
-class ReadAhead(Generic[T]):
+class Prefetcher(Generic[T]):
     """The items of an iterable, read ahead in a thread that ends with the `with`. Iterating raises what reading raised.
 
     Args:
@@ -25,7 +25,7 @@ class ReadAhead(Generic[T]):
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
 
-    def __enter__(self) -> ReadAhead[T]:
+    def __enter__(self) -> Prefetcher[T]:
         self._thread.start()
         return self
 

@@ -1,6 +1,6 @@
 """The frames of a recorded bag, without a running ROS graph: nothing is dropped, however long each frame takes.
 
-Scans and images are matched by the collector and the calibration that the live node uses, so that both see the same frames.
+Scans and images are matched by the synchronizer and the calibration that the live node uses, so that both see the same frames.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from occle_ros.calibration.files import CalibrationError, read_calibration
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.pipeline.assemble import assemble
-from occle_ros.sync.lidar_led import MILLISECOND, Collected, Collector
+from occle_ros.sync.lidar_led import MILLISECOND, FrameSynchronizer, SyncedMessages
 
 CALIBRATION_FILE = "calibration.yaml"
 _MESSAGES = {f"sensor_msgs/msg/{kind.__name__}": kind for kind in (CameraInfo, CompressedImage, Image, PointCloud2)}
 
 
 class BagReader:
-    """Frames of a bag in the order of their scans. Iterating gives Frames; `collected` gives the messages behind them.
+    """Frames of a bag in the order of their scans. Iterating gives Frames; `synced` gives the messages behind them.
 
     Args:
         bag: a rosbag2 folder, or a single mcap or db3 file.
@@ -50,7 +50,7 @@ class BagReader:
             self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
             self._counts = {name: info.msgcount for name, info in reader.topics.items()}
         self.collector_counts: Counter[str] = Counter()
-        """What the collector of the last `collected` left out, as `occle_ros.sync.lidar_led.Collector.counts`."""
+        """What the synchronizer of the last `synced` left out, as `occle_ros.sync.lidar_led.FrameSynchronizer.counts`."""
         self.config = config or self._own_config()
         self._check_topics()
         self.calibration = Calibration(self.config, TransformsOnDemand(self._read_transforms))
@@ -67,24 +67,24 @@ class BagReader:
             CalibrationError: the place of the grid or a camera's calibration is not in the bag.
             FrameError: no point of a scan is left.
         """
-        for collected in self.collected():
-            rig = self.calibration.rig(collected.scan.header.frame_id, collected.stamp)
+        for synced in self.synced():
+            rig = self.calibration.rig(synced.scan.header.frame_id, synced.stamp)
             if rig.unknown:
                 problems = ", ".join(f"{name} ({why})" for name, why in rig.unknown.items())
                 raise CalibrationError(f"{self.bag}: the calibration of these cameras is not known: {problems}")
-            assembled = assemble(collected, rig, self.config)
+            assembled = assemble(synced, rig, self.config)
             if assembled.problems:
                 raise ConversionError(f"{self.bag}: {'; '.join(assembled.problems.values())}")
             yield assembled.frame
 
-    def collected(self) -> Iterator[Collected[Any]]:
+    def synced(self) -> Iterator[SyncedMessages[Any]]:
         """Scans with the images that belong to them, as messages; `calibration` knows the CameraInfos up to there."""
         names, cameras = self.config.camera_names, self.config.cameras
         images = {cameras[name].topic: number for number, name in enumerate(names)}
         infos = {cameras[name].info_topic: name for name in names if cameras[name].info_topic}
         self._take_first_infos(infos)
         never = 1 << 62  # offline there is no hurry: a frame closes when it is settled or the bag ends
-        collector: Collector[Any] = Collector(
+        synchronizer: FrameSynchronizer[Any] = FrameSynchronizer(
             names,
             tolerance=round(self.config.sync.tolerance_ms * MILLISECOND),
             deadline=never,
@@ -92,15 +92,15 @@ class BagReader:
             max_open=64,
             max_images=256,
         )
-        self.collector_counts = collector.counts
+        self.collector_counts = synchronizer.counts
         for topic, message in self._messages({self.config.lidar.topic, *images, *infos}):
             if topic in infos:
                 self.calibration.take_info(infos[topic], message)
             elif topic in images:
-                yield from collector.add_image(images[topic], stamp_of(message), message, 0)
+                yield from synchronizer.add_image(images[topic], stamp_of(message), message, 0)
             else:
-                yield from collector.add_scan(stamp_of(message), message, 0)
-        yield from collector.flush()
+                yield from synchronizer.add_scan(stamp_of(message), message, 0)
+        yield from synchronizer.flush()
 
     def _messages(self, topics: Collection[str]) -> Iterator[tuple[str, Any]]:
         with open_bag(self.bag) as reader:

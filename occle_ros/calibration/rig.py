@@ -32,7 +32,7 @@ class TransformLookup(Protocol):
 
 
 @dataclass(frozen=True)
-class Rig:
+class CalibratedRig:
     """The geometry of one frame.
 
     Args:
@@ -123,7 +123,7 @@ class Calibration:
         self._lenses.pop(name, None)
         return before is not None
 
-    def rig(self, lidar_frame: str, stamp: int | None = None, pose: bool = False) -> Rig:
+    def rig(self, lidar_frame: str, stamp: int | None = None, pose: bool = False) -> CalibratedRig:
         """The geometry for a scan.
 
         Args:
@@ -152,7 +152,7 @@ class Calibration:
                 unknown[name], problems[name] = why.reason, str(why)
         grid_frame = self._config.frames.grid or (self._file.grid_frame if self._file else "") or lidar_frame
         T_world_lidar, problem = self._world(lidar_frame, stamp) if pose else (None, "")
-        return Rig(
+        return CalibratedRig(
             tuple(None if each is None else each.camera for each in posed),
             unknown,
             T_grid_lidar,

@@ -42,7 +42,7 @@ class NodeConfig(Group):
     engine: EngineName = Field("auto", description="what runs the network; auto: the fastest that works on this machine")
     precision: Precision = Field("fp32", description="of the engine's numbers; fp16 and int8 need an engine that offers them")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: all cores")
-    frames_at_once: int = Field(
+    max_concurrent_frames: int = Field(
         2, ge=1, le=8, description="frames in work at the same time, which share the threads: 2 for the highest rate, 1 for latency"
     )
     autostart: bool = Field(True, description="configure and activate at the start; false: a lifecycle manager does it")

@@ -13,20 +13,20 @@ from rclpy.clock import Clock
 from rclpy.node import Node
 
 from occle_ros.config.node_config import NodeConfig
-from occle_ros.node.inference import Network
-from occle_ros.node.subscriptions import Intake
+from occle_ros.node.inference import InferenceRunner
+from occle_ros.node.subscriptions import Subscriptions
 from occle_ros.pipeline.statistics import Statistics
 
 Counts = Mapping[str, Mapping[str, int]]
 
 
 class Watched(Protocol):
-    """What is reported on; network is None while the node is not configured, intake while it is not active."""
+    """What is reported on; network is None while the node is not configured, subscriptions while it is not active."""
 
     config: NodeConfig
     statistics: Statistics
-    network: Network | None
-    intake: Intake | None
+    network: InferenceRunner | None
+    inputs: Subscriptions | None
 
 
 class Diagnostics:
@@ -65,23 +65,23 @@ class Diagnostics:
             values |= {"bundle": network.bundle_id, "engine": network.engine, "degraded": network.degraded}
         if latencies:
             values |= {"latency_median_ms": f"{np.median(latencies):.1f}", "latency_max_ms": f"{max(latencies):.1f}"}
-        collector = self._watched.intake.collector.counts if self._watched.intake else {}
-        groups = {**counts, "collector": Counter(counts.get("collector", {})) + Counter(collector)}
+        synchronizer = self._watched.inputs.synchronizer.counts if self._watched.inputs else {}
+        groups = {**counts, "synchronizer": Counter(counts.get("synchronizer", {})) + Counter(synchronizer)}
         values |= {f"{group}.{reason}": str(n) for group, members in groups.items() for reason, n in members.items()}
         values["last_error"] = last_error
         return self._status("pipeline", level, message, values)
 
     def _judge(self, latencies: list[float], lately: Mapping[str, Counter[str]]) -> tuple[Any, str]:
-        limits, network, intake = self._watched.config.latency, self._watched.network, self._watched.intake
-        if network is None or intake is None:
+        limits, network, subscriptions = self._watched.config.latency, self._watched.network, self._watched.inputs
+        if network is None or subscriptions is None:
             state = "configured" if network is None else "activated"
             return DiagnosticStatus.WARN, f"the node is not {state} (`ros2 lifecycle set`, or parameter autostart)"
-        silent = time.monotonic() - intake.last_scan
+        silent = time.monotonic() - subscriptions.last_scan
         if silent > limits.input_timeout_s:
             topic = self._watched.config.lidar.topic
-            return DiagnosticStatus.ERROR, f"no scan on {topic} for {silent:.0f} s: {intake.watch.problems.get(topic, '')}"
-        if intake.clock_problem:
-            return DiagnosticStatus.ERROR, str(intake.clock_problem)
+            return DiagnosticStatus.ERROR, f"no scan on {topic} for {silent:.0f} s: {subscriptions.watch.problems.get(topic, '')}"
+        if subscriptions.clock_problem:
+            return DiagnosticStatus.ERROR, str(subscriptions.clock_problem)
         median = float(np.median(latencies)) if latencies else 0.0
         if median > limits.error_ms:
             return DiagnosticStatus.ERROR, f"latency {median:.0f} ms is over {limits.error_ms:.0f} ms"
@@ -100,19 +100,19 @@ class Diagnostics:
         return DiagnosticStatus.OK, "running"
 
     def _cameras(self, counts: Counts, lately: Mapping[str, Counter[str]]) -> list[DiagnosticStatus]:
-        config, intake = self._watched.config, self._watched.intake
-        if intake is None:
+        config, subscriptions = self._watched.config, self._watched.inputs
+        if subscriptions is None:
             return []
         statuses = []
         for name in config.camera_names:
-            age, received = time.monotonic() - intake.last_image[name], counts.get("received", {}).get(name, 0)
+            age, received = time.monotonic() - subscriptions.last_image[name], counts.get("received", {}).get(name, 0)
             masked = _of_camera(lately.get("masked", {}), name)
             level, message = DiagnosticStatus.OK, "in use"
             if not received or age > config.latency.input_timeout_s:
                 topic = config.cameras[name].topic
                 level, message = (
                     DiagnosticStatus.WARN,
-                    f"no image on {topic} for {age:.0f} s: {intake.watch.problems.get(topic, '')}",
+                    f"no image on {topic} for {age:.0f} s: {subscriptions.watch.problems.get(topic, '')}",
                 )
             elif masked:
                 reasons = ", ".join(f"{reason} {number}" for reason, number in masked.items())

@@ -18,9 +18,9 @@ from occle_ros.calibration.rig import Calibration
 from occle_ros.config.classes import check_classes
 from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
-from occle_ros.node.subscriptions import Scan
+from occle_ros.node.subscriptions import ReceivedScan
 from occle_ros.pipeline.pipeline import Pipeline, Processed
-from occle_ros.sync.lidar_led import Collected
+from occle_ros.sync.lidar_led import SyncedMessages
 
 PATIENCE = 3
 """So many frames in a row that fail for no fault of theirs, and the engine is given up."""
@@ -30,7 +30,7 @@ CANNOT_RUN = (ConfigError, BundleError)
 Told = Callable[[str], None]
 
 
-class Network:
+class InferenceRunner:
     """One predictor at a time, ready to run: it has made one prediction before it is used.
 
     Args:
@@ -62,16 +62,16 @@ class Network:
         return self._predictor.frames
 
     @property
-    def at_once(self) -> int:
+    def max_concurrent(self) -> int:
         """How many threads may call `process` at the same time."""
-        return self._predictor.at_once
+        return self._predictor.max_concurrent
 
     @property
     def bundle_id(self) -> str:
         """Name and content hash of the bundle."""
         return self._predictor.bundle_id
 
-    def process(self, collected: Collected[Scan]) -> Processed:
+    def process(self, synced: SyncedMessages[ReceivedScan]) -> Processed:
         """One frame through conversion and network.
 
         Raises:
@@ -79,7 +79,7 @@ class Network:
             Exception: what the engine raised; the `PATIENCE`th time in a row the engine has been replaced when this returns.
         """
         try:
-            processed = self._pipeline.process(collected)
+            processed = self._pipeline.process(synced)
         except OUR_INPUTS_FAULT:
             raise
         except Exception as error:
@@ -165,7 +165,7 @@ def load(config: NodeConfig, engine: str, progress: Told) -> Predictor:
     """
     precision = config.precision if engine == config.engine else "fp32"
     threads = config.threads or None
-    return Predictor.load(config.bundle_dir(), engine, precision, threads, progress, config.frames_at_once)
+    return Predictor.load(config.bundle_dir(), engine, precision, threads, progress, config.max_concurrent_frames)
 
 
 def warm_up(predictor: Predictor) -> tuple[str, ...]:

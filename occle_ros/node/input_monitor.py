@@ -20,7 +20,7 @@ SILENCE_SECONDS = 5.0
 REPEAT_SECONDS = 60.0
 
 
-class InputWatch:
+class InputMonitor:
     """Tells, once a silence and then every minute, why nothing comes on a topic and what mends it.
 
     Make the subscriptions with `event_callbacks=watch.callbacks(topic)`, call `arrived` in them, and `check` about once a
@@ -84,7 +84,7 @@ class InputWatch:
         return due
 
 
-class ClockWatch:
+class ClockMonitor:
     """Tells when the node's clock is not the one that the stamps are made with, or does not run.
 
     Args:

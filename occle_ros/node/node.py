@@ -1,4 +1,4 @@
-"""The live node: messages in, voxels out. Thin on purpose: the work is done by intake, network and outputs."""
+"""The live node: messages in, voxels out. Thin on purpose: the work is done by subscriptions, network and outputs."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_files import NODE_NAME
 from occle_ros.config.ros_parameters import EmptyLists, declare_config, follow_changes
 from occle_ros.node.diagnostics import Diagnostics
-from occle_ros.node.inference import Network
+from occle_ros.node.inference import InferenceRunner
 from occle_ros.node.process import run
-from occle_ros.node.publishers import Outputs
-from occle_ros.node.subscriptions import Intake, Scan
-from occle_ros.node.throttle import Repeats
+from occle_ros.node.publishers import Publishers
+from occle_ros.node.subscriptions import ReceivedScan, Subscriptions
+from occle_ros.node.throttle import LogThrottle
 from occle_ros.node.worker import Rest, Worker
 from occle_ros.pipeline.pipeline import Processed, count_losses
 from occle_ros.pipeline.statistics import Statistics
-from occle_ros.sync.lidar_led import Collected
+from occle_ros.sync.lidar_led import SyncedMessages
 from occle_ros.topics import outputs
 
 STOP_SECONDS = 1.0
@@ -61,15 +61,15 @@ class OccupancyNode(EmptyLists, LifecycleNode):
         super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **arguments)
         self.config = declare_config(self)
         self.statistics = Statistics()
-        self.network: Network | None = None
-        self.intake: Intake | None = None
+        self.network: InferenceRunner | None = None
+        self.inputs: Subscriptions | None = None
         self.problem: Exception | None = None
         self._calibration: Calibration | None = None
         self._transforms: Any = None
-        self._outputs: Outputs | None = None
-        self._worker: Worker[Collected[Scan]] | None = None
+        self._outputs: Publishers | None = None
+        self._worker: Worker[SyncedMessages[ReceivedScan]] | None = None
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._news = Repeats()
+        self._log_throttle = LogThrottle()
         self._noted: set[str] = set()
         self._has_tf = True
         self._viewers = 0
@@ -153,7 +153,7 @@ class OccupancyNode(EmptyLists, LifecycleNode):
         if calibration.needs_transforms:
             self._transforms = self._transforms or _transforms(self)
             calibration.use_transforms(self._transforms)
-        self.network = Network(self.config, calibration, self._log_error, self._log_info)
+        self.network = InferenceRunner(self.config, calibration, self._log_error, self._log_info)
         if self.network.frames > 1 and not calibration.needs_transforms:
             self._take_poses(calibration, self.network.frames)
         self._calibration = calibration
@@ -173,19 +173,19 @@ class OccupancyNode(EmptyLists, LifecycleNode):
 
     def _activate(self) -> None:
         assert self.network is not None and self._calibration is not None
-        self._outputs = Outputs(self, self.config, self.statistics, self.network.stages)
-        self._worker = Worker(self._work, self._on_error, "occupancy", self.network.at_once)
-        self.intake = Intake(self, self.config, self._calibration, self.statistics, self._steady, self._take)
+        self._outputs = Publishers(self, self.config, self.statistics, self.network.stages)
+        self._worker = Worker(self._work, self._on_error, "occupancy", self.network.max_concurrent)
+        self.inputs = Subscriptions(self, self.config, self._calibration, self.statistics, self._steady, self._take)
         self.get_logger().info(f"ready: bundle {self.network.bundle_id}, waiting for {self.config.lidar.topic}")
 
     def _deactivate(self) -> bool:
         """Whether the frame that was being worked on has ended."""
-        if self.intake:
-            self.intake.close()
+        if self.inputs:
+            self.inputs.close()
         stopped = self._worker.stop(STOP_SECONDS) if self._worker else True
         if self._outputs:
             self._outputs.close(0.3)
-        self.intake = self._worker = self._outputs = None
+        self.inputs = self._worker = self._outputs = None
         return stopped
 
     def _release(self) -> None:
@@ -198,18 +198,18 @@ class OccupancyNode(EmptyLists, LifecycleNode):
         self.config = config
         if self._outputs:
             self._outputs.config = config
-        if self.intake:
-            self.intake.watch.silence = config.latency.input_timeout_s
+        if self.inputs:
+            self.inputs.watch.silence = config.latency.input_timeout_s
 
     def _look_around(self) -> None:
         self._listen_for_foreign_scans()
-        if not self._outputs or not self.intake:
+        if not self._outputs or not self.inputs:
             return
         viewers = self._outputs.viewers(outputs.VOXELS)
         if viewers != self._viewers:
             self._viewers = viewers
             self.get_logger().info(f"{viewers} subscribers of voxels")
-        if time.monotonic() - self.intake.last_scan > self.config.latency.input_timeout_s:
+        if time.monotonic() - self.inputs.last_scan > self.config.latency.input_timeout_s:
             self._outputs.source_stopped()
 
     def _listen_for_foreign_scans(self) -> None:
@@ -225,7 +225,7 @@ class OccupancyNode(EmptyLists, LifecycleNode):
         calibration.use_transforms(self._transforms)
 
     def _check_inputs(self) -> None:
-        for warning in self.intake.check() if self.intake else []:
+        for warning in self.inputs.check() if self.inputs else []:
             self.get_logger().warning(warning)
 
     # rclpy allows one severity for each line that logs.
@@ -235,20 +235,20 @@ class OccupancyNode(EmptyLists, LifecycleNode):
     def _log_info(self, text: str) -> None:
         self.get_logger().info(text)
 
-    def _take(self, frame: Collected[Scan]) -> None:
+    def _take(self, frame: SyncedMessages[ReceivedScan]) -> None:
         if self._worker and self._worker.submit(frame) is not None:
             self.statistics.count("dropped", "replaced_by_newer")
 
-    def _work(self, collected: Collected[Scan]) -> Rest | None:
-        network, scan = self.network, collected.scan
+    def _work(self, synced: SyncedMessages[ReceivedScan]) -> Rest | None:
+        network, scan = self.network, synced.scan
         if network is None:
             return None  # deactivated meanwhile
         waited = (time.perf_counter() - scan.arrived) * 1e3
-        processed = network.process(replace(collected, scan=scan.message))
-        return partial(self._publish, collected, processed, waited, time.perf_counter())
+        processed = network.process(replace(synced, scan=scan.message))
+        return partial(self._publish, synced, processed, waited, time.perf_counter())
 
-    def _publish(self, collected: Collected[Scan], processed: Processed, waited: float, processed_at: float) -> None:
-        outputs, scan = self._outputs, collected.scan
+    def _publish(self, synced: SyncedMessages[ReceivedScan], processed: Processed, waited: float, processed_at: float) -> None:
+        outputs, scan = self._outputs, synced.scan
         if outputs is None:
             return  # deactivated meanwhile
         began = time.perf_counter()
@@ -258,7 +258,7 @@ class OccupancyNode(EmptyLists, LifecycleNode):
         latency = scan.age_ms + (time.perf_counter() - scan.arrived) * 1e3
         stages = {"receive": scan.age_ms, "wait": waited, **processed.occupancy.timings}
         stages |= {"turn": (began - processed_at) * 1e3, "publish": published}
-        self.statistics.frame_done(time.monotonic(), latency, stages, collected.stamp)
+        self.statistics.frame_done(time.monotonic(), latency, stages, synced.stamp)
         count_losses(processed, self.statistics)
         self._log_losses(processed)
         outputs.publish_times(latency, stages)
@@ -270,20 +270,20 @@ class OccupancyNode(EmptyLists, LifecycleNode):
                 self._noted.add(note)
                 self.get_logger().warning(note)
         for name, problem in processed.problems.items():
-            if self._news.is_news(problem):
+            if self._log_throttle.should_log(problem):
                 self.get_logger().warning(f"{name} is left out: {problem}")
         reason = processed.occupancy.short_history
-        if reason not in ("", "filling") and self._news.is_news(reason):
+        if reason not in ("", "filling") and self._log_throttle.should_log(reason):
             why = processed.pose_problem or "the scan is older than the one before it, or more than a second younger"
             self.get_logger().warning(f"the network saw no past frames: {why}")
 
-    def _on_error(self, collected: Collected[Scan], error: Exception) -> None:
+    def _on_error(self, synced: SyncedMessages[ReceivedScan], error: Exception) -> None:
         expected = next((reason for kind, reason in _EXPECTED.items() if isinstance(error, kind)), None)
         self.statistics.count("dropped", expected or "internal_error")
         problem = str(error) if expected else f"{type(error).__name__}: {error}"
-        text = f"scan {collected.stamp / 1e9:.3f}: {problem}"
+        text = f"scan {synced.stamp / 1e9:.3f}: {problem}"
         self.statistics.error(text)
-        if self._news.is_news(problem):
+        if self._log_throttle.should_log(problem):
             where = "" if expected else "\n" + "".join(traceback.format_exception(error))
             self.get_logger().error(text + where)
 

@@ -9,7 +9,7 @@ from typing import Any
 from occle_core.pictures import overlay
 from occle_ros.config.groups import OverlayConfig
 from occle_ros.messages.images import message_from_image
-from occle_ros.node.throttle import RateLimit
+from occle_ros.node.throttle import RateLimiter
 from occle_ros.node.worker import Worker
 from occle_ros.pipeline.pipeline import Processed
 from occle_ros.pipeline.statistics import Statistics
@@ -22,7 +22,7 @@ class _Wanted:
     alpha: float
 
 
-class Overlays:
+class OverlayPublisher:
     """Draws and publishes what is wanted; a picture takes some 100 ms, which must not delay the next frame.
 
     Args:
@@ -34,7 +34,7 @@ class Overlays:
     def __init__(self, publishers: Mapping[str, Any], statistics: Statistics, failed: Callable[[str], None]) -> None:
         self.publishers = publishers
         self._statistics, self._failed = statistics, failed
-        self._limits = {name: RateLimit() for name in publishers}
+        self._limits = {name: RateLimiter() for name in publishers}
         self._worker: Worker[_Wanted] = Worker(self._draw, self._on_error, "overlays")
 
     def offer(self, processed: Processed, config: OverlayConfig) -> None:

@@ -21,8 +21,8 @@ from occle_ros.config.node_config import NodeConfig
 from occle_ros.messages.clouds import cloud_from_occupancy
 from occle_ros.messages.markers import delete_all, marker_array
 from occle_ros.messages.occupancy_grid import occupancy_grid
-from occle_ros.node.overlay_publisher import Overlays
-from occle_ros.node.throttle import RateLimit, Repeats
+from occle_ros.node.overlay_publisher import OverlayPublisher
+from occle_ros.node.throttle import LogThrottle, RateLimiter
 from occle_ros.pipeline.pipeline import Processed
 from occle_ros.pipeline.statistics import Statistics
 from occle_ros.topics import outputs
@@ -37,7 +37,7 @@ _MESSAGES: dict[str, Any] = {
 }
 
 
-class Outputs:
+class Publishers:
     """The publishers of one activation; `close` removes them.
 
     Args:
@@ -53,15 +53,15 @@ class Outputs:
     def __init__(self, node: Node, config: NodeConfig, statistics: Statistics, stages: Sequence[str]) -> None:
         self.config = config
         self._node, self._statistics = node, statistics
-        self._limits: dict[str, RateLimit] = {}
-        self._news = Repeats()
+        self._limits: dict[str, RateLimiter] = {}
+        self._log_throttle = LogThrottle()
         self._visibility: Visibility | None = None
         self._shown: tuple[int, str] | None = None  # stamp and frame of the markers that viewers hold
         self._publishers = {topic.name: self._publisher(topic) for topic in (*outputs.OUTPUTS, outputs.LATENCY)}
         for stage in stages:
             self._stage(stage)
         pictures = {name: self._publisher(outputs.overlay(name)) for name in config.camera_names}
-        self._overlays = Overlays(pictures, statistics, self._failed)
+        self._overlays = OverlayPublisher(pictures, statistics, self._failed)
 
     def viewers(self, topic: outputs.Topic) -> int:
         """How many subscribers a topic has."""
@@ -116,7 +116,7 @@ class Outputs:
         self._shown = (shown.stamp, shown.frame_id)
         self._statistics.count("markers", "left_out_voxels", markers.left_out)
         text = f"~/markers shows only the nearest {config.max_voxels} voxels; parameter markers.max_voxels allows more"
-        if markers.left_out and self._news.is_news(text):
+        if markers.left_out and self._log_throttle.should_log(text):
             self._node.get_logger().warning(text)
 
     def _with_unknown(self, processed: Processed) -> Occupancy:
@@ -135,8 +135,8 @@ class Outputs:
         self._statistics.count("published", topic.name.removeprefix("~/"))
         return True
 
-    def _limit(self, name: str) -> RateLimit:
-        return self._limits.setdefault(name, RateLimit())
+    def _limit(self, name: str) -> RateLimiter:
+        return self._limits.setdefault(name, RateLimiter())
 
     def _stage(self, stage: str) -> Any:
         topic = outputs.stage(stage)
@@ -152,7 +152,7 @@ class Outputs:
         return self._node.create_publisher(_MESSAGES[topic.kind], topic.name, qos)
 
     def _failed(self, text: str) -> None:
-        if self._news.is_news(text):
+        if self._log_throttle.should_log(text):
             self._node.get_logger().error(text)
 
 

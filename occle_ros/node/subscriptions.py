@@ -16,11 +16,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from occle_core.sensors.messages import stamp_of
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig
-from occle_ros.node.input_monitor import ClockWatch, InputWatch
-from occle_ros.node.throttle import RateLimit
+from occle_ros.node.input_monitor import ClockMonitor, InputMonitor
+from occle_ros.node.throttle import RateLimiter
 from occle_ros.pipeline.statistics import Statistics
-from occle_ros.sync.lidar_led import Collected
-from occle_ros.sync.policy import collector_for
+from occle_ros.sync.lidar_led import SyncedMessages
+from occle_ros.sync.policy import synchronizer_for
 from occle_ros.topics.inputs import Input, Problem, inputs_of
 from occle_ros.topics.qos import input_qos, offers_on
 
@@ -28,7 +28,7 @@ CLOCK_SECONDS = 30.0  # until a clock that is still wrong is mentioned again
 
 
 @dataclass(frozen=True)
-class Scan:
+class ReceivedScan:
     """A scan on its way to the worker, with the steady time and the age of its stamp when it arrived."""
 
     message: PointCloud2
@@ -36,7 +36,7 @@ class Scan:
     age_ms: float
 
 
-class Intake:
+class Subscriptions:
     """The subscriptions of one activation; `close` removes them.
 
     Args:
@@ -55,11 +55,11 @@ class Intake:
         calibration: Calibration,
         statistics: Statistics,
         clock: Clock,
-        deliver: Callable[[Collected[Scan]], None],
+        deliver: Callable[[SyncedMessages[ReceivedScan]], None],
     ) -> None:
         self._node, self._config, self._calibration = node, config, calibration
         self._statistics, self._deliver = statistics, deliver
-        self.collector = collector_for(config)
+        self.synchronizer = synchronizer_for(config)
         now = time.monotonic()
         self.last_scan = now
         self.last_image = dict.fromkeys(config.camera_names, now)
@@ -67,19 +67,19 @@ class Intake:
         self._timer.cancel()
         self._inputs = {wanted.topic: wanted for wanted in inputs_of(config)}
         self._asked = {topic: input_qos(config, offers_on(node, topic)) for topic in self._inputs}
-        self.watch = InputWatch(node, list(self._inputs.values()), self._asked, config.latency.input_timeout_s)
+        self.watch = InputMonitor(node, list(self._inputs.values()), self._asked, config.latency.input_timeout_s)
         self.clock_problem: Problem | None = None
-        self._clock_watch, self._clock_told = ClockWatch(node), RateLimit()
+        self._clock_watch, self._clock_told = ClockMonitor(node), RateLimiter()
         self._age_s: float | None = None
         self._subscriptions = {topic: self._subscribe(wanted) for topic, wanted in self._inputs.items()}
 
     def close(self) -> None:
-        """Unsubscribe, and add what the collector counted to the statistics."""
+        """Unsubscribe, and add what the synchronizer counted to the statistics."""
         self._node.destroy_timer(self._timer)
         for subscription in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
-        for reason, number in self.collector.counts.items():
-            self._statistics.count("collector", reason, number)
+        for reason, number in self.synchronizer.counts.items():
+            self._statistics.count("synchronizer", reason, number)
 
     def check(self) -> list[str]:
         """Warnings that are due: topics on which nothing comes or can come, and a clock that does not run."""
@@ -125,23 +125,23 @@ class Intake:
     def _on_image(self, number: int, name: str, message: Image | CompressedImage) -> None:
         self._statistics.count("received", name)
         self.last_image[name] = time.monotonic()
-        self._hand_over(self.collector.add_image(number, stamp_of(message), message, time.monotonic_ns()))
+        self._hand_over(self.synchronizer.add_image(number, stamp_of(message), message, time.monotonic_ns()))
 
     def _on_scan(self, message: PointCloud2) -> None:
         self._statistics.count("received", "scans")
         self.last_scan = time.monotonic()
         stamp = stamp_of(message)
-        scan = Scan(message, time.perf_counter(), self._age_ms(stamp))
+        scan = ReceivedScan(message, time.perf_counter(), self._age_ms(stamp))
         self._age_s = None if math.isnan(scan.age_ms) else scan.age_ms / 1e3
-        self._hand_over(self.collector.add_scan(stamp, scan, time.monotonic_ns()))
+        self._hand_over(self.synchronizer.add_scan(stamp, scan, time.monotonic_ns()))
 
     def _on_deadline(self) -> None:
-        self._hand_over(self.collector.poll(time.monotonic_ns()))
+        self._hand_over(self.synchronizer.poll(time.monotonic_ns()))
 
-    def _hand_over(self, frames: Sequence[Collected[Scan]]) -> None:
+    def _hand_over(self, frames: Sequence[SyncedMessages[ReceivedScan]]) -> None:
         for frame in frames:
             self._deliver(frame)
-        waiting = self.collector.next_deadline() is not None
+        waiting = self.synchronizer.next_deadline() is not None
         if waiting and self._timer.is_canceled():
             self._timer.reset()
         elif not waiting and not self._timer.is_canceled():

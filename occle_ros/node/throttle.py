@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-class RateLimit:
+class RateLimiter:
     """Says yes at most so many times a second."""
 
     def __init__(self) -> None:
@@ -21,14 +21,14 @@ class RateLimit:
         return True
 
 
-class Repeats:
+class LogThrottle:
     """Lets a message through when it is new, or was last told more than `seconds` ago: the same problem fills no log."""
 
     def __init__(self, seconds: float = 5.0) -> None:
         self._seconds = seconds
         self._told: dict[str, float] = {}
 
-    def is_news(self, text: str) -> bool:
+    def should_log(self, text: str) -> bool:
         """Whether to tell it now."""
         now = time.monotonic()
         self._told = {known: when for known, when in self._told.items() if now - when < self._seconds}

@@ -1,4 +1,4 @@
-"""Collected messages -> Frame. A camera that cannot be used is left out with a reason; the frame goes on without it."""
+"""SyncedMessages messages -> Frame. A camera that cannot be used is left out with a reason; the frame goes on without it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from occle_core.sensors.images import image_from_message
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.returns import inside_box
 from occle_core.sensors.transforms import frame_name
-from occle_ros.calibration.rig import Rig
+from occle_ros.calibration.rig import CalibratedRig
 from occle_ros.config.node_config import NodeConfig
-from occle_ros.sync.lidar_led import Collected
+from occle_ros.sync.lidar_led import SyncedMessages
 
 _NO_CAMERA = Camera(np.eye(3), np.eye(4), 1, 1)
 """Holds the place of a camera whose calibration is not known; its image is None, so it is never projected into."""
 
 
 @dataclass(frozen=True)
-class Assembled:
+class AssembledFrame:
     """A Frame and what it had to go without.
 
     Args:
         frame: rectified images with their pinhole cameras, and the points.
         dropped_points: reason -> how many points were left out: what `points_from_cloud` says, and exclude_box.
-        masked: camera -> reason: what `Collected.missing` and `Rig.unknown` say, unreadable_image or wrong_size.
+        masked: camera -> reason: what `SyncedMessages.missing` and `CalibratedRig.unknown` say, unreadable_image or wrong_size.
         problems: camera -> what is wrong and what would mend it, for the reasons that somebody has to mend.
         notes: what a user should know once.
     """
@@ -43,20 +43,20 @@ class Assembled:
     notes: tuple[str, ...] = ()
 
 
-def assemble(collected: Collected[Any], rig: Rig, config: NodeConfig) -> Assembled:
+def assemble(synced: SyncedMessages[Any], rig: CalibratedRig, config: NodeConfig) -> AssembledFrame:
     """The Frame of one scan (PointCloud2) and its images (Image or CompressedImage).
 
     Raises:
         ConversionError: the scan cannot be read.
         FrameError: none of its points is left.
     """
-    points, dropped = read_scan(collected.scan, config, rig.T_grid_lidar)
+    points, dropped = read_scan(synced.scan, config, rig.T_grid_lidar)
     if dropped and not len(points):
         raise FrameError(f"no point of the scan is left: {describe_dropped(dropped)}")
-    masked = {**rig.unknown, **collected.missing}
+    masked = {**rig.unknown, **synced.missing}
     problems = dict(rig.problems)
     images = []
-    for name, message, lens in zip(config.camera_names, collected.images, rig.lenses):
+    for name, message, lens in zip(config.camera_names, synced.images, rig.lenses):
         image = None
         topic = config.cameras[name].topic
         if message is not None and lens is not None:
@@ -70,13 +70,13 @@ def assemble(collected: Collected[Any], rig: Rig, config: NodeConfig) -> Assembl
                 problems[name] = str(error)
         images.append(image)
     cameras = [camera or _NO_CAMERA for camera in rig.cameras]
-    frame = Frame(collected.stamp, points, images, cameras, rig.T_grid_lidar, rig.T_world_lidar)
+    frame = Frame(synced.stamp, points, images, cameras, rig.T_grid_lidar, rig.T_world_lidar)
     notes = [
         note
-        for name, message, tf_frame in zip(config.camera_names, collected.images, rig.tf_frames)
+        for name, message, tf_frame in zip(config.camera_names, synced.images, rig.tf_frames)
         if message is not None and (note := other_frame(name, message.header.frame_id, tf_frame))
     ]
-    return Assembled(frame, dropped, masked, problems, (*rig.notes, *notes))
+    return AssembledFrame(frame, dropped, masked, problems, (*rig.notes, *notes))
 
 
 def other_frame(name: str, image_frame: str, tf_frame: str) -> str:

@@ -1,4 +1,4 @@
-"""From collected messages to an Occupancy: what the live node and the offline run have in common."""
+"""From synced messages to an Occupancy: what the live node and the offline run have in common."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.pipeline.assemble import assemble
 from occle_ros.pipeline.statistics import Statistics
-from occle_ros.sync.lidar_led import Collected
+from occle_ros.sync.lidar_led import SyncedMessages
 
 
 @dataclass(frozen=True)
 class Processed:
-    """What became of one collected frame.
+    """What became of one synced frame.
 
     Args:
         frame: what the network was given.
@@ -44,7 +44,7 @@ class Processed:
 
 
 class Pipeline:
-    """Conversion and prediction of collected messages.
+    """Conversion and prediction of synced messages.
 
     Args:
         predictor: the network.
@@ -63,7 +63,7 @@ class Pipeline:
             )
         self._predictor, self._config, self._calibration = predictor, config, calibration
 
-    def process(self, collected: Collected[Any]) -> Processed:
+    def process(self, synced: SyncedMessages[Any]) -> Processed:
         """Messages -> Frame -> Occupancy.
 
         Raises:
@@ -72,12 +72,12 @@ class Pipeline:
             FrameError: no points are left, or the network cannot use the frame, for example because none lies in the grid.
         """
         began = time.perf_counter()
-        rig = self._calibration.rig(collected.scan.header.frame_id, collected.stamp, pose=self._predictor.frames > 1)
-        assembled = assemble(collected, rig, self._config)
+        rig = self._calibration.rig(synced.scan.header.frame_id, synced.stamp, pose=self._predictor.frames > 1)
+        assembled = assemble(synced, rig, self._config)
         converted = (time.perf_counter() - began) * 1e3
         occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
         occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})
-        image_frames = tuple("" if message is None else message.header.frame_id for message in collected.images)
+        image_frames = tuple("" if message is None else message.header.frame_id for message in synced.images)
         return Processed(
             assembled.frame,
             occupancy,

@@ -1,7 +1,7 @@
-"""The collector of `sync.policy: approximate`: message_filters' ApproximateTimeSynchronizer behind Collector's interface.
+"""Synchronizer of `sync.policy: approximate`: message_filters' ApproximateTimeSynchronizer behind the LiDAR-led one's interface.
 
-It emits a frame only when every topic has a message within the tolerance, so that one silent camera stops everything; our own
-Collector (`occle_ros.sync.lidar_led`) masks that camera and goes on. This one is for teams whose other nodes are matched by it.
+It emits a frame only when every topic has a message within the tolerance: one silent camera stops everything. The LiDAR-led
+FrameSynchronizer masks that camera and continues. This one is for teams whose other nodes are synchronised by it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from occle_core.sensors.transforms import TransformError as TransformError
 from occle_ros.config.groups import ConfigError
 from occle_ros.messages.common import header
 from occle_ros.messages.transforms import transform_from_matrix as transform_from_matrix
-from occle_ros.sync.lidar_led import MILLISECOND, Collected
+from occle_ros.sync.lidar_led import MILLISECOND, SyncedMessages
 
 T = TypeVar("T")
 _SCANS = "scans"
@@ -36,8 +36,8 @@ class _Item(Generic[T]):
     message: T
 
 
-class ApproximateCollector(Generic[T]):
-    """Frames of one scan and one image of every camera; the same calls as `occle_ros.sync.lidar_led.Collector`.
+class ApproximateTimeFrameSynchronizer(Generic[T]):
+    """Frames of one scan and one image of every camera; the same calls as `occle_ros.sync.lidar_led.FrameSynchronizer`.
 
     `counts`: scan_unmatched (the cameras had nothing for it), clock_reset.
     Stamps that jump back by more than `jump`, or three times in a row by less, empty all queues: the synchronizer itself
@@ -62,15 +62,15 @@ class ApproximateCollector(Generic[T]):
         self._offsets = (0, *(offsets or [0] * len(cameras)))
         self._tolerance, self._queue, self._jump = tolerance, queue, jump
         self._arrived: dict[str, int] = {}
-        self._out: list[Collected[T]] = []
+        self._out: list[SyncedMessages[T]] = []
         self.counts: Counter[str] = Counter()
         self._restart()
 
-    def add_scan(self, stamp: int, scan: T, now: int) -> list[Collected[T]]:
+    def add_scan(self, stamp: int, scan: T, now: int) -> list[SyncedMessages[T]]:
         """Take a scan; returns the frames that are complete now."""
         return self._add(0, stamp, scan, now)
 
-    def add_image(self, camera: int, stamp: int, image: T, now: int) -> list[Collected[T]]:
+    def add_image(self, camera: int, stamp: int, image: T, now: int) -> list[SyncedMessages[T]]:
         """Take an image of the camera with this number; returns the frames that are complete now."""
         return self._add(camera + 1, stamp, image, now)
 
@@ -78,20 +78,20 @@ class ApproximateCollector(Generic[T]):
         """Per camera how long ago its last image arrived; None where none ever came."""
         return {name: now - self._arrived[name] if name in self._arrived else None for name in self._names[1:]}
 
-    def poll(self, now: int) -> list[Collected[T]]:
+    def poll(self, now: int) -> list[SyncedMessages[T]]:
         """Nothing: this policy waits without a deadline."""
         return []
 
     def next_deadline(self) -> None:
         """There is none."""
 
-    def flush(self) -> list[Collected[T]]:
+    def flush(self) -> list[SyncedMessages[T]]:
         """Nothing: what is not complete is let go."""
         self._let_go(len(self._waiting))
         self._restart()
         return []
 
-    def _add(self, number: int, stamp: int, message: T, now: int) -> list[Collected[T]]:
+    def _add(self, number: int, stamp: int, message: T, now: int) -> list[SyncedMessages[T]]:
         name = self._names[number]
         self._arrived[name] = now
         stamp += self._offsets[number]
@@ -126,7 +126,7 @@ class ApproximateCollector(Generic[T]):
         self._let_go(bisect_left(self._waiting, scan.stamp))
         del self._waiting[: bisect_right(self._waiting, scan.stamp)]
         ages = tuple(image.stamp - scan.stamp for image in images)
-        self._out.append(Collected(scan.stamp, scan.message, tuple(image.message for image in images), {}, ages))
+        self._out.append(SyncedMessages(scan.stamp, scan.message, tuple(image.message for image in images), {}, ages))
 
     def _let_go(self, number: int) -> None:
         """The oldest scans will not be matched any more."""

@@ -13,7 +13,7 @@ MILLISECOND = 1_000_000
 
 
 @dataclass(frozen=True)
-class Collected(Generic[T]):
+class SyncedMessages(Generic[T]):
     """One scan and what its cameras contributed.
 
     Args:
@@ -50,11 +50,11 @@ class _Camera(Generic[T]):
 
 
 def scans_without_frame(counts: Mapping[str, int]) -> dict[str, int]:
-    """Of a collector's `counts`, the reasons for which a scan opened no frame."""
+    """Of a synchronizer's `counts`, the reasons for which a scan opened no frame."""
     return {reason: number for reason, number in counts.items() if reason.startswith("scan_") and reason != "scan_overflow"}
 
 
-class Collector(Generic[T]):
+class FrameSynchronizer(Generic[T]):
     """LiDAR-led collection: a scan opens a frame, every camera contributes its nearest image within the tolerance.
 
     A frame closes when no better image can be expected of any camera, or at its deadline with the cameras it has. Frames
@@ -89,9 +89,9 @@ class Collector(Generic[T]):
         self._incomplete: deque[tuple[int, dict[str, str]]] = deque(maxlen=8)
         self.counts: Counter[str] = Counter()
 
-    def add_scan(self, stamp: int, scan: T, now: int) -> list[Collected[T]]:
+    def add_scan(self, stamp: int, scan: T, now: int) -> list[SyncedMessages[T]]:
         """Take a scan; returns the frames that are closed now."""
-        closed: list[Collected[T]] = []
+        closed: list[SyncedMessages[T]] = []
         if stamp == 0 == self._newest:  # a recording may begin at zero; a driver that never sets its stamps stays there
             self.counts["scan_without_stamp"] += 1
             return self.poll(now)
@@ -114,7 +114,7 @@ class Collector(Generic[T]):
             closed.append(self._close(self._open.pop(0)))
         return closed
 
-    def add_image(self, camera: int, stamp: int, image: T, now: int) -> list[Collected[T]]:
+    def add_image(self, camera: int, stamp: int, image: T, now: int) -> list[SyncedMessages[T]]:
         """Take an image of the camera with this number; returns the frames that are closed now."""
         source = self._cameras[camera]
         source.arrived = now
@@ -143,7 +143,7 @@ class Collector(Generic[T]):
         """Per camera how long ago its last image arrived; None where none ever came."""
         return {camera.name: None if camera.arrived is None else now - camera.arrived for camera in self._cameras}
 
-    def poll(self, now: int) -> list[Collected[T]]:
+    def poll(self, now: int) -> list[SyncedMessages[T]]:
         """The frames that are complete or whose deadline has passed, oldest first."""
         # A later frame that is ready closes the earlier ones too: their images would have come before its own.
         ready = [i for i, frame in enumerate(self._open) if now >= frame.deadline or self._is_settled(frame)]
@@ -155,7 +155,7 @@ class Collector(Generic[T]):
         """When `poll` has to be called at the latest; None while no frame waits."""
         return min((frame.deadline for frame in self._open), default=None)
 
-    def flush(self) -> list[Collected[T]]:
+    def flush(self) -> list[SyncedMessages[T]]:
         """Close all frames with what they have (the input has ended)."""
         closing, self._open = self._open, []
         return [self._close(frame) for frame in closing]
@@ -174,7 +174,7 @@ class Collector(Generic[T]):
         gap = stamp - newest
         return gap <= self._tolerance and camera.period is not None and 2 * gap <= camera.period
 
-    def _close(self, frame: _Open[T]) -> Collected[T]:
+    def _close(self, frame: _Open[T]) -> SyncedMessages[T]:
         images: list[T | None] = []
         ages: list[int | None] = []
         missing: dict[str, str] = {}
@@ -196,7 +196,7 @@ class Collector(Generic[T]):
         self._forget_images_before(frame.stamp - self._tolerance)
         if missing:
             self._incomplete.append((frame.stamp, missing))
-        return Collected(frame.stamp, frame.scan, tuple(images), missing, tuple(ages))
+        return SyncedMessages(frame.stamp, frame.scan, tuple(images), missing, tuple(ages))
 
     def _nearest(self, camera: _Camera[T], stamp: int) -> int | None:
         at = bisect_left(camera.stamps, stamp)

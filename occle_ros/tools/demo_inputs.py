@@ -82,14 +82,14 @@ def sustained_rate(bag: Path, bundle: Path, told: Callable[[str], None]) -> tupl
     the recorder and the transport on the same machine. The engine is the node's default; `told` hears of its first build.
     """
     reader = BagReader(bag)
-    predictor = Predictor.load(bundle, reader.config.engine, progress=told, at_once=reader.config.frames_at_once)
-    at_once = predictor.at_once
+    predictor = Predictor.load(bundle, reader.config.engine, progress=told, max_concurrent=reader.config.max_concurrent_frames)
+    max_concurrent = predictor.max_concurrent
     pipeline = Pipeline(predictor, reader.config, reader.calibration)
     looked_at = min(len(reader), LOOKED_AT_FRAMES)
     step = -(-looked_at // MEASURED_FRAMES)
-    frames = [collected for number, collected in zip(range(looked_at), reader.collected()) if number % step == 0]
-    with ThreadPoolExecutor(at_once) as threads:
-        list(threads.map(pipeline.process, frames[:at_once]))
+    frames = [synced for number, synced in zip(range(looked_at), reader.synced()) if number % step == 0]
+    with ThreadPoolExecutor(max_concurrent) as threads:
+        list(threads.map(pipeline.process, frames[:max_concurrent]))
         per_frame = math.inf
         for _ in range(3):  # the best of three: something else may have been going on
             began = time.perf_counter()

@@ -39,7 +39,7 @@ def summarise(
     sent = player["sent"].get(lidar_topic, 0)
     published = counts.get("published", {}).get("voxels", 0)
     dropped = {"lost_in_transport": sent - received, **counts.get("dropped", {})}
-    dropped |= scans_without_frame(counts.get("collector", {}))
+    dropped |= scans_without_frame(counts.get("synchronizer", {}))
     dropped["lost_before_recorder"] = published - recorded.get("/occupancy/voxels", 0)
     arrivals = node["stages_ms"].get("receive", [])
     # /clock is a tick behind at times, which can make a scan arrive before its stamp.

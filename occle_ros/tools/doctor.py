@@ -17,7 +17,7 @@ from occle_core.sensors.clouds import intensity_problem
 from occle_core.sensors.images import image_from_message
 from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_ros.calibration.files import CalibrationError
-from occle_ros.calibration.rig import Calibration, Rig
+from occle_ros.calibration.rig import CalibratedRig, Calibration
 from occle_ros.calibration.tf_listener import listen_to_transforms
 from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
@@ -25,7 +25,7 @@ from occle_ros.messages.common import message_class
 from occle_ros.node.input_monitor import clock_problem
 from occle_ros.pipeline.assemble import describe_dropped, other_frame, read_scan
 from occle_ros.system.ros_process import ros_node
-from occle_ros.tools.topic_listener import Ear, HeardClock, Row
+from occle_ros.tools.topic_listener import ClockListener, Row, TopicListener
 from occle_ros.topics.inputs import Input, Problem, inputs_of, why_silent
 from occle_ros.topics.qos import mismatch, offers_on
 
@@ -74,11 +74,11 @@ def doctor(config: NodeConfig, seconds: float = 5.0, topics: Sequence[str] = ())
         found = Diagnosis()
         inputs = _named_inputs(node, config, topics, found) if topics else inputs_of(config)
         calibration = None if topics else _calibration(node, config, found)
-        clock = HeardClock(node)
+        clock = ClockListener(node)
         executor = SingleThreadedExecutor(context=node.context)
         executor.add_node(node)
         _wait_for_publishers(node, inputs, _DISCOVERY_SECONDS)
-        ears = [Ear(node, wanted, config, clock) for wanted in inputs]
+        ears = [TopicListener(node, wanted, config, clock) for wanted in inputs]
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             executor.spin_once(timeout_sec=0.05)
@@ -138,7 +138,7 @@ def _wait_for_publishers(node: Node, inputs: Sequence[Input], seconds: float) ->
         time.sleep(0.05)
 
 
-def _rig(calibration: Calibration, ears: Sequence[Ear], found: Diagnosis) -> Rig | None:
+def _rig(calibration: Calibration, ears: Sequence[TopicListener], found: Diagnosis) -> CalibratedRig | None:
     for ear in ears:
         if ear.wanted.once and ear.last is not None:
             calibration.take_info(ear.wanted.camera, ear.last)
@@ -154,7 +154,7 @@ def _rig(calibration: Calibration, ears: Sequence[Ear], found: Diagnosis) -> Rig
     return rig
 
 
-def _transport_problems(node: Node, ear: Ear, config: NodeConfig, clock: HeardClock) -> list[Problem | None]:
+def _transport_problems(node: Node, ear: TopicListener, config: NodeConfig, clock: ClockListener) -> list[Problem | None]:
     if not ear.arrivals:
         return [why_silent(node, ear.wanted, ear.asked)]
     offers = [mismatch(offer, ear.asked) for offer in offers_on(node, ear.topic)]
@@ -177,7 +177,7 @@ def _transport_problems(node: Node, ear: Ear, config: NodeConfig, clock: HeardCl
     return problems
 
 
-def _content(ear: Ear, config: NodeConfig, rig: Rig | None) -> tuple[str, Problem | None]:
+def _content(ear: TopicListener, config: NodeConfig, rig: CalibratedRig | None) -> tuple[str, Problem | None]:
     """What the last message holds in words, and why it cannot be used."""
     message = ear.last
     try:
@@ -201,7 +201,9 @@ def _content(ear: Ear, config: NodeConfig, rig: Rig | None) -> tuple[str, Proble
     return "", None
 
 
-def _camera_problems(ear: Ear, scans: Ear, rig: Rig, config: NodeConfig, row: Row) -> list[Problem | None]:
+def _camera_problems(
+    ear: TopicListener, scans: TopicListener, rig: CalibratedRig, config: NodeConfig, row: Row
+) -> list[Problem | None]:
     """Calibration, image size and matching of one camera."""
     name = ear.wanted.camera
     number = config.camera_names.index(name)

@@ -45,8 +45,8 @@ class RunSummary:
         bundle: id of the network.
         frames: number of frames that were predicted.
         failed: "stamp: error" of the frames that could not be.
-        counts: what was left out, by group and reason as on /diagnostics: masked (cameras), collector (scans and images), points,
-            overflow, history.
+        counts: what was left out, by group and reason as on /diagnostics: masked (cameras), synchronizer (scans and images),
+            points, overflow, history.
         notes: what a user should know of the rig, and for each camera and reason the first problem that masked it.
         stages_ms: per stage, median and 95th percentile, milliseconds.
     """
@@ -111,16 +111,16 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
         count = len(reader) if limit is None else min(limit, len(reader))
 
         def steps(record: _Record) -> Iterator[_Step]:
-            for number, collected in zip(range(count), reader.collected()):
+            for number, synced in zip(range(count), reader.synced()):
                 try:
-                    processed = pipeline.process(collected)
+                    processed = pipeline.process(synced)
                 except (FrameError, ConversionError, CalibrationError) as error:
-                    record.failed.append(f"{collected.stamp / 1e9:.3f}: {error}")
+                    record.failed.append(f"{synced.stamp / 1e9:.3f}: {error}")
                     continue
                 record.take(processed)
                 yield _Step(number, processed.frame, processed.occupancy, None)
             for reason, messages in reader.collector_counts.items():
-                record.statistics.count("collector", reason, messages)
+                record.statistics.count("synchronizer", reason, messages)
 
         return _run(folder, out, predictor.bundle_id, reader.config.camera_names, count, steps, pictures, told)
 

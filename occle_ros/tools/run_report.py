@@ -11,10 +11,10 @@ from occle_ros.tools.offline_run import RunSummary
 def report_lines(summary: RunSummary) -> Iterator[str]:
     """The frames, what was left out by reason, each in its line, and the times of the stages."""
     yield f"{summary.out}: {summary.frames} frames with {summary.bundle}"
-    collector = summary.counts.get("collector", {})
+    synchronizer = summary.counts.get("synchronizer", {})
     if summary.failed:
         yield f"  frames that failed: {len(summary.failed)}"
-    for reason, number in scans_without_frame(collector).items():
+    for reason, number in scans_without_frame(synchronizer).items():
         yield f"  scans left out: {number} {_words(reason.removeprefix('scan_'))}"
     for camera, number in summary.counts.get("masked", {}).items():
         name, _, reason = camera.partition(":")
@@ -22,7 +22,7 @@ def report_lines(summary: RunSummary) -> Iterator[str]:
     for reason, number in summary.counts.get("history", {}).items():
         if reason != "filling":  # the first frames of every run
             yield f"  frames without past ones: {number} {_words(reason)}"
-    for reason, number in collector.items():
+    for reason, number in synchronizer.items():
         # An image that no scan took is usual where a camera is faster than the LiDAR.
         if reason.startswith("image_") and not reason.startswith("image_unused"):
             kind, _, name = reason.removeprefix("image_").partition(":")

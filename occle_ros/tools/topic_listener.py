@@ -43,7 +43,7 @@ class Row:
     calibration: str = ""
 
 
-class HeardClock:
+class ClockListener:
     """The latest /clock, beside the wall clock."""
 
     def __init__(self, node: Node) -> None:
@@ -67,10 +67,10 @@ class HeardClock:
         return "wall clock: nobody publishes /clock; start the node with use_sim_time:=false"
 
 
-class Ear:
+class TopicListener:
     """Hears one topic, with the node's own quality of service where that fits the publishers, else best effort."""
 
-    def __init__(self, node: Node, wanted: Input, config: NodeConfig, clock: HeardClock) -> None:
+    def __init__(self, node: Node, wanted: Input, config: NodeConfig, clock: ClockListener) -> None:
         self.wanted, self._clock = wanted, clock
         self.topic = node.resolve_topic_name(wanted.topic)
         self.stamps: list[int] = []

@@ -57,7 +57,7 @@ def test_frames_at_once_are_predicted_as_one_by_one(bundle, name):
         pytest.importorskip(name, reason=f"{name} is not installed: pip install 'occle_ros[engines]'")
     spec, network, _ = load_bundle(bundle)
     frames = [prepare(street(spec, seed), spec.voxel_grid, spec.network) for seed in range(4)]
-    engine = load_engine(spec, network, bundle, name, threads=2, at_once=2)
+    engine = load_engine(spec, network, bundle, name, threads=2, max_concurrent=2)
     alone = [engine.run(frame) for frame in frames]
     with ThreadPoolExecutor(2) as threads:
         together = list(threads.map(engine.run, frames * 3))
@@ -87,7 +87,7 @@ def test_auto_says_why(bundle, monkeypatch):
     text = describe(engine)
     assert "openvino is not installed" in text and "runs everywhere" in text and "onnxruntime is not installed" in text
     assert any("not openvino" in line for line in told)
-    engine = load_engine(spec, network, bundle, "auto", at_once=2)
+    engine = load_engine(spec, network, bundle, "auto", max_concurrent=2)
     assert "several frames at once" in describe(engine)
 
 
@@ -142,7 +142,7 @@ def test_predictions_of_an_engine_carry_its_overflow(bundle, tmp_path):
     pytest.importorskip("openvino", reason="openvino is not installed")
     spec, network, _ = load_bundle(bundle)
     rows = {name: (500 if name == "voxels" else count) for name, count in spec.capacities.sets.items()}
-    small = spec.model_copy(update={"capacities": spec.capacities.model_copy(update={"sets": rows}), "usual": None})
+    small = spec.model_copy(update={"capacities": spec.capacities.model_copy(update={"sets": rows}), "typical": None})
     save_bundle(tmp_path / "small", small, network)
     predictor = Predictor.load(tmp_path / "small", "openvino", threads=1)
     frame = street(spec)

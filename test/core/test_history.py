@@ -88,13 +88,13 @@ def predictor(tmp_path_factory):
     spec = spec_for(occle_tiny(frames=2), GRID, "semantickitti", "two")
     torch.manual_seed(0)
     save_bundle(folder, spec, spec.build())
-    return Predictor.load(folder, at_once=2)
+    return Predictor.load(folder, max_concurrent=2)
 
 
 def test_a_network_that_looks_back_takes_one_frame_after_the_other(predictor, tmp_path):
-    assert predictor.at_once == 1
+    assert predictor.max_concurrent == 1
     save_bundle(tmp_path / "one", spec := spec_for(occle_tiny(frames=1), GRID, "semantickitti", "one"), spec.build())
-    assert Predictor.load(tmp_path / "one", at_once=2).at_once == 2
+    assert Predictor.load(tmp_path / "one", max_concurrent=2).max_concurrent == 2
 
 
 def test_the_predictor_shows_the_network_the_frames_before(predictor):

@@ -10,7 +10,7 @@ from occle_train.evaluation.export import calibrate
 
 from occle_core.bundle import load_bundle, save_bundle, spec_for
 from occle_core.engines import parity
-from occle_core.engines.float16 import halved
+from occle_core.engines.float16 import to_float16
 from occle_core.engines.loading import load_engine
 from occle_core.engines.static.measure import limits_of, measure
 from occle_core.engines.static.onnx_file import onnx_of
@@ -104,9 +104,9 @@ def test_the_exported_program_has_no_loops_and_no_data_dependent_sizes(bundle, t
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
     spec, network, _ = load_bundle(bundle)
-    model = onnx.load(onnx_of(spec.model_copy(update={"usual": None}), network, print))
+    model = onnx.load(onnx_of(spec.model_copy(update={"typical": None}), network, print))
     kinds = {node.op_type for node in model.graph.node}
-    assert not kinds & {"Loop", "If", "Scan", "NonZero", "Unique", "TopK", "ScatterND"}
+    assert not kinds & {"Loop", "If", "VoxelisedScan", "NonZero", "Unique", "TopK", "ScatterND"}
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_the_exported_program_has_no_loops_and_no_data_dependent_sizes(bundle, t
 def test_rtx_accepts_the_whole_network(bundle, precision):
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError, reason="pip install 'occle_ros[tensorrt_rtx]'")
     spec, network, _ = load_bundle(bundle)
-    plan = plan_of(spec.model_copy(update={"usual": None}), network, precision, "8.9", lambda text: None)
+    plan = plan_of(spec.model_copy(update={"typical": None}), network, precision, "8.9", lambda text: None)
     weights = sum(value.numel() for value in network.parameters()) * (2 if precision == "fp16" else 4)
     assert plan.stat().st_size > weights * 0.5
 
@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_counted_frame_by_frame(bundle, tmp_path):
     pytest.importorskip("onnxruntime")
     spec, network, _ = load_bundle(bundle)
     rows = {name: (100 if name.startswith("voxels") else count) for name, count in spec.capacities.sets.items()}
-    small = spec.model_copy(update={"capacities": spec.capacities.model_copy(update={"sets": rows}), "usual": None})
+    small = spec.model_copy(update={"capacities": spec.capacities.model_copy(update={"sets": rows}), "typical": None})
     save_bundle(tmp_path / "small", small, network)
     predictor = Predictor.load(tmp_path / "small", "onnxruntime", threads=1)
     for number, each in enumerate(frames_of(0)[::-1]):
@@ -148,7 +148,7 @@ def test_eager_predictions_are_timed_by_branch(bundle):
 
 def test_half_precision_says_nearly_the_same(bundle):
     spec, network, _ = load_bundle(bundle)
-    half = halved(network)
+    half = to_float16(network)
     types = {name: value.dtype for name, value in half.named_parameters()}
     assert types["semantic.image.down.0.0.weight"] == types["geometric.first.conv.weight"] == torch.float16
     assert types["fusion.head.0.weight"] == types["fusion.mamba.merge.weight"] == torch.float32

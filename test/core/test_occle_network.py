@@ -7,10 +7,9 @@ import pytest
 import torch
 from occle_rig import GRID, frame, moved
 
-from occle_core.engines.static.program import pad
 from occle_core.frame import FrameError
 from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
-from occle_core.networks.blocks.fold_batch_norms import folded
+from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.occle.config import base as occle_base
 from occle_core.networks.occle.config import small as occle_small
@@ -185,9 +184,9 @@ def form_of(net, batch, spare=1.3):
 def test_folded_batch_norms_change_nothing():
     net, batch = trained_looking(network()), inputs()
     with torch.inference_mode():
-        expected, found = net(batch), folded(net)(batch)
+        expected, found = net(batch), fold_batch_norms(net)(batch)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
-    assert not any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in folded(net).modules())
+    assert not any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in fold_batch_norms(net).modules())
 
 
 def test_static_form_says_the_same_and_counts():
@@ -208,7 +207,7 @@ def test_static_form_says_the_same_and_counts():
 
 def test_what_does_not_fit_is_the_farthest():
     batch = inputs()
-    arrays = pad(batch, Capacities(points=10_000, sets={"voxels.0": 100, "rest": 1}), CENTER)
+    arrays = OccLE.pad(batch, Capacities(points=10_000, sets={"voxels.0": 100, "rest": 1}), CENTER)
     assert arrays["count"].tolist() == [[100], [100]]
     kept = np.hypot(*(arrays["cells"][0, :, :2] + 0.5 - CENTER).T).max()
     every = np.sort(np.hypot(*(batch.scans[0].coords[:, 1:3].numpy() + 0.5 - CENTER).T))
@@ -217,7 +216,7 @@ def test_what_does_not_fit_is_the_farthest():
 
 def test_points_that_do_not_fit_take_the_farthest_voxels_with_them():
     scan = inputs().scans[0]
-    arrays = pad(inputs(), Capacities(points=200, sets={"voxels.0": len(scan.coords)}), CENTER)
+    arrays = OccLE.pad(inputs(), Capacities(points=200, sets={"voxels.0": len(scan.coords)}), CENTER)
     filled = int(arrays["count"][0, 0])
     table, voxel = arrays["table"][0], arrays["voxel"][0]
     used = (table < 200).sum()

@@ -10,7 +10,7 @@ from occle_core.engines.static.program import program_for, sensor_cell
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.networks.blocks.fold_batch_norms import folded
+from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.capacities import Capacities, choose
 from occle_core.networks.minkocc.config import tiny
 from occle_core.networks.minkocc.inputs import prepare
@@ -139,10 +139,12 @@ def run(program, inputs):
 def test_folded_batch_norms_change_nothing():
     _, network, inputs = small_case()
     with torch.inference_mode():
-        a, b = network(inputs).classes, folded(network)(inputs).classes
+        a, b = network(inputs).classes, fold_batch_norms(network)(inputs).classes
     assert torch.equal(a.coords, b.coords)
     torch.testing.assert_close(a.features, b.features, rtol=1e-3, atol=1e-4)
-    assert not any(isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for module in folded(network).modules())
+    assert not any(
+        isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for module in fold_batch_norms(network).modules()
+    )
 
 
 def test_the_whole_program_equals_the_eager_network():

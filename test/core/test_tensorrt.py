@@ -10,7 +10,7 @@ import torch
 from occle_core.bundle import load_bundle, rig_spec, spec_for
 from occle_core.engines import cuda, tensorrt_engine, tensorrt_rtx_engine
 from occle_core.engines.base import EngineError
-from occle_core.engines.float16 import halved
+from occle_core.engines.float16 import to_float16
 from occle_core.engines.static.measure import limits_of
 from occle_core.engines.static.onnx_file import onnx_of
 from occle_core.engines.static.program import input_names, program_for
@@ -158,7 +158,7 @@ def test_tensorrt_saves_what_it_compiled_and_compiles_once(small, tmp_path, monk
     # What stands for the compiled program is the exported one, and so is what it says.
     inputs = some_inputs(spec)
     result = TensorRtEngine(spec, path, "fp16").run(inputs)
-    labels, confidence, _ = run(program_for(spec, halved(network)), inputs)
+    labels, confidence, _ = run(program_for(spec, to_float16(network)), inputs)
     np.testing.assert_array_equal(result.labels, labels[0].numpy())
     np.testing.assert_allclose(result.confidence, confidence[0].numpy(), atol=2e-3)
 
@@ -245,7 +245,7 @@ def run(program, inputs):
 
 def test_half_precision_is_for_convolutions_alone(small):
     _, network = small
-    types = {name: value.dtype for name, value in halved(network).named_parameters()}
+    types = {name: value.dtype for name, value in to_float16(network).named_parameters()}
     for name in ("trunk.conv1.weight", "pyramid.layer_blocks.0.0.weight", "unet.up.0.conv.weight", "unet.grow.conv.bias"):
         assert types[name] == torch.float16
     for name in ("points.fusion.score.weight", "unet.occupancy.0.weight", "head.weight", "unet.encoder.0.0.excite.gate.0.weight"):
@@ -256,7 +256,7 @@ def test_half_precision_is_for_convolutions_alone(small):
 def test_half_precision_says_nearly_the_same(small):
     spec, network = small
     inputs = some_inputs(spec)
-    full, half = (run(program_for(spec, each), inputs) for each in (network, halved(network)))
+    full, half = (run(program_for(spec, each), inputs) for each in (network, to_float16(network)))
     occupied = (full[0] != 0) | (half[0] != 0)
     assert int(occupied.sum()) > 50
     assert float((full[0] == half[0])[occupied].float().mean()) > 0.97
@@ -267,7 +267,7 @@ def test_half_precision_says_nearly_the_same(small):
 def test_means_over_many_voxels_do_not_overflow_in_half_precision(small):
     """Sums over a level leave float16's range (65504) where means do not."""
     _, network = small
-    block = halved(network).unet.encoder[0][0]
+    block = to_float16(network).unet.encoder[0][0]
     block.excite.gate = torch.nn.Identity()
     cells = torch.from_numpy(np.indices(GRID.shape).reshape(3, -1).T.copy())
     x = SparseTensor(torch.full((len(cells), 8), 100.0, dtype=torch.float16), cells, GRID.shape)
@@ -278,4 +278,4 @@ def test_means_over_many_voxels_do_not_overflow_in_half_precision(small):
 def test_the_onnx_file_depends_on_the_precision(small, tmp_path, monkeypatch):
     spec, network = small
     monkeypatch.setattr("occle_core.engines.static.onnx_file.write_onnx", lambda spec, network, path: path.write_text("x"))
-    assert onnx_of(spec, network, print, tmp_path) != onnx_of(spec, halved(network), print, tmp_path)
+    assert onnx_of(spec, network, print, tmp_path) != onnx_of(spec, to_float16(network), print, tmp_path)

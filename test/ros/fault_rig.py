@@ -34,7 +34,7 @@ SETTINGS = {
     "lidar.exclude_box": [-1.0, -1.0, -2.0, 1.0, 1.0, 1.0],
 }
 """Parameters of a node for this car."""
-_GROUPS = ("dropped", "masked", "collector", "points", "overflow")
+_GROUPS = ("dropped", "masked", "synchronizer", "points", "overflow")
 
 
 def write_rig(file: Path) -> Path:

@@ -32,7 +32,7 @@ from occle_ros.config.node_config import NodeConfig
 from occle_ros.messages.clouds import cloud_from_points
 from occle_ros.messages.images import message_from_image
 from occle_ros.pipeline.assemble import assemble, other_frame, read_scan
-from occle_ros.sync.lidar_led import Collected
+from occle_ros.sync.lidar_led import SyncedMessages
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 POINTS = np.random.default_rng(0).normal(0, 9, (12, 4)).astype(np.float32)
@@ -83,7 +83,7 @@ def _nothing_left(tmp_path: Path) -> None:
     calibration, config = by_tf(("base_link", "velodyne", moved(0)), camera_names=[])[0], NodeConfig(camera_names=())
     scan = cloud_from_points(0 * POINTS, 5, "velodyne")
     with pytest.raises(FrameError, match="no point of the scan is left: 12 no returns"):
-        assemble(Collected(5, scan, (), {}), calibration.rig("velodyne", 5), config)
+        assemble(SyncedMessages(5, scan, (), {}), calibration.rig("velodyne", 5), config)
 
 
 def _jpeg() -> bytes:
@@ -139,7 +139,7 @@ def _image_frame(tmp_path: Path) -> None:
     calibration, _ = by_tf(("base_link", "velodyne", moved(0)), ("velodyne", "cam2_optical", moved(0.1)))
     calibration.take_info("cam2", info())
     scan, image = cloud_from_points(POINTS, 5, "velodyne"), message_from_image(IMAGE, 5, "cam2_link")
-    result = assemble(Collected(5, scan, (image,), {}), calibration.rig("velodyne", 5), NodeConfig())
+    result = assemble(SyncedMessages(5, scan, (image,), {}), calibration.rig("velodyne", 5), NodeConfig())
     assert result.frame.images[0] is not None
     assert result.notes == (other_frame("cam2", "cam2_link", "cam2_optical"),)
 

@@ -25,7 +25,7 @@ from occle_ros.messages.camera_info import info_from_camera
 from occle_ros.messages.clouds import cloud_from_points
 from occle_ros.messages.images import compressed_message, message_from_image
 from occle_ros.pipeline.assemble import assemble
-from occle_ros.sync.lidar_led import Collected
+from occle_ros.sync.lidar_led import SyncedMessages
 
 SECOND = 1_000_000_000
 T_CAMERA_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.2], [0, 0, 0, 1]])
@@ -230,7 +230,7 @@ def test_images_in_another_frame_than_their_camera_info_are_mentioned_where_tf_p
     calibration.take_info("cam2", info())
     for frame, is_noted in (("cam2_optical", False), ("/cam2_optical", False), ("", False), ("cam2_link", True)):
         image = message_from_image(IMAGE, 5, frame)
-        result = assemble(Collected(5, SCAN, (image,), {}), calibration.rig("velodyne", 5), NodeConfig())
+        result = assemble(SyncedMessages(5, SCAN, (image,), {}), calibration.rig("velodyne", 5), NodeConfig())
         assert bool(result.notes) is is_noted and not result.masked
     assert "images of cam2 are in frame 'cam2_link', their CameraInfo is in 'cam2_optical'" in result.notes[0]
     given = assembled(message_from_image(IMAGE, 5, "cam2_link"))
@@ -402,7 +402,7 @@ def assembled(image, message_info: CameraInfo | None = None, missing: dict[str, 
     settings = with_extrinsics()
     calibration = Calibration(settings)
     calibration.take_info("cam2", message_info or info())
-    return assemble(Collected(5, SCAN, (image,), missing or {}), calibration.rig("velodyne"), settings)
+    return assemble(SyncedMessages(5, SCAN, (image,), missing or {}), calibration.rig("velodyne"), settings)
 
 
 def test_a_frame_of_messages():
@@ -421,7 +421,7 @@ def test_the_robots_body_is_left_out_in_the_grids_frame():
     rig = Calibration(settings).rig("velodyne")
 
     def made(rows: list[int]):
-        return assemble(Collected(5, cloud_from_points(points[rows], 5, "velodyne"), (), {}), rig, settings)
+        return assemble(SyncedMessages(5, cloud_from_points(points[rows], 5, "velodyne"), (), {}), rig, settings)
 
     result = made([0, 1, 2, 3])
     np.testing.assert_array_equal(result.frame.points, points[[1, 2]])

@@ -24,7 +24,7 @@ NODE = {
         "dropped": {"replaced_by_newer": 1, "unusable_frame": 1},
         "masked": {"cam2:stale": 2},
         "points": {"no_return": 500},
-        "collector": {"scan_without_stamp": 1, "scan_overflow": 3, "image_unused:cam2": 4},
+        "synchronizer": {"scan_without_stamp": 1, "scan_overflow": 3, "image_unused:cam2": 4},
     },
     "rate_hz": 4.0,
     "latency_ms": [99.0, 102.0, 205.0],

@@ -31,7 +31,7 @@ from occle_ros.messages.camera_info import info_from_camera
 from occle_ros.messages.common import time_from
 from occle_ros.messages.transforms import transform_from_matrix
 from occle_ros.pipeline.pipeline import Pipeline, Processed
-from occle_ros.sync.lidar_led import Collected
+from occle_ros.sync.lidar_led import SyncedMessages
 from occle_ros.system.ros_process import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
@@ -67,18 +67,18 @@ FAULTS = {
         "F0 A500 S500 +700 A1200 S1200 +700 A1900 S1900", (0, 500, 1200, 1900), {"masked.cam3:stale": 3},
         (r"no image of cam3 on /cam3/image/compressed for \d s",), (WARN, "camera cam3", "no image on /cam3/image/compressed"),
     ),
-    "late camera": Fault("A0 S0 B0 F100", (0, 100), {"masked.cam3:stale": 1, "collector.image_late:cam3": 1}),
+    "late camera": Fault("A0 S0 B0 F100", (0, 100), {"masked.cam3:stale": 1, "synchronizer.image_late:cam3": 1}),
     "one camera at half rate": Fault("F0 A100 S100 F200 A300 S300 F400", (0, 100, 200, 300, 400), {"masked.cam3:stale": 2}),
     "LiDAR gap": Fault(
         "F0 A500 B500 +3500 F4000", (0, 4000), {}, (r"no scan on /lidar/points for \d s",), (ERROR, "pipeline", "no scan on"), True
     ),
     "scans out of order and duplicated": Fault(
-        "F0 F100 F200 S100 S200 F300", (0, 100, 200, 300), {"collector.scan_out_of_order": 1, "collector.scan_duplicate": 1}
+        "F0 F100 F200 S100 S200 F300", (0, 100, 200, 300), {"synchronizer.scan_out_of_order": 1, "synchronizer.scan_duplicate": 1}
     ),
     "images out of order and duplicated": Fault(
-        "A100 A50 A100 B100 S100", (100,), {"collector.image_out_of_order:cam2": 1, "collector.image_duplicate:cam2": 1}
+        "A100 A50 A100 B100 S100", (100,), {"synchronizer.image_out_of_order:cam2": 1, "synchronizer.image_duplicate:cam2": 1}
     ),
-    "clock jump back": Fault("F0 F100 F-60000 F-59900", (0, 100, -60000, -59900), {"collector.clock_reset": 1}),
+    "clock jump back": Fault("F0 F100 F-60000 F-59900", (0, 100, -60000, -59900), {"synchronizer.clock_reset": 1}),
     "NaN in the cloud": Fault("F0:nan", (0,), {"points.not_finite": 1000}),
     "empty cloud": Fault("F0:empty +300 F100", (100,), {"dropped.unusable_frame": 1}, ("the point cloud is empty",)),
     "cloud of NaN only": Fault(
@@ -259,8 +259,8 @@ def slow(place: Path) -> Iterator[Slow]:
 @fault("overload at 5x the sustainable rate")
 def test_the_newest_scan_wins(slow: Slow) -> None:
     node, car, _, _ = slow
-    at_once = NodeConfig().frames_at_once
-    period = time_of_a_frame(car) / at_once / 5
+    max_concurrent = NodeConfig().max_concurrent_frames
+    period = time_of_a_frame(car) / max_concurrent / 5
     memory: list[int] = []
     first, began = len(car.stamps), time.monotonic()
     while time.monotonic() - began < 5 or (len(car.stamps) - first < 15 and time.monotonic() - began < 25):
@@ -273,8 +273,8 @@ def test_the_newest_scan_wins(slow: Slow) -> None:
     assert len(stamps) > 6
     # Never idle, the network needs for a frame what lies between two that come out, if it takes one at a time. A scan waits for
     # the one before it at most until the next scan replaces it.
-    took = np.array([car.arrived[stamp] - car.arrived[before] for before, stamp in zip(stamps, stamps[at_once:])])
-    late = np.array([car.arrived[stamp] - stamp for stamp in stamps[at_once:]])
+    took = np.array([car.arrived[stamp] - car.arrived[before] for before, stamp in zip(stamps, stamps[max_concurrent:])])
+    late = np.array([car.arrived[stamp] - stamp for stamp in stamps[max_concurrent:]])
     assert np.mean(late < 2 * took) >= 0.9, (late / 1e6, took / 1e6)
     assert memory[-1] - memory[len(memory) // 3] < 30e6, memory
     assert car.spin_until(lambda: car.counts()["dropped.replaced_by_newer"] > 2 * len(stamps), 3)
@@ -349,7 +349,7 @@ def test_a_bag_in_a_loop(place: Path, tmp_path: Path, ros_domain: int) -> None:
             waits = ("--wait-for", "/lidar/points", "--wait-for", "/cam2/image")
             player = Process(("-m", "occle_ros.cli", "play", str(bag), "--loop", "--rate", "0.4", *waits), place / "player.log", 60)
             assert car.spin_until(lambda: rounds(car.stamps) >= 4, 40), (car.stamps, node.output)
-            assert car.spin_until(lambda: car.counts()["collector.clock_reset"] >= 3, 4)
+            assert car.spin_until(lambda: car.counts()["synchronizer.clock_reset"] >= 3, 4)
             # A slow machine may leave frames out, but none is refused for its stamp.
             assert not any("scan_" in reason for reason in car.counts()), car.counts()
         assert "Traceback" not in node.output
@@ -375,7 +375,7 @@ class Rig:
     def process(self, stamp: int = 5) -> Processed:
         """One frame."""
         images = (raw_image(stamp), jpeg_image(stamp))
-        return self._pipeline.process(Collected(stamp, scan(stamp), images, {}))
+        return self._pipeline.process(SyncedMessages(stamp, scan(stamp), images, {}))
 
     def frame(self) -> Mapping[str, str]:
         """Reasons of the cameras that one frame went without."""

@@ -82,8 +82,8 @@ LOSSES: dict[str, tuple[Callable[[int, Any], None], int, dict[str, dict[str, int
         camera_clock(37), 4, {"masked": {"cam2:out_of_tolerance": 4}}, "frames without cam2: 4 out of tolerance"
     ),
     "camera clock behind": (camera_clock(-37), 4, {"masked": {"cam2:stale": 4}}, "frames without cam2: 4 stale"),
-    "scans without stamps": (no_stamp, 1, {"collector": {"scan_without_stamp": 3}}, "scans left out: 3 without stamp"),
-    "scans out of order": (disorder, 3, {"collector": {"scan_out_of_order": 1}}, "scans left out: 1 out of order"),
+    "scans without stamps": (no_stamp, 1, {"synchronizer": {"scan_without_stamp": 3}}, "scans left out: 3 without stamp"),
+    "scans out of order": (disorder, 3, {"synchronizer": {"scan_out_of_order": 1}}, "scans left out: 1 out of order"),
     "images of 16 bits": (sixteen_bits, 4, {"masked": {"cam2:unreadable_image": 4}}, "frames without cam2: 4 unreadable image"),
     "no returns": (no_echoes, 4, {"points": {"no_return": 600}}, "points left out: 600 no return"),
 }  # fmt: skip
@@ -99,9 +99,9 @@ def test_what_a_run_left_out_is_counted_by_reason(bundle: Path, tmp_path: Path, 
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["frames"] == frames == len(list((tmp_path / "out" / "frames").iterdir()))
     found = {group: dict(reasons) for group, reasons in summary["counts"].items()}
-    found.get("collector", {}).pop("image_unused:cam2", None)  # of the scans that opened no frame, or that were too far away
-    if not found.get("collector"):
-        found.pop("collector", None)
+    found.get("synchronizer", {}).pop("image_unused:cam2", None)  # of the scans that opened no frame, or that were too far away
+    if not found.get("synchronizer"):
+        found.pop("synchronizer", None)
     if case == "scans without stamps":
         counts = {**counts, "masked": {"cam2:out_of_tolerance": 1}}
     assert found == counts

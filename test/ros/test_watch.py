@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.messages.common import time_from
-from occle_ros.node.input_monitor import ClockWatch, InputWatch, clock_problem
+from occle_ros.node.input_monitor import ClockMonitor, InputMonitor, clock_problem
 from occle_ros.system.ros_process import ros_node
 from occle_ros.topics.inputs import inputs_of, type_name, why_silent
 from occle_ros.topics.qos import input_qos, qos_profile
@@ -124,7 +124,7 @@ def test_a_publisher_that_offers_less_and_one_that_sends_nothing(robot):
 
 def test_silence_is_told_once_a_minute_with_its_reason_and_ends_with_a_message(robot):
     clock = [100.0]
-    watch = InputWatch(robot.ours, inputs_of(CONFIG), asked("reliable"), now=lambda: clock[0])
+    watch = InputMonitor(robot.ours, inputs_of(CONFIG), asked("reliable"), now=lambda: clock[0])
     assert watch.check() == []
     clock[0] += 4.9
     assert watch.check() == []
@@ -146,7 +146,7 @@ def test_silence_is_told_once_a_minute_with_its_reason_and_ends_with_a_message(r
 
 
 def test_an_incompatible_publisher_is_told_at_once(robot):
-    watch = InputWatch(robot.ours, inputs_of(CONFIG), asked("reliable"))
+    watch = InputMonitor(robot.ours, inputs_of(CONFIG), asked("reliable"))
     received = []
     robot.ours.create_subscription(
         PointCloud2, SCAN.topic, received.append, qos_profile("reliable", 5), event_callbacks=watch.callbacks(SCAN.topic)
@@ -189,7 +189,7 @@ def test_simulated_time_without_clock_with_clock_and_standing_still(ros_domain):
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(ours)
     steady = [50.0]
-    watch = ClockWatch(ours, now=lambda: steady[0])
+    watch = ClockMonitor(ours, now=lambda: steady[0])
     try:
         assert watch.check() is None
         steady[0] += 6
@@ -219,7 +219,7 @@ def test_simulated_time_without_clock_with_clock_and_standing_still(ros_domain):
 
 
 def test_wall_time_with_old_stamps(robot):
-    watch = ClockWatch(robot.ours)
+    watch = ClockMonitor(robot.ours)
     assert watch.check(0.2) is None
     robot.publisher(Clock, "/clock")
     problem = watch.check(3e8)

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from occle_train.loop.parallel import joined
 from occle_train.minkocc.fit import FitConfig, fit
-from occle_train.minkocc.recipe import RecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
 
 
 def main(out: Path, labels: Path) -> None:
     torch.set_num_threads(1)
-    recipe = RecipeConfig(
+    recipe = MinkOccRecipeConfig(
         alpha=0.5, warm=0.5, past=1, moving="keep", views=1, view_width=32, view_height=16, far=20, shader=8, switch_steps=1
     )
     config = FitConfig(steps=6, warmup=1, checkpoint_every=3, learning_rate=1e-3, batch_size=2, recipe=recipe)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from occle_train.data.samples import Samples
 from occle_train.loop.curves import draw_curve
-from occle_train.loop.sampling import Order
+from occle_train.loop.sampling import BatchSampler
 from occle_train.loop.schedule import copy_matching, warm_cosine
 from occle_train.minkocc.fit import FitConfig, fit
 
@@ -132,9 +132,9 @@ def test_what_is_unset_is_not_written_so_that_older_checkpoints_go_on():
 
 def test_order_visits_every_frame_once_an_epoch_and_can_start_anywhere():
     config = FitConfig(steps=10, batch_size=3)
-    steps = dict(Order(6, config.plan, 0))
+    steps = dict(BatchSampler(6, config.plan, 0))
     assert sorted(steps[0] + steps[1]) == list(range(6)) and sorted(steps[2] + steps[3]) == list(range(6))
-    assert dict(Order(6, config.plan, 4)) == {step: items for step, items in steps.items() if step >= 4}
+    assert dict(BatchSampler(6, config.plan, 4)) == {step: items for step, items in steps.items() if step >= 4}
 
 
 def test_schedule():

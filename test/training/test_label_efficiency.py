@@ -7,7 +7,7 @@ import pytest
 from occle_train.evaluation.markdown_tables import class_table, percent, resolution_table
 from occle_train.experiments.label_efficiency import experiment as label_efficiency
 from occle_train.experiments.label_efficiency import presets as label_scales
-from occle_train.experiments.label_efficiency.presets import FULL, SCALES, SMALL, Streets
+from occle_train.experiments.label_efficiency.presets import FULL, PRESETS, SMALL, Streets
 from occle_train.experiments.label_efficiency.report import write_report
 
 from occle_core import taxonomy
@@ -54,7 +54,7 @@ def test_the_report_compares_with_what_was_wanted():
         write_report(SMALL, rows(full=0.4, few=0.2, none=0.1), facts, CLASSES)
 
 
-@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize("scale", PRESETS.values(), ids=PRESETS)
 def test_all_settings_of_a_scale_can_be_built_and_train_on_other_streets_than_they_are_scored_on(scale):
     for setting in label_efficiency.SETTINGS:
         assert scale.spec(setting.finer).grid.resolution == pytest.approx(scale.grid.resolution / setting.finer)
@@ -69,7 +69,7 @@ def test_all_settings_of_a_scale_can_be_built_and_train_on_other_streets_than_th
 def test_the_whole_experiment_in_miniature_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     streets = {"train": Streets(2, 3, 1, 0.06), "val": Streets(1, 2, 9, 0.06)}
     fit = SMALL.fit.model_copy(update={"steps": 4, "warmup": 1, "checkpoint_every": 2, "batch_size": 1})
-    monkeypatch.setitem(label_scales.SCALES, "small", replace(SMALL, streets=streets, fit=fit))
+    monkeypatch.setitem(label_scales.PRESETS, "small", replace(SMALL, streets=streets, fit=fit))
     arguments = ["--scale", "small", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "docs" / "report.md")]
     arguments += ["--threads", "1", "--workers", "1", "--device", "cpu"]
     assert label_efficiency.main([*arguments, "--settings", "few"]) == 0

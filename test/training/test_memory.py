@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from occle_train.data.samples import Memory, Samples
+from occle_train.data.samples import FrameCache, Samples
 from occle_train.minkocc.fit import FitConfig, fit
-from occle_train.minkocc.recipe import RecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
 
 
@@ -18,7 +18,7 @@ def resident():
 
 
 def test_what_is_kept_stays_under_its_limit():
-    memory, made = Memory(10_000), []
+    memory, made = FrameCache(10_000), []
 
     def make():
         made.append(1)
@@ -44,7 +44,7 @@ def test_frames_that_do_not_fit_are_read_each_time():
 
 def test_memory_is_flat_over_an_epoch(tmp_path):
     torch.set_num_threads(1)
-    recipe = RecipeConfig(
+    recipe = MinkOccRecipeConfig(
         alpha=0.5, warm=0.2, past=1, moving="keep", views=1, view_width=32, view_height=16, far=20, shader=8, switch_steps=0
     )
     rooms = [Rooms(name) for name in "ab"]

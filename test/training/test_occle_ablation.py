@@ -8,7 +8,7 @@ from occle_train.experiments.occle_ablation import __main__ as command
 from occle_train.experiments.occle_ablation import presets as scales
 from occle_train.experiments.occle_ablation import settings
 from occle_train.experiments.occle_ablation.claims import Claim
-from occle_train.experiments.occle_ablation.presets import SCALES, SMALL
+from occle_train.experiments.occle_ablation.presets import PRESETS, SMALL
 from occle_train.experiments.occle_ablation.report import Found, write_report
 from occle_train.experiments.occle_ablation.settings import (
     ALL,
@@ -75,7 +75,7 @@ def test_claims():
     assert Claim("a", "b", (2, 1), None).holds is None
 
 
-@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize("scale", PRESETS.values(), ids=PRESETS)
 def test_scales_can_be_built_and_are_scored_on_other_streets_than_they_are_trained_on(scale):
     scale.spec.build()
     assert scale.streets["train"].seed != scale.streets["val"].seed
@@ -93,7 +93,7 @@ def test_every_row_of_the_tables_is_trained():
 @pytest.mark.slow
 def test_the_whole_ablation_in_miniature_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     streets = {"train": Streets(2, 4, 1, 0.17, every=2), "val": Streets(1, 2, 9, 0.17)}
-    monkeypatch.setitem(scales.SCALES, "small", replace(SMALL, streets=streets))
+    monkeypatch.setitem(scales.PRESETS, "small", replace(SMALL, streets=streets))
     arguments = ["--scale", "small", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "report.md"), "--steps", "2"]
     arguments += ["--threads", "1", "--workers", "1", "--device", "cpu"]
     assert command.main(arguments) == 0

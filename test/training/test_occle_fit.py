@@ -11,10 +11,10 @@ from occle_train.data.accumulate import accumulate
 from occle_train.occle.augment import STUDENT, TEACHER
 from occle_train.occle.batches import PhaseBatches, PhaseOrder, annotated_share, steps_of
 from occle_train.occle.fit import fit_occle, fresh
-from occle_train.occle.objectives import Batch
-from occle_train.occle.phases import RecipeConfig, teach
+from occle_train.occle.objectives import OccleBatch
+from occle_train.occle.phases import OccleRecipeConfig, teach
 from occle_train.occle.samples import OccleSamples
-from occle_train.occle.teacher_predictions import Taught
+from occle_train.occle.teacher_predictions import TeacherPredictions
 from rooms import BUILDING, CLASSES, GRID, ROAD, Rooms, label_folder
 
 from occle_core.bundle import load_bundle, rig_spec, save_bundle, spec_for
@@ -25,7 +25,9 @@ from occle_core.networks.occle.inputs import prepare
 SCENES = ("a", "b", "c", "d")
 NETWORK = occle_tiny(frames=2)
 STEPS = {"semantic": 3, "teacher": 3, "student": 3, "fusion": 3}
-CONFIG = RecipeConfig(annotated=0.25, batch_size=2, learning_rate=1e-2, repeat=0.5, confidence=0.5, steps=STEPS, checkpoint_every=2)
+CONFIG = OccleRecipeConfig(
+    annotated=0.25, batch_size=2, learning_rate=1e-2, repeat=0.5, confidence=0.5, steps=STEPS, checkpoint_every=2
+)
 
 
 class Drive(Rooms):
@@ -135,13 +137,13 @@ def test_the_teachers_predictions_are_kept_for_unannotated_frames_only(labels, t
     kept = {(file.parent.name, int(file.stem)) for file in place.glob("*/*.npz")}
     annotated = {(SCENES[number], i) for number, i in (samples.index[item] for item in samples.annotated)}
     assert kept and not kept & annotated and len(kept) == len(samples) - len(annotated)
-    taught = Taught(samples, place)
+    taught = TeacherPredictions(samples, place)
     assert not taught.missing and all((taught(item) == 255).all() for item in samples.annotated)
     teacher = fresh(spec(), CONFIG)
     teacher.load_state_dict(torch.load(folder / "teacher" / "checkpoint.pt", weights_only=True)["network"])
     item = next(item for item in range(len(samples)) if item not in samples.annotated)
     inputs = prepare(*samples.frames(item), GRID, NETWORK)
-    assert torch.equal(taught(item), teach(teacher.eval(), Batch(inputs, torch.empty(0), torch.empty(0)), CONFIG)[0])
+    assert torch.equal(taught(item), teach(teacher.eval(), OccleBatch(inputs, torch.empty(0), torch.empty(0)), CONFIG)[0])
     assert {0, 1} & set(taught(item).unique().tolist())
 
 
@@ -163,22 +165,22 @@ def test_which_frames_a_phase_draws(labels):
     samples = samples_of(labels)
     annotated = set(samples.annotated)
 
-    def drawn(phase, config=CONFIG):
+    def pick_pool(phase, config=CONFIG):
         return [items for _, items in PhaseOrder(samples, phase, config, 0, 64)]
 
-    assert {item for items in drawn("teacher") for item in items} == annotated
+    assert {item for items in pick_pool("teacher") for item in items} == annotated
     for phase in ("student", "fusion"):
-        assert all(items[1] in annotated for items in drawn(phase))
-        assert {items[0] for items in drawn(phase)} == set(range(16))
-    assert sorted(item for items in drawn("semantic")[:8] for item in items) == list(range(16))
+        assert all(items[1] in annotated for items in pick_pool(phase))
+        assert {items[0] for items in pick_pool(phase)} == set(range(16))
+    assert sorted(item for items in pick_pool("semantic")[:8] for item in items) == list(range(16))
     paper = CONFIG.model_copy(update={"repeat": 0.0})
-    assert sorted(item for items in drawn("fusion", paper)[:8] for item in items) == list(range(16))
+    assert sorted(item for items in pick_pool("fusion", paper)[:8] for item in items) == list(range(16))
     alone = CONFIG.model_copy(update={"without": ("semantic", "geometric", "projection")})
-    assert {item for items in drawn("fusion", alone) for item in items} == annotated
+    assert {item for items in pick_pool("fusion", alone) for item in items} == annotated
     blind = CONFIG.model_copy(update={"without": ("semantic", "geometric", "annotations")})
     assert annotated_share("fusion", blind) == 0
     late = PhaseOrder(samples, "student", CONFIG, 60, 64)
-    assert [items for _, items in late] == drawn("student")[60:] and len(late) == 4
+    assert [items for _, items in late] == pick_pool("student")[60:] and len(late) == 4
 
 
 def test_passes_are_counted_over_the_frames_that_a_phase_draws(labels):
@@ -285,7 +287,7 @@ def test_the_shipped_configurations_are_the_papers():
         "occle_kitti360": "kitti360",
     }
     for run in runs.values():
-        assert run.recipe.model_copy(update={"every": 1, "checkpoint_every": 500, "workers": 0}) == RecipeConfig()
+        assert run.recipe.model_copy(update={"every": 1, "checkpoint_every": 500, "workers": 0}) == OccleRecipeConfig()
         assert (run.recipe.teacher, run.recipe.student) == (TEACHER, STUDENT)
     specs = {name: rig_spec(run.size, run.rig, "occle") for name, run in runs.items()}
     assert {name: (s.network.frames, s.network.width, s.network.height, s.grid.resolution) for name, s in specs.items()} == {

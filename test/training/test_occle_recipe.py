@@ -9,10 +9,18 @@ from occle_rig import GRID, frame, moved
 from occle_train.losses.scene import occupancy_loss, weighted_cross_entropy
 from occle_train.occle import objectives
 from occle_train.occle.augment import STUDENT, TEACHER, OccleAugment, disturb, disturb_image, drop_points, max_points, student
-from occle_train.occle.objectives import Batch, Weights, fusion_loss, geometric_loss, lifted_labels, occupancy_of, semantic_loss
-from occle_train.occle.phases import LEARNING, RecipeConfig, begin, run, teach, teacher_of
+from occle_train.occle.objectives import (
+    OccleBatch,
+    Weights,
+    fusion_loss,
+    geometric_loss,
+    lifted_labels,
+    occupancy_of,
+    semantic_loss,
+)
+from occle_train.occle.phases import LEARNING, OccleRecipeConfig, begin, run, teach, teacher_of
 from occle_train.occle.sampling import interval_sample
-from occle_train.occle.teacher_targets import confident, mixed
+from occle_train.occle.teacher_targets import filter_confident, merge_targets
 from torch.nn import functional as F
 
 from occle_core.networks.occle.config import tiny as occle_tiny
@@ -101,7 +109,7 @@ def test_dropped_points_are_as_many_as_allowed():
 
 def test_only_sure_predictions_pass_the_filter():
     logits = torch.randn(2, 3, 4, 4, 2) * 2
-    out = confident(logits, 0.7)
+    out = filter_confident(logits, 0.7)
     for b, x, y, z in torch.cartesian_prod(torch.arange(2), torch.arange(4), torch.arange(4), torch.arange(2)).tolist():
         scores = np.exp(logits[b, :, x, y, z].double().numpy())
         share = scores.max() / scores.sum()
@@ -111,7 +119,7 @@ def test_only_sure_predictions_pass_the_filter():
 
 def test_annotations_go_before_the_teacher():
     annotation, taught = torch.tensor([0, 1, 255, 255]).to(torch.uint8), torch.tensor([1, 255, 1, 255]).to(torch.uint8)
-    assert mixed(annotation, taught).tolist() == [0, 1, 1, 255]
+    assert merge_targets(annotation, taught).tolist() == [0, 1, 1, 255]
 
 
 def network(seed=0):
@@ -126,7 +134,7 @@ def batch(annotated=True, seed=0):
     labels[torch.rand(labels.shape, generator=generator) < 0.1] = 255
     truth = torch.randint(0, CLASSES, (2, *GRID.shape), generator=generator).to(torch.uint8)
     truth[:, 20:] = 255
-    return Batch(collate(parts), labels, truth if annotated else torch.full_like(truth, 255))
+    return OccleBatch(collate(parts), labels, truth if annotated else torch.full_like(truth, 255))
 
 
 def test_pseudo_labels_reach_voxels_with_more_than_one_point():
@@ -191,12 +199,12 @@ def test_pixels_that_no_cell_falls_on_have_no_projection_loss(monkeypatch):
     outside = ~hit
     assert outside.any() and hit.any()
     blank[:, 0][outside] = (blank[:, 0][outside] + 1) % CLASSES
-    torch.testing.assert_close(fusion_loss(net, Batch(sample.inputs, blank, sample.truth), WEIGHTS)["projection"], before)
+    torch.testing.assert_close(fusion_loss(net, OccleBatch(sample.inputs, blank, sample.truth), WEIGHTS)["projection"], before)
 
 
 @pytest.mark.parametrize("phase", list(LEARNING))
 def test_a_phase_changes_what_learns_and_nothing_else_not_even_a_bit(phase):
-    net, sample, config = network(), batch(), RecipeConfig(learning_rate=1e-2)
+    net, sample, config = network(), batch(), OccleRecipeConfig(learning_rate=1e-2)
     if phase == "student":
         sample.taught = teach(teacher_of(net), sample, config.model_copy(update={"confidence": 0.5}))
         assert (sample.taught != 255).any()
@@ -213,14 +221,14 @@ def test_a_phase_changes_what_learns_and_nothing_else_not_even_a_bit(phase):
 
 
 def test_a_few_steps_lower_the_loss():
-    net, sample, config = network(), batch(), RecipeConfig(learning_rate=5e-3)
+    net, sample, config = network(), batch(), OccleRecipeConfig(learning_rate=5e-3)
     seen = []
     run(net, "teacher", [sample] * 12, begin(net, "teacher", config), WEIGHTS, config, lambda terms: seen.append(terms["geometry"]))
     assert seen[-1] < seen[0]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_weights():
-    net, sample, config = network(), batch(), RecipeConfig()
+    net, sample, config = network(), batch(), OccleRecipeConfig()
     optimizer = begin(net, "teacher", config)
     with torch.no_grad():
         net.geometric.head[-1].bias.fill_(float("nan"))
@@ -231,6 +239,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_weights():
 
 
 def test_the_papers_numbers_are_the_defaults():
-    config = RecipeConfig()
+    config = OccleRecipeConfig()
     assert (config.learning_rate, config.weight_decay, config.batch_size, config.annotated) == (2e-4, 1e-4, 1, 0.1)
     assert [config.epochs_of(phase) for phase in ("semantic", "teacher", "student", "fusion")] == [40, 100, 40, 40]

@@ -11,10 +11,10 @@ import yaml
 from occle_train.data.augment import AugmentConfig
 from occle_train.data.samples import SOLID
 from occle_train.loop.parallel import Group
-from occle_train.loop.sampling import Order
+from occle_train.loop.sampling import BatchSampler
 from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.fit import FitConfig, fit, load_head
-from occle_train.minkocc.recipe import RecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from occle_train.pseudo_labels.lidar import accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from rooms import BUILDING, GRID, NETWORK, ROAD, Rooms, label_folder, spec
@@ -22,7 +22,7 @@ from rooms import BUILDING, GRID, NETWORK, ROAD, Rooms, label_folder, spec
 from occle_core.datasets import DatasetError
 
 SCENES = ("a", "b", "c", "d")
-RECIPE = RecipeConfig(
+RECIPE = MinkOccRecipeConfig(
     alpha=0.25, warm=0.5, past=2, moving="keep", views=1, view_width=32, view_height=16, far=20, shader=8, switch_steps=2
 )
 FIT = FitConfig(steps=8, warmup=1, checkpoint_every=3, learning_rate=1e-2, batch_size=2, recipe=RECIPE)
@@ -142,19 +142,19 @@ def test_labelled_scenes_can_drop_their_voxels_after_the_warm_start_as_in_the_pa
 def test_the_warm_start_sees_labelled_scenes_only_and_the_rest_all(tmp_path, labels):
     samples = samples_of(tmp_path, labels)
     plan = FIT.model_copy(update={"steps": 24}).plan
-    steps = dict(Order(len(samples), plan, 0, samples.warm))
+    steps = dict(BatchSampler(len(samples), plan, 0, samples.warm))
     assert plan.switch == 12
     early, late = ([item for step in part for item in steps[step]] for part in (range(12), range(12, 24)))
     assert set(early) == set(samples.warm) and len(samples.warm) == 3
     assert sorted(late) == sorted([*range(12), *range(12)])
-    assert dict(Order(len(samples), plan, 15, samples.warm)) == {step: items for step, items in steps.items() if step >= 15}
+    assert dict(BatchSampler(len(samples), plan, 15, samples.warm)) == {step: items for step, items in steps.items() if step >= 15}
 
 
 def test_labelled_scenes_can_be_repeated_after_the_warm_start(tmp_path, labels):
     samples = samples_of(tmp_path, labels)
     recipe = RECIPE.model_copy(update={"repeat": 0.25})
     plan = FIT.model_copy(update={"steps": 60, "recipe": recipe}).plan
-    late = [item for step, items in Order(len(samples), plan, 0, samples.warm) if step >= plan.switch for item in items]
+    late = [item for step, items in BatchSampler(len(samples), plan, 0, samples.warm) if step >= plan.switch for item in items]
     counts = np.bincount(late, minlength=len(samples))
     # A quarter of the places, and their share of the others: 60 places are 15 and 45 over twelve frames.
     assert plan.switch == 30 and len(late) == 60
@@ -202,7 +202,7 @@ def test_a_recipe_may_do_without_rendering_but_not_without_any_classes(tmp_path,
     with pytest.raises(ValueError, match="has a renderer"):
         load_head(spec(), config, tmp_path)
     with pytest.raises(ValueError, match="nothing would teach classes"):
-        RecipeConfig(views=0)
+        MinkOccRecipeConfig(views=0)
 
 
 def test_the_gradient_is_clipped_harder_just_after_the_switch():

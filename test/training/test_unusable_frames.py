@@ -8,9 +8,9 @@ from occle_train.data.samples import Samples
 from occle_train.loop.parallel import Group
 from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.fit import FitConfig, fit
-from occle_train.minkocc.recipe import RecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from occle_train.occle.fit import fit_occle
-from occle_train.occle.phases import RecipeConfig as OccleRecipe
+from occle_train.occle.phases import MinkOccRecipeConfig as OccleRecipe
 from occle_train.occle.samples import OccleSamples, every_nth
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
 
@@ -19,7 +19,7 @@ from occle_core.datasets import DatasetError
 from occle_core.datasets.files import warn_once
 from occle_core.networks.occle.config import tiny as occle_tiny
 
-RECIPE = RecipeConfig(alpha=0.5, warm=0.5, past=1, moving="keep", views=1, view_width=32, view_height=16, far=20, shader=8)
+RECIPE = MinkOccRecipeConfig(alpha=0.5, warm=0.5, past=1, moving="keep", views=1, view_width=32, view_height=16, far=20, shader=8)
 
 
 class Patchy(Rooms):

@@ -1,4 +1,4 @@
-"""Two programs of one network: a small one for usual frames, a large one for all."""
+"""Two programs of one network: a small one for typical frames, a large one for all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TwoSizes:
     runs once more in the large one: labels never depend on which program came first.
 
     Args:
-        small: engine of the usual capacities.
+        small: engine of the typical capacities.
         large: engine of the bundle's capacities.
         room: rows of the small program's tables.
     """
@@ -22,12 +22,12 @@ class TwoSizes:
     def __init__(self, small: Engine, large: Engine, room: dict[str, int]) -> None:
         self.name, self.precision, self.device, self.reason = large.name, large.precision, large.device, large.reason
         self._small, self._large, self._room = small, large, room
-        self._usual = True
+        self._typical = True
 
     def run(self, inputs: NetworkInputs) -> Result:
         """Predict one frame; timings as the engine's, "again" for a frame that had to run twice."""
         tried = 0.0
-        if self._usual:
+        if self._typical:
             result = self._small.run(inputs)
             if not result.overflow:
                 result.timings["again"] = 0.0
@@ -35,5 +35,5 @@ class TwoSizes:
             tried = sum(result.timings.values())
         result = self._large.run(inputs)
         result.timings["again"] = tried
-        self._usual = all(result.counts[name] <= BACK * rows for name, rows in self._room.items())
+        self._typical = all(result.counts[name] <= BACK * rows for name, rows in self._room.items())
         return result

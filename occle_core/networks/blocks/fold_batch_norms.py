@@ -16,7 +16,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 SPARSE = (SubmanifoldConv3d, StridedConv3d, GenerativeConvTranspose3d)
 
 
-def folded(network: Network) -> Network:
+def fold_batch_norms(network: Network) -> Network:
     """A copy whose batch norms are part of the convolutions and linear maps that they directly follow.
 
     In evaluation mode a batch norm is a scale and a shift per channel: the same function up to rounding, with fewer passes

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 
-def pieces(tensor: Tensor, sizes: Sequence[int], dim: int) -> list[Tensor]:
+def split_by_slices(tensor: Tensor, sizes: Sequence[int], dim: int) -> list[Tensor]:
     """As `Tensor.split`, but made of slices: exported splits are sequences of tensors, which TensorRT does not know."""
     starts = [sum(sizes[:number]) for number in range(len(sizes))]
     return [tensor.narrow(dim, start, size) for start, size in zip(starts, sizes)]

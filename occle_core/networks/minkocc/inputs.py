@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from occle_core.frame import Frame, FrameError
-from occle_core.geometry.affine import mapped
+from occle_core.geometry.affine import transform_points
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.blocks.voxelise import measured, point_features, voxelise
@@ -72,7 +72,7 @@ def prepare(frame: Frame, grid: VoxelGrid, config: MinkOccConfig) -> Inputs:
         raise FrameError(f"{len(frame.cameras)} cameras for a network of {wanted}; use a bundle for this rig, or fewer cameras")
     images = prepare_images(frame.images, config)
     points = measured(frame.points, config.points.min_range)
-    in_grid = mapped(frame.T_grid_lidar, points)
+    in_grid = transform_points(frame.T_grid_lidar, points)
     rows, voxel_of, table, cells = voxelise(in_grid, grid, config.points.max_points)
     if not len(cells):
         raise FrameError(f"none of the {len(points)} points lies inside the grid {grid}; check T_grid_lidar and the units")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.networks.blocks.fold_batch_norms import folded
+from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.blocks.fpn import FeaturePyramid
 from occle_core.networks.blocks.images import IMAGE_MEAN, IMAGE_STD
 from occle_core.networks.blocks.labels import decide
@@ -158,7 +158,7 @@ class MinkOccProgram(Program):
         self, network: MinkOcc, config: MinkOccConfig, capacities: Capacities, free: int, center: tuple[float, float]
     ) -> None:
         super().__init__()
-        self.network = folded(network)
+        self.network = fold_batch_norms(network)
         self.config, self.capacities, self.free, self.center = config, capacities, free, center
 
     def forward(

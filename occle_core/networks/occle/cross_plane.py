@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from occle_core.networks.blocks.slices import pieces
+from occle_core.networks.blocks.slices import split_by_slices
 
 
 class FrameFusion(nn.Module):
@@ -55,7 +55,7 @@ class PlaneAttention(nn.Module):
         batch, channels, rows, columns = plane.shape
         tokens = plane.permute(0, 3, 2, 1).reshape(batch * columns, rows, channels)
         split = (batch * columns, rows, self.heads, channels // self.heads)
-        q, k, v = (part.reshape(split).transpose(1, 2) for part in pieces(self.qkv(tokens), [channels] * 3, -1))
+        q, k, v = (part.reshape(split).transpose(1, 2) for part in split_by_slices(self.qkv(tokens), [channels] * 3, -1))
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, columns, rows, channels)
         out: Tensor = self.out(mixed)
         return out.permute(0, 3, 2, 1)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from occle_core.networks.blocks.slices import pieces
+from occle_core.networks.blocks.slices import split_by_slices
 from occle_core.networks.occle.hilbert import hilbert_order, inverse
 from occle_core.networks.occle.mamba import Mamba, scan_together
 
@@ -99,7 +99,7 @@ class DualMambaBlock(nn.Module):
 def exchange(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """The second halves of the channels (the last dimension) change places."""
     half = [one.shape[-1] // 2] * 2
-    (a, b), (c, d) = pieces(one, half, -1), pieces(other, half, -1)
+    (a, b), (c, d) = split_by_slices(one, half, -1), split_by_slices(other, half, -1)
     return torch.cat([a, d], -1), torch.cat([c, b], -1)
 
 

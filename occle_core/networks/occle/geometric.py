@@ -13,7 +13,7 @@ from occle_core.networks.blocks.sparse_blocks import SparseStep
 from occle_core.networks.blocks.voxel_features import VoxelFeatureEncoder
 from occle_core.networks.occle.config import FEATURE_STRIDE, OccleConfig
 from occle_core.networks.occle.cross_plane import CrossPlaneSynergy, FrameFusion
-from occle_core.networks.occle.inputs import POINT_FEATURES, Scan
+from occle_core.networks.occle.inputs import POINT_FEATURES, VoxelisedScan
 from occle_core.networks.occle.lift import densify, lift
 from occle_core.sparse import SparseTensor, StridedConv3d, SubmanifoldConv3d
 from occle_core.sparse.coordinates import Coordinates
@@ -42,7 +42,12 @@ class GeometricBranch(nn.Module):
         self.head = VolumeHead(channels, 2)
 
     def forward(
-        self, images: Tensor, projections: Tensor, scans: Sequence[Scan], coordinates: Sequence[Coordinates], centers: Tensor
+        self,
+        images: Tensor,
+        projections: Tensor,
+        scans: Sequence[VoxelisedScan],
+        coordinates: Sequence[Coordinates],
+        centers: Tensor,
     ) -> Tensor:
         """The geometric feature grid F_f^g.
 

@@ -21,7 +21,7 @@ POINT_FEATURES = 7
 
 
 @dataclass
-class Scan:
+class VoxelisedScan:
     """The voxelised scans of a batch.
 
     Attributes:
@@ -51,7 +51,7 @@ class OccleInputs:
 
     images: Tensor
     projections: Tensor
-    scans: list[Scan]
+    scans: list[VoxelisedScan]
 
     @property
     def batch_size(self) -> int:
@@ -66,7 +66,7 @@ class OccleInputs:
 
     def to(self, device: torch.device | str) -> OccleInputs:
         """The same tensors on another device."""
-        scans = [Scan(*(value.to(device) for value in vars(scan).values())) for scan in self.scans]
+        scans = [VoxelisedScan(*(value.to(device) for value in vars(scan).values())) for scan in self.scans]
         return OccleInputs(self.images.to(device), self.projections.to(device), scans)
 
 
@@ -108,7 +108,7 @@ def collate(parts: Sequence[OccleInputs]) -> OccleInputs:
     return OccleInputs(torch.cat([part.images for part in parts]), torch.cat([part.projections for part in parts]), scans)
 
 
-def _joined(scans: Sequence[Scan]) -> Scan:
+def _joined(scans: Sequence[VoxelisedScan]) -> VoxelisedScan:
     total = sum(len(scan.points) for scan in scans)
     voxel, table, coords = [], [], []
     row = cell = 0
@@ -118,7 +118,7 @@ def _joined(scans: Sequence[Scan]) -> Scan:
         coords.append(scan.coords + torch.tensor([number, 0, 0, 0]))
         row, cell = row + len(scan.points), cell + len(scan.coords)
     points, counts = torch.cat([scan.points for scan in scans]), torch.cat([scan.counts for scan in scans])
-    return Scan(points, torch.cat(voxel), torch.cat(table), torch.cat(coords), counts)
+    return VoxelisedScan(points, torch.cat(voxel), torch.cat(table), torch.cat(coords), counts)
 
 
 def _images(frame: Frame, config: OccleConfig) -> NDArray[np.uint8]:
@@ -138,7 +138,7 @@ def _projections(frame: Frame, T_lidar_grid: NDArray[np.float64], config: OccleC
     return out
 
 
-def _scan(frame: Frame, T_grid_lidar: NDArray[np.float64], grid: VoxelGrid, config: OccleConfig) -> Scan:
+def _scan(frame: Frame, T_grid_lidar: NDArray[np.float64], grid: VoxelGrid, config: OccleConfig) -> VoxelisedScan:
     points = measured(frame.points, config.scan.min_range)
     in_grid = (points[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3]).astype(np.float32)
     rows, voxel, table, cells = voxelise(in_grid, grid, config.scan.max_points)
@@ -149,4 +149,4 @@ def _scan(frame: Frame, T_grid_lidar: NDArray[np.float64], grid: VoxelGrid, conf
     np.add.at(per_cell, tuple(ijk[inside].T), 1)
     coords = np.concatenate([np.zeros((len(cells), 1), np.int64), cells], 1)
     arrays = (np.ascontiguousarray(features), voxel, table, coords, per_cell[tuple(cells.T)])
-    return Scan(*(torch.from_numpy(array) for array in arrays))
+    return VoxelisedScan(*(torch.from_numpy(array) for array in arrays))

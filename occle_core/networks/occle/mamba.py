@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from occle_core.networks.blocks.slices import pieces
+from occle_core.networks.blocks.slices import split_by_slices
 
 KERNEL_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 """What mamba-ssm's kernels take."""
@@ -143,9 +143,9 @@ class Mamba(nn.Module):
     def select(self, tokens: Tensor) -> Selection:
         """(batch, L, channels) -> what the scan is called with."""
         length = tokens.shape[1]
-        x, z = pieces(self.in_proj(tokens).transpose(1, 2), [len(self.D)] * 2, 1)
+        x, z = split_by_slices(self.in_proj(tokens).transpose(1, 2), [len(self.D)] * 2, 1)
         x = F.silu(self.conv1d(x)[..., :length])
-        step, B, C = pieces(self.x_proj(x.transpose(1, 2)).transpose(1, 2), [self.rank, self.state, self.state], 1)
+        step, B, C = split_by_slices(self.x_proj(x.transpose(1, 2)).transpose(1, 2), [self.rank, self.state, self.state], 1)
         delta = torch.matmul(self.dt_proj.weight, step)
         return Selection(x, delta, -torch.exp(self.A_log.float()), B, C, self.D, z, self.dt_proj.bias)
 
@@ -167,7 +167,7 @@ def scan_together(one: Selection, other: Selection) -> tuple[Tensor, Tensor]:
         for name, values in zip(vars(one), pair)
     )
     scanned = selective_scan(u, delta, A, B, C, D, z, bias, delta_softplus=True)
-    first, second = pieces(scanned, [one.u.shape[1], other.u.shape[1]], 1)
+    first, second = split_by_slices(scanned, [one.u.shape[1], other.u.shape[1]], 1)
     return first, second
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from occle_core.config import OWN_VEHICLE
 from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.networks.blocks.fold_batch_norms import folded
+from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.blocks.images import IMAGE_MEAN, IMAGE_STD
 from occle_core.networks.blocks.labels import decide
 from occle_core.networks.blocks.padding import Arrays
@@ -19,7 +19,7 @@ from occle_core.networks.capacities import Capacities
 from occle_core.networks.occle.config import FEATURE_STRIDE, OccleConfig, base, small, tiny
 from occle_core.networks.occle.fusion import Fusion
 from occle_core.networks.occle.geometric import GeometricBranch
-from occle_core.networks.occle.inputs import POINT_FEATURES, OccleInputs, Scan, prepare
+from occle_core.networks.occle.inputs import POINT_FEATURES, OccleInputs, VoxelisedScan, prepare
 from occle_core.networks.occle.lift import grid_centers
 from occle_core.networks.occle.padding import pad
 from occle_core.networks.occle.semantic import SemanticBranch, Semantics
@@ -188,7 +188,7 @@ class OccleProgram(Program):
 
     def __init__(self, network: OccLE, capacities: Capacities, free: int, center: tuple[float, float]) -> None:
         super().__init__()
-        self.network = folded(network)
+        self.network = fold_batch_norms(network)
         self.capacities, self.free, self.center = capacities, free, center
 
     def forward(
@@ -201,7 +201,7 @@ class OccleProgram(Program):
         """
         budget = Budget(list(self.capacities.sets.values()), self.center)
         frames = range(self.network.config.frames)
-        scans = [Scan(points[f], voxel[f], table[f], cells[f], count[f]) for f in frames]
+        scans = [VoxelisedScan(points[f], voxel[f], table[f], cells[f], count[f]) for f in frames]
         sets = [StaticCoordinates.from_cells(cells[f], count[f], self.network.shape, budget) for f in frames]
         # TensorRT knows uint8 only at its borders: nothing can be selected before the cast, and nothing can follow the labels'.
         inputs = OccleInputs(images.float(), projections, scans)

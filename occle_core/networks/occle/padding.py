@@ -6,7 +6,7 @@ import numpy as np
 
 from occle_core.networks.blocks.padding import Arrays, pad_scan
 from occle_core.networks.capacities import Capacities
-from occle_core.networks.occle.inputs import OccleInputs, Scan
+from occle_core.networks.occle.inputs import OccleInputs, VoxelisedScan
 
 
 def pad(inputs: OccleInputs, capacities: Capacities, center: tuple[float, float]) -> Arrays:
@@ -21,6 +21,6 @@ def pad(inputs: OccleInputs, capacities: Capacities, center: tuple[float, float]
     return {"images": inputs.images.numpy(), "projections": inputs.projections.numpy(), **stacked}
 
 
-def _pad_scan(scan: Scan, capacities: Capacities, center: tuple[float, float]) -> Arrays:
+def _pad_scan(scan: VoxelisedScan, capacities: Capacities, center: tuple[float, float]) -> Arrays:
     features = {"points": (scan.points.numpy(), 0)}
     return pad_scan(features, scan.voxel.numpy(), scan.table.numpy(), scan.coords[:, 1:].numpy(), capacities, center)

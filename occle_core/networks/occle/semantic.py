@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from occle_core.networks.blocks.sparse_blocks import SparseStep
 from occle_core.networks.blocks.voxel_features import VoxelFeatureEncoder
 from occle_core.networks.occle.config import OccleConfig
-from occle_core.networks.occle.inputs import POINT_FEATURES, Scan
+from occle_core.networks.occle.inputs import POINT_FEATURES, VoxelisedScan
 from occle_core.networks.occle.lift import densify, lift
 from occle_core.sparse import (
     GenerativeConvTranspose3d,
@@ -61,7 +61,9 @@ class SemanticBranch(nn.Module):
         self.image_head = nn.Conv2d(sizes.image[0], num_classes, 1)
         self.lidar_head = nn.Linear(sizes.lidar[0], num_classes)
 
-    def forward(self, images: Tensor, projections: Tensor, scan: Scan, coordinates: Coordinates, centers: Tensor) -> Semantics:
+    def forward(
+        self, images: Tensor, projections: Tensor, scan: VoxelisedScan, coordinates: Coordinates, centers: Tensor
+    ) -> Semantics:
         """Features of the present frame.
 
         Args:

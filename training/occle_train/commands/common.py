@@ -22,7 +22,7 @@ console = Console()
 M = TypeVar("M", bound=BaseModel)
 
 
-class Rig(str, Enum):
+class RigChoice(str, Enum):
     """Sensor rigs."""
 
     kitti = "kitti"

@@ -20,7 +20,7 @@ from occle_core.frame import FrameError
 from occle_core.networks.minkocc.inputs import Inputs, prepare
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_train.commands.common import (
-    Rig,
+    RigChoice,
     Size,
     console,
     device_of,
@@ -51,7 +51,7 @@ def fit_command(
     out: Annotated[Path, path_option("folder of checkpoint, log and curve; a run that was stopped is resumed from here")] = Path(
         "out/fit"
     ),
-    rig: Annotated[Rig, typer.Option(help="which volume and class list")] = Rig.kitti,
+    rig: Annotated[RigChoice, typer.Option(help="which volume and class list")] = RigChoice.kitti,
     size: Annotated[Size, typer.Option(help="network size")] = Size.small,
     finer: Annotated[int, typer.Option(min=1, help="cells this many times smaller than 0.4 m: 2 for 0.2 m, 4 for 0.1 m")] = 1,
     config: Annotated[Path | None, path_option("YAML file with values of FitConfig, such as config/training/*.yaml")] = None,
@@ -156,7 +156,7 @@ def settings_of(config: Path | None, steps: int | None, seed: int | None) -> Fit
     return validated(FitConfig, content, config)
 
 
-def _spec(size: Size, rig: Rig, finer: int) -> BundleSpec:
+def _spec(size: Size, rig: RigChoice, finer: int) -> BundleSpec:
     """The spec of a network size, on cells `finer` times smaller than its own."""
     spec = rig_spec(size.value, rig.value)
     if finer == 1:

@@ -19,7 +19,7 @@ from occle_train.commands.common import console, device_of, found_in, names, ori
 from occle_train.data.samples import open_all
 from occle_train.loop.checkpoints import LOG
 from occle_train.occle.fit import fit_occle
-from occle_train.occle.phases import Phase, RecipeConfig
+from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
 from occle_train.pseudo_labels.files import LabelFolder
 
@@ -29,7 +29,7 @@ class OccleRun(Config):
 
     rig: RigName = Field("kitti", description="which volume and class list")
     size: Size = Field("small", description="network size; base is the paper's")
-    recipe: RecipeConfig = RecipeConfig()
+    recipe: OccleRecipeConfig = OccleRecipeConfig()
 
 
 def fit_command(

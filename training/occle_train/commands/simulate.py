@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from occle_train.commands.common import Rig, console, progress, user_path
+from occle_train.commands.common import RigChoice, console, progress, user_path
 from occle_train.streets import simulate as simulate_streets
 
 
@@ -20,7 +20,7 @@ def simulate(
             metavar="PATH",
         ),
     ],
-    rig: Annotated[Rig, typer.Option(help="one camera and 64 beams, or six cameras and 32 beams")] = Rig.kitti,
+    rig: Annotated[RigChoice, typer.Option(help="one camera and 64 beams, or six cameras and 32 beams")] = RigChoice.kitti,
     drives: Annotated[int, typer.Option(min=1, help="how many streets")] = 1,
     frames: Annotated[int, typer.Option(min=1, help="frames per drive")] = 100,
     seed: Annotated[int, typer.Option(help="of the first drive; the others follow")] = 0,

@@ -56,7 +56,7 @@ class Sample:
     views: tuple[View, ...] = ()
 
 
-class Memory:
+class FrameCache:
     """Keeps what was read, up to a number of bytes; what comes later is read each time.
 
     Args:
@@ -108,7 +108,7 @@ class Samples:
         self.index, self.warm = self._find()
         require_frames((self.datasets[number], i) for number, i in self.index)
         self._warm_set = frozenset(self.warm)
-        self._memory = Memory(round(memory * 2**30))
+        self._memory = FrameCache(round(memory * 2**30))
 
     def __len__(self) -> int:
         return len(self.index)

@@ -38,14 +38,14 @@ def calibrate(bundle: Path, frames: Sequence[NetworkInputs]) -> BundleSpec:
     """Measure on frames what the static form's tables must hold, and write it into the bundle.
 
     Returns:
-        The new spec: `capacities` for all frames, `usual` for most.
+        The new spec: `capacities` for all frames, `typical` for most.
     """
     spec, network, _ = load_bundle(bundle)
     counts = measure(network, frames)
     limits = limits_of(network, spec.network.max_points)
     full = capacities.choose(counts, limits)
-    usual = capacities.choose(counts, limits, capacities.USUAL_PERCENTILE)
-    measured = spec.model_copy(update={"capacities": full, "usual": None if usual == full else usual})
+    typical = capacities.choose(counts, limits, capacities.TYPICAL_PERCENTILE)
+    measured = spec.model_copy(update={"capacities": full, "typical": None if typical == full else typical})
     save_bundle(bundle, measured, network)
     return measured
 
@@ -57,10 +57,10 @@ def write_int8(bundle: Path, frames: Sequence[NetworkInputs], progress: Callable
         EngineError: the bundle was not calibrated, or openvino or nncf is not installed.
     """
     spec, network, _ = load_bundle(bundle)
-    for size, rows in ((False, spec.capacities), (True, spec.usual)):
+    for size, rows in ((False, spec.capacities), (True, spec.typical)):
         if size and rows is None:
             continue
-        sized = spec.model_copy(update={"capacities": rows, "usual": None})
+        sized = spec.model_copy(update={"capacities": rows, "typical": None})
         model = onnx_file.onnx_of(sized, network, progress)
         progress(f"quantising with {len(frames)} frames, some minutes")
         openvino_engine.quantise(sized, network, model, frames, quantised_file(bundle, size))

@@ -61,12 +61,12 @@ def capacity_table(spec: BundleSpec) -> Table:
     """What a bundle's static form has room for."""
     assert spec.capacities is not None
     table = Table(title=f"{spec.name}: rows of the engines' tables")
-    for column in ("", "usual frames", "all frames"):
+    for column in ("", "typical frames", "all frames"):
         table.add_column(column, justify="right" if column else "left")
-    usual = spec.usual or spec.capacities
-    table.add_row("points", str(usual.points), str(spec.capacities.points))
+    typical = spec.typical or spec.capacities
+    table.add_row("points", str(typical.points), str(spec.capacities.points))
     for name, rows in spec.capacities.sets.items():
-        table.add_row(name, str(usual.sets[name]), str(rows))
+        table.add_row(name, str(typical.sets[name]), str(rows))
     return table
 
 

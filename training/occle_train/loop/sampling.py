@@ -42,7 +42,7 @@ def first_usable(item: int, pool: Sequence[int], make: Callable[[int], T], descr
     raise DatasetError("no frame of the training set can be used; the warnings above say why")
 
 
-def drawn(place: int, share: float) -> tuple[bool, int]:
+def pick_pool(place: int, share: float) -> tuple[bool, int]:
     """From which of two sets the frame at a place of the order comes: a share of all places, evenly spread, is the first set's.
 
     Returns:
@@ -52,7 +52,7 @@ def drawn(place: int, share: float) -> tuple[bool, int]:
     return (True, before) if after > before else (False, place - before)
 
 
-class Order:
+class BatchSampler:
     """The frames of every step from `first` on: each epoch is a permutation of its own.
 
     Args:
@@ -71,7 +71,7 @@ class Order:
             share = 1.0 if step < self.plan.switch else self.plan.repeat
             items = []
             for place in range(step * self.plan.batch_size, (step + 1) * self.plan.batch_size):
-                from_warm, number = drawn(place, share)
+                from_warm, number = pick_pool(place, share)
                 pool = self.warm if from_warm else self.all
                 items.append(int(pool[self._permutation(number // len(pool), len(pool))[number % len(pool)]]))
             yield step, items

@@ -23,7 +23,7 @@ from occle_train.loop.sampling import Plan, first_usable
 
 
 @dataclass
-class Batch:
+class MinkOccBatch:
     """What a step trains on; B frames.
 
     Attributes:
@@ -40,14 +40,14 @@ class Batch:
     occupancy: Tensor
     views: list[BatchView]
 
-    def to(self, device: str) -> Batch:
+    def to(self, device: str) -> MinkOccBatch:
         """The same tensors on another device."""
         views = [replace(view, labels=view.labels.to(device), confidence=view.confidence.to(device)) for view in self.views]
         labels, lifted, occupancy = (volume.to(device) for volume in (self.labels, self.lifted, self.occupancy))
-        return Batch(self.inputs.to(device), labels, lifted, occupancy, views)
+        return MinkOccBatch(self.inputs.to(device), labels, lifted, occupancy, views)
 
 
-class TrainingSet(TorchDataset[Batch]):
+class TrainingSet(TorchDataset[MinkOccBatch]):
     """Augmented batches, addressed by (step, frames): the same address gives the same batch.
 
     Args:
@@ -61,7 +61,7 @@ class TrainingSet(TorchDataset[Batch]):
     def __init__(self, samples: Samples, grid: VoxelGrid, network: MinkOccConfig, plan: Plan, free: int, group: Group) -> None:
         self.samples, self.grid, self.network, self.plan, self.free, self.group = samples, grid, network, plan, free, group
 
-    def __getitem__(self, address: tuple[int, list[int]]) -> Batch:
+    def __getitem__(self, address: tuple[int, list[int]]) -> MinkOccBatch:
         """The batch of a step and its frames."""
         step, items = address
         parts: list[Inputs] = []
@@ -78,7 +78,7 @@ class TrainingSet(TorchDataset[Batch]):
             labels.append(voxels if sample.labelled else nothing)
             lifted.append(nothing if sample.labelled else surfaces)
             occupancy.append(torch.where(voxels == IGNORE, IGNORE, voxels != self.free).to(torch.uint8))
-        return Batch(collate(parts), torch.stack(labels), torch.stack(lifted), torch.stack(occupancy), views)
+        return MinkOccBatch(collate(parts), torch.stack(labels), torch.stack(lifted), torch.stack(occupancy), views)
 
     def _usable(self, item: int, step: int, number: int) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], Inputs]:
         """A frame's sample, its augmented sensors and labels, the numbers of its views, and its inputs; of the next frame where no

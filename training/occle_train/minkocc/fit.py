@@ -26,11 +26,11 @@ from occle_train.data.truth import MaskName
 from occle_train.loop.checkpoints import CHECKPOINT, LOG, Checkpoint, Log, read_checkpoint
 from occle_train.loop.minkowski_backend import use_minkowski
 from occle_train.loop.parallel import Group, shared_norms
-from occle_train.loop.sampling import Order, Plan
+from occle_train.loop.sampling import BatchSampler, Plan
 from occle_train.loop.schedule import copy_matching, seed_everything, warm_cosine
 from occle_train.losses.minkocc import class_balanced_weights, class_loss, occupancy_pyramid, occupied_class_loss, supervised_loss
-from occle_train.minkocc.batches import Batch, TrainingSet
-from occle_train.minkocc.recipe import RecipeConfig
+from occle_train.minkocc.batches import MinkOccBatch, TrainingSet
+from occle_train.minkocc.recipe import MinkOccRecipeConfig
 from occle_train.rendering.head import SphereHead
 
 ALONE = Group()
@@ -69,7 +69,7 @@ class FitConfig(Config):
     sparse_backend: Literal["occle", "minkowski"] = Field(
         "occle", exclude_if=_unset, description="what computes sparse convolutions; minkowski needs MinkowskiEngine"
     )
-    recipe: RecipeConfig | None = Field(
+    recipe: MinkOccRecipeConfig | None = Field(
         None, exclude_if=_unset, description="the label-efficient recipe; without: voxel labels only"
     )
 
@@ -152,7 +152,7 @@ def fit(
     ]
     trainer = Trainer(network, head, optimizer, (weights[0], weights[1]), classes.free, config, group)
     batches = TrainingSet(samples, spec.voxel_grid, sizes, config.plan, classes.free, group)
-    order = Order(len(samples), config.plan, first, samples.warm)
+    order = BatchSampler(len(samples), config.plan, first, samples.warm)
     loader = DataLoader(batches, batch_size=None, sampler=order, num_workers=config.workers)
     network.train()
     engine = use_minkowski(network) if config.sparse_backend == "minkowski" else nullcontext()
@@ -198,7 +198,7 @@ class Trainer:
         self.weights, self.free, self.config, self.group = weights, free, config, group
         self.losses = ("semantic", "occupancy", *(("pseudo",) if config.recipe is not None else ()), "total")
 
-    def step(self, step: int, batch: Batch) -> dict[str, float]:
+    def step(self, step: int, batch: MinkOccBatch) -> dict[str, float]:
         """One step on this process's share of a batch. Returns the whole batch's losses.
 
         Raises:
@@ -216,7 +216,7 @@ class Trainer:
         self.optimizer.step()
         return dict(zip(self.losses, told.tolist()))
 
-    def _losses(self, step: int, batch: Batch) -> dict[str, Tensor]:
+    def _losses(self, step: int, batch: MinkOccBatch) -> dict[str, Tensor]:
         """Eq. 6: before the switch voxel labels and occupancy, after it pseudo-labels and occupancy (and the kept voxel labels)."""
         config, total = self.config, self.group.total
         pyramid = occupancy_pyramid(batch.occupancy, 0, len(self.network.unet.up))

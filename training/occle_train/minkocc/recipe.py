@@ -34,7 +34,7 @@ COUNTED = 500
 """Frames whose pseudo-labels are counted for the classes' weights."""
 
 
-class RecipeConfig(Config):
+class MinkOccRecipeConfig(Config):
     """Which frames have voxel labels, and how the others are supervised."""
 
     alpha: float = Field(0.1, ge=0, le=1, description="share of the scenes whose voxel labels are used")
@@ -96,7 +96,7 @@ class RecipeSamples(Samples):
         datasets: scenes, in order.
         grid: the grid of the targets.
         network: what images and points are reduced to.
-        config: see RecipeConfig.
+        config: see MinkOccRecipeConfig.
         labels: 2D pseudo-labels; None where the recipe ends with the warm start and needs none.
         cache: folder in which weak targets are kept; it is made, and may be deleted at any time.
         memory, mask: see Samples.
@@ -110,7 +110,7 @@ class RecipeSamples(Samples):
         datasets: Sequence[Dataset],
         grid: VoxelGrid,
         network: MinkOccConfig,
-        config: RecipeConfig,
+        config: MinkOccRecipeConfig,
         labels: LabelFolder | None,
         cache: Path,
         memory: float = 4.0,
@@ -264,7 +264,7 @@ class RecipeSamples(Samples):
         return made
 
 
-def _cache_key(grid: VoxelGrid, network: MinkOccConfig, config: RecipeConfig, labels: LabelFolder | None) -> str:
+def _cache_key(grid: VoxelGrid, network: MinkOccConfig, config: MinkOccRecipeConfig, labels: LabelFolder | None) -> str:
     told = f"{grid} {network.points.min_range} {config.past} {config.future} {config.margin} {config.moving}"
     if config.lift and labels is not None:
         told += f" {labels.root.resolve()} {labels.source}"

@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from occle_core.networks.occle.inputs import OccleInputs, collate, prepare
-from occle_train.loop.sampling import drawn, first_usable
+from occle_train.loop.sampling import first_usable, pick_pool
 from occle_train.occle.augment import OccleAugment, disturb, max_points
-from occle_train.occle.objectives import Batch
-from occle_train.occle.phases import Phase, RecipeConfig
+from occle_train.occle.objectives import OccleBatch
+from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
 
 NONE = OccleAugment()
 """Table 1 is about the geometric branch: the semantic one and the fusion learn from undisturbed frames."""
 
 
-class PhaseBatches(TorchDataset[Batch]):
+class PhaseBatches(TorchDataset[OccleBatch]):
     """A phase's batches, addressed by (step, frames): the same address gives the same batch.
 
     Args:
@@ -33,13 +33,13 @@ class PhaseBatches(TorchDataset[Batch]):
     """
 
     def __init__(
-        self, samples: OccleSamples, phase: Phase, config: RecipeConfig, taught: Callable[[int], Tensor] | None = None
+        self, samples: OccleSamples, phase: Phase, config: OccleRecipeConfig, taught: Callable[[int], Tensor] | None = None
     ) -> None:
         self.samples, self.phase, self.config, self.taught = samples, phase, config, taught
         self._annotated = frozenset(samples.annotated)
         self.augment = {"teacher": config.teacher, "student": config.student}.get(phase, NONE)
 
-    def __getitem__(self, address: tuple[int, list[int]]) -> Batch:
+    def __getitem__(self, address: tuple[int, list[int]]) -> OccleBatch:
         """The batch of a step and its frames."""
         step, items = address
         samples, rng = self.samples, _generator(self.config, self.phase, step)
@@ -47,7 +47,7 @@ class PhaseBatches(TorchDataset[Batch]):
         most = max_points(samples.network.scan.max_points, self.augment, rng)
         items, inputs = self._usable(items, most, rng)
         labels, truth = (torch.stack([read(item) for item in items]) for read in (samples.pixels, samples.truth))
-        return Batch(inputs, labels, truth, torch.stack([self.taught(item) for item in items]) if self.taught else None)
+        return OccleBatch(inputs, labels, truth, torch.stack([self.taught(item) for item in items]) if self.taught else None)
 
     def _usable(self, items: list[int], most: int, rng: np.random.Generator) -> tuple[list[int], OccleInputs]:
         """The frames, each replaced by the next one that serves where no point of it lies in the grid, and their inputs."""
@@ -72,7 +72,7 @@ class PhaseOrder:
         first, steps: the step to begin with, and how many there are in all.
     """
 
-    def __init__(self, samples: OccleSamples, phase: Phase, config: RecipeConfig, first: int, steps: int) -> None:
+    def __init__(self, samples: OccleSamples, phase: Phase, config: OccleRecipeConfig, first: int, steps: int) -> None:
         self.annotated, self.all = np.array(samples.annotated), np.arange(len(samples))
         self.phase, self.config, self.first, self.steps = phase, config, first, steps
 
@@ -81,7 +81,7 @@ class PhaseOrder:
         for step in range(self.first, self.steps):
             items = []
             for place in range(step * size, (step + 1) * size):
-                annotated, number = drawn(place, share)
+                annotated, number = pick_pool(place, share)
                 pool = self.annotated if annotated else self.all
                 items.append(int(pool[self._permutation(number // len(pool), len(pool))[number % len(pool)]]))
             yield step, items
@@ -93,7 +93,7 @@ class PhaseOrder:
         return _generator(self.config, self.phase, count, epoch).permutation(count)
 
 
-def annotated_share(phase: Phase, config: RecipeConfig) -> float:
+def annotated_share(phase: Phase, config: OccleRecipeConfig) -> float:
     """Share of a phase's places that are drawn from the annotated frames alone.
 
     All where nothing but annotations supervises the phase; `repeat` where there are annotations among other supervision.
@@ -104,7 +104,7 @@ def annotated_share(phase: Phase, config: RecipeConfig) -> float:
     return config.repeat if phase == "student" or (phase == "fusion" and "annotations" not in config.without) else 0.0
 
 
-def steps_of(samples: OccleSamples, phase: Phase, config: RecipeConfig) -> int:
+def steps_of(samples: OccleSamples, phase: Phase, config: OccleRecipeConfig) -> int:
     """How many steps a phase takes; a pass goes over the annotated frames where no others are drawn."""
     return config.steps_of(phase, len(samples.annotated) if annotated_share(phase, config) == 1 else len(samples))
 
@@ -119,5 +119,5 @@ def disturbed_inputs(samples: OccleSamples, item: int, augment: OccleAugment, mo
     return prepare(frames, poses, samples.grid, network)
 
 
-def _generator(config: RecipeConfig, phase: Phase, *address: int) -> np.random.Generator:
+def _generator(config: OccleRecipeConfig, phase: Phase, *address: int) -> np.random.Generator:
     return np.random.default_rng((config.seed, crc32(phase.encode()), *address))

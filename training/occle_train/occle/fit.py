@@ -18,9 +18,9 @@ from occle_train.loop.checkpoints import CHECKPOINT, LOG, Checkpoint, Log, read_
 from occle_train.loop.schedule import seed_everything, warm_cosine
 from occle_train.occle.batches import PhaseBatches, PhaseOrder, steps_of
 from occle_train.occle.objectives import Weights
-from occle_train.occle.phases import TERMS, Phase, RecipeConfig, begin, run
+from occle_train.occle.phases import TERMS, OccleRecipeConfig, Phase, begin, run
 from occle_train.occle.samples import OccleSamples
-from occle_train.occle.teacher_predictions import Taught
+from occle_train.occle.teacher_predictions import TeacherPredictions
 
 Progress = Callable[[Phase, int, int, dict[str, float]], None]
 """Called after every step with phase, step, steps in all and losses."""
@@ -29,7 +29,7 @@ Progress = Callable[[Phase, int, int, dict[str, float]], None]
 def fit_occle(
     spec: BundleSpec,
     samples: OccleSamples,
-    config: RecipeConfig,
+    config: OccleRecipeConfig,
     out: Path,
     device: str = "cpu",
     progress: Progress = lambda phase, step, steps, losses: None,
@@ -66,7 +66,7 @@ def fit_occle(
     return network
 
 
-def fresh(spec: BundleSpec, config: RecipeConfig) -> OccLE:
+def fresh(spec: BundleSpec, config: OccleRecipeConfig) -> OccLE:
     """The network with the seed's weights.
 
     Raises:
@@ -84,7 +84,7 @@ def fit_phase(
     phase: Phase,
     spec: BundleSpec,
     samples: OccleSamples,
-    config: RecipeConfig,
+    config: OccleRecipeConfig,
     out: Path,
     device: str,
     progress: Progress,
@@ -130,9 +130,9 @@ def fit_phase(
     network.cpu().eval().requires_grad_(False)
 
 
-def _taught(spec: BundleSpec, samples: OccleSamples, config: RecipeConfig, folder: Path, device: str) -> Taught:
+def _taught(spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, folder: Path, device: str) -> TeacherPredictions:
     """The predictions of the teacher whose checkpoint is in `folder`, kept there; those that are missing are made."""
-    taught = Taught(samples, folder / f"taught-{config.confidence:g}")
+    taught = TeacherPredictions(samples, folder / f"taught-{config.confidence:g}")
     if taught.missing:
         teacher = fresh(spec, config)
         teacher.load_state_dict(read_checkpoint(folder / CHECKPOINT)["network"])
@@ -146,7 +146,7 @@ def _on(weights: Weights, device: str) -> Weights:
     )
 
 
-def _key(spec: BundleSpec, samples: OccleSamples, config: RecipeConfig, phase: Phase) -> str:
+def _key(spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, phase: Phase) -> str:
     """What must be the same for a phase to go on."""
     network = spec.model_copy(update={"provenance": {}}).model_dump_json()
     recipe = config.model_dump_json(exclude={"checkpoint_every"})

@@ -14,14 +14,14 @@ from occle_core.networks.occle.lift import lift_labels
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
 from occle_train.losses.scene import occupancy_loss, weighted_cross_entropy
-from occle_train.occle.teacher_targets import mixed
+from occle_train.occle.teacher_targets import merge_targets
 
 PROJECTION_STRIDE = 4
 """Pixels of the network's image per pixel of the scatter-accumulated projection, along each axis."""
 
 
 @dataclass
-class Batch:
+class OccleBatch:
     """What a step learns from.
 
     Attributes:
@@ -36,10 +36,10 @@ class Batch:
     truth: Tensor
     taught: Tensor | None = None
 
-    def to(self, device: str) -> Batch:
+    def to(self, device: str) -> OccleBatch:
         """The same tensors on another device."""
         taught = None if self.taught is None else self.taught.to(device)
-        return Batch(self.inputs.to(device), self.labels.to(device), self.truth.to(device), taught)
+        return OccleBatch(self.inputs.to(device), self.labels.to(device), self.truth.to(device), taught)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Weights:
     free: int
 
 
-def semantic_loss(network: OccLE, batch: Batch, weights: Weights) -> dict[str, Tensor]:
+def semantic_loss(network: OccLE, batch: OccleBatch, weights: Weights) -> dict[str, Tensor]:
     """l_sem: cross-entropy of the 2D header on the pseudo-labels, l_occ of the 3D header on the pseudo-labels lifted to voxels.
 
     (Eq. 6 prints S in both terms; the 2D header has no loss then, so its first term is read as that of s.)
@@ -68,16 +68,16 @@ def semantic_loss(network: OccLE, batch: Batch, weights: Weights) -> dict[str, T
     return _semantic_terms(network, semantics.image, network.semantic.lidar_logits(semantics).features, batch, weights)
 
 
-def geometric_loss(network: OccLE, batch: Batch, weights: Weights) -> dict[str, Tensor]:
+def geometric_loss(network: OccLE, batch: OccleBatch, weights: Weights) -> dict[str, Tensor]:
     """l_geo: weighted cross-entropy of the geometry G on the annotations and, for a student, on what the teacher is sure of."""
     logits = network.geometric.logits(network.geometry(batch.inputs, network.cells(batch.inputs)))
     target = occupancy_of(batch.truth, weights.free)
     if batch.taught is not None:
-        target = mixed(target, batch.taught)
+        target = merge_targets(target, batch.taught)
     return {"geometry": weighted_cross_entropy(logits, target, weights.geometry)}
 
 
-def fusion_loss(network: OccLE, batch: Batch, weights: Weights, without: Collection[str] = ()) -> dict[str, Tensor]:
+def fusion_loss(network: OccLE, batch: OccleBatch, weights: Weights, without: Collection[str] = ()) -> dict[str, Tensor]:
     """l_fus + l_sem: l_occ of the prediction Y on the annotations, cross-entropy of its projection y on the pseudo-labels.
 
     Args:
@@ -101,7 +101,7 @@ def fusion_loss(network: OccLE, batch: Batch, weights: Weights, without: Collect
     return terms
 
 
-def lifted_labels(network: OccLE, batch: Batch) -> Tensor:
+def lifted_labels(network: OccLE, batch: OccleBatch) -> Tensor:
     """(N,) uint8 Eq. 2's labels of the present scan's voxels; 255 where no pixel has one, or at most one point lies inside."""
     scan = batch.inputs.scans[0]
     origin = torch.tensor(network.grid.origin, device=scan.coords.device)
@@ -119,14 +119,14 @@ def occupancy_of(labels: Tensor, free: int) -> Tensor:
     return torch.where(labels == IGNORE, IGNORE, (labels != free).to(torch.uint8))
 
 
-def _projection_loss(network: OccLE, fused: Tensor, batch: Batch, weights: Weights) -> Tensor:
+def _projection_loss(network: OccLE, fused: Tensor, batch: OccleBatch, weights: Weights) -> Tensor:
     height, width = (n // PROJECTION_STRIDE for n in batch.labels.shape[-2:])
     projected, hit = network.fusion.projected_logits(fused, batch.inputs.projections[:, 0], network.centers, height, width)
     target = torch.where(hit, _nearest(batch.labels.flatten(0, 1), height, width), IGNORE)
     return weighted_cross_entropy(projected, target, weights.pixels)
 
 
-def _semantic_terms(network: OccLE, image: Tensor, lidar: Tensor, batch: Batch, weights: Weights) -> dict[str, Tensor]:
+def _semantic_terms(network: OccLE, image: Tensor, lidar: Tensor, batch: OccleBatch, weights: Weights) -> dict[str, Tensor]:
     labels = batch.labels.flatten(0, 1)
     logits = F.interpolate(network.semantic.image_head(image), labels.shape[-2:], mode="bilinear", align_corners=False)
     return {

@@ -15,8 +15,8 @@ from occle_core.config import Config
 from occle_core.networks.occle.network import OccLE
 from occle_train.data.truth import TruthName
 from occle_train.occle.augment import STUDENT, TEACHER, OccleAugment
-from occle_train.occle.objectives import Batch, Weights, fusion_loss, geometric_loss, semantic_loss
-from occle_train.occle.teacher_targets import confident
+from occle_train.occle.objectives import OccleBatch, Weights, fusion_loss, geometric_loss, semantic_loss
+from occle_train.occle.teacher_targets import filter_confident
 
 Phase = Literal["semantic", "teacher", "student", "fusion"]
 Module = Literal["semantic", "geometric", "projection", "annotations"]
@@ -38,7 +38,7 @@ TERMS: dict[Phase, tuple[str, ...]] = {
 """What a phase minimises. (Algorithm 1 prints l_sem for phase II as well; Eq. 6 defines l_geo for it.)"""
 
 
-class RecipeConfig(Config):
+class OccleRecipeConfig(Config):
     """OccLE's training (Sec. 4.2), with the paper's values as defaults."""
 
     epochs: int = Field(40, ge=1, description="passes over the frames of phases I, III and of the student")
@@ -98,7 +98,7 @@ class RecipeConfig(Config):
         return (*LEARNING[phase], "geometric") if joined else LEARNING[phase]
 
 
-def begin(network: OccLE, phase: Phase, config: RecipeConfig) -> torch.optim.AdamW:
+def begin(network: OccLE, phase: Phase, config: OccleRecipeConfig) -> torch.optim.AdamW:
     """Set the network up for a phase: what learns is in training mode, everything else is frozen, in evaluation mode.
 
     Returns:
@@ -115,10 +115,10 @@ def begin(network: OccLE, phase: Phase, config: RecipeConfig) -> torch.optim.Ada
 def run(
     network: OccLE,
     phase: Phase,
-    batches: Iterable[Batch],
+    batches: Iterable[OccleBatch],
     optimizer: torch.optim.Optimizer,
     weights: Weights,
-    config: RecipeConfig,
+    config: OccleRecipeConfig,
     progress: Callable[[dict[str, float]], None] = lambda losses: None,
 ) -> None:
     """One pass over the batches, after `begin`.
@@ -145,13 +145,13 @@ def teacher_of(network: OccLE) -> OccLE:
 
 
 @torch.no_grad()
-def teach(teacher: OccLE, batch: Batch, config: RecipeConfig) -> Tensor:
+def teach(teacher: OccLE, batch: OccleBatch, config: OccleRecipeConfig) -> Tensor:
     """(B, X, Y, Z) uint8 geometry that the teacher is sure of: Algorithm 1's predictions for unannotated frames."""
     grid = teacher.geometry(batch.inputs, teacher.cells(batch.inputs))
-    return confident(teacher.geometric.logits(grid), config.confidence)
+    return filter_confident(teacher.geometric.logits(grid), config.confidence)
 
 
-def _loss(network: OccLE, phase: Phase, batch: Batch, weights: Weights, config: RecipeConfig) -> dict[str, Tensor]:
+def _loss(network: OccLE, phase: Phase, batch: OccleBatch, weights: Weights, config: OccleRecipeConfig) -> dict[str, Tensor]:
     if phase == "semantic":
         return semantic_loss(network, batch, weights)
     if phase == "fusion":

@@ -19,11 +19,11 @@ from occle_core.geometry.grid import VoxelGrid
 from occle_core.history import past_frames
 from occle_core.networks.occle.config import OccleConfig
 from occle_core.taxonomy import IGNORE
-from occle_train.data.samples import Memory, resized
+from occle_train.data.samples import FrameCache, resized
 from occle_train.data.truth import TRUTHS, sensor_mask
 from occle_train.losses.scene import frequency_weights
 from occle_train.occle.objectives import Weights
-from occle_train.occle.phases import RecipeConfig
+from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.sampling import interval_sample
 from occle_train.pseudo_labels.files import LabelFolder
 
@@ -69,7 +69,7 @@ class OccleSamples:
         datasets: Sequence[Dataset],
         grid: VoxelGrid,
         network: OccleConfig,
-        config: RecipeConfig,
+        config: OccleRecipeConfig,
         labels: LabelFolder,
         memory: float = 4.0,
     ) -> None:
@@ -83,7 +83,7 @@ class OccleSamples:
             raise DatasetError(f"no frame of {names} has a voxel truth; simulate some with occle-train simulate")
         self.annotated = [could[k] for k in interval_sample(len(could), config.annotated)]
         self._annotated_set = frozenset(self.annotated)
-        self._memory = Memory(round(memory * 2**30))
+        self._memory = FrameCache(round(memory * 2**30))
         for dataset in datasets:
             if dataset.taxonomy.name != labels.taxonomy.name:
                 raise DatasetError(f"{dataset.name} has classes of {dataset.taxonomy.name}, the labels of {labels.taxonomy.name}")

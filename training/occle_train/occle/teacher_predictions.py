@@ -14,12 +14,12 @@ from occle_core.frame import FrameError
 from occle_core.networks.occle.inputs import prepare
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
-from occle_train.occle.objectives import Batch
-from occle_train.occle.phases import RecipeConfig, teach
+from occle_train.occle.objectives import OccleBatch
+from occle_train.occle.phases import OccleRecipeConfig, teach
 from occle_train.occle.samples import OccleSamples
 
 
-class Taught:
+class TeacherPredictions:
     """A teacher's predictions for the unannotated frames of a training set.
 
     Args:
@@ -37,7 +37,7 @@ class Taught:
         return [item for item in range(len(self.samples)) if item not in self._annotated and not self._file(item).is_file()]
 
     @torch.no_grad()
-    def predict(self, teacher: OccLE, config: RecipeConfig, device: str) -> None:
+    def predict(self, teacher: OccLE, config: OccleRecipeConfig, device: str) -> None:
         """Make those that are missing, from undisturbed inputs."""
         for item in self.missing:
             try:
@@ -46,7 +46,7 @@ class Taught:
                 warn_once(f"{self.samples.describe(item)}: the teacher has no prediction: {error}")
                 continue
             nothing = torch.empty(0, dtype=torch.uint8, device=device)
-            found = teach(teacher, Batch(inputs.to(device), nothing, nothing), config)[0].cpu().numpy()
+            found = teach(teacher, OccleBatch(inputs.to(device), nothing, nothing), config)[0].cpu().numpy()
             with atomic_write(self._file(item)) as temporary:
                 np.savez_compressed(temporary, occupied=np.packbits(found == 1), sure=np.packbits(found != IGNORE))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from occle_core.taxonomy import IGNORE
 
 
-def confident(logits: Tensor, threshold: float) -> Tensor:
+def filter_confident(logits: Tensor, threshold: float) -> Tensor:
     """A teacher's predictions that it is sure of.
 
     Args:
@@ -22,12 +22,12 @@ def confident(logits: Tensor, threshold: float) -> Tensor:
     return torch.where(confidence >= threshold, label, IGNORE).to(torch.uint8)
 
 
-def mixed(annotation: Tensor, taught: Tensor) -> Tensor:
+def merge_targets(annotation: Tensor, taught: Tensor) -> Tensor:
     """The student's target: what is annotated, and the teacher's filtered predictions where nothing is.
 
     Args:
         annotation: (B, X, Y, Z) uint8, 255 unknown; all 255 for a frame without annotation.
-        taught: (B, X, Y, Z) uint8 of `confident`.
+        taught: (B, X, Y, Z) uint8 of `filter_confident`.
 
     Returns:
         (B, X, Y, Z) uint8.

@@ -11,7 +11,7 @@ from occle_train.streets.scenery.layout import Street
 from occle_train.streets.scenery.traffic import traffic
 from occle_train.streets.scenery.world import World
 from occle_train.streets.sensors import lidar, truth, visibility
-from occle_train.streets.sensors.camera import View, render
+from occle_train.streets.sensors.camera import RenderedView, render
 from occle_train.streets.sensors.caster import Caster, Snapshot
 from occle_train.streets.sensors.light import make_light
 from occle_train.streets.sensors.rigs import Matrix, make_rig
@@ -56,8 +56,8 @@ class DriveFrame:
     """
 
     T_world_base: NDArray[np.float64]
-    views: tuple[View, ...]
-    scan: lidar.Scan
+    views: tuple[RenderedView, ...]
+    scan: lidar.SimulatedScan
     truth: Truth
 
 
@@ -161,8 +161,8 @@ class Drive:
         i: int,
         snapshot: Snapshot,
         T_world_base: Matrix,
-        views: tuple[View, ...],
-        scan: lidar.Scan,
+        views: tuple[RenderedView, ...],
+        scan: lidar.SimulatedScan,
         near: list[tuple[int, Matrix]],
     ) -> Truth:
         """The voxels of frame i; `near` are the numbers of the movers near by and their poses."""

@@ -30,11 +30,11 @@ from occle_train.data.samples import open_all
 from occle_train.data.truth import voxel_truth
 from occle_train.evaluation import evaluate as scoring
 from occle_train.experiments.label_efficiency.figures import draw_curves, draw_maps, draw_views
-from occle_train.experiments.label_efficiency.presets import SCALES, Scale
+from occle_train.experiments.label_efficiency.presets import PRESETS, ExperimentPreset
 from occle_train.experiments.label_efficiency.report import write_report
 from occle_train.loop.checkpoints import LOG
 from occle_train.minkocc.fit import FitConfig, fit, load_head, minkocc_config
-from occle_train.minkocc.recipe import RecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded
 from occle_train.pseudo_labels.files import LabelFolder, write_missing
 from occle_train.streets import simulate
@@ -53,8 +53,8 @@ class Setting:
         alpha: share of scenes with voxel labels.
         weak: whether weak targets follow the warm start.
         finer: cells this many times smaller than the scale's.
-        lift: whether points name the classes of cells as well (`RecipeConfig.lift`), as the scale says; otherwise, as in the paper,
-            rendering alone teaches them.
+        lift: whether points name the classes of cells as well (`MinkOccRecipeConfig.lift`), as the preset says; otherwise, as
+            in the paper, rendering is their only supervision.
     """
 
     key: str
@@ -86,7 +86,7 @@ class Experiment:
         workers: processes of the simulator and loaders of the training.
     """
 
-    def __init__(self, scale: Scale, out: Path, device: str, workers: int) -> None:
+    def __init__(self, scale: ExperimentPreset, out: Path, device: str, workers: int) -> None:
         self.scale, self.out, self.device, self.workers = scale, out, device, workers
         self.classes = load_taxonomy("occ3d_nuscenes")
 
@@ -116,7 +116,7 @@ class Experiment:
             recipe = recipe.model_copy(update={"lift": 0.0})
         return self.scale.fit.model_copy(update={"recipe": recipe})
 
-    def samples(self, part: str, spec: BundleSpec, recipe: RecipeConfig, weak: bool = True) -> RecipeSamples:
+    def samples(self, part: str, spec: BundleSpec, recipe: MinkOccRecipeConfig, weak: bool = True) -> RecipeSamples:
         """A setting's frames."""
         labels = self.labels(part) if weak else None
         # Every loading process keeps frames of its own.
@@ -168,7 +168,7 @@ class Experiment:
         config = self.config(recipe)
         spec, network, _ = load_bundle(self.train(recipe))
         assert isinstance(network, MinkOcc)
-        val = self.samples("val", spec, RecipeConfig.model_validate({**config.recipe.model_dump(), "alpha": 0.0}))  # type: ignore[union-attr]
+        val = self.samples("val", spec, MinkOccRecipeConfig.model_validate({**config.recipe.model_dump(), "alpha": 0.0}))  # type: ignore[union-attr]
         items = [round(k * (len(val) - 1) / 2) for k in range(3)]
         head = load_head(spec, config, self.out / recipe.key)
         draw_views(pictures / "label_efficiency_views.jpg", network, head, val, items[:2], self.classes)
@@ -185,9 +185,11 @@ class Experiment:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing and write the report."""
-    parser = argparse.ArgumentParser(prog="python -m occle_train.experiments.label_efficiency.experiment", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m occle_train.experiments.label_efficiency", description=__doc__)
     default = os.environ.get("SCALE", "small")
-    parser.add_argument("--scale", choices=tuple(SCALES), default=default, help="small: two CPU cores; full: a GPU; also SCALE=...")
+    parser.add_argument(
+        "--scale", choices=tuple(PRESETS), default=default, help="small: two CPU cores; full: a GPU; also SCALE=..."
+    )
     parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/label_efficiency/SCALE if not given")
     parser.add_argument("--report", type=Path, default=Path("docs/label_efficiency.md"), help="report to write, pictures beside it")
     parser.add_argument("--steps", type=int, help="optimiser steps per setting, instead of the scale's")
@@ -200,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.threads:
         torch.set_num_threads(given.threads)
-    scale: Scale = SCALES[given.scale]
+    scale: ExperimentPreset = PRESETS[given.scale]
     if given.steps:
         scale = scale.with_steps(given.steps)
     keys = given.settings.split(",") if given.settings else scale.settings

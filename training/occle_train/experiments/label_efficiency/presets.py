@@ -12,7 +12,7 @@ from occle_core.networks.minkocc import config as sizes
 from occle_core.networks.minkocc.config import ImageConfig, MinkOccConfig, PointConfig, UNetConfig
 from occle_train.data.augment import AugmentConfig
 from occle_train.minkocc.fit import FitConfig
-from occle_train.minkocc.recipe import RecipeConfig
+from occle_train.minkocc.recipe import MinkOccRecipeConfig
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Streets:
 
 
 @dataclass(frozen=True)
-class Scale:
+class ExperimentPreset:
     """One size of the experiment.
 
     Args:
@@ -49,7 +49,7 @@ class Scale:
     network: MinkOccConfig
     streets: Mapping[str, Streets]
     fit: FitConfig
-    recipe: RecipeConfig
+    recipe: MinkOccRecipeConfig
     settings: tuple[str, ...]
 
     def spec(self, finer: int) -> BundleSpec:
@@ -57,14 +57,14 @@ class Scale:
         grid = self.grid.finer(finer)
         return spec_for(self.network, grid, "occ3d_nuscenes", f"minkocc-{self.name}-{grid.resolution:g}m")
 
-    def with_steps(self, steps: int) -> Scale:
+    def with_steps(self, steps: int) -> ExperimentPreset:
         """The same with another number of optimiser steps."""
         return replace(self, fit=self.fit.model_copy(update={"steps": steps}))
 
 
 _AUGMENT = AugmentConfig(drop_camera=0.1, shift=0.03, scale=0.1, roll=3, drop_voxels=0.1)
 
-SMALL = Scale(
+SMALL = ExperimentPreset(
     name="small",
     grid=VoxelGrid((-19.2, -19.2, -1.0), (96, 96, 16), 0.4),
     network=MinkOccConfig(
@@ -74,7 +74,7 @@ SMALL = Scale(
     ),
     streets={"train": Streets(20, 10, 11000, 0.11), "val": Streets(5, 12, 21000, 0.11, every=3)},
     fit=FitConfig(steps=1300, batch_size=2, learning_rate=2e-3, warmup=50, average=0.99, augment=_AUGMENT, checkpoint_every=50),
-    recipe=RecipeConfig(
+    recipe=MinkOccRecipeConfig(
         warm=0.2,
         repeat=0.3,
         past=10,
@@ -92,7 +92,7 @@ SMALL = Scale(
 )
 """Two CPU cores, under 90 minutes: a fifth of the volume, small images, a narrow network."""
 
-FULL = Scale(
+FULL = ExperimentPreset(
     name="full",
     grid=OCC3D_NUSCENES,
     network=sizes.base("nuscenes"),
@@ -100,9 +100,9 @@ FULL = Scale(
     fit=FitConfig(
         steps=40_000, batch_size=4, learning_rate=1e-3, warmup=500, average=0.999, augment=_AUGMENT, checkpoint_every=500, workers=8
     ),
-    recipe=RecipeConfig(warm=0.4, past=10, future=10, margin=1, lift=2.0, views=3, view_width=176, view_height=100),
+    recipe=MinkOccRecipeConfig(warm=0.4, past=10, future=10, margin=1, lift=2.0, views=3, view_width=176, view_height=100),
     settings=("full", "few", "recipe", "none", "recipe_half", "recipe_quarter"),
 )
 """A GPU: Occ3D's volume and the paper's network."""
 
-SCALES = {"small": SMALL, "full": FULL}
+PRESETS = {"small": SMALL, "full": FULL}

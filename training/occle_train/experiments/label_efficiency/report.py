@@ -7,13 +7,13 @@ from typing import Any
 
 from occle_core.taxonomy import Taxonomy
 from occle_train.evaluation.markdown_tables import class_table, percent, resolution_table
-from occle_train.experiments.label_efficiency.presets import Scale
+from occle_train.experiments.label_efficiency.presets import ExperimentPreset
 
 Row = tuple[str, float, int, dict[str, Any] | None]
 """Title, alpha, how many times finer its cells are, and scores; None where the setting was not run."""
 
 
-def write_report(scale: Scale, rows: Mapping[str, Row], facts: Mapping[str, Any], classes: Taxonomy) -> str:
+def write_report(scale: ExperimentPreset, rows: Mapping[str, Row], facts: Mapping[str, Any], classes: Taxonomy) -> str:
     """The report.
 
     Args:

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from occle_train.experiments.occle_ablation.experiment import Experiment
-from occle_train.experiments.occle_ablation.presets import SCALES
+from occle_train.experiments.occle_ablation.presets import PRESETS
 from occle_train.experiments.occle_ablation.report import Found, write_report
 from occle_train.experiments.occle_ablation.settings import BRANCHES, DISTURBED, LABELS, SETTINGS
 
@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing and write the report."""
     parser = argparse.ArgumentParser(prog="python -m occle_train.experiments.occle_ablation", description=__doc__)
     default = os.environ.get("SCALE", "small")
-    parser.add_argument("--scale", choices=tuple(SCALES), default=default, help="small: two CPU cores; full: a GPU; also SCALE=...")
+    parser.add_argument(
+        "--scale", choices=tuple(PRESETS), default=default, help="small: two CPU cores; full: a GPU; also SCALE=..."
+    )
     parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/occle_ablation/SCALE if not given")
     parser.add_argument("--report", type=Path, default=Path("docs/occle_ablation.md"), help="report to write")
     parser.add_argument("--steps", type=int, help="optimiser steps of every phase, instead of the scale's")
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.threads:
         torch.set_num_threads(given.threads)
-    scale = SCALES[given.scale]
+    scale = PRESETS[given.scale]
     if given.steps:
         scale = scale.with_steps(given.steps)
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -18,11 +18,11 @@ from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
 from occle_core.taxonomy import load as load_taxonomy
 from occle_train.data.samples import open_all
-from occle_train.experiments.occle_ablation.presets import Scale
+from occle_train.experiments.occle_ablation.presets import ExperimentPreset
 from occle_train.experiments.occle_ablation.settings import ALL, SHARE, Branch, Setting, branch_of, config_of
 from occle_train.occle.augment import OccleAugment, student
 from occle_train.occle.fit import fit_phase, fresh
-from occle_train.occle.phases import Phase, RecipeConfig
+from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.scores import completion, geometry, latencies, segmentation
 from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded, semantic_file
@@ -44,7 +44,7 @@ class Experiment:
         workers: processes of the simulator.
     """
 
-    def __init__(self, scale: Scale, out: Path, device: str, workers: int) -> None:
+    def __init__(self, scale: ExperimentPreset, out: Path, device: str, workers: int) -> None:
         self.scale, self.out, self.device, self.workers = scale, out, device, workers
         self.classes = load_taxonomy("semantickitti")
         self.spec = scale.spec
@@ -109,7 +109,7 @@ class Experiment:
         return network
 
     def _phase(
-        self, network: OccLE, phase: Phase, config: RecipeConfig, key: str, teacher: str = "", labels: str = "aligned"
+        self, network: OccLE, phase: Phase, config: OccleRecipeConfig, key: str, teacher: str = "", labels: str = "aligned"
     ) -> OccLE:
         started = time.monotonic()
 

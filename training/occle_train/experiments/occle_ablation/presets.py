@@ -11,11 +11,11 @@ from occle_core.networks.occle.config import FusionConfig, GeometricConfig, Occl
 from occle_core.networks.occle.config import base as occle_base
 from occle_train.experiments.label_efficiency.presets import Streets
 from occle_train.occle.augment import STUDENT
-from occle_train.occle.phases import Phase, RecipeConfig
+from occle_train.occle.phases import OccleRecipeConfig, Phase
 
 
 @dataclass(frozen=True)
-class Scale:
+class ExperimentPreset:
     """One size of the ablation.
 
     Args:
@@ -29,14 +29,14 @@ class Scale:
     grid: VoxelGrid
     network: OccleConfig
     streets: Mapping[str, Streets]
-    recipe: RecipeConfig
+    recipe: OccleRecipeConfig
 
     @property
     def spec(self) -> BundleSpec:
         """The network on its grid."""
         return spec_for(self.network, self.grid, "semantickitti", f"occle-ablation-{self.name}")
 
-    def with_steps(self, steps: int) -> Scale:
+    def with_steps(self, steps: int) -> ExperimentPreset:
         """The same with another number of optimiser steps in every phase."""
         return replace(self, recipe=self.recipe.model_copy(update={"steps": dict.fromkeys(self.recipe.steps, steps)}))
 
@@ -45,7 +45,7 @@ def _steps(semantic: int, teacher: int, student: int, fusion: int) -> dict[Phase
     return {"semantic": semantic, "teacher": teacher, "student": student, "fusion": fusion}
 
 
-SMALL = Scale(
+SMALL = ExperimentPreset(
     name="small",
     grid=VoxelGrid((0.0, -9.6, -2.0), (48, 48, 16), 0.4),
     network=OccleConfig(
@@ -59,7 +59,7 @@ SMALL = Scale(
         fusion=FusionConfig(stages=(16, 24, 32, 32), state=4),
     ),
     streets={"train": Streets(12, 60, 31000, 0.17, every=6), "val": Streets(5, 48, 41000, 0.17, every=6)},
-    recipe=RecipeConfig(
+    recipe=OccleRecipeConfig(
         steps=_steps(450, 400, 450, 450),
         batch_size=2,
         learning_rate=2e-3,
@@ -71,13 +71,13 @@ SMALL = Scale(
 )
 """Two CPU cores: a ninth of the volume at 0.4 m, small images, one frame of history, narrow layers."""
 
-FULL = Scale(
+FULL = ExperimentPreset(
     name="full",
     grid=SEMANTICKITTI,
     network=occle_base("kitti"),
     streets={"train": Streets(100, 200, 31000, 1.0), "val": Streets(10, 200, 41000, 1.0)},
-    recipe=RecipeConfig(steps=_steps(40_000, 40_000, 40_000, 40_000), every=5, repeat=0.5, checkpoint_every=1000),
+    recipe=OccleRecipeConfig(steps=_steps(40_000, 40_000, 40_000, 40_000), every=5, repeat=0.5, checkpoint_every=1000),
 )
 """A GPU: the paper's network and volume, five frames at 10 Hz."""
 
-SCALES = {"small": SMALL, "full": FULL}
+PRESETS = {"small": SMALL, "full": FULL}

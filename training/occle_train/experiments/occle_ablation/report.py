@@ -9,7 +9,7 @@ from typing import Any
 from occle_core.taxonomy import Taxonomy
 from occle_train.evaluation.markdown_tables import markdown
 from occle_train.experiments.occle_ablation.claims import Claim, listed
-from occle_train.experiments.occle_ablation.presets import Scale
+from occle_train.experiments.occle_ablation.presets import ExperimentPreset
 from occle_train.experiments.occle_ablation.settings import (
     ALL,
     BASELINE,
@@ -52,7 +52,7 @@ class Found:
     latency: dict[str, Any] = field(default_factory=dict)
 
 
-def write_report(scale: Scale, found: Found, facts: Mapping[str, Any], classes: Taxonomy) -> str:
+def write_report(scale: ExperimentPreset, found: Found, facts: Mapping[str, Any], classes: Taxonomy) -> str:
     """The report.
 
     Args:
@@ -143,7 +143,7 @@ IoU in percent.
 """
 
 
-def _repeat(scale: Scale) -> str:
+def _repeat(scale: ExperimentPreset) -> str:
     if not scale.recipe.repeat:
         return ""
     share = f"{100 * scale.recipe.repeat:g} %"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from occle_train.occle.phases import Module, RecipeConfig
+from occle_train.occle.phases import Module, OccleRecipeConfig
 
 SHARE = 0.1
 """Annotated frames where a table does not say otherwise."""
@@ -97,6 +97,6 @@ def branch_of(setting: Setting) -> Branch | None:
     return STUDENT if setting.share == SHARE else Branch(f"student-{100 * setting.share:g}", "", float("nan"), share=setting.share)
 
 
-def config_of(recipe: RecipeConfig, share: float, without: tuple[Module, ...] = ()) -> RecipeConfig:
+def config_of(recipe: OccleRecipeConfig, share: float, without: tuple[Module, ...] = ()) -> OccleRecipeConfig:
     """The recipe of a setting."""
     return recipe.model_copy(update={"annotated": share, "without": without})

@@ -16,7 +16,7 @@ from occle_train.streets.shapes.texture import Noise, surface_colour, windows
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class RenderedView:
     """One camera's image.
 
     Args:
@@ -32,7 +32,7 @@ class View:
 
 def render(
     snapshot: Snapshot, camera: RigCamera, T_world_base: NDArray[np.float64], light: Light, noise: Noise, rng: np.random.Generator
-) -> View:
+) -> RenderedView:
     """What the camera sees.
 
     Args:
@@ -57,7 +57,7 @@ def render(
     cls = np.full(len(tri), 255, np.uint8)
     cls[hit] = snapshot.cls[tri[hit]]
     depth = np.where(hit, distance / length, FAR).astype(np.float32)
-    return View(rgb, cls.reshape(shape), depth.reshape(shape))
+    return RenderedView(rgb, cls.reshape(shape), depth.reshape(shape))
 
 
 def sky(directions: NDArray[np.float32], light: Light, noise: Noise) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ NOTHING = 255
 
 
 @dataclass(frozen=True, eq=False)
-class Scan:
+class SimulatedScan:
     """Returns of one turn in the LiDAR frame.
 
     Args:
@@ -34,7 +34,7 @@ class Scan:
     moving: NDArray[np.bool_]
 
 
-def scan(snapshot: Snapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], rng: np.random.Generator) -> Scan:
+def scan(snapshot: Snapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], rng: np.random.Generator) -> SimulatedScan:
     """One turn of the LiDAR at this pose (4, 4), all rays at once (a motion-compensated scan)."""
     beams = len(lidar.elevations)
     azimuth = -(np.arange(lidar.columns) + rng.random()) * (2 * np.pi / lidar.columns)
@@ -70,7 +70,7 @@ def scan(snapshot: Snapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], r
         points[~keep, :3] = (local * near[:, None])[~keep] * (1, 1, 0.6) - (0, 0, 0.12)
         points[~keep, 3] = rng.exponential(0.5, len(tri))[~keep].clip(0, 4)
         keep = np.ones_like(keep)
-    return Scan(points[keep], ring[keep], cls[keep], inst[keep], moving[keep])
+    return SimulatedScan(points[keep], ring[keep], cls[keep], inst[keep], moving[keep])
 
 
 def _strength(

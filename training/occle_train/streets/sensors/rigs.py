@@ -47,7 +47,7 @@ class Lidar:
 
 
 @dataclass(frozen=True, eq=False)
-class Rig:
+class SimulatedRig:
     """Sensors on a vehicle. The base frame is on the ground below the vehicle: x forward, y left, z up.
 
     Args:
@@ -82,7 +82,7 @@ _NUSCENES = {
 }
 
 
-def make_rig(name: str, rng: np.random.Generator, scale: float) -> Rig:
+def make_rig(name: str, rng: np.random.Generator, scale: float) -> SimulatedRig:
     """The rig of one drive.
 
     Args:
@@ -102,7 +102,7 @@ def make_rig(name: str, rng: np.random.Generator, scale: float) -> Rig:
     raise ValueError(f'no rig named "{name}"; there are kitti and nuscenes')
 
 
-def _kitti(rng: np.random.Generator, scale: float) -> Rig:
+def _kitti(rng: np.random.Generator, scale: float) -> SimulatedRig:
     upper, lower = np.linspace(2.0, -8.33, 32), np.linspace(-8.83, -24.8, 32)
     lidar = Lidar(
         np.radians(np.concatenate([upper, lower]) + rng.normal(0, 0.02, 64)),
@@ -119,10 +119,10 @@ def _kitti(rng: np.random.Generator, scale: float) -> Rig:
     width, height = round(1242 * scale), round(375 * scale)
     K = _intrinsics(707.09, 601.9, 183.1, width / 1242, height / 375)
     camera = RigCamera("cam2", K, T_base_lidar @ T_lidar_camera, width, height)
-    return Rig("kitti", (camera,), lidar, T_base_lidar, T_base_lidar, SEMANTICKITTI, 0.1, (3.0, 12.0))
+    return SimulatedRig("kitti", (camera,), lidar, T_base_lidar, T_base_lidar, SEMANTICKITTI, 0.1, (3.0, 12.0))
 
 
-def _nuscenes(rng: np.random.Generator, scale: float) -> Rig:
+def _nuscenes(rng: np.random.Generator, scale: float) -> SimulatedRig:
     width, height = round(1600 * scale), round(900 * scale)
     cameras = []
     for name, (yaw, x, y, z, focal, cx, cy) in _NUSCENES.items():
@@ -134,7 +134,7 @@ def _nuscenes(rng: np.random.Generator, scale: float) -> Rig:
     # LIDAR_TOP: x to the right, y ahead.
     mount = _shake(rng, 0.6, 0.0) @ _turn(0.0, 0.0, -np.pi / 2)
     T_base_lidar = _rigid(mount, (0.94, 0.0, 1.84 + rng.normal(0, 0.02)))
-    return Rig("nuscenes", tuple(cameras), lidar, T_base_lidar, np.eye(4), OCC3D_NUSCENES, 0.5, (2.0, 10.0))
+    return SimulatedRig("nuscenes", tuple(cameras), lidar, T_base_lidar, np.eye(4), OCC3D_NUSCENES, 0.5, (2.0, 10.0))
 
 
 _OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])

@@ -16,7 +16,7 @@ EMPTY = 255
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class SurfaceSamples:
     """Points on surfaces, ordered so that later ones label a shared cell.
 
     Args:
@@ -27,7 +27,7 @@ class Samples:
     cls: NDArray[np.uint8]
 
 
-def sample(mesh: Mesh, spacing: float, rng: np.random.Generator) -> Samples:
+def sample(mesh: Mesh, spacing: float, rng: np.random.Generator) -> SurfaceSamples:
     """Points on all triangles, on average two per spacing x spacing, and at least one per triangle.
 
     Within one rank the order is random, so that a shared cell takes each class as often as it has points there: a majority
@@ -52,10 +52,12 @@ def sample(mesh: Mesh, spacing: float, rng: np.random.Generator) -> Samples:
     _, first = np.unique(packed, return_index=True)
     points, cls = points[first], cls[first]
     order = np.argsort(RANK[cls] + rng.random(len(cls)) * 0.9, kind="stable")
-    return Samples(np.ascontiguousarray(points[order]), cls[order])
+    return SurfaceSamples(np.ascontiguousarray(points[order]), cls[order])
 
 
-def voxelise(groups: list[tuple[Samples, NDArray[np.float64]]], grid: VoxelGrid) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def voxelise(
+    groups: list[tuple[SurfaceSamples, NDArray[np.float64]]], grid: VoxelGrid
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Put samples into the grid.
 
     Args:
@@ -82,8 +84,8 @@ def voxelise(groups: list[tuple[Samples, NDArray[np.float64]]], grid: VoxelGrid)
     return cls.reshape(grid.shape), moving.reshape(grid.shape)
 
 
-def _near(samples: Samples, T: NDArray[np.float64], grid: VoxelGrid) -> NDArray[np.intp]:
-    """Samples within the circle around the grid: a cheap cut before the full transform."""
+def _near(samples: SurfaceSamples, T: NDArray[np.float64], grid: VoxelGrid) -> NDArray[np.intp]:
+    """SurfaceSamples within the circle around the grid: a cheap cut before the full transform."""
     if len(samples.points) < 20000:
         return np.arange(len(samples.points))
     low, high = np.array(grid.origin), np.array(grid.upper)
