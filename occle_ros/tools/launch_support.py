@@ -1,0 +1,179 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
+"""Actions of the launch files. Standard library and `launch` alone: `ros2 launch` may run in a Python without the node's packages.
+
+What needs those packages (data sets, parameter files, bags) is asked of the `occle` executable, which starts with the node's own
+Python: `occle launch-plan`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
+from launch.actions import EmitEvent, ExecuteProcess, LogInfo, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+PACKAGE = "occle_ros"
+GRACE = {"sigterm_timeout": "5", "sigkill_timeout": "5"}
+"""Seconds that a process has to leave after SIGINT, then after SIGTERM."""
+
+
+class LaunchError(ValueError):
+    """A launch argument that cannot be used; the message names it and says what would be right."""
+
+
+def share() -> Path:
+    """share/occle_ros."""
+    return Path(get_package_share_directory(PACKAGE))
+
+
+def occle() -> str:
+    """Path of the `occle` executable of this installation.
+
+    Raises:
+        LaunchError: it is not installed.
+    """
+    file = Path(get_package_prefix(PACKAGE)) / "lib" / PACKAGE / "occle"
+    if not file.is_file():
+        raise LaunchError(f"{file} is missing: build the workspace again (colcon build --packages-select {PACKAGE})")
+    return str(file)
+
+
+def flag(value: Mapping[str, str], name: str) -> bool:
+    """A launch argument that is true or false.
+
+    Raises:
+        LaunchError: it is neither.
+    """
+    text = value[name].strip().lower()
+    if text not in ("true", "false"):
+        raise LaunchError(f"launch argument {name}: must be true or false, not {value[name]!r}")
+    return text == "true"
+
+
+def names(text: str) -> list[str]:
+    """Topics of a launch argument, separated by commas or spaces."""
+    return text.replace(",", " ").split()
+
+
+def plan(value: Mapping[str, str]) -> dict[str, Any]:
+    """The parameter file, calibration and replay that the arguments ask for, see `occle_ros.tools.launch_arguments`.
+
+    Raises:
+        LaunchError: arguments that do not fit together, or name nothing.
+    """
+    done = subprocess.run(
+        [occle(), "launch-plan", json.dumps(dict(value))], capture_output=True, text=True, check=False, env=_environment()
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"`occle launch-plan` ended with exit code {done.returncode}"]
+        raise LaunchError(lines[-1].removeprefix("error: "))
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def node(
+    value: Mapping[str, str],
+    parameters: Sequence[Any],
+    remappings: Sequence[tuple[str, str]] = (),
+    own_clock: bool = False,
+) -> Node:
+    """The occupancy node in its namespace.
+
+    Args:
+        value: launch arguments; namespace, bundle, engine, calibration and enclave are read.
+        parameters: parameter files and dictionaries, later ones win.
+        remappings: of topics.
+        own_clock: the namespace has a /clock of its own: that of its replay.
+    """
+    given = {"bundle": value["bundle"], "engine": value["engine"], "calibration_file": value["calibration"]}
+    # As ParameterValue with its type: launch would read a folder called "08" as the number 8.
+    texts = {name: ParameterValue(text, value_type=str) for name, text in given.items() if text}
+    enclave = ["--ros-args", "--enclave", value["enclave"]] if value.get("enclave") else []
+    return Node(
+        package=PACKAGE,
+        executable="occupancy_node",
+        name="occupancy",
+        namespace=value["namespace"],
+        parameters=[*parameters, texts],
+        remappings=[*remappings, *namespaced_tf(value["namespace"]), *(clock(value["namespace"]) if own_clock else [])],
+        arguments=enclave,
+        output="screen",
+        **GRACE,
+    )
+
+
+def namespaced_tf(namespace: str) -> list[tuple[str, str]]:
+    """A robot with a namespace has its own /tf and /tf_static there, as nav2 and others have it."""
+    return [("/tf", "tf"), ("/tf_static", "tf_static")] if namespace.strip("/") else []
+
+
+def clock(namespace: str) -> list[tuple[str, str]]:
+    """A replay in a namespace has its own clock."""
+    return [("/clock", f"/{namespace.strip('/')}/clock")] if namespace.strip("/") else []
+
+
+def rviz(value: Mapping[str, str], layout: str, camera: str, fixed_frame: str, own_clock: bool = False) -> Node:
+    """RViz with a layout of ours.
+
+    Raises:
+        LaunchError: RViz is not installed.
+    """
+    require("rviz2", "rviz:=true")
+    prefix = f"/{value['namespace'].strip('/')}" if value["namespace"].strip("/") else ""
+    topics = ("voxels", "markers", "occupancy_grid", "obstacles", f"overlay/{camera}")
+    remappings = [(f"/occupancy/{topic}", f"{prefix}/occupancy/{topic}") for topic in topics] if prefix else []
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", str(share() / "config" / layout), *(["-f", fixed_frame] if fixed_frame else [])],
+        remappings=[*remappings, *namespaced_tf(value["namespace"]), *(clock(value["namespace"]) if own_clock else [])],
+        **GRACE,
+    )
+
+
+def require(package: str, asked_by: str) -> None:
+    """Refuse an argument whose package is not installed, before anything starts.
+
+    Raises:
+        LaunchError: it is not installed.
+    """
+    try:
+        get_package_prefix(package)
+    except PackageNotFoundError as error:
+        apt = f"ros-{os.environ.get('ROS_DISTRO', '$ROS_DISTRO')}-{package.replace('_', '-')}"
+        raise LaunchError(f"launch argument {asked_by} needs the package {package}: sudo apt install {apt}") from error
+
+
+def together(main: Node, others: Sequence[ExecuteProcess]) -> list[Any]:
+    """The processes, of which none outlives the main one or another's failure."""
+    actions: list[Any] = [main, RegisterEventHandler(OnProcessExit(target_action=main, on_exit=[EmitEvent(event=Shutdown())]))]
+    for process in others:
+        actions += [process, RegisterEventHandler(OnProcessExit(target_action=process, on_exit=_on_exit))]
+    return actions
+
+
+def refused(error: Exception) -> list[Any]:
+    """Instead of any process: the reason, and an end with exit code 1."""
+    message = f"launch arguments refused: {error}"
+    return [LogInfo(msg=message), EmitEvent(event=Shutdown(reason=message))]
+
+
+def _on_exit(event: Any, context: Any) -> list[Any]:
+    """A replay that has come to its end leaves the node running; a process that failed ends everything."""
+    if not event.returncode:
+        return []
+    return [EmitEvent(event=Shutdown(reason=f"{event.process_name} ended with exit code {event.returncode}"))]
+
+
+def _environment() -> dict[str, str]:
+    """Without PYTHONHOME and the like of the `ros2` command: `occle` starts with its own interpreter."""
+    return {name: text for name, text in os.environ.items() if name not in ("PYTHONHOME", "PYTHONEXECUTABLE")}
