@@ -100,7 +100,12 @@ def main() -> int:
 
     steps: dict[Phase, int] = dict.fromkeys(("semantic", "teacher", "student", "fusion"), given.steps)
     recipe = OccleRecipeConfig(
-        truth="accumulated", repeat=0.5, batch_size=2, learning_rate=given.rate, steps=steps, checkpoint_every=50
+        truth="accumulated",
+        min_annotated_fraction=0.5,
+        batch_size=2,
+        learning_rate=given.rate,
+        phase_steps=steps,
+        checkpoint_every=50,
     )
     samples = OccleSamples(train, spec.voxel_grid, spec.network, recipe, labels)
 

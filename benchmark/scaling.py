@@ -62,7 +62,7 @@ def main() -> int:
 def measure(spec: BundleSpec, dataset: Dataset, name: str, cameras: int | None = None) -> dict[str, str | float]:
     """Stages of one configuration; with `cameras`, the images of the others do not exist for the network."""
     if cameras is not None:
-        image = spec.network.image.model_copy(update={"cameras": cameras})
+        image = spec.network.image.model_copy(update={"num_cameras": cameras})
         spec = spec.model_copy(update={"network": spec.network.model_copy(update={"image": image})})
     torch.manual_seed(0)
     network = spec.build().eval()

@@ -68,7 +68,15 @@ def main() -> int:
                     lowered = centers - F.pad((radii * top * sunk)[:, None], (2, 0))
                     opacity = torch.full_like(radii, OPACITY).sigmoid()
                     picture = render_spheres(
-                        lowered, features, radii, opacity, view.camera, size, recipe.gamma, torch.zeros(classes), (NEAR, recipe.far)
+                        lowered,
+                        features,
+                        radii,
+                        opacity,
+                        view.camera,
+                        size,
+                        recipe.gamma,
+                        torch.zeros(classes),
+                        (NEAR, recipe.max_depth),
                     )
                     met = (picture.max(0).values > CERTAIN / 2).numpy()
                     known = labels < free

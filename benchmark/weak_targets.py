@@ -52,7 +52,7 @@ def main() -> int:
             _, occupied, free = _seen(dataset, i)
             for form in FORMS:
                 past, future, margin = form
-                target = accumulated_occupancy(dataset, i, grid, past, future, SMALL.recipe.moving, min_range, margin)
+                target = accumulated_occupancy(dataset, i, grid, past, future, SMALL.recipe.moving_points, min_range, margin)
                 counts[form] += [(target[occupied] == OCCUPIED).sum(), (target[occupied] == FREE).sum(), occupied.sum(),
                                  (target[free] == FREE).sum(), (target[free] == OCCUPIED).sum(), free.sum()]  # fmt: skip
     table = Table("past", "future", "margin", "occupied found, %", "called free, %", "free found, %", "called occupied, %")
@@ -81,7 +81,7 @@ def _seen(dataset: Dataset, i: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_
 def _lifted(datasets: Sequence[Dataset], labels: LabelFolder, behind: float, every: int, title: str) -> Table:
     """Of every class: how many of its cells have a class, how many of these the right one, and how many that have it are of it."""
     recipe, names = SMALL.recipe, labels.taxonomy.names
-    scans = (recipe.past, recipe.future, recipe.moving, SMALL.network.points.min_range)
+    scans = (recipe.past_scans, recipe.future_scans, recipe.moving_points, SMALL.network.points.min_range)
     pairs = np.zeros((256, 256), np.int64)
     with patch.object(lift, "BEHIND", behind):
         for dataset in datasets:

@@ -36,7 +36,7 @@ class Predictor:
         self.max_concurrent = max_concurrent
         self.grid: VoxelGrid = spec.voxel_grid
         self.taxonomy = taxonomy.load(spec.taxonomy)
-        self._history = History(spec.network.frames, spec.network.stride)
+        self._history = History(spec.network.num_frames, spec.network.frame_stride)
 
     @classmethod
     def load(
@@ -64,19 +64,19 @@ class Predictor:
             EngineError: the engine cannot work here.
         """
         spec, network, bundle_id = load_bundle(bundle_dir)
-        max_concurrent = max_concurrent if spec.network.frames == 1 else 1
+        max_concurrent = max_concurrent if spec.network.num_frames == 1 else 1
         loaded = load_engine(spec, network, Path(bundle_dir), engine, precision, threads, progress, max_concurrent)
         return cls(spec, loaded, bundle_id, max_concurrent)
 
     @property
-    def cameras(self) -> int:
+    def num_cameras(self) -> int:
         """How many images the network was trained for; a frame may bring fewer."""
-        return self.spec.network.cameras
+        return self.spec.network.num_cameras
 
     @property
-    def frames(self) -> int:
+    def num_frames(self) -> int:
         """How many frames the network looks at; of more than one, each frame needs its T_world_lidar."""
-        return self.spec.network.frames
+        return self.spec.network.num_frames
 
     def observe(self, frame: Frame) -> None:
         """Take a frame as one of those before the next, without running the network on it.
@@ -84,7 +84,7 @@ class Predictor:
         Raises:
             FrameError: as `predict`, which would not remember such a frame either.
         """
-        if self.frames > 1:
+        if self.num_frames > 1:
             with torch.inference_mode():
                 prepare(self._history.with_past(frame)[0], self.grid, self.spec.network)
             self._history.keep(frame)

@@ -30,15 +30,15 @@ class NetworkConfig(Protocol):
         """Name of the network in `registry.NETWORKS`."""
 
     @property
-    def cameras(self) -> int:
+    def num_cameras(self) -> int:
         """Images of a frame."""
 
     @property
-    def frames(self) -> int:
+    def num_frames(self) -> int:
         """Frames that the network sees, the present one included."""
 
     @property
-    def stride(self) -> int:
+    def frame_stride(self) -> int:
         """It sees each n-th of the frames before the present one."""
 
     @property

@@ -59,7 +59,7 @@ class InferenceRunner:
     @property
     def frames(self) -> int:
         """How many frames it looks at; of more than one, the scans' poses are needed."""
-        return self._predictor.frames
+        return self._predictor.num_frames
 
     @property
     def max_concurrent(self) -> int:
@@ -174,5 +174,5 @@ def warm_up(predictor: Predictor) -> tuple[str, ...]:
     at = np.random.default_rng(0).uniform(grid.origin, grid.upper, (5000, 3))
     points = np.hstack([at, np.zeros((len(at), 1))]).astype(np.float32)
     camera = Camera(np.array([[64, 0, 64], [0, 64, 32], [0, 0, 1]]), np.eye(4), 128, 64)
-    images = [np.zeros((64, 128, 3), np.uint8)] * predictor.cameras
-    return tuple(predictor.predict(Frame(0, points, images, [camera] * predictor.cameras)).timings)
+    images = [np.zeros((64, 128, 3), np.uint8)] * predictor.num_cameras
+    return tuple(predictor.predict(Frame(0, points, images, [camera] * predictor.num_cameras)).timings)

@@ -56,10 +56,10 @@ class Pipeline:
     """
 
     def __init__(self, predictor: Predictor, config: NodeConfig, calibration: Calibration) -> None:
-        if len(config.camera_names) > predictor.cameras:
+        if len(config.camera_names) > predictor.num_cameras:
             raise ConfigError(
                 f"parameter camera_names has {len(config.camera_names)} cameras, bundle {predictor.bundle_id} was trained for "
-                f"{predictor.cameras}; name fewer cameras or use a bundle of this rig (`occle-train fit` makes one)"
+                f"{predictor.num_cameras}; name fewer cameras or use a bundle of this rig (`occle-train fit` makes one)"
             )
         self._predictor, self._config, self._calibration = predictor, config, calibration
 
@@ -72,7 +72,7 @@ class Pipeline:
             FrameError: no points are left, or the network cannot use the frame, for example because none lies in the grid.
         """
         began = time.perf_counter()
-        rig = self._calibration.rig(synced.scan.header.frame_id, synced.stamp, pose=self._predictor.frames > 1)
+        rig = self._calibration.rig(synced.scan.header.frame_id, synced.stamp, pose=self._predictor.num_frames > 1)
         assembled = assemble(synced, rig, self._config)
         converted = (time.perf_counter() - began) * 1e3
         occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)

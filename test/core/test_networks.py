@@ -174,7 +174,7 @@ def test_base_has_the_papers_size():
     assert (
         network.image.backbone == "resnet50"
         and (network.image.width, network.image.height) == (704, 256)
-        and network.image.cameras == 6
+        and network.image.num_cameras == 6
     )
     spec = rig_spec("base", "nuscenes")
     assert spec.grid.shape == (200, 200, 16)

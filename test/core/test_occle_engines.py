@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_counted_frame_by_frame(bundle, tmp_path):
 
 def test_eager_predictions_are_timed_by_branch(bundle):
     predictor = Predictor.load(bundle)
-    assert (predictor.cameras, predictor.frames) == (2, 2)
+    assert (predictor.num_cameras, predictor.num_frames) == (2, 2)
     occupancy = predictor.predict(frames_of(0)[0], "velodyne")
     assert set(occupancy.timings) == {"prepare", "semantic", "geometric", "fusion", "labels"}
     assert occupancy.short_history == "filling" and occupancy.frame_id == "velodyne"

@@ -32,9 +32,9 @@ GRID = VoxelGrid((0.0, -3.2, -1.6), (16, 16, 8), 0.4)
 def small():
     """Every part of a network, as small as they come, with capacities that hold any frame."""
     config = MinkOccConfig(
-        image=ImageConfig(width=64, height=32, base_width=8, stages=1, channels=4),
+        image=ImageConfig(width=64, height=32, base_width=8, num_stages=1, channels=4),
         points=PointConfig(max_points=2, max_views=1, channels=8),
-        unet=UNetConfig(channels=(8, 8), decoder=(8,), blocks=(1, 1), keep=(0.5,)),
+        unet=UNetConfig(encoder_channels=(8, 8), decoder_channels=(8,), encoder_blocks=(1, 1), prune_thresholds=(0.5,)),
     )
     spec = spec_for(config, GRID, "semantickitti", "small")
     with torch.random.fork_rng(devices=[]):

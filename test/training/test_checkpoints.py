@@ -77,14 +77,14 @@ def stop_at(wanted):
 def test_what_changes_no_result_may_change_on_resuming(tmp_path):
     torch.set_num_threads(1)
     samples = Samples([Rooms("a")], GRID, NETWORK)
-    config = FitConfig(steps=6, warmup=1, batch_size=2, checkpoint_every=2)
+    config = FitConfig(steps=6, warmup_steps=1, batch_size=2, checkpoint_every=2)
     whole = fit(spec(), samples, config, tmp_path / "whole").state_dict()
     with pytest.raises(KeyboardInterrupt):
         fit(spec(), samples, config, tmp_path / "stopped", progress=stop_at(3))
-    resumed = fit(spec(), samples, config.model_copy(update={"workers": 1, "checkpoint_every": 5}), tmp_path / "stopped")
+    resumed = fit(spec(), samples, config.model_copy(update={"num_workers": 1, "checkpoint_every": 5}), tmp_path / "stopped")
     assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
     assert all(torch.equal(resumed.state_dict()[name], value) for name, value in whole.items())
-    for change in ({"mask": "lidar"}, {"seed": 1}, {"learning_rate": 1e-3}):
+    for change in ({"truth_mask": "lidar"}, {"seed": 1}, {"learning_rate": 1e-3}):
         with pytest.raises(ValueError, match="another configuration"):
             fit(spec(), samples, config.model_copy(update=change), tmp_path / "whole")
 
@@ -96,7 +96,7 @@ def test_a_killed_run_loses_no_row_before_its_checkpoint(tmp_path):
     subprocess.run(simulate, check=True, capture_output=True)
 
     def fitting(every, workers):
-        settings = {"steps": 9, "batch_size": 1, "checkpoint_every": every, "workers": workers}
+        settings = {"steps": 9, "batch_size": 1, "checkpoint_every": every, "num_workers": workers}
         (tmp_path / "fit.yaml").write_text(yaml.safe_dump(settings))
         options = {"data": "data", "bundle": "bundle", "out": "out", "config": "fit.yaml"}
         return [*command, "fit", *(word for key, name in options.items() for word in (f"--{key}", str(tmp_path / name)))] + [

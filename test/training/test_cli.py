@@ -78,8 +78,8 @@ def test_label_and_the_recipe_on_two_processes(streets, tmp_path):
     done = occle_train("label", "--data", data, "--out", tmp_path / "labels", "--simulated")
     assert done.returncode == 0, done.stderr
     assert "12 images labelled, 0 had labels" in done.stdout
-    recipe = {"alpha": 0.1, "warm": 0.5, "views": 1, "view_width": 32, "view_height": 18, "shader": 8}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"epochs": 2, "batch_size": 2, "warmup": 1, "recipe": recipe}))
+    recipe = {"alpha": 0.1, "warmup_fraction": 0.5, "num_views": 1, "view_width": 32, "view_height": 18, "shader_channels": 8}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"epochs": 2, "batch_size": 2, "warmup_steps": 1, "recipe": recipe}))
     fit = ("fit", "--data", data, "--bundle", tmp_path / "bundle", "--out", tmp_path / "fit", "--rig", rig, "--size", "tiny")
     done = occle_train(
         *fit, "--config", tmp_path / "recipe.yaml", "--labels", tmp_path / "labels", "--processes", 2, "--device", "cpu"
@@ -205,7 +205,7 @@ def test_an_error_of_a_loader_process_is_one_line(streets, tmp_path):
     copy = shutil.copytree(data, tmp_path / "data")
     scan = next(file for file in sorted(copy.rglob("*.bin")) if file.parent.name in ("velodyne", "LIDAR_TOP"))
     scan.write_bytes(scan.read_bytes()[:-3])
-    (tmp_path / "fit.yaml").write_text("workers: 1\nsteps: 3\n")
+    (tmp_path / "fit.yaml").write_text("num_workers: 1\nsteps: 3\n")
     fit = ("fit", "--data", copy, "--bundle", tmp_path / "b", "--out", tmp_path / "o", "--rig", rig, "--size", "tiny")
     done = occle_train(*fit, "--config", tmp_path / "fit.yaml", "--threads", 1)
     assert done.returncode == 1

@@ -41,7 +41,7 @@ class Drive(Rooms):
 
 
 def predictor(folder, frames, stride):
-    network = occle_tiny(frames=frames).model_copy(update={"stride": stride})
+    network = occle_tiny(frames=frames).model_copy(update={"frame_stride": stride})
     torch.manual_seed(0)
     spec = spec_for(network, GRID, "semantickitti", "looks back")
     save_bundle(folder, spec, spec.build())

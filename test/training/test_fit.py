@@ -80,7 +80,10 @@ def test_samples_are_the_frames_with_truth(samples):
 
 def test_it_learns_and_a_stopped_run_goes_on_to_the_same_curve(samples, tmp_path):
     torch.set_num_threads(1)
-    spec, config = rig_spec("tiny", "kitti"), FitConfig(steps=24, warmup=2, checkpoint_every=8, learning_rate=1e-2, batch_size=2)
+    spec, config = (
+        rig_spec("tiny", "kitti"),
+        FitConfig(steps=24, warmup_steps=2, checkpoint_every=8, learning_rate=1e-2, batch_size=2),
+    )
     whole = fit(spec, samples, config, tmp_path / "whole")
     curve = losses_of(tmp_path / "whole")
     assert np.mean(curve[-4:]) < 0.6 * np.mean(curve[:2])
@@ -104,9 +107,9 @@ def test_it_learns_and_a_stopped_run_goes_on_to_the_same_curve(samples, tmp_path
 
 def test_a_checkpoint_of_another_configuration_is_refused(samples, tmp_path):
     spec = rig_spec("tiny", "kitti")
-    fit(spec, samples, FitConfig(steps=1, warmup=0), tmp_path)
+    fit(spec, samples, FitConfig(steps=1, warmup_steps=0), tmp_path)
     with pytest.raises(ValueError, match="another configuration"):
-        fit(spec, samples, FitConfig(steps=1, warmup=0, seed=5), tmp_path)
+        fit(spec, samples, FitConfig(steps=1, warmup_steps=0, seed=5), tmp_path)
 
 
 def test_minkowski_engine_computes_the_convolutions_where_it_is_asked_for(samples, tmp_path, monkeypatch):
@@ -119,9 +122,9 @@ def test_minkowski_engine_computes_the_convolutions_where_it_is_asked_for(sample
 
     monkeypatch.setattr("occle_train.minkocc.fit.use_minkowski", engine)
     spec = rig_spec("tiny", "kitti")
-    fit(spec, samples, FitConfig(steps=1, warmup=0), tmp_path / "own")
+    fit(spec, samples, FitConfig(steps=1, warmup_steps=0), tmp_path / "own")
     assert not used
-    fit(spec, samples, FitConfig(steps=1, warmup=0, sparse_backend="minkowski"), tmp_path / "theirs")
+    fit(spec, samples, FitConfig(steps=1, warmup_steps=0, sparse_backend="minkowski"), tmp_path / "theirs")
     assert len(used) == 1
 
 
@@ -132,9 +135,9 @@ def test_what_is_unset_is_not_written_so_that_older_checkpoints_go_on():
 
 def test_order_visits_every_frame_once_an_epoch_and_can_start_anywhere():
     config = FitConfig(steps=10, batch_size=3)
-    steps = dict(BatchSampler(6, config.plan, 0))
+    steps = dict(BatchSampler(6, config.sampling_plan, 0))
     assert sorted(steps[0] + steps[1]) == list(range(6)) and sorted(steps[2] + steps[3]) == list(range(6))
-    assert dict(BatchSampler(6, config.plan, 4)) == {step: items for step, items in steps.items() if step >= 4}
+    assert dict(BatchSampler(6, config.sampling_plan, 4)) == {step: items for step, items in steps.items() if step >= 4}
 
 
 def test_schedule():

@@ -68,7 +68,7 @@ def test_all_settings_of_a_scale_can_be_built_and_train_on_other_streets_than_th
 @pytest.mark.slow
 def test_the_whole_experiment_in_miniature_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     streets = {"train": Streets(2, 3, 1, 0.06), "val": Streets(1, 2, 9, 0.06)}
-    fit = SMALL.fit.model_copy(update={"steps": 4, "warmup": 1, "checkpoint_every": 2, "batch_size": 1})
+    fit = SMALL.fit.model_copy(update={"steps": 4, "warmup_steps": 1, "checkpoint_every": 2, "batch_size": 1})
     monkeypatch.setitem(label_scales.PRESETS, "small", replace(SMALL, streets=streets, fit=fit))
     arguments = ["--scale", "small", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "docs" / "report.md")]
     arguments += ["--threads", "1", "--workers", "1", "--device", "cpu"]

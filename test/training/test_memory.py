@@ -45,11 +45,20 @@ def test_frames_that_do_not_fit_are_read_each_time():
 def test_memory_is_flat_over_an_epoch(tmp_path):
     torch.set_num_threads(1)
     recipe = MinkOccRecipeConfig(
-        alpha=0.5, warm=0.2, past=1, moving="keep", views=1, view_width=32, view_height=16, far=20, shader=8, switch_steps=0
+        alpha=0.5,
+        warmup_fraction=0.2,
+        past_scans=1,
+        moving_points="keep",
+        num_views=1,
+        view_width=32,
+        view_height=16,
+        max_depth=20,
+        shader_channels=8,
+        switch_steps=0,
     )
     rooms = [Rooms(name) for name in "ab"]
     samples = RecipeSamples(rooms, GRID, NETWORK, recipe, label_folder(tmp_path / "labels", rooms), tmp_path / "cache", memory=0)
-    config = FitConfig(steps=30, warmup=1, batch_size=1, recipe=recipe)
+    config = FitConfig(steps=30, warmup_steps=1, batch_size=1, recipe=recipe)
     seen = []
     fit(spec(), samples, config, tmp_path / "fit", progress=lambda step, losses: seen.append(resident()))
     # From the second epoch of weak targets (6 frames) on: three epochs more.

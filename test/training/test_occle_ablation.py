@@ -80,7 +80,7 @@ def test_scales_can_be_built_and_are_scored_on_other_streets_than_they_are_train
     scale.spec.build()
     assert scale.streets["train"].seed != scale.streets["val"].seed
     assert set(scale.with_steps(7).recipe.steps.values()) == {7}
-    assert scale.recipe.student.model_copy(update={"motion_blur": STRONG.motion_blur}) == STRONG
+    assert scale.recipe.student.model_copy(update={"max_motion_blur": STRONG.max_motion_blur}) == STRONG
 
 
 def test_every_row_of_the_tables_is_trained():

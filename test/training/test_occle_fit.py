@@ -26,7 +26,13 @@ SCENES = ("a", "b", "c", "d")
 NETWORK = occle_tiny(frames=2)
 STEPS = {"semantic": 3, "teacher": 3, "student": 3, "fusion": 3}
 CONFIG = OccleRecipeConfig(
-    annotated=0.25, batch_size=2, learning_rate=1e-2, repeat=0.5, confidence=0.5, steps=STEPS, checkpoint_every=2
+    annotated_fraction=0.25,
+    batch_size=2,
+    learning_rate=1e-2,
+    min_annotated_fraction=0.5,
+    confidence_threshold=0.5,
+    phase_steps=STEPS,
+    checkpoint_every=2,
 )
 
 
@@ -114,7 +120,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_logs(tmp_path, labels, th
 
 
 def test_another_configuration_does_not_go_on(tmp_path, labels):
-    config = CONFIG.model_copy(update={"without": ("semantic", "geometric")})
+    config = CONFIG.model_copy(update={"ablate": ("semantic", "geometric")})
     trained(tmp_path, samples_of(labels), config)
     assert {file.parent.name for file in tmp_path.glob("*/log.csv")} == {"fusion"}
     with pytest.raises(ValueError, match="another configuration"):
@@ -173,11 +179,11 @@ def test_which_frames_a_phase_draws(labels):
         assert all(items[1] in annotated for items in pick_pool(phase))
         assert {items[0] for items in pick_pool(phase)} == set(range(16))
     assert sorted(item for items in pick_pool("semantic")[:8] for item in items) == list(range(16))
-    paper = CONFIG.model_copy(update={"repeat": 0.0})
+    paper = CONFIG.model_copy(update={"min_annotated_fraction": 0.0})
     assert sorted(item for items in pick_pool("fusion", paper)[:8] for item in items) == list(range(16))
-    alone = CONFIG.model_copy(update={"without": ("semantic", "geometric", "projection")})
+    alone = CONFIG.model_copy(update={"ablate": ("semantic", "geometric", "projection")})
     assert {item for items in pick_pool("fusion", alone) for item in items} == annotated
-    blind = CONFIG.model_copy(update={"without": ("semantic", "geometric", "annotations")})
+    blind = CONFIG.model_copy(update={"ablate": ("semantic", "geometric", "annotations")})
     assert annotated_share("fusion", blind) == 0
     late = PhaseOrder(samples, "student", CONFIG, 60, 64)
     assert [items for _, items in late] == pick_pool("student")[60:] and len(late) == 4
@@ -185,7 +191,7 @@ def test_which_frames_a_phase_draws(labels):
 
 def test_passes_are_counted_over_the_frames_that_a_phase_draws(labels):
     samples = samples_of(labels)
-    config = CONFIG.model_copy(update={"steps": {}, "epochs": 3, "teacher_epochs": 5})
+    config = CONFIG.model_copy(update={"phase_steps": {}, "epochs": 3, "teacher_epochs": 5})
     assert [steps_of(samples, phase, config) for phase in ("semantic", "teacher", "student", "fusion")] == [24, 10, 24, 24]
 
 
@@ -199,7 +205,7 @@ def test_a_batch_is_the_same_whenever_it_is_made_and_disturbed_in_phase_two_only
             one.inputs.scans[0].points, two.inputs.scans[0].points
         )
         assert torch.equal(one.inputs.images[0], undisturbed.images[0]) != disturbed
-        assert (one.taught is not None) == (phase == "student")
+        assert (one.teacher_labels is not None) == (phase == "student")
         assert one.labels.shape == (2, 1, 32, 64) and one.truth.shape == (2, *GRID.shape)
 
 
@@ -214,7 +220,7 @@ def test_labels_weights_and_what_the_bundle_says(tmp_path, labels):
     found = samples.provenance()
     assert found["voxel_labels"]["frames"] == 4 and found["voxel_labels"]["of"] == 16 and found["pseudo_labels"] == {"by": "hand"}
     assert sum(map(len, found["voxel_labels"]["which"].values())) == 4
-    network = fit_occle(spec(), samples, CONFIG.model_copy(update={"without": ("semantic", "geometric")}), tmp_path / "fit")
+    network = fit_occle(spec(), samples, CONFIG.model_copy(update={"ablate": ("semantic", "geometric")}), tmp_path / "fit")
     save_bundle(tmp_path / "bundle", spec(), network)
     assert load_bundle(tmp_path / "bundle")[0].network == NETWORK
 
@@ -272,7 +278,7 @@ def test_what_is_missing_is_said(labels):
 
 
 def test_every_nth_frame_is_trained_on_and_the_others_are_history(labels):
-    samples = samples_of(labels, CONFIG.model_copy(update={"every": 3, "annotated": 0.5}))
+    samples = samples_of(labels, CONFIG.model_copy(update={"frame_interval": 3, "annotated_fraction": 0.5}))
     assert samples.index[:4] == [(0, 0), (0, 3), (1, 0), (1, 3)] and len(samples.annotated) == 4
     frames, _ = samples.frames(1)
     assert [frame.stamp for frame in frames] == [3, 2]
@@ -287,10 +293,10 @@ def test_the_shipped_configurations_are_the_papers():
         "occle_kitti360": "kitti360",
     }
     for run in runs.values():
-        assert run.recipe.model_copy(update={"every": 1, "checkpoint_every": 500, "workers": 0}) == OccleRecipeConfig()
-        assert (run.recipe.teacher, run.recipe.student) == (TEACHER, STUDENT)
+        assert run.recipe.model_copy(update={"frame_interval": 1, "checkpoint_every": 500, "num_workers": 0}) == OccleRecipeConfig()
+        assert (run.recipe.teacher_augment, run.recipe.student_augment) == (TEACHER, STUDENT)
     specs = {name: rig_spec(run.size, run.rig, "occle") for name, run in runs.items()}
-    assert {name: (s.network.frames, s.network.width, s.network.height, s.grid.resolution) for name, s in specs.items()} == {
+    assert {name: (s.network.num_frames, s.network.width, s.network.height, s.grid.resolution) for name, s in specs.items()} == {
         "occle_semantickitti": (5, 1224, 376, 0.2),
         "occle_nuscenes": (1, 1600, 904, 0.4),
         "occle_kitti360": (5, 1408, 376, 0.2),
@@ -300,6 +306,6 @@ def test_the_shipped_configurations_are_the_papers():
 def test_the_command_line_goes_before_the_file(tmp_path):
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({"rig": "kitti", "size": "base", "recipe": {"seed": 4}}))
     run = _run_of(tmp_path / "run.yaml", "tiny", 7)
-    assert (run.size, run.recipe.seed) == ("tiny", 4) and set(run.recipe.steps.values()) == {7}
+    assert (run.size, run.recipe.seed) == ("tiny", 4) and set(run.recipe.phase_steps.values()) == {7}
     with pytest.raises(ValueError, match="size"):
         _run_of(None, "huge", None)

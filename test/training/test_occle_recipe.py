@@ -53,12 +53,12 @@ def test_the_table_of_augmentations():
     """Table 1: signs grow from teacher to student; blur, weather and cutout are the student's alone."""
     for name in ("brightness", "hsv", "point_dropout", "dropped_points"):
         assert 0 < getattr(TEACHER, name) < getattr(STUDENT, name)
-    assert STUDENT.sampled_points < TEACHER.sampled_points < 1
+    assert STUDENT.min_point_sampling < TEACHER.min_point_sampling < 1
     for name in ("motion_blur", "weather", "cutout"):
         assert getattr(TEACHER, name) == 0 < getattr(STUDENT, name)
     weak = student(middle=False, strong=False)
-    assert weak.brightness == STUDENT.brightness and weak.motion_blur == weak.weather == weak.cutout == 0
-    assert student(strong=False).weather > 0 == student(strong=False).cutout and student() == STUDENT
+    assert weak.brightness_jitter == STUDENT.brightness_jitter and weak.max_motion_blur == weak.weather_prob == weak.max_cutout == 0
+    assert student(strong=False).weather_prob > 0 == student(strong=False).max_cutout and student() == STUDENT
 
 
 def test_no_augmentation_changes_nothing_but_the_points_order():
@@ -69,18 +69,18 @@ def test_no_augmentation_changes_nothing_but_the_points_order():
     assert max_points(35, OccleAugment(), np.random.default_rng(0)) == 35
 
 
-@pytest.mark.parametrize("field", ["brightness", "hsv", "motion_blur", "weather", "cutout"])
+@pytest.mark.parametrize("field", ["brightness_jitter", "hsv_jitter", "max_motion_blur", "weather_prob", "max_cutout"])
 def test_every_image_augmentation_works_alone(field):
     image = np.random.default_rng(0).integers(60, 200, (40, 60, 3), dtype=np.uint8)
     image[:, 30:] //= 2
-    config = OccleAugment(**{field: 9 if field == "motion_blur" else 1.0 if field == "weather" else 0.4})
+    config = OccleAugment(**{field: 9 if field == "max_motion_blur" else 1.0 if field == "weather_prob" else 0.4})
     changed = [disturb_image(image, config, np.random.default_rng(seed)) for seed in range(12)]
     assert all(out.shape == image.shape and out.dtype == np.uint8 for out in changed)
     differs = [(out != image).any(2).mean() for out in changed]
     assert max(differs) > 0.02
-    if field == "cutout":
+    if field == "max_cutout":
         assert max(differs) <= 0.4**2 * 1.2 and all((out[(out != image).any(2)] == 0).all() for out in changed)
-    if field == "brightness":
+    if field == "brightness_jitter":
         means = [out.mean() / image.mean() for out in changed]
         assert min(means) < 0.95 and max(means) > 1.05
     if field == "motion_blur":
@@ -101,7 +101,7 @@ def test_all_image_augmentations_work_together(config):
 
 def test_dropped_points_are_as_many_as_allowed():
     points = frame().points
-    config = OccleAugment(point_dropout=0.5, dropped_points=0.4)
+    config = OccleAugment(point_dropout_prob=0.5, max_point_dropout=0.4)
     left = [len(drop_points(points, config, np.random.default_rng(seed))) / len(points) for seed in range(60)]
     assert min(left) >= 0.6 and 0.3 < np.mean([share == 1 for share in left]) < 0.7
     assert 18 <= min(max_points(35, STUDENT, np.random.default_rng(seed)) for seed in range(50)) < 22
@@ -206,7 +206,7 @@ def test_pixels_that_no_cell_falls_on_have_no_projection_loss(monkeypatch):
 def test_a_phase_changes_what_learns_and_nothing_else_not_even_a_bit(phase):
     net, sample, config = network(), batch(), OccleRecipeConfig(learning_rate=1e-2)
     if phase == "student":
-        sample.taught = teach(teacher_of(net), sample, config.model_copy(update={"confidence": 0.5}))
+        sample.taught = teach(teacher_of(net), sample, config.model_copy(update={"confidence_threshold": 0.5}))
         assert (sample.taught != 255).any()
     optimizer = begin(net, phase, config)
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -240,5 +240,5 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_weights():
 
 def test_the_papers_numbers_are_the_defaults():
     config = OccleRecipeConfig()
-    assert (config.learning_rate, config.weight_decay, config.batch_size, config.annotated) == (2e-4, 1e-4, 1, 0.1)
+    assert (config.learning_rate, config.weight_decay, config.batch_size, config.annotated_fraction) == (2e-4, 1e-4, 1, 0.1)
     assert [config.epochs_of(phase) for phase in ("semantic", "teacher", "student", "fusion")] == [40, 100, 40, 40]

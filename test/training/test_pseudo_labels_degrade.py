@@ -13,7 +13,7 @@ from occle_core.datasets import DatasetError, open_dataset
 CLASSES = taxonomy.load("occ3d_nuscenes")
 CONFUSIONS = load_confusions(CLASSES)
 CAR, ROAD, SIDEWALK, TRUCK, PERSON = (CLASSES.id(n) for n in ("car", "driveable_surface", "sidewalk", "truck", "pedestrian"))
-NOTHING = DegradeConfig(outline=0, miss=0, small=0, confusion=0)
+NOTHING = DegradeConfig(outline_noise=0, miss_prob=0, small_area=0, confusion_scale=0)
 
 
 def street():
@@ -48,7 +48,7 @@ def test_outlines_wander_by_the_stated_width_and_insides_stay():
     labels[:, 200:] = SIDEWALK
     shifts = []
     for seed in range(30):
-        bent, _ = degrade(labels, CONFUSIONS, NOTHING.model_copy(update={"outline": 0.01}), np.random.default_rng(seed))
+        bent, _ = degrade(labels, CONFUSIONS, NOTHING.model_copy(update={"outline_noise": 0.01}), np.random.default_rng(seed))
         shifts.append((bent == ROAD).sum(1) - 200)
         assert (bent[:, :170] == ROAD).all() and (bent[:, 230:] == SIDEWALK).all()
     # 0.01 * 400 = 4 pixels where a displacement is drawn, less in between.
@@ -57,7 +57,7 @@ def test_outlines_wander_by_the_stated_width_and_insides_stay():
 
 def test_small_segments_are_lost_more_often_than_large_ones():
     # Segments of 4..121 pixels, six of each size.
-    config, count, segment = NOTHING.model_copy(update={"small": 25 / street().size}), *cv2.connectedComponents(as_mask(CAR))
+    config, count, segment = NOTHING.model_copy(update={"small_area": 25 / street().size}), *cv2.connectedComponents(as_mask(CAR))
     places = [np.argwhere(segment == n)[0] for n in range(1, count)]
     kept = np.zeros(count - 1)
     for seed in range(30):
@@ -66,7 +66,7 @@ def test_small_segments_are_lost_more_often_than_large_ones():
     area = np.array([(segment == n).sum() for n in range(1, count)])
     for size in np.unique(area):
         assert kept[area == size].mean() == pytest.approx(1 - np.exp(-size / 25), abs=0.12)
-    missed = NOTHING.model_copy(update={"miss": 0.3})
+    missed = NOTHING.model_copy(update={"miss_prob": 0.3})
     share = np.mean(
         [(degrade(street(), CONFUSIONS, missed, np.random.default_rng(s))[0][220] == SIDEWALK).all() for s in range(100)]
     )
@@ -74,7 +74,7 @@ def test_small_segments_are_lost_more_often_than_large_ones():
 
 
 def test_segments_are_confused_as_the_table_says_and_whole():
-    config, taken = NOTHING.model_copy(update={"confusion": 1.0}), []
+    config, taken = NOTHING.model_copy(update={"confusion_scale": 1.0}), []
     for seed in range(25):
         labels, confidence = degrade(street(), CONFUSIONS, config, np.random.default_rng(seed))
         count, segment = cv2.connectedComponents(as_mask(CAR))
@@ -86,7 +86,7 @@ def test_segments_are_confused_as_the_table_says_and_whole():
 
 
 def test_confidence_tells_partly_what_is_right():
-    config, right, wrong = DegradeConfig(outline=0, small=0), [], []
+    config, right, wrong = DegradeConfig(outline_noise=0, small_area=0), [], []
     labels = street()
     labels[street() == CAR] = CLASSES.id("trailer")  # often taken for trucks
     for seed in range(20):

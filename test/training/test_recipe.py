@@ -23,9 +23,18 @@ from occle_core.datasets import DatasetError
 
 SCENES = ("a", "b", "c", "d")
 RECIPE = MinkOccRecipeConfig(
-    alpha=0.25, warm=0.5, past=2, moving="keep", views=1, view_width=32, view_height=16, far=20, shader=8, switch_steps=2
+    alpha=0.25,
+    warmup_fraction=0.5,
+    past_scans=2,
+    moving_points="keep",
+    num_views=1,
+    view_width=32,
+    view_height=16,
+    max_depth=20,
+    shader_channels=8,
+    switch_steps=2,
 )
-FIT = FitConfig(steps=8, warmup=1, checkpoint_every=3, learning_rate=1e-2, batch_size=2, recipe=RECIPE)
+FIT = FitConfig(steps=8, warmup_steps=1, checkpoint_every=3, learning_rate=1e-2, batch_size=2, recipe=RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +60,7 @@ def losses_of(lines):
 @pytest.mark.parametrize("lift", [0.0, 1.0])
 def test_no_voxel_label_of_an_unlabelled_scene_influences_anything(tmp_path, labels, lift):
     """Gradients, pruning targets, class weights: all weights of the network after training are equal to the bit."""
-    recipe = RECIPE.model_copy(update={"lift": lift})
+    recipe = RECIPE.model_copy(update={"lift_weight": lift})
     config = FIT.model_copy(update={"recipe": recipe})
     plain = samples_of(tmp_path, labels, recipe)
     (drawn,) = plain.labelled_scenes
@@ -85,8 +94,8 @@ def test_without_labels_no_truth_is_opened(tmp_path, labels):
 
 def test_targets_of_a_weak_frame_are_the_accumulated_scans_alone(tmp_path, labels):
     samples = samples_of(tmp_path, labels)
-    config = FIT.model_copy(update={"augment": AugmentConfig(flip=0, turn=0)})
-    batches = TrainingSet(samples, GRID, NETWORK, config.plan, 0, Group())
+    config = FIT.model_copy(update={"augment": AugmentConfig(flip_prob=0, rot90_prob=0)})
+    batches = TrainingSet(samples, GRID, NETWORK, config.sampling_plan, 0, Group())
     weak = next(item for item in range(len(samples)) if item not in samples.warm)
     batch = batches[5, [weak, samples.warm[0]]]
     number, i = samples.index[weak]
@@ -102,36 +111,36 @@ def test_targets_of_a_weak_frame_are_the_accumulated_scans_alone(tmp_path, label
     codes = np.full(256, 255, np.uint8)
     codes[:2] = 0, SOLID  # the taxonomy's free class is 0
     np.testing.assert_array_equal(samples_of(tmp_path, labels).weak_target(weak), codes[expected])
-    later = samples_of(tmp_path, labels, RECIPE.model_copy(update={"future": 1})).weak_target(weak)
+    later = samples_of(tmp_path, labels, RECIPE.model_copy(update={"future_scans": 1})).weak_target(weak)
     np.testing.assert_array_equal(later, codes[accumulated_occupancy(samples.datasets[number], i, GRID, 2, 1, "keep")])
     assert (later != codes[expected]).any()
 
 
 def test_lifted_classes_join_the_accumulated_occupancy(tmp_path, labels):
-    samples = samples_of(tmp_path, labels, RECIPE.model_copy(update={"lift": 1.0}))
+    samples = samples_of(tmp_path, labels, RECIPE.model_copy(update={"lift_weight": 1.0}))
     weak = next(item for item in range(len(samples)) if item not in samples.warm)
     number, i = samples.index[weak]
     data = samples.datasets[number]
     lifted = lifted_labels(data, i, GRID, lambda scan: point_labels(data, scan, labels), 2, moving="keep")
     assert set(np.unique(lifted).tolist()) == {ROAD, BUILDING, 255}
-    plan = FIT.model_copy(update={"augment": AugmentConfig(flip=0, turn=0)}).plan
+    plan = FIT.model_copy(update={"augment": AugmentConfig(flip_prob=0, rot90_prob=0)}).sampling_plan
     for _ in range(2):  # computed, and read from the cache
         batch = TrainingSet(samples, GRID, NETWORK, plan, 0, Group())[5, [weak, samples.warm[0]]]
         np.testing.assert_array_equal(batch.occupancy[0].numpy(), accumulated_occupancy(data, i, GRID, 2, moving="keep"))
         np.testing.assert_array_equal(batch.lifted[0].numpy(), lifted)
         assert (batch.labels[0] == 255).all() and (batch.lifted[1] == 255).all() and (batch.labels[1] != 255).any()
-        samples = samples_of(tmp_path, labels, RECIPE.model_copy(update={"lift": 1.0}))
+        samples = samples_of(tmp_path, labels, RECIPE.model_copy(update={"lift_weight": 1.0}))
     # Other labels have a cache of their own.
     others = label_folder(tmp_path / "others", [Rooms(name) for name in SCENES])
     for file in (tmp_path / "others").glob("*/cam/0*.png"):
         if "confidence" not in file.name:
             cv2.imwrite(str(file), np.full((32, 64), ROAD, np.uint8))
-    other = samples_of(tmp_path, others, RECIPE.model_copy(update={"lift": 1.0})).weak_target(weak)
+    other = samples_of(tmp_path, others, RECIPE.model_copy(update={"lift_weight": 1.0})).weak_target(weak)
     assert set(np.unique(other).tolist()) == {0, ROAD, SOLID, 255}
 
 
 def test_labelled_scenes_can_drop_their_voxels_after_the_warm_start_as_in_the_paper(tmp_path, labels):
-    samples = samples_of(tmp_path, labels, RECIPE.model_copy(update={"keep_labels": False}))
+    samples = samples_of(tmp_path, labels, RECIPE.model_copy(update={"keep_voxel_labels": False}))
     item = samples.warm[0]
     assert samples.sample(item, False).labelled and not samples.sample(item, True).labelled
     assert not samples.sample(item, False).views and len(samples.sample(item, True).views) == 1
@@ -141,9 +150,9 @@ def test_labelled_scenes_can_drop_their_voxels_after_the_warm_start_as_in_the_pa
 
 def test_the_warm_start_sees_labelled_scenes_only_and_the_rest_all(tmp_path, labels):
     samples = samples_of(tmp_path, labels)
-    plan = FIT.model_copy(update={"steps": 24}).plan
+    plan = FIT.model_copy(update={"steps": 24}).sampling_plan
     steps = dict(BatchSampler(len(samples), plan, 0, samples.warm))
-    assert plan.switch == 12
+    assert plan.switch_step == 12
     early, late = ([item for step in part for item in steps[step]] for part in (range(12), range(12, 24)))
     assert set(early) == set(samples.warm) and len(samples.warm) == 3
     assert sorted(late) == sorted([*range(12), *range(12)])
@@ -152,16 +161,16 @@ def test_the_warm_start_sees_labelled_scenes_only_and_the_rest_all(tmp_path, lab
 
 def test_labelled_scenes_can_be_repeated_after_the_warm_start(tmp_path, labels):
     samples = samples_of(tmp_path, labels)
-    recipe = RECIPE.model_copy(update={"repeat": 0.25})
-    plan = FIT.model_copy(update={"steps": 60, "recipe": recipe}).plan
-    late = [item for step, items in BatchSampler(len(samples), plan, 0, samples.warm) if step >= plan.switch for item in items]
+    recipe = RECIPE.model_copy(update={"min_labelled_fraction": 0.25})
+    plan = FIT.model_copy(update={"steps": 60, "recipe": recipe}).sampling_plan
+    late = [item for step, items in BatchSampler(len(samples), plan, 0, samples.warm) if step >= plan.switch_step for item in items]
     counts = np.bincount(late, minlength=len(samples))
     # A quarter of the places, and their share of the others: 60 places are 15 and 45 over twelve frames.
-    assert plan.switch == 30 and len(late) == 60
+    assert plan.switch_step == 30 and len(late) == 60
     others = [item for item in range(len(samples)) if item not in samples.warm]
     assert abs(counts[samples.warm].sum() - (15 + 45 * 3 / 12)) <= 2 and counts[others].min() >= 3
-    for without in ({"alpha": 0.0}, {"keep_labels": False}):  # there is nothing to repeat
-        assert FIT.model_copy(update={"recipe": recipe.model_copy(update=without)}).plan.repeat == 0
+    for without in ({"alpha": 0.0}, {"keep_voxel_labels": False}):  # there is nothing to repeat
+        assert FIT.model_copy(update={"recipe": recipe.model_copy(update=without)}).sampling_plan.min_labelled_fraction == 0
 
 
 @pytest.mark.parametrize("stop_at", [2, 6])
@@ -187,27 +196,29 @@ def test_a_stopped_recipe_goes_on_to_the_same_curve(tmp_path, labels, stop_at):
 
 @pytest.mark.parametrize(("views", "lift"), [(1, 0.0), (1, 1.0), (0, 1.0)])
 def test_it_learns_classes_from_images_alone(tmp_path, labels, views, lift):
-    recipe = RECIPE.model_copy(update={"alpha": 0.0, "views": views, "lift": lift})
-    config = FIT.model_copy(update={"steps": 30, "recipe": recipe, "average": 0.9, "augment": AugmentConfig(drop_camera=0)})
+    recipe = RECIPE.model_copy(update={"alpha": 0.0, "num_views": views, "lift_weight": lift})
+    config = FIT.model_copy(
+        update={"steps": 30, "recipe": recipe, "ema_decay": 0.9, "augment": AugmentConfig(camera_dropout_prob=0)}
+    )
     _, log = trained(tmp_path / "fit", samples_of(tmp_path, labels, recipe), config)
     pseudo = [float(row["pseudo"]) for row in csv.DictReader(log)]
     assert np.mean(pseudo[-5:]) < 0.7 * np.mean(pseudo[:3])
 
 
 def test_a_recipe_may_do_without_rendering_but_not_without_any_classes(tmp_path, labels):
-    recipe = RECIPE.model_copy(update={"views": 0, "lift": 1.0})
+    recipe = RECIPE.model_copy(update={"num_views": 0, "lift_weight": 1.0})
     samples = samples_of(tmp_path, labels, recipe)
     assert all(samples.sample(item, True).views == () for item in range(len(samples)))
     config = FIT.model_copy(update={"recipe": recipe})
     with pytest.raises(ValueError, match="has a renderer"):
         load_head(spec(), config, tmp_path)
-    with pytest.raises(ValueError, match="nothing would teach classes"):
-        MinkOccRecipeConfig(views=0)
+    with pytest.raises(ValueError, match="no class is supervised"):
+        MinkOccRecipeConfig(num_views=0)
 
 
 def test_the_gradient_is_clipped_harder_just_after_the_switch():
-    assert [FIT.clip_at(step) for step in range(8)] == [5, 5, 5, 5, 1, 1, 5, 5]
-    assert FitConfig(steps=8).clip_at(4) == 5
+    assert [FIT.grad_clip_at(step) for step in range(8)] == [5, 5, 5, 5, 1, 1, 5, 5]
+    assert FitConfig(steps=8).grad_clip_at(4) == 5
 
 
 def test_provenance_names_every_label_that_was_used(tmp_path, labels):
@@ -215,7 +226,13 @@ def test_provenance_names_every_label_that_was_used(tmp_path, labels):
     told = samples.provenance()
     assert told["voxel_labels"] == {"alpha": 0.25, "seed": 0, "scenes": samples.labelled_scenes, "frames": 3}
     assert told["pseudo_labels"] == {"by": "hand"}
-    assert told["accumulation"] == {"past": 2, "future": 0, "margin": 2, "moving": "keep", "lift": 0.0}
+    assert told["accumulation"] == {
+        "past_scans": 2,
+        "future_scans": 0,
+        "free_margin": 2,
+        "moving_points": "keep",
+        "lift_weight": 0.0,
+    }
 
 
 def test_what_is_missing_is_said(tmp_path, labels):
@@ -230,7 +247,7 @@ def test_what_is_missing_is_said(tmp_path, labels):
     with pytest.raises(DatasetError, match="labelled scenes a has voxel truth"):
         samples_of(tmp_path, labels, RECIPE, [blind])
     with pytest.raises(DatasetError, match="no boxes"):
-        samples_of(tmp_path / "x", labels, RECIPE.model_copy(update={"moving": "carry", "alpha": 0.0})).weak_target(0)
+        samples_of(tmp_path / "x", labels, RECIPE.model_copy(update={"moving_points": "carry", "alpha": 0.0})).weak_target(0)
 
 
 def test_the_shipped_configurations_are_valid_and_differ_in_alpha_only():

@@ -82,9 +82,9 @@ def test_whose_sight_makes_a_cell_count_is_a_choice(mask, seen):
 
 
 def test_the_benchmarks_mask_is_the_default():
-    assert FitConfig().mask == "camera"
+    assert FitConfig().truth_mask == "camera"
     with pytest.raises(ValueError, match="camera"):
-        FitConfig(mask="radar")
+        FitConfig(truth_mask="radar")
 
 
 def test_a_truth_without_the_mask_is_said_once(caplog):

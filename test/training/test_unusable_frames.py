@@ -19,7 +19,17 @@ from occle_core.datasets import DatasetError
 from occle_core.datasets.files import warn_once
 from occle_core.networks.occle.config import tiny as occle_tiny
 
-RECIPE = MinkOccRecipeConfig(alpha=0.5, warm=0.5, past=1, moving="keep", views=1, view_width=32, view_height=16, far=20, shader=8)
+RECIPE = MinkOccRecipeConfig(
+    alpha=0.5,
+    warmup_fraction=0.5,
+    past_scans=1,
+    moving_points="keep",
+    num_views=1,
+    view_width=32,
+    view_height=16,
+    max_depth=20,
+    shader_channels=8,
+)
 
 
 class Patchy(Rooms):
@@ -39,7 +49,7 @@ class Patchy(Rooms):
 def test_a_scan_outside_the_grid_is_left_out_by_name(tmp_path, caplog):
     torch.set_num_threads(1)
     samples = Samples([Patchy("a", far=(1, 2))], GRID, NETWORK)
-    network = fit(spec(), samples, FitConfig(steps=6, warmup=1, batch_size=2), tmp_path)
+    network = fit(spec(), samples, FitConfig(steps=6, warmup_steps=1, batch_size=2), tmp_path)
     for number in (1, 2):
         assert caplog.text.count(f"sequence a, frame {number} is left out of the training: ") == 1
     assert "frame 0" not in caplog.text
@@ -49,18 +59,18 @@ def test_a_scan_outside_the_grid_is_left_out_by_name(tmp_path, caplog):
 
 def test_the_frame_that_takes_its_place_is_the_next_of_its_pool():
     samples = Samples([Patchy("a", far=(1, 2, 3))], GRID, NETWORK)
-    batches = TrainingSet(samples, GRID, NETWORK, FitConfig().plan, 0, Group())
+    batches = TrainingSet(samples, GRID, NETWORK, FitConfig().sampling_plan, 0, Group())
     taken = {item: batches[7, [item]].labels for item in range(4)}
     for item in range(4):  # 3 is the last: the first takes its place
         assert torch.equal(taken[item], taken[0])
-    clean = TrainingSet(Samples([Patchy("a")], GRID, NETWORK), GRID, NETWORK, FitConfig().plan, 0, Group())
+    clean = TrainingSet(Samples([Patchy("a")], GRID, NETWORK), GRID, NETWORK, FitConfig().sampling_plan, 0, Group())
     assert torch.equal(clean[7, [0]].labels, taken[1])
 
 
 def test_a_training_set_of_nothing_else_is_refused():
     samples = Samples([Patchy("a", far=range(4))], GRID, NETWORK)
     with pytest.raises(DatasetError, match="no frame of the training set can be used"):
-        TrainingSet(samples, GRID, NETWORK, FitConfig().plan, 0, Group())[0, [2]]
+        TrainingSet(samples, GRID, NETWORK, FitConfig().sampling_plan, 0, Group())[0, [2]]
 
 
 def recipe_samples(tmp_path, rooms, recipe=RECIPE):
@@ -78,7 +88,7 @@ def test_frames_without_a_pose_have_no_weak_targets_and_are_left_out(tmp_path, c
     assert caplog.text.count("1 frames have no pose and are left out") == 1
     # A neighbour without a pose is missing in what is accumulated.
     item = samples.index.index((1 - labelled, 2))
-    alone = recipe_samples(tmp_path / "alone", rooms, RECIPE.model_copy(update={"past": 0})).weak_target(item)
+    alone = recipe_samples(tmp_path / "alone", rooms, RECIPE.model_copy(update={"past_scans": 0})).weak_target(item)
     np.testing.assert_array_equal(samples.weak_target(item), alone)
 
 
@@ -87,7 +97,7 @@ def test_a_scene_without_any_pose_is_refused_before_the_first_step(tmp_path):
     with pytest.raises(DatasetError, match="has no poses: scans cannot be accumulated"):
         recipe_samples(tmp_path, rooms)
     # A recipe that ends with the warm start accumulates nothing.
-    assert len(recipe_samples(tmp_path, rooms, RECIPE.model_copy(update={"warm": 1.0}))) == 8
+    assert len(recipe_samples(tmp_path, rooms, RECIPE.model_copy(update={"warmup_fraction": 1.0}))) == 8
 
 
 def test_targets_are_kept_by_frame_and_folder_not_by_time(tmp_path):
@@ -96,7 +106,7 @@ def test_targets_are_kept_by_frame_and_folder_not_by_time(tmp_path):
     for file in files.values():
         file.parent.mkdir()
         file.write_bytes(b"1")
-    recipe = RECIPE.model_copy(update={"alpha": 0.0, "past": 0, "warm": 0.0})
+    recipe = RECIPE.model_copy(update={"alpha": 0.0, "past_scans": 0, "warmup_fraction": 0.0})
 
     def targets(home, shift, stamps):
         room = Patchy("a")

@@ -41,7 +41,7 @@ class Commands(TyperGroup):
                 raise
             _print(
                 f"a loader process died: {str(error).splitlines()[0]} Where /dev/shm is full (df -h /dev/shm; 64 MB in a container "
-                "by default), enlarge it (docker run --shm-size=2g) or set workers: 0 in --config; where memory is, fewer"
+                "by default), enlarge it (docker run --shm-size=2g) or set num_workers: 0 in --config; where memory is, fewer"
             )
             raise typer.Exit(1) from error
 

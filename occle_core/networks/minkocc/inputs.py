@@ -67,7 +67,7 @@ def prepare(frame: Frame, grid: VoxelGrid, config: MinkOccConfig) -> Inputs:
         FrameError: the frame is malformed, has more cameras than the network, or no point inside the grid.
     """
     frame.check()
-    wanted = config.image.cameras
+    wanted = config.image.num_cameras
     if len(frame.cameras) > wanted:
         raise FrameError(f"{len(frame.cameras)} cameras for a network of {wanted}; use a bundle for this rig, or fewer cameras")
     images = prepare_images(frame.images, config)
@@ -115,7 +115,7 @@ def collate(parts: Sequence[Inputs]) -> Inputs:
 def prepare_images(images: Sequence[NDArray[np.uint8] | None], config: MinkOccConfig) -> NDArray[np.uint8]:
     """Images (H, W, 3) uint8 RGB -> (V, height, width, 3) uint8; masked and absent cameras are zeros."""
     size = (config.image.width, config.image.height)
-    out = np.zeros((config.image.cameras, size[1], size[0], 3), np.uint8)
+    out = np.zeros((config.image.num_cameras, size[1], size[0], 3), np.uint8)
     for number, image in enumerate(images):
         if image is not None:
             same = (image.shape[1], image.shape[0]) == size

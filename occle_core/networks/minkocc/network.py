@@ -62,11 +62,13 @@ class MinkOcc(Network):
         self.config, self._shape = config, shape
         self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN), persistent=False)
         self.register_buffer("image_std", torch.tensor(IMAGE_STD), persistent=False)
-        self.trunk = ResNet(config.image.backbone, config.image.base_width, config.image.stages)
+        self.trunk = ResNet(config.image.backbone, config.image.base_width, config.image.num_stages)
         self.pyramid = FeaturePyramid(self.trunk.channels, config.image.channels)
-        self.points = PointEncoder(config.image.channels, config.unet.channels[0])
-        self.unet = GenerativeUNet(config.unet.channels, config.unet.decoder, config.unet.blocks, config.unet.keep)
-        self.head = nn.Linear(config.unet.channels[0], num_classes)
+        self.points = PointEncoder(config.image.channels, config.unet.encoder_channels[0])
+        self.unet = GenerativeUNet(
+            config.unet.encoder_channels, config.unet.decoder_channels, config.unet.encoder_blocks, config.unet.prune_thresholds
+        )
+        self.head = nn.Linear(config.unet.encoder_channels[0], num_classes)
 
     @classmethod
     def build(cls, config: MinkOccConfig, num_classes: int, grid: VoxelGrid) -> MinkOcc:
@@ -181,9 +183,9 @@ class MinkOccProgram(Program):
         points, voxels = self.capacities.points, self.capacities.voxels
         image, views = self.config.image, self.config.points.max_views
         return (
-            torch.zeros(1, image.cameras, image.height, image.width, 3, dtype=torch.uint8),
+            torch.zeros(1, image.num_cameras, image.height, image.width, 3, dtype=torch.uint8),
             torch.zeros(points, POINT_FEATURES),
-            torch.full((points, views), image.cameras, dtype=torch.int32),
+            torch.full((points, views), image.num_cameras, dtype=torch.int32),
             torch.zeros(points, views, 2),
             torch.full((points,), voxels, dtype=torch.int32),
             torch.full((voxels, self.config.points.max_points), points, dtype=torch.int32),

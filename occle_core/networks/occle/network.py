@@ -84,7 +84,7 @@ class OccLE(Network):
     @property
     def set_names(self) -> dict[str, int]:
         """Names of the sets of cells that `forward` makes, in order, and their levels, 0 the finest."""
-        frames = range(self.config.frames)
+        frames = range(self.config.num_frames)
         names = {f"voxels.{frame}": 0 for frame in frames} | {f"semantic.{level}": level for level in (1, 2, 3)}
         return names | {f"geometric.{frame}": 1 for frame in frames}
 
@@ -200,7 +200,7 @@ class OccleProgram(Program):
             labels (1, X, Y, Z) uint8, confidence (1, X, Y, Z) float16, counts (sets,) int32: cells that each set had to hold.
         """
         budget = Budget(list(self.capacities.sets.values()), self.center)
-        frames = range(self.network.config.frames)
+        frames = range(self.network.config.num_frames)
         scans = [VoxelisedScan(points[f], voxel[f], table[f], cells[f], count[f]) for f in frames]
         sets = [StaticCoordinates.from_cells(cells[f], count[f], self.network.shape, budget) for f in frames]
         # TensorRT knows uint8 only at its borders: nothing can be selected before the cast, and nothing can follow the labels'.
@@ -211,7 +211,7 @@ class OccleProgram(Program):
     def example(self) -> tuple[Tensor, ...]:
         """Inputs of the right shapes without any voxel, to trace with."""
         config, points, voxels = self.network.config, self.capacities.points, self.capacities.voxels
-        frames, views = config.frames, config.cameras
+        frames, views = config.num_frames, config.num_cameras
         return (
             torch.zeros(1, frames, views, config.height, config.width, 3, dtype=torch.uint8),
             torch.zeros(1, frames, views, 3, 4),

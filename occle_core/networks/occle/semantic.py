@@ -52,14 +52,16 @@ class SemanticBranch(nn.Module):
     def __init__(self, config: OccleConfig, num_classes: int) -> None:
         super().__init__()
         sizes = config.semantic
-        self.image = ImageUNet(sizes.image)
+        self.image = ImageUNet(sizes.image_channels)
         self.encoder = VoxelFeatureEncoder(POINT_FEATURES, config.scan.channels)
-        self.lidar = LidarUNet(config.scan.channels, sizes.lidar)
+        self.lidar = LidarUNet(config.scan.channels, sizes.lidar_channels)
         self.combine = nn.Sequential(
-            nn.Conv3d(sizes.image[0] + sizes.lidar[1], config.channels, 1, bias=False), nn.BatchNorm3d(config.channels), nn.ReLU()
+            nn.Conv3d(sizes.image_channels[0] + sizes.lidar_channels[1], config.channels, 1, bias=False),
+            nn.BatchNorm3d(config.channels),
+            nn.ReLU(),
         )
-        self.image_head = nn.Conv2d(sizes.image[0], num_classes, 1)
-        self.lidar_head = nn.Linear(sizes.lidar[0], num_classes)
+        self.image_head = nn.Conv2d(sizes.image_channels[0], num_classes, 1)
+        self.lidar_head = nn.Linear(sizes.lidar_channels[0], num_classes)
 
     def forward(
         self, images: Tensor, projections: Tensor, scan: VoxelisedScan, coordinates: Coordinates, centers: Tensor

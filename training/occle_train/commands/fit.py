@@ -84,13 +84,15 @@ def fit_command(
     datasets = open_all(data, names(sequences))
     if "RANK" not in os.environ or os.environ["RANK"] == "0":
         console.print(found_in(data, datasets), highlight=False)
-    memory = 4.0 / max(1, settings.workers)
+    memory = 4.0 / max(1, settings.num_workers)
     if settings.recipe:
         folder = LabelFolder(labels, taxonomy.load(spec.taxonomy)) if labels else None
         cache = out / "accumulated"
-        samples: Samples = RecipeSamples(datasets, spec.voxel_grid, sizes, settings.recipe, folder, cache, memory, settings.mask)
+        samples: Samples = RecipeSamples(
+            datasets, spec.voxel_grid, sizes, settings.recipe, folder, cache, memory, settings.truth_mask
+        )
     else:
-        samples = Samples(datasets, spec.voxel_grid, sizes, memory, settings.mask)
+        samples = Samples(datasets, spec.voxel_grid, sizes, memory, settings.truth_mask)
     settings = settings.for_frames(len(samples))
     initial = load_bundle(start_from)[1] if start_from else None
     if initial is not None and not isinstance(initial, MinkOcc):

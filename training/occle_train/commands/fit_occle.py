@@ -61,7 +61,7 @@ def fit_command(
     datasets = open_all(data, names(sequences))
     console.print(found_in(data, datasets), highlight=False)
     folder = LabelFolder(labels, taxonomy.load(spec.taxonomy))
-    samples = OccleSamples(datasets, spec.voxel_grid, spec.network, run.recipe, folder, 4.0 / max(1, run.recipe.workers))
+    samples = OccleSamples(datasets, spec.voxel_grid, spec.network, run.recipe, folder, 4.0 / max(1, run.recipe.num_workers))
     place = device_of(device)
     console.print(
         f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.annotated)} of them annotated; "
@@ -77,7 +77,7 @@ def fit_command(
         network = fit_occle(spec, samples, run.recipe, out, place, told, initial)
     provenance = {
         "data": {"root": data.name, "sequences": [dataset.name for dataset in datasets], "frames": len(samples)},
-        "labels": {**samples.provenance(), "teacher_confidence": run.recipe.confidence},
+        "labels": {**samples.provenance(), "teacher_confidence": run.recipe.confidence_threshold},
         "started_from": started_from,
         "fit": run.recipe.model_dump(mode="json"),
         **origin(),
@@ -103,4 +103,4 @@ def _run_of(config: Path | None, size: str, steps: int | None) -> OccleRun:
     if steps is None:
         return run
     every = dict.fromkeys(run.recipe.phases, steps)
-    return run.model_copy(update={"recipe": run.recipe.model_copy(update={"steps": every})})
+    return run.model_copy(update={"recipe": run.recipe.model_copy(update={"phase_steps": every})})

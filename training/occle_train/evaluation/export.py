@@ -30,7 +30,7 @@ def frames_of(datasets: Sequence[Dataset], spec: BundleSpec, count: int, seed: i
     chosen = np.random.default_rng(seed).permutation(len(every))[:count]
     for number in sorted(int(n) for n in chosen):
         dataset, i = every[number]
-        rows = past_frames(dataset, i, config.frames, config.stride)
+        rows = past_frames(dataset, i, config.num_frames, config.frame_stride)
         yield prepare([dataset.frame(row) for row in rows], spec.voxel_grid, config)
 
 

@@ -68,7 +68,7 @@ class BatchSampler:
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         for step in range(self.first, self.plan.steps):
-            share = 1.0 if step < self.plan.switch else self.plan.repeat
+            share = 1.0 if step < self.plan.switch_step else self.plan.min_labelled_fraction
             items = []
             for place in range(step * self.plan.batch_size, (step + 1) * self.plan.batch_size):
                 from_warm, number = pick_pool(place, share)
@@ -100,7 +100,7 @@ class Plan:
     seed: int
     steps: int
     batch_size: int
-    switch: int
-    views: int
+    switch_step: int
+    num_views: int
     augment: AugmentConfig
-    repeat: float
+    min_labelled_fraction: float

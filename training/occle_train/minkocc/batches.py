@@ -83,13 +83,13 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
     def _usable(self, item: int, step: int, number: int) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], Inputs]:
         """A frame's sample, its augmented sensors and labels, the numbers of its views, and its inputs; of the next frame where no
         point of this one lies in the grid."""
-        weak = step >= self.plan.switch
+        weak = step >= self.plan.switch_step
 
         def make(candidate: int) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], Inputs]:
             rng = np.random.default_rng((self.plan.seed, step, number))
             sample = self.samples.sample(candidate, weak)
             frame, target = augment(sample.frame, sample.target, self.grid, self.plan.augment, rng)
-            chosen = rng.permutation(len(sample.views))[: self.plan.views]
+            chosen = rng.permutation(len(sample.views))[: self.plan.num_views]
             return sample, frame, target, chosen, prepare(frame, self.grid, self.network)
 
         pool = range(len(self.samples)) if weak else self.samples.warm

@@ -37,7 +37,7 @@ class PhaseBatches(TorchDataset[OccleBatch]):
     ) -> None:
         self.samples, self.phase, self.config, self.taught = samples, phase, config, taught
         self._annotated = frozenset(samples.annotated)
-        self.augment = {"teacher": config.teacher, "student": config.student}.get(phase, NONE)
+        self.augment = {"teacher": config.teacher_augment, "student": config.student_augment}.get(phase, NONE)
 
     def __getitem__(self, address: tuple[int, list[int]]) -> OccleBatch:
         """The batch of a step and its frames."""
@@ -98,10 +98,12 @@ def annotated_share(phase: Phase, config: OccleRecipeConfig) -> float:
 
     All where nothing but annotations supervises the phase; `repeat` where there are annotations among other supervision.
     """
-    nothing_else = phase == "fusion" and {"semantic", "projection"} <= set(config.without)
+    nothing_else = phase == "fusion" and {"semantic", "projection"} <= set(config.ablate)
     if phase == "teacher" or nothing_else:
         return 1.0
-    return config.repeat if phase == "student" or (phase == "fusion" and "annotations" not in config.without) else 0.0
+    return (
+        config.min_annotated_fraction if phase == "student" or (phase == "fusion" and "annotations" not in config.ablate) else 0.0
+    )
 
 
 def steps_of(samples: OccleSamples, phase: Phase, config: OccleRecipeConfig) -> int:

@@ -114,7 +114,7 @@ def fit_phase(
         weights = _on(samples.weights(taxonomy.load(spec.taxonomy).free), device)
         order = PhaseOrder(samples, phase, config, first, steps)
         made = PhaseBatches(samples, phase, config, taught)
-        batches = DataLoader(made, batch_size=None, sampler=order, num_workers=config.workers)
+        batches = DataLoader(made, batch_size=None, sampler=order, num_workers=config.num_workers)
         started = time.perf_counter()
         with Log(out / LOG, (*TERMS[phase], "total"), first) as log:
             for step, batch in enumerate(batches, first):
@@ -132,7 +132,7 @@ def fit_phase(
 
 def _taught(spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, folder: Path, device: str) -> TeacherPredictions:
     """The predictions of the teacher whose checkpoint is in `folder`, kept there; those that are missing are made."""
-    taught = TeacherPredictions(samples, folder / f"taught-{config.confidence:g}")
+    taught = TeacherPredictions(samples, folder / f"taught-{config.confidence_threshold:g}")
     if taught.missing:
         teacher = fresh(spec, config)
         teacher.load_state_dict(read_checkpoint(folder / CHECKPOINT)["network"])

@@ -34,11 +34,11 @@ class OccleBatch:
     inputs: OccleInputs
     labels: Tensor
     truth: Tensor
-    taught: Tensor | None = None
+    teacher_labels: Tensor | None = None
 
     def to(self, device: str) -> OccleBatch:
         """The same tensors on another device."""
-        taught = None if self.taught is None else self.taught.to(device)
+        taught = None if self.teacher_labels is None else self.teacher_labels.to(device)
         return OccleBatch(self.inputs.to(device), self.labels.to(device), self.truth.to(device), taught)
 
 
@@ -72,8 +72,8 @@ def geometric_loss(network: OccLE, batch: OccleBatch, weights: Weights) -> dict[
     """l_geo: weighted cross-entropy of the geometry G on the annotations and, for a student, on what the teacher is sure of."""
     logits = network.geometric.logits(network.geometry(batch.inputs, network.cells(batch.inputs)))
     target = occupancy_of(batch.truth, weights.free)
-    if batch.taught is not None:
-        target = merge_targets(target, batch.taught)
+    if batch.teacher_labels is not None:
+        target = merge_targets(target, batch.teacher_labels)
     return {"geometry": weighted_cross_entropy(logits, target, weights.geometry)}
 
 

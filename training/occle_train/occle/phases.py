@@ -46,35 +46,37 @@ class OccleRecipeConfig(Config):
     batch_size: int = Field(1, ge=1, description="frames per step")
     learning_rate: float = Field(2e-4, gt=0, description="AdamW's initial learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled decay")
-    clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
-    every: int = Field(
+    grad_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    frame_interval: int = Field(
         1,
         ge=1,
         description="the training set is each n-th frame of a recording, by the recording's numbers; the others are history only",
     )
-    annotated: float = Field(0.1, gt=0, le=1, description="share of the frames whose voxel annotations are used")
+    annotated_fraction: float = Field(0.1, gt=0, le=1, description="share of the frames whose voxel annotations are used")
     truth: TruthName = Field(
         "recorded", description="voxel annotations: the data set's own, or accumulated from its labelled scans and poses"
     )
-    repeat: float = Field(
+    min_annotated_fraction: float = Field(
         0.0,
         ge=0,
         le=1,
         description="least share of annotated frames in the batches of student and fusion, which are repeated for it; "
         "0 draws all frames alike, as the paper does, and is too little for short trainings",
     )
-    confidence: float = Field(0.9, ge=0, le=1, description="least confidence of a teacher's prediction; the paper gives none")
-    teacher: OccleAugment = TEACHER
-    student: OccleAugment = STUDENT
-    without: tuple[Module, ...] = Field(
+    confidence_threshold: float = Field(
+        0.9, ge=0, le=1, description="least confidence of a teacher's prediction; the paper gives none"
+    )
+    teacher_augment: OccleAugment = TEACHER
+    student_augment: OccleAugment = STUDENT
+    ablate: tuple[Module, ...] = Field(
         (),
         description="whose supervision is left out, for the paper's Table 6: semantic (phase I and l_sem), geometric (phase II; "
         "the branch then learns in phase III), projection (Eq. 5), annotations (l_occ of the prediction)",
     )
-    steps: dict[Phase, int] = Field({}, description="optimiser steps of a phase, instead of its passes")
+    phase_steps: dict[Phase, int] = Field({}, description="optimiser steps of a phase, instead of its passes")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     # Not written down with the others: it changes no result, and a run may go on with another number.
-    workers: int = Field(0, ge=0, exclude=True, description="loader processes; 0 loads in the training process")
+    num_workers: int = Field(0, ge=0, exclude=True, description="loader processes; 0 loads in the training process")
     seed: int = Field(0, description="of weights, order and augmentation")
 
     def epochs_of(self, phase: Phase) -> int:
@@ -83,18 +85,18 @@ class OccleRecipeConfig(Config):
 
     def steps_of(self, phase: Phase, frames: int) -> int:
         """How many steps a phase takes over its frames."""
-        return self.steps.get(phase) or math.ceil(self.epochs_of(phase) * frames / self.batch_size)
+        return self.phase_steps.get(phase) or math.ceil(self.epochs_of(phase) * frames / self.batch_size)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
         """The phases that there are, in order."""
-        first: tuple[Phase, ...] = () if "semantic" in self.without else ("semantic",)
-        second: tuple[Phase, ...] = () if "geometric" in self.without else ("teacher", "student")
+        first: tuple[Phase, ...] = () if "semantic" in self.ablate else ("semantic",)
+        second: tuple[Phase, ...] = () if "geometric" in self.ablate else ("teacher", "student")
         return (*first, *second, "fusion")
 
     def learning(self, phase: Phase) -> tuple[str, ...]:
         """The network's parts that a phase trains."""
-        joined = phase == "fusion" and "geometric" in self.without
+        joined = phase == "fusion" and "geometric" in self.ablate
         return (*LEARNING[phase], "geometric") if joined else LEARNING[phase]
 
 
@@ -134,7 +136,7 @@ def run(
         optimizer.zero_grad()
         if total.requires_grad:
             total.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.clip)
+            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.grad_clip)
             optimizer.step()
         progress({name: float(value.detach()) for name, value in terms.items()})
 
@@ -148,12 +150,12 @@ def teacher_of(network: OccLE) -> OccLE:
 def teach(teacher: OccLE, batch: OccleBatch, config: OccleRecipeConfig) -> Tensor:
     """(B, X, Y, Z) uint8 geometry that the teacher is sure of: Algorithm 1's predictions for unannotated frames."""
     grid = teacher.geometry(batch.inputs, teacher.cells(batch.inputs))
-    return filter_confident(teacher.geometric.logits(grid), config.confidence)
+    return filter_confident(teacher.geometric.logits(grid), config.confidence_threshold)
 
 
 def _loss(network: OccLE, phase: Phase, batch: OccleBatch, weights: Weights, config: OccleRecipeConfig) -> dict[str, Tensor]:
     if phase == "semantic":
         return semantic_loss(network, batch, weights)
     if phase == "fusion":
-        return fusion_loss(network, batch, weights, config.without)
+        return fusion_loss(network, batch, weights, config.ablate)
     return geometric_loss(network, batch, weights)

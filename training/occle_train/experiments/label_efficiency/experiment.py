@@ -110,20 +110,20 @@ class Experiment:
 
     def config(self, setting: Setting) -> FitConfig:
         """How a setting is trained; only the recipe differs between settings."""
-        warm = self.scale.recipe.warm if setting.weak else 1.0
-        recipe = self.scale.recipe.model_copy(update={"alpha": setting.alpha, "warm": warm})
+        warm = self.scale.recipe.warmup_fraction if setting.weak else 1.0
+        recipe = self.scale.recipe.model_copy(update={"alpha": setting.alpha, "warmup_fraction": warm})
         if not setting.lift:
-            recipe = recipe.model_copy(update={"lift": 0.0})
+            recipe = recipe.model_copy(update={"lift_weight": 0.0})
         return self.scale.fit.model_copy(update={"recipe": recipe})
 
     def samples(self, part: str, spec: BundleSpec, recipe: MinkOccRecipeConfig, weak: bool = True) -> RecipeSamples:
         """A setting's frames."""
         labels = self.labels(part) if weak else None
         # Every loading process keeps frames of its own.
-        memory = 4.0 / max(1, self.scale.fit.workers)
+        memory = 4.0 / max(1, self.scale.fit.num_workers)
         cache = self.out / "accumulated" / part
         return RecipeSamples(
-            self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory, self.scale.fit.mask
+            self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory, self.scale.fit.truth_mask
         )
 
     def train(self, setting: Setting) -> Path:

@@ -43,9 +43,9 @@ are accumulated.
 
 **Training.** One network, {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {grid.resolution:g} m, {fit.steps} steps \
 of {fit.batch_size} frames for every setting, the same schedule and augmentation. The recipe warms up on the labelled scenes for \
-{100 * scale.recipe.warm:g} % of the steps; of the frames after that, {100 * scale.recipe.repeat:g} % are drawn from the labelled \
-scenes. Targets are accumulated from {scale.recipe.past} scans before and {scale.recipe.future} after each frame; the points take \
-the labels of the pixels that show them and vote for the classes of cells, which count {scale.recipe.lift:g} times as much as the \
+{100 * scale.recipe.warmup_fraction:g} % of the steps; of the frames after that, {100 * scale.recipe.min_labelled_fraction:g} % are drawn from the labelled \
+scenes. Targets are accumulated from {scale.recipe.past_scans} scans before and {scale.recipe.future_scans} after each frame; the points take \
+the labels of the pixels that show them and vote for the classes of cells, which count {scale.recipe.lift_weight:g} times as much as the \
 rendering (lifted labels: ours, not the paper's). These numbers, the form of the spheres, the pixels' class weights and the lifted \
 labels were chosen on drives of other seeds ([decisions.md](decisions.md)), nothing on the validation drives.
 

@@ -30,8 +30,8 @@ from occle_train.pseudo_labels.files import LabelFolder, Labels, read_gray, writ
 from occle_train.pseudo_labels.unaligned import Unaligned
 from occle_train.streets import simulate
 
-GEOMETRY_OFF = {"point_dropout": 0.0, "dropped_points": 0.0, "sampled_points": 1.0}
-IMAGE_OFF = {"brightness": 0.0, "hsv": 0.0, "motion_blur": 0, "weather": 0.0, "cutout": 0.0}
+GEOMETRY_OFF = {"point_dropout_prob": 0.0, "max_point_dropout": 0.0, "min_point_sampling": 1.0}
+IMAGE_OFF = {"brightness_jitter": 0.0, "hsv_jitter": 0.0, "max_motion_blur": 0, "weather_prob": 0.0, "max_cutout": 0.0}
 
 
 class Experiment:
@@ -67,7 +67,7 @@ class Experiment:
     def disturbed(self, case: str) -> dict[str, Any]:
         """Table D.4: the student's augmentation at inference."""
         off: dict[str, Any] = {"image": GEOMETRY_OFF, "points": IMAGE_OFF, "both": {}, "baseline": GEOMETRY_OFF | IMAGE_OFF}[case]
-        augment: OccleAugment = self.scale.recipe.student.model_copy(update=off)
+        augment: OccleAugment = self.scale.recipe.student_augment.model_copy(update=off)
 
         def measure() -> dict[str, Any]:
             network = self._network(ALL)
@@ -89,8 +89,8 @@ class Experiment:
         network = self._phase(fresh(self.spec, config), "teacher", config, teacher)
         if not branch.student:
             return network
-        augment = student(branch.middle, branch.strong, config.student)
-        config = config.model_copy(update={"student": augment})
+        augment = student(branch.middle, branch.strong, config.student_augment)
+        config = config.model_copy(update={"student_augment": augment})
         return self._phase(fresh(self.spec, config), "student", config, branch.key, teacher)
 
     def _network(self, setting: Setting) -> OccLE:
@@ -104,7 +104,7 @@ class Experiment:
         bundle = self.out / setting.key / "bundle"
         if not bundle.exists():
             told = {"data": "simulated streets", "labels": self.samples(setting.share, "aligned").provenance()}
-            provenance = {**told, "confidence": config.confidence, "fit": config.model_dump(mode="json")}
+            provenance = {**told, "confidence": config.confidence_threshold, "fit": config.model_dump(mode="json")}
             save_bundle(bundle, self.spec.model_copy(update={"provenance": provenance}), network)
         return network
 
@@ -118,7 +118,7 @@ class Experiment:
                 values = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
                 print(f"{key}: step {step + 1} of {steps}, {time.monotonic() - started:.0f} s, {values}", flush=True)
 
-        samples = self.samples(config.annotated, labels)
+        samples = self.samples(config.annotated_fraction, labels)
         fit_phase(network, phase, self.spec, samples, config, self.out / key, self.device, told, self.out / teacher)
         return network
 

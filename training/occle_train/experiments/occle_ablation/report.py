@@ -64,10 +64,10 @@ def write_report(scale: ExperimentPreset, found: Found, facts: Mapping[str, Any]
     train, val = scale.streets["train"], scale.streets["val"]
     recipe, grid, network = scale.recipe, scale.grid, scale.network
     frames = {
-        name: streets.drives * len(range(0, len(range(0, streets.frames, streets.every)), recipe.every))
+        name: streets.drives * len(range(0, len(range(0, streets.frames, streets.every)), recipe.frame_interval))
         for name, streets in scale.streets.items()
     }
-    steps = ", ".join(f"{phase} {count}" for phase, count in recipe.steps.items())
+    steps = ", ".join(f"{phase} {count}" for phase, count in recipe.phase_steps.items())
     lacking = ", ".join(f"{name} ({seen or 'unlabelled'})" for name, seen in CITYSCAPES.items())
     return f"""# What each part of OccLE's recipe is worth
 
@@ -83,7 +83,7 @@ models' are (`training/occle_train/pseudo_labels/degrade.py`); the unaligned one
 of a Cityscapes segmenter, which lacks {lacking}.
 
 **Training.** {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {grid.resolution:g} m, images of {network.width} x \
-{network.height}, {network.frames} frames. Steps of {recipe.batch_size} frames: {steps}, the same for every setting; AdamW from \
+{network.height}, {network.num_frames} frames. Steps of {recipe.batch_size} frames: {steps}, the same for every setting; AdamW from \
 {recipe.learning_rate:g} along a cosine. {_repeat(scale)} Nothing was chosen by looking at the validation drives. mIoU is over the \
 classes that the validation drives hold.
 
@@ -144,9 +144,9 @@ IoU in percent.
 
 
 def _repeat(scale: ExperimentPreset) -> str:
-    if not scale.recipe.repeat:
+    if not scale.recipe.min_annotated_fraction:
         return ""
-    share = f"{100 * scale.recipe.repeat:g} %"
+    share = f"{100 * scale.recipe.min_annotated_fraction:g} %"
     return f"So few steps would hardly meet the annotated frames: {share} of the frames of student and fusion are drawn from them."
 
 

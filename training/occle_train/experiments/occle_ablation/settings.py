@@ -99,4 +99,4 @@ def branch_of(setting: Setting) -> Branch | None:
 
 def config_of(recipe: OccleRecipeConfig, share: float, without: tuple[Module, ...] = ()) -> OccleRecipeConfig:
     """The recipe of a setting."""
-    return recipe.model_copy(update={"annotated": share, "without": without})
+    return recipe.model_copy(update={"annotated_fraction": share, "ablate": without})
