@@ -29,7 +29,7 @@ from occle_train.occle.fit import fit_occle
 from occle_train.occle.labeller import AlignedLabeller
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
-from occle_train.pseudo_labels.files import LabelFolder, Labels, write_missing
+from occle_train.pseudo_labels.label_folder import LabelFolder, Labels, write_missing
 from occle_train.pseudo_labels.segment import MEAN, STD
 from torch import Tensor, nn
 
@@ -109,11 +109,11 @@ def main() -> int:
     )
     samples = OccleSamples(train, spec.voxel_grid, spec.network, recipe, labels)
 
-    def told(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
+    def on_step(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
         if (step + 1) % 25 == 0:
             print(f"{phase}: step {step + 1} of {count}, {losses['total']:.3f}", flush=True)
 
-    tuned = fit_occle(spec, samples, recipe, given.out / "fit", "cpu", told, simulated)
+    tuned = fit_occle(spec, samples, recipe, given.out / "fit", "cpu", on_step, simulated)
     provenance = {"started_from": bundle_id, "labels": samples.provenance(), "fit": recipe.model_dump(mode="json")}
     save_bundle(given.out / "bundle", spec.model_copy(update={"provenance": provenance}), tuned)
 

@@ -29,10 +29,10 @@ def machine(threads: int | None = None) -> str:
     return f"{date.today()}, {names[0] if names else platform.machine()}, {len(names) or '?'} cores{used}{gpu}; {packages}"
 
 
-def drive(folder: Path, rig: str, frames: int, told: Callable[[str], None] = print) -> Dataset:
+def drive(folder: Path, rig: str, frames: int, on_progress: Callable[[str], None] = print) -> Dataset:
     """A simulated drive at full resolution, made once."""
     if not folder.is_dir():
-        told(f"simulating {frames} frames of the {rig} rig into {folder}")
+        on_progress(f"simulating {frames} frames of the {rig} rig into {folder}")
         simulate(folder, rig, drives=1, frames=frames, seed=7, workers=2)
     return open_dataset(folder)
 

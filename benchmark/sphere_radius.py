@@ -19,7 +19,7 @@ from occle_train.data.truth import voxel_truth
 from occle_train.data.views import batch_view
 from occle_train.experiments.label_efficiency.presets import SMALL
 from occle_train.pseudo_labels.degrade import semantic_file
-from occle_train.pseudo_labels.files import read_gray
+from occle_train.pseudo_labels.label_folder import read_gray
 from occle_train.rendering.head import NEAR, OPACITY, uncovered
 from occle_train.rendering.spheres import render_spheres
 from occle_train.streets import simulate

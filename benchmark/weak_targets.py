@@ -20,8 +20,8 @@ from occle_train.data.samples import open_all
 from occle_train.data.truth import sensor_mask, voxel_truth
 from occle_train.experiments.label_efficiency.presets import SMALL
 from occle_train.pseudo_labels import lift
-from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded
-from occle_train.pseudo_labels.files import LabelFolder, write_missing
+from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
+from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, accumulated_occupancy
 from occle_train.streets import simulate
 from rich.console import Console
@@ -63,7 +63,7 @@ def main() -> int:
     console.print(machine(), highlight=False)
     console.print(table)
     classes = load("occ3d_nuscenes")
-    labeller = Degraded(classes, DegradeConfig(), 0)
+    labeller = DegradedLabeller(classes, DegradeConfig(), 0)
     write_missing(given.out / f"weak_labels_{given.drives}", datasets, labeller, classes, labeller.source)
     labels = LabelFolder(given.out / f"weak_labels_{given.drives}", classes)
     for behind, title in ((np.inf, "all points vote"), (lift.BEHIND, "points that something nearer hides do not vote")):

@@ -9,7 +9,7 @@ MAX_GAP = 1_000_000_000
 """Nanoseconds between two frames of one drive; what lies farther apart does not belong together."""
 
 
-class History:
+class FrameHistory:
     """The last frames that have a pose. They are forgotten when time jumps, back or by more than a second.
 
     Args:
@@ -52,12 +52,12 @@ class History:
 
 
 def past_frames(dataset: Dataset, i: int, frames: int, stride: int = 1) -> list[int]:
-    """The frames that a `History` gives for frame `i` of a recording after all before it: numbers, newest first, `i` included.
+    """The frames that a `FrameHistory` gives for frame `i` of a recording after all before it: numbers, newest first, `i` included.
 
     Args:
         dataset: the recording.
         i: the present frame.
-        frames, stride: as `History` takes them.
+        frames, stride: as `FrameHistory` takes them.
     """
     past: list[int] = []
     newest = i

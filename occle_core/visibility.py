@@ -24,7 +24,7 @@ NUDGE = 1e-3  # cells by which the LiDAR is moved: it must not stand exactly on 
 BLOCK = 8  # rays whose number of crossings differs by less than this are worked on together
 
 
-class Visibility:
+class VisibilityCaster:
     """Ray casting of one rig's frames. What depends on the calibration alone is computed once and kept.
 
     A cell is seen when a ray from the LiDAR to a return passes through it or ends in it, or when a ray of a camera that
@@ -69,7 +69,7 @@ class Visibility:
         return known[1]
 
 
-def with_unknown(occupancy: Occupancy, seen: Bools) -> Occupancy:
+def mark_unseen(occupancy: Occupancy, seen: Bools) -> Occupancy:
     """The occupancy with the label 255 in cells that are called free but were not seen (X, Y, Z) bool; occupied cells stay."""
     labels = occupancy.labels.copy()
     labels[(labels == occupancy.taxonomy.free) & ~seen] = occupancy.taxonomy.ignore

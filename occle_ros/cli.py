@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from occle_core.paths import with_home
+from occle_core.paths import expand_home
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Live 3D semantic occupancy from cameras and a LiDAR.")  # fmt: skip
@@ -23,7 +23,7 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 def _expanded(path: Path | None) -> Path | None:
     """~ in the value of an option, where the shell does not replace it (--bag=~/x)."""
-    return path and with_home(path)
+    return path and expand_home(path)
 
 
 _path_option = partial(typer.Option, callback=_expanded)
@@ -113,12 +113,12 @@ def record(
     Example: occle record out/recording /occupancy/voxels=sensor_msgs/msg/PointCloud2
     """
     with clear_errors(live=True):
-        from occle_core.notices import say
+        from occle_core.console import print_notice
         from occle_ros.bags.recorder import record as record_topics
 
         named = {name: kind or None for name, _, kind in (topic.partition("=") for topic in topics)}
         for line in record_topics(named, out, idle_timeout=idle, best_effort=best_effort).lines():
-            say(line)
+            print_notice(line)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -272,7 +272,7 @@ def _ours() -> tuple[type[Exception], ...]:
     from occle_core.datasets import DatasetError
     from occle_core.engines.base import EngineError
     from occle_core.frame import FrameError
-    from occle_core.run_folder import OutputError
+    from occle_core.output_folder import OutputError
     from occle_core.sensors.messages import ConversionError
     from occle_ros.bags.player import PlayError
     from occle_ros.calibration.files import CalibrationError

@@ -21,7 +21,7 @@ from mcap.writer import MCAP0_MAGIC
 from zstandard import ZstdError
 
 from occle_core.bags.storage import BagError
-from occle_core.notices import one_line, quoted
+from occle_core.console import one_line, shell_quote
 
 DAMAGE = (McapError, ValueError, LookupError, ArithmeticError, struct.error)
 """What is raised for bytes that are no mcap."""
@@ -111,5 +111,5 @@ def reason(error: BaseException) -> str:
 
 def damaged(path: Path, at: int, error: BaseException) -> BagError:
     """The error for damage in the middle of a file."""
-    remedy = f"`mcap recover {quoted(path)} -o NEW.mcap` keeps what is whole"
+    remedy = f"`mcap recover {shell_quote(path)} -o NEW.mcap` keeps what is whole"
     return BagError(f"{path} is damaged at byte {at}: {reason(error)}; {remedy}")

@@ -22,7 +22,7 @@ from occle_core.atomic_file import atomic_write
 from occle_core.bags.mcap_records import MAGIC, has_footer
 from occle_core.bags.metadata import METADATA_FILE, describe_bag, qos_text
 from occle_core.bags.storage import TYPES
-from occle_core.run_folder import is_taken, name_taken
+from occle_core.output_folder import output_exists, output_exists_error
 
 _LIBRARY = "occle"
 """The writer's name in the file's header."""
@@ -43,8 +43,8 @@ class BagWriter:
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
         self.path = folder
-        if is_taken(folder):
-            raise name_taken(folder)
+        if output_exists(folder):
+            raise output_exists_error(folder)
         folder.mkdir(parents=True, exist_ok=True)
         file_name = (name or folder.name).encode("utf-8", "replace").decode()  # what metadata.yaml can hold
         self.file = folder / f"{file_name}.mcap"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError
-from occle_core.datasets.files import AGAIN, read_array, read_bits, read_image, read_npy, read_numbers, read_points
+from occle_core.datasets.files import COPY_AGAIN, read_array, read_bits, read_image, read_npy, read_numbers, read_points
 from occle_core.datasets.semantickitti import read_calibration
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame
@@ -208,7 +208,9 @@ def _read_invalid(file: Path) -> NDArray[np.bool_]:
         return read_bits(file, SEMANTICKITTI.size)
     values = read_array(file, np.uint8, count=SEMANTICKITTI.size)
     if values.max() > 1:
-        raise DatasetError(f"{file} holds {int(values.max())}, but a byte a voxel is 0 or 1: damaged or of another format; {AGAIN}")
+        raise DatasetError(
+            f"{file} holds {int(values.max())}, but a byte a voxel is 0 or 1: damaged or of another format; {COPY_AGAIN}"
+        )
     return values.astype(np.bool_)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,13 +11,16 @@ from numpy.typing import NDArray
 
 from occle_core.networks.protocol import NetworkInputs
 
+ProgressCallback = Callable[[str], None]
+"""Called with one line of text before a step that takes long."""
+
 
 class EngineError(RuntimeError):
     """An engine that cannot work here; the message says why and what would help."""
 
 
 @dataclass
-class Result:
+class EngineResult:
     """What an engine says about one frame.
 
     Attributes:
@@ -49,7 +53,7 @@ class Engine(Protocol):
     device: str
     reason: str
 
-    def run(self, inputs: NetworkInputs) -> Result:
+    def run(self, inputs: NetworkInputs) -> EngineResult:
         """Predict one frame (batch size 1); several threads may call it at the same time."""
         ...
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from occle_core.engines.base import EngineError
+from occle_core.engines.base import EngineError, ProgressCallback
 
 MANIFEST = "manifest.json"
 
@@ -29,9 +29,7 @@ def cache_dir() -> Path:
         raise EngineError("no home folder is known to keep built engines in; set OCCLE_CACHE to a folder") from error
 
 
-def cached(
-    key: Mapping[str, str], build: Callable[[Path], None], progress: Callable[[str], None], root: Path | None = None
-) -> Path:
+def cached(key: Mapping[str, str], build: Callable[[Path], None], on_progress: ProgressCallback, root: Path | None = None) -> Path:
     """The folder that `build` fills, built only when it is not there yet.
 
     An entry carries its key and the hashes of its files; one that does not match (another version's, a damaged file) is
@@ -40,7 +38,7 @@ def cached(
     Args:
         key: what the entry depends on, such as engine, version, device, weights, precision.
         build: writes the entry's files into the folder that it is given.
-        progress: called with the reason why something is built.
+        on_progress: called with the reason why something is built.
         root: the cache; None means `cache_dir()`.
 
     Raises:
@@ -52,7 +50,7 @@ def cached(
         wrong = _wrong(entry, key)
         if not wrong:
             return entry
-        progress(f"{entry} is not used: {wrong}; building it anew")
+        on_progress(f"{entry} is not used: {wrong}; building it anew")
     fresh = entry.parent / f".building-{secrets.token_hex(6)}"
     try:
         fresh.mkdir(parents=True)

@@ -125,7 +125,7 @@ def lens_from_info(message: Any, rectified: bool = False) -> Lens:
     return Lens(P, width, height, _maps(model, d, tuple(K.flat), tuple(P[:, :3].flat), width, height), name)
 
 
-def content_of(message: Any) -> tuple[Any, ...]:
+def calibration_key(message: Any) -> tuple[Any, ...]:
     """Everything of a CameraInfo but its time, to tell whether it has changed."""
     roi = message.roi
     numbers = tuple(tuple(float(value) for value in getattr(message, field)) for field in ("k", "d", "r", "p"))

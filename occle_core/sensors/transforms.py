@@ -19,7 +19,7 @@ class TransformError(LookupError):
     """Two frames that no chain of known transforms connects, or not at that time; the message says which are known."""
 
 
-class _Link:
+class _FrameLink:
     """A frame's transforms to its parent: (stamp, x y z qx qy qz qw), ascending.
 
     Args:
@@ -62,7 +62,7 @@ class _Link:
         )
 
 
-class Transforms:
+class TransformBuffer:
     """Every frame's transforms to its parent, over time. Safe to use from several threads.
 
     Args:
@@ -71,7 +71,7 @@ class Transforms:
 
     def __init__(self, kept: int | None = 1000) -> None:
         self._kept = kept
-        self._links: dict[str, _Link] = {}
+        self._links: dict[str, _FrameLink] = {}
         self._constant: dict[tuple[str, str], Matrix] = {}
         self._lock = threading.Lock()
         self.notes: set[str] = set()
@@ -94,7 +94,7 @@ class Transforms:
             with self._lock:
                 link = self._links.get(child)
                 if link is None or link.parent != parent or link.is_fixed != fixed:
-                    link = self._links[child] = _Link(parent, fixed)
+                    link = self._links[child] = _FrameLink(parent, fixed)
                 if link.add(stamp_of(transform), values, self._kept):
                     self._constant.clear()
         if problems:
@@ -156,24 +156,24 @@ class Transforms:
         return False
 
 
-class TransformsOnDemand:
+class LazyTransformBuffer:
     """Transforms that are read when the first is asked for: most runs over a bag need none of its /tf.
 
     Args:
         read: gives all of them.
     """
 
-    def __init__(self, read: Callable[[], Transforms]) -> None:
+    def __init__(self, read: Callable[[], TransformBuffer]) -> None:
         self._read, self._lock = read, threading.Lock()
-        self._transforms: Transforms | None = None
+        self._transforms: TransformBuffer | None = None
 
     @property
     def notes(self) -> set[str]:
-        """As `Transforms.notes`."""
+        """As `TransformBuffer.notes`."""
         return self._transforms.notes if self._transforms else set()
 
     def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> Matrix:
-        """As `Transforms.lookup`."""
+        """As `TransformBuffer.lookup`."""
         with self._lock:
             self._transforms = self._transforms or self._read()
         return self._transforms.lookup(target, source, stamp, slack)

@@ -20,7 +20,7 @@ from occle_core.bags.storage import TYPES
 from occle_core.bags.writer import BagWriter
 from occle_core.datasets import Dataset, open_dataset
 from occle_core.frame import Frame
-from occle_core.run_folder import name_taken, new_folder
+from occle_core.output_folder import new_folder, output_exists_error
 from occle_ros.bags.dataset_messages import DatasetMessages
 from occle_ros.bags.reader import CALIBRATION_FILE
 
@@ -95,7 +95,7 @@ def new_bag(out: Path) -> Iterator[BagWriter]:
         OutputError: `out` exists already, or another process writes it.
     """
     if os.path.lexists(out):
-        raise name_taken(out)
+        raise output_exists_error(out)
     with new_folder(out) as folder, BagWriter(folder, out.name) as writer:
         yield writer
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occle_core.bags.storage import BagError
+from occle_core.console import print_notice
 from occle_core.datasets import DatasetError, list_scenes, open_dataset
-from occle_core.notices import say
-from occle_core.paths import with_home
+from occle_core.paths import expand_home
 from occle_core.sensors.messages import ConversionError
 from occle_ros.system.environment import TransportError, check_middleware
 
@@ -55,7 +55,7 @@ def play_dataset(
     dataset = open_dataset(path, kind, scene or first_scene(path, kind))
     source = DatasetMessages(dataset, compressed, limit)
     if source.moved:
-        say(f"the stamps of {source.moved} frames were moved")
+        print_notice(f"the stamps of {source.moved} frames were moved")
     return play_source(source, rate, loop, clock_hz, wait_for, best_effort, wait_seconds=wait_seconds)
 
 
@@ -71,7 +71,7 @@ def first_scene(path: Path, kind: str | None = None) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process: exit code 0 at the end of the replay, 1 with a message on stderr where it cannot be."""
     parser = argparse.ArgumentParser("occle_ros.bags.dataset_player", description="Replay a raw data set folder as ROS 2 topics.")
-    parser.add_argument("path", type=with_home, help="folder of the data set or of one sequence")
+    parser.add_argument("path", type=expand_home, help="folder of the data set or of one sequence")
     parser.add_argument("--kind", choices=KINDS, help="layout of the data set; default: guessed")
     parser.add_argument("--scene", help="which sequence, where there are several; default: the first")
     images = parser.add_mutually_exclusive_group()
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_middleware()
     except TransportError as error:
-        say(f"data set player: {error}")
+        print_notice(f"data set player: {error}")
         return 1
     from occle_ros.bags.player import PlayError
 
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.wait_for, given.best_effort, given.wait_seconds,
         )  # fmt: skip
     except (DatasetError, BagError, PlayError, ConversionError, TransportError, OSError) as error:
-        say(f"data set player: {error}")
+        print_notice(f"data set player: {error}")
         return 1
     return 0
 

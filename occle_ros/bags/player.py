@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rosgraph_msgs.msg import Clock
 
-from occle_core.bags.reading import open_bag
+from occle_core.bags.bag_file import open_bag
 from occle_core.bags.storage import BagError
-from occle_core.notices import quoted
+from occle_core.console import shell_quote
 from occle_ros.bags.prefetch import Prefetcher
 from occle_ros.bags.source import BagSource, Source
 from occle_ros.messages.common import message_class, time_from
@@ -86,7 +86,7 @@ def play(
     _check_rate(rate)
     with open_bag(Path(bag)) as reader:
         if not reader.message_count:
-            raise BagError(f"{bag} has no messages; `ros2 bag info {quoted(bag)}` shows what it should have")
+            raise BagError(f"{bag} has no messages; `ros2 bag info {shell_quote(bag)}` shows what it should have")
         return play_source(BagSource(reader), rate, loop, clock_hz, wait_for, best_effort, depth, wait_seconds)
 
 

@@ -14,12 +14,12 @@ from rclpy.serialization import deserialize_message
 from rosbags.interfaces import Connection
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from occle_core.bags.reading import open_bag
+from occle_core.bags.bag_file import open_bag
 from occle_core.bags.storage import TYPES, BagError
+from occle_core.console import one_line
 from occle_core.frame import Frame
-from occle_core.notices import one_line
 from occle_core.sensors.messages import ConversionError, stamp_of
-from occle_core.sensors.transforms import Transforms, TransformsOnDemand
+from occle_core.sensors.transforms import LazyTransformBuffer, TransformBuffer
 from occle_ros.calibration.files import CalibrationError, read_calibration
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig
@@ -53,7 +53,7 @@ class BagReader:
         """What the synchronizer of the last `synced` left out, as `occle_ros.sync.lidar_led.FrameSynchronizer.counts`."""
         self.config = config or self._own_config()
         self._check_topics()
-        self.calibration = Calibration(self.config, TransformsOnDemand(self._read_transforms))
+        self.calibration = Calibration(self.config, LazyTransformBuffer(self._read_transforms))
 
     def __len__(self) -> int:
         """Number of scans."""
@@ -159,9 +159,9 @@ class BagReader:
         if not self._counts[self.config.lidar.topic]:
             raise BagError(f"{self.bag} has no message of {self.config.lidar.topic}")
 
-    def _read_transforms(self) -> Transforms:
+    def _read_transforms(self) -> TransformBuffer:
         """All of /tf_static and /tf: a scan's transforms are those of its time, also where they are recorded behind it."""
-        transforms = Transforms(kept=None)
+        transforms = TransformBuffer(kept=None)
         with open_bag(self.bag) as reader:
             connections = [c for c in reader.connections if c.topic in ("/tf_static", "/tf")]
             for connection, time, data in reader.messages(connections) if connections else ():

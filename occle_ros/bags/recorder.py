@@ -21,9 +21,9 @@ from rosbags.interfaces import Connection
 
 from occle_core.bags.storage import TYPES, BagError
 from occle_core.bags.writer import BagWriter
-from occle_core.notices import say
-from occle_core.paths import with_home
-from occle_core.run_folder import OutputError
+from occle_core.console import print_notice
+from occle_core.output_folder import OutputError
+from occle_core.paths import expand_home
 from occle_ros.bags.recorder_disk import DiskThread
 from occle_ros.bags.recorder_folder import recording_folder
 from occle_ros.bags.recorder_topic import TopicRecorder
@@ -86,7 +86,7 @@ def record(
         messages = {topic: _message_class(topic, kind) for topic, kind in kinds.items()}
         for topic, message in messages.items():
             recording.add(node, topic, kinds[topic], message, best_effort)
-        say(f"recording {', '.join(wanted)}")
+        print_notice(f"recording {', '.join(wanted)}")
         recording.spin(node, stop, limits, idle_timeout)
     recording.check()
     return recording.summary()
@@ -205,7 +205,7 @@ def _find_types(node: Node, topics: Mapping[str, str | None], seconds: float, st
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process: exit code 0 when a bag was written, 1 with a message on stderr otherwise."""
     parser = argparse.ArgumentParser("occle_ros.bags.recorder", description="Record topics into an mcap bag until Ctrl-C.")
-    parser.add_argument("out", type=with_home, help="folder of the bag; must not exist")
+    parser.add_argument("out", type=expand_home, help="folder of the bag; must not exist")
     parser.add_argument(
         "topics", nargs="+", metavar="TOPIC[=TYPE]", help="for example /occupancy/voxels=sensor_msgs/msg/PointCloud2"
     )
@@ -221,10 +221,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         summary = record(topics, given.out, stop_after, given.idle, given.best_effort)
     except (BagError, OutputError, TransportError, OSError) as error:
-        say(f"recorder: {error}")
+        print_notice(f"recorder: {error}")
         return 1
     for line in summary.lines():
-        say(line)
+        print_notice(line)
     return 0
 
 

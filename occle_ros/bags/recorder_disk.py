@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from occle_core.bags.writer import BagWriter
-from occle_core.notices import say_once
+from occle_core.console import print_notice_once
 
 WAITING_BYTES = 256 << 20
 """So much may wait for the disk; what comes then is lost, and counted."""
@@ -45,7 +45,9 @@ class DiskThread:
             if self.failure:
                 return False
             if self._bytes + len(data) > self._limit:
-                say_once(f"recorder: messages are lost: the disk is slower than they come, and {self._limit >> 20} MiB wait for it")
+                print_notice_once(
+                    f"recorder: messages are lost: the disk is slower than they come, and {self._limit >> 20} MiB wait for it"
+                )
                 return False
             self._waiting.append((topic, stamp, data))
             self._bytes += len(data)

@@ -8,8 +8,8 @@ from itertools import count
 from pathlib import Path
 
 from occle_core.bags.writer import is_interrupted
-from occle_core.notices import quoted, say
-from occle_core.run_folder import lock_folder, name_taken
+from occle_core.console import print_notice, shell_quote
+from occle_core.output_folder import lock_folder, output_exists_error
 
 
 @contextmanager
@@ -30,10 +30,10 @@ def recording_folder(out: Path) -> Iterator[None]:
             break
         except FileExistsError:
             if not out.is_dir() or out.is_symlink():
-                raise name_taken(out) from None
+                raise output_exists_error(out) from None
             with lock_folder(out, out):
                 if not _holds_interrupted(out):
-                    raise name_taken(out) from None
+                    raise output_exists_error(out) from None
                 _move_aside(out)
     try:
         with lock_folder(out, out):
@@ -53,5 +53,5 @@ def _move_aside(folder: Path) -> None:
     names = (folder.with_name(f"{folder.name}_interrupted_{number}") for number in count(1))
     aside = next(name for name in names if not name.exists())
     folder.rename(aside)
-    read = f"`occle play {quoted(aside)}` and `occle run --bag {quoted(aside)}` read it"
-    say(f"recorder: {folder} held a recording that was interrupted ({size / 1e6:.1f} MB); it is now {aside}: {read}")
+    read = f"`occle play {shell_quote(aside)}` and `occle run --bag {shell_quote(aside)}` read it"
+    print_notice(f"recorder: {folder} held a recording that was interrupted ({size / 1e6:.1f} MB); it is now {aside}: {read}")

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
-from occle_core.notices import say
+from occle_core.console import print_notice
 from occle_ros.topics.qos import describe
 
 DEPTH = 1000
@@ -112,7 +112,7 @@ class TopicRecorder:
     def _say(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
-            say(f"recorder: {self.topic}: {text}")
+            print_notice(f"recorder: {self.topic}: {text}")
 
 
 class Sequence:

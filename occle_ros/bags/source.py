@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rosbags.interfaces import Connection, QosDurability
 
-from occle_core.bags.reading import BagFile
+from occle_core.bags.bag_file import BagFile
 
 
 class Source(Protocol):

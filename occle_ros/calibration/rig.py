@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.geometry.camera import Camera
-from occle_core.sensors.camera_info import Lens, content_of, lens_from_info
+from occle_core.sensors.camera_info import Lens, calibration_key, lens_from_info
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import frame_name
 from occle_ros.calibration.files import CalibrationError, find_calibration, rigid
@@ -115,7 +115,7 @@ class Calibration:
 
     def take_info(self, name: str, message: Any) -> bool:
         """Take a camera's CameraInfo; True where it replaces one that said something else."""
-        content = content_of(message)
+        content = calibration_key(message)
         before = self._contents.get(name)
         if before == content:
             return False

@@ -1,4 +1,4 @@
-"""TF -> transforms: tf2_ros where it is installed, else `Transforms` fed from tf2_msgs.
+"""TF -> transforms: tf2_ros where it is installed, else `TransformBuffer` fed from tf2_msgs.
 
 With neither (the PyPI wheels have no tf2_msgs) there is no TF, and calibration files or parameters take its place.
 """
@@ -15,8 +15,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from occle_core.sensors.messages import ConversionError, stamp_of
+from occle_core.sensors.transforms import TransformBuffer, frame_name, matrix_from_transform, used_nearest
 from occle_core.sensors.transforms import TransformError as TransformError
-from occle_core.sensors.transforms import Transforms, frame_name, matrix_from_transform, used_nearest
 
 PATIENCE = 100_000_000
 """Nanoseconds that a scan waits for the transform of its time."""
@@ -34,10 +34,10 @@ class Tf2Transforms:
         self._first: dict[tuple[str, str], Transform] = {}
         self._moves: set[tuple[str, str]] = set()
         self.notes: set[str] = set()
-        """As `Transforms.notes`."""
+        """As `TransformBuffer.notes`."""
 
     def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> NDArray[np.float64]:
-        """As `Transforms.lookup`; without a slack, odometry of this moment is waited for."""
+        """As `TransformBuffer.lookup`; without a slack, odometry of this moment is waited for."""
         target, source = frame_name(target), frame_name(source)
         try:
             found = self._ask(target, source, stamp, 0 if slack else PATIENCE)
@@ -65,7 +65,7 @@ class Tf2Transforms:
             raise TransformError(f"no transform from {source!r} to {target!r}: {error}") from error
 
 
-def listen_to_transforms(node: Node) -> Transforms | Tf2Transforms:
+def listen_to_transforms(node: Node) -> TransformBuffer | Tf2Transforms:
     """Transforms that follow /tf_static and /tf through `node`, which has to spin: tf2_ros where installed, else our own.
 
     Raises:
@@ -75,7 +75,7 @@ def listen_to_transforms(node: Node) -> Transforms | Tf2Transforms:
         return Tf2Transforms(node)
     except ImportError:
         from tf2_msgs.msg import TFMessage
-    transforms = Transforms()
+    transforms = TransformBuffer()
 
     def take(message: TFMessage, fixed: bool) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from occle_core.paths import with_home
+from occle_core.paths import expand_home
 from occle_ros.config.groups import (
     ConfigError,
 )
@@ -17,7 +17,7 @@ def resolve(path: str, asked_by: str) -> Path:
     Raises:
         ConfigError: there is nothing of that name.
     """
-    given = with_home(path)
+    given = expand_home(path)
     if given.exists():
         return given.resolve()
     try:

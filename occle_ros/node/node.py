@@ -22,7 +22,7 @@ from std_srvs.srv import Trigger
 
 from occle_core.bundle import BundleError
 from occle_core.frame import FrameError
-from occle_core.paths import with_home
+from occle_core.paths import expand_home
 from occle_core.sensors.messages import ConversionError
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.rig import Calibration
@@ -105,7 +105,7 @@ class OccupancyNode(EmptyLists, LifecycleNode):
         if self.config.report_file:
             header = {"bundle": self.network.bundle_id if self.network else ""}
             try:
-                self.statistics.write(with_home(self.config.report_file), header)
+                self.statistics.write(expand_home(self.config.report_file), header)
             except OSError as error:
                 self.get_logger().error(f"the report cannot be written: {error}")
         return stopped
@@ -289,7 +289,7 @@ class OccupancyNode(EmptyLists, LifecycleNode):
 
     def _save_timings(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         folder = self.config.timings_folder or os.environ.get("ROS_HOME") or "~/.ros"
-        file = with_home(folder) / f"occupancy_timings_{time.strftime('%Y%m%d_%H%M%S')}.csv"
+        file = expand_home(folder) / f"occupancy_timings_{time.strftime('%Y%m%d_%H%M%S')}.csv"
         try:
             rows = self.statistics.write_table(file)
         except OSError as error:

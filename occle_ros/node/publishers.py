@@ -15,7 +15,7 @@ from std_msgs.msg import Float64
 from visualization_msgs.msg import MarkerArray
 
 from occle_core.occupancy import Occupancy
-from occle_core.visibility import Visibility, with_unknown
+from occle_core.visibility import VisibilityCaster, mark_unseen
 from occle_ros.config.classes import class_ids, drivable_ids
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.messages.clouds import cloud_from_occupancy
@@ -55,7 +55,7 @@ class Publishers:
         self._node, self._statistics = node, statistics
         self._limits: dict[str, RateLimiter] = {}
         self._log_throttle = LogThrottle()
-        self._visibility: Visibility | None = None
+        self._visibility: VisibilityCaster | None = None
         self._shown: tuple[int, str] | None = None  # stamp and frame of the markers that viewers hold
         self._publishers = {topic.name: self._publisher(topic) for topic in (*outputs.OUTPUTS, outputs.LATENCY)}
         for stage in stages:
@@ -122,8 +122,8 @@ class Publishers:
     def _with_unknown(self, processed: Processed) -> Occupancy:
         occupancy = processed.occupancy
         if self._visibility is None or self._visibility.grid != occupancy.grid:
-            self._visibility = Visibility(occupancy.grid)
-        return with_unknown(occupancy, self._visibility.seen(processed.frame, occupancy.occupied))
+            self._visibility = VisibilityCaster(occupancy.grid)
+        return mark_unseen(occupancy, self._visibility.seen(processed.frame, occupancy.occupied))
 
     def _grid(self, occupancy: Occupancy) -> OccupancyGrid:
         band = self.config.occupancy_grid

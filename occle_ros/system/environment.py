@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from occle_core.notices import say
-from occle_core.paths import with_home
+from occle_core.console import print_notice
+from occle_core.paths import expand_home
 
 SEGMENT_BYTES = 67_108_864
 """Shared memory that every participant takes: `segment_size` of config/fastdds_shm.xml."""
@@ -60,7 +60,7 @@ def use_log_folder() -> None:
     """See that rclpy can log: where its folder cannot be written, ROS_LOG_DIR becomes a temporary one, which is said."""
     home = os.environ.get("ROS_HOME") or (os.path.join(os.environ["HOME"], ".ros") if os.environ.get("HOME") else "")
     given = os.environ.get("ROS_LOG_DIR") or (os.path.join(home, "log") if home else "")
-    folder = with_home(given)
+    folder = expand_home(given)
     why = "HOME is not set"
     if given:
         try:
@@ -70,7 +70,7 @@ def use_log_folder() -> None:
         except OSError as error:
             why = f"{folder} cannot be written ({error.strerror})"
     os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="ros_log_")
-    say(f"ROS logs to {os.environ['ROS_LOG_DIR']}: {why}; set ROS_LOG_DIR to a folder that can be written")
+    print_notice(f"ROS logs to {os.environ['ROS_LOG_DIR']}: {why}; set ROS_LOG_DIR to a folder that can be written")
 
 
 def has_shared_memory() -> bool:
@@ -86,7 +86,7 @@ def has_shared_memory() -> bool:
     if writable and free >= SEGMENT_BYTES + _SPARE_BYTES:
         return True
     room = f"has {free / 1e6:.0f} MB free" if writable else "cannot be written"
-    say(
+    print_notice(
         f"/dev/shm {room}, and each process needs {(SEGMENT_BYTES + _SPARE_BYTES) / 1e6:.0f} MB: messages go through UDP, which "
         "loses large ones; start the container with --ipc=host or --shm-size=1g, or remove what killed processes left there "
         "(`fastdds shm clean`)"

@@ -21,10 +21,10 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 
 from occle_core.atomic_file import write_json
-from occle_core.bags.reading import open_bag
+from occle_core.bags.bag_file import open_bag
 from occle_core.datasets import Dataset, list_scenes, open_dataset
+from occle_core.output_folder import lock_folder
 from occle_core.predictor import Predictor
-from occle_core.run_folder import lock_folder
 from occle_core.sensors.messages import stamp_of
 from occle_ros.bags.converter import convert
 from occle_ros.bags.dataset_messages import stamp_shifts

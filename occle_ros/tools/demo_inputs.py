@@ -82,7 +82,7 @@ def sustained_rate(bag: Path, bundle: Path, told: Callable[[str], None]) -> tupl
     the recorder and the transport on the same machine. The engine is the node's default; `told` hears of its first build.
     """
     reader = BagReader(bag)
-    predictor = Predictor.load(bundle, reader.config.engine, progress=told, max_concurrent=reader.config.max_concurrent_frames)
+    predictor = Predictor.load(bundle, reader.config.engine, on_progress=told, max_concurrent=reader.config.max_concurrent_frames)
     max_concurrent = predictor.max_concurrent
     pipeline = Pipeline(predictor, reader.config, reader.calibration)
     looked_at = min(len(reader), LOOKED_AT_FRAMES)

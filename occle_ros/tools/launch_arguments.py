@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from occle_core.datasets import open_dataset
-from occle_core.paths import with_home
+from occle_core.paths import expand_home
 from occle_ros.bags.dataset_player import KINDS, first_scene
 from occle_ros.bags.reader import CALIBRATION_FILE
 from occle_ros.config.groups import ConfigError
@@ -63,7 +63,7 @@ def choose(value: Mapping[str, str], share: Path) -> Choices:
 
 
 def _for_dataset(value: Mapping[str, str], share: Path) -> Choices:
-    path, kind = with_home(value["path"]).resolve(), value["dataset"]
+    path, kind = expand_home(value["path"]).resolve(), value["dataset"]
     scene = value["scene"] or first_scene(path, kind)
     dataset = open_dataset(path, kind, scene)
     preset = preset_for(dataset.camera_names)
@@ -76,7 +76,7 @@ def _for_dataset(value: Mapping[str, str], share: Path) -> Choices:
 
 
 def _for_bag(value: Mapping[str, str], share: Path) -> Choices:
-    bag = with_home(value["bag"])
+    bag = expand_home(value["bag"])
     beside = (bag if bag.is_dir() else bag.parent) / CALIBRATION_FILE
     calibration = value["calibration"] or (str(beside) if beside.is_file() else "")
     preset, grid_frame = "kitti", ""
@@ -103,7 +103,7 @@ def config_file(name: str, share: Path, preset: str) -> Path:
         ConfigError: there is none of that name.
     """
     shipped = share / "config"
-    candidates = [with_home(name), shipped / name, shipped / f"{name}.yaml"]
+    candidates = [expand_home(name), shipped / name, shipped / f"{name}.yaml"]
     if name == "auto":
         candidates = [shipped / f"{preset}.yaml"]
     for candidate in candidates:

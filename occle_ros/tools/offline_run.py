@@ -19,8 +19,8 @@ from occle_core.datasets import Dataset, open_dataset
 from occle_core.datasets.completeness import require_frames
 from occle_core.frame import Frame, FrameError
 from occle_core.occupancy import Occupancy
+from occle_core.output_folder import new_folder
 from occle_core.predictor import Predictor
-from occle_core.run_folder import new_folder
 from occle_core.sensors.messages import ConversionError
 from occle_ros.bags.converter import offered_qos
 from occle_ros.bags.reader import BagReader

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occle_core.datasets import DatasetError, list_scenes, open_dataset
-from occle_core.datasets.poses import inside_box, transform
+from occle_core.datasets.poses import inside_oriented_box, transform_from_row
 from occle_core.geometry.grid import OCC3D_NUSCENES
 
 IDENTITY = {"q_wxyz": [1, 0, 0, 0], "t": [0, 0, 0]}
@@ -297,7 +297,7 @@ def test_real_occ3d_truth(real_data, root):
 def test_quaternions_rotate_like_their_product(q):
     """R v equals q v q* by the quaternion product, for any length of q."""
     w, u = q[0] / np.linalg.norm(q), np.array(q[1:]) / np.linalg.norm(q)
-    matrix = transform({"rotation": q, "translation": [1, 2, 3]})
+    matrix = transform_from_row({"rotation": q, "translation": [1, 2, 3]})
     for v in np.eye(3):
         expected = 2 * u.dot(v) * u + (w * w - u.dot(u)) * v + 2 * w * np.cross(u, v)
         np.testing.assert_allclose(matrix[:3, :3] @ v, expected, atol=1e-9)
@@ -309,4 +309,4 @@ def test_boxes_are_closed_by_their_margin():
     T = np.eye(4)
     T[:3, 3] = 1, 2, 3
     points = np.array([[1, 2, 3], [3.05, 2, 3], [3.2, 2, 3], [1, 3.05, 3], [1, 2, 4.2]])
-    assert inside_box(points, T, (4, 2, 2)).tolist() == [True, True, False, True, False]
+    assert inside_oriented_box(points, T, (4, 2, 2)).tolist() == [True, True, False, True, False]

@@ -13,11 +13,11 @@ from occle_train.evaluation.export import calibrate
 
 from occle_core.bundle import load_bundle, save_bundle, save_untrained
 from occle_core.engines import parity
-from occle_core.engines.base import EngineError, Result, describe
+from occle_core.engines.base import EngineError, EngineResult, describe
 from occle_core.engines.cache import MANIFEST, cached
 from occle_core.engines.loading import load_engine
 from occle_core.engines.openvino_engine import quantise, upstream_of
-from occle_core.engines.static.two_sizes import TwoSizes
+from occle_core.engines.static.fallback import FallbackEngine
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.networks.minkocc.inputs import prepare
 from occle_core.predictor import Predictor
@@ -81,12 +81,12 @@ def test_auto_says_why(bundle, monkeypatch):
     spec, network, _ = load_bundle(bundle)
     for module in ("openvino", "onnxruntime"):
         monkeypatch.setitem(sys.modules, module, None)
-    told = []
-    engine = load_engine(spec, network, bundle, "auto", progress=told.append)
+    lines = []
+    engine = load_engine(spec, network, bundle, "auto", on_progress=lines.append)
     assert engine.name == "torch"
     text = describe(engine)
     assert "openvino is not installed" in text and "runs everywhere" in text and "onnxruntime is not installed" in text
-    assert any("not openvino" in line for line in told)
+    assert any("not openvino" in line for line in lines)
     engine = load_engine(spec, network, bundle, "auto", max_concurrent=2)
     assert "several frames at once" in describe(engine)
 
@@ -163,14 +163,14 @@ class Fake:
     def run(self, inputs):
         self.runs += 1
         over = {"voxels": inputs - self.room} if inputs > self.room else {}
-        return Result(
+        return EngineResult(
             np.full((1, 1, 1), self.room, np.uint8), np.zeros((1, 1, 1), np.float16), over, {"voxels": inputs}, {"network": 1.0}
         )
 
 
 def test_two_sizes_run_a_large_frame_again_and_come_back():
     small, large = Fake(10), Fake(100)
-    both = TwoSizes(small, large, {"voxels": 10})
+    both = FallbackEngine(small, large, {"voxels": 10})
     steps = []
     for count in (5, 10, 11, 10, 9, 9):
         result = both.run(count)

@@ -11,7 +11,7 @@ from occle_core.frame import Frame, FrameError
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks import registry as networks
-from occle_core.networks.blocks.voxelise import measured, point_features, voxelise
+from occle_core.networks.blocks.voxelise import drop_own_vehicle, point_features, voxelise
 from occle_core.networks.minkocc.config import tiny
 from occle_core.networks.minkocc.inputs import choose_views, collate, prepare, prepare_images
 
@@ -162,4 +162,4 @@ def test_nuscenes_own_vehicle_is_no_obstacle_in_any_size(size, kind):
         network = rig_spec(size, rig, kind).network
         least = network.points.min_range if kind == "minkocc" else network.scan.min_range
         points = np.array([[1.0, 0.5, -0.5, 0.3], [0.0, 2.4, -0.5, 0.3], [0, 2.6, 0, 0.3]], np.float32)
-        assert measured(points, least).tolist() == (points if near else points[2:]).tolist()
+        assert drop_own_vehicle(points, least).tolist() == (points if near else points[2:]).tolist()

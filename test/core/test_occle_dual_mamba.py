@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from occle_core.networks.occle.dual_mamba import DualMamba, DualMambaBlock, exchange
+from occle_core.networks.occle.dual_mamba import DualMamba, DualMambaBlock, exchange_channels
 from occle_core.networks.occle.hilbert import hilbert_order
 
 WAYS = ("down_blocks", "up_blocks")
@@ -11,7 +11,7 @@ WAYS = ("down_blocks", "up_blocks")
 
 def test_half_of_the_channels_change_places():
     one, other = torch.zeros(1, 3, 6), torch.ones(1, 3, 6)
-    first, second = exchange(one, other)
+    first, second = exchange_channels(one, other)
     assert first[0, 0].tolist() == [0, 0, 0, 1, 1, 1] and second[0, 0].tolist() == [1, 1, 1, 0, 0, 0]
 
 

@@ -10,7 +10,7 @@ from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import OCC3D_NUSCENES, VoxelGrid
 from occle_core.geometry.raycast import cast
 from occle_core.pictures import legend, overlay, panel, perspective, top_view
-from occle_core.pictures.faces import drawn, voxel_faces
+from occle_core.pictures.faces import draw_faces, voxel_faces
 from occle_core.pictures.vehicle import ground_height
 
 KITTI = taxonomy.load("semantickitti")
@@ -34,7 +34,7 @@ def test_each_pixel_of_the_drawing_is_the_voxel_that_its_ray_meets():
     labels[:4] = 0
     camera = CAMERA.resized(800, 480)
     faces = voxel_faces(labels, GRID, KITTI, camera.position)  # not lit: class colours, only darkened in creases
-    layer = drawn(faces, camera, GRID)
+    layer = draw_faces(faces, camera, GRID)
     hits = cast(GRID, labels != 0, camera.position, camera.rays().reshape(-1, 3))
     hit = hits.hit.reshape(480, 800)
     covered = layer[..., 3] > 127

@@ -11,7 +11,7 @@ from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
-from occle_core.networks.capacities import Capacities, choose
+from occle_core.networks.capacities import Capacities, choose_capacities
 from occle_core.networks.minkocc.config import tiny
 from occle_core.networks.minkocc.inputs import prepare
 from occle_core.networks.minkocc.network import MinkOcc, label_grid
@@ -150,7 +150,7 @@ def test_folded_batch_norms_change_nothing():
 def test_the_whole_program_equals_the_eager_network():
     spec, network, inputs = small_case()
     counts = measure(network, [inputs])
-    chosen = choose(counts, limits_of(network, spec.network.points.max_points))
+    chosen = choose_capacities(counts, limits_of(network, spec.network.points.max_points))
     program = program_for(spec.model_copy(update={"capacities": chosen}), network)
     assert list(network.pad(inputs, chosen, program.center)) == list(program.INPUTS)
     labels, confidence, found = run(program, inputs)
@@ -178,7 +178,7 @@ def test_too_many_voxels_lose_the_farthest_and_are_reported():
 
 
 def test_capacities_hold_the_percentile_and_a_margin_and_stay_within_the_grid():
-    chosen = choose({"points": [1000] * 10, "voxels": [100, 200, 300]}, {"points": 5000, "voxels": 310})
+    chosen = choose_capacities({"points": [1000] * 10, "voxels": [100, 200, 300]}, {"points": 5000, "voxels": 310})
     assert chosen.points == 1152 and chosen.sets == {"voxels": 310}
 
 

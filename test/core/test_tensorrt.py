@@ -71,13 +71,13 @@ def cache(tmp_path_factory):
 def test_rtx_accepts_the_whole_network_and_builds_it_once(small, cache):
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError, reason="pip install 'occle_ros[tensorrt_rtx]'")
     spec, network = small
-    told = []
-    plan = plan_of(spec, network, "fp16", "8.9", told.append, cache)
-    assert plan.stat().st_size > 100_000 and len(told) == 2
-    assert plan_of(spec, network, "fp16", "8.9", told.append, cache) == plan and len(told) == 2
+    lines = []
+    plan = plan_of(spec, network, "fp16", "8.9", lines.append, cache)
+    assert plan.stat().st_size > 100_000 and len(lines) == 2
+    assert plan_of(spec, network, "fp16", "8.9", lines.append, cache) == plan and len(lines) == 2
     plan.write_bytes(plan.read_bytes()[:-1])
-    assert plan_of(spec, network, "fp16", "8.9", told.append, cache).stat().st_size > 100_000
-    assert "was changed" in told[2]
+    assert plan_of(spec, network, "fp16", "8.9", lines.append, cache).stat().st_size > 100_000
+    assert "was changed" in lines[2]
 
 
 @pytest.mark.slow

@@ -23,14 +23,14 @@ from occle_core.networks.occle.config import tiny as occle_tiny
 
 @pytest.fixture(scope="module")
 def minkocc(tmp_path_factory):
-    """A bundle's spec and network, its exported program, and what was told."""
-    folder, told = tmp_path_factory.mktemp("graph"), []
+    """A bundle's spec and network, its exported program, and the lines of progress."""
+    folder, lines = tmp_path_factory.mktemp("graph"), []
     spec = lively(folder / "bundle")
     calibrate(folder / "bundle", [prepare(street(spec, seed), spec.voxel_grid, spec.network) for seed in range(3)])
     spec, network, _ = load_bundle(folder / "bundle")
-    program = exported_of(spec, network, told.append, folder / "cache")
-    assert exported_of(spec, network, told.append, folder / "cache") == program
-    return spec, network, program, told
+    program = exported_of(spec, network, lines.append, folder / "cache")
+    assert exported_of(spec, network, lines.append, folder / "cache") == program
+    return spec, network, program, lines
 
 
 class Replayed:
@@ -109,8 +109,8 @@ def test_so_it_is_for_occle(tmp_path):
 
 
 def test_the_export_is_told_and_done_once(minkocc):
-    told = minkocc[3]
-    assert len(told) == 1 and "once" in told[0]
+    lines = minkocc[3]
+    assert len(lines) == 1 and "once" in lines[0]
 
 
 def test_without_a_gpu_it_says_so(minkocc, monkeypatch):

@@ -16,13 +16,13 @@ from test_transforms import message as tf_message
 from typer.testing import CliRunner
 
 from occle_core.frame import FrameError
-from occle_core.paths import with_home
-from occle_core.run_folder import new_folder
+from occle_core.output_folder import new_folder
+from occle_core.paths import expand_home
 from occle_core.sensors.camera_info import lens_from_info
 from occle_core.sensors.clouds import points_from_cloud
 from occle_core.sensors.images import decode_image
 from occle_core.sensors.messages import ConversionError
-from occle_core.sensors.transforms import Transforms
+from occle_core.sensors.transforms import TransformBuffer
 from occle_ros.calibration.files import CalibrationError, find_calibration
 from occle_ros.calibration.rig import Calibration
 from occle_ros.cli import app
@@ -146,7 +146,7 @@ def _image_frame(tmp_path: Path) -> None:
 
 @row("scans in another frame than the calibration file's `lidar_frame`")
 def _foreign(tmp_path: Path) -> None:
-    transforms = Transforms()
+    transforms = TransformBuffer()
     config = NodeConfig.model_validate({"calibration_file": str(write_calibration(tmp_path / "calibration.yaml"))})
     calibration = Calibration(config, transforms)
     with pytest.raises(CalibrationError, match=r"'os_lidar', but the calibration file .* 'velodyne'.*frames.lidar:=velodyne"):
@@ -183,7 +183,7 @@ def _on_tf(tmp_path: Path) -> None:
 @row("a transform that is not finite or has no rotation")
 def _impossible(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="a -> b: not a transform"):
-        Transforms().add(tf_message("a", "b", moved(np.nan)))
+        TransformBuffer().add(tf_message("a", "b", moved(np.nan)))
 
 
 @row("`calibration_file` with a `#` in its path")
@@ -214,7 +214,7 @@ def _misspelt(tmp_path: Path) -> None:
 
 @row("`~` in a path")
 def _home(tmp_path: Path) -> None:
-    assert with_home("~/x") == Path.home() / "x"
+    assert expand_home("~/x") == Path.home() / "x"
 
 
 @row("bag of which `occle run` leaves scans, images or points out")

@@ -12,13 +12,13 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage
 
 from occle_core import taxonomy
-from occle_core.bags.reading import open_bag
+from occle_core.bags.bag_file import open_bag
 from occle_core.bags.storage import BagError
 from occle_core.datasets import DatasetError, list_scenes, open_dataset
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
-from occle_core.run_folder import OutputError
-from occle_core.sensors.transforms import Transforms
+from occle_core.output_folder import OutputError
+from occle_core.sensors.transforms import TransformBuffer
 from occle_ros.bags import converter as bag_module
 from occle_ros.bags.converter import convert, new_bag
 from occle_ros.bags.reader import BagReader
@@ -159,7 +159,7 @@ def test_jpeg_files_are_passed_through_unchanged(rig, tmp_path):
 def test_transforms_connect_map_grid_lidar_and_cameras(rig, tmp_path):
     dataset = rig()
     convert(None, "x", tmp_path / "bag")
-    transforms = Transforms()
+    transforms = TransformBuffer()
     for topic, _, message in content(tmp_path / "bag"):
         if topic.startswith("/tf"):
             transforms.add(message)

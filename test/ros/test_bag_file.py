@@ -23,8 +23,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StorageP
 from sensor_msgs.msg import PointCloud2
 from typer.testing import CliRunner
 
-from occle_core import notices
-from occle_core.bags.reading import open_bag
+from occle_core import console
+from occle_core.bags.bag_file import open_bag
 from occle_core.bags.storage import TYPES, BagError
 from occle_core.bags.writer import BagWriter
 from occle_ros.bags.reader import BagReader
@@ -44,7 +44,7 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bag(drive: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
-    notices.say_once.cache_clear()
+    console.print_notice_once.cache_clear()
     return Path(shutil.copytree(drive, tmp_path / "drive"))
 
 
@@ -424,7 +424,7 @@ READ: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_what_can_be_read_is_read_and_the_rest_is_said_once(bag: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     damage, message = READ[kind]
     damage(bag)
-    notices.say_once.cache_clear()
+    console.print_notice_once.cache_clear()
     capsys.readouterr()
     assert stamps(bag) == STAMPS
     err = capsys.readouterr().err

@@ -16,7 +16,7 @@ from occle_core.datasets import open_dataset
 from occle_core.frame import FrameError
 from occle_core.geometry.camera import Camera
 from occle_core.sensors.messages import ConversionError
-from occle_core.sensors.transforms import TransformError, Transforms
+from occle_core.sensors.transforms import TransformBuffer, TransformError
 from occle_ros.calibration.files import CalibrationError, find_calibration, read_calibration
 from occle_ros.calibration.rig import Calibration, is_rectified
 from occle_ros.config.groups import ConfigError
@@ -134,9 +134,9 @@ def moved(x: float, yaw: float = 0.0) -> np.ndarray:
     return T
 
 
-def by_tf(*links: tuple[str, str, np.ndarray], **given) -> tuple[Calibration, Transforms]:
+def by_tf(*links: tuple[str, str, np.ndarray], **given) -> tuple[Calibration, TransformBuffer]:
     """A calibration that has everything from TF, and that TF."""
-    transforms = Transforms()
+    transforms = TransformBuffer()
     for parent, child, T in links:
         transforms.add(tf_message(parent, child, T), fixed=True)
     return Calibration(NodeConfig.model_validate({"frames": {"grid": "base_link"}, **given}), transforms), transforms
@@ -210,7 +210,7 @@ def test_scans_of_another_lidar_than_the_files_are_refused_with_both_names(tmp_p
 
 
 def test_tf_leads_from_the_scans_frame_to_the_files(tmp_path):
-    transforms = Transforms()
+    transforms = TransformBuffer()
     calibration = Calibration(NodeConfig.model_validate({"calibration_file": yaml_of("os_sensor", tmp_path)}), transforms)
     with pytest.raises(CalibrationError, match="no transform from 'os_lidar' to 'os_sensor'"):
         calibration.rig("os_lidar", 5)

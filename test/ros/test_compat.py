@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occle_core.sensors.messages import ConversionError
-from occle_core.sensors.transforms import TransformError, Transforms, matrix_from_transform
+from occle_core.sensors.transforms import TransformBuffer, TransformError, matrix_from_transform
 from occle_ros.calibration import tf_listener
 from occle_ros.messages.common import time_from
 from occle_ros.messages.transforms import transform_from_matrix
@@ -88,7 +88,7 @@ def test_a_transform_without_a_rotation_is_refused():
 
 def test_chains_are_followed_up_and_down():
     T_base_lidar, T_lidar_left, T_base_right = rigid(1), rigid(2), rigid(3)
-    transforms = Transforms()
+    transforms = TransformBuffer()
     transforms.add(message(("base_link", "lidar", T_base_lidar), ("lidar", "left", T_lidar_left)))
     transforms.add(message(("/base_link", "/right", T_base_right)))
     np.testing.assert_allclose(transforms.lookup("base_link", "left"), T_base_lidar @ T_lidar_left, atol=1e-9)
@@ -98,14 +98,14 @@ def test_chains_are_followed_up_and_down():
 
 
 def test_a_newer_transform_replaces_the_older():
-    transforms = Transforms()
+    transforms = TransformBuffer()
     transforms.add(message(("a", "b", rigid(1))))
     transforms.add(message(("a", "b", rigid(2))))
     np.testing.assert_allclose(transforms.lookup("a", "b"), rigid(2), atol=1e-9)
 
 
 def test_poses_are_those_of_the_time_that_is_asked_for():
-    transforms = Transforms()
+    transforms = TransformBuffer()
     T_base_lidar = rigid(7)
     transforms.add(message(("base", "lidar", T_base_lidar), stamp=99 * SECOND), fixed=True)
     for tenth in (3, 1, 2):  # not in order
@@ -120,7 +120,7 @@ def test_poses_are_those_of_the_time_that_is_asked_for():
 
 
 def test_old_transforms_are_let_go():
-    transforms = Transforms(kept=2)
+    transforms = TransformBuffer(kept=2)
     for tenth in range(5):
         transforms.add(message(("map", "base", driven(tenth / 10)), stamp=tenth * SECOND // 10))
     np.testing.assert_allclose(transforms.lookup("map", "base", 3 * SECOND // 10), driven(0.3), atol=1e-9)
@@ -129,7 +129,7 @@ def test_old_transforms_are_let_go():
 
 
 def test_unconnected_frames_and_loops_are_named():
-    transforms = Transforms()
+    transforms = TransformBuffer()
     with pytest.raises(TransformError, match="known from /tf_static and /tf are: none"):
         transforms.lookup("a", "b")
     transforms.add(message(("a", "b", rigid(1)), ("c", "d", rigid(2))))
@@ -149,7 +149,7 @@ def test_without_tf_packages_listening_says_so():
 
 def test_tf2_ros_serves_where_it_is_installed(monkeypatch):
     """The same answers come through tf2_ros' interface, here played by a stand-in of tf2_ros itself."""
-    ours = Transforms()
+    ours = TransformBuffer()
     ours.add(message(("base", "lidar", rigid(4))))
     asked = []
 

@@ -19,7 +19,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 
 from occle_core.sensors.clouds import points_from_cloud
 from occle_core.sensors.images import image_from_message
-from occle_core.sensors.transforms import TransformError, Transforms
+from occle_core.sensors.transforms import TransformBuffer, TransformError
 from occle_ros.calibration import tf_listener
 from occle_ros.config.groups import ConfigError
 from occle_ros.messages.clouds import cloud_from_points
@@ -230,7 +230,7 @@ def test_without_message_filters_the_policy_is_refused_with_what_to_install(monk
 
 
 def by_own(links):
-    transforms = Transforms()
+    transforms = TransformBuffer()
     transforms.add(SimpleNamespace(transforms=links))
     return transforms
 

@@ -15,7 +15,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from small_kitti import write_sequence
 
-from occle_core.bags.reading import open_bag
+from occle_core.bags.bag_file import open_bag
 from occle_core.datasets import open_dataset
 from occle_core.sensors.clouds import points_from_cloud
 from occle_core.sensors.images import image_from_message

@@ -23,7 +23,7 @@ from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 
 from occle_core.predictor import Predictor
-from occle_core.sensors.transforms import Transforms
+from occle_core.sensors.transforms import TransformBuffer
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig
@@ -367,7 +367,7 @@ def rounds(stamps: list[int]) -> int:
 class Rig:
     """The pipeline without a node: for faults that have nothing to do with the transport."""
 
-    def __init__(self, place: Path, transforms: Transforms | None = None, **settings: Any) -> None:
+    def __init__(self, place: Path, transforms: TransformBuffer | None = None, **settings: Any) -> None:
         self.config = NodeConfig.model_validate({"camera_names": ["cam2", "cam3"], **settings})
         self.calibration = Calibration(self.config, transforms)
         self._pipeline = Pipeline(Predictor.load(place / "bundle", threads=1), self.config, self.calibration)
@@ -396,7 +396,7 @@ def test_a_camera_joins_when_its_info_comes(place: Path) -> None:
 
 @fault("TF missing, then arriving")
 def test_frames_begin_when_the_transforms_come(place: Path) -> None:
-    transforms = Transforms()
+    transforms = TransformBuffer()
     rig = Rig(place, transforms, frames={"grid": "base_link"})
     for name in ("cam2", "cam3"):
         rig.calibration.take_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
@@ -411,7 +411,7 @@ def test_frames_begin_when_the_transforms_come(place: Path) -> None:
 
 @fault("TF that changes while running")
 def test_extrinsics_follow_tf(place: Path) -> None:
-    transforms = Transforms()
+    transforms = TransformBuffer()
     rig = Rig(place, transforms, frames={"grid": "base_link"})
     for name in ("cam2", "cam3"):
         rig.calibration.take_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))

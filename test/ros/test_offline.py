@@ -16,9 +16,9 @@ from sensor_msgs.msg import PointCloud2
 from small_kitti import write_sequence
 from typer.testing import CliRunner
 
-from occle_core.bags.reading import open_bag
+from occle_core.bags.bag_file import open_bag
+from occle_core.output_folder import OutputError
 from occle_core.predictor import Predictor
-from occle_core.run_folder import OutputError
 from occle_core.sensors.messages import stamp_of
 from occle_ros.bags.converter import convert
 from occle_ros.bags.dataset_player import main as play_folder

@@ -12,7 +12,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo
 from typer.testing import CliRunner
 
-from occle_core.bags.reading import open_bag
+from occle_core.bags.bag_file import open_bag
 from occle_core.bags.storage import TYPES, BagError
 from occle_core.sensors.messages import nanoseconds
 from occle_ros.bags import player as play

@@ -20,9 +20,9 @@ from ros_process import ROOT, Process
 from rosbags.interfaces import Qos, QosDurability, QosReliability
 from std_msgs.msg import String
 
-from occle_core.bags.reading import open_bag
+from occle_core.bags.bag_file import open_bag
 from occle_core.bags.writer import BagWriter
-from occle_core.run_folder import OutputError
+from occle_core.output_folder import OutputError
 from occle_ros.bags.recorder_disk import DiskThread
 from occle_ros.bags.recorder_folder import recording_folder
 from occle_ros.bags.recorder_topic import Sequence

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from occle_core.bags.storage import TYPES
 from occle_core.datasets import open_dataset
+from occle_core.output_folder import OutputError, new_folder
 from occle_core.predictor import Predictor
-from occle_core.run_folder import OutputError, new_folder
 from occle_ros.bags.converter import new_bag, offered_qos
 from occle_ros.bags.reader import BagReader
 from occle_ros.calibration.files import CalibrationError, find_calibration
@@ -162,7 +162,7 @@ def test_a_second_run_with_the_same_name_is_refused_before_it_touches_anything(
 def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
     out, left = tmp_path / "out", tmp_path / ".out.partial"
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom occle_core.run_folder import new_folder\n"
+        "import sys, time\nfrom pathlib import Path\nfrom occle_core.output_folder import new_folder\n"
         "with new_folder(Path(sys.argv[1])) as folder:\n (folder / 'half').mkdir()\n print('in', flush=True)\n time.sleep(60)"
     )
     run = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from occle_train.pseudo_labels.files import LabelFolder, write_missing
+from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 
 from occle_core import taxonomy
 from occle_core.bundle import spec_for

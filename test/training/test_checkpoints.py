@@ -80,7 +80,7 @@ def test_what_changes_no_result_may_change_on_resuming(tmp_path):
     config = FitConfig(steps=6, warmup_steps=1, batch_size=2, checkpoint_every=2)
     whole = fit(spec(), samples, config, tmp_path / "whole").state_dict()
     with pytest.raises(KeyboardInterrupt):
-        fit(spec(), samples, config, tmp_path / "stopped", progress=stop_at(3))
+        fit(spec(), samples, config, tmp_path / "stopped", on_progress=stop_at(3))
     resumed = fit(spec(), samples, config.model_copy(update={"num_workers": 1, "checkpoint_every": 5}), tmp_path / "stopped")
     assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
     assert all(torch.equal(resumed.state_dict()[name], value) for name, value in whole.items())

@@ -14,7 +14,7 @@ from occle_core.geometry.grid import SEMANTICKITTI
 
 def predictor(grid, labels):
     occupancy = lambda frame: SimpleNamespace(labels=labels(frame.stamp), timings={"network": 1.0})  # noqa: E731
-    return SimpleNamespace(grid=grid, taxonomy=CLASSES, predict=occupancy)
+    return SimpleNamespace(grid=grid, taxonomy=CLASSES, predict=occupancy, num_frames=1)
 
 
 def test_a_perfect_prediction_on_a_part_of_the_official_volume():
@@ -80,6 +80,7 @@ def test_official_is_the_benchmarks_own_arithmetic_on_files_of_either_release(tm
         keep = (classes[label] != 255) & ~invalid
         np.add.at(counts, (prediction[keep], classes[label][keep]), 1)
     stub = SimpleNamespace(
+        num_frames=1,
         grid=SEMANTICKITTI.coarser(2),
         taxonomy=taxonomy.load("semantickitti"),
         predict=lambda frame: SimpleNamespace(labels=predictions[round(frame.stamp / 1e8)], timings={"network": 0.0}),

@@ -78,12 +78,12 @@ def test_every_counts_the_frames_that_have_a_truth(monkeypatch):
     monkeypatch.setattr(module, "require_frames", lambda frames: seen.extend(i for _, i in frames))
     labels = np.zeros(GRID.shape, np.uint8)
     stub = SimpleNamespace(
-        grid=GRID, taxonomy=CLASSES, predict=lambda frame: SimpleNamespace(labels=labels, timings={"network": 1.0})
+        num_frames=1, grid=GRID, taxonomy=CLASSES, predict=lambda frame: SimpleNamespace(labels=labels, timings={"network": 1.0})
     )
     progress = []
-    evaluate(stub, [Drive()], every=2, progress=lambda name, i: progress.append(i))
+    evaluate(stub, [Drive()], every=2, on_progress=lambda name, i: progress.append(i))
     assert progress == [0] and seen == [0]
-    evaluate(stub, [Drive()], every=1, progress=lambda name, i: progress.append(i))
+    evaluate(stub, [Drive()], every=1, on_progress=lambda name, i: progress.append(i))
     assert progress == [0, 0, 5]
 
 
@@ -108,6 +108,6 @@ def test_a_frame_without_a_point_in_the_grid_is_scored_as_free(tmp_path):
 def test_missing_files_are_listed_before_the_first_frame(tmp_path):
     rooms = [Rooms("a"), Rooms("b")]
     rooms[1].files = lambda i: [tmp_path / f"{i}.bin"]
-    stub = SimpleNamespace(grid=GRID, taxonomy=CLASSES, predict=None)
+    stub = SimpleNamespace(num_frames=1, grid=GRID, taxonomy=CLASSES, predict=None)
     with pytest.raises(DatasetError, match=r"3 files are missing or empty, of sequences b \(3\); the first: .*0\.bin"):
         evaluate(stub, rooms)

@@ -10,7 +10,7 @@ import torch
 from occle_train.data.samples import Samples
 from occle_train.loop.curves import draw_curve
 from occle_train.loop.sampling import BatchSampler
-from occle_train.loop.schedule import copy_matching, warm_cosine
+from occle_train.loop.schedule import copy_matching, warmup_cosine
 from occle_train.minkocc.fit import FitConfig, fit
 
 from occle_core import taxonomy
@@ -96,7 +96,7 @@ def test_it_learns_and_a_stopped_run_goes_on_to_the_same_curve(samples, tmp_path
             raise Stop
 
     with pytest.raises(Stop):
-        fit(spec, samples, config, tmp_path / "stopped", progress=stop)
+        fit(spec, samples, config, tmp_path / "stopped", on_progress=stop)
     resumed = fit(spec, samples, config, tmp_path / "stopped")
     assert losses_of(tmp_path / "stopped") == curve
     for name, value in whole.state_dict().items():
@@ -141,8 +141,8 @@ def test_order_visits_every_frame_once_an_epoch_and_can_start_anywhere():
 
 
 def test_schedule():
-    assert [warm_cosine(s, 4, 12) for s in (0, 3)] == [0.25, 1.0]
-    assert warm_cosine(8, 4, 12) == pytest.approx(0.5) and warm_cosine(12, 4, 12) == pytest.approx(0)
+    assert [warmup_cosine(s, 4, 12) for s in (0, 3)] == [0.25, 1.0]
+    assert warmup_cosine(8, 4, 12) == pytest.approx(0.5) and warmup_cosine(12, 4, 12) == pytest.approx(0)
 
 
 def test_weights_move_to_another_class_list_where_they_fit():

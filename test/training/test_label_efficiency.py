@@ -54,14 +54,14 @@ def test_the_report_compares_with_what_was_wanted():
         write_report(SMALL, rows(full=0.4, few=0.2, none=0.1), facts, CLASSES)
 
 
-@pytest.mark.parametrize("scale", PRESETS.values(), ids=PRESETS)
-def test_all_settings_of_a_scale_can_be_built_and_train_on_other_streets_than_they_are_scored_on(scale):
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_all_settings_of_a_preset_can_be_built_and_train_on_other_streets_than_they_are_scored_on(preset):
     for setting in label_efficiency.SETTINGS:
-        assert scale.spec(setting.finer).grid.resolution == pytest.approx(scale.grid.resolution / setting.finer)
-    assert scale.streets["train"].seed != scale.streets["val"].seed
-    assert set(scale.settings) <= {setting.key for setting in label_efficiency.SETTINGS}
-    assert scale.recipe.lift > 0
-    assert scale.with_steps(7).fit.steps == 7 and scale.fit.recipe is None
+        assert preset.spec(setting.finer).grid.resolution == pytest.approx(preset.grid.resolution / setting.finer)
+    assert preset.streets["train"].seed != preset.streets["val"].seed
+    assert set(preset.settings) <= {setting.key for setting in label_efficiency.SETTINGS}
+    assert preset.recipe.lift_weight > 0
+    assert preset.with_steps(7).fit.steps == 7 and preset.fit.recipe is None
     assert FULL.fit.steps > SMALL.fit.steps
 
 
@@ -70,7 +70,7 @@ def test_the_whole_experiment_in_miniature_goes_on_where_it_was(tmp_path, monkey
     streets = {"train": Streets(2, 3, 1, 0.06), "val": Streets(1, 2, 9, 0.06)}
     fit = SMALL.fit.model_copy(update={"steps": 4, "warmup_steps": 1, "checkpoint_every": 2, "batch_size": 1})
     monkeypatch.setitem(label_scales.PRESETS, "small", replace(SMALL, streets=streets, fit=fit))
-    arguments = ["--scale", "small", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "docs" / "report.md")]
+    arguments = ["--preset", "small", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "docs" / "report.md")]
     arguments += ["--threads", "1", "--workers", "1", "--device", "cpu"]
     assert label_efficiency.main([*arguments, "--settings", "few"]) == 0
     assert "no report" in capsys.readouterr().out

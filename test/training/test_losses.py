@@ -5,8 +5,8 @@ import pytest
 import torch
 from occle_train.losses.minkocc import class_balanced_weights, occupancy_pyramid, soft_cross_entropy, supervised_loss
 
-from occle_core.networks.minkocc.network import Prediction
-from occle_core.networks.minkocc.unet import Level
+from occle_core.networks.minkocc.network import MinkOccPrediction
+from occle_core.networks.minkocc.unet import DecoderLevel
 from occle_core.sparse import SparseTensor
 
 IGNORE, FREE = 255, 0
@@ -43,8 +43,8 @@ def prediction_for(target, logits_seed=0):
     for volume in occupancy_pyramid(target, FREE, 2):
         cells = torch.ones(volume.shape, dtype=torch.bool).nonzero()
         proposed = SparseTensor(torch.zeros(len(cells), 1), cells, volume.shape[1:], len(volume))
-        levels.append(Level(proposed, torch.randn(len(cells), generator=generator, requires_grad=True)))
-    return Prediction(classes, levels)
+        levels.append(DecoderLevel(proposed, torch.randn(len(cells), generator=generator, requires_grad=True)))
+    return MinkOccPrediction(classes, levels)
 
 
 def test_supervised_loss_against_a_loop():

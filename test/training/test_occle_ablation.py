@@ -9,7 +9,7 @@ from occle_train.experiments.occle_ablation import presets as scales
 from occle_train.experiments.occle_ablation import settings
 from occle_train.experiments.occle_ablation.claims import Claim
 from occle_train.experiments.occle_ablation.presets import PRESETS, SMALL
-from occle_train.experiments.occle_ablation.report import Found, write_report
+from occle_train.experiments.occle_ablation.report import AblationScores, write_report
 from occle_train.experiments.occle_ablation.settings import (
     ALL,
     BASELINE,
@@ -31,7 +31,7 @@ FACTS = {"date": "today", "device": "a CPU", "threads": 1, "torch": "2"}
 
 def as_in_the_paper():
     """The paper's own figures as if they were ours."""
-    found = Found(latency=dict(settings.PAPER_MS))
+    found = AblationScores(latency=dict(settings.PAPER_MS))
     found.settings = {
         setting.key: {"miou": setting.paper[0] / 100, "iou": setting.paper[1] / 100, "per_class": [0.5] * 19}
         for setting in SETTINGS
@@ -62,7 +62,7 @@ def test_a_disagreement_is_a_sentence_and_what_is_missing_is_said():
         in text
     )
     assert "(missed)" in text
-    empty = write_report(SMALL, Found(), FACTS, CLASSES)
+    empty = write_report(SMALL, AblationScores(), FACTS, CLASSES)
     assert empty.count("not run") > 40 and "Unlike" not in empty
 
 
@@ -75,12 +75,12 @@ def test_claims():
     assert Claim("a", "b", (2, 1), None).holds is None
 
 
-@pytest.mark.parametrize("scale", PRESETS.values(), ids=PRESETS)
-def test_scales_can_be_built_and_are_scored_on_other_streets_than_they_are_trained_on(scale):
-    scale.spec.build()
-    assert scale.streets["train"].seed != scale.streets["val"].seed
-    assert set(scale.with_steps(7).recipe.steps.values()) == {7}
-    assert scale.recipe.student.model_copy(update={"max_motion_blur": STRONG.max_motion_blur}) == STRONG
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_presets_can_be_built_and_are_scored_on_other_streets_than_they_are_trained_on(preset):
+    preset.spec.build()
+    assert preset.streets["train"].seed != preset.streets["val"].seed
+    assert set(preset.with_steps(7).recipe.phase_steps.values()) == {7}
+    assert preset.recipe.student_augment.model_copy(update={"max_motion_blur": STRONG.max_motion_blur}) == STRONG
 
 
 def test_every_row_of_the_tables_is_trained():
@@ -94,7 +94,7 @@ def test_every_row_of_the_tables_is_trained():
 def test_the_whole_ablation_in_miniature_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     streets = {"train": Streets(2, 4, 1, 0.17, every=2), "val": Streets(1, 2, 9, 0.17)}
     monkeypatch.setitem(scales.PRESETS, "small", replace(SMALL, streets=streets))
-    arguments = ["--scale", "small", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "report.md"), "--steps", "2"]
+    arguments = ["--preset", "small", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "report.md"), "--steps", "2"]
     arguments += ["--threads", "1", "--workers", "1", "--device", "cpu"]
     assert command.main(arguments) == 0
     text = (tmp_path / "report.md").read_text()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from occle_train.occle.alignment import load_alignment, parse_alignment
-from occle_train.occle.labeller import AlignedLabeller, UniversalFolder
+from occle_train.occle.labeller import AlignedLabeller, UniversalLabelFolder
 
 from occle_core import taxonomy
 from occle_core.datasets import DatasetError
@@ -129,11 +129,11 @@ def test_label_maps_from_disk_are_aligned_and_completed(tmp_path):
     trunk = np.array([[classes.id("trunk")] * 2 + [255]] * 2, np.uint8)
     sure = np.full((2, 3), 90, np.uint8)
     alignment = load_alignment(classes)
-    labels, confidence = AlignedLabeller(UniversalFolder(tmp_path), lambda *_: (trunk, sure), alignment)(Drive(), 3, "cam2")
+    labels, confidence = AlignedLabeller(UniversalLabelFolder(tmp_path), lambda *_: (trunk, sure), alignment)(Drive(), 3, "cam2")
     names = [["car", "trunk", None], ["road", "trunk", None]]
     assert labels.tolist() == [[255 if name is None else classes.id(name) for name in row] for row in names]
     assert confidence.tolist() == [[255, 90, 0], [255, 90, 0]]
-    alone, _ = AlignedLabeller(UniversalFolder(tmp_path), None, alignment)(Drive(), 3, "cam2")
+    alone, _ = AlignedLabeller(UniversalLabelFolder(tmp_path), None, alignment)(Drive(), 3, "cam2")
     assert classes.id("trunk") not in alone and (alone[:, 1] == classes.id("vegetation")).all()
 
 
@@ -141,9 +141,9 @@ def test_label_maps_of_another_taxonomy_are_told(tmp_path):
     (tmp_path / "00" / "cam2").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "00" / "cam2" / "000000.png"), np.full((2, 2), 200, np.uint8))
     with pytest.raises(DatasetError, match=r"\[200\]"):
-        UniversalFolder(tmp_path)(Drive(), 0, "cam2")
+        UniversalLabelFolder(tmp_path)(Drive(), 0, "cam2")
     with pytest.raises(DatasetError, match="no folder of MSeg label maps"):
-        UniversalFolder(tmp_path / "none")
+        UniversalLabelFolder(tmp_path / "none")
 
 
 def test_any_transformers_segmenter_can_be_the_specific_model(tmp_path):

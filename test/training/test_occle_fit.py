@@ -9,10 +9,10 @@ import yaml
 from occle_train.commands.fit_occle import OccleRun, _run_of
 from occle_train.data.accumulate import accumulate
 from occle_train.occle.augment import STUDENT, TEACHER
-from occle_train.occle.batches import PhaseBatches, PhaseOrder, annotated_share, steps_of
-from occle_train.occle.fit import fit_occle, fresh
+from occle_train.occle.batches import PhaseBatches, PhaseSampler, annotated_share, steps_of
+from occle_train.occle.fit import fit_occle, fresh_network
 from occle_train.occle.objectives import OccleBatch
-from occle_train.occle.phases import OccleRecipeConfig, teach
+from occle_train.occle.phases import OccleRecipeConfig, predict_teacher_labels
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.teacher_predictions import TeacherPredictions
 from rooms import BUILDING, CLASSES, GRID, ROAD, Rooms, label_folder
@@ -111,9 +111,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_logs(tmp_path, labels, th
 
     folder, weights = through
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "stopped", samples_of(labels), progress=interrupt)
+        trained(tmp_path / "stopped", samples_of(labels), on_progress=interrupt)
     seen = []
-    again = trained(tmp_path / "stopped", samples_of(labels), progress=lambda phase, step, *_: seen.append((phase, step)))
+    again = trained(tmp_path / "stopped", samples_of(labels), on_progress=lambda phase, step, *_: seen.append((phase, step)))
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     assert losses_of(folder) == losses_of(tmp_path / "stopped")
     assert seen and seen[0][0] == stop[0] and len(seen) <= 12 - 3 * ["semantic", "teacher", "student", "fusion"].index(stop[0])
@@ -139,18 +139,20 @@ def test_the_logs_name_the_terms_of_their_phase(through):
 
 def test_the_teachers_predictions_are_kept_for_unannotated_frames_only(labels, through):
     samples, (folder, _) = samples_of(labels), through
-    (place,) = (folder / "teacher").glob("taught-*")
+    (place,) = (folder / "teacher").glob("teacher_labels-*")
     kept = {(file.parent.name, int(file.stem)) for file in place.glob("*/*.npz")}
     annotated = {(SCENES[number], i) for number, i in (samples.index[item] for item in samples.annotated)}
     assert kept and not kept & annotated and len(kept) == len(samples) - len(annotated)
-    taught = TeacherPredictions(samples, place)
-    assert not taught.missing and all((taught(item) == 255).all() for item in samples.annotated)
-    teacher = fresh(spec(), CONFIG)
+    teacher_labels = TeacherPredictions(samples, place)
+    assert not teacher_labels.missing and all((teacher_labels(item) == 255).all() for item in samples.annotated)
+    teacher = fresh_network(spec(), CONFIG)
     teacher.load_state_dict(torch.load(folder / "teacher" / "checkpoint.pt", weights_only=True)["network"])
     item = next(item for item in range(len(samples)) if item not in samples.annotated)
     inputs = prepare(*samples.frames(item), GRID, NETWORK)
-    assert torch.equal(taught(item), teach(teacher.eval(), OccleBatch(inputs, torch.empty(0), torch.empty(0)), CONFIG)[0])
-    assert {0, 1} & set(taught(item).unique().tolist())
+    assert torch.equal(
+        teacher_labels(item), predict_teacher_labels(teacher.eval(), OccleBatch(inputs, torch.empty(0), torch.empty(0)), CONFIG)[0]
+    )
+    assert {0, 1} & set(teacher_labels(item).unique().tolist())
 
 
 def test_points_outside_the_present_grid_do_not_matter(labels):
@@ -172,7 +174,7 @@ def test_which_frames_a_phase_draws(labels):
     annotated = set(samples.annotated)
 
     def pick_pool(phase, config=CONFIG):
-        return [items for _, items in PhaseOrder(samples, phase, config, 0, 64)]
+        return [items for _, items in PhaseSampler(samples, phase, config, 0, 64)]
 
     assert {item for items in pick_pool("teacher") for item in items} == annotated
     for phase in ("student", "fusion"):
@@ -185,7 +187,7 @@ def test_which_frames_a_phase_draws(labels):
     assert {item for items in pick_pool("fusion", alone) for item in items} == annotated
     blind = CONFIG.model_copy(update={"ablate": ("semantic", "geometric", "annotations")})
     assert annotated_share("fusion", blind) == 0
-    late = PhaseOrder(samples, "student", CONFIG, 60, 64)
+    late = PhaseSampler(samples, "student", CONFIG, 60, 64)
     assert [items for _, items in late] == pick_pool("student")[60:] and len(late) == 4
 
 
@@ -226,12 +228,12 @@ def test_labels_weights_and_what_the_bundle_says(tmp_path, labels):
 
 
 def test_fine_tuning_starts_every_part_from_the_given_weights(tmp_path, labels, through):
-    samples, start = samples_of(labels), fresh(spec(), CONFIG.model_copy(update={"seed": 5}))
+    samples, start = samples_of(labels), fresh_network(spec(), CONFIG.model_copy(update={"seed": 5}))
     still = CONFIG.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0})
     weights = trained(tmp_path / "still", samples, still, initial=start)
     parameters = dict(start.named_parameters())
     assert all(torch.allclose(weights[name], value, rtol=0, atol=1e-20) for name, value in parameters.items())
-    seeds = dict(fresh(spec(), still).named_parameters())
+    seeds = dict(fresh_network(spec(), still).named_parameters())
     assert sum(not torch.allclose(weights[name], value) for name, value in seeds.items()) > 50
     # What began from other weights is not gone on with.
     with pytest.raises(ValueError, match="another configuration"):

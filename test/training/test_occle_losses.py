@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from occle_train.losses import minkocc as losses
-from occle_train.losses.scene import (
+from occle_train.losses.occle import (
     frequency_weights,
     geometric_scale_loss,
     occupancy_loss,

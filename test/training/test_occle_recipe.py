@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 import torch
 from occle_rig import GRID, frame, moved
-from occle_train.losses.scene import occupancy_loss, weighted_cross_entropy
+from occle_train.losses.occle import occupancy_loss, weighted_cross_entropy
 from occle_train.occle import objectives
-from occle_train.occle.augment import STUDENT, TEACHER, OccleAugment, disturb, disturb_image, drop_points, max_points, student
+from occle_train.occle.augment import (
+    STUDENT,
+    TEACHER,
+    OccleAugment,
+    augment_frame,
+    augment_image,
+    drop_points,
+    max_points,
+    student_augment,
+)
+from occle_train.occle.distillation import filter_confident, merge_targets
 from occle_train.occle.objectives import (
     OccleBatch,
     Weights,
@@ -18,9 +28,8 @@ from occle_train.occle.objectives import (
     occupancy_of,
     semantic_loss,
 )
-from occle_train.occle.phases import LEARNING, OccleRecipeConfig, begin, run, teach, teacher_of
+from occle_train.occle.phases import LEARNING, OccleRecipeConfig, begin_phase, make_teacher, predict_teacher_labels, run_phase
 from occle_train.occle.sampling import interval_sample
-from occle_train.occle.teacher_targets import filter_confident, merge_targets
 from torch.nn import functional as F
 
 from occle_core.networks.occle.config import tiny as occle_tiny
@@ -51,19 +60,21 @@ def test_all_frames_and_no_share():
 
 def test_the_table_of_augmentations():
     """Table 1: signs grow from teacher to student; blur, weather and cutout are the student's alone."""
-    for name in ("brightness", "hsv", "point_dropout", "dropped_points"):
+    for name in ("brightness_jitter", "hsv_jitter", "point_dropout_prob", "max_point_dropout"):
         assert 0 < getattr(TEACHER, name) < getattr(STUDENT, name)
     assert STUDENT.min_point_sampling < TEACHER.min_point_sampling < 1
-    for name in ("motion_blur", "weather", "cutout"):
+    for name in ("max_motion_blur", "weather_prob", "max_cutout"):
         assert getattr(TEACHER, name) == 0 < getattr(STUDENT, name)
-    weak = student(middle=False, strong=False)
+    weak = student_augment(middle=False, strong=False)
     assert weak.brightness_jitter == STUDENT.brightness_jitter and weak.max_motion_blur == weak.weather_prob == weak.max_cutout == 0
-    assert student(strong=False).weather_prob > 0 == student(strong=False).max_cutout and student() == STUDENT
+    assert (
+        student_augment(strong=False).weather_prob > 0 == student_augment(strong=False).max_cutout and student_augment() == STUDENT
+    )
 
 
 def test_no_augmentation_changes_nothing_but_the_points_order():
     before = frame()
-    after = disturb(before, OccleAugment(), np.random.default_rng(0))
+    after = augment_frame(before, OccleAugment(), np.random.default_rng(0))
     assert (after.images[0] == before.images[0]).all()
     assert sorted(map(tuple, after.points.tolist())) == sorted(map(tuple, before.points.tolist()))
     assert max_points(35, OccleAugment(), np.random.default_rng(0)) == 35
@@ -74,7 +85,7 @@ def test_every_image_augmentation_works_alone(field):
     image = np.random.default_rng(0).integers(60, 200, (40, 60, 3), dtype=np.uint8)
     image[:, 30:] //= 2
     config = OccleAugment(**{field: 9 if field == "max_motion_blur" else 1.0 if field == "weather_prob" else 0.4})
-    changed = [disturb_image(image, config, np.random.default_rng(seed)) for seed in range(12)]
+    changed = [augment_image(image, config, np.random.default_rng(seed)) for seed in range(12)]
     assert all(out.shape == image.shape and out.dtype == np.uint8 for out in changed)
     differs = [(out != image).any(2).mean() for out in changed]
     assert max(differs) > 0.02
@@ -88,14 +99,14 @@ def test_every_image_augmentation_works_alone(field):
             min(np.abs(np.diff(out.astype(int), axis=1)).mean() for out in changed)
             < 0.5 * np.abs(np.diff(image.astype(int), axis=1)).mean()
         )
-    assert (disturb_image(image, config, np.random.default_rng(3)) == changed[3]).all()
+    assert (augment_image(image, config, np.random.default_rng(3)) == changed[3]).all()
 
 
 @pytest.mark.parametrize("config", [TEACHER, STUDENT])
 def test_all_image_augmentations_work_together(config):
     image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
     for seed in range(8):
-        out = disturb_image(image, config, np.random.default_rng(seed))
+        out = augment_image(image, config, np.random.default_rng(seed))
         assert out.shape == image.shape and out.dtype == np.uint8 and (out != image).any()
 
 
@@ -118,8 +129,8 @@ def test_only_sure_predictions_pass_the_filter():
 
 
 def test_annotations_go_before_the_teacher():
-    annotation, taught = torch.tensor([0, 1, 255, 255]).to(torch.uint8), torch.tensor([1, 255, 1, 255]).to(torch.uint8)
-    assert merge_targets(annotation, taught).tolist() == [0, 1, 1, 255]
+    annotation, teacher_labels = torch.tensor([0, 1, 255, 255]).to(torch.uint8), torch.tensor([1, 255, 1, 255]).to(torch.uint8)
+    assert merge_targets(annotation, teacher_labels).tolist() == [0, 1, 1, 255]
 
 
 def network(seed=0):
@@ -173,8 +184,8 @@ def test_students_learn_from_annotations_and_from_the_teacher():
     target = torch.where(known, (sample.truth != 0).long(), 255)
     expected = F.cross_entropy(logits, target, WEIGHTS.geometry, ignore_index=255)
     torch.testing.assert_close(geometric_loss(net, sample, WEIGHTS)["geometry"], expected)
-    sample.taught = torch.randint(0, 2, sample.truth.shape).to(torch.uint8)
-    target = torch.where(known, target, sample.taught.long())
+    sample.teacher_labels = torch.randint(0, 2, sample.truth.shape).to(torch.uint8)
+    target = torch.where(known, target, sample.teacher_labels.long())
     expected = F.cross_entropy(logits, target, WEIGHTS.geometry, ignore_index=255)
     torch.testing.assert_close(geometric_loss(net, sample, WEIGHTS)["geometry"], expected)
     assert occupancy_of(torch.tensor([0, 3, 255, 17]).to(torch.uint8), 17).tolist() == [1, 1, 255, 0]
@@ -206,12 +217,14 @@ def test_pixels_that_no_cell_falls_on_have_no_projection_loss(monkeypatch):
 def test_a_phase_changes_what_learns_and_nothing_else_not_even_a_bit(phase):
     net, sample, config = network(), batch(), OccleRecipeConfig(learning_rate=1e-2)
     if phase == "student":
-        sample.taught = teach(teacher_of(net), sample, config.model_copy(update={"confidence_threshold": 0.5}))
-        assert (sample.taught != 255).any()
-    optimizer = begin(net, phase, config)
+        sample.teacher_labels = predict_teacher_labels(
+            make_teacher(net), sample, config.model_copy(update={"confidence_threshold": 0.5})
+        )
+        assert (sample.teacher_labels != 255).any()
+    optimizer = begin_phase(net, phase, config)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     seen = []
-    run(net, phase, [sample, sample], optimizer, WEIGHTS, config, seen.append)
+    run_phase(net, phase, [sample, sample], optimizer, WEIGHTS, config, seen.append)
     assert len(seen) == 2 and all(np.isfinite(list(terms.values())).all() for terms in seen)
     after = net.state_dict()
     for part in ("semantic", "geometric", "fusion"):
@@ -223,18 +236,26 @@ def test_a_phase_changes_what_learns_and_nothing_else_not_even_a_bit(phase):
 def test_a_few_steps_lower_the_loss():
     net, sample, config = network(), batch(), OccleRecipeConfig(learning_rate=5e-3)
     seen = []
-    run(net, "teacher", [sample] * 12, begin(net, "teacher", config), WEIGHTS, config, lambda terms: seen.append(terms["geometry"]))
+    run_phase(
+        net,
+        "teacher",
+        [sample] * 12,
+        begin_phase(net, "teacher", config),
+        WEIGHTS,
+        config,
+        lambda terms: seen.append(terms["geometry"]),
+    )
     assert seen[-1] < seen[0]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_weights():
     net, sample, config = network(), batch(), OccleRecipeConfig()
-    optimizer = begin(net, "teacher", config)
+    optimizer = begin_phase(net, "teacher", config)
     with torch.no_grad():
         net.geometric.head[-1].bias.fill_(float("nan"))
     before = net.geometric.first.conv.weight.clone()
     with pytest.raises(FloatingPointError, match="teacher"):
-        run(net, "teacher", [sample], optimizer, WEIGHTS, config)
+        run_phase(net, "teacher", [sample], optimizer, WEIGHTS, config)
     assert torch.equal(net.geometric.first.conv.weight, before)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from occle_train.loop.parallel import Group, joined, shared_norms
+from occle_train.loop.parallel import ProcessGroup, join_process_group, sync_batch_norms
 from occle_train.minkocc.fit import FitConfig, fit
 from rooms import Rooms, spec
 
@@ -42,8 +42,8 @@ def test_two_processes_give_the_curve_of_one(tmp_path):
 
 def test_a_process_alone_is_left_as_it_is():
     network = spec().build()
-    with joined("cpu") as (group, device), shared_norms(network, group):
-        assert (group, device) == (Group(), "cpu") and group.total(torch.tensor(3.0)) == 3
+    with join_process_group("cpu") as (group, device), sync_batch_norms(network, group):
+        assert (group, device) == (ProcessGroup(), "cpu") and group.total(torch.tensor(3.0)) == 3
         assert not any("forward" in module.__dict__ for module in network.modules())
 
 
@@ -53,4 +53,4 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
     room = spec()
     samples = Samples([Rooms("a")], room.voxel_grid, room.network)
     with pytest.raises(ValueError, match="batch_size 3 cannot be shared out evenly over 2"):
-        fit(room, samples, FitConfig(batch_size=3), tmp_path, group=Group(0, 2))
+        fit(room, samples, FitConfig(batch_size=3), tmp_path, group=ProcessGroup(0, 2))

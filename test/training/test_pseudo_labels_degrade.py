@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 import pytest
-from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded, degrade, load_confusions, semantic_file
-from occle_train.pseudo_labels.files import LabelFolder, write_missing
+from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller, degrade, load_confusions, semantic_file
+from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 from occle_train.streets.simulate import simulate
 
 from occle_core import taxonomy
@@ -115,7 +115,7 @@ def test_tables_of_confusions_are_probabilities_over_other_classes(name):
 def test_simulated_streets_get_pseudo_labels(rig, scale, tmp_path):
     simulate(tmp_path / "data", rig=rig, frames=1, scale=scale, seed=5, workers=1)
     dataset = open_dataset(tmp_path / "data")
-    labeller = Degraded(dataset.taxonomy, DegradeConfig(), seed=0)
+    labeller = DegradedLabeller(dataset.taxonomy, DegradeConfig(), seed=0)
     cameras = len(dataset.camera_names)
     assert write_missing(tmp_path / "labels", [dataset], labeller, dataset.taxonomy, labeller.source) == (cameras, 0)
     agree = labelled = known = 0

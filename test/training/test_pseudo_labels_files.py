@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from occle_train.pseudo_labels.files import LabelFolder, label_file, read_gray, write_missing
+from occle_train.pseudo_labels.label_folder import LabelFolder, label_file, read_gray, write_missing
 
 from occle_core import taxonomy
 from occle_core.datasets import DatasetError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from occle_train.pseudo_labels.files import LabelFolder, write_missing
+from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 from occle_train.pseudo_labels.lift import BEHIND, in_sight, lifted_labels, point_labels, reach_of
 from rooms import AXES, CLASSES
 from test_accumulate import Scans, shift

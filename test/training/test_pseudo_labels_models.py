@@ -5,7 +5,7 @@ import pytest
 import torch
 from occle_train.pseudo_labels import segment
 from occle_train.pseudo_labels.detect import GroundingDino
-from occle_train.pseudo_labels.grounded_sam import GroundedSam, paint
+from occle_train.pseudo_labels.grounded_sam import GroundedSam, paint_masks
 from occle_train.pseudo_labels.prompts import load_prompts, parse_prompts
 from occle_train.pseudo_labels.segment import load_segmenter
 
@@ -120,13 +120,13 @@ def test_the_highest_score_wins_against_a_loop():
     rng = np.random.default_rng(0)
     masks, classes = rng.random((9, 12, 15)) < 0.3, np.array([3, 4, 255, 3, 1, 9, 2, 7, 255], np.uint8)
     scores = rng.permutation(np.linspace(0.31, 0.87, 9)).astype(np.float32)
-    labels, confidence = paint(iter(masks), classes, scores, (12, 15))
+    labels, confidence = paint_masks(iter(masks), classes, scores, (12, 15))
     for v, u in np.ndindex(12, 15):
         covering = [(scores[n], classes[n]) for n in range(9) if masks[n, v, u]]
         score, label = max(covering, default=(0, 255))
         assert labels[v, u] == label
         assert confidence[v, u] == (0 if label == 255 else round(float(score) * 255))
-    labels, confidence = paint(iter(()), classes[:0], scores[:0], (2, 3))
+    labels, confidence = paint_masks(iter(()), classes[:0], scores[:0], (2, 3))
     assert (labels == 255).all() and not confidence.any()
 
 

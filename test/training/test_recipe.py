@@ -10,7 +10,7 @@ import torch
 import yaml
 from occle_train.data.augment import AugmentConfig
 from occle_train.data.samples import SOLID
-from occle_train.loop.parallel import Group
+from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.sampling import BatchSampler
 from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.fit import FitConfig, fit, load_head
@@ -95,7 +95,7 @@ def test_without_labels_no_truth_is_opened(tmp_path, labels):
 def test_targets_of_a_weak_frame_are_the_accumulated_scans_alone(tmp_path, labels):
     samples = samples_of(tmp_path, labels)
     config = FIT.model_copy(update={"augment": AugmentConfig(flip_prob=0, rot90_prob=0)})
-    batches = TrainingSet(samples, GRID, NETWORK, config.sampling_plan, 0, Group())
+    batches = TrainingSet(samples, GRID, NETWORK, config.sampling_plan, 0, ProcessGroup())
     weak = next(item for item in range(len(samples)) if item not in samples.warm)
     batch = batches[5, [weak, samples.warm[0]]]
     number, i = samples.index[weak]
@@ -125,7 +125,7 @@ def test_lifted_classes_join_the_accumulated_occupancy(tmp_path, labels):
     assert set(np.unique(lifted).tolist()) == {ROAD, BUILDING, 255}
     plan = FIT.model_copy(update={"augment": AugmentConfig(flip_prob=0, rot90_prob=0)}).sampling_plan
     for _ in range(2):  # computed, and read from the cache
-        batch = TrainingSet(samples, GRID, NETWORK, plan, 0, Group())[5, [weak, samples.warm[0]]]
+        batch = TrainingSet(samples, GRID, NETWORK, plan, 0, ProcessGroup())[5, [weak, samples.warm[0]]]
         np.testing.assert_array_equal(batch.occupancy[0].numpy(), accumulated_occupancy(data, i, GRID, 2, moving="keep"))
         np.testing.assert_array_equal(batch.lifted[0].numpy(), lifted)
         assert (batch.labels[0] == 255).all() and (batch.lifted[1] == 255).all() and (batch.labels[1] != 255).any()
@@ -185,7 +185,7 @@ def test_a_stopped_recipe_goes_on_to_the_same_curve(tmp_path, labels, stop_at):
             raise Stop
 
     with pytest.raises(Stop):
-        trained(tmp_path / "stopped", samples_of(tmp_path, labels), progress=stop)
+        trained(tmp_path / "stopped", samples_of(tmp_path, labels), on_progress=stop)
     again, log_2 = trained(tmp_path / "stopped", samples_of(tmp_path, labels))
     assert losses_of(log) == losses_of(log_2) and len(log) == 9
     assert all(torch.equal(weights[name], again[name]) for name in weights)
@@ -223,10 +223,10 @@ def test_the_gradient_is_clipped_harder_just_after_the_switch():
 
 def test_provenance_names_every_label_that_was_used(tmp_path, labels):
     samples = samples_of(tmp_path, labels)
-    told = samples.provenance()
-    assert told["voxel_labels"] == {"alpha": 0.25, "seed": 0, "scenes": samples.labelled_scenes, "frames": 3}
-    assert told["pseudo_labels"] == {"by": "hand"}
-    assert told["accumulation"] == {
+    provenance = samples.provenance()
+    assert provenance["voxel_labels"] == {"alpha": 0.25, "seed": 0, "scenes": samples.labelled_scenes, "frames": 3}
+    assert provenance["pseudo_labels"] == {"by": "hand"}
+    assert provenance["accumulation"] == {
         "past_scans": 2,
         "future_scans": 0,
         "free_margin": 2,

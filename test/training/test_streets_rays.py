@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from occle_train.streets.sensors import lidar, truth, visibility
-from occle_train.streets.sensors.caster import Caster, Snapshot
+from occle_train.streets.sensors.caster import RayCaster, SceneSnapshot
 from occle_train.streets.sensors.rigs import make_rig
 from occle_train.streets.shapes.classes import ID
 from occle_train.streets.shapes.mesh import box, join, pose, quads, surface, tube
@@ -31,7 +31,7 @@ def test_casting_finds_the_nearest_triangle():
     mesh = surface((rng.uniform(-3, 3, (40, 1, 3)) + rng.normal(0, 1, (40, 3, 3))).astype(np.float32), "building", (0.5, 0.5, 0.5))
     origins = rng.uniform(-4, 4, (60, 3)).astype(np.float32)
     directions = rng.normal(size=(60, 3)).astype(np.float32)
-    tri, distance = Caster(mesh).cast(origins, directions)
+    tri, distance = RayCaster(mesh).cast(origins, directions)
     expected = brute_force(mesh.tri, origins, directions)
     assert np.array_equal(tri >= 0, np.isfinite(expected))
     assert np.allclose(distance[tri >= 0], expected[tri >= 0], rtol=1e-4)
@@ -40,7 +40,7 @@ def test_casting_finds_the_nearest_triangle():
 def test_a_snapshot_sees_movers_before_what_stands_behind_them():
     wall = surface(box(10, 11, -5, 5, 0, 5), "building", (0.5, 0.5, 0.5))
     car = surface(box(-1, 1, -1, 1, 0, 2), "car", (0.5, 0.5, 0.5)).moved(pose(5, 0, 0, 0))
-    snapshot = Snapshot(Caster(wall), [car])
+    snapshot = SceneSnapshot(RayCaster(wall), [car])
     tri, distance = snapshot.cast(np.array([0, 0, 1.0]), np.array([[1, 0, 0], [1, 0.4, 0]], np.float32))
     assert snapshot.cls[tri].tolist() == [ID["car"], ID["building"]]
     assert distance[0] == pytest.approx(4) and (tri[0] >= snapshot.static_count) and tri[1] < snapshot.static_count
@@ -53,7 +53,7 @@ def test_a_scan_of_a_flat_road_lies_on_it_with_the_beams_elevations():
     road = surface(quads((-200, -200, 0), (200, -200, 0), (200, 200, 0), (-200, 200, 0)), "road", (0.2, 0.2, 0.2))
     rig = make_rig("kitti", np.random.default_rng(0), 0.1)
     T = pose(0, 0, 1.73, 0.3)
-    scan = lidar.scan(Snapshot(Caster(road), []), rig.lidar, T, np.random.default_rng(1))
+    scan = lidar.scan(SceneSnapshot(RayCaster(road), []), rig.lidar, T, np.random.default_rng(1))
     points = scan.points[:, :3].astype(np.float64)
     world = points @ T[:3, :3].T + T[:3, 3]
     assert np.abs(world[:, 2]).mean() < 0.02 and (scan.cls == ID["road"]).all() and not scan.moving.any()
@@ -67,7 +67,7 @@ def test_a_scan_of_a_flat_road_lies_on_it_with_the_beams_elevations():
 def test_nuscenes_reports_every_firing():
     road = surface(quads((-50, -50, 0), (50, -50, 0), (50, 50, 0), (-50, 50, 0)), "road", (0.2, 0.2, 0.2))
     rig = make_rig("nuscenes", np.random.default_rng(0), 0.1)
-    scan = lidar.scan(Snapshot(Caster(road), []), rig.lidar, rig.T_base_lidar, np.random.default_rng(1))
+    scan = lidar.scan(SceneSnapshot(RayCaster(road), []), rig.lidar, rig.T_base_lidar, np.random.default_rng(1))
     assert len(scan.points) == 32 * 1084
     echoes = scan.cls == lidar.NOTHING
     assert np.linalg.norm(scan.points[echoes, :3], axis=1).max() < 2.5 and echoes.any()
@@ -107,7 +107,7 @@ def test_visibility_agrees_with_occlusion_rays():
     mesh = surface(
         np.concatenate([*boxes, quads((-60, -60, -1.7), (60, -60, -1.7), (60, 60, -1.7), (-60, 60, -1.7))]), "building", (0, 0, 0)
     )
-    caster, origin = Caster(mesh), np.array([0.0, -25.0, 0.5])
+    caster, origin = RayCaster(mesh), np.array([0.0, -25.0, 0.5])
 
     def cast(at, directions):
         return caster.cast(np.broadcast_to(at.astype(np.float32), directions.shape), directions)

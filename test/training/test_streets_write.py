@@ -235,7 +235,7 @@ def test_quaternions_stand_for_their_rotation():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"rig": "lorry"}, "lorry"),
         ({"drives": 0}, "drives"),
@@ -246,8 +246,8 @@ def test_quaternions_stand_for_their_rotation():
         ({"every": 0}, "every"),
     ],
 )
-def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path, wrong, told):
-    with pytest.raises(ValueError, match=told):
+def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=message):
         simulate(tmp_path / "out", **{"rig": "kitti", "frames": 1, **wrong})
     assert not (tmp_path / "out").exists()
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from occle_train.commands.fit import _free_bias
 from occle_train.data.samples import Samples
-from occle_train.loop.parallel import Group
+from occle_train.loop.parallel import ProcessGroup
 from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.fit import FitConfig, fit
 from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from occle_train.occle.fit import fit_occle
-from occle_train.occle.phases import MinkOccRecipeConfig as OccleRecipe
+from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.samples import OccleSamples, every_nth
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
 
@@ -59,18 +59,18 @@ def test_a_scan_outside_the_grid_is_left_out_by_name(tmp_path, caplog):
 
 def test_the_frame_that_takes_its_place_is_the_next_of_its_pool():
     samples = Samples([Patchy("a", far=(1, 2, 3))], GRID, NETWORK)
-    batches = TrainingSet(samples, GRID, NETWORK, FitConfig().sampling_plan, 0, Group())
+    batches = TrainingSet(samples, GRID, NETWORK, FitConfig().sampling_plan, 0, ProcessGroup())
     taken = {item: batches[7, [item]].labels for item in range(4)}
     for item in range(4):  # 3 is the last: the first takes its place
         assert torch.equal(taken[item], taken[0])
-    clean = TrainingSet(Samples([Patchy("a")], GRID, NETWORK), GRID, NETWORK, FitConfig().sampling_plan, 0, Group())
+    clean = TrainingSet(Samples([Patchy("a")], GRID, NETWORK), GRID, NETWORK, FitConfig().sampling_plan, 0, ProcessGroup())
     assert torch.equal(clean[7, [0]].labels, taken[1])
 
 
 def test_a_training_set_of_nothing_else_is_refused():
     samples = Samples([Patchy("a", far=range(4))], GRID, NETWORK)
     with pytest.raises(DatasetError, match="no frame of the training set can be used"):
-        TrainingSet(samples, GRID, NETWORK, FitConfig().sampling_plan, 0, Group())[0, [2]]
+        TrainingSet(samples, GRID, NETWORK, FitConfig().sampling_plan, 0, ProcessGroup())[0, [2]]
 
 
 def recipe_samples(tmp_path, rooms, recipe=RECIPE):
@@ -161,7 +161,7 @@ def test_every_nth_frame_is_counted_by_the_recording(numbers, truths, every, exp
 def test_occle_trains_through_lost_poses_and_far_scans(tmp_path, caplog):
     torch.set_num_threads(1)
     drives = [Patchy("a", 6, far=(4,), lost=(2,)), Patchy("b", 6, far=(0,))]
-    config = OccleRecipe(annotated=0.5, steps=dict.fromkeys(("semantic", "teacher", "student", "fusion"), 6))
+    config = OccleRecipeConfig(annotated=0.5, steps=dict.fromkeys(("semantic", "teacher", "student", "fusion"), 6))
     network = occle_tiny(frames=3)
     samples = OccleSamples(drives, GRID, network, config, label_folder(tmp_path / "labels", drives))
     assert [frame.stamp for frame in samples.frames(3)[0]] == [3, 1, 0]  # 2 has no pose

@@ -11,7 +11,7 @@ from occle_core.sensors.returns import no_return
 POINT_FEATURES = 10
 
 
-def measured(points: NDArray[np.float32], min_range: float) -> NDArray[np.float32]:
+def drop_own_vehicle(points: NDArray[np.float32], min_range: float) -> NDArray[np.float32]:
     """The rows of a scan (N, 4) that measured the surroundings: not the vehicle itself within `min_range` metres (horizontal), and
     no beams without a return."""
     if min_range:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from occle_core.config import OWN_VEHICLE, Config
+from occle_core.config import OWN_VEHICLE_RADIUS, Config
 
 
 class ImageConfig(Config):
@@ -79,7 +79,7 @@ def small(rig: Literal["kitti", "nuscenes"]) -> MinkOccConfig:
     """Fast enough for the sensor's rate on a laptop CPU."""
     if rig == "kitti":
         return MinkOccConfig(points=PointConfig(max_views=1))
-    return MinkOccConfig(image=ImageConfig(num_cameras=6, width=352, height=192), points=PointConfig(min_range=OWN_VEHICLE))
+    return MinkOccConfig(image=ImageConfig(num_cameras=6, width=352, height=192), points=PointConfig(min_range=OWN_VEHICLE_RADIUS))
 
 
 def base(rig: Literal["kitti", "nuscenes"] = "nuscenes") -> MinkOccConfig:
@@ -95,7 +95,7 @@ def base(rig: Literal["kitti", "nuscenes"] = "nuscenes") -> MinkOccConfig:
     )
     return MinkOccConfig(
         image=image,
-        points=PointConfig(max_points=35, channels=64, min_range=OWN_VEHICLE if rig == "nuscenes" else 0.0),
+        points=PointConfig(max_points=35, channels=64, min_range=OWN_VEHICLE_RADIUS if rig == "nuscenes" else 0.0),
         unet=UNetConfig(encoder_channels=(64, 96, 128, 256), decoder_channels=(64, 96, 128), encoder_blocks=(2, 2, 2, 2)),
     )
 
@@ -105,6 +105,6 @@ def tiny(rig: Literal["kitti", "nuscenes"]) -> MinkOccConfig:
     image = ImageConfig(num_cameras=1 if rig == "kitti" else 6, width=128, height=64, base_width=8, num_stages=2, channels=8)
     return MinkOccConfig(
         image=image,
-        points=PointConfig(max_points=3, channels=8, min_range=OWN_VEHICLE if rig == "nuscenes" else 0.0),
+        points=PointConfig(max_points=3, channels=8, min_range=OWN_VEHICLE_RADIUS if rig == "nuscenes" else 0.0),
         unet=UNetConfig(encoder_channels=(8, 12, 16, 16), decoder_channels=(8, 8, 12)),
     )

@@ -13,17 +13,17 @@ from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.blocks.fpn import FeaturePyramid
-from occle_core.networks.blocks.images import IMAGE_MEAN, IMAGE_STD
-from occle_core.networks.blocks.labels import decide
+from occle_core.networks.blocks.imagenet import IMAGE_MEAN, IMAGE_STD
+from occle_core.networks.blocks.labels import classify
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.blocks.resnet import ResNet
 from occle_core.networks.blocks.voxelise import POINT_FEATURES
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.minkocc.config import MinkOccConfig, base, small, tiny
-from occle_core.networks.minkocc.inputs import Inputs, prepare
+from occle_core.networks.minkocc.inputs import MinkOccInputs, prepare
 from occle_core.networks.minkocc.padding import pad
 from occle_core.networks.minkocc.point_fusion import PointEncoder
-from occle_core.networks.minkocc.unet import GenerativeUNet, Level
+from occle_core.networks.minkocc.unet import DecoderLevel, GenerativeUNet
 from occle_core.networks.protocol import Network, Program, RigName, Size
 from occle_core.sparse import SparseTensor
 from occle_core.sparse.coordinates import Coordinates
@@ -31,7 +31,7 @@ from occle_core.sparse.static import Budget, StaticCoordinates
 
 
 @dataclass
-class Prediction:
+class MinkOccPrediction:
     """What the network says about a batch.
 
     Attributes:
@@ -40,7 +40,7 @@ class Prediction:
     """
 
     classes: SparseTensor
-    levels: list[Level]
+    levels: list[DecoderLevel]
 
 
 class MinkOcc(Network):
@@ -93,11 +93,11 @@ class MinkOcc(Network):
 
     def forward(
         self,
-        inputs: Inputs,
+        inputs: MinkOccInputs,
         occupied: Sequence[Tensor] | None = None,
         stage_done: Callable[[str], None] = lambda stage: None,
         coordinates: Coordinates | None = None,
-    ) -> Prediction:
+    ) -> MinkOccPrediction:
         """Predict.
 
         Args:
@@ -116,20 +116,20 @@ class MinkOcc(Network):
         features, levels = self.unet(SparseTensor.at(coordinates, voxels), occupied)
         classes = features.with_features(self.head(features.features))
         stage_done("voxels")
-        return Prediction(classes, levels)
+        return MinkOccPrediction(classes, levels)
 
     @staticmethod
-    def prepare(frames: Sequence[Frame], grid: VoxelGrid, config: MinkOccConfig) -> Inputs:
+    def prepare(frames: Sequence[Frame], grid: VoxelGrid, config: MinkOccConfig) -> MinkOccInputs:
         """As `Network.prepare`."""
         return prepare(frames[0], grid, config)
 
     def label_grid(
-        self, inputs: Inputs, free: int, stage_done: Callable[[str], None] = lambda stage: None
+        self, inputs: MinkOccInputs, free: int, stage_done: Callable[[str], None] = lambda stage: None
     ) -> tuple[Tensor, Tensor]:
         """As `Network.label_grid`."""
         return label_grid(self(inputs, stage_done=stage_done).classes, free)
 
-    def set_counts(self, inputs: Inputs) -> dict[str, int]:
+    def set_counts(self, inputs: MinkOccInputs) -> dict[str, int]:
         """As `Network.set_counts`."""
         return dict(zip(self.set_names, self(inputs).classes.coordinates.counts, strict=True))
 
@@ -138,7 +138,7 @@ class MinkOcc(Network):
         return MinkOccProgram(self, self.config, capacities, free, center)
 
     @staticmethod
-    def pad(inputs: Inputs, capacities: Capacities, center: tuple[float, float]) -> Arrays:
+    def pad(inputs: MinkOccInputs, capacities: Capacities, center: tuple[float, float]) -> Arrays:
         """As `Network.pad`."""
         return pad(inputs, capacities, center)
 
@@ -174,7 +174,7 @@ class MinkOccProgram(Program):
         """
         budget = Budget(list(self.capacities.sets.values()), self.center)
         coordinates = StaticCoordinates.from_cells(cells, count, self.network.shape, budget)
-        inputs = Inputs(images, points, view, uv, voxel, table, cells)
+        inputs = MinkOccInputs(images, points, view, uv, voxel, table, cells)
         labels, confidence = label_grid(self.network(inputs, coordinates=coordinates).classes, self.free)
         return labels, confidence, torch.cat(budget.counts)
 
@@ -203,6 +203,6 @@ def label_grid(classes: SparseTensor, free: int) -> tuple[Tensor, Tensor]:
     Returns:
         labels (B, X, Y, Z) uint8, `free` where no cell survived, and confidence (B, X, Y, Z) float16, 0 where free.
     """
-    label, sure = decide(classes.features, free)
+    label, sure = classify(classes.features, free)
     volume = classes.coordinates.volume
     return volume(label, free).to(torch.uint8), volume(sure, 0.0).to(torch.float16)

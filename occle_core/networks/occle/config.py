@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from occle_core.config import OWN_VEHICLE, Config
+from occle_core.config import OWN_VEHICLE_RADIUS, Config
 
 FEATURE_STRIDE = 2
 """Feature grids have cells of twice the edge length (0.4 m for SemanticKITTI's 0.2 m)."""
@@ -74,7 +74,7 @@ class OccleConfig(Config):
 
 def small(rig: Literal["kitti", "nuscenes"], frames: int = 1) -> OccleConfig:
     """For CPUs and grids of 0.4 m: a narrow ResNet-18 instead of the paper's ResNet-50, fewer points and channels."""
-    scan = ScanConfig(max_points=6, min_range=0.0 if rig == "kitti" else OWN_VEHICLE)
+    scan = ScanConfig(max_points=6, min_range=0.0 if rig == "kitti" else OWN_VEHICLE_RADIUS)
     if rig == "kitti":
         return OccleConfig(num_frames=frames, scan=scan)
     return OccleConfig(num_cameras=6, width=352, height=192, num_frames=frames, scan=scan)
@@ -94,7 +94,7 @@ def base(rig: Literal["kitti", "nuscenes", "kitti360"] = "kitti") -> OccleConfig
         num_frames=1 if rig == "nuscenes" else 5,
         frame_stride=1 if rig == "nuscenes" else 3,
         channels=32,
-        scan=ScanConfig(channels=32, min_range=OWN_VEHICLE if rig == "nuscenes" else 0.0),
+        scan=ScanConfig(channels=32, min_range=OWN_VEHICLE_RADIUS if rig == "nuscenes" else 0.0),
         semantic=SemanticConfig(image_channels=(32, 64, 128), lidar_channels=(32, 48, 64, 96)),
         geometric=GeometricConfig(backbone="resnet50", base_width=64, num_stages=4),
         fusion=FusionConfig(stage_channels=(64, 96, 128, 128), state_size=16, expand=2),

@@ -87,7 +87,7 @@ class DualMambaBlock(nn.Module):
         shape = one.shape
         own = [grid.flatten(2).transpose(1, 2).index_select(1, self.order) for grid in (one, other)]
         placed = [tokens + embed(self.position) for tokens, embed in zip(own, self.embed)]
-        mixed = exchange(*placed)
+        mixed = exchange_channels(*placed)
         (mamba, other_mamba), (norm, other_norm) = self.mamba, self.norm
         assert isinstance(mamba, Mamba) and isinstance(other_mamba, Mamba)
         scans = scan_together(mamba.select(norm(mixed[0])), other_mamba.select(other_norm(mixed[1])))
@@ -96,7 +96,7 @@ class DualMambaBlock(nn.Module):
         return first, second
 
 
-def exchange(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+def exchange_channels(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """The second halves of the channels (the last dimension) change places."""
     half = [one.shape[-1] // 2] * 2
     (a, b), (c, d) = split_by_slices(one, half, -1), split_by_slices(other, half, -1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from occle_core.frame import Frame, FrameError
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.networks.blocks.voxelise import measured, point_features, voxelise
+from occle_core.networks.blocks.voxelise import drop_own_vehicle, point_features, voxelise
 from occle_core.networks.occle.config import OccleConfig
 from occle_core.networks.occle.lift import projection
 
@@ -139,7 +139,7 @@ def _projections(frame: Frame, T_lidar_grid: NDArray[np.float64], config: OccleC
 
 
 def _scan(frame: Frame, T_grid_lidar: NDArray[np.float64], grid: VoxelGrid, config: OccleConfig) -> VoxelisedScan:
-    points = measured(frame.points, config.scan.min_range)
+    points = drop_own_vehicle(frame.points, config.scan.min_range)
     in_grid = (points[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3]).astype(np.float32)
     rows, voxel, table, cells = voxelise(in_grid, grid, config.scan.max_points)
     # Of the ten features MinkOcc's points have, OccLE's lack the offset from the mean.

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from occle_core.config import OWN_VEHICLE
+from occle_core.config import OWN_VEHICLE_RADIUS
 from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
-from occle_core.networks.blocks.images import IMAGE_MEAN, IMAGE_STD
-from occle_core.networks.blocks.labels import decide
+from occle_core.networks.blocks.imagenet import IMAGE_MEAN, IMAGE_STD
+from occle_core.networks.blocks.labels import classify
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.occle.config import FEATURE_STRIDE, OccleConfig, base, small, tiny
@@ -22,7 +22,7 @@ from occle_core.networks.occle.geometric import GeometricBranch
 from occle_core.networks.occle.inputs import POINT_FEATURES, OccleInputs, VoxelisedScan, prepare
 from occle_core.networks.occle.lift import grid_centers
 from occle_core.networks.occle.padding import pad
-from occle_core.networks.occle.semantic import SemanticBranch, Semantics
+from occle_core.networks.occle.semantic import SemanticBranch, SemanticFeatures
 from occle_core.networks.protocol import Network, Program, RigName, Size
 from occle_core.sparse.coordinates import Coordinates
 from occle_core.sparse.static import Budget, StaticCoordinates
@@ -73,7 +73,7 @@ class OccLE(Network):
         if size == "base":
             return base(rig), 1
         if rig == "nuscenes":
-            return small("nuscenes") if size == "small" else tiny(6, min_range=OWN_VEHICLE), 1
+            return small("nuscenes") if size == "small" else tiny(6, min_range=OWN_VEHICLE_RADIUS), 1
         return small("kitti") if size == "small" else tiny(), 2
 
     @property
@@ -124,10 +124,10 @@ class OccLE(Network):
             found.append(cells)
         return found
 
-    def semantics(self, inputs: OccleInputs, cells: Sequence[Coordinates]) -> Semantics:
+    def semantics(self, inputs: OccleInputs, cells: Sequence[Coordinates]) -> SemanticFeatures:
         """The semantic branch on the present frame."""
         images = self._normalised(inputs.images[:, 0])
-        out: Semantics = self.semantic(images, inputs.projections[:, 0], inputs.scans[0], cells[0], self.centers)
+        out: SemanticFeatures = self.semantic(images, inputs.projections[:, 0], inputs.scans[0], cells[0], self.centers)
         return out
 
     def geometry(self, inputs: OccleInputs, cells: Sequence[Coordinates]) -> Tensor:
@@ -228,5 +228,5 @@ OccLE.program_class = OccleProgram
 
 def label_grid(logits: Tensor, free: int) -> tuple[Tensor, Tensor]:
     """Labels (B, X, Y, Z) uint8 and confidence (B, X, Y, Z) float16, 0 where free, of logits (B, classes, X, Y, Z)."""
-    label, confidence = decide(logits, free)
+    label, confidence = classify(logits, free)
     return label.to(torch.uint8), confidence.to(torch.float16)

@@ -26,7 +26,7 @@ from occle_core.sparse.coordinates import Coordinates
 
 
 @dataclass
-class Semantics:
+class SemanticFeatures:
     """What the branch makes.
 
     Attributes:
@@ -65,7 +65,7 @@ class SemanticBranch(nn.Module):
 
     def forward(
         self, images: Tensor, projections: Tensor, scan: VoxelisedScan, coordinates: Coordinates, centers: Tensor
-    ) -> Semantics:
+    ) -> SemanticFeatures:
         """Features of the present frame.
 
         Args:
@@ -82,14 +82,14 @@ class SemanticBranch(nn.Module):
         seen = lift(flat.unflatten(0, (batch, views)), projections, centers)
         points = densify(coarse)
         seen = seen.transpose(1, 2).reshape(batch, -1, *points.shape[2:])
-        return Semantics(self.combine(torch.cat([seen, points.to(seen.dtype)], 1)), flat, coarse, fine)
+        return SemanticFeatures(self.combine(torch.cat([seen, points.to(seen.dtype)], 1)), flat, coarse, fine)
 
-    def image_logits(self, semantics: Semantics) -> Tensor:
+    def image_logits(self, semantics: SemanticFeatures) -> Tensor:
         """(B * V, classes, H / 2, W / 2): the segmentation s."""
         out: Tensor = self.image_head(semantics.image)
         return out
 
-    def lidar_logits(self, semantics: Semantics) -> SparseTensor:
+    def lidar_logits(self, semantics: SemanticFeatures) -> SparseTensor:
         """(N, classes) on the scan's voxels: the segmentation S. Training only: the feature grid does not need it."""
         features: SparseTensor = self.lidar.finest(semantics.coarse, semantics.fine)
         return features.with_features(self.lidar_head(features.features))

@@ -9,7 +9,7 @@ import typer
 
 from occle_core.bundle import read_spec
 from occle_core.engines.base import describe
-from occle_train.commands.common import console, names, path_option, user_path
+from occle_train.commands.common import console, path_option, split_names, user_path
 from occle_train.data.samples import open_all
 from occle_train.evaluation import export as exporting
 from occle_train.evaluation.terminal_tables import capacity_table, parity_line
@@ -32,7 +32,7 @@ def export(
     """
     if data is None and (int8 or check or not keep):
         raise ValueError("--data names the frames to measure, quantise and check with; without any: --keep")
-    datasets = open_all(data, names(sequences)) if data else []
+    datasets = open_all(data, split_names(sequences)) if data else []
     prepared = list(exporting.frames_of(datasets, read_spec(bundle), frames))
     if not keep:
         console.print(capacity_table(exporting.calibrate(bundle, prepared)))

@@ -17,29 +17,29 @@ from numpy.typing import NDArray
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, load_bundle, rig_spec, save_bundle, spec_for
 from occle_core.frame import FrameError
-from occle_core.networks.minkocc.inputs import Inputs, prepare
+from occle_core.networks.minkocc.inputs import MinkOccInputs, prepare
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_train.commands.common import (
     RigChoice,
     Size,
     console,
-    device_of,
-    found_in,
-    names,
-    origin,
+    describe_dataset,
+    parse_config,
     path_option,
-    progress,
+    progress_bar,
     read_yaml,
-    validated,
+    resolve_device,
+    software_versions,
+    split_names,
 )
 from occle_train.data.samples import Samples, open_all
 from occle_train.loop.checkpoints import LOG
 from occle_train.loop.curves import draw_curve
-from occle_train.loop.parallel import joined
+from occle_train.loop.parallel import join_process_group
 from occle_train.minkocc.fit import FitConfig, fit, minkocc_config
 from occle_train.minkocc.free_bias import add_free_bias, choose_free_bias
 from occle_train.minkocc.recipe import RecipeSamples
-from occle_train.pseudo_labels.files import LabelFolder
+from occle_train.pseudo_labels.label_folder import LabelFolder
 
 FREE_BIAS_FRAMES = 100
 """At most so many labelled frames tell how strong the free class is to be."""
@@ -81,9 +81,9 @@ def fit_command(
         torch.set_num_threads(threads)
     spec = _spec(size, rig, finer)
     sizes = minkocc_config(spec)
-    datasets = open_all(data, names(sequences))
+    datasets = open_all(data, split_names(sequences))
     if "RANK" not in os.environ or os.environ["RANK"] == "0":
-        console.print(found_in(data, datasets), highlight=False)
+        console.print(describe_dataset(data, datasets), highlight=False)
     memory = 4.0 / max(1, settings.num_workers)
     if settings.recipe:
         folder = LabelFolder(labels, taxonomy.load(spec.taxonomy)) if labels else None
@@ -97,19 +97,19 @@ def fit_command(
     initial = load_bundle(start_from)[1] if start_from else None
     if initial is not None and not isinstance(initial, MinkOcc):
         raise ValueError(f"{start_from} holds no MinkOcc network; start from another bundle")
-    with joined(device_of(device)) as (group, place):
+    with join_process_group(resolve_device(device)) as (group, place):
         console.quiet = group.rank > 0
         console.print(
             f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.warm)} with voxel labels, "
             f"{settings.steps} steps on {group.size} x {place}, log in {out / LOG}"
         )
-        with progress("{task.fields[loss]}") as bar:
+        with progress_bar("{task.fields[loss]}") as bar:
             task = bar.add_task("training", total=settings.steps, loss="")
 
-            def told(step: int, losses: dict[str, float]) -> None:
+            def on_step(step: int, losses: dict[str, float]) -> None:
                 bar.update(task, completed=step + 1, loss=" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
 
-            network = fit(spec, samples, settings, out, place, told, initial, group)
+            network = fit(spec, samples, settings, out, place, on_step, initial, group)
         if group.rank:
             return
     draw_curve(out / LOG, out / "curve.png", spec.name)
@@ -124,7 +124,7 @@ def fit_command(
         "started_from": load_bundle(start_from)[2] if start_from else None,
         "fit": settings.model_dump(mode="json"),
         "free_bias": _free_bias(network, spec, samples),
-        **origin(),
+        **software_versions(),
     }
     save_bundle(bundle, spec.model_copy(update={"provenance": provenance}), network)
     console.print(f"wrote {bundle}; measure it: occle-train evaluate --bundle {bundle} --data DIR")
@@ -139,7 +139,7 @@ def _free_bias(network: MinkOcc, spec: BundleSpec, samples: Samples) -> float:
     return bias
 
 
-def _prepared(spec: BundleSpec, samples: Samples, frames: Sequence[int]) -> Iterator[tuple[Inputs, NDArray[np.uint8]]]:
+def _prepared(spec: BundleSpec, samples: Samples, frames: Sequence[int]) -> Iterator[tuple[MinkOccInputs, NDArray[np.uint8]]]:
     """Inputs and labels of the frames that a network can use."""
     for item in frames:
         try:
@@ -155,7 +155,7 @@ def settings_of(config: Path | None, steps: int | None, seed: int | None) -> Fit
     if steps is not None:
         content.pop("epochs", None)
     content.update({name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None})
-    return validated(FitConfig, content, config)
+    return parse_config(FitConfig, content, config)
 
 
 def _spec(size: Size, rig: RigChoice, finer: int) -> BundleSpec:

@@ -58,9 +58,9 @@ MASKS: dict[MaskName, tuple[str, ...]] = {
 """Whose sight makes a cell of a recorded truth count, where the data set says what its sensors saw: Occ3D's benchmark takes the
 camera's."""
 
-Truth = Callable[[Dataset, int, VoxelGrid], "NDArray[np.uint8] | None"]
+TruthReader = Callable[[Dataset, int, VoxelGrid], "NDArray[np.uint8] | None"]
 TruthName = Literal["recorded", "accumulated"]
-TRUTHS: dict[TruthName, Truth] = {"recorded": voxel_truth, "accumulated": accumulated}
+TRUTHS: dict[TruthName, TruthReader] = {"recorded": voxel_truth, "accumulated": accumulated}
 """Where a truth comes from; None where a frame has none."""
 
 

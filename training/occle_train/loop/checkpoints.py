@@ -75,7 +75,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
-class Log:
+class LossLog:
     """log.csv: a row per step; rows after the checkpoint that a run goes on from are dropped.
 
     Args:
@@ -100,7 +100,7 @@ class Log:
             self._writer.writerow((step, *(f"{losses[name]:.5f}" for name in self.losses), f"{seconds:.3f}"))
             self._file.flush()
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> LossLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -62,7 +62,7 @@ class BatchSampler:
         warm: the frames that may be drawn before the plan's switch; None for all.
     """
 
-    def __init__(self, count: int, plan: Plan, first: int, warm: Sequence[int] | None = None) -> None:
+    def __init__(self, count: int, plan: SamplingPlan, first: int, warm: Sequence[int] | None = None) -> None:
         self.all, self.plan, self.first = np.arange(count), plan, first
         self.warm = self.all if warm is None else np.asarray(warm, np.int64)
 
@@ -84,7 +84,7 @@ class BatchSampler:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """What the frames of every step depend on.
 
     Args:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from occle_core.networks.minkocc.network import Prediction
+from occle_core.networks.minkocc.network import MinkOccPrediction
 from occle_core.sparse import SparseTensor
-from occle_train.losses.scene import geometric_scale_loss as geometric_scale_loss
-from occle_train.losses.scene import semantic_scale_loss as semantic_scale_loss
+from occle_train.losses.occle import geometric_scale_loss as geometric_scale_loss
+from occle_train.losses.occle import semantic_scale_loss as semantic_scale_loss
 
 IGNORE = 255
 
@@ -41,7 +41,7 @@ def class_balanced_weights(counts: Tensor, beta: float) -> Tensor:
 
 
 def supervised_loss(
-    prediction: Prediction,
+    prediction: MinkOccPrediction,
     target: Tensor,
     pyramid: Sequence[Tensor],
     weights: Tensor,

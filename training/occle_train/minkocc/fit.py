@@ -23,17 +23,17 @@ from occle_core.networks.minkocc.network import MinkOcc
 from occle_train.data.augment import AugmentConfig
 from occle_train.data.samples import Samples
 from occle_train.data.truth import MaskName
-from occle_train.loop.checkpoints import CHECKPOINT, LOG, Checkpoint, Log, read_checkpoint
+from occle_train.loop.checkpoints import CHECKPOINT, LOG, Checkpoint, LossLog, read_checkpoint
 from occle_train.loop.minkowski_backend import use_minkowski
-from occle_train.loop.parallel import Group, shared_norms
-from occle_train.loop.sampling import BatchSampler, Plan
-from occle_train.loop.schedule import copy_matching, seed_everything, warm_cosine
+from occle_train.loop.parallel import ProcessGroup, sync_batch_norms
+from occle_train.loop.sampling import BatchSampler, SamplingPlan
+from occle_train.loop.schedule import copy_matching, seed_everything, warmup_cosine
 from occle_train.losses.minkocc import class_balanced_weights, class_loss, occupancy_pyramid, occupied_class_loss, supervised_loss
 from occle_train.minkocc.batches import MinkOccBatch, TrainingSet
 from occle_train.minkocc.recipe import MinkOccRecipeConfig
 from occle_train.rendering.head import SphereHead
 
-ALONE = Group()
+ALONE = ProcessGroup()
 UNRELATED = {"num_workers", "checkpoint_every"}
 """What changes no result: a run goes on with other values."""
 
@@ -73,12 +73,12 @@ class FitConfig(Config):
         return self.model_copy(update={"steps": math.ceil(self.epochs * count / self.batch_size), "epochs": None})
 
     @property
-    def sampling_plan(self) -> Plan:
+    def sampling_plan(self) -> SamplingPlan:
         """What the frames of every step depend on."""
         switch = self.recipe.switch_step(self.steps) if self.recipe else self.steps
         views = self.recipe.num_views if self.recipe else 0
         repeat = self.recipe.min_labelled_fraction if self.recipe and self.recipe.alpha and self.recipe.keep_voxel_labels else 0.0
-        return Plan(self.seed, self.steps, self.batch_size, switch, views, self.augment, repeat)
+        return SamplingPlan(self.seed, self.steps, self.batch_size, switch, views, self.augment, repeat)
 
     def grad_clip_at(self, step: int) -> float:
         """Largest norm of the gradient: smaller just after the warm start, where the losses change (Sec. V-B)."""
@@ -94,9 +94,9 @@ def fit(
     config: FitConfig,
     out: Path,
     device: str = "cpu",
-    progress: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+    on_progress: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
     initial: MinkOcc | None = None,
-    group: Group = ALONE,
+    group: ProcessGroup = ALONE,
 ) -> MinkOcc:
     """Train, or go on training what `out` holds.
 
@@ -106,7 +106,7 @@ def fit(
         config: how.
         out: folder of the checkpoint and of log.csv (a row per step).
         device: torch's name of the device.
-        progress: called after every step with its number and losses.
+        on_progress: called after every step with its number and losses.
         initial: weights to start from where names and shapes agree; None starts from scratch.
         group: the processes that train together; each returns the same network, the first writes.
 
@@ -134,7 +134,7 @@ def fit(
         parts["head"] = head.to(device)
     parameters = [p for name in ("network", "head") if name in parts for p in parts[name].parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.warmup_steps, config.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, config.warmup_steps, config.steps))
     parts.update(optimizer=optimizer, schedule=schedule)
     key = spec.model_copy(update={"provenance": {}}).model_dump_json() + config.model_dump_json(exclude=UNRELATED)
     checkpoint = Checkpoint(out / CHECKPOINT, key, parts)
@@ -149,14 +149,14 @@ def fit(
     loader = DataLoader(batches, batch_size=None, sampler=order, num_workers=config.num_workers)
     network.train()
     engine = use_minkowski(network) if config.sparse_backend == "minkowski" else nullcontext()
-    with Log(out / LOG if group.rank == 0 else None, trainer.losses, first) as log, engine, shared_norms(network, group):
+    with LossLog(out / LOG if group.rank == 0 else None, trainer.losses, first) as log, engine, sync_batch_norms(network, group):
         for step, batch in enumerate(loader, first):
             started = time.perf_counter()
             losses = trainer.step(step, batch.to(device))
             schedule.step()
             average.update_parameters(network)
             log.row(step, losses, time.perf_counter() - started)
-            progress(step, losses)
+            on_progress(step, losses)
             if group.rank == 0 and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps):
                 checkpoint.save(step + 1)
     trained = average.module.cpu().eval()
@@ -185,7 +185,7 @@ class Trainer:
         weights: tuple[Tensor, Tensor],
         free: int,
         config: FitConfig,
-        group: Group,
+        group: ProcessGroup,
     ) -> None:
         self.network, self.head, self.optimizer = network, head, optimizer
         self.weights, self.free, self.config, self.group = weights, free, config, group
@@ -198,16 +198,16 @@ class Trainer:
             FloatingPointError: the loss is not finite; the weights are left as they were.
         """
         losses = self._losses(step, batch)
-        told = self.group.total(torch.stack([losses[name].detach() for name in self.losses]))
-        if not bool(torch.isfinite(told).all()):
-            raise FloatingPointError(f"the loss is {float(told[-1])}; lower the learning rate")
+        values = self.group.total(torch.stack([losses[name].detach() for name in self.losses]))
+        if not bool(torch.isfinite(values).all()):
+            raise FloatingPointError(f"the loss is {float(values[-1])}; lower the learning rate")
         self.optimizer.zero_grad()
         losses["total"].backward()  # type: ignore[no-untyped-call]
         parameters = [p for part in self.optimizer.param_groups for p in part["params"]]
         self.group.add_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, self.config.grad_clip_at(step))
         self.optimizer.step()
-        return dict(zip(self.losses, told.tolist()))
+        return dict(zip(self.losses, values.tolist()))
 
     def _losses(self, step: int, batch: MinkOccBatch) -> dict[str, Tensor]:
         """Eq. 6: before the switch voxel labels and occupancy, after it pseudo-labels and occupancy (and the kept voxel labels)."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from occle_core.networks.minkocc.inputs import Inputs
+from occle_core.networks.minkocc.inputs import MinkOccInputs
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.taxonomy import IGNORE
 from occle_train.metrics.confusion import confusion, ratio
@@ -23,7 +23,7 @@ STEPS = tuple(-0.25 * number for number in range(17))
 
 @torch.no_grad()
 def choose_free_bias(
-    network: MinkOcc, frames: Iterable[tuple[Inputs, NDArray[np.uint8]]], free: int, steps: Sequence[float] = STEPS
+    network: MinkOcc, frames: Iterable[tuple[MinkOccInputs, NDArray[np.uint8]]], free: int, steps: Sequence[float] = STEPS
 ) -> float:
     """The number that gives the best mIoU on frames when it is added to the free class's logit.
 

@@ -26,7 +26,7 @@ from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_train.data.label_split import draw_labelled
 from occle_train.data.samples import SOLID, Sample, Samples, View
 from occle_train.data.truth import MaskName
-from occle_train.pseudo_labels.files import LabelFolder
+from occle_train.pseudo_labels.label_folder import LabelFolder
 from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, Moving, accumulated_occupancy
 from occle_train.pseudo_labels.lift import PointLabels, lifted_labels, point_labels
 
@@ -84,7 +84,8 @@ class MinkOccRecipeConfig(Config):
     def _classes_are_supervised(self) -> Self:
         if not self.num_views and not self.lift_weight:
             raise ValueError(
-                "recipe.num_views: 0 renders nothing and recipe.lift_weight: 0 lifts no labels, so no class is supervised; set one of them"
+                "recipe.num_views: 0 renders nothing and recipe.lift_weight: 0 lifts no labels, so no class is supervised; set one "
+                "of them"
             )
         return self
 
@@ -271,9 +272,9 @@ class RecipeSamples(Samples):
 
 
 def _cache_key(grid: VoxelGrid, network: MinkOccConfig, config: MinkOccRecipeConfig, labels: LabelFolder | None) -> str:
-    told = (
+    content = (
         f"{grid} {network.points.min_range} {config.past_scans} {config.future_scans} {config.free_margin} {config.moving_points}"
     )
     if config.lift_weight and labels is not None:
-        told += f" {labels.root.resolve()} {labels.source}"
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+        content += f" {labels.root.resolve()} {labels.source}"
+    return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -45,15 +45,15 @@ STUDENT = OccleAugment(
 """Table 1's second row: three signs, two for motion blur and weather, one for cutout."""
 
 
-def student(middle: bool = True, strong: bool = True, full: OccleAugment = STUDENT) -> OccleAugment:
+def student_augment(middle: bool = True, strong: bool = True, full: OccleAugment = STUDENT) -> OccleAugment:
     """The student's augmentation with only some of Table 5's degrees; the weak ones are always there."""
     parts = {"max_motion_blur": middle, "weather_prob": middle, "max_cutout": strong}
     return full.model_copy(update={name: 0 for name, wanted in parts.items() if not wanted})
 
 
-def disturb(frame: Frame, config: OccleAugment, rng: Generator) -> Frame:
+def augment_frame(frame: Frame, config: OccleAugment, rng: Generator) -> Frame:
     """The frame with disturbed images and points."""
-    images = [None if image is None else disturb_image(image, config, rng) for image in frame.images]
+    images = [None if image is None else augment_image(image, config, rng) for image in frame.images]
     return replace(frame, images=images, points=drop_points(frame.points, config, rng))
 
 
@@ -70,7 +70,7 @@ def drop_points(points: NDArray[np.float32], config: OccleAugment, rng: Generato
     return points[order]
 
 
-def disturb_image(image: NDArray[np.uint8], config: OccleAugment, rng: Generator) -> NDArray[np.uint8]:
+def augment_image(image: NDArray[np.uint8], config: OccleAugment, rng: Generator) -> NDArray[np.uint8]:
     """One image (H, W, 3) uint8 RGB."""
     value = image.astype(np.float32)
     if config.brightness_jitter:

@@ -15,8 +15,8 @@ from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_image
 from occle_core.taxonomy import IGNORE
 from occle_train.occle.alignment import Alignment
-from occle_train.pseudo_labels.files import Labels, confidence_file, label_file, read_gray
 from occle_train.pseudo_labels.hub import transformers
+from occle_train.pseudo_labels.label_folder import Labels, confidence_file, label_file, read_gray
 
 Universal = Callable[[Dataset, int, str], Labels]
 """Universal ids (H, W) uint8, 255 unlabelled, and confidences (H, W) uint8 of a data set's frame and camera."""
@@ -49,7 +49,7 @@ class AlignedLabeller:
         return merged, np.where(merged == IGNORE, np.uint8(0), confidence)
 
 
-class UniversalFolder:
+class UniversalLabelFolder:
     """MSeg label maps on disk: ROOT/SCENE/CAMERA/STEM.png with universal ids, and STEM.confidence.png where there are confidences.
 
     Args:

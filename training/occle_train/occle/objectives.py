@@ -13,8 +13,8 @@ from occle_core.networks.occle.inputs import OccleInputs
 from occle_core.networks.occle.lift import lift_labels
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
-from occle_train.losses.scene import occupancy_loss, weighted_cross_entropy
-from occle_train.occle.teacher_targets import merge_targets
+from occle_train.losses.occle import occupancy_loss, weighted_cross_entropy
+from occle_train.occle.distillation import merge_targets
 
 PROJECTION_STRIDE = 4
 """Pixels of the network's image per pixel of the scatter-accumulated projection, along each axis."""
@@ -28,7 +28,7 @@ class OccleBatch:
         inputs: the network's.
         labels: (B, V, H, W) uint8 aligned pseudo-labels of the present images at the network's image size, 255 unlabelled.
         truth: (B, X, Y, Z) uint8 voxel annotations; 255 unknown, and everywhere for frames without annotation.
-        taught: (B, X, Y, Z) uint8 the teacher's geometry, 0 free, 1 occupied, 255 unsure; only students have one.
+        teacher_labels: (B, X, Y, Z) uint8 the teacher's geometry, 0 free, 1 occupied, 255 unsure; only students have one.
     """
 
     inputs: OccleInputs
@@ -38,8 +38,8 @@ class OccleBatch:
 
     def to(self, device: str) -> OccleBatch:
         """The same tensors on another device."""
-        taught = None if self.teacher_labels is None else self.teacher_labels.to(device)
-        return OccleBatch(self.inputs.to(device), self.labels.to(device), self.truth.to(device), taught)
+        teacher_labels = None if self.teacher_labels is None else self.teacher_labels.to(device)
+        return OccleBatch(self.inputs.to(device), self.labels.to(device), self.truth.to(device), teacher_labels)
 
 
 @dataclass(frozen=True)

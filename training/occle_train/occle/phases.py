@@ -15,8 +15,8 @@ from occle_core.config import Config
 from occle_core.networks.occle.network import OccLE
 from occle_train.data.truth import TruthName
 from occle_train.occle.augment import STUDENT, TEACHER, OccleAugment
+from occle_train.occle.distillation import filter_confident
 from occle_train.occle.objectives import OccleBatch, Weights, fusion_loss, geometric_loss, semantic_loss
-from occle_train.occle.teacher_targets import filter_confident
 
 Phase = Literal["semantic", "teacher", "student", "fusion"]
 Module = Literal["semantic", "geometric", "projection", "annotations"]
@@ -100,7 +100,7 @@ class OccleRecipeConfig(Config):
         return (*LEARNING[phase], "geometric") if joined else LEARNING[phase]
 
 
-def begin(network: OccLE, phase: Phase, config: OccleRecipeConfig) -> torch.optim.AdamW:
+def begin_phase(network: OccLE, phase: Phase, config: OccleRecipeConfig) -> torch.optim.AdamW:
     """Set the network up for a phase: what learns is in training mode, everything else is frozen, in evaluation mode.
 
     Returns:
@@ -114,16 +114,16 @@ def begin(network: OccLE, phase: Phase, config: OccleRecipeConfig) -> torch.opti
     return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def run(
+def run_phase(
     network: OccLE,
     phase: Phase,
     batches: Iterable[OccleBatch],
     optimizer: torch.optim.Optimizer,
     weights: Weights,
     config: OccleRecipeConfig,
-    progress: Callable[[dict[str, float]], None] = lambda losses: None,
+    on_progress: Callable[[dict[str, float]], None] = lambda losses: None,
 ) -> None:
-    """One pass over the batches, after `begin`.
+    """One pass over the batches, after `begin_phase`.
 
     Raises:
         FloatingPointError: a loss is not finite; the weights are left as they were.
@@ -138,16 +138,16 @@ def run(
             total.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.grad_clip)
             optimizer.step()
-        progress({name: float(value.detach()) for name, value in terms.items()})
+        on_progress({name: float(value.detach()) for name, value in terms.items()})
 
 
-def teacher_of(network: OccLE) -> OccLE:
+def make_teacher(network: OccLE) -> OccLE:
     """A copy of the network whose trained geometric branch is the teacher; the original may start its student afresh."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def teach(teacher: OccLE, batch: OccleBatch, config: OccleRecipeConfig) -> Tensor:
+def predict_teacher_labels(teacher: OccLE, batch: OccleBatch, config: OccleRecipeConfig) -> Tensor:
     """(B, X, Y, Z) uint8 geometry that the teacher is sure of: Algorithm 1's predictions for unannotated frames."""
     grid = teacher.geometry(batch.inputs, teacher.cells(batch.inputs))
     return filter_confident(teacher.geometric.logits(grid), config.confidence_threshold)

@@ -21,11 +21,11 @@ from occle_core.networks.occle.config import OccleConfig
 from occle_core.taxonomy import IGNORE
 from occle_train.data.samples import FrameCache, resized
 from occle_train.data.truth import TRUTHS, sensor_mask
-from occle_train.losses.scene import frequency_weights
+from occle_train.losses.occle import frequency_weights
 from occle_train.occle.objectives import Weights
 from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.sampling import interval_sample
-from occle_train.pseudo_labels.files import LabelFolder
+from occle_train.pseudo_labels.label_folder import LabelFolder
 
 
 def every_nth(dataset: Dataset, every: int) -> list[int]:

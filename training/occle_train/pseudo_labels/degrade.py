@@ -20,7 +20,7 @@ from pydantic import Field
 from occle_core.config import Config
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.taxonomy import IGNORE, Taxonomy
-from occle_train.pseudo_labels.files import Labels, read_gray
+from occle_train.pseudo_labels.label_folder import Labels, read_gray
 from occle_train.pseudo_labels.prompts import read_data
 
 CELL = 48
@@ -93,7 +93,7 @@ def load_confusions(taxonomy: Taxonomy) -> Confusions:
     return result
 
 
-class Degraded:
+class DegradedLabeller:
     """A `Labeller` for `write_missing`: the simulator's semantic images, degraded. The seed and an image's name decide how."""
 
     def __init__(self, taxonomy: Taxonomy, config: DegradeConfig, seed: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
-from occle_core.datasets.poses import TrackedBox, inside_box
+from occle_core.datasets.poses import TrackedBox, inside_oriented_box
 from occle_core.geometry.grid import VoxelGrid
 from occle_train.data.accumulate import T_grid_world, in_motion, placed, traversed
 
@@ -21,7 +21,7 @@ Moving = Literal["keep", "remove", "carry"]
 
 
 @runtime_checkable
-class Tracked(Protocol):
+class MovingBoxDataset(Protocol):
     """A data set that knows the boxes of what moves."""
 
     def boxes(self, i: int) -> Sequence[TrackedBox]:
@@ -103,7 +103,7 @@ class PlacedScan:
 
 def neighbours(dataset: Dataset, index: int, before: int, after: int, moving: Moving, min_range: float) -> Iterator[PlacedScan]:
     """Scan `index` and its neighbours in time; for the arguments and errors see `accumulated_occupancy`."""
-    if moving == "carry" and not isinstance(dataset, Tracked):
+    if moving == "carry" and not isinstance(dataset, MovingBoxDataset):
         raise DatasetError(f"{dataset.kind} {dataset.name} has no boxes to carry points along with; use moving='remove' or 'keep'")
     T = T_grid_world(dataset, index)
     for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
@@ -115,7 +115,7 @@ def neighbours(dataset: Dataset, index: int, before: int, after: int, moving: Mo
         if i != index and moving == "remove":
             stay = ~in_motion(dataset, i)[rows]
             points, rows = points[stay], rows[stay]
-        elif i != index and isinstance(dataset, Tracked) and moving == "carry":
+        elif i != index and isinstance(dataset, MovingBoxDataset) and moving == "carry":
             points, stay = _carried(points, dataset.boxes(i), dataset.boxes(index), T)
             points, rows = points[stay], rows[stay]
         yield PlacedScan(i, origin, ends, points, rows)
@@ -130,7 +130,7 @@ def _carried(
     taken = np.zeros(len(points), np.bool_)
     for box in then:
         source = T @ box.T_world_box
-        inside = inside_box(points, source, box.size) & ~taken
+        inside = inside_oriented_box(points, source, box.size) & ~taken
         taken |= inside
         if box.track in targets:
             move = targets[box.track] @ np.linalg.inv(source)

@@ -16,7 +16,7 @@ from occle_core.datasets import Dataset
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import IGNORE
-from occle_train.pseudo_labels.files import LabelFolder
+from occle_train.pseudo_labels.label_folder import LabelFolder
 from occle_train.pseudo_labels.lidar import Moving, neighbours
 
 REACH = 0.0125

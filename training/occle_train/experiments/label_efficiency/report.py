@@ -13,26 +13,26 @@ Row = tuple[str, float, int, dict[str, Any] | None]
 """Title, alpha, how many times finer its cells are, and scores; None where the setting was not run."""
 
 
-def write_report(scale: ExperimentPreset, rows: Mapping[str, Row], facts: Mapping[str, Any], classes: Taxonomy) -> str:
+def write_report(preset: ExperimentPreset, rows: Mapping[str, Row], facts: Mapping[str, Any], classes: Taxonomy) -> str:
     """The report.
 
     Args:
-        scale: of the experiment.
+        preset: of the experiment.
         rows: all settings by their keys; "full", "few", "recipe" and "none" must have scores.
         facts: date, keys of the settings that ran, device, threads and torch's version.
         classes: the taxonomy.
     """
     full, few, recipe, none = (_miou(rows[key]) for key in ("full", "few", "recipe", "none"))
-    train, val = scale.streets["train"], scale.streets["val"]
+    train, val = preset.streets["train"], preset.streets["val"]
     ran = [(title, scores) for title, _, finer, scores in rows.values() if scores is not None and finer == 1]
     shown = [row for key, row in rows.items() if key not in ("few", "rendered")]
-    sizes = [(scale.grid.resolution / finer, alpha, scores) for _, alpha, finer, scores in shown]
-    fit, grid = scale.fit, scale.grid
-    frames = {name: streets.drives * len(range(0, streets.frames, streets.every)) for name, streets in scale.streets.items()}
+    sizes = [(preset.grid.resolution / finer, alpha, scores) for _, alpha, finer, scores in shown]
+    fit, grid, config = preset.fit, preset.grid, preset.recipe
+    frames = {name: streets.drives * len(range(0, streets.frames, streets.every)) for name, streets in preset.streets.items()}
     return f"""# What the label-efficient recipe is worth
 
-Written by `python -m occle_train.experiments.label_efficiency --scale {scale.name} --settings {facts["settings"]}` \
-(`make label-efficiency` takes the scale's own settings) on {facts["date"]}; \
+Written by `python -m occle_train.experiments.label_efficiency --preset {preset.name} --settings {facts["settings"]}` \
+(`make label-efficiency` takes the preset's own settings) on {facts["date"]}; \
 {facts["device"]}, {facts["threads"]} threads, torch {facts["torch"]}.
 
 **Data.** Simulated nuScenes-rig streets: {train.drives} training drives ({frames["train"]} frames), {val.drives} validation \
@@ -43,9 +43,10 @@ are accumulated.
 
 **Training.** One network, {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {grid.resolution:g} m, {fit.steps} steps \
 of {fit.batch_size} frames for every setting, the same schedule and augmentation. The recipe warms up on the labelled scenes for \
-{100 * scale.recipe.warmup_fraction:g} % of the steps; of the frames after that, {100 * scale.recipe.min_labelled_fraction:g} % are drawn from the labelled \
-scenes. Targets are accumulated from {scale.recipe.past_scans} scans before and {scale.recipe.future_scans} after each frame; the points take \
-the labels of the pixels that show them and vote for the classes of cells, which count {scale.recipe.lift_weight:g} times as much as the \
+{100 * config.warmup_fraction:g} % of the steps; of the frames after that, {100 * config.min_labelled_fraction:g} % are drawn \
+from the labelled scenes. Targets are accumulated from {config.past_scans} scans before and {config.future_scans} after each \
+frame; the points take the labels of the pixels that show them and vote for the classes of cells, which count \
+{config.lift_weight:g} times as much as the \
 rendering (lifted labels: ours, not the paper's). These numbers, the form of the spheres, the pixels' class weights and the lifted \
 labels were chosen on drives of other seeds ([decisions.md](decisions.md)), nothing on the validation drives.
 
@@ -65,7 +66,7 @@ IoU in percent under the camera mask; ms is the median time of a frame.
 
 {resolution_table(sizes)}
 
-What is "not run" takes `SCALE=full`, or `--settings` with its key.
+What is "not run" takes `PRESET=full`, or `--settings` with its key.
 
 ## Pictures
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from occle_train.streets.scenery.ground import ground
-from occle_train.streets.scenery.layout import Street, Strip
+from occle_train.streets.scenery.layout import GroundStrip, Street
 from occle_train.streets.shapes import buildings, furniture, people, vegetation, vehicles
 from occle_train.streets.shapes.boxes import Box, box_of
 from occle_train.streets.shapes.mesh import Mesh, join, pose
@@ -83,7 +83,7 @@ class World:
             self.boxes.append(box)
         return True
 
-    def _yard(self, side: int) -> Strip:
+    def _yard(self, side: int) -> GroundStrip:
         return self.street.strips[side][-2]
 
     def _houses(self, side: int) -> None:
@@ -206,7 +206,7 @@ class World:
                 radius = size * rng.uniform(0.7, 1.25)
                 self.place(vegetation.bush(rng, radius), s, side * (d + rng.normal(0, 0.3 * size)), 0.0, 0.0, 0.15)
 
-    def _walkway(self, side: int) -> Strip:
+    def _walkway(self, side: int) -> GroundStrip:
         strips = self.street.strips[side]
         return next((x for x in strips if x.cls == "sidewalk"), strips[0])
 

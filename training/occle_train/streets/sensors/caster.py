@@ -13,7 +13,7 @@ FAR = np.float32(1e6)
 """Distance of a ray that hits nothing, metres."""
 
 
-class Caster:
+class RayCaster:
     """Nearest hits and shadow tests on a mesh.
 
     Args:
@@ -50,12 +50,12 @@ class Caster:
         return out
 
 
-class Snapshot:
+class SceneSnapshot:
     """The static and the moving meshes of one instant as one: triangle numbers from `static_count` on belong to movers."""
 
-    def __init__(self, static: Caster, movers: list[Mesh]) -> None:
+    def __init__(self, static: RayCaster, movers: list[Mesh]) -> None:
         self.static = static
-        self.moving = Caster(join(movers))
+        self.moving = RayCaster(join(movers))
         self.static_count = len(static.mesh)
         both = (static.mesh, self.moving.mesh)
         self.cls = np.concatenate([m.cls for m in both])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_train.streets.sensors.caster import Snapshot
+from occle_train.streets.sensors.caster import SceneSnapshot
 from occle_train.streets.sensors.rigs import Lidar
 from occle_train.streets.shapes.classes import ID, REFLECTANCE
 from occle_train.streets.shapes.mesh import Material
@@ -34,7 +34,7 @@ class SimulatedScan:
     moving: NDArray[np.bool_]
 
 
-def scan(snapshot: Snapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], rng: np.random.Generator) -> SimulatedScan:
+def scan(snapshot: SceneSnapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], rng: np.random.Generator) -> SimulatedScan:
     """One turn of the LiDAR at this pose (4, 4), all rays at once (a motion-compensated scan)."""
     beams = len(lidar.elevations)
     azimuth = -(np.arange(lidar.columns) + rng.random()) * (2 * np.pi / lidar.columns)
@@ -74,7 +74,7 @@ def scan(snapshot: Snapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], r
 
 
 def _strength(
-    snapshot: Snapshot,
+    snapshot: SceneSnapshot,
     origin: NDArray[np.float32],
     directions: NDArray[np.float32],
     tri: NDArray[np.int32],

@@ -44,7 +44,7 @@ def list_scenes(path: Path | str, kind: str | None = None) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _Layout:
     kinds: tuple[str, ...]
     layout: str
     scenes: Callable[[Path], Mapping[str, Any]]
@@ -57,22 +57,22 @@ def _open_extract(file: Path, name: str) -> Dataset:
     return nuscenes_infos.NuScenesLidarDataset(file, name)
 
 
-_READERS = (
-    _Reader(("semantickitti", "streets"), semantickitti.LAYOUT, semantickitti.scenes, semantickitti.SemanticKittiDataset),
-    _Reader(("nuscenes", "streets"), nuscenes.LAYOUT, nuscenes.scenes, nuscenes.NuScenesDataset),
-    _Reader(("nuscenes",), nuscenes_infos.LAYOUT, nuscenes_infos.scenes, _open_extract),
-    _Reader(("kitti360",), kitti360.LAYOUT, kitti360.scenes, kitti360.Kitti360Dataset),
-    _Reader(("kitti",), kitti_raw.LAYOUT, kitti_raw.scenes, kitti_raw.KittiRawDataset),
+_LAYOUTS = (
+    _Layout(("semantickitti", "streets"), semantickitti.LAYOUT, semantickitti.scenes, semantickitti.SemanticKittiDataset),
+    _Layout(("nuscenes", "streets"), nuscenes.LAYOUT, nuscenes.scenes, nuscenes.NuScenesDataset),
+    _Layout(("nuscenes",), nuscenes_infos.LAYOUT, nuscenes_infos.scenes, _open_extract),
+    _Layout(("kitti360",), kitti360.LAYOUT, kitti360.scenes, kitti360.Kitti360Dataset),
+    _Layout(("kitti",), kitti_raw.LAYOUT, kitti_raw.scenes, kitti_raw.KittiRawDataset),
 )
 
 
-def _find(path: Path, kind: str | None) -> tuple[_Reader, Mapping[str, Any]]:
-    kinds = sorted({name for reader in _READERS for name in reader.kinds})
+def _find(path: Path, kind: str | None) -> tuple[_Layout, Mapping[str, Any]]:
+    kinds = sorted({name for reader in _LAYOUTS for name in reader.kinds})
     if kind is not None and kind not in kinds:
         raise DatasetError(f"there is no kind of data set {kind!r}; there are {', '.join(kinds)}")
     if not path.exists():
         raise DatasetError(f"{path} does not exist")
-    readers = [reader for reader in _READERS if kind is None or kind in reader.kinds]
+    readers = [reader for reader in _LAYOUTS if kind is None or kind in reader.kinds]
     for reader in readers:
         if found := reader.scenes(path):
             return reader, found

@@ -22,14 +22,14 @@ def filter_confident(logits: Tensor, threshold: float) -> Tensor:
     return torch.where(confidence >= threshold, label, IGNORE).to(torch.uint8)
 
 
-def merge_targets(annotation: Tensor, taught: Tensor) -> Tensor:
+def merge_targets(annotation: Tensor, teacher_labels: Tensor) -> Tensor:
     """The student's target: what is annotated, and the teacher's filtered predictions where nothing is.
 
     Args:
         annotation: (B, X, Y, Z) uint8, 255 unknown; all 255 for a frame without annotation.
-        taught: (B, X, Y, Z) uint8 of `filter_confident`.
+        teacher_labels: (B, X, Y, Z) uint8 of `filter_confident`.
 
     Returns:
         (B, X, Y, Z) uint8.
     """
-    return torch.where(annotation == IGNORE, taught, annotation)
+    return torch.where(annotation == IGNORE, teacher_labels, annotation)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from occle_core.engines.base import Engine, Result
+from occle_core.engines.base import Engine, EngineResult
 from occle_core.networks.protocol import NetworkInputs
 
 BACK = 0.95
 """The small program gets the next frame when this one would have filled no table of it more than so far."""
 
 
-class TwoSizes:
+class FallbackEngine:
     """On CPUs a static form costs what its capacities are, not what a frame needs. A frame that does not fit the small program
     runs once more in the large one: labels never depend on which program came first.
 
@@ -24,7 +24,7 @@ class TwoSizes:
         self._small, self._large, self._room = small, large, room
         self._typical = True
 
-    def run(self, inputs: NetworkInputs) -> Result:
+    def run(self, inputs: NetworkInputs) -> EngineResult:
         """Predict one frame; timings as the engine's, "again" for a frame that had to run twice."""
         tried = 0.0
         if self._typical:

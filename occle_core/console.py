@@ -9,16 +9,16 @@ from functools import lru_cache
 from pathlib import Path
 
 
-def say(text: str) -> None:
+def print_notice(text: str) -> None:
     """A line on stderr; a terminal that is gone is no reason to fail."""
     with suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
 @lru_cache(maxsize=1000)
-def say_once(text: str) -> None:
-    """`say`, the first time in this process: a run opens its bag several times."""
-    say(text)
+def print_notice_once(text: str) -> None:
+    """`print_notice`, the first time in this process: a run opens its bag several times."""
+    print_notice(text)
 
 
 def one_line(text: object, length: int = 120) -> str:
@@ -26,6 +26,6 @@ def one_line(text: object, length: int = 120) -> str:
     return " ".join(str(text).split())[:length]
 
 
-def quoted(path: Path | str) -> str:
+def shell_quote(path: Path | str) -> str:
     """A path for a command line that a message shows."""
     return shlex.quote(str(path))

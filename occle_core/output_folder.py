@@ -21,14 +21,14 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises:
         OutputError: `out` exists, or another process is making it.
     """
-    if is_taken(out):
-        raise name_taken(out)
+    if output_exists(out):
+        raise output_exists_error(out)
     workplace = out.parent / f".{out.name}.partial"
     workplace.mkdir(parents=True, exist_ok=True)
     with lock_folder(workplace, out):
         try:
-            if is_taken(out):  # the process that made it may have ended a moment ago
-                raise name_taken(out)
+            if output_exists(out):  # the process that made it may have ended a moment ago
+                raise output_exists_error(out)
             for left in workplace.iterdir():
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
             yield workplace
@@ -65,11 +65,11 @@ def lock_folder(folder: Path, out: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def is_taken(out: Path) -> bool:
+def output_exists(out: Path) -> bool:
     """Whether there is something at a path; an empty folder is nothing."""
     return os.path.lexists(out) and (not out.is_dir() or any(out.iterdir()))
 
 
-def name_taken(out: Path) -> OutputError:
+def output_exists_error(out: Path) -> OutputError:
     """The error for an output that exists."""
     return OutputError(f"{out} exists already and is not overwritten; choose another name or remove it")

@@ -20,7 +20,7 @@ from occle_core.bags.mcap_reader import McapFile
 from occle_core.bags.metadata import METADATA_FILE, Metadata, MetadataError, qos_from, read_metadata
 from occle_core.bags.sqlite_reader import SqliteFile
 from occle_core.bags.storage import BagError, Channel, Storage
-from occle_core.notices import quoted, say_once
+from occle_core.console import print_notice_once, shell_quote
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -49,7 +49,7 @@ def open_bag(bag: Path) -> Iterator[BagFile]:
 
 def unreadable(bag: Path, error: OSError) -> BagError:
     """The error for what the operating system refuses."""
-    remedy = f"; `ls -ld {quoted(error.filename or bag)}` shows whose it is" if isinstance(error, PermissionError) else ""
+    remedy = f"; `ls -ld {shell_quote(error.filename or bag)}` shows whose it is" if isinstance(error, PermissionError) else ""
     return BagError(f"{error.filename or bag} cannot be read: {error.strerror or error}{remedy}")
 
 
@@ -148,11 +148,11 @@ class BagFile:
             listed = ", ".join(f"{topic} ({reason})" for topic, reason in self.skipped.items())
             raise BagError(f"{self._bag} has no ROS 2 messages: {listed}; `rosbags-convert` converts ROS 1 bags")
         for topic, reason in self.skipped.items():
-            say_once(f"{self._bag}: {topic} is left out: {reason}")
+            print_notice_once(f"{self._bag}: {topic} is left out: {reason}")
         cut = [(file, storage) for file, storage in zip(files, self._storages) if storage.cut_off]
         for file, storage in cut:
-            count, remedies = sum(storage.counts.values()), (f"mcap recover {quoted(file)} -o NEW.mcap", _reindex(file.parent))
-            say_once(
+            count, remedies = sum(storage.counts.values()), (f"mcap recover {shell_quote(file)} -o NEW.mcap", _reindex(file.parent))
+            print_notice_once(
                 f"{file} was not finished ({storage.cut_off}): the {count} messages before are read; "
                 f"`{remedies[0]}`, or `{remedies[1]}`, makes it whole for other tools"
             )
@@ -160,7 +160,7 @@ class BagFile:
         there = sum(sum(storage.counts.values()) for storage in self._storages)
         if counted is not None and counted != there and not cut:
             numbers = f"counts {counted} messages, the files hold {there}"
-            say_once(f"{self._bag}: {METADATA_FILE} {numbers}; `{_reindex(self._bag)}` counts again")
+            print_notice_once(f"{self._bag}: {METADATA_FILE} {numbers}; `{_reindex(self._bag)}` counts again")
 
 
 def _reason_to_skip(channel: Channel) -> str:
@@ -216,7 +216,7 @@ def _files_of(bag: Path) -> tuple[list[Path], Metadata | None]:
     names = ", ".join(file.name for file in there)
     if not there or len({_format(file) for file in there}) > 1:
         raise BagError(f"{bag} {missing}, and its files are {names or 'none'}; `{_reindex(bag)}`, or give one file")
-    say_once(f"{bag} {missing}; {names} is read without; `{_reindex(bag)}` writes a new one")
+    print_notice_once(f"{bag} {missing}; {names} is read without; `{_reindex(bag)}` writes a new one")
     return there, None
 
 
@@ -233,12 +233,12 @@ def _named_files(bag: Path, metadata: Metadata, there: list[Path]) -> list[Path]
     if unknown := [file.name for file in files if not _is_storage(file)]:
         raise BagError(f"{bag} has files that are neither mcap nor db3: {', '.join(unknown)}; convert it with `ros2 bag convert`")
     if extra:
-        say_once(f"{bag}: {', '.join(extra)} is not read: its {METADATA_FILE} does not name it; `{_reindex(bag)}` adds it")
+        print_notice_once(f"{bag}: {', '.join(extra)} is not read: its {METADATA_FILE} does not name it; `{_reindex(bag)}` adds it")
     return files
 
 
 def _reindex(bag: Path) -> str:
-    return f"ros2 bag reindex {quoted(bag)}"
+    return f"ros2 bag reindex {shell_quote(bag)}"
 
 
 def _is_storage(file: Path) -> bool:

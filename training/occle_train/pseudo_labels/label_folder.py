@@ -106,7 +106,7 @@ def write_missing(
     labeller: Labeller,
     taxonomy: Taxonomy,
     source: dict[str, Any],
-    progress: Callable[[str, int], None] = lambda scene, i: None,
+    on_progress: Callable[[str, int], None] = lambda scene, i: None,
 ) -> tuple[int, int]:
     """Label every image of the data sets that has no labels yet, one image at a time.
 
@@ -118,7 +118,7 @@ def write_missing(
         labeller: makes the labels.
         taxonomy: what the ids mean.
         source: what makes the labels, for the manifest; plain JSON.
-        progress: called after every frame with scene and number.
+        on_progress: called after every frame with scene and number.
 
     Returns:
         how many images were labelled, and how many had labels.
@@ -126,7 +126,7 @@ def write_missing(
     Raises:
         DatasetError: `root` holds labels of another source, or an image cannot be read.
     """
-    _sign(root, {"format": FORMAT, "taxonomy": taxonomy.name, "source": source})
+    _check_manifest(root, {"format": FORMAT, "taxonomy": taxonomy.name, "source": source})
     written = skipped = 0
     for dataset, i in _frames(datasets):
         for camera in dataset.camera_names:
@@ -140,7 +140,7 @@ def write_missing(
             _write_png(confidence_file(file), confidence)
             _write_png(file, labels)
             written += 1
-        progress(dataset.name, i)
+        on_progress(dataset.name, i)
     return written, skipped
 
 
@@ -168,7 +168,7 @@ def _frames(datasets: Sequence[Dataset]) -> Iterator[tuple[Dataset, int]]:
             yield dataset, i
 
 
-def _sign(root: Path, manifest: dict[str, Any]) -> None:
+def _check_manifest(root: Path, manifest: dict[str, Any]) -> None:
     """Write the manifest, or make sure that it is the same."""
     file = root / MANIFEST
     # As it will be read: tuples become lists.
