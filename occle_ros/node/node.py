@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 import traceback
@@ -32,7 +31,6 @@ from occle_ros.config.parameter_files import NODE_NAME
 from occle_ros.config.ros_parameters import EmptyLists, declare_config, follow_changes
 from occle_ros.node.diagnostics import Diagnostics
 from occle_ros.node.inference import InferenceRunner
-from occle_ros.node.process import run
 from occle_ros.node.publishers import Publishers
 from occle_ros.node.subscriptions import ReceivedScan, Subscriptions
 from occle_ros.node.throttle import LogThrottle
@@ -331,12 +329,3 @@ def _transforms(node: Node) -> Any:
             f"part of the calibration would have to come from TF, which this Python cannot receive ({error}); give parameter "
             "calibration_file (`occle bag` writes one beside every bag), or T_grid_lidar and cameras.<name>.T_camera_lidar"
         ) from error
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node as `occle_ros.node.process.run` says."""
-    return run(OccupancyNode, args)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

@@ -6,8 +6,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -17,21 +16,18 @@ from rclpy.signals import SignalHandlerOptions
 from occle_core.bundle import BundleError
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.config.groups import ConfigError
+from occle_ros.node.node import OccupancyNode
 from occle_ros.system.environment import TransportError
 from occle_ros.system.ros_process import prepare_ros, stop_signals
-
-if TYPE_CHECKING:
-    from occle_ros.node.node import OccupancyNode
 
 CANNOT_RUN = (ConfigError, CalibrationError, BundleError, ParameterException)
 LOADING_SECONDS = 0.8
 
 
-def run(make: Callable[[], OccupancyNode], args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM.
 
     Args:
-        make: makes the node.
         args: with --ros-args, as from the command line.
 
     Returns:
@@ -47,7 +43,7 @@ def run(make: Callable[[], OccupancyNode], args: list[str] | None = None) -> int
         except Exception as error:  # rclpy's own errors have no common base; all of them mean unusable --ros-args
             return _fail(error)
         try:
-            node = make()
+            node = OccupancyNode()
         except CANNOT_RUN as error:
             rclpy.shutdown()
             return _fail(error)
@@ -112,3 +108,7 @@ def _leave() -> NoReturn:
 def _fail(error: Exception) -> int:
     print(f"occupancy node: {error}", file=sys.stderr, flush=True)
     return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
