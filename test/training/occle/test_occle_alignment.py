@@ -14,7 +14,7 @@ from occle_core import taxonomy
 from occle_core.datasets import DatasetError
 
 ALL = ["semantickitti", "occ3d_nuscenes", "sscbench_kitti360"]
-FACTS = Path(__file__).resolve().parents[3] / "shared" / "facts" / "mseg_universal.csv"
+FACTS = Path(__file__).resolve().parents[4] / "shared" / "facts" / "mseg_universal.csv"
 
 # OccLE's tables B.1 and B.2 as printed, but for what the files call misprints.
 B1 = {

@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pytest
+from made_up_scans import CAR, GRID, ROAD, Box, Scans, TrackedScans, shift
 from occle_train.data.accumulate import accumulate
 from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, accumulated_occupancy
-from test_accumulate import CAR, GRID, ROAD, Scans, shift
 
 from occle_core.datasets import DatasetError
 from occle_core.geometry.grid import OCC3D_NUSCENES, VoxelGrid
 
 PLAIN = partial(accumulated_occupancy, margin=0)
-
-
-@dataclass
-class Box:
-    track: str
-    T_world_box: np.ndarray
-    size: tuple[float, float, float] = (0.4, 0.4, 0.4)
-
-
-class TrackedScans(Scans):
-    """Scans with boxes; labels are out of reach."""
-
-    def __init__(self, scans, boxes, **more):
-        super().__init__(scans, **more)
-        self._boxes = boxes
-
-    def boxes(self, i):
-        return self._boxes[i]
 
 
 def row(world):

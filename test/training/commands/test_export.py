@@ -18,7 +18,7 @@ from occle_core.bundle import load_bundle, save_bundle
 from occle_core.datasets import list_scenes, open_dataset
 from occle_core.engines.torch_engine import TorchEngine
 
-SHIPPED = Path(__file__).resolve().parents[2] / "config" / "bundles"
+SHIPPED = Path(__file__).resolve().parents[3] / "config" / "bundles"
 
 
 @pytest.fixture(scope="module")

@@ -251,7 +251,7 @@ def test_what_is_missing_is_said(tmp_path, labels):
 
 
 def test_the_shipped_configurations_are_valid_and_differ_in_alpha_only():
-    folder = Path(__file__).parents[2] / "config" / "training"
+    folder = Path(__file__).parents[3] / "config" / "training"
     configs = [FitConfig.model_validate(yaml.safe_load(file.read_text())) for file in sorted(folder.glob("minkocc_*.yaml"))]
     assert [config.recipe.alpha for config in configs] == [0.0, 0.1, 1.0]
     same = [c.model_copy(update={"recipe": c.recipe.model_copy(update={"alpha": 0})}) for c in configs]

@@ -12,12 +12,13 @@ from occle_train.loop.parallel import ProcessGroup, join_process_group, sync_bat
 from occle_train.minkocc.fit import FitConfig, fit
 from rooms import Rooms, spec
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
+ROOT = HERE.parents[1]
 
 
 def started(out, launcher):
     out.mkdir()
-    environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (HERE, ROOT, ROOT / "training"))), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launcher, str(HERE / "processes.py"), str(out), str(out / "labels")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]

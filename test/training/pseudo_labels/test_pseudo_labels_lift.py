@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_scans import Box, Scans, TrackedScans, shift
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 from occle_train.pseudo_labels.lift import BEHIND, in_sight, lifted_labels, point_labels, reach_of
 from rooms import AXES, CLASSES
-from test_accumulate import Scans, shift
-from test_pseudo_labels_lidar import Box, TrackedScans
 
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera

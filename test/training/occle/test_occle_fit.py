@@ -287,7 +287,7 @@ def test_every_nth_frame_is_trained_on_and_the_others_are_history(labels):
 
 
 def test_the_shipped_configurations_are_the_papers():
-    folder = Path(__file__).parents[2] / "config" / "training"
+    folder = Path(__file__).parents[3] / "config" / "training"
     runs = {file.stem: OccleRun.model_validate(yaml.safe_load(file.read_text())) for file in folder.glob("occle_*.yaml")}
     assert {name: run.rig for name, run in runs.items()} == {
         "occle_semantickitti": "kitti",
