@@ -1,4 +1,4 @@
-"""What every table of figures starts with, and the frames that it is measured on."""
+"""The machine in a line, for the head of a table of figures, and simulated frames to measure on."""
 
 from __future__ import annotations
 

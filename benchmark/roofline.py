@@ -1,4 +1,4 @@
-"""Where an engine's time goes, and what this processor could do at best: `python -m benchmark.roofline --engine torch`.
+"""Roofline of an engine: its time per operation against this processor's peak, `python -m benchmark.roofline --engine torch`.
 
 The best that matrix products and convolutions could do is their floating-point operations over the rate of this machine's own
 best GEMM; the best of everything else is the bytes that it reads and writes over the rate of a plain copy. Eager PyTorch is

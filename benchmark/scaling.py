@@ -1,4 +1,4 @@
-"""How time grows with voxels and cameras: `python -m benchmark.scaling`. Eager PyTorch, untrained networks of the small size.
+"""Latency against the numbers of voxels and cameras, of eager PyTorch and untrained small networks: `python -m benchmark.scaling`.
 
 Untrained heads keep arbitrary cells, so the pruning thresholds are set to keep as many as a scan has: what counts here is how
 time grows, not the time itself.

@@ -29,11 +29,11 @@ from occle_ros.system.ros_process import ros_node
 from occle_ros.system.share_files import share_file
 
 FRAMES = 8
-"""So many frames are sent again and again, with new stamps."""
+"""Number of frames that are sent in a loop, with new stamps."""
 CYCLE = 4
 """Intervals in which everything happens once: viewers, no viewers, a silent camera, all cameras."""
 MEMORY_GROWTH, LATENCY_GROWTH = 0.05, 1.5
-"""What the end may have more of than the beginning: a share of the memory, a factor of the latency."""
+"""Largest growth from beginning to end: a share of the memory, a factor of the latency."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run showed.
+    """Measurements of a run.
 
     Args:
         frame_ms: from a scan to its voxels when no scan ever waits and the network is never idle.
@@ -127,7 +127,7 @@ def soak(
 
 
 def growth(samples: Sequence[Sample]) -> list[str]:
-    """What grew from the first to the last third, the first fifth (warming up) left out; empty where all is flat."""
+    """Quantities that grew from the first to the last third, the first fifth (warming up) left out; empty where all is flat."""
     steady = samples[len(samples) // 5 :]
     third = max(1, len(steady) // 3)
     first, last = steady[:third], steady[-third:]

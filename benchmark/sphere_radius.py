@@ -1,8 +1,8 @@
-"""How well do rendered spheres tell which voxel a pixel belongs to? `python -m benchmark.sphere_radius`.
+"""Accuracy of rendered spheres in showing the voxel that a pixel belongs to: `python -m benchmark.sphere_radius`.
 
 The true voxels of simulated streets are rendered as spheres of one size, those with nothing above them at their cells' centres or
 sunk by their radius, and the class of every pixel is compared with the simulator's exact semantic image: whatever differs would
-teach a perfect network wrong.
+give a perfect network a wrong gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much do weak targets know, and how much of it is wrong? `python -m benchmark.weak_targets`.
+"""Recall and precision of weak targets: `python -m benchmark.weak_targets`.
 
 What MinkOcc's recipe teaches on frames without voxel labels is compared with the truth of simulated streets, for the cells that
 cameras see: occupancy accumulated with and without later scans, and for several margins around occupied cells within which nothing

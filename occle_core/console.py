@@ -1,4 +1,4 @@
-"""Lines on stderr about what a command does with its input."""
+"""Console messages: lines on stderr about a command's input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def print_notice(text: str) -> None:
-    """A line on stderr; a terminal that is gone is no reason to fail."""
+    """Print a line on stderr; a closed terminal is ignored."""
     with suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
@@ -22,7 +22,7 @@ def print_notice_once(text: str) -> None:
 
 
 def one_line(text: object, length: int = 120) -> str:
-    """What a library says, for the middle of a line of ours."""
+    """A library's message as one line, to be part of a message."""
     return " ".join(str(text).split())[:length]
 
 

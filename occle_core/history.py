@@ -1,4 +1,4 @@
-"""The frames before the present one, for networks that look at several."""
+"""Frame history for networks that look at several frames."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FrameHistory:
         return frames, "" if len(frames) == self._wanted else "filling"
 
     def keep(self, frame: Frame) -> None:
-        """Remember a frame; one without a pose is missing in the history of those that follow."""
+        """Add a frame; one without a pose is missing in the history of those that follow."""
         if frame.T_world_lidar is not None:
             past = self._past if self._continues(frame) else []
             self._past = [frame, *past][: (self._wanted - 1) * self._stride]

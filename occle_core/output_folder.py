@@ -1,4 +1,4 @@
-"""Folders that one process at a time writes: a second run with the same name is refused before it touches anything."""
+"""Output folders, written atomically and by one process at a time; a second run with the same name is refused."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def lock_folder(folder: Path, out: Path) -> Iterator[None]:
 
 
 def output_exists(out: Path) -> bool:
-    """Whether there is something at a path; an empty folder is nothing."""
+    """True if a path holds something; an empty folder does not count."""
     return os.path.lexists(out) and (not out.is_dir() or any(out.iterdir()))
 
 

@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Expansion of ~ in paths."""
 
 from __future__ import annotations
 

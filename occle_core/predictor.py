@@ -69,16 +69,16 @@ class Predictor:
 
     @property
     def num_cameras(self) -> int:
-        """How many images the network was trained for; a frame may bring fewer."""
+        """Number of images that the network was trained for; a frame may bring fewer."""
         return self.spec.network.num_cameras
 
     @property
     def num_frames(self) -> int:
-        """How many frames the network looks at; of more than one, each frame needs its T_world_lidar."""
+        """Number of frames that the network looks at; of more than one, each frame needs its T_world_lidar."""
         return self.spec.network.num_frames
 
     def observe(self, frame: Frame) -> None:
-        """Take a frame as one of those before the next, without running the network on it.
+        """Add a frame to the history without running the network on it.
 
         Raises:
             FrameError: as `predict`, which would not remember such a frame either.
@@ -89,7 +89,7 @@ class Predictor:
             self._history.keep(frame)
 
     def forget(self) -> None:
-        """Forget the frames before: another drive begins."""
+        """Clear the history: another drive begins."""
         self._history.clear()
 
     def predict(self, frame: Frame, frame_id: str = "") -> Occupancy:

@@ -1,7 +1,7 @@
-"""A recorded bag, whatever became of it: whole, killed while recording, mixed with other tools' topics, or damaged.
+"""Reading of recorded bags: whole ones, and those killed while recording, mixed with other tools' topics, or damaged.
 
 Topics, types and counts come from the storage files; metadata.yaml adds their order and the publishers' QoS, and is done without
-where it is missing or damaged. What is left out is said once on stderr.
+where it is missing or damaged. Omissions are printed once on stderr.
 """
 
 from __future__ import annotations

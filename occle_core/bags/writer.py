@@ -106,7 +106,7 @@ class BagWriter:
         return connection
 
     def set_offered_qos(self, connection: Connection, profiles: Sequence[Qos]) -> None:
-        """What the publishers of a topic offer by now; it goes into metadata.yaml, which readers believe."""
+        """Set the QoS profiles that a topic's publishers offer by now; readers take them from metadata.yaml."""
         self._offered[connection.id] = list(profiles)
 
     def write(self, connection: Connection, stamp: int, data: bytes) -> None:
@@ -174,7 +174,7 @@ class BagWriter:
 
 
 def is_interrupted(file: Path) -> bool:
-    """Whether BagWriter began this file, and was never closed: it runs still, was killed, or its disk was full."""
+    """True if BagWriter began this file and was never closed: it runs still, was killed, or its disk was full."""
     header = RecordBuilder()
     Header("ros2", _LIBRARY).write(header)
     ours = MAGIC + header.end()

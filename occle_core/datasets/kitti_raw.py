@@ -20,7 +20,7 @@ from occle_core.geometry.grid import VoxelGrid
 LAYOUT = "KITTI raw: DAY/DRIVE/{velodyne_points/data/*.bin, image_02/data/*.png} with DAY/calib_{cam_to_cam,velo_to_cam}.txt"
 
 PERIOD = 100_000_000
-"""Nanoseconds between scans where a drive has no timestamps.txt: the LiDAR turns at 10 Hz."""
+"""Nanoseconds between scans where a drive has no timestamps.txt: the LiDAR rotates at 10 Hz."""
 
 
 def scenes(path: Path) -> dict[str, Path]:

@@ -125,7 +125,7 @@ class NuScenesDataset:
         return found
 
     def has_truth(self, i: int) -> bool:
-        """Whether gts/SCENE/TOKEN/labels.npz is there."""
+        """True if gts/SCENE/TOKEN/labels.npz exists."""
         return self._truth_file(i).exists()
 
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:

@@ -35,7 +35,7 @@ def scenes(path: Path) -> dict[str, Path]:
 
 
 class _Extract:
-    """What both extracts share: LiDAR mounting and poses as 4x4 matrices in a list of rows."""
+    """Base of both extracts: LiDAR mounting and poses as 4x4 matrices in a list of rows."""
 
     kind = "nuscenes"
     lidar_frame = "lidar_top"

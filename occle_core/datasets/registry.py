@@ -1,4 +1,4 @@
-"""Finding out what lies at a path, and opening it."""
+"""Registry of data set layouts: finds the layout of a path and opens it."""
 
 from __future__ import annotations
 

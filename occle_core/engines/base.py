@@ -1,4 +1,4 @@
-"""What every engine offers, and what it says when it cannot work."""
+"""The protocol of inference engines, their result and their error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EngineError(RuntimeError):
 
 @dataclass
 class EngineResult:
-    """What an engine says about one frame.
+    """Labels and confidence of one frame, with overflow counts and timings.
 
     Attributes:
         labels: (X, Y, Z) uint8 class ids.

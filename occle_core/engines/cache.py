@@ -1,4 +1,4 @@
-"""Built engines on disk: found again only when everything that they were built from is the same, and never half-written."""
+"""Cache of built engines on disk, keyed by everything that they were built from; entries are written atomically."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def cached(key: Mapping[str, str], build: Callable[[Path], None], on_progress: P
 
 
 def _wrong(entry: Path, key: Mapping[str, str]) -> str:
-    """What is wrong with an entry; empty when it can be used."""
+    """The reason why an entry cannot be used; empty when it can."""
     try:
         manifest = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
         if manifest["key"] != dict(key):

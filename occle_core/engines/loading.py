@@ -47,7 +47,7 @@ def load_engine(
         precision: one of PRECISIONS.
         threads: CPU threads; None leaves the engine's choice.
         on_progress: called with a line before what takes long, and what "auto" passed over.
-        max_concurrent: so many threads will call `run` at the same time; the CPU's threads are divided among them.
+        max_concurrent: threads that will call `run` at the same time; the CPU's threads are divided among them.
 
     Raises:
         EngineError: the engine does not exist, or cannot work here or in this precision.
@@ -72,18 +72,18 @@ def load_engine(
 
 
 def quantised_file(folder: Path, typical: bool) -> Path:
-    """Where a bundle keeps its int8 model, that of the typical capacities or of all."""
+    """Path of a bundle's int8 model, for the typical capacities or for all."""
     return folder / "int8" / ("typical.xml" if typical else "full.xml")
 
 
 def _candidates(max_concurrent: int) -> Iterator[tuple[str, str]]:
     """Engines from the fastest on, and why (figures: docs/performance.md)."""
     if torch.cuda.is_available():
-        # The others were never held against PyTorch on a GPU: whoever wants them says so, and checks.
+        # The others were never compared with PyTorch on a GPU, so they are used by name only.
         yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by their names, see docs/engines.md"
         return
     if max_concurrent > 1:
-        yield "torch", "the fastest on CPUs with several frames at once: it pays only for the voxels that are there"
+        yield "torch", "the fastest on CPUs with several concurrent frames: it pays only for the voxels that are there"
     yield "openvino", "the fastest on CPUs with one frame at a time"
     yield "onnxruntime", "the next fastest on CPUs"
     yield "torch", "runs everywhere"

@@ -17,7 +17,7 @@ EMPTY, FILLED, OUTSIDE = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class RayHits:
-    """Where R rays ended.
+    """Hits of R rays: cells, distances and faces.
 
     Args:
         hit: (R,) bool, the ray met an occupied cell.

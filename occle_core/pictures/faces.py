@@ -1,4 +1,4 @@
-"""Squares in space: the sides of voxels that a viewer can see, how light falls on them, and drawing them in the right order."""
+"""Visible faces of voxels: culling, shading, and drawing in depth order."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def shade_faces(faces: Faces, shade: NDArray[np.bool_] | None = None, grid: Voxe
 
 
 def draw_faces(faces: Faces, camera: Camera, grid: VoxelGrid) -> NDArray[np.uint8]:
-    """What the camera sees of the faces, (H, W, 4) uint8: RGB, black where there is nothing, and coverage 0..255.
+    """Draw the faces as a camera sees them, (H, W, 4) uint8: RGB, black where there is nothing, and coverage 0..255.
 
     The camera's `T_camera_lidar` must map from the grid frame. Farther cells are drawn first, by the sum of their distances
     along x, y and z: a cell can hide another only if it is nearer along every axis, so that this order is always right.

@@ -1,4 +1,4 @@
-"""The voxels as a model on a table, seen from behind and above the vehicle."""
+"""Perspective view of the voxels from behind and above the vehicle."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _LARGEST = 16_384
 
 @dataclass(frozen=True, eq=False)
 class Lens:
-    """How one camera's images are seen as those of a pinhole camera.
+    """Rectification of one camera: its images as those of a pinhole camera.
 
     Args:
         P: (3, 4) projection of the rectified image, pixels.
@@ -108,7 +108,7 @@ def lens_from_info(message: Any, rectified: bool = False) -> Lens:
         R = np.asarray(message.r, np.float64).reshape(3, 3)
         if R.any() and not np.allclose(R, np.eye(3), atol=1e-9):
             raise ConversionError(
-                f"{name} has a rotation R (a stereo pair's), and nothing tells in which frame its rectified image lies; name the "
+                f"{name} has a rotation R (a stereo pair's), and the frame of its rectified image is unknown; name the "
                 "topic of the raw image in parameter cameras.<name>.topic, it is rectified here"
             )
         return Lens(P, width, height, None, name)
@@ -126,7 +126,7 @@ def lens_from_info(message: Any, rectified: bool = False) -> Lens:
 
 
 def calibration_key(message: Any) -> tuple[Any, ...]:
-    """Everything of a CameraInfo but its time, to tell whether it has changed."""
+    """Hashable contents of a CameraInfo without its time, to detect changes."""
     roi = message.roi
     numbers = tuple(tuple(float(value) for value in getattr(message, field)) for field in ("k", "d", "r", "p"))
     crop = (message.binning_x, message.binning_y, roi.x_offset, roi.y_offset, roi.width, roi.height)

@@ -1,4 +1,4 @@
-"""Transforms between frames over time, as /tf_static and /tf bring them: our stand-in for tf2's buffer."""
+"""Transform buffer: transforms between frames over time from /tf_static and /tf, as tf2's buffer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _FrameLink:
         self.moves = False
 
     def add(self, stamp: int, values: NDArray[np.float64], kept: int | None) -> bool:
-        """Whether something changes for those who take the transform as constant."""
+        """Add a transform; True if results that were cached as constant are void."""
         changes = not self.known or not (self.moves or np.array_equal(self.known[-1][1], values))
         self.moves = self.moves or (bool(self.known) and changes and not self.is_fixed)
         if self.is_fixed:
@@ -75,7 +75,7 @@ class TransformBuffer:
         self._constant: dict[tuple[str, str], Matrix] = {}
         self._lock = threading.Lock()
         self.notes: set[str] = set()
-        """What a user should know of the transforms that were used."""
+        """Notes for the user on the transforms that were used."""
 
     def add(self, message: Any, fixed: bool = False) -> None:
         """Take every transform of a /tf message or, `fixed`, of a /tf_static one, which holds at all times.
@@ -222,7 +222,7 @@ def _matrix(values: NDArray[np.float64]) -> Matrix:
 
 
 def _between(one: NDArray[np.float64], other: NDArray[np.float64], share: float) -> Matrix:
-    """The rigid transform at a share 0..1 of the way from one to the other; for the small turns between two messages."""
+    """The rigid transform at a share 0..1 of the way from one to the other; for the small rotations between two messages."""
     mixed = (1 - share) * one + share * other
     if one[3:] @ other[3:] < 0:  # the same rotation has two quaternions
         mixed[3:] = (1 - share) * one[3:] - share * other[3:]

@@ -92,8 +92,10 @@ class OccupancyNode(EmptyLists, LifecycleNode):
                 raise self.problem or RuntimeError("a lifecycle transition failed")
 
     def destroy_node(self) -> None:
-        """As every node's, and the state machine, which rclpy leaves: it would hold on to the DDS participant, whose shared memory
-        (70 MB) would outlive the process."""
+        """Destroy the node and its state machine, which rclpy leaves.
+
+        The state machine would keep the DDS participant, whose shared memory (70 MB) would outlive the process.
+        """
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()
 

@@ -1,4 +1,4 @@
-"""What engines of fixed shapes share: padding the inputs and reading the counts."""
+"""Base of engines of fixed shapes: pads the inputs and reads the counts."""
 
 from __future__ import annotations
 

@@ -26,8 +26,10 @@ def export_program(program: Program) -> ExportedProgram:
 
 @contextlib.contextmanager
 def quiet_export() -> Iterator[None]:
-    """Without the exporter's chatter, and without the garbage collector: looking through all that an export holds on to, again
-    and again, takes as long as the export."""
+    """Silence the exporter's log and pause the garbage collector.
+
+    Traversing all objects of an export, repeatedly, takes as long as the export.
+    """
     quiet = logging.getLogger("torch.onnx")
     level, collects = quiet.level, gc.isenabled()
     quiet.setLevel(logging.ERROR)

@@ -10,8 +10,10 @@ BACK = 0.95
 
 
 class FallbackEngine:
-    """On CPUs a static form costs what its capacities are, not what a frame needs. A frame that does not fit the small program
-    runs once more in the large one: labels never depend on which program came first.
+    """A small program for typical frames, and a large one for those that do not fit.
+
+    On CPUs a static form costs what its capacities are, not what a frame needs. A frame that does not fit the small program is
+    run again in the large one, so that labels never depend on which program came first.
 
     Args:
         small: engine of the typical capacities.

@@ -66,7 +66,7 @@ class MinkOccConfig(Config):
 
     @property
     def levels(self) -> int:
-        """How often the UNet halves the grid."""
+        """Number of times the UNet halves the grid."""
         return len(self.unet.encoder_channels) - 1
 
     @property

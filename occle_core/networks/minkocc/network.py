@@ -32,7 +32,7 @@ from occle_core.sparse.static import Budget, StaticCoordinates
 
 @dataclass
 class MinkOccPrediction:
-    """What the network says about a batch.
+    """Class logits of a batch, and the decoder levels that led to them.
 
     Attributes:
         classes: (N, num_classes) logits on the cells that survived pruning; the free class is one of them.

@@ -23,7 +23,7 @@ from occle_core.sparse import (
 
 @dataclass
 class DecoderLevel:
-    """What one decoder level proposed, before pruning.
+    """Proposed voxels of one decoder level and their occupancy logits, before pruning.
 
     Attributes:
         proposed: the cells that the level made, with their features.

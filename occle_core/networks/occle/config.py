@@ -63,7 +63,7 @@ class OccleConfig(Config):
 
     @property
     def levels(self) -> int:
-        """How often its UNets halve the grid, whatever their channels."""
+        """Number of times its UNets halve the grid, whatever their channels."""
         return 3
 
     @property

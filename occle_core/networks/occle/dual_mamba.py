@@ -122,8 +122,11 @@ class _Down(nn.Sequential):
 
 
 class _Up(nn.Sequential):
-    """Twice the resolution. All cells share one kernel: a transposed convolution of stride 2 has weights of its own for each cell
-    of a block of 2 x 2 x 2, and shows the blocks in what it predicts for flat regions."""
+    """Twice the resolution.
+
+    All cells share one kernel: a transposed convolution of stride 2 has weights of its own for each cell of a block of 2 x 2 x 2,
+    and shows the blocks in what it predicts for flat regions.
+    """
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(nn.Upsample(scale_factor=2), nn.Conv3d(channels, out, 3, padding=1))

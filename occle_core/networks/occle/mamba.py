@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from occle_core.networks.blocks.slices import split_by_slices
 
 KERNEL_TYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""What mamba-ssm's kernels take."""
+"""Types that mamba-ssm's kernels take."""
 
 
 def selective_scan(

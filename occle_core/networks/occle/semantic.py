@@ -27,7 +27,7 @@ from occle_core.sparse.coordinates import Coordinates
 
 @dataclass
 class SemanticFeatures:
-    """What the branch makes.
+    """Feature maps and grids of the semantic branch.
 
     Attributes:
         grid: (B, C, X, Y, Z) the semantic feature grid F_f^s.

@@ -186,7 +186,7 @@ def test_a_camera_that_dropped_a_keyframe_is_missing_in_that_frame_alone(root, l
         frame.check()
         assert [image is None for image in frame.images] == [i == lost and number == at for number in range(6)]
         assert len(dataset.files(i)) == (6 if i == lost else 7)
-        # Its place on the vehicle is that of the other frames; all sensors of the fixture fire at once.
+        # Its place on the vehicle is that of the other frames; all sensors of the fixture fire together.
         np.testing.assert_allclose(frame.cameras[at].T_camera_lidar, whole.frame(i).cameras[at].T_camera_lidar, atol=1e-9)
     assert dataset.image_file(lost, "CAM_BACK_LEFT") is None and dataset.image_stamp(lost, "CAM_BACK_LEFT") == dataset.stamps[lost]
 

@@ -80,7 +80,7 @@ def test_files_of_another_recording_are_said(tmp_path, caplog):
 
 
 def test_scans_that_decide_nothing_leave_it_to_the_columns():
-    """A file whose cells no scan reaches (velodyne left out): the cells above each other tell."""
+    """A file whose cells no scan reaches (velodyne left out): the cells above each other show the release."""
     raw = np.zeros((256, 256, 32), "<u2")
     raw[::2, :, 28:] = 70  # tree tops in the volume's uppermost metre
     raw[..., :2] = 40

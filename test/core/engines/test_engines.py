@@ -88,7 +88,7 @@ def test_auto_says_why(bundle, monkeypatch):
     assert "openvino is not installed" in text and "runs everywhere" in text and "onnxruntime is not installed" in text
     assert any("not openvino" in line for line in lines)
     engine = load_engine(spec, network, bundle, "auto", max_concurrent=2)
-    assert "several frames at once" in describe(engine)
+    assert "several concurrent frames" in describe(engine)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_predictions_of_an_engine_carry_its_overflow(bundle, tmp_path):
 
 
 class Fake:
-    """An engine with room for so many cells."""
+    """An engine with room for `room` cells."""
 
     name, precision, device, reason = "fake", "fp32", "CPU", ""
 

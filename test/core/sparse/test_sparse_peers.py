@@ -133,7 +133,7 @@ def test_minkowski_pruning_and_union_agree():
 
 @pytest.mark.parametrize("kernel", [2, 3])
 def test_minkowski_order_of_offsets_is_found_by_experiment(kernel):
-    """One voxel that is seen through one offset at a time tells which of our offsets each of MinkowskiEngine's is."""
+    """One voxel that is seen through one offset at a time shows which of our offsets each of MinkowskiEngine's is."""
     engine = minkowski()
     layer = engine.MinkowskiConvolution(1, kernel**3, kernel_size=kernel, stride=kernel, dimension=3)
     layer.kernel.data = torch.eye(kernel**3)[:, None, :].contiguous()

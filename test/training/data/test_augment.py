@@ -83,12 +83,12 @@ def test_the_same_seed_gives_the_same_frame():
 
 
 def test_the_defaults_give_what_they_always_gave():
-    """Runs that go on from a checkpoint must see the same frames: the draws of the default strengths are fixed."""
+    """Runs that are resumed from a checkpoint must see the same frames: the draws of the default strengths are fixed."""
     frame, truth = sample(OCC3D_NUSCENES)
     digest = hashlib.sha256()
     for seed in range(5):
         changed, turned = augment(frame, truth, OCC3D_NUSCENES, AugmentConfig(), np.random.default_rng(seed))
-        # Not the pixels, which a filter may round differently elsewhere; the points are drawn after them and would tell.
+        # Not the pixels, which a filter may round differently elsewhere; the points are drawn after them and would show it.
         for array in (changed.points, turned, changed.T_grid_lidar, changed.cameras[0].K):
             digest.update(np.ascontiguousarray(array).tobytes())
     assert digest.hexdigest()[:16] == "3bbf5df3307daf97"

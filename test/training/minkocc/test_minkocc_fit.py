@@ -1,4 +1,4 @@
-"""Training learns, is repeatable, and goes on where it was stopped."""
+"""Training learns, is repeatable, and is resumed where it was stopped."""
 
 import csv
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The recipe: who is labelled, what is read, what each phase trains on, and that a stopped run goes on to the same curve."""
+"""The recipe: who is labelled, what is read, what each phase trains on, and that a stopped run is resumed to the same curve."""
 
 import csv
 from pathlib import Path

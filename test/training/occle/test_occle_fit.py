@@ -1,4 +1,4 @@
-"""OccLE's training from files: who is annotated, what is read, what a batch holds, and that a stopped run goes on the same way."""
+"""OccLE's training from files: annotated frames, reading, batches, and that a stopped run is resumed the same way."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Voxels as 2D logits: what is rendered, through which camera, and what the labels teach."""
+"""Voxels as 2D logits: what is rendered, through which camera, and what the labels supervise."""
 
 import numpy as np
 import pytest

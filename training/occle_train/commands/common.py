@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Options, paths, configuration files and progress bars of the commands."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Size(str, Enum):
 
 
 def split_names(text: str) -> list[str]:
-    """What a comma-separated option names; empty for an empty one."""
+    """The names in a comma-separated option; none for an empty one."""
     return [name for name in text.split(",") if name]
 
 
 def describe_dataset(data: Path, datasets: Sequence[Dataset]) -> str:
-    """What a data set's folder holds, before its files are looked for."""
+    """A line that names the sequences found in a data set's folder and counts their frames."""
     kinds = ", ".join(sorted({dataset.kind for dataset in datasets}))
     return f"{data}: {sum(map(len, datasets))} frames of {len(datasets)} sequences ({kinds})"
 
@@ -103,7 +103,7 @@ def progress_bar(extra: str = "") -> Progress:
 
 
 def software_versions() -> dict[str, str]:
-    """What a bundle's provenance says about the software that trained it."""
+    """Revision, date and versions of the software, for a bundle's provenance."""
     return {"revision": _revision(), "date": date.today().isoformat(), "torch": torch.__version__}
 
 

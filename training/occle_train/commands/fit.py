@@ -42,7 +42,7 @@ from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.pseudo_labels.label_folder import LabelFolder
 
 FREE_BIAS_FRAMES = 100
-"""At most so many labelled frames tell how strong the free class is to be."""
+"""Largest number of labelled frames that the free class's bias is measured on."""
 
 
 def fit_command(

@@ -29,7 +29,7 @@ def label(
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
 ) -> None:
-    """Make 2D pseudo-labels of all images for fit's and fit-occle's --labels; a run that was stopped goes on.
+    """Make 2D pseudo-labels of all images for fit's and fit-occle's --labels; a stopped run is resumed.
 
     With --specific, a dataset-specific segmenter gives the labels, detector and segmenter only those classes that it lacks.
 

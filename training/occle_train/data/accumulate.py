@@ -13,7 +13,7 @@ from occle_core.datasets.voxels import majority
 from occle_core.geometry.grid import VoxelGrid
 
 THIN_VOTE = 4.0
-"""What a point of a thin class counts: one on a pole wins against three of the wall behind it that share its cell."""
+"""Votes of a point of a thin class: one on a pole wins against three of the wall behind it that share its cell."""
 
 CHUNK = 16_384
 """Rays that are traversed together; bounds the memory."""
@@ -88,7 +88,7 @@ def _cross(start: NDArray[np.float64], rays: NDArray[np.float64], shape: NDArray
     """Mark the cell behind every cell wall that a ray passes. All in units of cells.
 
     A ray enters a new cell exactly where it passes a wall, so the walls of each axis can be listed and looked up for all rays
-    at once: no stepping, no order.
+    together: no stepping, no order.
     """
     stride = (shape[1] * shape[2], shape[2], 1)
     enter, leave = _clip(start, rays, np.zeros(3), shape)

@@ -1,4 +1,4 @@
-"""Augmentation of labelled frames: the grid is mirrored or turned, the images and the scan are disturbed.
+"""Augmentation of labelled frames: the grid is mirrored or rotated, the images and the scan are disturbed.
 
 Turning the grid instead of the sensors (T_grid_lidar and the truth change, points and cameras do not) keeps images,
 calibration, points and voxels consistent by construction. Shifting, scaling and rotating an image changes its calibration with it.
@@ -26,7 +26,9 @@ class AugmentConfig(Config):
     """Strengths of the augmentation."""
 
     flip_prob: float = Field(0.5, ge=0, le=1, description="probability of mirroring along each axis the grid is symmetric in")
-    rot90_prob: float = Field(0.5, ge=0, le=1, description="probability of a quarter turn where the grid is square and centred")
+    rot90_prob: float = Field(
+        0.5, ge=0, le=1, description="probability of a rotation by 90 degrees where the grid is square and centred"
+    )
     camera_dropout_prob: float = Field(0.2, ge=0, le=1, description="probability that a camera is masked")
     max_point_dropout: float = Field(0.3, ge=0, le=1, description="largest share of points that is dropped")
     intensity_dropout_prob: float = Field(0.25, ge=0, le=1, description="probability that all intensities are set to their mean")
@@ -47,12 +49,12 @@ def augment(
     """A disturbed frame and its truth (X, Y, Z), which follows every change of the grid.
 
     The truth may be labels or occupancy: 255 is unknown in both. Labels of the images' pixels belong to the images and cameras
-    as they came in; only `T_grid_lidar` of what is returned is needed to compare them with the turned grid.
+    as they came in; only `T_grid_lidar` of what is returned is needed to compare them with the rotated grid.
     """
-    transform, truth = _turn_grid(truth, grid, config, rng)
+    transform, truth = _flip_grid(truth, grid, config, rng)
     if config.max_yaw:
-        turn = _about_z(math.radians(rng.uniform(-config.max_yaw, config.max_yaw)))
-        transform, truth = turn @ transform, _resampled(truth, grid, turn)
+        rotation = _about_z(math.radians(rng.uniform(-config.max_yaw, config.max_yaw)))
+        transform, truth = rotation @ transform, _resampled(truth, grid, rotation)
     images = [
         None if image is None or rng.random() < config.camera_dropout_prob else _disturb_image(image, config, rng)
         for image in frame.images
@@ -69,7 +71,7 @@ def augment(
     return replace(frame, points=points, images=images, cameras=cameras, T_grid_lidar=transform @ frame.T_grid_lidar), truth
 
 
-def _turn_grid(
+def _flip_grid(
     truth: NDArray[np.uint8], grid: VoxelGrid, config: AugmentConfig, rng: Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     transform = np.eye(4)
@@ -89,16 +91,16 @@ def _turn_grid(
 
 
 def _about_z(angle: float) -> NDArray[np.float64]:
-    turn = np.eye(4)
-    turn[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-    return turn
+    rotation = np.eye(4)
+    rotation[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    return rotation
 
 
-def _resampled(truth: NDArray[np.uint8], grid: VoxelGrid, turn: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The truth seen in the turned grid: every cell takes what lies at its centre, unknown beyond the truth's border."""
+def _resampled(truth: NDArray[np.uint8], grid: VoxelGrid, rotation: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The truth seen in the rotated grid: every cell takes what lies at its centre, unknown beyond the truth's border."""
     columns = np.stack(np.meshgrid(np.arange(grid.shape[0]), np.arange(grid.shape[1]), [0], indexing="ij"), -1).reshape(-1, 3)
-    # A turn about z moves all cells of a column alike; R is orthogonal, so x @ R applies its inverse.
-    ijk, inside = grid.index(grid.centers(columns).astype(np.float64) @ turn[:3, :3])
+    # A rotation about z moves all cells of a column alike; R is orthogonal, so x @ R applies its inverse.
+    ijk, inside = grid.index(grid.centers(columns).astype(np.float64) @ rotation[:3, :3])
     result = np.full((len(columns), grid.shape[2]), IGNORE, np.uint8)
     result[inside] = truth[ijk[inside, 0], ijk[inside, 1]]
     return result.reshape(grid.shape)

@@ -68,7 +68,7 @@ class FrameCache:
         self._held: dict[Any, Any] = {}
 
     def get(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What `make` gives for this key: an array, a Frame or None."""
+        """The cached value of a key, made by `make` where it is missing: an array, a Frame or None."""
         if key in self._held:
             return self._held[key]
         value = make()

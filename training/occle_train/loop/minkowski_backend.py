@@ -104,7 +104,7 @@ def _made(layer: Layer, source: Coordinates) -> Coordinates:
 
 
 def _insert(engine: ModuleType, manager: Any, cells: Coordinates, tensor_stride: int) -> tuple[Any, Any]:
-    """Tell a manager a level's cells, `tensor_stride` of its finest cells wide. Returns the manager and the level's key."""
+    """Insert a level's cells, `tensor_stride` of its finest cells wide, into a manager. Returns the manager and the level's key."""
     coords = cells.coords * torch.tensor([1, *[tensor_stride] * 3], device=cells.keys.device)
     key, _ = manager.insert_and_map(coords.int().contiguous(), [tensor_stride] * 3, "")
     return manager, key

@@ -21,7 +21,7 @@ from occle_core.sparse import SparseTensor
 from occle_core.sparse.layers import SparseBatchNorm
 
 TIMEOUT = timedelta(hours=2)
-"""How long processes wait for each other: the first one may draw pictures or read a data set alone."""
+"""Timeout of a process that waits for another: the first one may draw pictures or read a data set alone."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which samples a training step draws."""
+"""Sampling of the frames that each training step uses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ T = TypeVar("T")
 
 
 def first_usable(item: int, pool: Sequence[int], make: Callable[[int], T], describe: Callable[[int], str]) -> T:
-    """What is made of a frame or, where nothing can be made of it, of the next one in its pool that serves; each such frame is
-    logged once.
+    """The sample of a frame or, where the frame is unusable, of the next usable one in its pool.
+
+    Each unusable frame is logged once.
 
     Args:
         item: the frame, one of the pool.
@@ -85,7 +86,7 @@ class BatchSampler:
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """What the frames of every step depend on.
+    """Settings that determine the frames of every step.
 
     Args:
         seed: of order and augmentation.

@@ -12,8 +12,9 @@ LOG_FLOOR = -100.0
 
 
 def semantic_scale_loss(logits: Tensor, target: Tensor, ignore: int = IGNORE) -> Tensor:
-    """-(ln precision + ln recall + ln specificity) of every class that is present, free included, averaged over those classes
-    (Cao & de Charette, MonoScene, Sec. 3.3.1; OccLE's l_occ).
+    """Semantic scale loss (Cao & de Charette, MonoScene, Sec. 3.3.1; part of OccLE's l_occ).
+
+    -(ln precision + ln recall + ln specificity) of every class that is present, free included, averaged over those classes.
 
     Args:
         logits: (B, C, X, Y, Z), or (N, C) of single voxels.

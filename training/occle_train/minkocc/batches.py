@@ -1,4 +1,4 @@
-"""Which frames a step sees, and what is made of them."""
+"""Training batches of MinkOcc: the frames of a step, augmented and prepared."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from occle_train.loop.sampling import SamplingPlan, first_usable
 
 @dataclass
 class MinkOccBatch:
-    """What a step trains on; B frames.
+    """Inputs and targets of a training step; B frames.
 
     Attributes:
         inputs: the network's.
@@ -85,8 +85,10 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
     def _usable(
         self, item: int, step: int, number: int
     ) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], MinkOccInputs]:
-        """A frame's sample, its augmented sensors and labels, the numbers of its views, and its inputs; of the next frame where no
-        point of this one lies in the grid."""
+        """A frame's sample, its augmented sensors and labels, the numbers of its views, and its inputs.
+
+        Those of the next frame where no point of this one lies in the grid.
+        """
         weak = step >= self.plan.switch_step
 
         def make(candidate: int) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], MinkOccInputs]:

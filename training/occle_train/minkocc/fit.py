@@ -35,11 +35,11 @@ from occle_train.rendering.head import SphereHead
 
 ALONE = ProcessGroup()
 UNRELATED = {"num_workers", "checkpoint_every"}
-"""What changes no result: a run goes on with other values."""
+"""Settings that change no result: a run can be resumed with other values."""
 
 
 class FitConfig(Config):
-    """How to train."""
+    """Training settings."""
 
     steps: int = Field(4000, ge=1, description="optimiser steps")
     batch_size: int = Field(2, ge=1, description="frames per step, over all processes")
@@ -74,7 +74,7 @@ class FitConfig(Config):
 
     @property
     def sampling_plan(self) -> SamplingPlan:
-        """What the frames of every step depend on."""
+        """Settings that determine the frames of every step."""
         switch = self.recipe.switch_step(self.steps) if self.recipe else self.steps
         views = self.recipe.num_views if self.recipe else 0
         repeat = self.recipe.min_labelled_fraction if self.recipe and self.recipe.alpha and self.recipe.keep_voxel_labels else 0.0
@@ -98,7 +98,7 @@ def fit(
     initial: MinkOcc | None = None,
     group: ProcessGroup = ALONE,
 ) -> MinkOcc:
-    """Train, or go on training what `out` holds.
+    """Train, or resume the run in `out`.
 
     Args:
         spec: the network and its grid.

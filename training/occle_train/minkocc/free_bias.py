@@ -1,7 +1,7 @@
-"""How sure must the network be that a cell is free? Measured on labelled frames after the training, and put into its weights.
+"""Bias of the free class, measured on labelled frames after the training and put into the weights.
 
 Class-balanced cross-entropy and pruning, which lets through what may be occupied, leave the free class too strong: predictions are
-precise and miss cells. One number added to the free class's logit mends that, and costs nothing at inference.
+precise and miss cells. One number added to the free class's logit corrects that, and costs nothing at inference.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from occle_core.taxonomy import IGNORE
 from occle_train.metrics.confusion import confusion, ratio
 
 STEPS = tuple(-0.25 * number for number in range(17))
-"""What is tried: 0 to -4. A class that one cell in 55 would have to be argued out of is never too strong."""
+"""Candidates: 0 to -4. At -4 the odds of free are divided by 55."""
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ COUNTED = 500
 
 
 class MinkOccRecipeConfig(Config):
-    """Which frames have voxel labels, and how the others are supervised."""
+    """Settings of MinkOcc's recipe: the labelled share, and the weak supervision of the other frames."""
 
     alpha: float = Field(0.1, ge=0, le=1, description="share of the scenes whose voxel labels are used")
     label_seed: int = Field(0, description="draws the labelled scenes")
@@ -57,7 +57,7 @@ class MinkOccRecipeConfig(Config):
         0,
         ge=0,
         description="scans after the present one that are accumulated as well; the paper takes the past alone. Targets are made "
-        "before the training: the car's later scans tell what it drove up to",
+        "before the training: the car's later scans show what it drove up to",
     )
     free_margin: int = Field(
         2, ge=0, description="how near to an occupied cell no cell is called free, cells; with later scans 1 makes as few mistakes"
@@ -193,7 +193,7 @@ class RecipeSamples(Samples):
         return counts[:num_classes]
 
     def provenance(self) -> dict[str, Any]:
-        """Which labels were used, for the bundle."""
+        """The labels that were used, for the bundle's provenance."""
         return {
             "voxel_labels": {
                 "alpha": self.config.alpha,
@@ -258,7 +258,7 @@ class RecipeSamples(Samples):
         return f"{dataset.name}/{dataset.numbers[i]:06d}-{origin}"
 
     def _kept(self, name: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-        """What is in the cache under a name, made and written if it is not there."""
+        """The cached arrays of a name, made and written if they are missing."""
         file = self._cache / f"{name}.npz"
         if file.exists():
             try:

@@ -58,7 +58,7 @@ def augment_frame(frame: Frame, config: OccleAugment, rng: Generator) -> Frame:
 
 
 def max_points(most: int, config: OccleAugment, rng: Generator) -> int:
-    """How many points a voxel may keep: `most`, or down to the least share of it."""
+    """Draw the largest number of points per voxel: `most`, or down to the least share of it."""
     return max(1, round(most * rng.uniform(config.min_point_sampling, 1)))
 
 

@@ -1,4 +1,4 @@
-"""Which frames a step of a phase sees, and what is made of them."""
+"""Training batches of OccLE's phases: the frames of a step, augmented and prepared."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def annotated_share(phase: Phase, config: OccleRecipeConfig) -> float:
 
 
 def steps_of(samples: OccleSamples, phase: Phase, config: OccleRecipeConfig) -> int:
-    """How many steps a phase takes; a pass goes over the annotated frames where no others are drawn."""
+    """Number of steps of a phase; a pass goes over the annotated frames where no others are drawn."""
     return config.steps_of(phase, len(samples.annotated) if annotated_share(phase, config) == 1 else len(samples))
 
 

@@ -1,4 +1,4 @@
-"""From a teacher's predictions to a student's targets (OccLE, Sec. 3.3.2)."""
+"""Distillation: a student's targets from a teacher's predictions (OccLE, Sec. 3.3.2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from occle_core.taxonomy import IGNORE
 
 
 def filter_confident(logits: Tensor, threshold: float) -> Tensor:
-    """A teacher's predictions that it is sure of.
+    """Filter a teacher's predictions by confidence.
 
     Args:
         logits: (B, C, X, Y, Z).

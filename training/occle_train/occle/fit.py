@@ -35,7 +35,7 @@ def fit_occle(
     on_progress: ProgressCallback = lambda phase, step, steps, losses: None,
     initial: OccLE | None = None,
 ) -> OccLE:
-    """Train all phases, or go on with what `out` holds.
+    """Train all phases, or resume the run in `out`.
 
     Args:
         spec: an OccLE network and its grid.
@@ -91,7 +91,7 @@ def fit_phase(
     teacher: Path,
     origin: str = "",
 ) -> None:
-    """Train one phase, or go on with what `out` holds; a finished one is only loaded.
+    """Train one phase, or resume the run in `out`; a finished one is only loaded.
 
     Args:
         network: as the phases before left it; in the end on the CPU, in evaluation mode.
@@ -149,7 +149,7 @@ def _on(weights: Weights, device: str) -> Weights:
 
 
 def _key(spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, phase: Phase) -> str:
-    """What must be the same for a phase to go on."""
+    """Key of a phase's checkpoint: everything that has to be the same when it is resumed."""
     network = spec.model_copy(update={"provenance": {}}).model_dump_json()
     recipe = config.model_dump_json(exclude={"checkpoint_every"})
     return f"{network} {phase} {recipe} {len(samples)} {samples.annotated} {samples.labels.source}"

@@ -1,4 +1,4 @@
-"""What each phase minimises (OccLE, Eq. 6)."""
+"""Objectives of the training phases (OccLE, Eq. 6)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROJECTION_STRIDE = 4
 
 @dataclass
 class OccleBatch:
-    """What a step learns from.
+    """Inputs and targets of a training step.
 
     Attributes:
         inputs: the network's.

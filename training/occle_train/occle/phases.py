@@ -35,7 +35,7 @@ TERMS: dict[Phase, tuple[str, ...]] = {
     "student": ("geometry",),
     "fusion": ("occupancy", "projection", "image", "lidar"),
 }
-"""What a phase minimises. (Algorithm 1 prints l_sem for phase II as well; Eq. 6 defines l_geo for it.)"""
+"""Loss terms of each phase. (Algorithm 1 prints l_sem for phase II as well; Eq. 6 defines l_geo for it.)"""
 
 
 class OccleRecipeConfig(Config):
@@ -75,16 +75,16 @@ class OccleRecipeConfig(Config):
     )
     phase_steps: dict[Phase, int] = Field({}, description="optimiser steps of a phase, instead of its passes")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    # Not written down with the others: it changes no result, and a run may go on with another number.
+    # Not written down with the others: it changes no result, and a run may be resumed with another number.
     num_workers: int = Field(0, ge=0, exclude=True, description="loader processes; 0 loads in the training process")
     seed: int = Field(0, description="of weights, order and augmentation")
 
     def epochs_of(self, phase: Phase) -> int:
-        """How many passes a phase makes."""
+        """Number of passes of a phase."""
         return self.teacher_epochs if phase == "teacher" else self.epochs
 
     def steps_of(self, phase: Phase, frames: int) -> int:
-        """How many steps a phase takes over its frames."""
+        """Number of steps of a phase over its frames."""
         return self.phase_steps.get(phase) or math.ceil(self.epochs_of(phase) * frames / self.batch_size)
 
     @property

@@ -1,5 +1,8 @@
-"""Frames of data set folders as OccLE's training set: images, scans and poses of several frames, aligned pseudo-labels, and voxel
-annotations of those frames alone that were sampled for it."""
+"""Frames of data set folders as OccLE's training set.
+
+Each sample has the images, scans and poses of several frames and aligned pseudo-labels; voxel annotations are read of the sampled
+frames alone.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +147,7 @@ class OccleSamples:
         )
 
     def provenance(self) -> dict[str, Any]:
-        """Which labels were used, for the bundle."""
+        """The labels that were used, for the bundle's provenance."""
         names: dict[str, list[int]] = {}
         for number, i in (self.index[item] for item in self.annotated):
             names.setdefault(self.datasets[number].name, []).append(i)

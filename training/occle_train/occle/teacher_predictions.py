@@ -1,4 +1,4 @@
-"""What a teacher is sure of in frames without annotation (Algorithm 1, phase II), on disk."""
+"""Confident predictions of a teacher for frames without annotation (Algorithm 1, phase II), on disk."""
 
 from __future__ import annotations
 

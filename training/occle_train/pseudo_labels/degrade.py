@@ -2,7 +2,7 @@
 
 What goes wrong follows what MinkOcc reports of Grounding DINO + SAM (Sze et al., Sec. VI-A and Fig. 3): outlines are off by
 some pixels, small objects and whole stretches of road or sidewalk stay unlabelled, segments get the wrong class, and a
-detection's confidence tells only partly which. Every connected segment of a class is treated like one detection.
+detection's confidence shows only partly which. Every connected segment of a class is treated like one detection.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Confusions = dict[int, tuple[NDArray[np.uint8], NDArray[np.float64]]]
 
 
 class DegradeConfig(Config):
-    """How bad."""
+    """Error rates and confidences of the degraded labels."""
 
     outline_noise: float = Field(0.002, ge=0, description="standard deviation of outlines' displacement, share of the image width")
     miss_prob: float = Field(0.05, ge=0, le=1, description="probability that a large segment stays unlabelled")
@@ -109,7 +109,7 @@ class DegradedLabeller:
 
 
 def semantic_file(dataset: Dataset, i: int, camera: str) -> Path:
-    """Where the simulator wrote the classes of an image's pixels: semantic_2/ beside image_2/, semantic/ beside samples/.
+    """Path of the simulator's semantic image: semantic_2/ beside image_2/, semantic/ beside samples/.
 
     Raises:
         DatasetError: no such camera, or a data set that was not simulated.

@@ -16,7 +16,7 @@ from occle_train.pseudo_labels.hub import transformers
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in an image.
+    """Boxes found in an image, with phrases and scores.
 
     Args:
         corners: (N, 4) left, top, right, bottom, pixels.
@@ -68,7 +68,7 @@ class GroundingDino:
 
 
 def _captions(tokenizer: Any, phrases: Sequence[str], limit: int) -> list[tuple[str, Tensor, Tensor]]:
-    """Captions of as many phrases as the text encoder reads at once.
+    """Captions of as many phrases as the text encoder reads in one pass.
 
     Returns:
         per caption its text, (limit, P) float32 whose columns average over each phrase's tokens, and (P,) the phrases' numbers.

@@ -64,7 +64,7 @@ class LabelFolder:
         self.source: dict[str, Any] = manifest.get("source") or {"folder": root.name}
 
     def has(self, dataset: Dataset, i: int, camera: str) -> bool:
-        """Whether there are labels for the image; False for an image that the camera dropped."""
+        """True if there are labels for the image; False for an image that the camera dropped."""
         return dataset.image_file(i, camera) is not None and label_file(self.root, dataset, i, camera).is_file()
 
     def read(
@@ -110,7 +110,7 @@ def write_missing(
 ) -> tuple[int, int]:
     """Label every image of the data sets that has no labels yet, one image at a time.
 
-    A file appears under its name when it is complete, the confidence before the labels: an interrupted run goes on where it was.
+    A file appears under its name when it is complete, the confidence before the labels: an interrupted run is resumed where it was.
 
     Args:
         root: folder of the labels; made if it is not there.
@@ -145,7 +145,7 @@ def write_missing(
 
 
 def label_file(root: Path, dataset: Dataset, i: int, camera: str) -> Path:
-    """Where the labels of an image are.
+    """Path of an image's labels.
 
     Raises:
         DatasetError: the data set has no such camera.
@@ -158,7 +158,7 @@ def label_file(root: Path, dataset: Dataset, i: int, camera: str) -> Path:
 
 
 def confidence_file(labels: Path) -> Path:
-    """Where the confidence of a label image is."""
+    """Path of a label image's confidences."""
     return labels.with_name(f"{labels.stem}.confidence.png")
 
 

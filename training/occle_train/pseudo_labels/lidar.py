@@ -38,7 +38,7 @@ def accumulated_occupancy(
     min_range: float = 0.0,
     margin: int = 2,
 ) -> NDArray[np.uint8]:
-    """Which cells around scan `index` are occupied, by it and its neighbours in time.
+    """Occupancy around scan `index`, accumulated from it and its neighbours in time.
 
     A cell that holds a point is occupied. Of the others, those that a ray from the sensor to a point crosses are free, unless an
     occupied one is near them at the same height; the rest is unknown. The margin is there because rays graze surfaces: between

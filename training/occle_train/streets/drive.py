@@ -46,7 +46,7 @@ class VoxelTruth:
 
 @dataclass(frozen=True, eq=False)
 class DriveFrame:
-    """What one frame holds.
+    """Sensor data and truth of one frame.
 
     Args:
         T_world_base: (4, 4) pose of the vehicle.
@@ -194,7 +194,7 @@ class Drive:
         return VoxelTruth(cls, moving, finish(seen), finish(now), finish(by_camera))
 
     def _seen_now(self, snapshot: SceneSnapshot, T_world_base: Matrix, points: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which points (N, 3) the LiDAR has a free line to. Occ3D counts only what lies between its steepest and flattest beam."""
+        """Mask (N,) of points that the LiDAR has a free line to. Occ3D counts only those between its steepest and flattest beam."""
         origin = (T_world_base @ self.rig.T_base_lidar)[:3, 3]
         now = visibility.sees(visibility.range_image(snapshot.cast, origin), origin, points)
         if self.rig.name == "nuscenes":

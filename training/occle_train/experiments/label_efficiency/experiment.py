@@ -3,7 +3,7 @@
 The same network is trained with all voxel labels, with those of a tenth of the scenes, with these and the weak targets of all
 scenes (the recipe), and with weak targets alone; on request with a recipe without lifted labels, and with smaller voxels; all for
 the same number of steps. Every stage is kept in the output folder: a run
-that was stopped goes on. Written are tables like the MinkOcc paper's I and II, curves, and pictures like its Figs. 3 and 4.
+that was stopped is resumed. Written are tables like the MinkOcc paper's I and II, curves, and pictures like its Figs. 3 and 4.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class LabelEfficiencyExperiment:
         return LabelFolder(folder, self.classes)
 
     def config(self, setting: Setting) -> FitConfig:
-        """How a setting is trained; only the recipe differs between settings."""
+        """Training configuration of a setting; only the recipe differs between settings."""
         warm = self.preset.recipe.warmup_fraction if setting.weak else 1.0
         recipe = self.preset.recipe.model_copy(update={"alpha": setting.alpha, "warmup_fraction": warm})
         if not setting.lift:

@@ -1,4 +1,4 @@
-"""How large the label-efficiency experiment is: data, network and steps."""
+"""Presets of the label-efficiency experiment: data, network and steps."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ Written by `python -m occle_train.experiments.label_efficiency --preset {preset.
 
 **Data.** Simulated nuScenes-rig streets: {train.drives} training drives ({frames["train"]} frames), {val.drives} validation \
 drives ({frames["val"]} frames) of other streets. 2D pseudo-labels are the simulator's semantic images, degraded as those of \
-foundation models are (displaced outlines, lost small objects, confused classes, confidences that tell only partly \
+foundation models are (displaced outlines, lost small objects, confused classes, confidences that show only partly \
 which; `training/occle_train/pseudo_labels/degrade.py`). Moving objects' points are carried along with their boxes when scans \
 are accumulated.
 

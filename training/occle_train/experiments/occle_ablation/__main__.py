@@ -2,7 +2,7 @@
 
 The settings share phases: a semantic branch is trained once per kind of pseudo-labels, a geometric branch once per share of
 annotations and degree of augmentation, and each row of the paper's Tables 6 and 7 is a fusion trained on top of them for the same
-number of steps. Every stage is kept in the output folder: a run that was stopped goes on. The report is written anew after every
+number of steps. Every stage is kept in the output folder: a stopped run is resumed. The report is written anew after every
 stage.
 """
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _device(device: str) -> str:
-    """What computed, in words."""
+    """The device in words."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name()
     models = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""How large the ablation is: data, network and steps."""
+"""Presets of the ablation: data, network and steps."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ def _branch_claims(found: AblationScores) -> list[Claim]:
 
 def _module_claims(found: AblationScores) -> list[Claim]:
     reasons = {
-        NO_PROJECTION.key: "The same pseudo-labels teach the semantic branch, so that little is left for the projection to add.",
+        NO_PROJECTION.key: "The same pseudo-labels supervise the semantic branch, so little is left for the projection to add.",
         NO_GEOMETRIC.key: "Without phase II the branch is free to learn in phase III, from annotations that it sees often.",
     }
     other = (BASELINE, PROJECTION, NO_GEOMETRIC, NO_SEMANTIC, NO_PROJECTION)

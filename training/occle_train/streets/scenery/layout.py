@@ -33,7 +33,7 @@ class Junction:
 
 @dataclass(frozen=True)
 class StreetStyle:
-    """What kind of street this is: how often things stand beside it, 0..1."""
+    """A kind of street: how often things stand beside it, 0..1."""
 
     name: str
     buildings: float
@@ -208,5 +208,5 @@ class Street:
         return cls, raised
 
     def clear_of_junctions(self, s: float, side: int, margin: float = 2.5) -> bool:
-        """Whether s lies outside every side road that leaves to this side."""
+        """True if s lies outside every side road that leaves to this side."""
         return all(side not in j.sides or abs(s - j.s) > j.half + margin for j in self.junctions)

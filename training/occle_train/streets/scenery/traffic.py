@@ -1,4 +1,4 @@
-"""What moves: vehicles in their lanes, cyclists, and people who walk along or across the street."""
+"""Moving actors: vehicles in their lanes, cyclists, and people who walk along or across the street."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _walkers(rng: np.random.Generator, street: Street, stretch: tuple[float, flo
 
 
 def _runs_into(mover: Actor, track: Track, obstacles: NDArray[np.float64]) -> bool:
-    """Whether anything stands in the mover's way."""
+    """True if anything stands in the actor's way."""
     half = float(np.abs(mover.mesh.tri[:, :, 1]).max())
     s, d = track[:, :1], track[:, 1:]
     along = (s + mover.radius > obstacles[:, 0]) & (s - mover.radius < obstacles[:, 1])

@@ -131,7 +131,7 @@ class World:
             s += length + rng.uniform(0.0, 2.5)
 
     def _free_line(self, s: float, d: float, half: float) -> bool:
-        """Whether nothing stands within 0.4 m of a line along the street."""
+        """True if nothing stands within 0.4 m of a line along the street."""
         along, _ = self.street.at(np.arange(s - half, s + half, 0.8), d)
         return all(((along - (a, b)) ** 2).sum(1).min() > (r + 0.4) ** 2 for a, b, r in self._taken)
 

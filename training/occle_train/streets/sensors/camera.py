@@ -38,7 +38,7 @@ def render(
     noise: Noise,
     rng: np.random.Generator,
 ) -> RenderedView:
-    """What the camera sees.
+    """Render a camera's image with its classes and depths.
 
     Args:
         snapshot: the scene now.

@@ -41,7 +41,7 @@ class RayCaster:
         return tri, np.where(tri >= 0, out["tfar"], FAR).astype(np.float32)
 
     def blocked(self, origins: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether anything lies along each ray."""
+        """Mask (N,) of rays along which anything lies."""
         if self._scene is None or not len(directions):
             return np.zeros(len(directions), np.bool_)
         out: NDArray[np.bool_] = (
@@ -74,7 +74,7 @@ class SceneSnapshot:
         return np.where(nearer, tri_moving + self.static_count, tri).astype(np.int32), np.minimum(distance, distance_moving)
 
     def lit(self, points: NDArray[np.float32], sun: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether the sun in direction `sun` (3,) reaches each point (N, 3)."""
+        """Mask (N,) of points (N, 3) that the sun in direction `sun` (3,) reaches."""
         directions = np.broadcast_to(sun, points.shape)
         dark = self.static.blocked(points, directions)
         rest = ~dark

@@ -19,7 +19,7 @@ NOTHING = 255
 
 @dataclass(frozen=True, eq=False)
 class SimulatedScan:
-    """Returns of one turn in the LiDAR frame.
+    """Returns of one revolution in the LiDAR frame.
 
     Args:
         points: (N, 4) float32 x, y, z in metres and intensity, 0..1 (echoes from the own vehicle can be brighter).
@@ -35,7 +35,7 @@ class SimulatedScan:
 
 
 def scan(snapshot: SceneSnapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], rng: np.random.Generator) -> SimulatedScan:
-    """One turn of the LiDAR at this pose (4, 4), all rays at once (a motion-compensated scan)."""
+    """One revolution of the LiDAR at this pose (4, 4), all rays from one place (a motion-compensated scan)."""
     beams = len(lidar.elevations)
     azimuth = -(np.arange(lidar.columns) + rng.random()) * (2 * np.pi / lidar.columns)
     # Ring by ring, as KITTI orders its points.
