@@ -40,8 +40,7 @@ class GridConfig(Config):
 
 
 def _kind(network: Any) -> str:
-    """Bundles from before there was a second network do not say which one they hold."""
-    return str(network.get("kind", "minkocc") if isinstance(network, dict) else network.kind)
+    return str(network.get("kind") if isinstance(network, dict) else network.kind)
 
 
 if TYPE_CHECKING:

@@ -155,10 +155,11 @@ def test_a_bundle_says_which_network_it_holds(bundle, occle):
     assert yaml.safe_load((occle / "bundle.yaml").read_text())["network"]["kind"] == "occle"
     save_bundle(occle.parent / "again", spec, network)
     assert load_bundle(occle.parent / "again")[2] == identity
-    # A bundle from before there was a choice.
+    spec, network, _ = load_bundle(bundle)
+    assert isinstance(network, MinkOcc) and spec == rig_spec("tiny", "kitti")
     edit_spec(bundle, lambda c: c["network"].pop("kind"))
-    older, network, _ = load_bundle(bundle)
-    assert isinstance(network, MinkOcc) and older == rig_spec("tiny", "kitti")
+    with pytest.raises(BundleError, match=r"bundle\.yaml: network: .*'minkocc', 'occle'"):
+        load_bundle(bundle)
 
 
 def test_the_weights_digest_follows_configuration_and_weights(occle):

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from occle_train.losses import minkocc as losses
 from occle_train.losses.occle import (
     frequency_weights,
     geometric_scale_loss,
@@ -57,12 +56,6 @@ def test_geometric_scale_is_of_occupied_against_free(free):
     logits, target = case(seed=4)
     expected = three_logs([(1 - p[free], label != free) for p, label in voxels(logits, target)])
     assert float(geometric_scale_loss(logits, target, free=free)) == pytest.approx(expected, rel=1e-10)
-
-
-def test_they_are_offered_where_the_other_losses_are():
-    logits, target = case()
-    assert losses.semantic_scale_loss(logits, target, ignore=255) == semantic_scale_loss(logits, target)
-    assert losses.geometric_scale_loss(logits, target, ignore=255) == geometric_scale_loss(logits, target)
 
 
 @pytest.mark.parametrize("loss", [semantic_scale_loss, geometric_scale_loss])

@@ -17,9 +17,9 @@ from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.minkocc.config import MinkOccConfig
+from occle_core.taxonomy import IGNORE
 from occle_train.data.truth import MASKS, MaskName, sensor_mask, voxel_truth
 
-UNKNOWN = 255
 SOLID = 254
 """Marks cells of a weak target that are occupied by an unknown class."""
 
@@ -159,7 +159,7 @@ class Samples:
         if truth is None:
             raise DatasetError(f"{dataset.name}: the voxel truth of frame {i} is gone since the sequence was opened")
         seen = sensor_mask(dataset, i, self.grid, self._mask)
-        return truth if seen is None else np.where(seen, truth, UNKNOWN).astype(np.uint8)
+        return truth if seen is None else np.where(seen, truth, IGNORE).astype(np.uint8)
 
     def _reduced(self, frame: Frame) -> Frame:
         size = (self.network.image.width, self.network.image.height)

@@ -10,13 +10,10 @@ from torch.nn import functional as F
 
 from occle_core.networks.minkocc.network import MinkOccPrediction
 from occle_core.sparse import SparseTensor
-from occle_train.losses.occle import geometric_scale_loss as geometric_scale_loss
-from occle_train.losses.occle import semantic_scale_loss as semantic_scale_loss
-
-IGNORE = 255
+from occle_core.taxonomy import IGNORE
 
 Total = Callable[[Tensor], Tensor]
-"""Adds a number up over all processes that train together, see `occle_train.loop.parallel.Group.total`."""
+"""Adds a number up over all processes that train together, see `occle_train.loop.parallel.ProcessGroup.total`."""
 
 
 def _alone(value: Tensor) -> Tensor:

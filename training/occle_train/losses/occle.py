@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-IGNORE = 255
+from occle_core.taxonomy import IGNORE
+
 LOG_FLOOR = -100.0
 """Logarithms end here, as in a binary cross-entropy: a precision of 0 costs 100."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable
 from typing import Literal
@@ -139,11 +138,6 @@ def run_phase(
             torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.grad_clip)
             optimizer.step()
         on_progress({name: float(value.detach()) for name, value in terms.items()})
-
-
-def make_teacher(network: OccLE) -> OccLE:
-    """A copy of the network whose trained geometric branch is the teacher; the original may start its student afresh."""
-    return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 @torch.no_grad()

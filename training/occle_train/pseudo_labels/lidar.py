@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.poses import TrackedBox, inside_oriented_box
 from occle_core.geometry.grid import VoxelGrid
+from occle_core.taxonomy import IGNORE
 from occle_train.data.accumulate import T_grid_world, in_motion, placed, traversed
 
-FREE, OCCUPIED, UNKNOWN = 0, 1, 255
+FREE, OCCUPIED, UNKNOWN = 0, 1, IGNORE
 
 Moving = Literal["keep", "remove", "carry"]
 
