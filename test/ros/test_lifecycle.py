@@ -137,12 +137,12 @@ def test_a_managed_life(ros_domain: int, start: Any, tmp_path: Path) -> None:
 
         # Live parameters hold from the next frame on; the others say what to do.
         all_of_them = car.seen["voxels"][-1].width
-        assert car.set("voxels.unknown", True) == ""
+        assert car.set("voxels.include_unknown", True) == ""
         frame(1)
         whole = np.frombuffer(car.seen["voxels"][-1].data, VOXEL_DTYPE)
         assert np.count_nonzero(whole["label"] == 255) > 2000
         assert np.count_nonzero(whole["label"] != 255) == all_of_them
-        assert car.set("voxels.unknown", False) == ""
+        assert car.set("voxels.include_unknown", False) == ""
         assert car.set("show.min_confidence", 0.9) == ""
         frame(2)
         assert 0 <= car.seen["voxels"][-1].width < all_of_them

@@ -79,13 +79,13 @@ def disorder(number: int, message: Any) -> None:
 
 LOSSES: dict[str, tuple[Callable[[int, Any], None], int, dict[str, dict[str, int]], str]] = {
     "camera clock ahead": (
-        camera_clock(37), 4, {"masked": {"cam2:out_of_tolerance": 4}}, "frames without cam2: 4 out of tolerance"
+        camera_clock(37), 4, {"masked": {"cam2:out_of_tolerance": 4}}, "frames with cam2 masked: 4 out of tolerance"
     ),
-    "camera clock behind": (camera_clock(-37), 4, {"masked": {"cam2:stale": 4}}, "frames without cam2: 4 stale"),
-    "scans without stamps": (no_stamp, 1, {"synchronizer": {"scan_without_stamp": 3}}, "scans left out: 3 without stamp"),
-    "scans out of order": (disorder, 3, {"synchronizer": {"scan_out_of_order": 1}}, "scans left out: 1 out of order"),
-    "images of 16 bits": (sixteen_bits, 4, {"masked": {"cam2:unreadable_image": 4}}, "frames without cam2: 4 unreadable image"),
-    "no returns": (no_echoes, 4, {"points": {"no_return": 600}}, "points left out: 600 no return"),
+    "camera clock behind": (camera_clock(-37), 4, {"masked": {"cam2:stale": 4}}, "frames with cam2 masked: 4 stale"),
+    "scans without stamps": (no_stamp, 1, {"synchronizer": {"scan_without_stamp": 3}}, "scans dropped: 3 without stamp"),
+    "scans out of order": (disorder, 3, {"synchronizer": {"scan_out_of_order": 1}}, "scans dropped: 1 out of order"),
+    "images of 16 bits": (sixteen_bits, 4, {"masked": {"cam2:unreadable_image": 4}}, "frames with cam2 masked: 4 unreadable image"),
+    "no returns": (no_echoes, 4, {"points": {"no_return": 600}}, "points dropped: 600 no return"),
 }  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_what_a_run_left_out_is_counted_by_reason(bundle: Path, tmp_path: Path, 
     assert f"  {line}" in lines
     assert all(len(text) <= 80 for text in lines[1:]), lines
     assert not summary["failed"]
-    assert ("note: cam2 is left out: /cam2/image: encoding 'mono16'" in result.stderr) is (case == "images of 16 bits")
+    assert ("note: cam2 is masked: /cam2/image: encoding 'mono16'" in result.stderr) is (case == "images of 16 bits")
     assert len(summary["notes"]) == (case == "images of 16 bits")
 
 
@@ -124,7 +124,7 @@ def test_a_run_of_which_nothing_comes_out_fails(bundle: Path, tmp_path: Path) ->
     result = CliRunner().invoke(app, words.split())
     assert result.exit_code == 1
     assert "  frames that failed: 2" in result.stdout.splitlines()
-    assert f"no frame came out; {tmp_path / 'out' / 'summary.json'} says why" in result.stderr
+    assert f"no frame was predicted; see {tmp_path / 'out' / 'summary.json'}" in result.stderr
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames"] == 0
 
 
