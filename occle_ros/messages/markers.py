@@ -164,8 +164,10 @@ def write_marker(
     colour: tuple[float, float, float, float],
     without: int = _DELETE,
 ) -> None:
-    """Write a visualization_msgs/Marker: a CUBE_LIST of cubes of `edge` metres at `points` (N, 3), or without points the action
-    `without`."""
+    """Write a visualization_msgs/Marker: a CUBE_LIST of cubes of `edge` metres at `points` (N, 3).
+
+    Without points it has the action `without`.
+    """
     writer.pack("iI", *divmod(stamp, 1_000_000_000))
     action = _ADD if len(points) else without
     writer.raw(_before_points(writer.position % 8, frame_id, namespace, marker_id, action, edge, colour))

@@ -37,8 +37,11 @@ def occupancy_grid(occupancy: Occupancy, min_height: float, max_height: float, d
 
 
 def costmap(occupancy: Occupancy, min_height: float, max_height: float, drivable: Sequence[int]) -> NDArray[np.int8]:
-    """Costmap (X, Y) int8: 100 where a cell of the band has a class that is not drivable; else 0 where one is drivable or
-    free; else -1, also where the band contains no cell. Arguments as for `occupancy_grid`."""
+    """Costmap (X, Y) int8, with the arguments of `occupancy_grid`.
+
+    100 where a cell of the band has a class that is not drivable; else 0 where one is drivable or free; else -1, also where the
+    band contains no cell.
+    """
     grid, taxonomy = occupancy.grid, occupancy.taxonomy
     heights = grid.origin[2] + (np.arange(grid.shape[2]) + 0.5) * grid.resolution
     band = occupancy.labels[:, :, (heights >= min_height) & (heights < max_height)]

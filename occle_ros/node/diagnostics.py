@@ -21,11 +21,11 @@ Counts = Mapping[str, Mapping[str, int]]
 
 
 class NodeState(Protocol):
-    """State of the node; `network` is None while it is not configured, `inputs` while it is not active."""
+    """State of the node; `inference` is None while it is not configured, `inputs` while it is not active."""
 
     config: NodeConfig
     statistics: Statistics
-    network: InferenceRunner | None
+    inference: InferenceRunner | None
     inputs: Subscriptions | None
 
 
@@ -60,33 +60,33 @@ class Diagnostics:
         self._last_time = now
         level, message = self._judge(latencies, lately)
         values = {"rate_hz": f"{rate:.2f}"}
-        if self._state.network:
-            network = self._state.network
-            values |= {"bundle": network.bundle_id, "engine": network.engine, "degraded": network.degraded}
+        if self._state.inference:
+            inference = self._state.inference
+            values |= {"bundle": inference.bundle_id, "engine": inference.engine, "degraded": inference.degraded}
         if latencies:
             values |= {"latency_median_ms": f"{np.median(latencies):.1f}", "latency_max_ms": f"{max(latencies):.1f}"}
-        synchronizer = self._state.inputs.synchronizer.counts if self._state.inputs else {}
+        synchronizer = self._state.inputs.synchronizer_counts if self._state.inputs else {}
         groups = {**counts, "synchronizer": Counter(counts.get("synchronizer", {})) + Counter(synchronizer)}
         values |= {f"{group}.{reason}": str(n) for group, members in groups.items() for reason, n in members.items()}
         values["last_error"] = last_error
         return self._status("pipeline", level, message, values)
 
     def _judge(self, latencies: list[float], lately: Mapping[str, Counter[str]]) -> tuple[Any, str]:
-        limits, network, subscriptions = self._state.config.diagnostics, self._state.network, self._state.inputs
-        if network is None or subscriptions is None:
-            missing = "configured" if network is None else "activated"
+        limits, inference, subscriptions = self._state.config.diagnostics, self._state.inference, self._state.inputs
+        if inference is None or subscriptions is None:
+            missing = "configured" if inference is None else "activated"
             return DiagnosticStatus.WARN, f"the node is not {missing} (`ros2 lifecycle set`, or parameter autostart)"
         silent = time.monotonic() - subscriptions.last_scan
         if silent > limits.input_timeout_s:
             topic = self._state.config.lidar.topic
-            return DiagnosticStatus.ERROR, f"no scan on {topic} for {silent:.0f} s: {subscriptions.monitor.problems.get(topic, '')}"
+            return DiagnosticStatus.ERROR, f"no scan on {topic} for {silent:.0f} s: {subscriptions.problem_of(topic)}"
         if subscriptions.clock_problem:
             return DiagnosticStatus.ERROR, str(subscriptions.clock_problem)
         median = float(np.median(latencies)) if latencies else 0.0
         if median > limits.latency_error_ms:
             return DiagnosticStatus.ERROR, f"latency {median:.0f} ms is over {limits.latency_error_ms:.0f} ms"
-        if network.degraded:
-            return DiagnosticStatus.WARN, network.degraded
+        if inference.degraded:
+            return DiagnosticStatus.WARN, inference.degraded
         for group, text in (
             ("dropped", "frames lost"),
             ("overflow", "cells exceeded the network's capacity"),
@@ -112,7 +112,7 @@ class Diagnostics:
                 topic = config.cameras[name].topic
                 level, message = (
                     DiagnosticStatus.WARN,
-                    f"no image on {topic} for {age:.0f} s: {subscriptions.monitor.problems.get(topic, '')}",
+                    f"no image on {topic} for {age:.0f} s: {subscriptions.problem_of(topic)}",
                 )
             elif masked:
                 reasons = ", ".join(f"{reason} {number}" for reason, number in masked.items())

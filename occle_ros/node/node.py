@@ -58,7 +58,7 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **arguments)
         self.config = declare_config(self)
         self.statistics = Statistics()
-        self.network: InferenceRunner | None = None
+        self.inference: InferenceRunner | None = None
         self.inputs: Subscriptions | None = None
         self.problem: Exception | None = None
         self._calibration: Calibration | None = None
@@ -91,8 +91,10 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
                 raise self.problem or RuntimeError("a lifecycle transition failed")
 
     def destroy_node(self) -> None:
-        """Destroy the node and its state machine, which rclpy leaves: it would keep the DDS participant, and its shared memory
-        (70 MB) would outlive the process."""
+        """Destroy the node and its state machine, which rclpy leaves.
+
+        The state machine would keep the DDS participant, whose shared memory (70 MB) would outlive the process.
+        """
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()
 
@@ -100,7 +102,7 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         """Stop the worker and write the report; False if the worker did not stop in time."""
         stopped = self._deactivate()
         if self.config.report_file:
-            header = {"bundle": self.network.bundle_id if self.network else ""}
+            header = {"bundle": self.inference.bundle_id if self.inference else ""}
             try:
                 self.statistics.write(with_home(self.config.report_file), header)
             except OSError as error:
@@ -150,11 +152,11 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         if calibration.needs_transforms:
             self._transforms = self._transforms or _transforms(self)
             calibration.use_transforms(self._transforms)
-        self.network = InferenceRunner(self.config, calibration, self._log_error, self._log_info)
-        if self.network.frames > 1 and not calibration.needs_transforms:
-            self._use_poses(calibration, self.network.frames)
+        self.inference = InferenceRunner(self.config, calibration, self._log_error, self._log_info)
+        if self.inference.frames > 1 and not calibration.needs_transforms:
+            self._use_poses(calibration, self.inference.frames)
         self._calibration = calibration
-        self.get_logger().info(f"configured: bundle {self.network.bundle_id}, engine {self.network.engine}")
+        self.get_logger().info(f"configured: bundle {self.inference.bundle_id}, engine {self.inference.engine}")
 
     def _use_poses(self, calibration: Calibration, frames: int) -> None:
         """Use TF for the poses that a network with a history needs; without TF every frame is processed alone."""
@@ -169,11 +171,11 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         calibration.use_transforms(self._transforms)
 
     def _activate(self) -> None:
-        assert self.network is not None and self._calibration is not None
-        self._outputs = Publishers(self, self.config, self.statistics, self.network.stages)
-        self._worker = Worker(self._work, self._on_error, "occupancy", self.network.max_concurrent)
+        assert self.inference is not None and self._calibration is not None
+        self._outputs = Publishers(self, self.config, self.statistics, self.inference.stages)
+        self._worker = Worker(self._work, self._on_error, "occupancy", self.inference.max_concurrent)
         self.inputs = Subscriptions(self, self.config, self._calibration, self.statistics, self._steady, self._submit)
-        self.get_logger().info(f"ready: bundle {self.network.bundle_id}, waiting for {self.config.lidar.topic}")
+        self.get_logger().info(f"ready: bundle {self.inference.bundle_id}, waiting for {self.config.lidar.topic}")
 
     def _deactivate(self) -> bool:
         """True if the frame in progress has finished in time."""
@@ -187,16 +189,16 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
 
     def _release(self) -> None:
         self._deactivate()
-        self.network = self._calibration = None
+        self.inference = self._calibration = None
 
     def _accept(self, config: NodeConfig) -> None:
-        if self.network:
-            self.network.check(config)
+        if self.inference:
+            self.inference.check(config)
         self.config = config
         if self._outputs:
             self._outputs.config = config
         if self.inputs:
-            self.inputs.monitor.silence = config.diagnostics.input_timeout_s
+            self.inputs.set_timeout(config.diagnostics.input_timeout_s)
 
     def _check_viewers(self) -> None:
         self._use_transforms_for_scans()
@@ -237,11 +239,11 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
             self.statistics.count("dropped", "replaced_by_newer")
 
     def _work(self, synced: SyncedMessages[ReceivedScan, Any]) -> CompletionCallback | None:
-        network, scan = self.network, synced.scan
-        if network is None:
+        inference, scan = self.inference, synced.scan
+        if inference is None:
             return None  # deactivated in the meantime
         waited = (time.perf_counter() - scan.arrived) * 1e3
-        processed = network.process(replace(synced, scan=scan.message))
+        processed = inference.process(replace(synced, scan=scan.message))
         return partial(self._publish, synced, processed, waited, time.perf_counter())
 
     def _publish(
@@ -298,18 +300,18 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         return response
 
     async def _reload_bundle(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        network = self.network
-        if network is None:
+        inference = self.inference
+        if inference is None:
             response.message = "no network is loaded: configure the node first"
             return response
         done: Future[tuple[bool, str]] = Future(executor=self.executor)
 
         def load() -> None:
             try:
-                done.set_result((True, f"running {network.reload()} on {network.engine}"))
+                done.set_result((True, f"running {inference.reload()} on {inference.engine}"))
             except Exception as error:  # of any kind: it is returned in the response
                 kind = "" if isinstance(error, STARTUP_ERRORS) else f"{type(error).__name__}: "
-                done.set_result((False, f"{kind}{error}. Still running {network.bundle_id} on {network.engine}"))
+                done.set_result((False, f"{kind}{error}. Still running {inference.bundle_id} on {inference.engine}"))
 
         threading.Thread(target=load, name="reload", daemon=True).start()
         answer = await done

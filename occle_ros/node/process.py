@@ -84,8 +84,8 @@ def _start_and_spin(
         if config.autostart or config.build_only:
             node.start(activate=not config.build_only)
         if config.build_only:
-            if node.network and node.network.degraded:
-                raise ConfigError(node.network.degraded)
+            if node.inference and node.inference.degraded:
+                raise ConfigError(node.inference.degraded)
             node.get_logger().info("engine built; exiting, as parameter build_only is true")
             stop.set()
         while not stop.is_set():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from node_rig import lively_bundle, sensors
 from rclpy.serialization import deserialize_message
+from ros_process import wait_for_size
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from small_kitti import write_sequence
 from typer.testing import CliRunner
@@ -52,8 +52,7 @@ def test_the_folder_is_played(ros_domain: int, start: Any, tmp_path: Path) -> No
     recorder = start("-m", "occle_ros.cli", "record", tmp_path / "bag", topic)
     recorder.wait_for("recording")
     player = start("-m", "occle_ros.cli", "play", root, "--loop", "--wait-for", "/lidar/points", "--raw")
-    player.wait_for("playing")
-    time.sleep(3)
+    wait_for_size(tmp_path / "bag", 9 * 48_000)  # two rounds of scans
     player.interrupt()
     assert player.result(12) == 0, player.output
     recorder.interrupt()

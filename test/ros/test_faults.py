@@ -315,7 +315,7 @@ def test_the_end_in_the_middle_of_a_frame(slow: Slow) -> None:
     node.interrupt(signal.SIGTERM)
     assert node.result(6) == 0, node.output
     assert time.monotonic() - began < 2
-    assert "the last frame takes long; leaving without it" in node.output
+    assert "the last frame is still being processed; exiting without it" in node.output
     assert not any(segment.exists() for segment in segments)
 
 
@@ -379,7 +379,7 @@ class Rig:
 
     def frame(self) -> Mapping[str, str]:
         """Reasons of the cameras that one frame went without."""
-        return self.process().masked
+        return self.process().assembled.masked
 
 
 @fault("CameraInfo missing, then arriving")
@@ -421,13 +421,13 @@ def test_extrinsics_follow_tf(place: Path) -> None:
         T[2, 3] = height
         transforms.add(stamped("base_link", "velodyne", T, stamp))
     for stamp, height in ((SECOND, 1.5), (SECOND + 250 * MS, 1.75), (2 * SECOND + 400 * MS, 2.5)):
-        assert rig.process(stamp).frame.T_grid_lidar[2, 3] == pytest.approx(height)
+        assert rig.process(stamp).assembled.frame.T_grid_lidar[2, 3] == pytest.approx(height)
     with pytest.raises(CalibrationError, match=r"known from 1\.000 to 2\.000 s, not at 3\.000 s"):
         rig.process(3 * SECOND)
     T_lidar_camera = np.linalg.inv(T_CAMERA_LIDAR)
     T_lidar_camera[0, 3] += 0.1
     transforms.add(stamped("velodyne", "cam3_optical", T_lidar_camera), fixed=True)  # sent again after a calibration
-    cameras = rig.process(SECOND).frame.cameras
+    cameras = rig.process(SECOND).assembled.frame.cameras
     assert cameras[1].T_camera_lidar[2, 3] - cameras[0].T_camera_lidar[2, 3] == pytest.approx(-0.1)
 
 

@@ -96,6 +96,6 @@ def test_a_silence_limit_that_changes_holds_at_once(settings: dict[str, Any]) ->
     with ros_node("ours") as ours:
         station = Station(ours, NodeConfig.model_validate(settings))
         assert station.inputs.check() == []
-        station.inputs.monitor.silence = 0.0
+        station.inputs.set_timeout(0.0)
         assert len(station.inputs.check()) == 3
         station.inputs.close()

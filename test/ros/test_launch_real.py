@@ -66,10 +66,10 @@ def test_build_only_ends_by_itself(launch: Callable[..., Any], tmp_path: Path) -
     bundle = lively_bundle(tmp_path / "bundle")
     process = launch("build_only:=true", f"bundle:={bundle}", "engine:=torch", f"calibration:={data}#08")
     assert process.result(60) == 0, process.output
-    assert "built; parameter build_only is true" in process.output
+    assert "engine built; exiting" in process.output
 
 
 def test_wrong_arguments_end_with_their_explanation(launch: Callable[..., Any]) -> None:
     process = launch("kind:=kitti")
     assert process.result(60) != 0
-    assert "launch arguments dataset and path belong together" in process.output
+    assert "add dataset:=FOLDER" in process.output

@@ -175,7 +175,7 @@ def test_a_network_that_looks_back_publishes_and_tells_that_poses_are_missing(
     [
         ("no bundle", "there is no"),
         ("empty bundle", "bundle.yaml"),
-        ("no calibration", "nothing says where the voxel grid lies"),
+        ("no calibration", "the pose of the voxel grid is not known"),
         ("wrong calibration", "is not a rotation"),
         ("camera unknown", "has no camera 'left'"),
         ("misspelt", "did you mean sync.deadline_ms?"),

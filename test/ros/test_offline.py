@@ -173,7 +173,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(bag: Path, bundle: Path
         ("run --dataset {tmp}/none --bundle {bundle} --out {tmp}/out", 1, "does not exist"),
         ("run --bag {bag} --bundle {tmp} --out {tmp}/out", 1, "bundle.yaml"),
         ("run --bag {bag} --bundle {bundle} --out {tmp}/out --config {tmp}/none.yaml", 1, "none.yaml"),
-        ("run --bag {bag} --kind kitti --out {tmp}/out", 2, "belong to --dataset"),
+        ("run --bag {bag} --kind kitti --out {tmp}/out", 2, "are for --dataset"),
         ("play {tmp}/none", 1, "there is no bag at"),
         ("bag kitti {tmp}/none {tmp}/out", 1, "does not exist"),
         ("demo --rate fast", 2, "--rate must be auto or a number"),

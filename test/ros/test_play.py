@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
+from ros_process import wait_for_size
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo
 from typer.testing import CliRunner
@@ -113,7 +114,7 @@ def test_the_clock_tells_the_bag_time_at_the_rate(bag, tmp_path, start, ros_doma
 def test_a_loop_starts_again_until_it_is_interrupted(bag, tmp_path, start, ros_domain):
     player = start("-c", f"from occle_ros.bags.player import *; print(play_bag({str(bag)!r}, PlayOptions(4, True, 0)))")
     recording = recorder(start, tmp_path / "recorded", "--idle-timeout=2")
-    time.sleep(5 * FRAMES * PERIOD_MS / 1e3 / 4 + 3)  # five rounds, and the start of two processes
+    wait_for_size(tmp_path / "recorded", 4 * (bag / "bag.mcap").stat().st_size)
     player.interrupt(signal.SIGINT)
     assert recording.result() == 0, recording.output
     assert player.result(10) == 0, player.output
@@ -137,8 +138,7 @@ def test_an_interrupted_recording_is_whole(bag, tmp_path, start, ros_domain, num
 def test_a_recorder_finds_types_in_the_graph_and_names_topics_that_nobody_publishes(bag, tmp_path, start, ros_domain):
     player = start("-c", f"from occle_ros.bags.player import *; play_bag({str(bag)!r}, PlayOptions(4, True))")
     recording = start("-m", "occle_ros.cli", "record", tmp_path / "recorded", "/cam2/image", "--idle-timeout=2")
-    recording.wait_for("recording /")
-    time.sleep(2)
+    wait_for_size(tmp_path / "recorded", 4 * 240 * 320 * 3)
     player.interrupt()
     assert recording.result() == 0, recording.output
     assert len(raw(tmp_path / "recorded", "/cam2/image")) >= 3
