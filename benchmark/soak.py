@@ -24,7 +24,7 @@ from benchmark.soak_driver import Driver
 from occle_core.datasets import list_scenes, open_dataset
 from occle_ros.bags.dataset_messages import DatasetMessages
 from occle_ros.config.presets import PRESETS, preset_for
-from occle_ros.system.child_process import Child
+from occle_ros.system.child_process import ChildProcess
 from occle_ros.system.ros_process import ros_node
 from occle_ros.system.share_files import share_file
 
@@ -111,7 +111,7 @@ def soak(
         parameters += ["-p", f"max_concurrent_frames:={max_concurrent}"]
         file = str(share_file(f"config/{preset}.yaml"))
         command = [sys.executable, "-m", "occle_ros.cli", "node", "--ros-args", "--params-file", file, *parameters]
-        node = stack.enter_context(Child("node", command, folder / "node.log"))
+        node = stack.enter_context(ChildProcess("node", command, folder / "node.log"))
         node.wait_for("ready: bundle", 300)
         compressed = PRESETS[preset].cameras[dataset.camera_names[0]].compressed
         driver = Driver(stack.enter_context(ros_node("soak")), DatasetMessages(dataset, compressed, min(FRAMES, len(dataset))))
@@ -143,7 +143,7 @@ def growth(samples: Sequence[Sample]) -> list[str]:
     ]
 
 
-def _cycles(driver: Driver, node: Child, seconds: float, hz: float, interval: float) -> Iterator[Sample]:
+def _cycles(driver: Driver, node: ChildProcess, seconds: float, hz: float, interval: float) -> Iterator[Sample]:
     began = time.monotonic()
     while time.monotonic() - began < seconds:
         latencies: list[float] = []

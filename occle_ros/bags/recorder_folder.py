@@ -1,4 +1,4 @@
-"""The folder of a recording: locked while it is recorded, and what a dead recorder left under the same name is kept."""
+"""Folder of a recording: locking, and preservation of an interrupted recording of the same name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from occle_core.output_folder import lock_folder, output_exists_error
 
 @contextmanager
 def recording_folder(out: Path) -> Iterator[None]:
-    """Make and lock the folder of a new recording; at the end it is removed where nothing is in it.
+    """Create and lock the folder of a new recording; an empty one is removed at the end.
 
-    An interrupted recording that lies there is moved aside as a whole, and a line says where to: a script that restarts the
-    recorder with a fixed name loses neither the old recording nor the new one.
+    An interrupted recording in its place is moved aside, with a message: a script that restarts the recorder with a fixed
+    name loses neither the old recording nor the new one.
 
     Raises:
-        OutputError: another process records there, or there is anything else; it is not touched.
-        OSError: the folder cannot be made.
+        OutputError: another process records there, or something else exists there.
+        OSError: the folder cannot be created.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     while True:

@@ -1,4 +1,4 @@
-"""Class names in parameters -> class ids."""
+"""Class ids of the class names in parameters."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from occle_core.taxonomy import Taxonomy
 from occle_ros.config.groups import ConfigError
 
-USUALLY_DRIVABLE = ("road", "parking", "driveable_surface")
+DEFAULT_DRIVABLE = ("road", "parking", "driveable_surface")
 
 
 def class_ids(names: Sequence[str], taxonomy: Taxonomy, parameter: str) -> list[int]:
-    """Class names -> ids.
+    """Ids of classes, by name.
 
     Raises:
         ConfigError: the network has no such class; the message names the parameter and lists the classes.
@@ -25,17 +25,17 @@ def class_ids(names: Sequence[str], taxonomy: Taxonomy, parameter: str) -> list[
 
 
 def drivable_ids(names: Sequence[str], taxonomy: Taxonomy) -> list[int]:
-    """What parameter occupancy_grid.drivable means; no names: those of the usual drivable classes that the network knows.
+    """Class ids of parameter occupancy_grid.drivable; no names: those of `DEFAULT_DRIVABLE` that the network has.
 
     Raises:
         ConfigError: as `class_ids`.
     """
-    chosen = names or [name for name in USUALLY_DRIVABLE if name in taxonomy.names]
+    chosen = names or [name for name in DEFAULT_DRIVABLE if name in taxonomy.names]
     return class_ids(chosen, taxonomy, "occupancy_grid.drivable")
 
 
 def check_classes(shown: Sequence[str], drivable: Sequence[str], taxonomy: Taxonomy) -> None:
-    """Refuse class names of parameters show.classes and occupancy_grid.drivable that the network does not know.
+    """Validate the class names of parameters show.classes and occupancy_grid.drivable against the network's.
 
     Raises:
         ConfigError: as `class_ids`.

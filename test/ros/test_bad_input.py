@@ -31,7 +31,7 @@ from occle_ros.config.loading import load_config
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.messages.clouds import cloud_from_points
 from occle_ros.messages.images import message_from_image
-from occle_ros.pipeline.assemble import assemble, other_frame, read_scan
+from occle_ros.pipeline.assemble import assemble, frame_mismatch, read_scan
 from occle_ros.sync.lidar_led import SyncedMessages
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
@@ -137,11 +137,11 @@ def _zeros(tmp_path: Path) -> None:
 @row("images in another frame than their CameraInfo")
 def _image_frame(tmp_path: Path) -> None:
     calibration, _ = by_tf(("base_link", "velodyne", moved(0)), ("velodyne", "cam2_optical", moved(0.1)))
-    calibration.take_info("cam2", info())
+    calibration.add_camera_info("cam2", info())
     scan, image = cloud_from_points(POINTS, 5, "velodyne"), message_from_image(IMAGE, 5, "cam2_link")
     result = assemble(SyncedMessages(5, scan, (image,), {}), calibration.rig("velodyne", 5), NodeConfig())
     assert result.frame.images[0] is not None
-    assert result.notes == (other_frame("cam2", "cam2_link", "cam2_optical"),)
+    assert result.notes == (frame_mismatch("cam2", "cam2_link", "cam2_optical"),)
 
 
 @row("scans in another frame than the calibration file's `lidar_frame`")
@@ -149,7 +149,7 @@ def _foreign(tmp_path: Path) -> None:
     transforms = TransformBuffer()
     config = NodeConfig.model_validate({"calibration_file": str(write_calibration(tmp_path / "calibration.yaml"))})
     calibration = Calibration(config, transforms)
-    with pytest.raises(CalibrationError, match=r"'os_lidar', but the calibration file .* 'velodyne'.*frames.lidar:=velodyne"):
+    with pytest.raises(CalibrationError, match=r"'os_lidar', but the calibration file .* 'velodyne'.*tf.lidar_frame:=velodyne"):
         calibration.rig("os_lidar", 5)
     transforms.add(tf_message("velodyne", "os_lidar", moved(0.5)), fixed=True)
     assert calibration.rig("os_lidar", 5).T_grid_lidar[0, 3] == 0.5
@@ -222,7 +222,7 @@ def _left_out(tmp_path: Path) -> None:
     bag, bundle = write_bag(tmp_path / "bag", [SECOND, 2 * SECOND], empty=(0, 1)), lively_bundle(tmp_path / "bundle")
     words = f"run --bag {bag} --bundle {bundle} --out {tmp_path / 'out'} --pictures 0 --engine torch"
     result = CliRunner().invoke(app, words.split())
-    assert result.exit_code == 1 and "no frame came out" in result.stderr
+    assert result.exit_code == 1 and "no frame was predicted" in result.stderr
 
 
 @row("two `occle run` with one `--out`")

@@ -166,7 +166,7 @@ def test_tf2_ros_serves_where_it_is_installed(monkeypatch):
     listener = tf_listener.listen_to_transforms(SimpleNamespace())
     np.testing.assert_allclose(listener.lookup("/base", "lidar"), rigid(4), atol=1e-9)
     np.testing.assert_allclose(listener.lookup("base", "lidar", 5_000_000_007), rigid(4), atol=1e-9)
-    assert asked == [(0, 0), (5_000_000_007, tf_listener.PATIENCE)]
+    assert asked == [(0, 0), (5_000_000_007, tf_listener.TF_TIMEOUT)]
     with pytest.raises(TransformError, match="nowhere"):
         listener.lookup("base", "nowhere")
 
@@ -218,7 +218,7 @@ def test_the_profile_is_set_unless_the_user_has_one(monkeypatch):
 def test_share_files_are_found_installed_too(monkeypatch, tmp_path):
     assert transport.share_file("config/fastdds_shm.xml") == Path(__file__).resolve().parents[2] / "config/fastdds_shm.xml"
     monkeypatch.setattr(transport, "__file__", str(tmp_path / "site-packages" / "occle_ros" / "transport.py"))
-    with pytest.raises(FileNotFoundError, match=r"config/nothing.yaml of occle_ros is not installed; looked for"):
+    with pytest.raises(FileNotFoundError, match=r"config/nothing.yaml of occle_ros is not installed; searched"):
         transport.share_file("config/nothing.yaml")
     installed = tmp_path / "install" / "share" / "occle_ros" / "config" / "nothing.yaml"
     installed.parent.mkdir(parents=True)

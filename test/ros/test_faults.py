@@ -30,7 +30,7 @@ from occle_ros.config.node_config import NodeConfig
 from occle_ros.messages.camera_info import info_from_camera
 from occle_ros.messages.common import time_from
 from occle_ros.messages.transforms import transform_from_matrix
-from occle_ros.pipeline.pipeline import Pipeline, Processed
+from occle_ros.pipeline.pipeline import Pipeline, ProcessedFrame
 from occle_ros.sync.lidar_led import SyncedMessages
 from occle_ros.system.ros_process import ros_node
 
@@ -95,11 +95,11 @@ FAULTS = {
     ),
     "scans of another LiDAR": Fault(
         "F0:foreign +300 F100", (100,), {"dropped.no_calibration": 1},
-        (r"scans are in frame 'rear_lidar', but the calibration file .* is for 'velodyne'.*frames.lidar:=velodyne",),
+        (r"scans are in frame 'rear_lidar', but the calibration file .* is for 'velodyne'.*tf.lidar_frame:=velodyne",),
     ),
     "wrong encoding": Fault("A0:deep B0 S0", (0,), {"masked.cam2:unreadable_image": 1}, ("encoding '16UC1' has more than 8 bits",)),
     "truncated JPEG": Fault("A0 B0:cut S0", (0,), {"masked.cam3:unreadable_image": 1}, ("is cut off or damaged",)),
-    "changed image size": Fault("A0:small B0 S0 F100", (0, 100), {"masked.cam2:wrong_size": 1}, ("cam2 is left out: .*160 x 30",)),
+    "changed image size": Fault("A0:small B0 S0 F100", (0, 100), {"masked.cam2:wrong_size": 1}, ("cam2 is masked: .*160 x 30",)),
 }  # fmt: skip
 """Faults of what the sensors send, each injected into one running node."""
 OTHERS: list[str] = []
@@ -315,7 +315,7 @@ def test_the_end_in_the_middle_of_a_frame(slow: Slow) -> None:
     node.interrupt(signal.SIGTERM)
     assert node.result(6) == 0, node.output
     assert time.monotonic() - began < 2
-    assert "the last frame takes long; leaving without it" in node.output
+    assert "the last frame is still being processed; exiting without it" in node.output
     assert not any(segment.exists() for segment in segments)
 
 
@@ -372,14 +372,14 @@ class Rig:
         self.calibration = Calibration(self.config, transforms)
         self._pipeline = Pipeline(Predictor.load(place / "bundle", threads=1), self.config, self.calibration)
 
-    def process(self, stamp: int = 5) -> Processed:
+    def process(self, stamp: int = 5) -> ProcessedFrame:
         """One frame."""
         images = (raw_image(stamp), jpeg_image(stamp))
         return self._pipeline.process(SyncedMessages(stamp, scan(stamp), images, {}))
 
     def frame(self) -> Mapping[str, str]:
         """Reasons of the cameras that one frame went without."""
-        return self.process().masked
+        return self.process().assembled.masked
 
 
 @fault("CameraInfo missing, then arriving")
@@ -388,18 +388,18 @@ def test_a_camera_joins_when_its_info_comes(place: Path) -> None:
     cameras = {name: {"T_camera_lidar": T} for name in ("cam2", "cam3")}
     rig = Rig(place, T_grid_lidar=np.eye(4).reshape(-1).tolist(), cameras=cameras)
     assert rig.frame() == {"cam2": "no_camera_info", "cam3": "no_camera_info"}
-    rig.calibration.take_info("cam3", info_from_camera(CAMERA, 1, "cam3_optical"))
+    rig.calibration.add_camera_info("cam3", info_from_camera(CAMERA, 1, "cam3_optical"))
     assert rig.frame() == {"cam2": "no_camera_info"}
-    rig.calibration.take_info("cam2", info_from_camera(CAMERA, 1, "cam2_optical"))
+    rig.calibration.add_camera_info("cam2", info_from_camera(CAMERA, 1, "cam2_optical"))
     assert rig.frame() == {}
 
 
 @fault("TF missing, then arriving")
 def test_frames_begin_when_the_transforms_come(place: Path) -> None:
     transforms = TransformBuffer()
-    rig = Rig(place, transforms, frames={"grid": "base_link"})
+    rig = Rig(place, transforms, tf={"grid_frame": "base_link"})
     for name in ("cam2", "cam3"):
-        rig.calibration.take_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
+        rig.calibration.add_camera_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
     with pytest.raises(CalibrationError, match=r"no transform from 'velodyne' to 'base_link'.*none"):
         rig.frame()
     transforms.add(stamped("base_link", "velodyne", np.eye(4)))
@@ -412,22 +412,22 @@ def test_frames_begin_when_the_transforms_come(place: Path) -> None:
 @fault("TF that changes while running")
 def test_extrinsics_follow_tf(place: Path) -> None:
     transforms = TransformBuffer()
-    rig = Rig(place, transforms, frames={"grid": "base_link"})
+    rig = Rig(place, transforms, tf={"grid_frame": "base_link"})
     for name in ("cam2", "cam3"):
-        rig.calibration.take_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
+        rig.calibration.add_camera_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
         transforms.add(stamped("velodyne", f"{name}_optical", np.linalg.inv(T_CAMERA_LIDAR)), fixed=True)
     for height, stamp in ((1.5, SECOND), (2.5, 2 * SECOND)):  # a mast that rises
         T = np.eye(4)
         T[2, 3] = height
         transforms.add(stamped("base_link", "velodyne", T, stamp))
     for stamp, height in ((SECOND, 1.5), (SECOND + 250 * MS, 1.75), (2 * SECOND + 400 * MS, 2.5)):
-        assert rig.process(stamp).frame.T_grid_lidar[2, 3] == pytest.approx(height)
+        assert rig.process(stamp).assembled.frame.T_grid_lidar[2, 3] == pytest.approx(height)
     with pytest.raises(CalibrationError, match=r"known from 1\.000 to 2\.000 s, not at 3\.000 s"):
         rig.process(3 * SECOND)
     T_lidar_camera = np.linalg.inv(T_CAMERA_LIDAR)
     T_lidar_camera[0, 3] += 0.1
     transforms.add(stamped("velodyne", "cam3_optical", T_lidar_camera), fixed=True)  # sent again after a calibration
-    cameras = rig.process(SECOND).frame.cameras
+    cameras = rig.process(SECOND).assembled.frame.cameras
     assert cameras[1].T_camera_lidar[2, 3] - cameras[0].T_camera_lidar[2, 3] == pytest.approx(-0.1)
 
 

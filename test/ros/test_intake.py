@@ -30,11 +30,11 @@ TOPIC = "/lidar/points"
 
 
 class Station:
-    """An subscriptions with the node and executor that it lives in."""
+    """Subscriptions with the node and executor that it lives in."""
 
     def __init__(self, node: Any, config: NodeConfig) -> None:
         self.node = node
-        self.frames: list[SyncedMessages[ReceivedScan]] = []
+        self.frames: list[SyncedMessages[ReceivedScan, Any]] = []
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -70,13 +70,13 @@ def test_a_best_effort_driver_is_heard_without_a_setting(settings: dict[str, Any
             assert station.asked() == ReliabilityPolicy.RELIABLE
             driver = theirs.create_publisher(PointCloud2, TOPIC, offered)
         warnings: list[str] = []
-        station.spin_until(lambda: warnings.extend(station.subscriptions.check()) or driver.get_subscription_count())
+        station.spin_until(lambda: warnings.extend(station.inputs.check()) or driver.get_subscription_count())
         assert station.asked() == ReliabilityPolicy.BEST_EFFORT
         assert not [text for text in warnings if "best_effort" in text]
         driver.publish(cloud_from_points(sensors(0)[0], 7, "velodyne"))
         station.spin_until(lambda: station.frames)
         assert stamp_of(station.frames[0].scan.message) == 7
-        station.subscriptions.close()
+        station.inputs.close()
 
 
 def test_who_insists_on_reliable_is_told_what_to_set(settings: dict[str, Any]) -> None:
@@ -84,16 +84,18 @@ def test_who_insists_on_reliable_is_told_what_to_set(settings: dict[str, Any]) -
         station = Station(ours, NodeConfig.model_validate({**settings, "qos": {"reliability": "reliable"}}))
         theirs.create_publisher(PointCloud2, TOPIC, qos_profile("best_effort", 5))
         warnings: list[str] = []
-        station.spin_until(lambda: warnings.extend(station.subscriptions.check()) or warnings)
-        assert "offers best_effort, we ask reliable on /lidar/points; set parameter qos.reliability:=best_effort" in warnings[0]
+        station.spin_until(lambda: warnings.extend(station.inputs.check()) or warnings)
+        assert (
+            "offers best_effort, requested is reliable on /lidar/points; set parameter qos.reliability:=best_effort" in warnings[0]
+        )
         assert station.asked() == ReliabilityPolicy.RELIABLE
-        station.subscriptions.close()
+        station.inputs.close()
 
 
 def test_a_silence_limit_that_changes_holds_at_once(settings: dict[str, Any]) -> None:
     with ros_node("ours") as ours:
         station = Station(ours, NodeConfig.model_validate(settings))
-        assert station.subscriptions.check() == []
-        station.subscriptions.watch.silence = 0.0
-        assert len(station.subscriptions.check()) == 3
-        station.subscriptions.close()
+        assert station.inputs.check() == []
+        station.inputs.set_timeout(0.0)
+        assert len(station.inputs.check()) == 3
+        station.inputs.close()

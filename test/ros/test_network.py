@@ -105,7 +105,7 @@ def test_an_engine_that_cannot_start_is_replaced_and_told(
     told: list[str] = []
     progress: list[str] = []
     network = InferenceRunner(config, Calibration(config), told.append, progress.append)
-    assert words in network.degraded and "Running torch instead" in network.degraded
+    assert words in network.degraded and "Using torch instead" in network.degraded
     assert told == [network.degraded] and progress == ["compiling"]
     assert network.engine.startswith("torch fp32 on cpu")
     assert network.process(synced()).occupancy.occupied.any()
@@ -204,7 +204,7 @@ def test_a_network_of_several_frames_gets_poses_from_tf_and_says_where_there_are
         cloud = cloud_from_points(sensors(number)[0], stamp, "velodyne")
         found.append(pipeline.process(SyncedMessages(stamp, cloud, (None,), {"cam2": "no_image"})))
     assert [each.occupancy.short_history for each in found] == ["no_pose", "filling", ""]
-    assert "no odometry yet" in found[0].pose_problem and found[1].pose_problem == ""
+    assert "no odometry yet" in found[0].assembled.pose_problem and found[1].assembled.pose_problem == ""
     direct = Predictor.load(folder, threads=1)
     for number in (1, 2):
         frame = Frame(stamps[number], sensors(number)[0], [None], [CAMERA], T_world_lidar=driven(stamps[number]))

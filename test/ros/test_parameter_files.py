@@ -68,10 +68,10 @@ def test_what_every_node_has_is_accepted_and_left_to_ros(tmp_path: Path) -> None
     path.write_text(
         "/**:\n  ros__parameters:\n    use_sim_time: true\n    start_type_description_service: false\n"
         "driver:\n  ros__parameters:\n    mode: 1\n"
-        "occupancy:\n  ros__parameters:\n    threads: 2\n    latency.warn_ms: 100\n    lidar: {topic: /points}\n"
+        "occupancy:\n  ros__parameters:\n    threads: 2\n    diagnostics.latency_warn_ms: 100\n    lidar: {topic: /points}\n"
         "    qos_overrides: {/parameter_events: {publisher: {depth: 5}}}\n"
     )
-    expected = NodeConfig.model_validate({"threads": 2, "latency": {"warn_ms": 100}, "lidar": {"topic": "/points"}})
+    expected = NodeConfig.model_validate({"threads": 2, "diagnostics": {"latency_warn_ms": 100}, "lidar": {"topic": "/points"}})
     assert load_config(path) == expected
 
 

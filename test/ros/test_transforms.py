@@ -1,4 +1,4 @@
-"""Transforms over time, against a slow reader of the same messages."""
+"""TransformBuffer over time, against a slow reader of the same messages."""
 
 from __future__ import annotations
 

@@ -27,15 +27,15 @@ class FallbackEngine:
         self._typical = True
 
     def run(self, inputs: NetworkInputs) -> EngineResult:
-        """Predict one frame; timings as the engine's, "again" for a frame that had to run twice."""
+        """Predict one frame; timings as the engine's, "rerun" for a frame that had to run twice."""
         tried = 0.0
         if self._typical:
             result = self._small.run(inputs)
             if not result.overflow:
-                result.timings["again"] = 0.0
+                result.timings["rerun"] = 0.0
                 return result
             tried = sum(result.timings.values())
         result = self._large.run(inputs)
-        result.timings["again"] = tried
+        result.timings["rerun"] = tried
         self._typical = all(result.counts[name] <= BACK * rows for name, rows in self._room.items())
         return result

@@ -174,7 +174,7 @@ def test_two_sizes_run_a_large_frame_again_and_come_back():
     steps = []
     for count in (5, 10, 11, 10, 9, 9):
         result = both.run(count)
-        steps.append((int(result.labels[0, 0, 0]), result.timings["again"], result.overflow))
+        steps.append((int(result.labels[0, 0, 0]), result.timings["rerun"], result.overflow))
     # 10 of 10 is too near to the limit to go back; 9 is not.
     assert steps == [(10, 0.0, {}), (10, 0.0, {}), (100, 1.0, {}), (100, 0.0, {}), (100, 0.0, {}), (10, 0.0, {})]
     assert both.run(1000).overflow == {"voxels": 900}

@@ -1,4 +1,4 @@
-"""What can be replayed: anything that gives messages in time order; a bag is one such thing."""
+"""Protocol of the player's message sources, and its implementation for bags."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rosbags.interfaces import Connection, QosDurability
 from occle_core.bags.bag_file import BagFile
 
 
-class Source(Protocol):
-    """What can be replayed: a bag, or `occle_ros.bags.dataset_messages.DatasetMessages`."""
+class MessageSource(Protocol):
+    """Messages in time order: `BagMessages`, or `occle_ros.bags.dataset_messages.DatasetMessages`."""
 
     @property
     def topics(self) -> Mapping[str, str]:
@@ -26,14 +26,14 @@ class Source(Protocol):
         """Time of the last message, nanoseconds."""
 
     def is_latched(self, topic: str) -> bool:
-        """Whether late subscribers get the topic's last message."""
+        """True if late subscribers get the topic's last message (transient_local)."""
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[int, str, bytes]]:
         """(time, topic, CDR bytes) of these topics in time order."""
 
 
-class BagSource:
-    """A bag as a Source."""
+class BagMessages:
+    """Messages of a bag."""
 
     def __init__(self, reader: BagFile) -> None:
         self._reader = reader
@@ -42,11 +42,11 @@ class BagSource:
         self._latched = {connection.topic for connection in reader.connections if _is_latched(connection)}
 
     def is_latched(self, topic: str) -> bool:
-        """As `Source`."""
+        """As `MessageSource`."""
         return topic in self._latched
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[int, str, bytes]]:
-        """As `Source`."""
+        """As `MessageSource`."""
         connections = [c for c in self._reader.connections if c.topic in topics and self.topics[c.topic] == c.msgtype]
         return ((time, c.topic, data) for c, time, data in self._reader.messages(connections))
 
