@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -71,8 +72,23 @@ EXTRAS = {
         "ruff==0.17.5",
         "mypy==2.4.1",
         "types-PyYAML==6.0.12.20261113",
+        "setuptools==84.2.1",  # test_packaging.py builds without isolation
+        "cffconvert==2.0.0",
+    ],
+    # The documentation site: `make docs`.
+    "docs": [
+        "mkdocs==1.6.1",
+        "mkdocs-material==9.8.2",
+        "mkdocstrings-python==2.0.11",
     ],
 }
+
+
+def version() -> str:
+    """The version in occle_core/__init__.py, read without importing what it needs."""
+    found = re.search(r'^__version__ = "(.+)"$', (ROOT / "occle_core" / "__init__.py").read_text("utf-8"), re.MULTILINE)
+    assert found, "occle_core/__init__.py has no __version__"
+    return found[1]
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
@@ -92,13 +108,13 @@ def shared_files() -> list[tuple[str, list[str]]]:
 
 setup(
     name=NAME,
-    version="0.1.0",
+    version=version(),
     description="Live 3D semantic occupancy from cameras and a LiDAR, with networks that learn from few labels",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=[*find_packages(include=["occle_core*", "occle_ros*"]), *find_packages("training")],
     package_dir={"occle_train": "training/occle_train"},
-    package_data={"": ["data/**/*", "*.yaml", "*.csv"]},
+    package_data={"": ["py.typed", "data/**/*", "*.yaml", "*.csv"]},
     data_files=shared_files(),
     install_requires=CORE,
     extras_require=EXTRAS,
