@@ -1,7 +1,7 @@
 # make demo            the whole system on a simulated drive       make demo DATA=path   the same on your KITTI or nuScenes folder
 # make bench           sparse layers, networks, node and scaling: tables, CSV and pictures in out/bench (about 40 minutes)
-# make label-efficiency   what a tenth of the labels is worth: docs/label_efficiency.md (about 80 minutes; SCALE=full for a GPU)
-# make occle-ablation  what each part of OccLE's recipe is worth: docs/occle_ablation.md (about 80 minutes; SCALE=full for a GPU)
+# make label-efficiency   what a tenth of the labels is worth: docs/reports/label_efficiency.md (about 80 minutes; SCALE=full for a GPU)
+# make occle-ablation  what each part of OccLE's recipe is worth: docs/reports/occle_ablation.md (about 80 minutes; SCALE=full for a GPU)
 # make soak            twenty minutes of the live node: memory, files, latency
 # make test            lint, types and tests                       make test-slow        the tests that take minutes
 PYTHON ?= python3

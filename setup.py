@@ -43,7 +43,7 @@ EXTRAS = {
         "ros-rosgraph-msgs==2.3.0",
         "ros-ament-index-python==1.11.0",
     ],
-    # Inference engines for CPUs. Those for NVIDIA GPUs are in docs/tensorrt.md.
+    # Inference engines for CPUs. Those for NVIDIA GPUs are in docs/how_to/tensorrt.md.
     "engines": [
         "openvino==2026.4.1",
         "onnx==1.23.2",

@@ -79,10 +79,10 @@ def quantised_file(folder: Path, typical: bool) -> Path:
 
 
 def _candidates(max_concurrent: int) -> Iterator[tuple[str, str]]:
-    """Engines from the fastest on, and why (figures: docs/performance.md)."""
+    """Engines from the fastest on, and why (figures: docs/reports/performance.md)."""
     if torch.cuda.is_available():
         # The others were never held against PyTorch on a GPU: whoever wants them says so, and checks.
-        yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by their names, see docs/engines.md"
+        yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by name: docs/reference/engines.md"
         return
     if max_concurrent > 1:
         yield "torch", "the fastest on CPUs with several frames at once: it pays only for the voxels that are there"

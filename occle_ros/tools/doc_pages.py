@@ -1,6 +1,6 @@
-"""docs/parameters.md and docs/topics.md, made from the configuration model and the node's outputs.
+"""docs/reference/parameters.md and docs/reference/topics.md, made from the configuration model and the node's outputs.
 
-`python -m occle_ros.tools.doc_pages docs` writes them; a test fails when they are out of step.
+`python -m occle_ros.tools.doc_pages docs/reference` writes them; a test fails when they are out of step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from occle_ros.config.node_config import NodeConfig
 from occle_ros.topics import outputs
 
 CAMERA = "<camera>"
-_MADE = "<!-- Made by `python -m occle_ros.tools.doc_pages docs` from the typed configuration; changes here are lost. -->\n"
+_MADE = "<!-- Made by `python -m occle_ros.tools.doc_pages docs/reference`; changes here are lost. -->\n"
 _STAGES = ("receive", "wait", "convert", "prepare", "publish")
 
 

@@ -1,4 +1,4 @@
-"""docs/label_efficiency.md out of the experiment's scores."""
+"""docs/reports/label_efficiency.md out of the experiment's scores."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ of {fit.batch_size} frames for every setting, the same schedule and augmentation
 scenes. Targets are accumulated from {scale.recipe.past} scans before and {scale.recipe.future} after each frame; the points take \
 the labels of the pixels that show them and vote for the classes of cells, which count {scale.recipe.lift:g} times as much as the \
 rendering (lifted labels: ours, not the paper's). These numbers, the form of the spheres, the pixels' class weights and the lifted \
-labels were chosen on drives of other seeds ([decisions.md](decisions.md)), nothing on the validation drives.
+labels were chosen on drives of other seeds ([decisions.md](../reference/decisions.md)), nothing on the validation drives.
 
 ## Labels (Table I of the paper)
 

@@ -1,4 +1,4 @@
-"""docs/occle_ablation.md out of the ablation's scores: the paper's numbers beside ours."""
+"""docs/reports/occle_ablation.md out of the ablation's scores: the paper's numbers beside ours."""
 
 from __future__ import annotations
 
