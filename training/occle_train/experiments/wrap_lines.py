@@ -34,12 +34,17 @@ def _wrapped(block: list[str], width: int) -> list[str]:
         return block
     item = _ITEM.match(block[0])
     first = item[0] if item else ""
-    lines: list[str] = []
+    units: list[str] = []
     for word in " ".join(block)[len(first) :].split():
-        # A line that began with this word would be a list item, a heading or a table.
-        fits = lines and len(lines[-1]) + 1 + len(word) <= width
-        if lines and (fits or _STARTS_A_BLOCK.match(word)):
-            lines[-1] += f" {word}"
+        # A line that began with a word such as "-" would be a list item: it stays with the word before it.
+        if units and _STARTS_A_BLOCK.match(word):
+            units[-1] += f" {word}"
         else:
-            lines.append((" " * len(first) if lines else first) + word)
+            units.append(word)
+    lines = [first + units[0]]
+    for unit in units[1:]:
+        if len(lines[-1]) + 1 + len(unit) <= width:
+            lines[-1] += f" {unit}"
+        else:
+            lines.append(" " * len(first) + unit)
     return lines

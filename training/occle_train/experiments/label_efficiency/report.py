@@ -8,6 +8,7 @@ from typing import Any
 from occle_core.taxonomy import Taxonomy
 from occle_train.evaluation.markdown_tables import class_table, percent, resolution_table
 from occle_train.experiments.label_efficiency.presets import ExperimentPreset
+from occle_train.experiments.wrap_lines import wrap_lines
 
 Row = tuple[str, float, int, dict[str, Any] | None]
 """Title, alpha, how many times finer its cells are, and scores; None where the setting was not run."""
@@ -29,7 +30,7 @@ def write_report(scale: ExperimentPreset, rows: Mapping[str, Row], facts: Mappin
     sizes = [(scale.grid.resolution / finer, alpha, scores) for _, alpha, finer, scores in shown]
     fit, grid = scale.fit, scale.grid
     frames = {name: streets.drives * len(range(0, streets.frames, streets.every)) for name, streets in scale.streets.items()}
-    return f"""# What the label-efficient recipe is worth
+    return wrap_lines(f"""# What the label-efficient recipe is worth
 
 Written by `python -m occle_train.experiments.label_efficiency --scale {scale.name} --settings {facts["settings"]}` \
 (`make label-efficiency` takes the scale's own settings) on {facts["date"]}; \
@@ -80,7 +81,7 @@ Validation images, pseudo-labels, and the predicted voxels rendered into the cam
 The settings on validation frames, from above:
 
 ![Maps](images/label_efficiency_maps.jpg)
-"""
+""")
 
 
 def _miou(row: Row) -> float:
