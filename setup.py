@@ -48,7 +48,8 @@ EXTRAS = {
         "openvino==2026.4.1",
         "onnx==1.23.2",
         "onnxscript==0.7.2",
-        "onnxruntime==1.31.1",
+        "onnxruntime==1.31.1; python_version >= '3.11'",
+        "onnxruntime==1.23.2; python_version < '3.11'",
     ],
     "tensorrt_rtx": [TENSORRT_RTX],
     "tensorrt": ["torch-tensorrt==2.13.0"],
@@ -73,7 +74,6 @@ EXTRAS = {
         "mypy==2.4.1",
         "types-PyYAML==6.0.12.20261113",
         "setuptools==84.2.1",  # test_packaging.py builds without isolation
-        "cffconvert==2.0.0",
     ],
     # The documentation site: `make docs`.
     "docs": [

@@ -20,7 +20,8 @@ def occupancy_grid(occupancy: Occupancy, min_height: float, max_height: float, d
 
     Args:
         occupancy: free cells that no sensor saw have the label 255 (`occle_core.visibility.with_unknown`).
-        min_height, max_height: the band, metres, z of the grid frame; cells whose centres lie in it count.
+        min_height: lower end of the band, metres, z of the grid frame; cells whose centres lie in the band count.
+        max_height: upper end of the band.
         drivable: class ids that are no obstacles.
     """
     grid = occupancy.grid

@@ -2,7 +2,6 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from occle_train.experiments.wrap_lines import wrap_lines
 
 WORDS = st.lists(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,7 @@ class MinkOccRecipeConfig(Config):
     switch_clip: float = Field(1.0, gt=0, description="largest norm of the gradient in these steps")
 
     @model_validator(mode="after")
-    def _classes_are_taught(self) -> Self:
+    def _classes_are_taught(self) -> MinkOccRecipeConfig:
         if not self.views and not self.lift:
             raise ValueError("recipe.views: 0 renders nothing, and recipe.lift: 0 lifts no labels: nothing would teach classes")
         return self
