@@ -64,7 +64,8 @@ EXTRAS = {
         "spconv==2.3.8",
         TENSORRT_RTX,
         "triton==3.7.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
-        "transformers==5.23.0",
+        "transformers==5.23.0; python_version >= '3.11'",
+        "transformers==5.20.2; python_version < '3.11'",
         "pytest==9.2.0",
         "pytest-timeout==2.4.0",
         "pytest-xdist==3.8.0",
@@ -78,8 +79,10 @@ EXTRAS = {
     # The documentation site: `make docs`.
     "docs": [
         "mkdocs==1.6.1",
-        "mkdocs-material==9.8.2",
-        "mkdocstrings-python==2.0.11",
+        "mkdocs-material==9.8.2; python_version >= '3.11'",
+        "mkdocs-material==9.7.7; python_version < '3.11'",
+        "mkdocstrings-python==2.0.11; python_version >= '3.11'",
+        "mkdocstrings-python==2.0.9; python_version < '3.11'",
     ],
 }
 

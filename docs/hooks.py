@@ -10,7 +10,7 @@ from typing import Any
 from mkdocs.structure.files import File
 
 LINK = re.compile(r"\]\((\.\./[^)#\s]+)\)")
-LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".cff": "yaml", ".md": "markdown", ".dot": "dot"}
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".cff": "yaml", ".md": "markdown", ".dot": "dot", ".sh": "sh"}
 
 
 def on_files(files: Any, config: Any) -> Any:
