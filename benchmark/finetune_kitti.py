@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=150, help="optimiser steps of every phase")
     parser.add_argument("--rate", type=float, default=2e-4, help="initial learning rate")
     parser.add_argument("--out", type=Path, default=Path("out/finetune_kitti"))
-    parser.add_argument("--picture", type=Path, default=Path("docs/images/finetune_kitti.jpg"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/reports/images/finetune_kitti.jpg"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     spec, simulated, bundle_id = load_bundle(given.bundle)

@@ -46,5 +46,5 @@ def spread(values: list[float]) -> tuple[float, float, float]:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # built in place and only on the path, as docs/minkowski.md allows
+    except PackageNotFoundError:  # built in place and only on the path, as docs/how_to/minkowski.md allows
         return "present" if find_spec(package) else "absent"

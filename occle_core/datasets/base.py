@@ -24,6 +24,9 @@ class Dataset(Protocol):
     missing or broken. What a data set may lack (labels, poses, truth) is None; a file that should be there is an error.
     """
 
+    taxonomy: Taxonomy
+    """The class list of `point_labels` and `truth`."""
+
     @property
     def kind(self) -> str:
         """The layout on disk: semantickitti, kitti360, kitti or nuscenes."""
@@ -31,10 +34,6 @@ class Dataset(Protocol):
     @property
     def name(self) -> str:
         """The sequence, drive or scene."""
-
-    @property
-    def taxonomy(self) -> Taxonomy:
-        """The class list of `point_labels` and `truth`."""
 
     @property
     def camera_names(self) -> tuple[str, ...]:

@@ -9,15 +9,17 @@ from typing import Any
 
 from occle_core.datasets import kitti360, kitti_raw, nuscenes, nuscenes_infos, semantickitti
 from occle_core.datasets.base import Dataset, DatasetError
+from occle_core.taxonomy import Taxonomy
 
 
-def open_dataset(path: Path | str, kind: str | None = None, scene: str | None = None) -> Dataset:
+def open_dataset(path: Path | str, kind: str | None = None, scene: str | None = None, classes: Taxonomy | None = None) -> Dataset:
     """One sequence of a data set on disk.
 
     Args:
         path: a sequence or drive folder, a data set's root, or the JSON file of an extract.
         kind: semantickitti, kitti360, kitti, nuscenes or streets (what the simulator wrote, in either layout); None guesses.
         scene: which sequence of a root; may be left out where there is one only.
+        classes: class list of your own, with the data set's raw ids; None: the data set's.
 
     Raises:
         DatasetError: the path holds nothing that is known, no such scene, or several and none was named; the message lists
@@ -31,7 +33,10 @@ def open_dataset(path: Path | str, kind: str | None = None, scene: str | None = 
         scene = next(iter(found))
     if scene not in found:
         raise DatasetError(f"{path} has no sequence {scene!r}; it has {_some(found)}")
-    return reader.open(found[scene], scene)
+    dataset = reader.open(found[scene], scene)
+    if classes is not None:
+        dataset.taxonomy = classes
+    return dataset
 
 
 def list_scenes(path: Path | str, kind: str | None = None) -> list[str]:

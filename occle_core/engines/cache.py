@@ -89,5 +89,8 @@ def _wrong(entry: Path, key: Mapping[str, str]) -> str:
 
 
 def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(1 << 20):  # hashlib.file_digest is of Python 3.11
+            digest.update(piece)
+    return digest.hexdigest()

@@ -77,10 +77,10 @@ def quantised_file(folder: Path, typical: bool) -> Path:
 
 
 def _candidates(max_concurrent: int) -> Iterator[tuple[str, str]]:
-    """Engines from the fastest on, and why (figures: docs/performance.md)."""
+    """Engines from the fastest on, and why (figures: docs/reports/performance.md)."""
     if torch.cuda.is_available():
         # The others were never compared with PyTorch on a GPU, so they are used by name only.
-        yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by their names, see docs/engines.md"
+        yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by name: docs/reference/engines.md"
         return
     if max_concurrent > 1:
         yield "torch", "the fastest on CPUs with several concurrent frames: it pays only for the voxels that are there"

@@ -34,7 +34,8 @@ def perspective(
 
     Args:
         labels: (X, Y, Z) class ids; free and unknown cells are not drawn.
-        width, height: size of the picture, pixels.
+        width: of the picture, pixels.
+        height: of the picture, pixels.
         azimuth: the viewer stands this many degrees to the right of straight behind the car.
         elevation: degrees above the ground.
 

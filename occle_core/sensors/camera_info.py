@@ -29,7 +29,8 @@ class Lens:
 
     Args:
         P: (3, 4) projection of the rectified image, pixels.
-        width, height: image size, pixels.
+        width: of the image, pixels.
+        height: of the image, pixels.
         maps: OpenCV's fixed-point maps from rectified to recorded pixels; None where the images are rectified already.
         name: for the errors.
     """

@@ -104,7 +104,8 @@ class TransformBuffer:
         """T_target_source (4, 4): maps points from `source` to `target`.
 
         Args:
-            target, source: frames.
+            target: frame that points are mapped to.
+            source: frame that points are given in.
             stamp: nanoseconds; between the times that transforms are known for, they are interpolated. None: the latest.
             slack: nanoseconds; up to so far outside the known times, the nearest of them does. With a slack a transform that
                 has never changed counts as constant: some drivers send fixed ones on /tf.

@@ -19,8 +19,9 @@ def occupancy_grid(occupancy: Occupancy, min_height: float, max_height: float, d
     """Costmap of an Occupancy in the grid's frame and resolution.
 
     Args:
-        occupancy: unobserved free cells have the label 255 (`occle_core.visibility.with_unknown`).
-        min_height, max_height: the band, metres, z of the grid frame; cells whose centres lie in it count.
+        occupancy: unobserved free cells have the label 255 (`occle_core.visibility.mark_unseen`).
+        min_height: lower end of the band, metres, z of the grid frame; cells whose centres lie in the band count.
+        max_height: upper end of the band.
         drivable: class ids that are not obstacles.
     """
     grid = occupancy.grid

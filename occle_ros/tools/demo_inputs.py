@@ -83,7 +83,7 @@ def sustained_rate(bag: Path, bundle: Path, on_progress: Callable[[str], None]) 
     """
     reader = BagReader(bag)
     predictor = Predictor.load(
-        bundle, reader.config.engine, progress=on_progress, max_concurrent=reader.config.max_concurrent_frames
+        bundle, reader.config.engine, on_progress=on_progress, max_concurrent=reader.config.max_concurrent_frames
     )
     max_concurrent = predictor.max_concurrent
     pipeline = Pipeline(predictor, reader.config, reader.calibration)

@@ -1,4 +1,4 @@
-"""What the node does when something around it fails. Every fault has its row in docs/reliability.md."""
+"""What the node does when something around it fails. Every fault has its row in docs/reference/reliability.md."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ OTHERS: list[str] = []
 
 
 def fault(name: str) -> Callable[[Test], Test]:
-    """Marks the test of a fault that has its row in docs/reliability.md."""
+    """Marks the test of a fault that has its row in docs/reference/reliability.md."""
     OTHERS.append(name)
     return lambda test: test
 
@@ -439,6 +439,6 @@ def stamped(parent: str, child: str, T: np.ndarray, stamp: int = 0) -> Any:
 
 
 def test_every_fault_has_its_row() -> None:
-    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "reliability.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "reference" / "reliability.md").read_text(), re.MULTILINE)
     missing = [name for name in [*FAULTS, *OTHERS] if name not in rows]
-    assert not missing, f"docs/reliability.md has no row for {missing}"
+    assert not missing, f"docs/reference/reliability.md has no row for {missing}"

@@ -35,7 +35,7 @@ KINDS: list[str] = []
 
 
 def kind(name: str) -> Any:
-    """Marks the test of something that has its row in docs/reliability.md."""
+    """Marks the test of something that has its row in docs/reference/reliability.md."""
     KINDS.append(name)
     return lambda test: test
 

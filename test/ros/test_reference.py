@@ -10,12 +10,12 @@ from occle_ros.config.flat_parameters import declared_parameters
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.tools.doc_pages import PAGES, main
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_pages_are_what_the_configuration_says(name: str) -> None:
-    """Mend with: python -m occle_ros.tools.doc_pages docs"""
+    """Mend with: python -m occle_ros.tools.doc_pages docs/reference"""
     assert (DOCS / name).read_text() == PAGES[name]()
 
 

@@ -113,7 +113,7 @@ def test_minkowski_engine_agrees(kind, kernel, stride, cells):
 
 
 def minkowski():
-    return pytest.importorskip("MinkowskiEngine", reason="MinkowskiEngine is not installed: docs/minkowski.md says how to build it")
+    return pytest.importorskip("MinkowskiEngine", reason="MinkowskiEngine is not installed: docs/how_to/minkowski.md")
 
 
 def test_minkowski_pruning_and_union_agree():

@@ -14,7 +14,7 @@ SHAPE = (32, 24, 16)
 
 @pytest.fixture
 def engine():
-    return pytest.importorskip("MinkowskiEngine", reason="MinkowskiEngine is not installed: docs/minkowski.md says how to build it")
+    return pytest.importorskip("MinkowskiEngine", reason="MinkowskiEngine is not installed: docs/how_to/minkowski.md")
 
 
 def random_tensor(channels, share=0.05, shape=SHAPE):
@@ -92,7 +92,7 @@ def test_minkowski_engine_is_called_inside_the_block_only(engine, monkeypatch):
 
 def test_without_minkowski_engine_the_message_says_where_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "MinkowskiEngine", None)
-    with pytest.raises(ModuleNotFoundError, match=r"docs/minkowski\.md"), use_minkowski(SubmanifoldConv3d(1, 1)):
+    with pytest.raises(ModuleNotFoundError, match=r"docs/how_to/minkowski\.md"), use_minkowski(SubmanifoldConv3d(1, 1)):
         pass
 
 

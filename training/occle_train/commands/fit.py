@@ -19,6 +19,7 @@ from occle_core.bundle import BundleSpec, load_bundle, rig_spec, save_bundle, sp
 from occle_core.frame import FrameError
 from occle_core.networks.minkocc.inputs import MinkOccInputs, prepare
 from occle_core.networks.minkocc.network import MinkOcc
+from occle_core.taxonomy import TaxonomyConfig, read_classes
 from occle_train.commands.common import (
     RigChoice,
     Size,
@@ -53,6 +54,7 @@ def fit_command(
     ),
     rig: Annotated[RigChoice, typer.Option(help="which volume and class list")] = RigChoice.kitti,
     size: Annotated[Size, typer.Option(help="network size")] = Size.small,
+    classes: Annotated[Path | None, path_option("YAML file with a class list of your own, instead of the rig's")] = None,
     finer: Annotated[int, typer.Option(min=1, help="cells this many times smaller than 0.4 m: 2 for 0.2 m, 4 for 0.1 m")] = 1,
     config: Annotated[Path | None, path_option("YAML file with values of FitConfig, such as config/training/*.yaml")] = None,
     labels: Annotated[Path | None, path_option("2D pseudo-labels of a recipe: what label wrote, or label images")] = None,
@@ -79,9 +81,10 @@ def fit_command(
         raise typer.Exit(subprocess.run([*torchrun, "-m", "occle_train.cli", *sys.argv[1:]]).returncode)
     if threads:
         torch.set_num_threads(threads)
-    spec = _spec(size, rig, finer)
+    own = read_classes(classes) if classes else None
+    spec = _spec(size, rig, finer, own)
     sizes = minkocc_config(spec)
-    datasets = open_all(data, split_names(sequences))
+    datasets = open_all(data, split_names(sequences), taxonomy.load(own) if own else None)
     if "RANK" not in os.environ or os.environ["RANK"] == "0":
         console.print(describe_dataset(data, datasets), highlight=False)
     memory = 4.0 / max(1, settings.num_workers)
@@ -158,9 +161,9 @@ def settings_of(config: Path | None, steps: int | None, seed: int | None) -> Fit
     return parse_config(FitConfig, content, config)
 
 
-def _spec(size: Size, rig: RigChoice, finer: int) -> BundleSpec:
+def _spec(size: Size, rig: RigChoice, finer: int, classes: TaxonomyConfig | None) -> BundleSpec:
     """The spec of a network size, on cells `finer` times smaller than its own."""
-    spec = rig_spec(size.value, rig.value)
+    spec = rig_spec(size.value, rig.value, classes=classes)
     if finer == 1:
         return spec
     return spec_for(spec.network, spec.voxel_grid.finer(finer), spec.taxonomy, f"{spec.name}-{finer}x")

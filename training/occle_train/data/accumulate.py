@@ -31,7 +31,8 @@ def accumulate(dataset: Dataset, index: int, grid: VoxelGrid, before: int, after
         dataset: a sequence with point labels and poses.
         index: the reference scan, whose grid frame the result is in.
         grid: the cells.
-        before, after: how many scans before and after it to add; the sequence's ends shorten this.
+        before: number of scans before it to add; the sequence's beginning shortens this.
+        after: number of scans after it to add; the sequence's end shortens this.
         moving: take the objects in motion from scan `index` only; False treats everything as standing.
 
     Returns:

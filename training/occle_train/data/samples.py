@@ -17,7 +17,7 @@ from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.minkocc.config import MinkOccConfig
-from occle_core.taxonomy import IGNORE
+from occle_core.taxonomy import IGNORE, Taxonomy
 from occle_train.data.truth import MASKS, MaskName, sensor_mask, voxel_truth
 
 SOLID = 254
@@ -170,8 +170,8 @@ class Samples:
         return replace(frame, points=frame.points[inside], images=images, cameras=cameras)
 
 
-def open_all(path: Path, names: Sequence[str] | None = None) -> list[Dataset]:
-    """Every sequence or scene below `path`, or the named ones.
+def open_all(path: Path, names: Sequence[str] | None = None, classes: Taxonomy | None = None) -> list[Dataset]:
+    """Every sequence or scene below `path`, or the named ones; with a class list of your own, labelled by that.
 
     Raises:
         DatasetError: nothing is there, or a name is unknown.
@@ -180,7 +180,7 @@ def open_all(path: Path, names: Sequence[str] | None = None) -> list[Dataset]:
     unknown = sorted(set(names or ()) - set(found))
     if unknown:
         raise DatasetError(f"{path} has no sequence {', '.join(unknown)}; it has {', '.join(found)}")
-    return [open_dataset(path, scene=name) for name in (names or found)]
+    return [open_dataset(path, scene=name, classes=classes) for name in (names or found)]
 
 
 def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

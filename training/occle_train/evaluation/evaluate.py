@@ -60,6 +60,8 @@ def evaluate(
             raise DatasetError(
                 f"{dataset.name} is labelled with {dataset.taxonomy.name}, the bundle predicts {predictor.taxonomy.name}"
             )
+    if isinstance(scores, _Kitti) and predictor.taxonomy.free != 0:
+        raise DatasetError(f"{predictor.taxonomy.name}: scores of completion need the free class first in the class list")
     looks_back = predictor.num_frames > 1
     scored = {number: scored_frames(dataset, truth, every) for number, dataset in enumerate(datasets)}
     read = {number: range(len(datasets[number])) if looks_back else frames for number, frames in scored.items()}

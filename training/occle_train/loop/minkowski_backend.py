@@ -1,7 +1,7 @@
 """MinkowskiEngine as the engine of sparse convolutions in training: `sparse_backend: minkowski`.
 
 The parameters stay where they are, weight for weight, so that checkpoints and bundles are the same with either engine. How to
-build MinkowskiEngine, and what to expect of it: docs/minkowski.md.
+build MinkowskiEngine, and what to expect of it: docs/how_to/minkowski.md.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _engine() -> ModuleType:
         import MinkowskiEngine
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "sparse_backend: minkowski needs MinkowskiEngine 0.5.4: build it by docs/minkowski.md, or set sparse_backend: occle"
+            "sparse_backend: minkowski needs MinkowskiEngine 0.5.4: see docs/how_to/minkowski.md, or set sparse_backend: occle"
         ) from error
     module: ModuleType = MinkowskiEngine
     return module

@@ -53,7 +53,8 @@ def supervised_loss(
         target: (B, X, Y, Z) uint8 labels, free class included, 255 where unknown (no loss there).
         pyramid: targets of occupancy per level (see `occupancy_pyramid`), finest first.
         weights: (C,) class weights.
-        semantic, occupancy: lambda_1 and lambda_2.
+        semantic: weight lambda_1.
+        occupancy: weight lambda_2.
         total: where several processes share a batch, sums what the losses are divided by.
 
     Returns:

@@ -55,7 +55,8 @@ class RayIoU:
         """Add one frame.
 
         Args:
-            pred, target: (X, Y, Z) class ids.
+            pred: (X, Y, Z) predicted class ids.
+            target: (X, Y, Z) true class ids.
             origins: (O, 3) where the rays start, grid frame, metres (see `scene_origins`).
 
         Raises:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,7 @@ class MinkOccRecipeConfig(Config):
     switch_grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient in these steps")
 
     @model_validator(mode="after")
-    def _classes_are_supervised(self) -> Self:
+    def _classes_are_supervised(self) -> MinkOccRecipeConfig:
         if not self.num_views and not self.lift_weight:
             raise ValueError(
                 "recipe.num_views: 0 renders nothing and recipe.lift_weight: 0 lifts no labels, so no class is supervised; set one "

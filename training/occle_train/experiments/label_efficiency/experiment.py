@@ -191,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--preset", choices=tuple(PRESETS), default=default, help="small: two CPU cores; full: a GPU; also PRESET=..."
     )
     parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/label_efficiency/PRESET if not given")
-    parser.add_argument("--report", type=Path, default=Path("docs/label_efficiency.md"), help="report to write, pictures beside it")
+    report = Path("docs/reports/label_efficiency.md")
+    parser.add_argument("--report", type=Path, default=report, help="report to write, pictures beside it")
     parser.add_argument("--steps", type=int, help="optimiser steps per setting, instead of the preset's")
     parser.add_argument(
         "--settings", help="comma-separated keys of settings to run; the first four are always needed for the report"

@@ -1,4 +1,4 @@
-"""docs/label_efficiency.md out of the experiment's scores."""
+"""docs/reports/label_efficiency.md out of the experiment's scores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from occle_core.taxonomy import Taxonomy
 from occle_train.evaluation.markdown_tables import class_table, percent, resolution_table
 from occle_train.experiments.label_efficiency.presets import ExperimentPreset
+from occle_train.experiments.wrap_lines import wrap_lines
 
 Row = tuple[str, float, int, dict[str, Any] | None]
 """Title, alpha, how many times finer its cells are, and scores; None where the setting was not run."""
@@ -29,7 +30,7 @@ def write_report(preset: ExperimentPreset, rows: Mapping[str, Row], facts: Mappi
     sizes = [(preset.grid.resolution / finer, alpha, scores) for _, alpha, finer, scores in shown]
     fit, grid, config = preset.fit, preset.grid, preset.recipe
     frames = {name: streets.drives * len(range(0, streets.frames, streets.every)) for name, streets in preset.streets.items()}
-    return f"""# What the label-efficient recipe is worth
+    return wrap_lines(f"""# What the label-efficient recipe is worth
 
 Written by `python -m occle_train.experiments.label_efficiency --preset {preset.name} --settings {facts["settings"]}` \
 (`make label-efficiency` takes the preset's own settings) on {facts["date"]}; \
@@ -48,7 +49,7 @@ from the labelled scenes. Targets are accumulated from {config.past_scans} scans
 frame; the points take the labels of the pixels that show them and vote for the classes of cells, which count \
 {config.lift_weight:g} times as much as the \
 rendering (lifted labels: ours, not the paper's). These numbers, the form of the spheres, the pixels' class weights and the lifted \
-labels were chosen on drives of other seeds ([decisions.md](decisions.md)), nothing on the validation drives.
+labels were chosen on drives of other seeds ([decisions.md](../reference/decisions.md)), nothing on the validation drives.
 
 ## Labels (Table I of the paper)
 
@@ -81,7 +82,7 @@ Validation images, pseudo-labels, and the predicted voxels rendered into the cam
 The settings on validation frames, from above:
 
 ![Maps](images/label_efficiency_maps.jpg)
-"""
+""")
 
 
 def _miou(row: Row) -> float:

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--preset", choices=tuple(PRESETS), default=default, help="small: two CPU cores; full: a GPU; also PRESET=..."
     )
     parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/occle_ablation/PRESET if not given")
-    parser.add_argument("--report", type=Path, default=Path("docs/occle_ablation.md"), help="report to write")
+    parser.add_argument("--report", type=Path, default=Path("docs/reports/occle_ablation.md"), help="report to write")
     parser.add_argument("--steps", type=int, help="optimiser steps of every phase, instead of the preset's")
     parser.add_argument("--device", help="torch's device; cuda where there is one, if not given")
     parser.add_argument("--threads", type=int, help="CPU threads")

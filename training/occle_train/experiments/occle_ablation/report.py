@@ -1,4 +1,4 @@
-"""docs/occle_ablation.md out of the ablation's scores: the paper's numbers beside ours."""
+"""docs/reports/occle_ablation.md out of the ablation's scores: the paper's numbers beside ours."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from occle_train.experiments.occle_ablation.settings import (
     BranchSetting,
     Setting,
 )
+from occle_train.experiments.wrap_lines import wrap_lines
 from occle_train.pseudo_labels.unaligned import CITYSCAPES
 
 NOT_RUN = "not run"
@@ -69,7 +70,7 @@ def write_report(preset: ExperimentPreset, found: AblationScores, facts: Mapping
     }
     steps = ", ".join(f"{phase} {count}" for phase, count in recipe.phase_steps.items())
     lacking = ", ".join(f"{name} ({seen or 'unlabelled'})" for name, seen in CITYSCAPES.items())
-    return f"""# What each part of OccLE's recipe is worth
+    return wrap_lines(f"""# What each part of OccLE's recipe is worth
 
 Written by `python -m occle_train.experiments.occle_ablation --preset {preset.name}` (`make occle-ablation`) on {facts["date"]}; \
 {facts["device"]}, {facts["threads"]} threads, torch {facts["torch"]}.
@@ -140,7 +141,7 @@ Ours: eager PyTorch on the CPU named above, {facts["threads"]} threads, a networ
 IoU in percent.
 
 {_class_table((ALL, FULL, BASELINE), found, classes)}
-"""
+""")
 
 
 def _repeat(preset: ExperimentPreset) -> str:
