@@ -83,6 +83,8 @@ EXTRAS = {
         "mkdocs-material==9.7.7; python_version < '3.11'",
         "mkdocstrings-python==2.0.11; python_version >= '3.11'",
         "mkdocstrings-python==2.0.9; python_version < '3.11'",
+        "pymdown-extensions==13.1.2; python_version >= '3.11'",
+        "pymdown-extensions==11.0.2; python_version < '3.11'",  # 12 does not fit the mkdocstrings of Python 3.10
     ],
 }
 
