@@ -145,3 +145,7 @@ def test_weights_move_to_another_class_list_where_they_fit():
     head = target.head.weight.clone()
     copy_matching(source, target)
     assert torch.equal(source.unet.up[0].conv.weight, target.unet.up[0].conv.weight) and torch.equal(target.head.weight, head)
+
+
+def test_epochs_set_the_number_of_steps():
+    assert FitConfig(epochs=3, batch_size=2).for_frames(5).steps == 8 and FitConfig(steps=7).for_frames(5).steps == 7
