@@ -59,7 +59,7 @@ def test_engines_are_built_and_built_anew_for_other_weights(cache, streets, tmp_
     spec, network, _ = load_bundle(tmp_path / "bundle")
     network.head.bias.data[1] += 100
     save_bundle(tmp_path / "bundle", spec, network)
-    done = export(cache, tmp_path / "bundle", "--data", streets, "--keep", "--check", "--engines", "onnxruntime")
+    done = export(cache, tmp_path / "bundle", "--data", streets, "--keep-capacities", "--check", "--engines", "onnxruntime")
     assert done.returncode == 0 and "exporting" in done.stdout and "3 frames, 0 of" in done.stdout, done.stdout
 
 
@@ -77,11 +77,11 @@ def test_an_engine_that_says_something_else_is_refused(streets, tmp_path, monkey
     assert done.exit_code == 1 and "torch: labels differ from PyTorch's" in done.output, done.output
 
 
-@pytest.mark.parametrize("asked", [[], ["--check", "--keep"], ["--int8", "--keep"]])
+@pytest.mark.parametrize("asked", [[], ["--check", "--keep-capacities"], ["--int8", "--keep-capacities"]])
 def test_what_is_asked_for_without_frames(asked, tmp_path):
     lively(tmp_path / "bundle")
     done = CliRunner().invoke(app, ["export", str(tmp_path / "bundle"), *asked])
-    assert done.exit_code == 1 and "error: --data names the frames" in done.output
+    assert done.exit_code == 1 and "error: no frames to measure" in done.output and "give --data DATASET" in done.output
 
 
 @pytest.mark.slow

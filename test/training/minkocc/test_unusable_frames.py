@@ -161,7 +161,7 @@ def test_every_nth_frame_is_counted_by_the_recording(numbers, truths, every, exp
 def test_occle_trains_through_lost_poses_and_far_scans(tmp_path, caplog):
     torch.set_num_threads(1)
     drives = [Patchy("a", 6, far=(4,), lost=(2,)), Patchy("b", 6, far=(0,))]
-    config = OccleRecipeConfig(annotated=0.5, steps=dict.fromkeys(("semantic", "teacher", "student", "fusion"), 6))
+    config = OccleRecipeConfig(annotated_fraction=0.5, phase_steps=dict.fromkeys(("semantic", "teacher", "student", "fusion"), 6))
     network = occle_tiny(frames=3)
     samples = OccleSamples(drives, GRID, network, config, label_folder(tmp_path / "labels", drives))
     assert [frame.stamp for frame in samples.frames(3)[0]] == [3, 1, 0]  # 2 has no pose
