@@ -43,7 +43,7 @@ class PlaySummary:
         sent: number of messages per topic.
         skipped: topics that were not published -> reason.
         unacknowledged: topics whose last messages were not acknowledged by every reliable subscriber.
-        seconds: duration.
+        seconds: from the first message to the last.
         latest_ms: largest delay of a message.
         interrupted: ended by SIGINT or SIGTERM.
     """
@@ -130,9 +130,10 @@ def play_source(source: MessageSource, options: PlayOptions) -> PlaySummary:
                     bar.update(task, completed=elapsed, state=f"{elapsed:.1f} of {total:.1f} s, {player.sent.total()} messages")
                 if not options.loop or stop.is_set():
                     break
+        seconds = time.monotonic() - began
         timeout = 0.2 if stop.is_set() else 5.0
         late = tuple(topic for topic, publisher in publishers.items() if not _acknowledged(publisher, timeout))
-        interrupted, seconds = stop.is_set(), time.monotonic() - began
+        interrupted = stop.is_set()
     summary = PlaySummary(dict(player.sent), skipped, late, seconds, player.latest_ms, interrupted)
     _report(console, summary)
     if not summary.sent and not summary.interrupted:

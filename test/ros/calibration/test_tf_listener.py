@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import importlib
-import os
-import signal
 import sys
-import threading
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -19,7 +15,6 @@ from occle_core.sensors.transforms import TransformBuffer, TransformError, matri
 from occle_ros.calibration import tf_listener
 from occle_ros.messages.common import time_from
 from occle_ros.messages.transforms import transform_from_matrix
-from occle_ros.system import ros_process as transport
 
 SECOND = 1_000_000_000
 VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -196,53 +191,3 @@ def test_tf2_ros_gives_the_latest_transform_where_a_scans_own_time_is_not_known_
     assert "base -> lidar" in next(iter(listener.notes))
     with pytest.raises(TransformError, match="extrapolation"):
         listener.lookup("base", "lidar", 2 * SECOND + 6, slack=5)
-
-
-def test_the_profile_is_set_unless_the_user_has_one(monkeypatch):
-    for name in VARIABLES:
-        monkeypatch.setenv(name, "")  # restores both afterwards
-    monkeypatch.delenv("ROS_DISTRO", raising=False)
-    profile = transport.use_shared_memory_profile()
-    assert profile is not None and "<segment_size>" in profile.read_text()
-    assert os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] == str(profile) and not os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"]
-    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "")
-    monkeypatch.setenv("ROS_DISTRO", "humble")
-    transport.use_shared_memory_profile()
-    assert os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] == str(profile)
-    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "")
-    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/mine.xml")
-    assert transport.use_shared_memory_profile() is None
-    assert not os.environ["FASTDDS_DEFAULT_PROFILES_FILE"]
-
-
-def test_share_files_are_found_installed_too(monkeypatch, tmp_path):
-    assert transport.share_file("config/fastdds_shm.xml") == Path(__file__).resolve().parents[2] / "config/fastdds_shm.xml"
-    monkeypatch.setattr(transport, "__file__", str(tmp_path / "site-packages" / "occle_ros" / "transport.py"))
-    with pytest.raises(FileNotFoundError, match=r"config/nothing.yaml of occle_ros is not installed; searched"):
-        transport.share_file("config/nothing.yaml")
-    installed = tmp_path / "install" / "share" / "occle_ros" / "config" / "nothing.yaml"
-    installed.parent.mkdir(parents=True)
-    installed.write_text("")
-    monkeypatch.setenv("AMENT_PREFIX_PATH", f"/somewhere/else{os.pathsep}{tmp_path / 'install'}")
-    assert transport.share_file("config/nothing.yaml") == installed
-
-
-def test_signals_set_the_event_and_the_old_handlers_return():
-    before = signal.getsignal(signal.SIGTERM)
-    with transport.stop_signals() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(2)
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_other_threads_get_an_event_without_handlers():
-    seen = []
-
-    def run() -> None:
-        with transport.stop_signals() as stop:
-            seen.append(stop.is_set())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    assert seen == [False]

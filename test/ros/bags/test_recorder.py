@@ -28,7 +28,7 @@ from occle_ros.bags.recorder_folder import recording_folder
 from occle_ros.bags.recorder_topic import SequenceCounter
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
-TALKER = str(Path(__file__).with_name("talker.py"))
+TALKER = str(Path(__file__).parents[1] / "talker.py")
 TYPE = "std_msgs/msg/String"
 KINDS: list[str] = []
 """Ways in which a recording ends or finds its publishers."""

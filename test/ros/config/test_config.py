@@ -14,7 +14,7 @@ from occle_ros.config.names import DatasetKind, EngineName, Precision
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.presets import PRESETS, to_yaml
 
-CONFIG = Path(__file__).resolve().parents[2] / "config"
+CONFIG = Path(__file__).resolve().parents[3] / "config"
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -35,7 +35,7 @@ from occle_ros.sync.lidar_led import SyncedMessages
 from occle_ros.system.ros_process import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 Test = TypeVar("Test", bound=Callable[..., None])
 WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -240,7 +240,7 @@ def slow(place: Path) -> Iterator[Slow]:
     """In a domain of its own."""
     delay = place / "delay"
     delay.write_text("0.2")
-    script, environment = str(Path(__file__).with_name("slow_node.py")), pytest.MonkeyPatch()
+    script, environment = str(Path(__file__).parents[1] / "slow_node.py"), pytest.MonkeyPatch()
     with own_domain(environment):
         node = Process((script, str(delay), *arguments(place)[3:]), place / "slow.log", 300)
         try:

@@ -25,7 +25,7 @@ from occle_core.sensors.messages import stamp_of
 from occle_ros.bags.dataset_messages import DatasetMessages
 from occle_ros.cli import app
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_messages_hold_what_is_on_disk(tmp_path: Path) -> None:

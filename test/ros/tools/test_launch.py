@@ -19,7 +19,7 @@ from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.presets import PRESETS
 from occle_ros.topics.outputs import published, subscribed
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ARGUMENTS = {
     "config", "bundle", "engine", "calibration", "bag", "dataset", "kind", "scene", "rate", "loop", "rviz", "use_sim_time",
     "namespace", "build_only",

@@ -34,7 +34,7 @@ from occle_ros.messages.images import message_from_image
 from occle_ros.pipeline.assemble import assemble, frame_mismatch, read_scan
 from occle_ros.sync.lidar_led import SyncedMessages
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "reliability.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "reliability.md"
 POINTS = np.random.default_rng(0).normal(0, 9, (12, 4)).astype(np.float32)
 CHECKS: dict[str, Callable[[Path], None]] = {}
 

@@ -143,11 +143,11 @@ def test_frames_in_voxels_out(ros_domain: int, start: Any, bundle: Path, calibra
     assert all(len(samples) == 6 for samples in stages.values())
 
 
-def test_a_network_that_looks_back_publishes_and_tells_that_poses_are_missing(
+def test_a_network_that_looks_back_publishes_and_reports_missing_poses(
     ros_domain: int, start: Any, calibration: Path, tmp_path: Path
 ) -> None:
     bundle, report = lively_occle(tmp_path / "occle"), tmp_path / "report.json"
-    limits = {"diagnostics.latency_warn_ms": 60_000.0, "diagnostics.latency_error_ms": 60_000.0}  # what is told is not the latency
+    limits = {"diagnostics.latency_warn_ms": 60_000.0, "diagnostics.latency_error_ms": 60_000.0}  # above any latency here
     node = start(*node_arguments(bundle, calibration, report_file=str(report), **limits))
     node.wait_for("ready: bundle occle-tiny-kitti", 60)
     base = time.time_ns()
@@ -163,7 +163,7 @@ def test_a_network_that_looks_back_publishes_and_tells_that_poses_are_missing(
             live = occupancy_from_cloud(car.voxels[number], predictor.grid, predictor.taxonomy)
             np.testing.assert_array_equal(live.labels, expected.labels)
             assert len(np.unique(expected.labels)) > 2
-        car.spin_until(lambda: any("past ones" in status.message for status in car.status))
+        car.spin_until(lambda: any("without history" in status.message for status in car.status))
     assert "frame without history: no transform from 'velodyne' to 'map'" in node.output
     node.interrupt(signal.SIGTERM)
     assert node.result(5) == 0, node.output

@@ -10,7 +10,7 @@ from occle_ros.config.flat_parameters import declared_parameters
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.tools.doc_pages import PAGES, main
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "reference"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "reference"
 
 
 @pytest.mark.parametrize("name", PAGES)
