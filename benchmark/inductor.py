@@ -14,18 +14,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from occle_train.minkocc.fit import minkocc_config
 from rich.console import Console
 from rich.table import Table
 
 from benchmark.machine import drive, machine
 from occle_core.bundle import load_bundle
-from occle_core.engines import onnx_file
 from occle_core.engines.openvino_engine import OpenVinoEngine
-from occle_core.engines.program import capacities_of, pad, program_for, sensor_cell
+from occle_core.engines.static import onnx_file
+from occle_core.engines.static.program import capacities_of, pad, program_for
 from occle_core.engines.torch_engine import TorchEngine
-from occle_core.inputs import prepare
-from occle_core.nn.fold import folded
-from training.fit import minkocc_config
+from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
+from occle_core.networks.minkocc.inputs import prepare
 
 
 def main() -> int:
@@ -38,10 +38,10 @@ def main() -> int:
     torch.set_num_threads(given.threads)
     spec, network, _ = load_bundle(Path("config/bundles/kitti"))
     # The smaller of the two programs, which serves most frames.
-    spec = spec.model_copy(update={"capacities": spec.usual or spec.capacities, "usual": None})
+    spec = spec.model_copy(update={"capacities": spec.typical or spec.capacities, "typical": None})
     inputs = prepare(drive(given.out / "drive_kitti", "kitti", 12).frame(0), spec.voxel_grid, minkocc_config(spec))
-    program = program_for(spec, folded(network)).eval()
-    tensors = tuple(torch.from_numpy(array) for array in pad(inputs, capacities_of(spec), sensor_cell(spec)).values())
+    program = program_for(spec, fold_batch_norms(network)).eval()
+    tensors = tuple(torch.from_numpy(array) for array in pad(spec, inputs, capacities_of(spec)).values())
     began = time.perf_counter()
     with torch.inference_mode(), TemporaryDirectory() as folder:
         package = str(Path(folder) / "network.pt2")

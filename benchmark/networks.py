@@ -1,7 +1,7 @@
 """The shipped networks on every engine: `python -m benchmark.networks`.
 
 Each engine runs in a process of its own, so that its peak memory is its own; all see the same frames, in turns of all frames: one
-at a time, and two at once as the node takes them.
+at a time, and two concurrent ones as the node takes them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.machine import drive, machine, spread
-from occle_core import engines
+from occle_core.engines.base import EngineError
 from occle_core.frame import Frame
 from occle_core.predictor import Predictor
 
@@ -46,20 +46,20 @@ def main() -> int:
     parser.add_argument("--one", nargs=4, metavar=("RIG", "ENGINE", "PRECISION", "AT_ONCE"), help="measure this alone, print JSON")
     given = parser.parse_args()
     if given.one:
-        *which, at_once = given.one
-        print(json.dumps(measure(*which, int(at_once), given)))
+        *which, max_concurrent = given.one
+        print(json.dumps(measure(*which, int(max_concurrent), given)))
         return 0
     console = Console(width=150)
     console.print(machine(given.threads), highlight=False)
     rows = []
     for rig in BUNDLES:
         drive(given.out / f"drive_{rig}", rig, given.frames)
-        for (engine, precision), at_once in product(ENGINES, AT_ONCE):
-            which = [rig, engine, precision, str(at_once)]
+        for (engine, precision), max_concurrent in product(ENGINES, AT_ONCE):
+            which = [rig, engine, precision, str(max_concurrent)]
             command = [sys.executable, "-m", "benchmark.networks", "--one", *which, *_passed_on(given)]
             run = subprocess.run(command, capture_output=True, text=True, check=False)
             last = (run.stdout.strip().splitlines() or [run.stderr.strip()[-300:]])[-1]
-            failed = {"rig": rig, "engine": engine, "precision": precision, "at_once": at_once, "why": last}
+            failed = {"rig": rig, "engine": engine, "precision": precision, "max_concurrent": max_concurrent, "why": last}
             row = json.loads(last) if run.returncode == 0 else failed
             rows.append(row)
             print(f"{' '.join(which)}: {row.get('why') or round(row['p50'])}", file=sys.stderr)
@@ -70,15 +70,15 @@ def main() -> int:
     return 0
 
 
-def measure(rig: str, engine: str, precision: str, at_once: int, given: argparse.Namespace) -> dict[str, object]:
+def measure(rig: str, engine: str, precision: str, max_concurrent: int, given: argparse.Namespace) -> dict[str, object]:
     """One engine's times in milliseconds over rotating frames, and this process's peak memory in MB."""
-    row: dict[str, object] = {"rig": rig, "engine": engine, "precision": precision, "at_once": at_once}
+    row: dict[str, object] = {"rig": rig, "engine": engine, "precision": precision, "max_concurrent": max_concurrent}
     dataset = drive(given.out / f"drive_{rig}", rig, given.frames)
     frames = [dataset.frame(i) for i in range(len(dataset))]
     began = time.perf_counter()
     try:
-        predictor = Predictor.load(BUNDLES[rig], engine, precision, given.threads, at_once=at_once)
-    except engines.EngineError as error:
+        predictor = Predictor.load(BUNDLES[rig], engine, precision, given.threads, max_concurrent=max_concurrent)
+    except EngineError as error:
         return {**row, "why": str(error).split(":")[0].split(",")[0].split(";")[0]}
     row["load"] = time.perf_counter() - began
 
@@ -87,7 +87,7 @@ def measure(rig: str, engine: str, precision: str, at_once: int, given: argparse
         occupancy = predictor.predict(frame)
         return (time.perf_counter() - began) * 1e3, occupancy.timings
 
-    with ThreadPoolExecutor(at_once) as threads:
+    with ThreadPoolExecutor(max_concurrent) as threads:
         list(threads.map(timed, frames[:WARM]))
         began = time.perf_counter()
         found = list(threads.map(timed, frames * given.turns))
@@ -104,19 +104,19 @@ def table(rows: list[dict]) -> Table:
     """A row per network and engine."""
     shown = Table(title="sensors to labels, milliseconds")
     for heading in (
-        "network", "engine", "at once", "frames/s", "p50", "p95", "p99", "of torch", "stages (median)", "peak RSS, MB", "load, s"
+        "network", "engine", "concurrent", "frames/s", "p50", "p95", "p99", "of torch", "stages (median)", "peak RSS, MB", "load, s"
     ):  # fmt: skip
         shown.add_column(heading)
     for row in rows:
         name = f"{row['engine']} {row['precision']}"
         if row.get("why"):
-            shown.add_row(row["rig"], name, str(row["at_once"]), row["why"])
+            shown.add_row(row["rig"], name, str(row["max_concurrent"]), row["why"])
             continue
-        same = [r for r in rows if (r["rig"], r["at_once"]) == (row["rig"], row["at_once"])]
+        same = [r for r in rows if (r["rig"], r["max_concurrent"]) == (row["rig"], row["max_concurrent"])]
         base = next((r["hz"] for r in same if r["engine"] == "torch" and "hz" in r), float("nan"))
         stages = ", ".join(f"{stage} {value:.0f}" for stage, value in row["stages"].items() if value >= 0.5)
         times = [f"{row[p]:.0f}" for p in ("p50", "p95", "p99")]
-        rate = [str(row["at_once"]), f"{row['hz']:.1f}"]
+        rate = [str(row["max_concurrent"]), f"{row['hz']:.1f}"]
         shown.add_row(row["rig"], name, *rate, *times, f"{row['hz'] / base:.2f}", stages, f"{row['rss']:.0f}", f"{row['load']:.1f}")
     return shown
 
@@ -125,7 +125,7 @@ def write(rows: list[dict], path: Path) -> None:
     """The rows as CSV, stages as JSON."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(
-            file, ["rig", "engine", "precision", "at_once", "hz", "p50", "p95", "p99", "rss", "load", "stages", "why"]
+            file, ["rig", "engine", "precision", "max_concurrent", "hz", "p50", "p95", "p99", "rss", "load", "stages", "why"]
         )
         writer.writeheader()
         writer.writerows({**row, "stages": json.dumps(row.get("stages", {}))} for row in rows)
@@ -133,7 +133,7 @@ def write(rows: list[dict], path: Path) -> None:
 
 def draw(rows: list[dict], path: Path) -> None:
     """Bars of stages per network and engine."""
-    timed = [row for row in rows if not row.get("why") and row["at_once"] == 1]
+    timed = [row for row in rows if not row.get("why") and row["max_concurrent"] == 1]
     figure, axis = plt.subplots(figsize=(9, 0.5 * len(timed) + 1.4), dpi=110)
     names = list(dict.fromkeys(stage for row in timed for stage in row["stages"]))
     left = np.zeros(len(timed))

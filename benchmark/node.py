@@ -14,18 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from occle_train.data.truth import voxel_truth
 from rclpy.serialization import serialize_message
 from rich.console import Console
 from rich.table import Table
 
 from benchmark.machine import drive, machine
 from occle_core.datasets import Dataset
-from occle_core.grid import SEMANTICKITTI
+from occle_core.geometry.grid import SEMANTICKITTI
 from occle_core.occupancy import Occupancy
-from occle_ros.clouds import cloud_from_occupancy
-from occle_ros.demo import run_demo
-from occle_ros.markers import marker_array
-from training.truth import voxel_truth
+from occle_ros.messages.clouds import cloud_from_occupancy
+from occle_ros.messages.markers import marker_array
+from occle_ros.tools.demo import run_demo
 
 OURS = ("convert", "publish")
 RUNS = 200
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def messages(dataset: Dataset) -> Table:
-    """What it takes to build the messages of a street's true voxels on the shipped KITTI network's grid."""
+    """Milliseconds to build the messages of a street's true voxels on the shipped KITTI network's grid."""
     grid, classes = SEMANTICKITTI.coarser(2), dataset.taxonomy
     truth = voxel_truth(dataset, 0, grid)
     assert truth is not None

@@ -12,12 +12,12 @@ from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 import torch
+from occle_train.loop.minkowski_backend import minkowski_order
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from occle_core.sparse import GenerativeConvTranspose3d, SparseTensor, StridedConv3d, SubmanifoldConv3d
 from occle_core.sparse.coordinates import offsets_of
-from training.backends import minkowski_order
 
 Kind = Literal["submanifold", "strided", "generative"]
 
@@ -206,7 +206,7 @@ class Spconv(Peer):
     """spconv 2.3. Its weights are (D, k, k, k, C) with the offsets of a cross-correlation: C order, as ours.
 
     Differences of meaning: a strided convolution whose kernel is wider than its stride also makes the cells that only the
-    kernel's rim touches, a transposed one with kernel 2, stride 1 goes on one cell beyond the grid, and one with kernel 3,
+    kernel's rim touches, a transposed one with kernel 2, stride 1 reaches one cell beyond the grid, and one with kernel 3,
     stride 2 ends one cell before it.
     """
 

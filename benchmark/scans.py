@@ -8,18 +8,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from occle_train.streets import simulate
 from torch import Tensor
 
 from occle_core.datasets import Dataset, DatasetError, list_scenes, open_dataset
-from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI
-from training.streets import simulate
+from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI
 
 
 def scans(rigs: Sequence[str], data: Path | None = None) -> Iterator[tuple[str, Dataset]]:
     """(name, sequence): a simulated drive of each rig, and the first sequence of every data set at `data`.
 
     Args:
-        rigs: of `training.streets`.
+        rigs: of `occle_train.streets`.
         data: a data set, or a folder of data sets; None, and a path that is not there, stand for simulated drives alone.
     """
     for rig in rigs:

@@ -18,21 +18,22 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from occle_train.streets import simulate
 
 from benchmark.soak_driver import Driver
 from occle_core.datasets import list_scenes, open_dataset
-from occle_ros.config import PRESETS, preset_for
-from occle_ros.dataset_messages import DatasetMessages
-from occle_ros.processes import Child
-from occle_ros.transport import ros_node, share_file
-from training.streets import simulate
+from occle_ros.bags.dataset_messages import DatasetMessages
+from occle_ros.config.presets import PRESETS, preset_for
+from occle_ros.system.child_process import ChildProcess
+from occle_ros.system.ros_process import ros_node
+from occle_ros.system.share_files import share_file
 
 FRAMES = 8
-"""So many frames are sent again and again, with new stamps."""
+"""Number of frames that are sent in a loop, with new stamps."""
 CYCLE = 4
 """Intervals in which everything happens once: viewers, no viewers, a silent camera, all cameras."""
 MEMORY_GROWTH, LATENCY_GROWTH = 0.05, 1.5
-"""What the end may have more of than the beginning: a share of the memory, a factor of the latency."""
+"""Largest growth from beginning to end: a share of the memory, a factor of the latency."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run showed.
+    """Measurements of a run.
 
     Args:
         frame_ms: from a scan to its voxels when no scan ever waits and the network is never idle.
@@ -81,7 +82,7 @@ def soak(
     bundle: str = "",
     engine: str = "auto",
     data: Path | None = None,
-    at_once: int | None = None,
+    max_concurrent: int | None = None,
 ) -> Report:
     """Drive a node of its own in a ROS domain of its own.
 
@@ -92,7 +93,7 @@ def soak(
         bundle: folder of the network; empty: the shipped one.
         engine: parameter of the node.
         data: a data set; None simulates a street.
-        at_once: frames that the node works on at the same time; None: as its file of parameters says.
+        max_concurrent: frames that the node works on at the same time; None: as its file of parameters says.
 
     Raises:
         ProcessError: the node did not start or ended.
@@ -104,18 +105,18 @@ def soak(
         dataset = open_dataset(data, scene=scene)
         preset = preset_for(dataset.camera_names)
         os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-        at_once = at_once or PRESETS[preset].frames_at_once
+        max_concurrent = max_concurrent or PRESETS[preset].max_concurrent_frames
         given = {"calibration_file": f"{data}#{scene}", "engine": engine} | ({"bundle": bundle} if bundle else {})
         parameters = [word for name, value in given.items() for word in ("-p", f'{name}:="{value}"')]
-        parameters += ["-p", f"frames_at_once:={at_once}"]
+        parameters += ["-p", f"max_concurrent_frames:={max_concurrent}"]
         file = str(share_file(f"config/{preset}.yaml"))
         command = [sys.executable, "-m", "occle_ros.cli", "node", "--ros-args", "--params-file", file, *parameters]
-        node = stack.enter_context(Child("node", command, folder / "node.log"))
+        node = stack.enter_context(ChildProcess("node", command, folder / "node.log"))
         node.wait_for("ready: bundle", 300)
         compressed = PRESETS[preset].cameras[dataset.camera_names[0]].compressed
         driver = Driver(stack.enter_context(ros_node("soak")), DatasetMessages(dataset, compressed, min(FRAMES, len(dataset))))
         driver.connect()
-        frame, sustained = driver.pace(at_once)
+        frame, sustained = driver.pace(max_concurrent)
         hz = load * sustained if load > 1 else min(10.0, load * sustained)
         samples = list(_cycles(driver, node, minutes * 60, hz, interval))
         driver.send()
@@ -126,7 +127,7 @@ def soak(
 
 
 def growth(samples: Sequence[Sample]) -> list[str]:
-    """What grew from the first to the last third, the first fifth (warming up) left out; empty where all is flat."""
+    """Quantities that grew from the first to the last third, the first fifth (warming up) left out; empty where all is flat."""
     steady = samples[len(samples) // 5 :]
     third = max(1, len(steady) // 3)
     first, last = steady[:third], steady[-third:]
@@ -142,7 +143,7 @@ def growth(samples: Sequence[Sample]) -> list[str]:
     ]
 
 
-def _cycles(driver: Driver, node: Child, seconds: float, hz: float, interval: float) -> Iterator[Sample]:
+def _cycles(driver: Driver, node: ChildProcess, seconds: float, hz: float, interval: float) -> Iterator[Sample]:
     began = time.monotonic()
     while time.monotonic() - began < seconds:
         latencies: list[float] = []
@@ -186,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--at-once", type=int, help="frames at the same time; default: as the node's parameters say")
     parser.add_argument("--data", type=Path, help="a data set; default: a simulated street")
     given = parser.parse_args(arguments)
-    report = soak(given.minutes, given.load, given.interval, given.bundle, given.engine, given.data, given.at_once)
+    report = soak(given.minutes, given.load, given.interval, given.bundle, given.engine, given.data, given.max_concurrent)
     print(f"one frame takes {report.frame_ms:.0f} ms; sent at {report.sent_hz:.1f} Hz")
     print("  ".join(field.name for field in fields(Sample)))
     for sample in report.samples:

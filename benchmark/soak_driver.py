@@ -13,8 +13,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
 
-from occle_ros.dataset_messages import POINTS_TOPIC, DatasetMessages
-from occle_ros.play import message_class
+from occle_ros.bags.dataset_messages import POINTS_TOPIC, DatasetMessages
+from occle_ros.messages.common import message_class
 
 PACE_FRAMES = 16
 """Frames that are timed for the pace."""
@@ -60,9 +60,9 @@ class Driver:
                 struct.pack_into("<iI", data, 4, *stamp)  # every one of them begins with its header
                 self._publishers[topic].publish(bytes(data))
 
-    def pace(self, at_once: int) -> tuple[float, float]:
-        """Seconds that a frame takes, and frames a second that come out, with always `at_once` of them on their way."""
-        for _ in range(at_once):
+    def pace(self, max_concurrent: int) -> tuple[float, float]:
+        """Seconds that a frame takes, and frames a second that come out, with always `max_concurrent` of them on their way."""
+        for _ in range(max_concurrent):
             self.send()
             self._spin(APART)  # sent together, the second would take the first one's place
         came, arrivals = 0, []
@@ -74,7 +74,7 @@ class Driver:
             arrivals.append(time.monotonic())
             self.send()
         self._spin(2 * max(self._latencies))
-        return median(self._latencies[at_once:came]), (came - at_once) / (arrivals[-1] - arrivals[at_once - 1])
+        return median(self._latencies[max_concurrent:came]), (came - max_concurrent) / (arrivals[-1] - arrivals[max_concurrent - 1])
 
     def drive(self, seconds: float, hz: float, silent_camera: bool) -> list[float]:
         """Send frames at a rate; returns the latencies of those that came out, seconds."""

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import shutil
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import torch
 import yaml
@@ -15,20 +15,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from occle_core import config as sizes
 from occle_core import taxonomy
-from occle_core.capacities import Capacities
-from occle_core.config import Config, NetworkConfig
-from occle_core.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
-from occle_core.nn.minkocc import MinkOcc
-from occle_core.nn.networks import Network
-from occle_core.nn.occle import OccLE
-from occle_core.nn.occle_config import OccleConfig, occle_base, occle_small, occle_tiny
+from occle_core.config import Config
+from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
+from occle_core.networks.capacities import Capacities
+from occle_core.networks.protocol import Network, NetworkConfig, RigName, Size
+from occle_core.networks.registry import NETWORKS
+from occle_core.taxonomy import TaxonomyConfig
 
-Size = Literal["tiny", "small", "base"]
-Rig = Literal["kitti", "nuscenes", "kitti360"]
-Kind = Literal["minkocc", "occle"]
-KINDS = get_args(Kind)
+KINDS = tuple(NETWORKS)
 FORMAT_VERSION = 1
 SPEC_FILE, WEIGHTS_FILE = "bundle.yaml", "weights.safetensors"
 
@@ -46,11 +41,14 @@ class GridConfig(Config):
 
 
 def _kind(network: Any) -> str:
-    """Bundles from before there was a second network do not say which one they hold."""
-    return str(network.get("kind", "minkocc") if isinstance(network, dict) else network.kind)
+    return str(network.get("kind") if isinstance(network, dict) else network.kind)
 
 
-AnyNetworkConfig = Annotated[Annotated[NetworkConfig, Tag("minkocc")] | Annotated[OccleConfig, Tag("occle")], Discriminator(_kind)]
+if TYPE_CHECKING:
+    AnyNetworkConfig = NetworkConfig
+else:
+    _tagged = tuple(Annotated[network.config_class, Tag(kind)] for kind, network in NETWORKS.items())
+    AnyNetworkConfig = Annotated[Union[_tagged], Discriminator(_kind)]  # noqa: UP007
 
 
 class BundleSpec(Config):
@@ -60,9 +58,11 @@ class BundleSpec(Config):
     name: str = Field(description="what people call it")
     network: AnyNetworkConfig
     grid: GridConfig
-    taxonomy: str = Field(description="name of the class list")
+    taxonomy: str | TaxonomyConfig = Field(description="name of a shipped class list, or the class list itself")
     capacities: Capacities | None = Field(None, description="rows of the static form's tables, measured on frames")
-    usual: Capacities | None = Field(None, description="rows that most frames need: CPUs run in these and fall back to capacities")
+    typical: Capacities | None = Field(
+        None, description="rows that most frames need: CPUs run in these and fall back to capacities"
+    )
     provenance: dict[str, Any] = Field(default_factory=dict, description="data, labels, metrics, revision, date")
 
     @property
@@ -72,37 +72,24 @@ class BundleSpec(Config):
 
     def build(self) -> Network:
         """The network with fresh weights."""
-        classes = taxonomy.load(self.taxonomy).num_classes
-        if isinstance(self.network, OccleConfig):
-            return OccLE(self.network, classes, self.voxel_grid)
-        return MinkOcc(self.network, classes, self.grid.shape)
+        return NETWORKS[self.network.kind].build(self.network, taxonomy.load(self.taxonomy).num_classes, self.voxel_grid)
 
 
-def spec_for(network: NetworkConfig | OccleConfig, grid: VoxelGrid, taxonomy_name: str, name: str) -> BundleSpec:
+def spec_for(network: NetworkConfig, grid: VoxelGrid, classes: str | TaxonomyConfig, name: str) -> BundleSpec:
     """A spec from the objects the code works with."""
-    # OccLE's UNets have four levels whatever their channels.
-    levels = 3 if isinstance(network, OccleConfig) else len(network.unet.channels) - 1
+    levels = network.levels
     if any(n % 2**levels for n in grid.shape):
         raise BundleError(f"a network of {levels + 1} levels needs a grid whose shape {grid.shape} is divisible by {2**levels}")
     layout = GridConfig(origin=grid.origin, shape=grid.shape, resolution=grid.resolution)
-    return BundleSpec(name=name, network=network, grid=layout, taxonomy=taxonomy_name)
+    return BundleSpec(name=name, network=network, grid=layout, taxonomy=classes)
 
 
-def rig_spec(size: Size, rig: Rig, kind: Kind = "minkocc") -> BundleSpec:
-    """The spec of a network size for a rig: SemanticKITTI's volume at 0.4 m (OccLE's base: at 0.2 m), or Occ3D-nuScenes' grid."""
-    view: Literal["kitti", "nuscenes"] = "nuscenes" if rig == "nuscenes" else "kitti"
-    network: NetworkConfig | OccleConfig
-    if kind == "minkocc":
-        network = {"tiny": sizes.tiny, "small": sizes.small, "base": sizes.base}[size](view)
-    elif size == "base":
-        network = occle_base(rig)
-    elif size == "small":
-        network = occle_small(view)
-    else:
-        network = occle_tiny(6, min_range=sizes.OWN_VEHICLE) if view == "nuscenes" else occle_tiny()
-    grid = OCC3D_NUSCENES if view == "nuscenes" else SEMANTICKITTI.coarser(1 if (kind, size) == ("occle", "base") else 2)
-    classes = {"kitti": "semantickitti", "nuscenes": "occ3d_nuscenes", "kitti360": "sscbench_kitti360"}[rig]
-    return spec_for(network, grid, classes, f"{kind}-{size}-{rig}")
+def rig_spec(size: Size, rig: RigName, kind: str = "minkocc", classes: TaxonomyConfig | None = None) -> BundleSpec:
+    """The spec of a network size for a rig: its configuration, the data set's volume and classes, or a class list of your own."""
+    network, coarsening = NETWORKS[kind].preset(size, rig)
+    grid = (OCC3D_NUSCENES if rig == "nuscenes" else SEMANTICKITTI).coarser(coarsening)
+    usual = {"kitti": "semantickitti", "nuscenes": "occ3d_nuscenes", "kitti360": "sscbench_kitti360"}[rig]
+    return spec_for(network, grid, classes or usual, f"{kind}-{size}-{rig}")
 
 
 def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> None:
@@ -202,7 +189,7 @@ def read_spec(directory: Path | str) -> BundleSpec:
     return spec
 
 
-def save_untrained(directory: Path | str, size: Size = "tiny", rig: Rig = "kitti", kind: Kind = "minkocc") -> None:
+def save_untrained(directory: Path | str, size: Size = "tiny", rig: RigName = "kitti", kind: str = "minkocc") -> None:
     """A bundle with random weights (seed 0): for tests and for timing a network before it is trained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,12 +1,10 @@
-"""What a network looks like: the typed configuration that a bundle carries."""
+"""Base of all typed configurations."""
 
 from __future__ import annotations
 
-from typing import Literal
+from pydantic import BaseModel, ConfigDict
 
-from pydantic import BaseModel, ConfigDict, Field
-
-OWN_VEHICLE = 2.5
+OWN_VEHICLE_RADIUS = 2.5
 """Horizontal distance from nuScenes' LiDAR within which its beams meet the vehicle itself, metres; KITTI's meet none of it."""
 
 
@@ -14,93 +12,3 @@ class Config(BaseModel):
     """Base of all configurations: unknown keys are errors, values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ImageConfig(Config):
-    """The image branch: ResNet + FPN."""
-
-    cameras: int = Field(1, ge=1, description="how many cameras the rig has; fewer images are masked")
-    width: int = Field(640, ge=32, description="width that images are resized to, pixels, a multiple of the coarsest stride")
-    height: int = Field(192, ge=32, description="height that images are resized to, pixels, a multiple of the coarsest stride")
-    backbone: Literal["resnet18", "resnet34", "resnet50"] = Field("resnet18", description="torchvision's name of the ResNet")
-    base_width: int = Field(32, ge=8, description="channels of the first stage; torchvision's ResNets have 64")
-    stages: int = Field(3, ge=1, le=4, description="residual stages; strides are 4, 8, 16, 32")
-    channels: int = Field(32, ge=4, description="channels of every FPN level and of a point's image feature")
-
-
-class PointConfig(Config):
-    """The point branch: dynamic voxel feature encoding with PointFusion."""
-
-    min_range: float = Field(0.0, ge=0, description="horizontal distance up to which points are the vehicle itself, metres")
-    max_points: int = Field(6, ge=1, description="points kept per voxel, spread evenly over the scan's order")
-    max_views: int = Field(2, ge=1, description="cameras sampled per point, the most central first")
-    channels: int = Field(32, ge=4, description="channels of the point features and the finest voxels")
-
-
-class UNetConfig(Config):
-    """The generative sparse UNet."""
-
-    channels: tuple[int, ...] = Field((32, 48, 64, 96), description="channels per level; every level halves the resolution")
-    decoder: tuple[int, ...] = Field((16, 32, 48), description="channels per decoder level, finest first; one level less")
-    blocks: tuple[int, ...] = Field((1, 1, 1, 1), description="residual blocks per encoder level")
-    keep: tuple[float, ...] = Field(
-        (0.42, 0.3, 0.2), description="least occupancy probability that survives pruning, finest level first"
-    )
-
-
-class NetworkConfig(Config):
-    """MinkOcc: image branch, point branch, sparse UNet."""
-
-    kind: Literal["minkocc"] = "minkocc"
-    image: ImageConfig = ImageConfig()
-    points: PointConfig = PointConfig()
-    unet: UNetConfig = UNetConfig()
-
-    @property
-    def cameras(self) -> int:
-        """Images of a frame."""
-        return self.image.cameras
-
-    @property
-    def frames(self) -> int:
-        """Frames that the network sees, the present one included."""
-        return 1
-
-    @property
-    def stride(self) -> int:
-        """Distance of the past frames, of which there are none."""
-        return 1
-
-    @property
-    def max_points(self) -> int:
-        """Points kept per voxel."""
-        return self.points.max_points
-
-
-def small(rig: Literal["kitti", "nuscenes"]) -> NetworkConfig:
-    """Fast enough for the sensor's rate on a laptop CPU."""
-    if rig == "kitti":
-        return NetworkConfig(points=PointConfig(max_views=1))
-    return NetworkConfig(image=ImageConfig(cameras=6, width=352, height=192), points=PointConfig(min_range=OWN_VEHICLE))
-
-
-def base(rig: Literal["kitti", "nuscenes"] = "nuscenes") -> NetworkConfig:
-    """The paper's size: ResNet-50 and six cameras at 256 x 704 (MinkOcc, Sec. V-B)."""
-    image = ImageConfig(
-        cameras=6 if rig == "nuscenes" else 1, width=704, height=256, backbone="resnet50", base_width=64, stages=4, channels=128
-    )
-    return NetworkConfig(
-        image=image,
-        points=PointConfig(max_points=35, channels=64, min_range=OWN_VEHICLE if rig == "nuscenes" else 0.0),
-        unet=UNetConfig(channels=(64, 96, 128, 256), decoder=(64, 96, 128), blocks=(2, 2, 2, 2)),
-    )
-
-
-def tiny(rig: Literal["kitti", "nuscenes"]) -> NetworkConfig:
-    """For tests: every part is there, nothing is large."""
-    image = ImageConfig(cameras=1 if rig == "kitti" else 6, width=128, height=64, base_width=8, stages=2, channels=8)
-    return NetworkConfig(
-        image=image,
-        points=PointConfig(max_points=3, channels=8, min_range=OWN_VEHICLE if rig == "nuscenes" else 0.0),
-        unet=UNetConfig(channels=(8, 12, 16, 16), decoder=(8, 8, 12)),
-    )

@@ -1,4 +1,4 @@
-"""What a Predictor says about one Frame."""
+"""Occupancy: the labelled voxel grid that a Predictor makes of a Frame."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import Taxonomy
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from occle_core import engines, taxonomy
+from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, load_bundle
+from occle_core.engines.base import Engine, ProgressCallback
+from occle_core.engines.loading import load_engine
 from occle_core.frame import Frame
-from occle_core.grid import VoxelGrid
-from occle_core.history import History
-from occle_core.nn.networks import prepare
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.history import FrameHistory
+from occle_core.networks.registry import prepare
 from occle_core.occupancy import Occupancy
 
 
@@ -24,17 +25,17 @@ class Predictor:
         spec: what the bundle says.
         engine: what runs the network.
         bundle_id: name and content hash of the bundle.
-        at_once: so many threads may call `predict` at the same time.
+        max_concurrent: threads that may call `predict` at the same time.
     """
 
-    def __init__(self, spec: BundleSpec, engine: engines.Engine, bundle_id: str, at_once: int = 1) -> None:
+    def __init__(self, spec: BundleSpec, engine: Engine, bundle_id: str, max_concurrent: int = 1) -> None:
         self.spec = spec
         self.engine = engine
         self.bundle_id = bundle_id
-        self.at_once = at_once
+        self.max_concurrent = max_concurrent
         self.grid: VoxelGrid = spec.voxel_grid
         self.taxonomy = taxonomy.load(spec.taxonomy)
-        self._history = History(spec.network.frames, spec.network.stride)
+        self._history = FrameHistory(spec.network.num_frames, spec.network.frame_stride)
 
     @classmethod
     def load(
@@ -43,51 +44,52 @@ class Predictor:
         engine: str = "torch",
         precision: str = "fp32",
         threads: int | None = None,
-        progress: Callable[[str], None] = lambda text: None,
-        at_once: int = 1,
+        on_progress: ProgressCallback = lambda text: None,
+        max_concurrent: int = 1,
     ) -> Predictor:
         """From a bundle's folder.
 
         Args:
             bundle_dir: the folder.
-            engine: what runs the network, one of `engines.NAMES`.
-            precision: one of `engines.PRECISIONS`.
+            engine: what runs the network, one of `occle_core.engines.loading.ENGINE_NAMES`.
+            precision: one of `occle_core.engines.loading.PRECISIONS`.
             threads: CPU threads of the engine; None leaves its own choice.
-            progress: told what takes long, such as the first build of an engine.
-            at_once: so many threads want to call `predict` at the same time. A network that looks back takes one after the other.
+            on_progress: called with a line before what takes long, such as the first build of an engine.
+            max_concurrent: threads that will call `predict` at the same time. A network that looks back takes one frame after
+                the other.
 
         Raises:
             BundleError: the bundle cannot be used.
             EngineError: the engine cannot work here.
         """
         spec, network, bundle_id = load_bundle(bundle_dir)
-        at_once = at_once if spec.network.frames == 1 else 1
-        loaded = engines.load(spec, network, Path(bundle_dir), engine, precision, threads, progress, at_once)
-        return cls(spec, loaded, bundle_id, at_once)
+        max_concurrent = max_concurrent if spec.network.num_frames == 1 else 1
+        loaded = load_engine(spec, network, Path(bundle_dir), engine, precision, threads, on_progress, max_concurrent)
+        return cls(spec, loaded, bundle_id, max_concurrent)
 
     @property
-    def cameras(self) -> int:
-        """How many images the network was trained for; a frame may bring fewer."""
-        return self.spec.network.cameras
+    def num_cameras(self) -> int:
+        """Number of images that the network was trained for; a frame may bring fewer."""
+        return self.spec.network.num_cameras
 
     @property
-    def frames(self) -> int:
-        """How many frames the network looks at; of more than one, each frame needs its T_world_lidar."""
-        return self.spec.network.frames
+    def num_frames(self) -> int:
+        """Number of frames that the network looks at; of more than one, each frame needs its T_world_lidar."""
+        return self.spec.network.num_frames
 
     def observe(self, frame: Frame) -> None:
-        """Take a frame as one of those before the next, without running the network on it.
+        """Add a frame to the history without running the network on it.
 
         Raises:
             FrameError: as `predict`, which would not remember such a frame either.
         """
-        if self.frames > 1:
+        if self.num_frames > 1:
             with torch.inference_mode():
                 prepare(self._history.with_past(frame)[0], self.grid, self.spec.network)
             self._history.keep(frame)
 
     def forget(self) -> None:
-        """Forget the frames before: another drive begins."""
+        """Clear the history: another drive begins."""
         self._history.clear()
 
     def predict(self, frame: Frame, frame_id: str = "") -> Occupancy:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from occle_core.camera import Camera
 from occle_core.frame import Frame
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
 
 GRID = VoxelGrid((0.0, -6.4, -2.0), (32, 32, 16), 0.4)
 AHEAD = np.array([[0, -1, 0, 0], [0, 0, -1, -0.1], [1, 0, 0, -0.2], [0, 0, 0, 1.0]])

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core import taxonomy
-from occle_core.camera import Camera
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import read_image, read_numbers, read_point_labels, read_points, read_text
 from occle_core.datasets.semantickitti_voxels import VoxelFolder
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame
-from occle_core.grid import SEMANTICKITTI, VoxelGrid
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import SEMANTICKITTI, VoxelGrid
 
 LAYOUT = "SemanticKITTI: sequences/NN/{velodyne/*.bin, calib.txt, times.txt} with image_2, poses.txt, labels, voxels where recorded"
 
@@ -107,7 +107,7 @@ class SemanticKittiDataset:
         return None if raw is None else (raw >= MOVING.start) & (raw < MOVING.stop)
 
     def has_truth(self, i: int) -> bool:
-        """Whether voxels/NNNNNN.label is there."""
+        """True if voxels/NNNNNN.label exists."""
         return self._voxels.file(i, "label").exists()
 
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:

@@ -1,14 +1,18 @@
-"""What every engine offers, and what it says when it cannot work."""
+"""The protocol of inference engines, their result and their error."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.nn.networks import NetworkInputs
+from occle_core.networks.protocol import NetworkInputs
+
+ProgressCallback = Callable[[str], None]
+"""Called with one line of text before a step that takes long."""
 
 
 class EngineError(RuntimeError):
@@ -16,8 +20,8 @@ class EngineError(RuntimeError):
 
 
 @dataclass
-class Result:
-    """What an engine says about one frame.
+class EngineResult:
+    """Labels and confidence of one frame, with overflow counts and timings.
 
     Attributes:
         labels: (X, Y, Z) uint8 class ids.
@@ -38,7 +42,7 @@ class Engine(Protocol):
     """Runs a network on one frame at a time.
 
     Attributes:
-        name: one of `occle_core.engines.NAMES`, never "auto".
+        name: one of `occle_core.engines.loading.ENGINE_NAMES`, never "auto".
         precision: "fp32", "fp16" or "int8".
         device: what it runs on.
         reason: why this engine was chosen; empty when it was asked for.
@@ -49,7 +53,7 @@ class Engine(Protocol):
     device: str
     reason: str
 
-    def run(self, inputs: NetworkInputs) -> Result:
+    def run(self, inputs: NetworkInputs) -> EngineResult:
         """Predict one frame (batch size 1); several threads may call it at the same time."""
         ...
 

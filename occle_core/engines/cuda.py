@@ -1,4 +1,4 @@
-"""What the engines for NVIDIA GPUs ask first."""
+"""Requirements of the engines for NVIDIA GPUs: compute capability, precision and cache key."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
-from occle_core.engines.exporting import FORM
-from occle_core.nn.half import halved
-from occle_core.nn.networks import Network
+from occle_core.engines.float16 import to_float16
+from occle_core.engines.static.export import FORM
+from occle_core.networks.protocol import Network
 
 
 def capability(engine: str) -> str:
@@ -46,6 +46,6 @@ def in_precision(
         device: what it is built for.
     """
     if precision == "fp16":
-        network = halved(network)
+        network = to_float16(network)
     key = {"engine": engine, "version": version, "device": device, "precision": precision}
     return network, {**key, "form": FORM, "torch": torch.__version__, "weights": weights_digest(spec, network)}

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineError
-from occle_core.engines.padding import Arrays
-from occle_core.engines.program import OUTPUTS
-from occle_core.engines.static_engine import StaticEngine
+from occle_core.engines.static.engine import StaticEngine
+from occle_core.engines.static.program import OUTPUTS
+from occle_core.networks.blocks.padding import Arrays
 
 
 class OnnxRuntimeEngine(StaticEngine):

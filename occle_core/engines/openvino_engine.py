@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
-from occle_core.engines.padding import Arrays
-from occle_core.engines.program import capacities_of, pad, sensor_cell
-from occle_core.engines.static_engine import StaticEngine
-from occle_core.nn.networks import Network, NetworkInputs
+from occle_core.engines.static.engine import StaticEngine
+from occle_core.engines.static.program import capacities_of, pad
+from occle_core.networks.blocks.padding import Arrays
+from occle_core.networks.protocol import Network, NetworkInputs
 
 DIGEST = "occle_weights"
 
@@ -30,7 +30,7 @@ class OpenVinoEngine(StaticEngine):
         model: the network's ONNX file, or an OpenVINO .xml.
         precision: "fp32" or "int8"; what the model is.
         threads: CPU threads; None leaves OpenVINO's choice.
-        at_once: so many threads will call `run` at the same time, and share the CPU's.
+        max_concurrent: threads that will call `run` at the same time; they share the CPU's.
 
     Raises:
         EngineError: openvino is not installed.
@@ -39,13 +39,13 @@ class OpenVinoEngine(StaticEngine):
     name, device = "openvino", "CPU"
 
     def __init__(
-        self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None, at_once: int = 1
+        self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None, max_concurrent: int = 1
     ) -> None:
         super().__init__(spec, precision)
         core = openvino().Core()
         # float32 throughout: on CPUs with bfloat16 OpenVINO would otherwise round, and labels would differ from PyTorch's.
-        hint = "LATENCY" if at_once == 1 else "THROUGHPUT"
-        options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "NUM_STREAMS": str(at_once), "INFERENCE_PRECISION_HINT": "f32"}
+        hint = "LATENCY" if max_concurrent == 1 else "THROUGHPUT"
+        options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "NUM_STREAMS": str(max_concurrent), "INFERENCE_PRECISION_HINT": "f32"}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
         self._compiled = core.compile_model(core.read_model(model), self.device, options)
@@ -113,8 +113,8 @@ def quantise(spec: BundleSpec, network: Network, model: Path, frames: Iterable[N
     except ImportError as error:
         raise EngineError("int8 needs nncf: pip install 'occle_ros[int8]'") from error
     nncf.set_log_level(logging.WARNING)  # it has a line for every node that is not quantised, thousands
-    capacities, center = capacities_of(spec), sensor_cell(spec)
-    padded = [pad(inputs, capacities, center) for inputs in frames]
+    capacities = capacities_of(spec)
+    padded = [pad(spec, inputs, capacities) for inputs in frames]
     data = [{name: np.ascontiguousarray(array) for name, array in arrays.items()} for arrays in padded]
     whole = ov.Core().read_model(model)
     image_branch = upstream_of(whole, "Convolution")

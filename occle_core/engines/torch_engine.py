@@ -7,9 +7,9 @@ import time
 import torch
 
 from occle_core.bundle import BundleSpec
-from occle_core.engines.base import EngineError, Result
-from occle_core.nn.fold import folded
-from occle_core.nn.networks import Network, NetworkInputs, predict
+from occle_core.engines.base import EngineError, EngineResult
+from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
+from occle_core.networks.protocol import Network, NetworkInputs
 from occle_core.taxonomy import load as load_taxonomy
 
 
@@ -31,10 +31,10 @@ class TorchEngine:
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise EngineError("no CUDA device is usable by this PyTorch; use device: cpu, or install a CUDA build and a driver")
         self.device = device
-        self.network = folded(network).to(device)
+        self.network = fold_batch_norms(network).to(device)
         self.free = load_taxonomy(spec.taxonomy).free
 
-    def run(self, inputs: NetworkInputs) -> Result:
+    def run(self, inputs: NetworkInputs) -> EngineResult:
         """Predict one frame; timings per stage of the network."""
         timings: dict[str, float] = {}
         last = time.perf_counter()
@@ -48,7 +48,7 @@ class TorchEngine:
             last = now
 
         with torch.inference_mode():
-            labels, confidence = predict(self.network, inputs.to(self.device), self.free, stage_done)
-            result = Result(labels[0].cpu().numpy(), confidence[0].cpu().numpy(), timings=timings)
+            labels, confidence = self.network.label_grid(inputs.to(self.device), self.free, stage_done)
+            result = EngineResult(labels[0].cpu().numpy(), confidence[0].cpu().numpy(), timings=timings)
         stage_done("labels")
         return result

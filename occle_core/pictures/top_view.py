@@ -1,4 +1,4 @@
-"""The voxels from above, as a map."""
+"""Top view of the voxels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.pictures.faces import solid_cells
 from occle_core.pictures.vehicle import LENGTH, WIDTH
 from occle_core.taxonomy import Taxonomy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.pictures.faces import Faces, Floats
 
 # Boxes (low corner, high corner, colour): metres from the middle of the car on the ground, x forward.

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from occle_core.bundle import load_bundle, save_bundle, save_untrained
-from occle_core.camera import Camera
 from occle_core.frame import Frame
+from occle_core.geometry.camera import Camera
 
 
 def street(spec, seed=0, points=6000):

@@ -19,10 +19,10 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
-from occle_ros.camera_info import info_from_camera
-from occle_ros.clouds import cloud_from_points
-from occle_ros.images import compressed_message, message_from_image
-from occle_ros.messages import stamp_of
+from occle_core.sensors.messages import stamp_of
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.images import compressed_message, message_from_image
 
 MS = 1_000_000
 POINTS, PICTURE = sensors(0)
@@ -30,11 +30,11 @@ SETTINGS = {
     "camera_names": ["cam2", "cam3"],
     "cameras.cam3.compressed": True,
     "sync.deadline_ms": 300.0,
-    "latency.input_timeout_s": 1.0,
+    "diagnostics.input_timeout_s": 1.0,
     "lidar.exclude_box": [-1.0, -1.0, -2.0, 1.0, 1.0, 1.0],
 }
 """Parameters of a node for this car."""
-_GROUPS = ("dropped", "masked", "collector", "points", "overflow")
+_GROUPS = ("dropped", "masked", "synchronizer", "points", "overflow")
 
 
 def write_rig(file: Path) -> Path:

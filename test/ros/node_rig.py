@@ -12,13 +12,13 @@ import torch
 import yaml
 from rclpy.serialization import serialize_message
 
+from occle_core.bags.storage import TYPES
 from occle_core.bundle import load_bundle, save_bundle, save_untrained
-from occle_core.camera import Camera
-from occle_ros.bag import new_bag, offered_qos
-from occle_ros.bag_reader import TYPES
-from occle_ros.camera_info import info_from_camera
-from occle_ros.clouds import cloud_from_points
-from occle_ros.images import message_from_image
+from occle_core.geometry.camera import Camera
+from occle_ros.bags.converter import new_bag, offered_qos
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.images import message_from_image
 
 SECOND = 1_000_000_000
 T_CAMERA_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.2], [0, 0, 0, 1]])
@@ -34,7 +34,7 @@ def lively_bundle(folder: Path, cameras: int = 1) -> Path:
             head.bias += 3
         network.head.weight *= 30
         network.head.bias[0] -= 30
-    image = spec.network.image.model_copy(update={"cameras": cameras})
+    image = spec.network.image.model_copy(update={"num_cameras": cameras})
     spec = spec.model_copy(update={"network": spec.network.model_copy(update={"image": image})})
     save_bundle(folder, spec, network)
     return folder
@@ -44,7 +44,7 @@ def lively_occle(folder: Path, frames: int = 2) -> Path:
     """An untrained OccLE that looks at several frames and says something else from cell to cell."""
     save_untrained(folder, "tiny", "kitti", "occle")
     spec, _, _ = load_bundle(folder)
-    spec = spec.model_copy(update={"network": spec.network.model_copy(update={"frames": frames})})
+    spec = spec.model_copy(update={"network": spec.network.model_copy(update={"num_frames": frames})})
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         network = spec.build()

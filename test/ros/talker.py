@@ -11,7 +11,7 @@ import time
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
-from occle_ros.transport import ros_node, stop_signals
+from occle_ros.system.ros_process import ros_node, stop_signals
 
 topic, reliability, durability = sys.argv[1:4]
 hz, seconds, size = float(sys.argv[4]), float(sys.argv[5]), int((sys.argv[6:] or ["10"])[0])

@@ -1,4 +1,4 @@
-"""One check for each row of docs/reliability.md, "Messages, calibration and parameters"; the details are tested elsewhere."""
+"""A check for each row of docs/reference/reliability.md, "Messages, calibration and parameters"; other tests go deeper."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from test_transforms import message as tf_message
 from typer.testing import CliRunner
 
 from occle_core.frame import FrameError
-from occle_ros.calibration import Calibration
-from occle_ros.calibration_files import CalibrationError, find_calibration
-from occle_ros.camera_info import lens_from_info
+from occle_core.output_folder import new_folder
+from occle_core.paths import expand_home
+from occle_core.sensors.camera_info import lens_from_info
+from occle_core.sensors.clouds import points_from_cloud
+from occle_core.sensors.images import decode_image
+from occle_core.sensors.messages import ConversionError
+from occle_core.sensors.transforms import TransformBuffer
+from occle_ros.calibration.files import CalibrationError, find_calibration
+from occle_ros.calibration.rig import Calibration
 from occle_ros.cli import app
-from occle_ros.clouds import cloud_from_points, points_from_cloud
-from occle_ros.compat import Transforms
-from occle_ros.config import ConfigError, NodeConfig, load_config
-from occle_ros.frames import assemble, other_frame, read_scan
-from occle_ros.images import decode_image, message_from_image
-from occle_ros.messages import ConversionError
-from occle_ros.paths import with_home
-from occle_ros.run_folder import new_folder
-from occle_ros.sync import Collected
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.loading import load_config
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.images import message_from_image
+from occle_ros.pipeline.assemble import assemble, frame_mismatch, read_scan
+from occle_ros.sync.lidar_led import SyncedMessages
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "reliability.md"
 POINTS = np.random.default_rng(0).normal(0, 9, (12, 4)).astype(np.float32)
 CHECKS: dict[str, Callable[[Path], None]] = {}
 
@@ -79,7 +83,7 @@ def _nothing_left(tmp_path: Path) -> None:
     calibration, config = by_tf(("base_link", "velodyne", moved(0)), camera_names=[])[0], NodeConfig(camera_names=())
     scan = cloud_from_points(0 * POINTS, 5, "velodyne")
     with pytest.raises(FrameError, match="no point of the scan is left: 12 no returns"):
-        assemble(Collected(5, scan, (), {}), calibration.rig("velodyne", 5), config)
+        assemble(SyncedMessages(5, scan, (), {}), calibration.rig("velodyne", 5), config)
 
 
 def _jpeg() -> bytes:
@@ -133,19 +137,19 @@ def _zeros(tmp_path: Path) -> None:
 @row("images in another frame than their CameraInfo")
 def _image_frame(tmp_path: Path) -> None:
     calibration, _ = by_tf(("base_link", "velodyne", moved(0)), ("velodyne", "cam2_optical", moved(0.1)))
-    calibration.take_info("cam2", info())
+    calibration.add_camera_info("cam2", info())
     scan, image = cloud_from_points(POINTS, 5, "velodyne"), message_from_image(IMAGE, 5, "cam2_link")
-    result = assemble(Collected(5, scan, (image,), {}), calibration.rig("velodyne", 5), NodeConfig())
+    result = assemble(SyncedMessages(5, scan, (image,), {}), calibration.rig("velodyne", 5), NodeConfig())
     assert result.frame.images[0] is not None
-    assert result.notes == (other_frame("cam2", "cam2_link", "cam2_optical"),)
+    assert result.notes == (frame_mismatch("cam2", "cam2_link", "cam2_optical"),)
 
 
 @row("scans in another frame than the calibration file's `lidar_frame`")
 def _foreign(tmp_path: Path) -> None:
-    transforms = Transforms()
+    transforms = TransformBuffer()
     config = NodeConfig.model_validate({"calibration_file": str(write_calibration(tmp_path / "calibration.yaml"))})
     calibration = Calibration(config, transforms)
-    with pytest.raises(CalibrationError, match=r"'os_lidar', but the calibration file .* 'velodyne'.*frames.lidar:=velodyne"):
+    with pytest.raises(CalibrationError, match=r"'os_lidar', but the calibration file .* 'velodyne'.*tf.lidar_frame:=velodyne"):
         calibration.rig("os_lidar", 5)
     transforms.add(tf_message("velodyne", "os_lidar", moved(0.5)), fixed=True)
     assert calibration.rig("os_lidar", 5).T_grid_lidar[0, 3] == 0.5
@@ -179,7 +183,7 @@ def _on_tf(tmp_path: Path) -> None:
 @row("a transform that is not finite or has no rotation")
 def _impossible(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="a -> b: not a transform"):
-        Transforms().add(tf_message("a", "b", moved(np.nan)))
+        TransformBuffer().add(tf_message("a", "b", moved(np.nan)))
 
 
 @row("`calibration_file` with a `#` in its path")
@@ -210,7 +214,7 @@ def _misspelt(tmp_path: Path) -> None:
 
 @row("`~` in a path")
 def _home(tmp_path: Path) -> None:
-    assert with_home("~/x") == Path.home() / "x"
+    assert expand_home("~/x") == Path.home() / "x"
 
 
 @row("bag of which `occle run` leaves scans, images or points out")
@@ -218,7 +222,7 @@ def _left_out(tmp_path: Path) -> None:
     bag, bundle = write_bag(tmp_path / "bag", [SECOND, 2 * SECOND], empty=(0, 1)), lively_bundle(tmp_path / "bundle")
     words = f"run --bag {bag} --bundle {bundle} --out {tmp_path / 'out'} --pictures 0 --engine torch"
     result = CliRunner().invoke(app, words.split())
-    assert result.exit_code == 1 and "no frame came out" in result.stderr
+    assert result.exit_code == 1 and "no frame was predicted" in result.stderr
 
 
 @row("two `occle run` with one `--out`")

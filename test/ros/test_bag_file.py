@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from bag_frames import bag_frames
 from documented import assert_rows
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,11 +24,11 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StorageP
 from sensor_msgs.msg import PointCloud2
 from typer.testing import CliRunner
 
-from occle_ros import notices
-from occle_ros.bag_file import open_bag
-from occle_ros.bag_reader import BagReader
-from occle_ros.bag_storage import TYPES, BagError
-from occle_ros.bag_writer import BagWriter
+from occle_core import console
+from occle_core.bags.bag_file import open_bag
+from occle_core.bags.storage import TYPES, BagError
+from occle_core.bags.writer import BagWriter
+from occle_ros.bags.reader import BagReader
 from occle_ros.cli import app
 
 FRAMES = 4
@@ -44,7 +45,7 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bag(drive: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
-    notices.say_once.cache_clear()
+    console.print_notice_once.cache_clear()
     return Path(shutil.copytree(drive, tmp_path / "drive"))
 
 
@@ -59,7 +60,7 @@ def types(bag: Path) -> dict[str, str]:
 
 
 def stamps(bag: Path) -> list[int]:
-    return [frame.stamp for frame in BagReader(bag)]
+    return [frame.stamp for frame in bag_frames(bag)]
 
 
 def metadata(bag: Path) -> dict[str, Any]:
@@ -166,7 +167,7 @@ def test_the_storage_says_what_is_in_the_bag(
     set_metadata(made, change)
     assert len(content(made)) == 3 * FRAMES
     reader = BagReader(made)
-    assert len(reader) == FRAMES and [frame.stamp for frame in reader] == STAMPS
+    assert len(reader) == FRAMES and stamps(made) == STAMPS
     err = capsys.readouterr().err
     assert err.count("\n") == bool(said) and said in err
 
@@ -332,7 +333,7 @@ def test_what_cannot_be_read_is_one_line(bag: Path, kind: str, tmp_path: Path) -
     damage, message = REFUSED[kind]
     damage(bag)
     with pytest.raises(BagError, match=message) as caught:
-        list(BagReader(bag))
+        list(bag_frames(bag))
     assert "\n" not in str(caught.value) or "its topics are" in str(caught.value)
     before = sorted(tmp_path.rglob("*"))
     words = ["run", "--bag", str(bag), "--out", str(tmp_path / "out"), "--pictures", "0", "--engine", "torch"]
@@ -424,7 +425,7 @@ READ: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_what_can_be_read_is_read_and_the_rest_is_said_once(bag: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     damage, message = READ[kind]
     damage(bag)
-    notices.say_once.cache_clear()
+    console.print_notice_once.cache_clear()
     capsys.readouterr()
     assert stamps(bag) == STAMPS
     err = capsys.readouterr().err

@@ -12,19 +12,20 @@ import yaml
 from sensor_msgs.msg import CameraInfo
 from test_transforms import message as tf_message
 
-from occle_core.camera import Camera
 from occle_core.datasets import open_dataset
 from occle_core.frame import FrameError
-from occle_ros.calibration import Calibration, CalibrationError, is_rectified
-from occle_ros.calibration_files import find_calibration, read_calibration
-from occle_ros.camera_info import info_from_camera
-from occle_ros.clouds import cloud_from_points
-from occle_ros.compat import TransformError, Transforms
-from occle_ros.config import ConfigError, NodeConfig
-from occle_ros.frames import assemble
-from occle_ros.images import compressed_message, message_from_image
-from occle_ros.messages import ConversionError
-from occle_ros.sync import Collected
+from occle_core.geometry.camera import Camera
+from occle_core.sensors.messages import ConversionError
+from occle_core.sensors.transforms import TransformBuffer, TransformError
+from occle_ros.calibration.files import CalibrationError, find_calibration, read_calibration
+from occle_ros.calibration.rig import Calibration, is_rectified
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.images import compressed_message, message_from_image
+from occle_ros.pipeline.assemble import assemble
+from occle_ros.sync.lidar_led import SyncedMessages
 
 SECOND = 1_000_000_000
 T_CAMERA_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.2], [0, 0, 0, 1]])
@@ -63,16 +64,16 @@ def info(camera: Camera = CAMERA, **changes) -> CameraInfo:
 def test_camera_info_that_is_missing_then_arrives_then_changes():
     calibration = Calibration(with_extrinsics())
     rig = calibration.rig("velodyne")
-    assert rig.cameras == (None,) and rig.lenses == (None,) and rig.unknown == {"cam2": "no_camera_info"}
+    assert rig.cameras == (None,) and rig.lenses == (None,) and rig.masked == {"cam2": "no_camera_info"}
     assert "/cam2/camera_info (parameter cameras.cam2.info_topic)" in rig.problems["cam2"]
-    assert calibration.take_info("cam2", info()) is False  # nothing was replaced
+    assert calibration.add_camera_info("cam2", info()) is False  # nothing was replaced
     first = calibration.rig("velodyne")
     np.testing.assert_array_equal(first.cameras[0].K, CAMERA.K)
-    assert not first.unknown and not first.problems
-    assert calibration.take_info("cam2", info()) is False  # the same again
+    assert not first.masked and not first.problems
+    assert calibration.add_camera_info("cam2", info()) is False  # the same again
     assert calibration.rig("velodyne").cameras[0] is first.cameras[0]
     zoomed = Camera(CAMERA.K * [[2], [2], [1]], T_CAMERA_LIDAR, 160, 60)
-    assert calibration.take_info("cam2", info(zoomed)) is True
+    assert calibration.add_camera_info("cam2", info(zoomed)) is True
     np.testing.assert_array_equal(calibration.rig("velodyne").cameras[0].K, zoomed.K)
 
 
@@ -82,7 +83,7 @@ def test_a_pose_is_looked_up_only_where_it_is_wanted_and_its_absence_is_told():
     assert calibration.rig("velodyne").T_world_lidar is None and calibration.rig("velodyne").pose_problem == ""
     rig = calibration.rig("velodyne", 5, pose=True)
     assert rig.T_world_lidar is None
-    assert "no transform from 'velodyne' to 'map'" in rig.pose_problem and "frames.world" in rig.pose_problem
+    assert "no transform from 'velodyne' to 'map'" in rig.pose_problem and "tf.world_frame" in rig.pose_problem
     frames.known["map", "velodyne"] = np.diag([1.0, 1, 1, 1])
     assert calibration.rig("velodyne", 5, pose=True).pose_problem == ""
     np.testing.assert_array_equal(calibration.rig("velodyne", 5, pose=True).T_world_lidar, np.eye(4))
@@ -91,25 +92,25 @@ def test_a_pose_is_looked_up_only_where_it_is_wanted_and_its_absence_is_told():
 
 def test_an_unusable_camera_info_masks_its_camera_only():
     calibration = Calibration(with_extrinsics())
-    calibration.take_info("cam2", info(distortion_model="odd", d=[1.0]))
+    calibration.add_camera_info("cam2", info(distortion_model="odd", d=[1.0]))
     rig = calibration.rig("velodyne")
-    assert rig.cameras == (None,) and rig.unknown == {"cam2": "unusable_camera_info"}
+    assert rig.cameras == (None,) and rig.masked == {"cam2": "unusable_camera_info"}
     assert "distortion model 'odd'" in rig.problems["cam2"]
 
 
 def test_transforms_that_are_missing_then_arrive():
     frames = Frames()
-    calibration = Calibration(NodeConfig.model_validate({"frames": {"grid": "base_link"}}), frames)
+    calibration = Calibration(NodeConfig.model_validate({"tf": {"grid_frame": "base_link"}}), frames)
     assert calibration.needs_transforms
     with pytest.raises(CalibrationError, match="no transform from 'velodyne' to 'base_link'"):
         calibration.rig("velodyne")
     frames.known["base_link", "velodyne"] = np.diag([1.0, 1, 1, 1])
-    calibration.take_info("cam2", info())
+    calibration.add_camera_info("cam2", info())
     rig = calibration.rig("velodyne")
-    assert rig.unknown == {"cam2": "no_transform"} and "'cam2_optical'" in rig.problems["cam2"]
+    assert rig.masked == {"cam2": "no_transform"} and "'cam2_optical'" in rig.problems["cam2"]
     frames.known["cam2_optical", "velodyne"] = T_CAMERA_LIDAR
     rig = calibration.rig("velodyne")
-    assert not rig.unknown and rig.grid_frame == "base_link"
+    assert not rig.masked and rig.grid_frame == "base_link"
     np.testing.assert_array_equal(rig.cameras[0].T_camera_lidar, T_CAMERA_LIDAR)
 
 
@@ -121,7 +122,7 @@ def test_p_leads_from_tfs_frame_to_the_camera_but_not_from_a_given_pose():
     by_tf = Calibration(config(), frames)
     given = Calibration(with_extrinsics(), frames)
     for calibration in (by_tf, given):
-        calibration.take_info("cam2", stereo)
+        calibration.add_camera_info("cam2", stereo)
     np.testing.assert_allclose(by_tf.rig("velodyne").cameras[0].T_camera_lidar[:3, 3], [-0.5, 0, -0.2])
     np.testing.assert_allclose(given.rig("velodyne").cameras[0].T_camera_lidar, T_CAMERA_LIDAR)
 
@@ -133,19 +134,19 @@ def moved(x: float, yaw: float = 0.0) -> np.ndarray:
     return T
 
 
-def by_tf(*links: tuple[str, str, np.ndarray], **given) -> tuple[Calibration, Transforms]:
+def by_tf(*links: tuple[str, str, np.ndarray], **given) -> tuple[Calibration, TransformBuffer]:
     """A calibration that has everything from TF, and that TF."""
-    transforms = Transforms()
+    transforms = TransformBuffer()
     for parent, child, T in links:
         transforms.add(tf_message(parent, child, T), fixed=True)
-    return Calibration(NodeConfig.model_validate({"frames": {"grid": "base_link"}, **given}), transforms), transforms
+    return Calibration(NodeConfig.model_validate({"tf": {"grid_frame": "base_link"}, **given}), transforms), transforms
 
 
 def test_two_lidars_on_one_topic_have_a_pose_each():
     front, rear = moved(2), moved(-2, np.pi)
     T_base_camera = np.linalg.inv(T_CAMERA_LIDAR)
     calibration, _ = by_tf(("base_link", "front", front), ("base_link", "rear", rear), ("base_link", "cam2_optical", T_base_camera))
-    calibration.take_info("cam2", info())
+    calibration.add_camera_info("cam2", info())
     for _ in range(2):
         for frame, T in (("front", front), ("rear", rear), ("/rear", rear)):
             rig = calibration.rig(frame, 5)
@@ -157,7 +158,7 @@ def test_two_lidars_on_one_topic_have_a_pose_each():
 def test_a_static_transform_that_is_sent_again_with_other_numbers_counts():
     """depthai publishes the factory calibration some seconds after a default one."""
     calibration, transforms = by_tf(("base_link", "velodyne", moved(0)), ("velodyne", "cam2_optical", moved(0.1)))
-    calibration.take_info("cam2", info())
+    calibration.add_camera_info("cam2", info())
     assert calibration.rig("velodyne", 5).cameras[0].T_camera_lidar[0, 3] == pytest.approx(-0.1)
     transforms.add(tf_message("velodyne", "cam2_optical", moved(0.2)), fixed=True)
     transforms.add(tf_message("base_link", "velodyne", moved(1)), fixed=True)
@@ -167,7 +168,7 @@ def test_a_static_transform_that_is_sent_again_with_other_numbers_counts():
 
 def test_a_lidar_on_a_mast_is_where_the_mast_was_at_the_scans_time():
     calibration, transforms = by_tf(("mast", "velodyne", moved(0.5)), ("base_link", "cam2_optical", moved(0)))
-    calibration.take_info("cam2", info())
+    calibration.add_camera_info("cam2", info())
     for tenth in range(4):
         transforms.add(tf_message("base_link", "mast", moved(tenth / 10), SECOND + tenth * SECOND // 10))
     for seconds, x in ((1.0, 0.5), (1.15, 0.65), (1.3, 0.8)):
@@ -193,15 +194,15 @@ def test_scans_of_another_lidar_than_the_files_are_refused_with_both_names(tmp_p
     given = {"calibration_file": yaml_of("velodyne", tmp_path)}
     calibration = Calibration(NodeConfig.model_validate(given))
     assert not calibration.needs_transforms
-    words = r"scans are in frame 'os_lidar', but the calibration file .* is for 'velodyne'.*frames.lidar:=velodyne"
+    words = r"scans are in frame 'os_lidar', but the calibration file .* is for 'velodyne'.*tf.lidar_frame:=velodyne"
     with pytest.raises(CalibrationError, match=words):
         calibration.rig("os_lidar", 5)
     assert calibration.needs_transforms and not calibration.has_transforms  # TF may connect the two
     for frame in ("velodyne", "/velodyne", ""):  # a header without a frame says nothing
         assert calibration.rig(frame, 5).T_grid_lidar[0, 3] == 1
-    renamed = Calibration(NodeConfig.model_validate({**given, "frames": {"lidar": "velodyne"}}))
+    renamed = Calibration(NodeConfig.model_validate({**given, "tf": {"lidar_frame": "velodyne"}}))
     assert renamed.rig("os_lidar", 5).T_grid_lidar[0, 3] == 1
-    wrong = Calibration(NodeConfig.model_validate({**given, "frames": {"lidar": "os_sensor"}}))
+    wrong = Calibration(NodeConfig.model_validate({**given, "tf": {"lidar_frame": "os_sensor"}}))
     with pytest.raises(CalibrationError, match=r"'os_sensor'.*'velodyne'"):
         wrong.rig("velodyne", 5)
     nameless = Calibration(NodeConfig.model_validate({"calibration_file": yaml_of("", tmp_path)}))
@@ -209,7 +210,7 @@ def test_scans_of_another_lidar_than_the_files_are_refused_with_both_names(tmp_p
 
 
 def test_tf_leads_from_the_scans_frame_to_the_files(tmp_path):
-    transforms = Transforms()
+    transforms = TransformBuffer()
     calibration = Calibration(NodeConfig.model_validate({"calibration_file": yaml_of("os_sensor", tmp_path)}), transforms)
     with pytest.raises(CalibrationError, match="no transform from 'os_lidar' to 'os_sensor'"):
         calibration.rig("os_lidar", 5)
@@ -224,12 +225,12 @@ def test_tf_leads_from_the_scans_frame_to_the_files(tmp_path):
     assert calibration.rig("os_sensor", 5).notes == ()
 
 
-def test_images_in_another_frame_than_their_camera_info_are_mentioned_where_tf_poses_the_camera():
+def test_images_in_anframe_mismatch_than_their_camera_info_are_mentioned_where_tf_poses_the_camera():
     calibration, _ = by_tf(("base_link", "velodyne", moved(0)), ("velodyne", "cam2_optical", moved(0.1)))
-    calibration.take_info("cam2", info())
+    calibration.add_camera_info("cam2", info())
     for frame, is_noted in (("cam2_optical", False), ("/cam2_optical", False), ("", False), ("cam2_link", True)):
         image = message_from_image(IMAGE, 5, frame)
-        result = assemble(Collected(5, SCAN, (image,), {}), calibration.rig("velodyne", 5), NodeConfig())
+        result = assemble(SyncedMessages(5, SCAN, (image,), {}), calibration.rig("velodyne", 5), NodeConfig())
         assert bool(result.notes) is is_noted and not result.masked
     assert "images of cam2 are in frame 'cam2_link', their CameraInfo is in 'cam2_optical'" in result.notes[0]
     given = assembled(message_from_image(IMAGE, 5, "cam2_link"))
@@ -257,7 +258,7 @@ def test_image_rect_topics_are_not_rectified_twice():
     distorted = info(d=[-0.3, 0.1, 0.0, 0.0, 0.0])
     for topic, is_mapped in (("/cam2/image_raw", True), ("/cam2/image_rect", False)):
         calibration = Calibration(with_extrinsics(topic=topic))
-        calibration.take_info("cam2", distorted)
+        calibration.add_camera_info("cam2", distorted)
         assert (calibration.rig("velodyne").lenses[0].maps is not None) is is_mapped
 
 
@@ -279,12 +280,12 @@ POINTS = np.array([[10.0, 1, 0], [20, -3, 1], [7, 2, -1]])
 def test_kittis_calib_txt_alone_takes_the_intrinsics_of_camera_info(tmp_path):
     (tmp_path / "calib.txt").write_text(kitti_text())
     calibration = Calibration(NodeConfig.model_validate({"calibration_file": str(tmp_path / "calib.txt")}))
-    assert calibration.rig("velodyne").unknown == {"cam2": "no_camera_info"}
+    assert calibration.rig("velodyne").masked == {"cam2": "no_camera_info"}
     K = np.reshape(P2, (3, 4))[:, :3]
     for fourth_column in (np.zeros(3), np.reshape(P2, (3, 4))[:, 3]):  # what `occle bag` and what other converters write
         message = info(Camera(K, np.eye(4), 1242, 375))
         message.p = np.hstack([K, fourth_column[:, None]]).reshape(-1)
-        calibration.take_info("cam2", message)
+        calibration.add_camera_info("cam2", message)
         uv, _, visible = calibration.rig("velodyne").cameras[0].project(POINTS)
         assert visible.all()
         np.testing.assert_allclose(uv, expected_kitti(POINTS), atol=1e-6)
@@ -301,7 +302,7 @@ def test_kittis_calib_txt_in_its_sequence_knows_everything(tmp_path):
     for given in (folder / "calib.txt", folder):
         settings = {"calibration_file": str(given), "cameras": {"cam2": {"info_topic": ""}}}
         rig = Calibration(NodeConfig.model_validate(settings)).rig("velodyne")
-        assert not rig.unknown and rig.grid_frame == "velodyne"
+        assert not rig.masked and rig.grid_frame == "velodyne"
         assert (rig.cameras[0].width, rig.cameras[0].height) == (1242, 375)
         np.testing.assert_allclose(rig.cameras[0].project(POINTS)[0], expected_kitti(POINTS), atol=1e-6)
 
@@ -397,11 +398,11 @@ SCAN = cloud_from_points(np.array([[8, 0, 0, 0.5], [np.nan, 0, 0, 0]], np.float3
 IMAGE = np.random.default_rng(0).integers(0, 255, (60, 160, 3)).astype(np.uint8)
 
 
-def assembled(image, message_info: CameraInfo | None = None, missing: dict[str, str] | None = None):
+def assembled(image, message_info: CameraInfo | None = None, masked: dict[str, str] | None = None):
     settings = with_extrinsics()
     calibration = Calibration(settings)
-    calibration.take_info("cam2", message_info or info())
-    return assemble(Collected(5, SCAN, (image,), missing or {}), calibration.rig("velodyne"), settings)
+    calibration.add_camera_info("cam2", message_info or info())
+    return assemble(SyncedMessages(5, SCAN, (image,), masked or {}), calibration.rig("velodyne"), settings)
 
 
 def test_a_frame_of_messages():
@@ -420,7 +421,7 @@ def test_the_robots_body_is_left_out_in_the_grids_frame():
     rig = Calibration(settings).rig("velodyne")
 
     def made(rows: list[int]):
-        return assemble(Collected(5, cloud_from_points(points[rows], 5, "velodyne"), (), {}), rig, settings)
+        return assemble(SyncedMessages(5, cloud_from_points(points[rows], 5, "velodyne"), (), {}), rig, settings)
 
     result = made([0, 1, 2, 3])
     np.testing.assert_array_equal(result.frame.points, points[[1, 2]])
@@ -451,5 +452,5 @@ def test_an_image_that_cannot_be_used_masks_its_camera_and_the_frame_goes_on(ima
 
 
 def test_a_missing_camera_keeps_the_collectors_reason():
-    result = assembled(None, missing={"cam2": "stale"})
+    result = assembled(None, masked={"cam2": "stale"})
     assert result.masked == {"cam2": "stale"} and not result.problems

@@ -7,10 +7,11 @@ import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo
 
-from occle_core.camera import Camera
-from occle_ros import camera_info
-from occle_ros.camera_info import content_of, info_from_camera, lens_from_info
-from occle_ros.messages import ConversionError
+from occle_core.geometry.camera import Camera
+from occle_core.sensors import camera_info
+from occle_core.sensors.camera_info import calibration_key, lens_from_info
+from occle_core.sensors.messages import ConversionError
+from occle_ros.messages.camera_info import info_from_camera
 
 WIDTH, HEIGHT = 320, 200
 K = np.array([[210.0, 0, 158.3], [0, 205.0, 101.7], [0, 0, 1]])
@@ -216,6 +217,6 @@ def test_camera_info_carries_the_camera():
 def test_only_the_content_tells_whether_an_info_changed():
     first, later = info(), info()
     later.header.stamp.sec = 77
-    assert content_of(first) == content_of(later)
+    assert calibration_key(first) == calibration_key(later)
     later.k[0] += 1
-    assert content_of(first) != content_of(later)
+    assert calibration_key(first) != calibration_key(later)

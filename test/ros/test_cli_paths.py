@@ -9,10 +9,11 @@ import pytest
 from node_rig import write_calibration
 from typer.testing import CliRunner
 
-from occle_ros.calibration_files import find_calibration
+from occle_core.paths import expand_home
+from occle_ros.calibration.files import find_calibration
 from occle_ros.cli import app
-from occle_ros.config import ConfigError, resolve
-from occle_ros.paths import with_home
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.share_paths import resolve
 
 
 @pytest.fixture
@@ -23,10 +24,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_home_folder(home: Path) -> None:
-    assert with_home("~/x") == home / "x"
-    assert with_home(Path("~")) == home
-    assert with_home("a/~/b") == Path("a/~/b")
-    assert with_home("~nobody_of_this_name/x") == Path("~nobody_of_this_name/x")
+    assert expand_home("~/x") == home / "x"
+    assert expand_home(Path("~")) == home
+    assert expand_home("a/~/b") == Path("a/~/b")
+    assert expand_home("~nobody_of_this_name/x") == Path("~nobody_of_this_name/x")
 
 
 def test_every_path_of_the_command_line_takes_it(home: Path) -> None:

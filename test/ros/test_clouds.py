@@ -14,10 +14,12 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2, PointField
 
 from occle_core import taxonomy
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
-from occle_ros import clouds
-from occle_ros.messages import ConversionError, nanoseconds, stamp_of, time_from
+from occle_core.sensors.clouds import intensity_problem, points_from_cloud
+from occle_core.sensors.messages import ConversionError, nanoseconds, stamp_of
+from occle_ros.messages.clouds import cloud_from_occupancy, cloud_from_points, occupancy_from_cloud
+from occle_ros.messages.common import time_from
 
 CODES = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 8: "d"}  # PointField datatype -> struct code
 
@@ -87,7 +89,7 @@ def messages(draw) -> PointCloud2:
 @given(messages())
 def test_points_of_any_layout_are_those_of_a_slow_reader(message):
     with np.errstate(invalid="ignore"):
-        points, dropped = clouds.points_from_cloud(message)
+        points, dropped = points_from_cloud(message)
     expected, expected_dropped = slow_points(message)
     assert points.dtype == np.float32 and dropped == expected_dropped
     np.testing.assert_array_equal(points, expected)
@@ -100,16 +102,16 @@ def test_data_that_is_shorter_than_the_points_is_refused(message, missing):
     message.data = message.data[: max(packed - missing, 0)]
     if packed:
         with pytest.raises(ConversionError, match=r"truncated|do not fit row_step"):
-            clouds.points_from_cloud(message)
+            points_from_cloud(message)
 
 
 def test_points_survive_the_wire():
     points = np.random.default_rng(0).normal(0, 20, (1000, 4)).astype(np.float32)
-    message = clouds.cloud_from_points(points, 1_700_000_000_123_456_789, "velodyne")
+    message = cloud_from_points(points, 1_700_000_000_123_456_789, "velodyne")
     received = deserialize_message(serialize_message(message), PointCloud2)
     assert received == message and received.header.frame_id == "velodyne"
     assert stamp_of(received) == 1_700_000_000_123_456_789
-    back, dropped = clouds.points_from_cloud(received)
+    back, dropped = points_from_cloud(received)
     np.testing.assert_array_equal(back, points)
     assert dropped == {}
 
@@ -117,25 +119,25 @@ def test_points_survive_the_wire():
 def test_useless_points_are_left_out_and_counted_by_reason_and_intensity_is_scaled():
     nan, inf = np.nan, np.inf
     rows = [[1, 2, 3, 255], [nan, 0, 0, 1], [0, inf, 0, 1], [0, 0, 0, 9], [0, 0, 0, nan], [0, 0, 2, 0], [4, 5, 6, 51]]
-    message = clouds.cloud_from_points(np.array(rows, np.float32), 0, "l")
-    got, dropped = clouds.points_from_cloud(message, intensity_scale=1 / 255)
+    message = cloud_from_points(np.array(rows, np.float32), 0, "l")
+    got, dropped = points_from_cloud(message, intensity_scale=1 / 255)
     np.testing.assert_allclose(got, [[1, 2, 3, 1], [0, 0, 2, 0], [4, 5, 6, 0.2]], rtol=1e-6)
     assert dropped == {"not_finite": 2, "no_return": 2}
 
 
 def test_an_empty_cloud_gives_no_points():
-    points, dropped = clouds.points_from_cloud(clouds.cloud_from_points(np.zeros((0, 4), np.float32), 0, "l"))
+    points, dropped = points_from_cloud(cloud_from_points(np.zeros((0, 4), np.float32), 0, "l"))
     assert points.shape == (0, 4) and dropped == {}
 
 
 def test_a_cloud_without_z_or_with_truncated_data_is_refused_with_its_fields():
-    message = clouds.cloud_from_points(np.zeros((5, 4), np.float32), 0, "l")
+    message = cloud_from_points(np.zeros((5, 4), np.float32), 0, "l")
     message.data = message.data[:-1]
     with pytest.raises(ConversionError, match=r"truncated.*x float32@0.*need 80 bytes, it has 79"):
-        clouds.points_from_cloud(message)
+        points_from_cloud(message)
     message.fields = [f for f in message.fields if f.name != "z"]
     with pytest.raises(ConversionError, match=r"no field z; its fields are x float32@0, y float32@4, intensity float32@12"):
-        clouds.points_from_cloud(message)
+        points_from_cloud(message)
 
 
 @pytest.mark.parametrize(
@@ -147,17 +149,17 @@ def test_a_cloud_without_z_or_with_truncated_data_is_refused_with_its_fields():
     ],
 )
 def test_impossible_fields_are_refused(change, words):
-    message = clouds.cloud_from_points(np.zeros((5, 4), np.float32), 0, "l")
+    message = cloud_from_points(np.zeros((5, 4), np.float32), 0, "l")
     for name, value in change.items():
         setattr(message.fields[0], name, value)
     with pytest.raises(ConversionError, match=words):
-        clouds.points_from_cloud(message)
+        points_from_cloud(message)
 
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(*[st.floats(width=32, allow_nan=False)] * 4), max_size=20), st.integers(0, 2**31))
 def test_written_points_are_what_a_slow_reader_finds(rows, stamp):
-    message = clouds.cloud_from_points(np.array(rows, np.float32).reshape(-1, 4), stamp, "lidar")
+    message = cloud_from_points(np.array(rows, np.float32).reshape(-1, 4), stamp, "lidar")
     assert (message.height, message.width, message.row_step, message.is_bigendian) == (1, len(rows), 16 * len(rows), False)
     assert [(f.name, f.offset, f.datatype, f.count) for f in message.fields] == [
         ("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1), ("intensity", 12, 7, 1)
@@ -200,15 +202,15 @@ def test_drivers_layouts_are_read_with_their_intensity(layout):
     rows = np.zeros(6, LAYOUTS[layout])
     for number, name in enumerate(rows.dtype.names):
         rows[name] = np.arange(6) * 3 + number
-    points, dropped = clouds.points_from_cloud(cloud_of(rows, height=2))
+    points, dropped = points_from_cloud(cloud_of(rows, height=2))
     intensity = next(name for name in ("intensity", "reflectivity", "i") if name in rows.dtype.names)
     np.testing.assert_array_equal(points, np.stack([rows[name] for name in ("x", "y", "z", intensity)], 1))
     assert dropped == {}
 
 
 def test_the_common_layout_is_not_copied():
-    message = clouds.cloud_from_points(np.ones((5, 4), np.float32), 0, "l")
-    points, _ = clouds.points_from_cloud(message)
+    message = cloud_from_points(np.ones((5, 4), np.float32), 0, "l")
+    points, _ = points_from_cloud(message)
     assert np.shares_memory(points, np.frombuffer(message.data, np.uint8))
 
 
@@ -216,7 +218,7 @@ def test_an_organised_cloud_with_nan_gives_its_finite_points():
     rows = np.zeros(12, LAYOUTS["velodyne"])
     rows["x"] = np.arange(12)
     rows["y"][::4] = np.nan
-    points, dropped = clouds.points_from_cloud(cloud_of(rows, height=3))
+    points, dropped = points_from_cloud(cloud_of(rows, height=3))
     assert points[:, 0].tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11] and dropped == {"not_finite": 3}
 
 
@@ -224,28 +226,28 @@ def test_an_organised_cloud_with_nan_gives_its_finite_points():
 def test_organised_clouds_of_drivers_that_miscount_the_row_step(row_step):
     """velodyne leaves it 0, PointCloud2Modifier's resize sets it to the whole cloud (ros2/common_interfaces 320)."""
     points = np.random.default_rng(0).normal(0, 10, (6 * 11, 4)).astype(np.float32)
-    message = clouds.cloud_from_points(points, 0, "l")
+    message = cloud_from_points(points, 0, "l")
     message.height, message.width, message.row_step = 6, 11, row_step
-    np.testing.assert_array_equal(clouds.points_from_cloud(message)[0], points)
+    np.testing.assert_array_equal(points_from_cloud(message)[0], points)
     message.data = message.data + array("B", [0])
     with pytest.raises(ConversionError, match=r"do not fit row_step 0|truncated"):
-        clouds.points_from_cloud(message)
+        points_from_cloud(message)
 
 
 def test_a_cloud_of_one_row_needs_no_row_step():
-    message = clouds.cloud_from_points(np.ones((5, 4), np.float32), 0, "l")
+    message = cloud_from_points(np.ones((5, 4), np.float32), 0, "l")
     message.row_step = 7
-    assert len(clouds.points_from_cloud(message)[0]) == 5
+    assert len(points_from_cloud(message)[0]) == 5
     message.height, message.width = 5, 1
     with pytest.raises(ConversionError, match="do not fit row_step 7"):
-        clouds.points_from_cloud(message)
+        points_from_cloud(message)
 
 
 def test_a_map_is_refused_before_anything_is_allocated():
-    message = clouds.cloud_from_points(np.ones((1, 4), np.float32), 0, "l")
+    message = cloud_from_points(np.ones((1, 4), np.float32), 0, "l")
     message.width = 4_000_000_000
     with pytest.raises(ConversionError, match=r"/map has 4000000000 points.*parameter lidar.topic"):
-        clouds.points_from_cloud(message, topic="/map")
+        points_from_cloud(message, topic="/map")
 
 
 @pytest.mark.parametrize(
@@ -265,12 +267,12 @@ def test_a_map_is_refused_before_anything_is_allocated():
 def test_intensities_that_the_network_does_not_know_are_told(highest, scale, words):
     points = np.zeros((10, 4), np.float32)
     points[3, 3] = highest
-    problem = clouds.intensity_problem(points, scale)
+    problem = intensity_problem(points, scale)
     assert problem is None if words is None else re.search(words, problem), problem
 
 
 def test_intensity_of_no_points_is_no_problem():
-    assert clouds.intensity_problem(np.zeros((0, 4), np.float32), 1.0) is None
+    assert intensity_problem(np.zeros((0, 4), np.float32), 1.0) is None
 
 
 def occupancy(seed: int = 0) -> Occupancy:
@@ -284,8 +286,8 @@ def occupancy(seed: int = 0) -> Occupancy:
 
 def test_occupancy_survives_the_wire():
     given = occupancy()
-    received = deserialize_message(serialize_message(clouds.cloud_from_occupancy(given)), PointCloud2)
-    back = clouds.occupancy_from_cloud(received, given.grid, given.taxonomy)
+    received = deserialize_message(serialize_message(cloud_from_occupancy(given)), PointCloud2)
+    back = occupancy_from_cloud(received, given.grid, given.taxonomy)
     np.testing.assert_array_equal(back.labels, given.labels)
     np.testing.assert_array_equal(back.confidence, given.confidence)
     assert (back.stamp, back.frame_id) == (given.stamp, given.frame_id)
@@ -293,7 +295,7 @@ def test_occupancy_survives_the_wire():
 
 def test_voxel_cloud_is_laid_out_as_documented():
     given = occupancy()
-    message = clouds.cloud_from_occupancy(given)
+    message = cloud_from_occupancy(given)
     expected = [("x", 0, 7), ("y", 4, 7), ("z", 8, 7), ("label", 12, 2), ("confidence", 16, 7), ("rgb", 20, 7)]
     assert [(f.name, f.offset, f.datatype) for f in message.fields] == expected
     first = np.argwhere(given.labels > 0)[0]
@@ -307,7 +309,7 @@ def test_voxel_cloud_is_laid_out_as_documented():
 @given(st.integers(0, 2**32 - 1))
 def test_written_voxels_are_what_a_slow_reader_finds(seed):
     given = occupancy(seed)
-    message = clouds.cloud_from_occupancy(given)
+    message = cloud_from_occupancy(given)
     found = [struct.unpack_from("<fffBxxxf", bytes(message.data), at) for at in range(0, len(message.data), message.point_step)]
     expected = []
     for i, j, k in np.ndindex(*given.grid.shape):
@@ -322,23 +324,23 @@ def test_unknown_cells_come_after_the_voxels_and_survive_the_wire():
     labels = given.labels.copy()
     labels[(labels == given.taxonomy.free) & (np.arange(given.grid.shape[0]) % 2 == 0)[:, None, None]] = 255
     given = replace(given, labels=labels)
-    known, whole = clouds.cloud_from_occupancy(given), clouds.cloud_from_occupancy(given, unknown=True)
+    known, whole = cloud_from_occupancy(given), cloud_from_occupancy(given, unknown=True)
     assert known.width == given.occupied.sum()
     assert whole.width == known.width + np.count_nonzero(labels == 255) > known.width > 0
     assert whole.data[: len(known.data)] == known.data
-    back = clouds.occupancy_from_cloud(whole, given.grid, given.taxonomy)
+    back = occupancy_from_cloud(whole, given.grid, given.taxonomy)
     np.testing.assert_array_equal(back.labels, labels)
     assert not back.confidence[labels == 255].any()
 
 
 def test_voxels_of_another_grid_or_taxonomy_are_refused():
-    message = clouds.cloud_from_occupancy(occupancy())
+    message = cloud_from_occupancy(occupancy())
     with pytest.raises(ConversionError, match="outside the"):
-        clouds.occupancy_from_cloud(message, VoxelGrid((0, 0, 0), (4, 4, 4), 0.4), occupancy().taxonomy)
+        occupancy_from_cloud(message, VoxelGrid((0, 0, 0), (4, 4, 4), 0.4), occupancy().taxonomy)
     with pytest.raises(ConversionError, match="not one of occ3d_nuscenes"):
-        clouds.occupancy_from_cloud(message, occupancy().grid, taxonomy.load("occ3d_nuscenes"))
+        occupancy_from_cloud(message, occupancy().grid, taxonomy.load("occ3d_nuscenes"))
     with pytest.raises(ConversionError, match="not a cloud of labelled voxels"):
-        clouds.occupancy_from_cloud(clouds.cloud_from_points(np.zeros((1, 4)), 0, "l"), occupancy().grid, occupancy().taxonomy)
+        occupancy_from_cloud(cloud_from_points(np.zeros((1, 4)), 0, "l"), occupancy().grid, occupancy().taxonomy)
 
 
 @given(st.integers(0, 2**31 * 1_000_000_000 - 1))

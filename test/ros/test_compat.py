@@ -14,9 +14,12 @@ from geometry_msgs.msg import Transform, TransformStamped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occle_ros import compat, transport
-from occle_ros.compat import TransformError, Transforms
-from occle_ros.messages import ConversionError, time_from
+from occle_core.sensors.messages import ConversionError
+from occle_core.sensors.transforms import TransformBuffer, TransformError, matrix_from_transform
+from occle_ros.calibration import tf_listener
+from occle_ros.messages.common import time_from
+from occle_ros.messages.transforms import transform_from_matrix
+from occle_ros.system import ros_process as transport
 
 SECOND = 1_000_000_000
 VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -35,7 +38,7 @@ def message(*links: tuple[str, str, np.ndarray], stamp: int = 0) -> SimpleNamesp
     """What a tf2_msgs/TFMessage holds (its package has no wheel)."""
     transforms = []
     for parent, child, T in links:
-        one = TransformStamped(child_frame_id=child, transform=compat.transform_from_matrix(T))
+        one = TransformStamped(child_frame_id=child, transform=transform_from_matrix(T))
         one.header.frame_id, one.header.stamp = parent, time_from(stamp)
         transforms.append(one)
     return SimpleNamespace(transforms=transforms)
@@ -53,10 +56,10 @@ def driven(seconds: float) -> np.ndarray:
 @given(st.integers(0, 10_000))
 def test_matrices_survive_as_quaternions(seed):
     T = rigid(seed)
-    back = compat.transform_from_matrix(T)
+    back = transform_from_matrix(T)
     q = back.rotation
     assert abs(q.x**2 + q.y**2 + q.z**2 + q.w**2 - 1) < 1e-12
-    np.testing.assert_allclose(compat.matrix_from_transform(back), T, atol=1e-12)
+    np.testing.assert_allclose(matrix_from_transform(back), T, atol=1e-12)
 
 
 @pytest.mark.parametrize(("axis", "image"), [((1, 0, 0), (0, 0, 1)), ((0, 1, 0), (-1, 0, 0)), ((0, 0, 1), (0, 1, 0))])
@@ -66,26 +69,26 @@ def test_a_quarter_turn_goes_the_right_way(axis, image):
     turn = Transform()
     turn.rotation.x, turn.rotation.y, turn.rotation.z, turn.rotation.w = (*(half * a for a in map(float, axis)), half)
     start = {(1, 0, 0): (0, 1, 0), (0, 1, 0): (0, 0, -1), (0, 0, 1): (1, 0, 0)}[axis]
-    np.testing.assert_allclose(compat.matrix_from_transform(turn)[:3, :3] @ start, image, atol=1e-12)
+    np.testing.assert_allclose(matrix_from_transform(turn)[:3, :3] @ start, image, atol=1e-12)
 
 
 def test_half_turns_have_a_quaternion():
     for axis in range(3):
         T = -np.eye(4)
         T[axis, axis] = T[3, 3] = 1
-        np.testing.assert_allclose(compat.matrix_from_transform(compat.transform_from_matrix(T)), T, atol=1e-12)
+        np.testing.assert_allclose(matrix_from_transform(transform_from_matrix(T)), T, atol=1e-12)
 
 
 def test_a_transform_without_a_rotation_is_refused():
     nothing = Transform()
     nothing.rotation.w = 0.0
     with pytest.raises(ConversionError, match="not a transform"):
-        compat.matrix_from_transform(nothing)
+        matrix_from_transform(nothing)
 
 
 def test_chains_are_followed_up_and_down():
     T_base_lidar, T_lidar_left, T_base_right = rigid(1), rigid(2), rigid(3)
-    transforms = Transforms()
+    transforms = TransformBuffer()
     transforms.add(message(("base_link", "lidar", T_base_lidar), ("lidar", "left", T_lidar_left)))
     transforms.add(message(("/base_link", "/right", T_base_right)))
     np.testing.assert_allclose(transforms.lookup("base_link", "left"), T_base_lidar @ T_lidar_left, atol=1e-9)
@@ -95,14 +98,14 @@ def test_chains_are_followed_up_and_down():
 
 
 def test_a_newer_transform_replaces_the_older():
-    transforms = Transforms()
+    transforms = TransformBuffer()
     transforms.add(message(("a", "b", rigid(1))))
     transforms.add(message(("a", "b", rigid(2))))
     np.testing.assert_allclose(transforms.lookup("a", "b"), rigid(2), atol=1e-9)
 
 
 def test_poses_are_those_of_the_time_that_is_asked_for():
-    transforms = Transforms()
+    transforms = TransformBuffer()
     T_base_lidar = rigid(7)
     transforms.add(message(("base", "lidar", T_base_lidar), stamp=99 * SECOND), fixed=True)
     for tenth in (3, 1, 2):  # not in order
@@ -117,7 +120,7 @@ def test_poses_are_those_of_the_time_that_is_asked_for():
 
 
 def test_old_transforms_are_let_go():
-    transforms = Transforms(kept=2)
+    transforms = TransformBuffer(kept=2)
     for tenth in range(5):
         transforms.add(message(("map", "base", driven(tenth / 10)), stamp=tenth * SECOND // 10))
     np.testing.assert_allclose(transforms.lookup("map", "base", 3 * SECOND // 10), driven(0.3), atol=1e-9)
@@ -126,7 +129,7 @@ def test_old_transforms_are_let_go():
 
 
 def test_unconnected_frames_and_loops_are_named():
-    transforms = Transforms()
+    transforms = TransformBuffer()
     with pytest.raises(TransformError, match="known from /tf_static and /tf are: none"):
         transforms.lookup("a", "b")
     transforms.add(message(("a", "b", rigid(1)), ("c", "d", rigid(2))))
@@ -141,12 +144,12 @@ def test_without_tf_packages_listening_says_so():
     if importlib.util.find_spec("tf2_msgs"):
         pytest.skip("tf2_msgs is installed")
     with pytest.raises(ImportError, match="tf2_msgs"):
-        compat.listen_to_transforms(SimpleNamespace())
+        tf_listener.listen_to_transforms(SimpleNamespace())
 
 
 def test_tf2_ros_serves_where_it_is_installed(monkeypatch):
     """The same answers come through tf2_ros' interface, here played by a stand-in of tf2_ros itself."""
-    ours = Transforms()
+    ours = TransformBuffer()
     ours.add(message(("base", "lidar", rigid(4))))
     asked = []
 
@@ -160,10 +163,10 @@ def test_tf2_ros_serves_where_it_is_installed(monkeypatch):
     fake = ModuleType("tf2_ros")
     fake.Buffer, fake.TransformException, fake.TransformListener = Buffer, KeyError, lambda buffer, node: None
     monkeypatch.setitem(sys.modules, "tf2_ros", fake)
-    listener = compat.listen_to_transforms(SimpleNamespace())
+    listener = tf_listener.listen_to_transforms(SimpleNamespace())
     np.testing.assert_allclose(listener.lookup("/base", "lidar"), rigid(4), atol=1e-9)
     np.testing.assert_allclose(listener.lookup("base", "lidar", 5_000_000_007), rigid(4), atol=1e-9)
-    assert asked == [(0, 0), (5_000_000_007, compat.PATIENCE)]
+    assert asked == [(0, 0), (5_000_000_007, tf_listener.TF_TIMEOUT)]
     with pytest.raises(TransformError, match="nowhere"):
         listener.lookup("base", "nowhere")
 
@@ -181,7 +184,7 @@ def test_tf2_ros_gives_the_latest_transform_where_a_scans_own_time_is_not_known_
     fake = ModuleType("tf2_ros")
     fake.Buffer, fake.TransformException, fake.TransformListener = Buffer, KeyError, lambda buffer, node: None
     monkeypatch.setitem(sys.modules, "tf2_ros", fake)
-    listener = compat.listen_to_transforms(SimpleNamespace())
+    listener = tf_listener.listen_to_transforms(SimpleNamespace())
     sent.append((SECOND, rigid(1)))
     with pytest.raises(TransformError, match="extrapolation"):
         listener.lookup("base", "lidar", 9 * SECOND)
@@ -215,7 +218,7 @@ def test_the_profile_is_set_unless_the_user_has_one(monkeypatch):
 def test_share_files_are_found_installed_too(monkeypatch, tmp_path):
     assert transport.share_file("config/fastdds_shm.xml") == Path(__file__).resolve().parents[2] / "config/fastdds_shm.xml"
     monkeypatch.setattr(transport, "__file__", str(tmp_path / "site-packages" / "occle_ros" / "transport.py"))
-    with pytest.raises(FileNotFoundError, match=r"config/nothing.yaml of occle_ros is not installed; looked for"):
+    with pytest.raises(FileNotFoundError, match=r"config/nothing.yaml of occle_ros is not installed; searched"):
         transport.share_file("config/nothing.yaml")
     installed = tmp_path / "install" / "share" / "occle_ros" / "config" / "nothing.yaml"
     installed.parent.mkdir(parents=True)

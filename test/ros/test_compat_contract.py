@@ -17,13 +17,16 @@ import pytest
 from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import PointCloud2, PointField
 
-from occle_ros import compat
-from occle_ros.approximate import ApproximateCollector
-from occle_ros.clouds import cloud_from_points, points_from_cloud
-from occle_ros.compat import TransformError, Transforms, transform_from_matrix
-from occle_ros.config import ConfigError
-from occle_ros.images import compressed_message, image_from_message, message_from_image
-from occle_ros.sync import Collector
+from occle_core.sensors.clouds import points_from_cloud
+from occle_core.sensors.images import image_from_message
+from occle_core.sensors.transforms import TransformBuffer, TransformError
+from occle_ros.calibration import tf_listener
+from occle_ros.config.groups import ConfigError
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.images import compressed_message, message_from_image
+from occle_ros.messages.transforms import transform_from_matrix
+from occle_ros.sync.approximate_time import ApproximateTimeFrameSynchronizer
+from occle_ros.sync.lidar_led import FrameSynchronizer
 
 MS = 1_000_000
 
@@ -143,24 +146,24 @@ def test_the_clouds_that_we_write(other):
 # Matching of messages.
 
 
-def ours(cameras: list[str], tolerance: int) -> Collector[str]:
-    return Collector(cameras, tolerance, deadline=1 << 60, max_open=100, max_images=100)
+def ours(cameras: list[str], tolerance: int) -> FrameSynchronizer[str]:
+    return FrameSynchronizer(cameras, tolerance, deadline=1 << 60, max_open=100, max_images=100)
 
 
-def approximate(cameras: list[str], tolerance: int) -> ApproximateCollector[str]:
+def approximate(cameras: list[str], tolerance: int) -> ApproximateTimeFrameSynchronizer[str]:
     package("message_filters")
-    return ApproximateCollector(cameras, tolerance)
+    return ApproximateTimeFrameSynchronizer(cameras, tolerance)
 
 
-def run(collector, events: str) -> list[tuple[str, ...]]:
+def run(synchronizer, events: str) -> list[tuple[str, ...]]:
     """ "L100" a scan stamped 100 ms, "A98" an image of the first camera, in the order of their arrival."""
     frames = []
     for number, event in enumerate(events.split()):
         stamp = int(event[1:]) * MS
         if event[0] == "L":
-            frames += collector.add_scan(stamp, event, number)
+            frames += synchronizer.add_scan(stamp, event, number)
         else:
-            frames += collector.add_image("AB".index(event[0]), stamp, event, number)
+            frames += synchronizer.add_image("AB".index(event[0]), stamp, event, number)
     return [(frame.scan, *frame.images) for frame in frames]
 
 
@@ -188,46 +191,46 @@ def test_frames_of_which_every_camera_has_an_image(make, case):
 
 
 def test_the_approximate_policy_counts_what_it_lets_go_and_survives_a_short_loop():
-    collector = approximate(["a"], 20 * MS)
-    assert run(collector, "L100 L200 L300 A300") == [("L300", "A300")]
-    assert collector.counts["scan_unmatched"] == 2
+    synchronizer = approximate(["a"], 20 * MS)
+    assert run(synchronizer, "L100 L200 L300 A300") == [("L300", "A300")]
+    assert synchronizer.counts["scan_unmatched"] == 2
     # Back by less than half a second, again and again: it begins anew at the third.
-    out = run(collector, " ".join(f"A{t} L{t}" for t in range(50, 350, 50)))
-    assert out[-1] == ("L300", "A300") and collector.counts["clock_reset"] >= 1
+    out = run(synchronizer, " ".join(f"A{t} L{t}" for t in range(50, 350, 50)))
+    assert out[-1] == ("L300", "A300") and synchronizer.counts["clock_reset"] >= 1
     for number in range(50):
-        assert run(collector, f"L{1000 + number}") == []
-    assert collector.counts["scan_unmatched"] >= 40
-    assert collector.silences(7)["a"] is not None and collector.next_deadline() is None and collector.flush() == []
+        assert run(synchronizer, f"L{1000 + number}") == []
+    assert synchronizer.counts["scan_unmatched"] >= 40
+    assert synchronizer.next_deadline() is None and synchronizer.flush() == []
 
 
 def test_the_approximate_policy_stops_with_a_silent_camera_and_ours_does_not():
     assert run(approximate(["a", "b"], 20 * MS), "A100 L100 A200 L200") == []
-    mask = Collector(["a", "b"], 20 * MS, deadline=2)
+    mask = FrameSynchronizer(["a", "b"], 20 * MS, deadline=2)
     assert run(mask, "A100 L100 A200 L200 A300 L300")[:2] == [("L100", "A100", None), ("L200", "A200", None)]
 
 
 def test_time_offsets_count_in_both():
-    for make in (Collector, ApproximateCollector):
-        if make is ApproximateCollector:
+    for make in (FrameSynchronizer, ApproximateTimeFrameSynchronizer):
+        if make is ApproximateTimeFrameSynchronizer:
             package("message_filters")
-        options = {"deadline": 1 << 60} if make is Collector else {}
-        collector = make(["a"], 5 * MS, offsets=[40 * MS], **options)
-        collector.add_image(0, 60 * MS, "A", 0)
-        (frame,) = collector.add_scan(100 * MS, "L", 0)
-        assert frame.images == ("A",) and frame.ages == (0,)
+        options = {"deadline": 1 << 60} if make is FrameSynchronizer else {}
+        synchronizer = make(["a"], 5 * MS, offsets=[40 * MS], **options)
+        synchronizer.add_image(0, 60 * MS, "A", 0)
+        (frame,) = synchronizer.add_scan(100 * MS, "L", 0)
+        assert frame.images == ("A",)
 
 
 def test_without_message_filters_the_policy_is_refused_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "message_filters", None)
-    with pytest.raises(ConfigError, match=r"sync.policy: approximate needs .* apt install ros-\$ROS_DISTRO-message-filters"):
-        ApproximateCollector(["a"], 1)
+    with pytest.raises(ConfigError, match=r"sync.policy: approximate_time needs .* apt install ros-\$ROS_DISTRO-message-filters"):
+        ApproximateTimeFrameSynchronizer(["a"], 1)
 
 
-# Transforms.
+# TransformBuffer.
 
 
 def by_own(links):
-    transforms = Transforms()
+    transforms = TransformBuffer()
     transforms.add(SimpleNamespace(transforms=links))
     return transforms
 
@@ -237,7 +240,7 @@ def by_tf2(links):
     buffer = tf2_ros.Buffer()
     for link in links:
         buffer.set_transform_static(link, "test")
-    wrapped = object.__new__(compat.Tf2Transforms)
+    wrapped = object.__new__(tf_listener.Tf2Transforms)
     wrapped._buffer, wrapped._failure = buffer, tf2_ros.TransformException
     return wrapped
 

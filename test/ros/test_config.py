@@ -5,25 +5,29 @@ from typing import get_args
 
 import pytest
 
-from occle_core import engines
-from occle_ros.cli import EngineChoice
-from occle_ros.config import PRESETS, ConfigError, NodeConfig, config_from_parameters, load_config, parameters, to_yaml
-from occle_ros.config_groups import EngineName, Precision
+from occle_core.datasets import registry as opening
+from occle_core.engines.loading import ENGINE_NAMES, PRECISIONS
+from occle_ros.config.flat_parameters import declared_parameters
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.loading import config_from_parameters, load_config
+from occle_ros.config.names import DatasetKind, EngineName, Precision
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.presets import PRESETS, to_yaml
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_shipped_files_are_what_the_model_generates(name: str) -> None:
-    """Mend with: python -m occle_ros.config NAME > config/NAME.yaml"""
+    """Mend with: python -m occle_ros.config.presets NAME > config/NAME.yaml"""
     assert load_config(CONFIG / f"{name}.yaml") == PRESETS[name]
     assert (CONFIG / f"{name}.yaml").read_text().split("\n", 1)[1] == to_yaml(PRESETS[name])
 
 
 def test_every_parameter_is_described() -> None:
-    for parameter in parameters(("cam2", "cam3")):
+    for parameter in declared_parameters(("cam2", "cam3")):
         assert parameter.description, parameter.name
-    names = [parameter.name for parameter in parameters(("cam2", "cam3"))]
+    names = [parameter.name for parameter in declared_parameters(("cam2", "cam3"))]
     assert "cameras.cam3.time_offset_ms" in names
     assert len(set(names)) == len(names)
 
@@ -46,7 +50,7 @@ def test_cameras_get_the_topics_that_occle_bag_writes() -> None:
         ({"lidar.exclude_box": [0.0, 0.0, 0.0, 1.0, 1.0]}, "lidar.exclude_box: .*needs 6 numbers"),
         ({"lidar.exclude_box": [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]}, "lidar.exclude_box: .*lowest corner"),
         ({"lidar.exclude_box": [0.0, 0.0, float("nan"), 1.0, 1.0, 1.0]}, "lidar.exclude_box"),
-        ({"lidar": "x", "lidar.topic": "/x"}, "inside of a parameter that is a value"),
+        ({"lidar": "x", "lidar.topic": "/x"}, "below a parameter that has a value"),
     ],
 )
 def test_wrong_parameters_are_named(flat: dict[str, object], message: str) -> None:
@@ -69,6 +73,7 @@ def test_a_bundle_that_is_nowhere(tmp_path: Path) -> None:
     assert NodeConfig(bundle=str(tmp_path)).bundle_dir() == tmp_path
 
 
-def test_engines_and_precisions_are_those_of_the_core():
-    assert get_args(EngineName) == engines.NAMES == tuple(choice.value for choice in EngineChoice)
-    assert get_args(Precision) == engines.PRECISIONS
+def test_engines_precisions_and_kinds_are_those_of_the_core():
+    assert get_args(EngineName) == ENGINE_NAMES
+    assert get_args(Precision) == PRECISIONS
+    assert set(get_args(DatasetKind)) == {kind for reader in opening._READERS for kind in reader.kinds}

@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 from node_rig import lively_bundle, sensors
 from rclpy.serialization import deserialize_message
+from ros_process import wait_for_size
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from small_kitti import write_sequence
+from typer.testing import CliRunner
 
+from occle_core.bags.bag_file import open_bag
 from occle_core.datasets import open_dataset
-from occle_ros.bag_reader import open_bag
-from occle_ros.clouds import points_from_cloud
-from occle_ros.dataset_messages import DatasetMessages
-from occle_ros.dataset_player import main
-from occle_ros.images import image_from_message
-from occle_ros.messages import stamp_of
+from occle_core.sensors.clouds import points_from_cloud
+from occle_core.sensors.images import image_from_message
+from occle_core.sensors.messages import stamp_of
+from occle_ros.bags.dataset_messages import DatasetMessages
+from occle_ros.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,22 +49,38 @@ def test_messages_hold_what_is_on_disk(tmp_path: Path) -> None:
 def test_the_folder_is_played(ros_domain: int, start: Any, tmp_path: Path) -> None:
     root = write_sequence(tmp_path / "kitti", 4)
     topic = "/lidar/points=sensor_msgs/msg/PointCloud2"
-    recorder = start("-m", "occle_ros.recorder", tmp_path / "bag", topic, "--stop-after", "/lidar/points=8")
+    recorder = start("-m", "occle_ros.cli", "record", tmp_path / "bag", topic)
     recorder.wait_for("recording")
-    player = start("-m", "occle_ros.dataset_player", root, "--kind", "semantickitti", "--loop", "--wait-for", "/lidar/points")
-    assert recorder.result(30) == 0, player.output
+    player = start("-m", "occle_ros.cli", "play", root, "--loop", "--wait-for", "/lidar/points", "--raw")
+    wait_for_size(tmp_path / "bag", 9 * 48_000)  # two rounds of scans
     player.interrupt()
     assert player.result(12) == 0, player.output
+    recorder.interrupt()
+    assert recorder.result(30) == 0, recorder.output
     with open_bag(tmp_path / "bag") as reader:
         stamps = [stamp_of(deserialize_message(data, PointCloud2)) for _, _, data in reader.messages()]
-    assert stamps == [number * 100_000_000 for number in (0, 1, 2, 3)] * 2
+    assert len(stamps) >= 8 and stamps == ([number * 100_000_000 for number in (0, 1, 2, 3)] * len(stamps))[: len(stamps)]
 
 
-def test_a_folder_that_cannot_be_played(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "none")]) == 1
-    assert "does not exist" in capsys.readouterr().err
-    assert main([str(write_sequence(tmp_path, 1)), "--scene", "11"]) == 1
-    assert "has no sequence '11'; it has 08" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none"], "there is no bag at"),
+        (["none", "--kind", "kitti"], "does not exist"),
+        (["empty"], "is not a data set that occle knows: it is empty"),
+        (["kitti", "--scene", "11"], "has no sequence '11'; it has 08"),
+        (["bag", "--scene", "08"], "--raw are for data sets, and"),
+        (["bag", "--limit", "3"], "--raw are for data sets, and"),
+        (["bag", "--raw"], "--raw are for data sets, and"),
+    ],
+)
+def test_a_path_that_cannot_be_played(tmp_path: Path, words: list[str], message: str, ros_domain: int) -> None:
+    write_sequence(tmp_path / "kitti", 1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag" / "metadata.yaml").touch()
+    result = CliRunner().invoke(app, ["play", str(tmp_path / words[0]), *words[1:]])
+    assert result.exit_code and message in result.stderr and "Traceback" not in result.output
 
 
 @pytest.mark.ros
@@ -74,10 +92,10 @@ def test_a_folder_that_cannot_be_played(tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_launch_file_brings_voxels_out_of_a_folder(ros_domain: int, start: Any, tmp_path: Path) -> None:
     prefix = installed(tmp_path / "prefix")
     root, bundle = write_sequence(tmp_path / "kitti", 3), lively_bundle(tmp_path / "bundle")
-    recorder = start("-m", "occle_ros.recorder", tmp_path / "bag", "/occupancy/voxels=sensor_msgs/msg/PointCloud2",
-                     "--stop-after", "/occupancy/voxels=2", seconds=100)  # fmt: skip
+    recorder = start("-m", "occle_ros.cli", "record", tmp_path / "bag", "/occupancy/voxels=sensor_msgs/msg/PointCloud2",
+                     "--idle-timeout=10", seconds=100)  # fmt: skip
     recorder.wait_for("recording")
-    arguments = [f"path:={root}", "dataset:=semantickitti", f"bundle:={bundle}", "rate:=0.1", "loop:=true"]
+    arguments = [f"dataset:={root}", f"bundle:={bundle}", "rate:=0.1"]
     script = tmp_path / "run.py"
     script.write_text(
         "import os, sys\n"
@@ -108,6 +126,6 @@ def installed(prefix: Path) -> Path:
     marker.touch()
     for name in ("package.xml", "config"):
         os.symlink(ROOT / name, prefix / "share" / "occle_ros" / name)
-    executable.write_text(f"#!{sys.executable}\nimport sys\nfrom occle_ros.node import main\nsys.exit(main(sys.argv))\n")
+    executable.write_text(f"#!{sys.executable}\nimport sys\nfrom occle_ros.node.process import main\nsys.exit(main(sys.argv))\n")
     executable.chmod(0o755)
     return prefix

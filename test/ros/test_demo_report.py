@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from occle_ros.config import ConfigError, preset_for
-from occle_ros.demo_inputs import recorded_rate
-from occle_ros.demo_report import print_report, summarise
-from occle_ros.processes import Child, ProcessError
-from occle_ros.statistics import Statistics, percentiles
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.presets import preset_for
+from occle_ros.pipeline.statistics import Statistics, percentiles
+from occle_ros.system.child_process import ChildProcess, ProcessError
+from occle_ros.tools.demo_inputs import recorded_rate
+from occle_ros.tools.demo_report import print_report, summarise
 
 NODE = {
     "bundle": "small-1",
@@ -23,7 +24,7 @@ NODE = {
         "dropped": {"replaced_by_newer": 1, "unusable_frame": 1},
         "masked": {"cam2:stale": 2},
         "points": {"no_return": 500},
-        "collector": {"scan_without_stamp": 1, "scan_overflow": 3, "image_unused:cam2": 4},
+        "synchronizer": {"scan_without_stamp": 1, "scan_overflow": 3, "image_unused:cam2": 4},
     },
     "rate_hz": 4.0,
     "latency_ms": [99.0, 102.0, 205.0],
@@ -37,7 +38,7 @@ def test_every_frame_is_accounted_for() -> None:
     frames = report["frames"]
     dropped = {"lost_in_transport": 1, "replaced_by_newer": 1, "unusable_frame": 1, "scan_without_stamp": 1}
     dropped["lost_before_recorder"] = 1
-    assert report["left_out"] == {"points": {"no_return": 500}}
+    assert report["losses"] == {"points": {"no_return": 500}}
     assert frames == {"sent": 11, "received": 10, "published": 7, "recorded": 6, "dropped": dropped}
     assert frames["sent"] == frames["recorded"] + sum(dropped.values())
     # Half the speed: until the scan arrives, a simulated millisecond takes two real ones. Latencies are 100, 104 and 210.
@@ -87,7 +88,7 @@ def test_percentiles_agree_with_sorting() -> None:
 def test_which_bundle_belongs_to_which_cameras() -> None:
     assert preset_for(("cam2",)) == "kitti"
     assert preset_for(("CAM_BACK", "CAM_FRONT")) == "nuscenes"
-    with pytest.raises(ConfigError, match="no bundle is shipped for the cameras left, cam2"):
+    with pytest.raises(ConfigError, match="there is no preset for the cameras left, cam2"):
         preset_for(("left", "cam2"))
 
 
@@ -102,7 +103,7 @@ def python(code: str) -> list[str]:
 
 def test_a_child_that_fails_shows_its_last_lines(tmp_path: Path) -> None:
     code = "import sys\nfor i in range(40): print('line', i)\nsys.exit('no such thing')"
-    with Child("helper", python(code), tmp_path / "log") as child, pytest.raises(ProcessError) as raised:
+    with ChildProcess("helper", python(code), tmp_path / "log") as child, pytest.raises(ProcessError) as raised:
         child.wait_for("ready", 20)
     assert "helper ended with exit code 1" in str(raised.value)
     assert "no such thing" in str(raised.value)
@@ -113,7 +114,7 @@ def test_a_child_that_fails_shows_its_last_lines(tmp_path: Path) -> None:
 def test_a_child_that_is_never_ready(tmp_path: Path) -> None:
     code = "import time; print('hello', flush=True); time.sleep(60)"
     late = pytest.raises(ProcessError, match=r"was not ready within 1\.5 s[\s\S]*hello")
-    with Child("helper", python(code), tmp_path / "log") as child, late:
+    with ChildProcess("helper", python(code), tmp_path / "log") as child, late:
         child.wait_for("ready", 1.5)
     assert child.exit_code is not None
 
@@ -121,6 +122,6 @@ def test_a_child_that_is_never_ready(tmp_path: Path) -> None:
 def test_a_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
     ignore = "import signal, time\nfor n in (signal.SIGINT, signal.SIGTERM): signal.signal(n, signal.SIG_IGN)\n"
     code = ignore + "print('ready', flush=True)\ntime.sleep(60)"
-    with Child("helper", python(code), tmp_path / "log") as child:
+    with ChildProcess("helper", python(code), tmp_path / "log") as child:
         child.wait_for("ready", 20)
         assert child.stop(0.4) == -9

@@ -21,19 +21,20 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from typer.testing import CliRunner
 
-from occle_core.camera import Camera
-from occle_ros.camera_info import info_from_camera
+from occle_core.geometry.camera import Camera
 from occle_ros.cli import app
-from occle_ros.clouds import cloud_from_points
-from occle_ros.config import NodeConfig, to_yaml
-from occle_ros.doctor import Diagnosis, Finding, doctor
-from occle_ros.doctor_report import print_diagnosis
-from occle_ros.images import compressed_message, message_from_image
-from occle_ros.listening import Row
-from occle_ros.messages import time_from
-from occle_ros.qos import qos_profile
-from occle_ros.topics import Problem
-from occle_ros.transport import ros_node
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.presets import to_yaml
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.common import time_from
+from occle_ros.messages.images import compressed_message, message_from_image
+from occle_ros.system.ros_process import ros_node
+from occle_ros.tools.doctor import Diagnosis, TopicProblem, diagnose
+from occle_ros.tools.doctor_report import print_diagnosis
+from occle_ros.tools.topic_listener import TopicReport
+from occle_ros.topics.inputs import Problem
+from occle_ros.topics.qos import qos_profile
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
 MS = 1_000_000
@@ -93,18 +94,18 @@ def config(ros_domain: int, tmp_path: Path) -> NodeConfig:
 
 def examined(rig: Rig, config: NodeConfig, **given: Any) -> Diagnosis:
     with drivers(rig):
-        return doctor(config, seconds=0.8, **given)
+        return diagnose(config, seconds=0.8, **given)
 
 
 def problems(found: Diagnosis) -> dict[str, str]:
-    return {finding.topic: str(finding.problem) for finding in found.findings}
+    return {finding.topic: str(finding.problem) for finding in found.problems}
 
 
 def test_a_healthy_rig(config):
     found = examined(Rig(), config)
     assert problems(found) == {}
-    scan, image, info = found.rows
-    assert [row.topic for row in found.rows] == ["/lidar/points", "/cam2/image", "/cam2/camera_info"]
+    scan, image, info = found.topics
+    assert [row.topic for row in found.topics] == ["/lidar/points", "/cam2/image", "/cam2/camera_info"]
     assert scan.rate is not None and 8 < scan.rate < 25 and scan.age is not None and 0 <= scan.age < 0.5
     assert (scan.kind, scan.publishers, scan.qos) == ("sensor_msgs/msg/PointCloud2", 1, "reliable, volatile")
     assert (scan.frame_id, scan.content) == ("velodyne", "3000 points")
@@ -120,16 +121,16 @@ def insisting(config: NodeConfig) -> NodeConfig:
 def test_best_effort_publishers_are_heard_without_a_setting(config):
     found = examined(Rig(scan_qos="best_effort"), config)
     assert problems(found) == {}
-    assert found.rows[0].qos == "best_effort, volatile" and found.rows[0].content == "3000 points"
+    assert found.topics[0].qos == "best_effort, volatile" and found.topics[0].content == "3000 points"
 
 
 def test_nothing_at_all(ros_domain):
-    found = doctor(NodeConfig(), seconds=0.5)
+    found = diagnose(NodeConfig(), seconds=0.5)
     told = problems(found)
     assert set(told) == {"the configuration", "/lidar/points", "/cam2/image", "/cam2/camera_info"}
-    assert "nothing says where the voxel grid lies" in told["the configuration"]
-    assert "nobody publishes /lidar/points" in told["/lidar/points"]
-    assert all(row.rate is None and row.publishers == 0 for row in found.rows)
+    assert "the pose of the voxel grid is not known" in told["the configuration"]
+    assert "no publisher of /lidar/points" in told["/lidar/points"]
+    assert all(row.rate is None and row.publishers == 0 for row in found.topics)
 
 
 def deep(stamp: int) -> Image:
@@ -140,11 +141,11 @@ def deep(stamp: int) -> Image:
 
 SPOILT: dict[str, tuple[Rig, str, str]] = {
     "best effort": (
-        Rig(scan_qos="best_effort"), "/lidar/points", "we ask reliable; set parameter qos.reliability:=best_effort"
+        Rig(scan_qos="best_effort"), "/lidar/points", "requested is reliable; set parameter qos.reliability:=best_effort"
     ),
     "16 bits": (Rig(image=deep), "/cam2/image", "encoding '16UC1' has more than 8 bits"),
     "another size": (Rig(image=lambda t: message_from_image(PICTURE[:30], t, "c")), "/cam2/image", "is 160 x 30, but CameraInfo"),
-    "no CameraInfo": (Rig(info=None), "/cam2/camera_info", "nobody publishes any sensor_msgs/msg/CameraInfo"),
+    "no CameraInfo": (Rig(info=None), "/cam2/camera_info", "no publisher of any sensor_msgs/msg/CameraInfo"),
     "compressed": (
         Rig(image_topic="/cam2/image/compressed", image=lambda t: compressed_message(b"\xff\xd8", "jpeg", t, "c")),
         "/cam2/image", "cameras.cam2.compressed:=true and cameras.cam2.topic:=/cam2/image/compressed",
@@ -154,15 +155,15 @@ SPOILT: dict[str, tuple[Rig, str, str]] = {
     "no points": (Rig(points=POINTS[:0]), "/lidar/points", "the last scan is empty"),
     "intensity": (Rig(points=POINTS * [1, 1, 1, 255]), "/lidar/points", "lidar.intensity_scale:=0.00392157"),
     "another LiDAR": (
-        Rig(scan_frame="os_lidar"), "the configuration", r"in frame 'os_lidar', but .* is for 'velodyne'.*frames.lidar:=velodyne",
+        Rig(scan_frame="os_lidar"), "the configuration", r"in frame 'os_lidar', but .* is for 'velodyne'.*tf.lidar_frame:=velodyne",
     ),
     "damaged JPEG": (
         Rig(image_topic="/cam2/image/compressed", image=lambda t: compressed_message(JPEG[:900] + b"\xff\xd9", "jpeg", t, "c")),
         "/cam2/image/compressed", "is cut off or damaged",
     ),
-    "no stamps": (Rig(shift=None), "/lidar/points", "all stamps are 0; let the driver set header.stamp"),
+    "no stamps": (Rig(shift=None), "/lidar/points", "all stamps are 0; set header.stamp to the time of the measurement"),
     "old bag": (Rig(shift=-10**17), "/lidar/points", r"100000000 s old by the wall clock; replay with a clock"),
-    "late": (Rig(shift=-3 * 10**9), "/lidar/points", r"3.0 s old when they come; set the sensor's clock"),
+    "late": (Rig(shift=-3 * 10**9), "/lidar/points", r"3.0 s old at their arrival; set the sensor's clock"),
     "offset": (Rig(image_delay=7_777 * MS), "/cam2/image", r"images are -7\d\d\d ms from the nearest scans.*one clock"),
 }  # fmt: skip
 
@@ -183,7 +184,7 @@ def test_points_that_are_left_out_are_counted_in_the_content(config):
     lidar = config.lidar.model_copy(update={"exclude_box": (-1.0, -1.0, -1.0, 1.0, 1.0, 1.0)})
     found = examined(Rig(points=points), config.model_copy(update={"lidar": lidar}))
     assert problems(found) == {}
-    assert found.rows[0].content == "2985 points, left out: 7 no returns (0, 0, 0), 5 not finite, 3 in lidar.exclude_box"
+    assert found.topics[0].content == "2985 points, dropped: 7 no returns (0, 0, 0), 5 not finite, 3 in lidar.exclude_box"
 
 
 def test_a_constant_delay_is_proposed_as_offset_and_the_offset_mends_it(config):
@@ -200,31 +201,33 @@ def test_simulated_time(config):
     found = examined(Rig(shift=-(10**17), clock=True), config)
     assert problems(found) == {}
     assert "use_sim_time:=true" in found.clock
-    assert found.rows[0].age is not None and abs(found.rows[0].age) < 0.5
+    assert found.topics[0].age is not None and abs(found.topics[0].age) < 0.5
 
 
 def test_any_topic_can_be_looked_at(config):
     found = examined(Rig(), config, topics=["/lidar/points", "/clock_of_nobody", "cam2/camera_info"])
-    assert [row.topic for row in found.rows] == ["/lidar/points", "/cam2/camera_info"]
+    assert [row.topic for row in found.topics] == ["/lidar/points", "/cam2/camera_info"]
     assert list(problems(found)) == ["/clock_of_nobody"]
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_report_is_readable_at_any_width(config, width):
     rows = [
-        Row("/lidar/points", "sensor_msgs/msg/PointCloud2", 1, 10.0, 0.012, "best_effort, volatile",
-            "118412 points, left out: 1204 no returns (0, 0, 0), 3 not finite", "velodyne"),
-        Row("/camera/front/left/image_raw/compressed", "sensor_msgs/msg/CompressedImage", 2, 9.97, -0.5, "reliable, volatile",
-            "1600 x 900 jpeg", "cam2_optical", "no_transform"),
-        Row("/cam2/camera_info", "sensor_msgs/msg/CameraInfo"),
+        TopicReport("/lidar/points", "sensor_msgs/msg/PointCloud2", 1, 10.0, 0.012, "best_effort, volatile",
+            "118412 points, dropped: 1204 no returns (0, 0, 0), 3 not finite", "velodyne"),
+        TopicReport("/camera/front/left/image_raw/compressed", "sensor_msgs/msg/CompressedImage", 2, 9.97, -0.5,
+            "reliable, volatile", "1600 x 900 jpeg", "cam2_optical", "no_transform"),
+        TopicReport("/cam2/camera_info", "sensor_msgs/msg/CameraInfo"),
     ]  # fmt: skip
-    problem = Problem("a publisher offers best_effort, we ask reliable", "set parameter qos.reliability:=best_effort")
-    found = Diagnosis(rows, [Finding("/lidar/points", problem)], "wall clock", ["a note that is much longer than a terminal " * 3])
+    problem = Problem("a publisher offers best_effort, requested is reliable", "set parameter qos.reliability:=best_effort")
+    found = Diagnosis(
+        rows, [TopicProblem("/lidar/points", problem)], "wall clock", ["a note that is much longer than a terminal " * 3]
+    )
     out = io.StringIO()
     print_diagnosis(found, Console(file=out, width=width))
     assert out.getvalue().splitlines() == [
         "!! /lidar/points: 10.0 Hz, 12 ms old",
-        "   118412 points, left out: 1204 no returns (0, 0, 0), 3 not finite",
+        "   118412 points, dropped: 1204 no returns (0, 0, 0), 3 not finite",
         "   PointCloud2 from 1 publisher (best_effort, volatile)",
         "   frame velodyne",
         "ok /camera/front/left/image_raw/compressed: 10.0 Hz, -500 ms old",
@@ -235,7 +238,7 @@ def test_the_report_is_readable_at_any_width(config, width):
         "   CameraInfo from 0 publishers",
         "wall clock",
         "note: " + "a note that is much longer than a terminal " * 3,
-        "1. /lidar/points: a publisher offers best_effort, we ask reliable",
+        "1. /lidar/points: a publisher offers best_effort, requested is reliable",
         "   set parameter qos.reliability:=best_effort",
         "1 problems",
     ]
@@ -256,7 +259,7 @@ def test_the_command_ends_with_1_when_something_is_wrong(config, tmp_path):
     with drivers(Rig()):
         result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "all is well" in result.output
+    assert "no problems" in result.output
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1, result.output
-    assert "nobody publishes /lidar/points" in result.output.replace("\n", " ")
+    assert "no publisher of /lidar/points" in result.output.replace("\n", " ")

@@ -13,8 +13,8 @@ from documented import assert_rows
 from node_rig import SECOND, write_bag
 from ros_process import ROOT, own_domain
 
-from occle_ros import environment
-from occle_ros.environment import TransportError, check_middleware, ignore_missing_middleware, installed_middleware
+from occle_ros.system import environment
+from occle_ros.system.environment import TransportError, check_middleware, ignore_missing_middleware, installed_middleware
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
 KINDS = [
@@ -55,17 +55,17 @@ def test_offline_commands_need_no_middleware(bag: Path, tmp_path: Path, words: s
 def test_live_commands_name_the_variable_and_what_is_installed(bag: Path, tmp_path: Path, words: str) -> None:
     ended = occle(*words.format(bag=bag, out=tmp_path / "out").split(), RMW_IMPLEMENTATION="rmw_nowhere_cpp")
     assert ended.returncode == 1 and ended.stderr.count("\n") == 1, ended.stderr
-    assert re.search(r"RMW_IMPLEMENTATION=rmw_nowhere_cpp is not installed here, but .*rmw_fastrtps_cpp; unset", ended.stderr)
+    assert re.search(
+        r"RMW_IMPLEMENTATION=rmw_nowhere_cpp is not installed in this Python \(installed: .*rmw_fastrtps_cpp\); unset", ended.stderr
+    )
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "start", ["-m occle_ros.dataset_player /x", "-c 'from occle_ros.cli import occupancy_node as n; exit(n([]))'"]
-)
+@pytest.mark.parametrize("start", ["-m occle_ros.cli play /x", "-c 'from occle_ros.cli import occupancy_node as n; exit(n([]))'"])
 def test_the_processes_of_the_launch_file_say_it_too(start: str) -> None:
     script = f"RMW_IMPLEMENTATION=rmw_nowhere_cpp exec '{sys.executable}' {start}"
     ended = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 1 and "RMW_IMPLEMENTATION=rmw_nowhere_cpp is not installed here" in ended.stderr
+    assert ended.returncode == 1 and "RMW_IMPLEMENTATION=rmw_nowhere_cpp is not installed in this Python" in ended.stderr
 
 
 def test_a_middleware_of_an_overlay_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_a_middleware_of_an_overlay_counts(tmp_path: Path, monkeypatch: pytest.M
 def test_a_domain_that_is_none(bag: Path, domain: str) -> None:
     ended = occle("play", bag, ROS_DOMAIN_ID=domain)
     assert ended.returncode == 1 and ended.stderr == (
-        f"error: ROS_DOMAIN_ID={domain} is no domain; set it to a number from 0 to 232, or unset it\n"
+        f"error: ROS_DOMAIN_ID={domain} is not a valid domain; set it to a number from 0 to 232, or unset it\n"
     )
 
 
@@ -107,14 +107,14 @@ def test_a_log_folder_that_cannot_be_written(
     ended = occle("play", bag, **clear | variables)
     assert ended.returncode == 0 and "played: 6 messages" in ended.stderr, ended.stderr
     (log,) = tmp_path.glob("ros_log_*")
-    assert f"ROS logs to {log}: {why}" in ended.stderr and "set ROS_LOG_DIR to a folder that can be written" in ended.stderr
+    assert f"ROS logs to {log}: {why}" in ended.stderr and "set ROS_LOG_DIR to a writable folder" in ended.stderr
 
 
 def test_a_folder_that_can_be_written_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "new" / "log"))
-    environment.use_log_folder()
+    environment.ensure_log_folder()
     assert os.environ["ROS_LOG_DIR"] == str(tmp_path / "new" / "log") and not capsys.readouterr().err
     assert not list((tmp_path / "new" / "log").iterdir())
 
@@ -129,7 +129,7 @@ def test_a_small_shared_memory_is_said_and_nothing_is_left_in_it(bag: Path, tmp_
     with pytest.MonkeyPatch.context() as patch, own_domain(patch):
         ended = occle("play", bag, prefix=("unshare", "-m", "bash", "-c", script, "bash"))
     assert ended.returncode == 0 and "played: 6 messages" in ended.stderr, ended.stderr
-    assert f"/dev/shm {said}, and each process needs 71 MB: messages go through UDP" in ended.stderr
+    assert f"/dev/shm {said}, and each process needs 71 MB: messages are sent by UDP" in ended.stderr
     assert "--ipc=host or --shm-size=1g" in ended.stderr and "RTPS" not in ended.stderr and "Traceback" not in ended.stderr
     assert "fastdds" not in (tmp_path / "left").read_text()
 

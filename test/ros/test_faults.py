@@ -1,4 +1,4 @@
-"""What the node does when something around it fails. Every fault has its row in docs/reliability.md."""
+"""What the node does when something around it fails. Every fault has its row in docs/reference/reliability.md."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import Trigger
 
 from occle_core.predictor import Predictor
-from occle_ros.calibration import Calibration
-from occle_ros.calibration_files import CalibrationError
-from occle_ros.camera_info import info_from_camera
-from occle_ros.compat import Transforms, transform_from_matrix
-from occle_ros.config import NodeConfig
-from occle_ros.messages import time_from
-from occle_ros.pipeline import Pipeline, Processed
-from occle_ros.sync import Collected
-from occle_ros.transport import ros_node
+from occle_core.sensors.transforms import TransformBuffer
+from occle_ros.calibration.files import CalibrationError
+from occle_ros.calibration.rig import Calibration
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.common import time_from
+from occle_ros.messages.transforms import transform_from_matrix
+from occle_ros.pipeline.pipeline import Pipeline, ProcessedFrame
+from occle_ros.sync.lidar_led import SyncedMessages
+from occle_ros.system.ros_process import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,18 +67,18 @@ FAULTS = {
         "F0 A500 S500 +700 A1200 S1200 +700 A1900 S1900", (0, 500, 1200, 1900), {"masked.cam3:stale": 3},
         (r"no image of cam3 on /cam3/image/compressed for \d s",), (WARN, "camera cam3", "no image on /cam3/image/compressed"),
     ),
-    "late camera": Fault("A0 S0 B0 F100", (0, 100), {"masked.cam3:stale": 1, "collector.image_late:cam3": 1}),
+    "late camera": Fault("A0 S0 B0 F100", (0, 100), {"masked.cam3:stale": 1, "synchronizer.image_late:cam3": 1}),
     "one camera at half rate": Fault("F0 A100 S100 F200 A300 S300 F400", (0, 100, 200, 300, 400), {"masked.cam3:stale": 2}),
     "LiDAR gap": Fault(
         "F0 A500 B500 +3500 F4000", (0, 4000), {}, (r"no scan on /lidar/points for \d s",), (ERROR, "pipeline", "no scan on"), True
     ),
     "scans out of order and duplicated": Fault(
-        "F0 F100 F200 S100 S200 F300", (0, 100, 200, 300), {"collector.scan_out_of_order": 1, "collector.scan_duplicate": 1}
+        "F0 F100 F200 S100 S200 F300", (0, 100, 200, 300), {"synchronizer.scan_out_of_order": 1, "synchronizer.scan_duplicate": 1}
     ),
     "images out of order and duplicated": Fault(
-        "A100 A50 A100 B100 S100", (100,), {"collector.image_out_of_order:cam2": 1, "collector.image_duplicate:cam2": 1}
+        "A100 A50 A100 B100 S100", (100,), {"synchronizer.image_out_of_order:cam2": 1, "synchronizer.image_duplicate:cam2": 1}
     ),
-    "clock jump back": Fault("F0 F100 F-60000 F-59900", (0, 100, -60000, -59900), {"collector.clock_reset": 1}),
+    "clock jump back": Fault("F0 F100 F-60000 F-59900", (0, 100, -60000, -59900), {"synchronizer.clock_reset": 1}),
     "NaN in the cloud": Fault("F0:nan", (0,), {"points.not_finite": 1000}),
     "empty cloud": Fault("F0:empty +300 F100", (100,), {"dropped.unusable_frame": 1}, ("the point cloud is empty",)),
     "cloud of NaN only": Fault(
@@ -94,11 +95,11 @@ FAULTS = {
     ),
     "scans of another LiDAR": Fault(
         "F0:foreign +300 F100", (100,), {"dropped.no_calibration": 1},
-        (r"scans are in frame 'rear_lidar', but the calibration file .* is for 'velodyne'.*frames.lidar:=velodyne",),
+        (r"scans are in frame 'rear_lidar', but the calibration file .* is for 'velodyne'.*tf.lidar_frame:=velodyne",),
     ),
     "wrong encoding": Fault("A0:deep B0 S0", (0,), {"masked.cam2:unreadable_image": 1}, ("encoding '16UC1' has more than 8 bits",)),
     "truncated JPEG": Fault("A0 B0:cut S0", (0,), {"masked.cam3:unreadable_image": 1}, ("is cut off or damaged",)),
-    "changed image size": Fault("A0:small B0 S0 F100", (0, 100), {"masked.cam2:wrong_size": 1}, ("cam2 is left out: .*160 x 30",)),
+    "changed image size": Fault("A0:small B0 S0 F100", (0, 100), {"masked.cam2:wrong_size": 1}, ("cam2 is masked: .*160 x 30",)),
 }  # fmt: skip
 """Faults of what the sensors send, each injected into one running node."""
 OTHERS: list[str] = []
@@ -106,7 +107,7 @@ OTHERS: list[str] = []
 
 
 def fault(name: str) -> Callable[[Test], Test]:
-    """Marks the test of a fault that has its row in docs/reliability.md."""
+    """Marks the test of a fault that has its row in docs/reference/reliability.md."""
     OTHERS.append(name)
     return lambda test: test
 
@@ -258,8 +259,8 @@ def slow(place: Path) -> Iterator[Slow]:
 @fault("overload at 5x the sustainable rate")
 def test_the_newest_scan_wins(slow: Slow) -> None:
     node, car, _, _ = slow
-    at_once = NodeConfig().frames_at_once
-    period = time_of_a_frame(car) / at_once / 5
+    max_concurrent = NodeConfig().max_concurrent_frames
+    period = time_of_a_frame(car) / max_concurrent / 5
     memory: list[int] = []
     first, began = len(car.stamps), time.monotonic()
     while time.monotonic() - began < 5 or (len(car.stamps) - first < 15 and time.monotonic() - began < 25):
@@ -272,8 +273,8 @@ def test_the_newest_scan_wins(slow: Slow) -> None:
     assert len(stamps) > 6
     # Never idle, the network needs for a frame what lies between two that come out, if it takes one at a time. A scan waits for
     # the one before it at most until the next scan replaces it.
-    took = np.array([car.arrived[stamp] - car.arrived[before] for before, stamp in zip(stamps, stamps[at_once:])])
-    late = np.array([car.arrived[stamp] - stamp for stamp in stamps[at_once:]])
+    took = np.array([car.arrived[stamp] - car.arrived[before] for before, stamp in zip(stamps, stamps[max_concurrent:])])
+    late = np.array([car.arrived[stamp] - stamp for stamp in stamps[max_concurrent:]])
     assert np.mean(late < 2 * took) >= 0.9, (late / 1e6, took / 1e6)
     assert memory[-1] - memory[len(memory) // 3] < 30e6, memory
     assert car.spin_until(lambda: car.counts()["dropped.replaced_by_newer"] > 2 * len(stamps), 3)
@@ -314,7 +315,7 @@ def test_the_end_in_the_middle_of_a_frame(slow: Slow) -> None:
     node.interrupt(signal.SIGTERM)
     assert node.result(6) == 0, node.output
     assert time.monotonic() - began < 2
-    assert "the last frame takes long; leaving without it" in node.output
+    assert "the last frame is still being processed; exiting without it" in node.output
     assert not any(segment.exists() for segment in segments)
 
 
@@ -348,7 +349,7 @@ def test_a_bag_in_a_loop(place: Path, tmp_path: Path, ros_domain: int) -> None:
             waits = ("--wait-for", "/lidar/points", "--wait-for", "/cam2/image")
             player = Process(("-m", "occle_ros.cli", "play", str(bag), "--loop", "--rate", "0.4", *waits), place / "player.log", 60)
             assert car.spin_until(lambda: rounds(car.stamps) >= 4, 40), (car.stamps, node.output)
-            assert car.spin_until(lambda: car.counts()["collector.clock_reset"] >= 3, 4)
+            assert car.spin_until(lambda: car.counts()["synchronizer.clock_reset"] >= 3, 4)
             # A slow machine may leave frames out, but none is refused for its stamp.
             assert not any("scan_" in reason for reason in car.counts()), car.counts()
         assert "Traceback" not in node.output
@@ -366,19 +367,19 @@ def rounds(stamps: list[int]) -> int:
 class Rig:
     """The pipeline without a node: for faults that have nothing to do with the transport."""
 
-    def __init__(self, place: Path, transforms: Transforms | None = None, **settings: Any) -> None:
+    def __init__(self, place: Path, transforms: TransformBuffer | None = None, **settings: Any) -> None:
         self.config = NodeConfig.model_validate({"camera_names": ["cam2", "cam3"], **settings})
         self.calibration = Calibration(self.config, transforms)
         self._pipeline = Pipeline(Predictor.load(place / "bundle", threads=1), self.config, self.calibration)
 
-    def process(self, stamp: int = 5) -> Processed:
+    def process(self, stamp: int = 5) -> ProcessedFrame:
         """One frame."""
         images = (raw_image(stamp), jpeg_image(stamp))
-        return self._pipeline.process(Collected(stamp, scan(stamp), images, {}))
+        return self._pipeline.process(SyncedMessages(stamp, scan(stamp), images, {}))
 
     def frame(self) -> Mapping[str, str]:
         """Reasons of the cameras that one frame went without."""
-        return self.process().masked
+        return self.process().assembled.masked
 
 
 @fault("CameraInfo missing, then arriving")
@@ -387,18 +388,18 @@ def test_a_camera_joins_when_its_info_comes(place: Path) -> None:
     cameras = {name: {"T_camera_lidar": T} for name in ("cam2", "cam3")}
     rig = Rig(place, T_grid_lidar=np.eye(4).reshape(-1).tolist(), cameras=cameras)
     assert rig.frame() == {"cam2": "no_camera_info", "cam3": "no_camera_info"}
-    rig.calibration.take_info("cam3", info_from_camera(CAMERA, 1, "cam3_optical"))
+    rig.calibration.add_camera_info("cam3", info_from_camera(CAMERA, 1, "cam3_optical"))
     assert rig.frame() == {"cam2": "no_camera_info"}
-    rig.calibration.take_info("cam2", info_from_camera(CAMERA, 1, "cam2_optical"))
+    rig.calibration.add_camera_info("cam2", info_from_camera(CAMERA, 1, "cam2_optical"))
     assert rig.frame() == {}
 
 
 @fault("TF missing, then arriving")
 def test_frames_begin_when_the_transforms_come(place: Path) -> None:
-    transforms = Transforms()
-    rig = Rig(place, transforms, frames={"grid": "base_link"})
+    transforms = TransformBuffer()
+    rig = Rig(place, transforms, tf={"grid_frame": "base_link"})
     for name in ("cam2", "cam3"):
-        rig.calibration.take_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
+        rig.calibration.add_camera_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
     with pytest.raises(CalibrationError, match=r"no transform from 'velodyne' to 'base_link'.*none"):
         rig.frame()
     transforms.add(stamped("base_link", "velodyne", np.eye(4)))
@@ -410,23 +411,23 @@ def test_frames_begin_when_the_transforms_come(place: Path) -> None:
 
 @fault("TF that changes while running")
 def test_extrinsics_follow_tf(place: Path) -> None:
-    transforms = Transforms()
-    rig = Rig(place, transforms, frames={"grid": "base_link"})
+    transforms = TransformBuffer()
+    rig = Rig(place, transforms, tf={"grid_frame": "base_link"})
     for name in ("cam2", "cam3"):
-        rig.calibration.take_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
+        rig.calibration.add_camera_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
         transforms.add(stamped("velodyne", f"{name}_optical", np.linalg.inv(T_CAMERA_LIDAR)), fixed=True)
     for height, stamp in ((1.5, SECOND), (2.5, 2 * SECOND)):  # a mast that rises
         T = np.eye(4)
         T[2, 3] = height
         transforms.add(stamped("base_link", "velodyne", T, stamp))
     for stamp, height in ((SECOND, 1.5), (SECOND + 250 * MS, 1.75), (2 * SECOND + 400 * MS, 2.5)):
-        assert rig.process(stamp).frame.T_grid_lidar[2, 3] == pytest.approx(height)
+        assert rig.process(stamp).assembled.frame.T_grid_lidar[2, 3] == pytest.approx(height)
     with pytest.raises(CalibrationError, match=r"known from 1\.000 to 2\.000 s, not at 3\.000 s"):
         rig.process(3 * SECOND)
     T_lidar_camera = np.linalg.inv(T_CAMERA_LIDAR)
     T_lidar_camera[0, 3] += 0.1
     transforms.add(stamped("velodyne", "cam3_optical", T_lidar_camera), fixed=True)  # sent again after a calibration
-    cameras = rig.process(SECOND).frame.cameras
+    cameras = rig.process(SECOND).assembled.frame.cameras
     assert cameras[1].T_camera_lidar[2, 3] - cameras[0].T_camera_lidar[2, 3] == pytest.approx(-0.1)
 
 
@@ -438,6 +439,6 @@ def stamped(parent: str, child: str, T: np.ndarray, stamp: int = 0) -> Any:
 
 
 def test_every_fault_has_its_row() -> None:
-    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "reliability.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "reference" / "reliability.md").read_text(), re.MULTILINE)
     missing = [name for name in [*FAULTS, *OTHERS] if name not in rows]
-    assert not missing, f"docs/reliability.md has no row for {missing}"
+    assert not missing, f"docs/reference/reliability.md has no row for {missing}"

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from occle_ros.images import compressed_message, decode_image, image_from_message, message_from_image
-from occle_ros.messages import ConversionError, stamp_of
+from occle_core.sensors.images import decode_image, image_from_message
+from occle_core.sensors.messages import ConversionError, stamp_of
+from occle_ros.messages.images import compressed_message, message_from_image
 
 ORDERS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
 """Encoding -> which byte of a pixel is red, green, blue."""

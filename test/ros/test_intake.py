@@ -15,30 +15,30 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 
-from occle_ros.calibration import Calibration
-from occle_ros.clouds import cloud_from_points
-from occle_ros.config import NodeConfig
-from occle_ros.intake import Intake, Scan
-from occle_ros.messages import stamp_of
-from occle_ros.qos import qos_profile
-from occle_ros.statistics import Statistics
-from occle_ros.sync import Collected
-from occle_ros.transport import ros_node
+from occle_core.sensors.messages import stamp_of
+from occle_ros.calibration.rig import Calibration
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.node.subscriptions import ReceivedScan, Subscriptions
+from occle_ros.pipeline.statistics import Statistics
+from occle_ros.sync.lidar_led import SyncedMessages
+from occle_ros.system.ros_process import ros_node
+from occle_ros.topics.qos import qos_profile
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
 TOPIC = "/lidar/points"
 
 
 class Station:
-    """An intake with the node and executor that it lives in."""
+    """Subscriptions with the node and executor that it lives in."""
 
     def __init__(self, node: Any, config: NodeConfig) -> None:
         self.node = node
-        self.frames: list[Collected[Scan]] = []
+        self.frames: list[SyncedMessages[ReceivedScan, Any]] = []
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
         clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self.intake = Intake(node, config, Calibration(config), Statistics(), clock, self.frames.append)
+        self.inputs = Subscriptions(node, config, Calibration(config), Statistics(), clock, self.frames.append)
 
     def spin_until(self, done: Callable[[], Any], seconds: float = 10.0) -> None:
         end = time.monotonic() + seconds
@@ -70,13 +70,13 @@ def test_a_best_effort_driver_is_heard_without_a_setting(settings: dict[str, Any
             assert station.asked() == ReliabilityPolicy.RELIABLE
             driver = theirs.create_publisher(PointCloud2, TOPIC, offered)
         warnings: list[str] = []
-        station.spin_until(lambda: warnings.extend(station.intake.check()) or driver.get_subscription_count())
+        station.spin_until(lambda: warnings.extend(station.inputs.check()) or driver.get_subscription_count())
         assert station.asked() == ReliabilityPolicy.BEST_EFFORT
         assert not [text for text in warnings if "best_effort" in text]
         driver.publish(cloud_from_points(sensors(0)[0], 7, "velodyne"))
         station.spin_until(lambda: station.frames)
         assert stamp_of(station.frames[0].scan.message) == 7
-        station.intake.close()
+        station.inputs.close()
 
 
 def test_who_insists_on_reliable_is_told_what_to_set(settings: dict[str, Any]) -> None:
@@ -84,16 +84,18 @@ def test_who_insists_on_reliable_is_told_what_to_set(settings: dict[str, Any]) -
         station = Station(ours, NodeConfig.model_validate({**settings, "qos": {"reliability": "reliable"}}))
         theirs.create_publisher(PointCloud2, TOPIC, qos_profile("best_effort", 5))
         warnings: list[str] = []
-        station.spin_until(lambda: warnings.extend(station.intake.check()) or warnings)
-        assert "offers best_effort, we ask reliable on /lidar/points; set parameter qos.reliability:=best_effort" in warnings[0]
+        station.spin_until(lambda: warnings.extend(station.inputs.check()) or warnings)
+        assert (
+            "offers best_effort, requested is reliable on /lidar/points; set parameter qos.reliability:=best_effort" in warnings[0]
+        )
         assert station.asked() == ReliabilityPolicy.RELIABLE
-        station.intake.close()
+        station.inputs.close()
 
 
 def test_a_silence_limit_that_changes_holds_at_once(settings: dict[str, Any]) -> None:
     with ros_node("ours") as ours:
         station = Station(ours, NodeConfig.model_validate(settings))
-        assert station.intake.check() == []
-        station.intake.watch.silence = 0.0
-        assert len(station.intake.check()) == 3
-        station.intake.close()
+        assert station.inputs.check() == []
+        station.inputs.set_timeout(0.0)
+        assert len(station.inputs.check()) == 3
+        station.inputs.close()

@@ -14,12 +14,14 @@ import yaml
 from small_kitti import write_sequence
 
 from occle_core.datasets import DatasetError
-from occle_ros.config import PRESETS, ConfigError, NodeConfig
-from occle_ros.interface import published, subscribed
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.presets import PRESETS
+from occle_ros.topics.outputs import published, subscribed
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = {
-    "config", "bundle", "engine", "calibration", "bag", "dataset", "path", "scene", "rate", "loop", "rviz", "use_sim_time",
+    "config", "bundle", "engine", "calibration", "bag", "dataset", "kind", "scene", "rate", "loop", "rviz", "use_sim_time",
     "namespace", "build_only",
 }  # fmt: skip
 
@@ -118,18 +120,18 @@ def test_with_a_bag_its_calibration_is_used_and_it_is_played(launch_file: Any, t
 
 
 def test_a_data_set_is_played_as_it_is(launch_file: Any, kitti: Path) -> None:
-    node, player, rviz = processes(launch_file, dataset="semantickitti", path=str(kitti), rviz="true", namespace="robot")
+    node, player, rviz = processes(launch_file, dataset=str(kitti), kind="semantickitti", rviz="true", namespace="robot")
     file, parameters = node.kwargs["parameters"]
     assert file == str(ROOT / "config" / "kitti.yaml")
     assert parameters["calibration_file"].args == (f"{kitti}#08",)
     assert node.kwargs["namespace"] == "robot"
-    expected = ["-m", "occle_ros.dataset_player", str(kitti), "--kind", "semantickitti", "--scene", "08", "--raw", "--rate", "1.0"]
-    assert player.kwargs["cmd"][1:11] == expected
+    expected = ["--kind", "semantickitti", "--scene", "08", "--raw", "--rate", "1.0"]
+    assert player.kwargs["cmd"][1:12] == ["-m", "occle_ros.cli", "play", str(kitti), *expected]
     assert ("/occupancy/overlay/cam2", "/robot/occupancy/overlay/cam2") in rviz.kwargs["remappings"]
 
 
 def test_build_only_starts_the_node_alone(launch_file: Any, kitti: Path) -> None:
-    (node,) = processes(launch_file, dataset="semantickitti", path=str(kitti), build_only="true")
+    (node,) = processes(launch_file, dataset=str(kitti), build_only="true")
     assert node.kwargs["parameters"][1]["build_only"] is True
 
 
@@ -137,11 +139,11 @@ def test_build_only_starts_the_node_alone(launch_file: Any, kitti: Path) -> None
     ("given", "error", "message"),
     [
         ({"config": "lyft"}, ConfigError, r"kitti\.yaml, nuscenes\.yaml"),
-        ({"dataset": "kitti"}, ConfigError, "dataset and path belong together"),
-        ({"path": "/data"}, ConfigError, "dataset and path belong together"),
-        ({"path": "/data", "bag": "/bag"}, ConfigError, "give one of them"),
-        ({"path": "/data", "dataset": "lyft"}, ConfigError, "no kind 'lyft', but semantickitti"),
-        ({"path": "/nowhere/at/all", "dataset": "kitti"}, DatasetError, "does not exist"),
+        ({"kind": "kitti"}, ConfigError, "add dataset:=FOLDER"),
+        ({"scene": "08", "bag": "/bag"}, ConfigError, "add dataset:=FOLDER"),
+        ({"dataset": "/data", "bag": "/bag"}, ConfigError, "give only one of them"),
+        ({"dataset": "/data", "kind": "lyft"}, ConfigError, "no kind 'lyft'; known: semantickitti"),
+        ({"dataset": "/nowhere/at/all", "kind": "kitti"}, DatasetError, "does not exist"),
     ],
 )
 def test_what_does_not_fit_is_explained(launch_file: Any, given: dict[str, str], error: type[Exception], message: str) -> None:

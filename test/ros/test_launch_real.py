@@ -40,7 +40,7 @@ def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ros_domain: int, sta
     for name in ("config", "launch", "package.xml"):
         (prefix / "share/occle_ros" / name).symlink_to(ROOT / name)
     executable = prefix / "lib/occle_ros/occupancy_node"
-    executable.write_text(f"#!{sys.executable}\nimport sys\nfrom occle_ros.node import main\nsys.exit(main(sys.argv))\n")
+    executable.write_text(f"#!{sys.executable}\nimport sys\nfrom occle_ros.node.process import main\nsys.exit(main(sys.argv))\n")
     executable.chmod(0o755)
     prefixes = filter(None, [str(prefix), os.environ.get("AMENT_PREFIX_PATH")])
     monkeypatch.setenv("AMENT_PREFIX_PATH", os.pathsep.join(prefixes))
@@ -51,7 +51,7 @@ def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ros_domain: int, sta
 
 def test_a_data_set_is_replayed_through_the_node(launch: Callable[..., Any], tmp_path: Path) -> None:
     bundle, data = lively_bundle(tmp_path / "07"), write_sequence(tmp_path / "data", 3)
-    words = ("dataset:=semantickitti", f"path:={data}", f"bundle:={bundle}", "engine:=torch", "namespace:=robot", "rate:=0.5")
+    words = (f"dataset:={data}", f"bundle:={bundle}", "engine:=torch", "namespace:=robot", "rate:=0.5")
     process = launch(*words)
     process.wait_for("ready: bundle minkocc-tiny-kitti", 60)
     process.wait_for("played: 9 messages", 60)
@@ -66,10 +66,10 @@ def test_build_only_ends_by_itself(launch: Callable[..., Any], tmp_path: Path) -
     bundle = lively_bundle(tmp_path / "bundle")
     process = launch("build_only:=true", f"bundle:={bundle}", "engine:=torch", f"calibration:={data}#08")
     assert process.result(60) == 0, process.output
-    assert "built; parameter build_only is true" in process.output
+    assert "engine built; exiting" in process.output
 
 
 def test_wrong_arguments_end_with_their_explanation(launch: Callable[..., Any]) -> None:
-    process = launch("dataset:=kitti")
+    process = launch("kind:=kitti")
     assert process.result(60) != 0
-    assert "launch arguments dataset and path belong together" in process.output
+    assert "add dataset:=FOLDER" in process.output

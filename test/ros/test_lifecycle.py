@@ -25,11 +25,11 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import Marker, MarkerArray
 
-from occle_ros.camera_info import info_from_camera
-from occle_ros.clouds import VOXEL_DTYPE, cloud_from_points
-from occle_ros.images import message_from_image
-from occle_ros.messages import stamp_of
-from occle_ros.transport import ros_node
+from occle_core.sensors.messages import stamp_of
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import VOXEL_DTYPE, cloud_from_points
+from occle_ros.messages.images import message_from_image
+from occle_ros.system.ros_process import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 NAME = "/occupancy"
@@ -137,12 +137,12 @@ def test_a_managed_life(ros_domain: int, start: Any, tmp_path: Path) -> None:
 
         # Live parameters hold from the next frame on; the others say what to do.
         all_of_them = car.seen["voxels"][-1].width
-        assert car.set("voxels.unknown", True) == ""
+        assert car.set("voxels.include_unknown", True) == ""
         frame(1)
         whole = np.frombuffer(car.seen["voxels"][-1].data, VOXEL_DTYPE)
         assert np.count_nonzero(whole["label"] == 255) > 2000
         assert np.count_nonzero(whole["label"] != 255) == all_of_them
-        assert car.set("voxels.unknown", False) == ""
+        assert car.set("voxels.include_unknown", False) == ""
         assert car.set("show.min_confidence", 0.9) == ""
         frame(2)
         assert 0 <= car.seen["voxels"][-1].width < all_of_them
@@ -152,7 +152,7 @@ def test_a_managed_life(ros_domain: int, start: Any, tmp_path: Path) -> None:
         assert car.seen["voxels"][-1].width < all_of_them
         assert "no class cart" in car.set("show.classes", ["cart"])
         assert "restart" in car.set("sync.deadline_ms", 20.0)
-        assert "is not below" in car.set("occupancy_grid.max_height", -3.0)
+        assert "must be less than" in car.set("occupancy_grid.max_height", -3.0)
         assert "range" in car.set("show.min_confidence", 1.5)
 
         # The bundle is reloaded while frames go through; a broken one is refused and the old one goes on.
@@ -205,4 +205,4 @@ def test_build_only_ends_by_itself(ros_domain: int, start: Any, tmp_path: Path) 
     bundle, calibration = lively_bundle(tmp_path / "bundle"), write_calibration(tmp_path / "calibration.yaml")
     node = start(*node_arguments(bundle, calibration, build_only=True))
     assert node.result(40) == 0
-    assert "built; parameter build_only is true" in node.output
+    assert "engine built; exiting" in node.output

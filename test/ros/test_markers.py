@@ -12,9 +12,9 @@ from rosbags.typesys import Stores, get_typestore
 from visualization_msgs.msg import Marker, MarkerArray
 
 from occle_core import taxonomy
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
-from occle_ros.markers import CdrWriter, delete_all, marker_array, surface_cells, write_marker
+from occle_ros.messages.markers import CdrWriter, delete_all, marker_array, surface_cells, write_marker
 
 TYPES = get_typestore(Stores.ROS2_KILTED)
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)

@@ -17,9 +17,9 @@ from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, IndexType
 from mcap.writer import Writer as OfficialWriter
 
-from occle_ros.bag_storage import BagError
-from occle_ros.bag_writer import BagWriter, is_interrupted
-from occle_ros.mcap_reader import McapFile
+from occle_core.bags.mcap_reader import McapFile
+from occle_core.bags.storage import BagError
+from occle_core.bags.writer import BagWriter, is_interrupted
 
 Content = list[tuple[str, int, bytes]]
 

@@ -11,16 +11,17 @@ import pytest
 from node_rig import CAMERA, SECOND, lively_bundle, lively_occle, sensors, write_calibration
 
 from occle_core.bundle import BundleError
-from occle_core.engines import EngineError
+from occle_core.engines.base import EngineError
 from occle_core.frame import Frame, FrameError
 from occle_core.predictor import Predictor
-from occle_ros import network as module
-from occle_ros.calibration import Calibration
-from occle_ros.clouds import cloud_from_points
-from occle_ros.config import ConfigError, NodeConfig
-from occle_ros.network import Network, warm_up
-from occle_ros.pipeline import Pipeline
-from occle_ros.sync import Collected
+from occle_ros.calibration.rig import Calibration
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.node import inference as module
+from occle_ros.node.inference import InferenceRunner, warm_up
+from occle_ros.pipeline.pipeline import Pipeline
+from occle_ros.sync.lidar_led import SyncedMessages
 
 
 class Broken:
@@ -50,8 +51,8 @@ def config(tmp_path: Path) -> NodeConfig:
     return NodeConfig.model_validate({"calibration_file": str(calibration), "engine": "openvino"})
 
 
-def collected(points: np.ndarray | None = None) -> Collected[Any]:
-    return Collected(
+def synced(points: np.ndarray | None = None) -> SyncedMessages[Any]:
+    return SyncedMessages(
         5, cloud_from_points(sensors(0)[0] if points is None else points, 5, "velodyne"), (None,), {"cam2": "no_image"}
     )
 
@@ -67,17 +68,17 @@ def test_three_failures_in_a_row_bring_the_fallback(
 
     monkeypatch.setattr(module, "load", load)
     told: list[str] = []
-    network = Network(config, Calibration(config), told.append, print)
+    network = InferenceRunner(config, Calibration(config), told.append, print)
     for number in range(3):
         assert asked == ["openvino"], number
         assert not network.degraded
         with pytest.raises(RuntimeError, match="out of memory"):
-            network.process(collected())
+            network.process(synced())
     assert asked == ["openvino", "torch"]
     assert told == [network.degraded]
     assert "3 frames in a row failed" in told[0]
     assert "RuntimeError: out of memory" in told[0]
-    assert network.process(collected()).occupancy.stamp == 5
+    assert network.process(synced()).occupancy.stamp == 5
     # A reload tries the configured engine again.
     network.reload()
     assert asked[-1] == "openvino"
@@ -103,11 +104,11 @@ def test_an_engine_that_cannot_start_is_replaced_and_told(
     monkeypatch.setattr(module, "load", load)
     told: list[str] = []
     progress: list[str] = []
-    network = Network(config, Calibration(config), told.append, progress.append)
-    assert words in network.degraded and "Running torch instead" in network.degraded
+    network = InferenceRunner(config, Calibration(config), told.append, progress.append)
+    assert words in network.degraded and "Using torch instead" in network.degraded
     assert told == [network.degraded] and progress == ["compiling"]
     assert network.engine.startswith("torch fp32 on cpu")
-    assert network.process(collected()).occupancy.occupied.any()
+    assert network.process(synced()).occupancy.occupied.any()
     # A reload tries it again, and is not degraded once that works.
     monkeypatch.setattr(module, "load", lambda config, engine, progress: predictor)
     network.reload()
@@ -120,7 +121,7 @@ def test_torch_itself_has_no_fallback(monkeypatch: pytest.MonkeyPatch, config: N
 
     monkeypatch.setattr(module, "load", broken)
     with pytest.raises(MemoryError):
-        Network(config.model_copy(update={"engine": "torch"}), Calibration(config), pytest.fail, print)
+        InferenceRunner(config.model_copy(update={"engine": "torch"}), Calibration(config), pytest.fail, print)
 
 
 def test_precision_is_that_of_the_configured_engine_only(monkeypatch: pytest.MonkeyPatch, config: NodeConfig) -> None:
@@ -128,9 +129,9 @@ def test_precision_is_that_of_the_configured_engine_only(monkeypatch: pytest.Mon
     monkeypatch.setattr(
         Predictor,
         "load",
-        lambda folder, engine, precision, threads, told, at_once: asked.append((engine, precision, threads, at_once)),
+        lambda folder, engine, precision, threads, told, max_concurrent: asked.append((engine, precision, threads, max_concurrent)),
     )
-    wanted = config.model_copy(update={"precision": "int8", "threads": 3, "frames_at_once": 4})
+    wanted = config.model_copy(update={"precision": "int8", "threads": 3, "max_concurrent_frames": 4})
     module.load(wanted, "openvino", print)
     module.load(wanted, "torch", print)
     assert asked == [("openvino", "int8", 3, 4), ("torch", "fp32", 3, 4)]
@@ -138,17 +139,17 @@ def test_precision_is_that_of_the_configured_engine_only(monkeypatch: pytest.Mon
 
 def test_a_frames_own_fault_is_not_the_engines(monkeypatch: pytest.MonkeyPatch, predictor: Predictor, config: NodeConfig) -> None:
     monkeypatch.setattr(module, "load", lambda config, engine, progress: predictor)
-    network = Network(config, Calibration(config), pytest.fail, print)
+    network = InferenceRunner(config, Calibration(config), pytest.fail, print)
     for _ in range(5):
         with pytest.raises(FrameError):
-            network.process(collected(np.zeros((0, 4), np.float32)))
+            network.process(synced(np.zeros((0, 4), np.float32)))
 
 
 def test_a_reload_that_fails_leaves_the_network_as_it_was(
     monkeypatch: pytest.MonkeyPatch, predictor: Predictor, config: NodeConfig
 ) -> None:
     monkeypatch.setattr(module, "load", lambda config, engine, progress: predictor)
-    network = Network(config, Calibration(config), pytest.fail, print)
+    network = InferenceRunner(config, Calibration(config), pytest.fail, print)
     before = network.bundle_id
 
     def broken(config: NodeConfig, engine: str, progress: Any) -> Any:
@@ -158,15 +159,15 @@ def test_a_reload_that_fails_leaves_the_network_as_it_was(
     with pytest.raises(BundleError, match="half a file"):
         network.reload()
     assert network.bundle_id == before
-    assert network.process(collected()).occupancy.occupied.any()
+    assert network.process(synced()).occupancy.occupied.any()
 
 
 def test_classes_that_the_network_does_not_know(monkeypatch: pytest.MonkeyPatch, predictor: Predictor, config: NodeConfig) -> None:
     monkeypatch.setattr(module, "load", lambda config, engine, progress: predictor)
     wrong = config.model_copy(update={"show": config.show.model_copy(update={"classes": ("cart",)})})
     with pytest.raises(ConfigError, match=r"show\.classes: the network has no class cart"):
-        Network(wrong, Calibration(config), pytest.fail, print)
-    network = Network(config, Calibration(config), pytest.fail, print)
+        InferenceRunner(wrong, Calibration(config), pytest.fail, print)
+    network = InferenceRunner(config, Calibration(config), pytest.fail, print)
     with pytest.raises(ConfigError, match="no class cart"):
         network.check(wrong)
 
@@ -201,9 +202,9 @@ def test_a_network_of_several_frames_gets_poses_from_tf_and_says_where_there_are
     found = []
     for number, stamp in enumerate(stamps):
         cloud = cloud_from_points(sensors(number)[0], stamp, "velodyne")
-        found.append(pipeline.process(Collected(stamp, cloud, (None,), {"cam2": "no_image"})))
+        found.append(pipeline.process(SyncedMessages(stamp, cloud, (None,), {"cam2": "no_image"})))
     assert [each.occupancy.short_history for each in found] == ["no_pose", "filling", ""]
-    assert "no odometry yet" in found[0].pose_problem and found[1].pose_problem == ""
+    assert "no odometry yet" in found[0].assembled.pose_problem and found[1].assembled.pose_problem == ""
     direct = Predictor.load(folder, threads=1)
     for number in (1, 2):
         frame = Frame(stamps[number], sensors(number)[0], [None], [CAMERA], T_world_lidar=driven(stamps[number]))

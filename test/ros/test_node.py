@@ -21,11 +21,11 @@ from std_msgs.msg import Float64
 
 from occle_core.frame import Frame
 from occle_core.predictor import Predictor
-from occle_ros.camera_info import info_from_camera
-from occle_ros.clouds import cloud_from_points, occupancy_from_cloud
-from occle_ros.images import message_from_image
-from occle_ros.messages import stamp_of
-from occle_ros.transport import ros_node
+from occle_core.sensors.messages import stamp_of
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points, occupancy_from_cloud
+from occle_ros.messages.images import message_from_image
+from occle_ros.system.ros_process import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(90)]
 
@@ -126,7 +126,7 @@ def test_frames_in_voxels_out(ros_domain: int, start: Any, bundle: Path, calibra
         car.spin_until(lambda: any(key.key == "dropped.unusable_frame" for status in car.status for key in status.values))
         assert any(status.level != DiagnosticStatus.OK for status in car.status)
     assert "the point cloud is empty" in node.output
-    assert "cam2 is left out: " in node.output
+    assert "cam2 is masked: " in node.output
 
     began = time.monotonic()
     node.interrupt(signal.SIGTERM)
@@ -147,7 +147,7 @@ def test_a_network_that_looks_back_publishes_and_tells_that_poses_are_missing(
     ros_domain: int, start: Any, calibration: Path, tmp_path: Path
 ) -> None:
     bundle, report = lively_occle(tmp_path / "occle"), tmp_path / "report.json"
-    limits = {"latency.warn_ms": 60_000.0, "latency.error_ms": 60_000.0}  # what is told is not the latency
+    limits = {"diagnostics.latency_warn_ms": 60_000.0, "diagnostics.latency_error_ms": 60_000.0}  # what is told is not the latency
     node = start(*node_arguments(bundle, calibration, report_file=str(report), **limits))
     node.wait_for("ready: bundle occle-tiny-kitti", 60)
     base = time.time_ns()
@@ -164,7 +164,7 @@ def test_a_network_that_looks_back_publishes_and_tells_that_poses_are_missing(
             np.testing.assert_array_equal(live.labels, expected.labels)
             assert len(np.unique(expected.labels)) > 2
         car.spin_until(lambda: any("past ones" in status.message for status in car.status))
-    assert "the network saw no past frames: no transform from 'velodyne' to 'map'" in node.output
+    assert "frame without history: no transform from 'velodyne' to 'map'" in node.output
     node.interrupt(signal.SIGTERM)
     assert node.result(5) == 0, node.output
     assert json.loads(report.read_text())["counts"]["history"] == {"no_pose": 2}
@@ -175,7 +175,7 @@ def test_a_network_that_looks_back_publishes_and_tells_that_poses_are_missing(
     [
         ("no bundle", "there is no"),
         ("empty bundle", "bundle.yaml"),
-        ("no calibration", "nothing says where the voxel grid lies"),
+        ("no calibration", "the pose of the voxel grid is not known"),
         ("wrong calibration", "is not a rotation"),
         ("camera unknown", "has no camera 'left'"),
         ("misspelt", "did you mean sync.deadline_ms?"),
@@ -184,7 +184,7 @@ def test_a_network_that_looks_back_publishes_and_tells_that_poses_are_missing(
 def test_a_configuration_that_cannot_run(
     ros_domain: int, bundle: Path, calibration: Path, tmp_path: Path, broken: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from occle_ros.node import main
+    from occle_ros.node.process import main
 
     parameters: dict[str, Any] = {}
     if broken == "no bundle":

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from occle_core import taxonomy
-from occle_core.grid import VoxelGrid
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
-from occle_ros.config import ConfigError, NodeConfig
-from occle_ros.occupancy_grid import columns, drivable_ids, occupancy_grid
-from occle_ros.outputs import shown_voxels
+from occle_ros.config.classes import drivable_ids
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.occupancy_grid import costmap, occupancy_grid
+from occle_ros.node.publishers import shown_voxels
 
 KITTI = taxonomy.load("semantickitti")
 GRID = VoxelGrid((1.0, -3.0, -2.0), (5, 4, 6), 0.5)
@@ -25,7 +27,7 @@ def some_occupancy(seed: int = 0) -> Occupancy:
 def test_every_column_by_hand() -> None:
     occupancy = some_occupancy()
     # The band holds the cells with centres at -1.25 and -0.75: z = 1 and 2.
-    found = columns(occupancy, -1.3, -0.3, [ROAD])
+    found = costmap(occupancy, -1.3, -0.3, [ROAD])
     assert set(found.flat) == {-1, 0, 100}
     for x, y in itertools.product(range(5), range(4)):
         band = [int(occupancy.labels[x, y, z]) for z in (1, 2)]
@@ -35,8 +37,8 @@ def test_every_column_by_hand() -> None:
 
 def test_what_is_not_drivable_is_an_obstacle() -> None:
     occupancy = some_occupancy()
-    assert (columns(occupancy, -3, 9, [])[(occupancy.labels == ROAD).any(axis=2)] == 100).all()
-    assert (columns(occupancy, 8, 9, [ROAD]) == -1).all()  # no cell is so high
+    assert (costmap(occupancy, -3, 9, [])[(occupancy.labels == ROAD).any(axis=2)] == 100).all()
+    assert (costmap(occupancy, 8, 9, [ROAD]) == -1).all()  # no cell is so high
 
 
 def test_the_message_says_where_each_cell_lies() -> None:
@@ -45,7 +47,7 @@ def test_the_message_says_where_each_cell_lies() -> None:
     assert (message.header.frame_id, message.header.stamp.sec, message.header.stamp.nanosec) == ("base", 1, 500_000_007)
     assert (message.info.width, message.info.height, message.info.resolution) == (5, 4, 0.5)
     assert (message.info.origin.position.x, message.info.origin.position.y, message.info.origin.orientation.w) == (1.0, -3.0, 1.0)
-    expected = columns(occupancy, -3, 9, [ROAD])
+    expected = costmap(occupancy, -3, 9, [ROAD])
     for x, y in itertools.product(range(5), range(4)):
         assert message.data[y * 5 + x] == expected[x, y]  # nav_msgs: row-major, beginning with (0, 0), x first
 

@@ -13,9 +13,11 @@ from node_rig import node_arguments, write_calibration
 from rclpy.context import Context
 from rclpy.node import Node
 
-from occle_ros.config import ConfigError, NodeConfig, load_config
-from occle_ros.node import OccupancyNode
-from occle_ros.parameter_files import read_parameters
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.loading import load_config
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_files import read_parameters
+from occle_ros.node.node import OccupancyNode
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(90)]
 NAMES = ["/**", "/*", "**", "*", "/**/occupancy", "/*/occupancy", "occupancy", "/occupancy", "driver", "/**/driver", "/robot/*"]
@@ -66,10 +68,10 @@ def test_what_every_node_has_is_accepted_and_left_to_ros(tmp_path: Path) -> None
     path.write_text(
         "/**:\n  ros__parameters:\n    use_sim_time: true\n    start_type_description_service: false\n"
         "driver:\n  ros__parameters:\n    mode: 1\n"
-        "occupancy:\n  ros__parameters:\n    threads: 2\n    latency.warn_ms: 100\n    lidar: {topic: /points}\n"
+        "occupancy:\n  ros__parameters:\n    threads: 2\n    diagnostics.latency_warn_ms: 100\n    lidar: {topic: /points}\n"
         "    qos_overrides: {/parameter_events: {publisher: {depth: 5}}}\n"
     )
-    expected = NodeConfig.model_validate({"threads": 2, "latency": {"warn_ms": 100}, "lidar": {"topic": "/points"}})
+    expected = NodeConfig.model_validate({"threads": 2, "diagnostics": {"latency_warn_ms": 100}, "lidar": {"topic": "/points"}})
     assert load_config(path) == expected
 
 

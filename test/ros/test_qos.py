@@ -13,8 +13,8 @@ from rclpy.qos import (
     qos_profile_sensor_data,
 )
 
-from occle_ros.config import NodeConfig
-from occle_ros.qos import describe, input_qos, mismatch, qos_profile
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.topics.qos import format_qos, input_qos, qos_mismatch, qos_profile
 
 
 def test_settings_become_a_profile():
@@ -24,7 +24,7 @@ def test_settings_become_a_profile():
     )  # fmt: skip
     asked = input_qos(NodeConfig.model_validate({"qos": {"reliability": "best_effort", "depth": 3}}))
     assert (asked.reliability, asked.depth) == (ReliabilityPolicy.BEST_EFFORT, 3)
-    assert describe(asked) == "best_effort, volatile"
+    assert format_qos(asked) == "best_effort, volatile"
 
 
 def test_auto_asks_for_what_every_publisher_can_give():
@@ -35,7 +35,7 @@ def test_auto_asks_for_what_every_publisher_can_give():
         assert input_qos(auto, offers).reliability == expected.reliability
     assert input_qos(auto, (reliable, best_effort)).reliability == ReliabilityPolicy.BEST_EFFORT
     for offers in ((reliable,), (best_effort,), (qos_profile_sensor_data,)):
-        assert all(mismatch(offer, input_qos(auto, offers)) is None for offer in offers)
+        assert all(qos_mismatch(offer, input_qos(auto, offers)) is None for offer in offers)
     insisting = NodeConfig.model_validate({"qos": {"reliability": "reliable"}})
     assert input_qos(insisting, (best_effort,)).reliability == ReliabilityPolicy.RELIABLE
 
@@ -53,7 +53,7 @@ def test_a_mismatch_is_what_rmw_calls_one_and_its_setting_mends_it(offered, aske
         subscription = qos_profile(reliability, 5, durability)
         # Left at the system's default, liveliness is a warning.
         fits = qos_check_compatible(publisher, subscription)[0] != QoSCompatibility.ERROR
-        why = mismatch(publisher, subscription)
+        why = qos_mismatch(publisher, subscription)
         assert (why is None) == fits
         if why is None:
             break
@@ -68,10 +68,10 @@ def test_other_policies_are_reported_with_rmws_reason():
     from rclpy.duration import Duration
 
     asked = QoSProfile(depth=5, deadline=Duration(seconds=1))
-    why = mismatch(QoSProfile(depth=5, deadline=Duration(seconds=3)), asked)
+    why = qos_mismatch(QoSProfile(depth=5, deadline=Duration(seconds=3)), asked)
     assert why is not None and "deadline" in why[0].lower() and "ros2 topic info -v" in why[1]
 
 
 def test_what_the_graph_does_not_know_is_no_mismatch():
     unknown = QoSProfile(depth=5, reliability=ReliabilityPolicy.UNKNOWN, durability=DurabilityPolicy.UNKNOWN)
-    assert mismatch(unknown, qos_profile("reliable", 5)) is None
+    assert qos_mismatch(unknown, qos_profile("reliable", 5)) is None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from occle_ros import rate
+from occle_ros.node import throttle as rate
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_limit_of_two_a_second(clock: list[float]) -> None:
-    limit, allowed = rate.RateLimit(), 0
+    limit, allowed = rate.RateLimiter(), 0
     for _ in range(100):  # ten seconds at ten a second
         allowed += limit.allows(2.0)
         clock[0] += 0.1
@@ -22,11 +22,11 @@ def test_a_limit_of_two_a_second(clock: list[float]) -> None:
 
 
 def test_a_repeated_message_is_told_again_after_a_while(clock: list[float]) -> None:
-    repeats = rate.Repeats(5.0)
-    assert repeats.is_news("a")
-    assert not repeats.is_news("a")
-    assert repeats.is_news("b")
+    repeats = rate.LogThrottle(5.0)
+    assert repeats.should_log("a")
+    assert not repeats.should_log("a")
+    assert repeats.should_log("b")
     clock[0] += 4.9
-    assert not repeats.is_news("a")
+    assert not repeats.should_log("a")
     clock[0] += 0.2
-    assert repeats.is_news("a")
+    assert repeats.should_log("a")

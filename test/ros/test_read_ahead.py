@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from occle_ros.read_ahead import ITEMS, ReadAhead
+from occle_ros.bags.prefetch import ITEMS, Prefetcher
 
 
 def test_all_items_come_in_order() -> None:
-    with ReadAhead(iter(range(5 * ITEMS))) as read:
+    with Prefetcher(iter(range(5 * ITEMS))) as read:
         assert list(read) == list(range(5 * ITEMS))
 
 
@@ -22,7 +22,7 @@ def test_no_more_than_so_many_are_read_ahead_and_leaving_ends_the_thread() -> No
             yield number
 
     before = threading.active_count()
-    with ReadAhead(endless()) as read:
+    with Prefetcher(endless()) as read:
         assert next(iter(read)) == 0
         time.sleep(0.1)
         assert len(taken) <= ITEMS + 2
@@ -34,7 +34,7 @@ def test_a_failure_comes_after_what_was_read() -> None:
         yield 1
         raise OSError("disk")
 
-    with ReadAhead(broken()) as read:
+    with Prefetcher(broken()) as read:
         items = iter(read)
         assert next(items) == 1
         with pytest.raises(OSError, match="disk"):

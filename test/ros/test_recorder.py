@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 from documented import assert_rows
 from mcap.reader import make_reader
+from occle_core.run_folder import OutputError
 from rclpy.serialization import deserialize_message, serialize_message
 from ros_process import ROOT, Process
 from rosbags.interfaces import Qos, QosDurability, QosReliability
 from std_msgs.msg import String
 
-from occle_ros.bag_file import open_bag
-from occle_ros.bag_storage import BagError
-from occle_ros.bag_writer import BagWriter
-from occle_ros.recorder_disk import DiskThread
-from occle_ros.recorder_folder import recording_folder
-from occle_ros.recorder_topic import Sequence
+from occle_core.bags.bag_file import open_bag
+from occle_core.bags.writer import BagWriter
+from occle_ros.bags.recorder_disk import WriterThread
+from occle_ros.bags.recorder_folder import recording_folder
+from occle_ros.bags.recorder_topic import SequenceCounter
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 TALKER = str(Path(__file__).with_name("talker.py"))
@@ -35,7 +35,7 @@ KINDS: list[str] = []
 
 
 def kind(name: str) -> Any:
-    """Marks the test of something that has its row in docs/reliability.md."""
+    """Marks the test of something that has its row in docs/reference/reliability.md."""
     KINDS.append(name)
     return lambda test: test
 
@@ -163,7 +163,7 @@ def test_a_second_recorder_touches_nothing_of_the_first(ros_domain: int, start: 
     talk(start)
     first = record(start, tmp_path / "drive")
     wait_for_bytes(tmp_path / "drive", 1000)
-    second = start("-m", "occle_ros.recorder", tmp_path / "drive", f"/t={TYPE}")
+    second = start("-m", "occle_ros.cli", "record", tmp_path / "drive", f"/t={TYPE}")
     assert second.result(20) == 1
     assert f"another process is writing {tmp_path / 'drive'} at this moment" in second.output and second.output.count("\n") == 1
     size = (tmp_path / "drive/drive.mcap").stat().st_size
@@ -196,7 +196,7 @@ def test_nothing_that_exists_is_touched(tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(tmp_path / "real")
     before = sorted(tmp_path.rglob("*"))
     for name in ("whole", "foreign", "two", "folder", "texts", "file", "link", "linked"):
-        with pytest.raises(BagError, match=rf"{name} exists already and is not overwritten"), recording_folder(tmp_path / name):
+        with pytest.raises(OutputError, match=rf"{name} exists already and is not overwritten"), recording_folder(tmp_path / name):
             pytest.fail("it was taken")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -341,7 +341,7 @@ def test_what_does_not_fit_into_memory_is_counted(tmp_path: Path) -> None:
             moves.wait(20)
             writer.write(topic, stamp, data)
 
-        disk = DiskThread(writer, write, waiting_bytes=1000)
+        disk = WriterThread(writer, write, waiting_bytes=1000)
         taken = [disk.put("/t", number, bytes(100)) for number in range(50)]
         moves.set()
         disk.finish()
@@ -369,7 +369,7 @@ def test_messages_that_the_middleware_drops_are_counted(ros_domain: int, start: 
 
 def test_sequence_numbers() -> None:
     """A late subscription to a latched topic, asked twice, with two messages that never came."""
-    sequence = Sequence(7)
+    sequence = SequenceCounter(7)
     taken = [number for number in (7, 8, 3, 4, 5, 6, 7, 8, 9, 12, 12, 5, 13) if sequence.is_new(number)]
     assert taken == [7, 8, 3, 4, 5, 6, 9, 12, 13]
     assert sequence.take_lost() == 2 and sequence.take_lost() == 0

@@ -19,21 +19,23 @@ from rclpy.serialization import serialize_message
 from small_kitti import write_sequence
 from typer.testing import CliRunner
 
+from occle_core.bags.storage import TYPES
 from occle_core.datasets import open_dataset
+from occle_core.output_folder import OutputError, new_folder
 from occle_core.predictor import Predictor
-from occle_ros import offline
-from occle_ros.bag import new_bag, offered_qos
-from occle_ros.bag_reader import TYPES, BagError, BagReader
-from occle_ros.calibration_files import CalibrationError, find_calibration
-from occle_ros.camera_info import info_from_camera
+from occle_ros.bags.converter import new_bag, offered_qos
+from occle_ros.bags.reader import BagReader
+from occle_ros.calibration.files import CalibrationError, find_calibration
 from occle_ros.cli import app
-from occle_ros.clouds import cloud_from_points
-from occle_ros.config import ConfigError
-from occle_ros.images import message_from_image
-from occle_ros.messages import time_from
-from occle_ros.offline import run_bag, run_dataset
-from occle_ros.run_folder import new_folder
-from occle_ros.transforms import transform_from_matrix
+from occle_ros.config.groups import ConfigError
+from occle_ros.messages.camera_info import info_from_camera
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.common import time_from
+from occle_ros.messages.images import message_from_image
+from occle_ros.messages.transforms import transform_from_matrix
+from occle_ros.pipeline.assemble import assemble
+from occle_ros.tools import offline_run as offline
+from occle_ros.tools.offline_run import run_bag, run_dataset
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
 T0 = 1_700_000_000 * SECOND
@@ -78,13 +80,13 @@ def disorder(number: int, message: Any) -> None:
 
 LOSSES: dict[str, tuple[Callable[[int, Any], None], int, dict[str, dict[str, int]], str]] = {
     "camera clock ahead": (
-        camera_clock(37), 4, {"masked": {"cam2:out_of_tolerance": 4}}, "frames without cam2: 4 out of tolerance"
+        camera_clock(37), 4, {"masked": {"cam2:out_of_tolerance": 4}}, "frames with cam2 masked: 4 out of tolerance"
     ),
-    "camera clock behind": (camera_clock(-37), 4, {"masked": {"cam2:stale": 4}}, "frames without cam2: 4 stale"),
-    "scans without stamps": (no_stamp, 1, {"collector": {"scan_without_stamp": 3}}, "scans left out: 3 without stamp"),
-    "scans out of order": (disorder, 3, {"collector": {"scan_out_of_order": 1}}, "scans left out: 1 out of order"),
-    "images of 16 bits": (sixteen_bits, 4, {"masked": {"cam2:unreadable_image": 4}}, "frames without cam2: 4 unreadable image"),
-    "no returns": (no_echoes, 4, {"points": {"no_return": 600}}, "points left out: 600 no return"),
+    "camera clock behind": (camera_clock(-37), 4, {"masked": {"cam2:stale": 4}}, "frames with cam2 masked: 4 stale"),
+    "scans without stamps": (no_stamp, 1, {"synchronizer": {"scan_without_stamp": 3}}, "scans dropped: 3 without stamp"),
+    "scans out of order": (disorder, 3, {"synchronizer": {"scan_out_of_order": 1}}, "scans dropped: 1 out of order"),
+    "images of 16 bits": (sixteen_bits, 4, {"masked": {"cam2:unreadable_image": 4}}, "frames with cam2 masked: 4 unreadable image"),
+    "no returns": (no_echoes, 4, {"points": {"no_return": 600}}, "points dropped: 600 no return"),
 }  # fmt: skip
 
 
@@ -98,9 +100,9 @@ def test_what_a_run_left_out_is_counted_by_reason(bundle: Path, tmp_path: Path, 
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["frames"] == frames == len(list((tmp_path / "out" / "frames").iterdir()))
     found = {group: dict(reasons) for group, reasons in summary["counts"].items()}
-    found.get("collector", {}).pop("image_unused:cam2", None)  # of the scans that opened no frame, or that were too far away
-    if not found.get("collector"):
-        found.pop("collector", None)
+    found.get("synchronizer", {}).pop("image_unused:cam2", None)  # of the scans that opened no frame, or that were too far away
+    if not found.get("synchronizer"):
+        found.pop("synchronizer", None)
     if case == "scans without stamps":
         counts = {**counts, "masked": {"cam2:out_of_tolerance": 1}}
     assert found == counts
@@ -108,7 +110,7 @@ def test_what_a_run_left_out_is_counted_by_reason(bundle: Path, tmp_path: Path, 
     assert f"  {line}" in lines
     assert all(len(text) <= 80 for text in lines[1:]), lines
     assert not summary["failed"]
-    assert ("note: cam2 is left out: /cam2/image: encoding 'mono16'" in result.stderr) is (case == "images of 16 bits")
+    assert ("note: cam2 is masked: /cam2/image: encoding 'mono16'" in result.stderr) is (case == "images of 16 bits")
     assert len(summary["notes"]) == (case == "images of 16 bits")
 
 
@@ -123,7 +125,7 @@ def test_a_run_of_which_nothing_comes_out_fails(bundle: Path, tmp_path: Path) ->
     result = CliRunner().invoke(app, words.split())
     assert result.exit_code == 1
     assert "  frames that failed: 2" in result.stdout.splitlines()
-    assert f"no frame came out; {tmp_path / 'out' / 'summary.json'} says why" in result.stderr
+    assert f"no frame was predicted; see {tmp_path / 'out' / 'summary.json'}" in result.stderr
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames"] == 0
 
 
@@ -149,11 +151,11 @@ def test_a_second_run_with_the_same_name_is_refused_before_it_touches_anything(
         (first / "frames" / "000000.npz").write_text("mine")
         with monkeypatch.context() as patched:
             patched.setattr(Predictor, "load", lambda *given, **more: pytest.fail("the network was loaded first"))
-            with pytest.raises(BagError, match=rf"another process is writing {out} at this moment; wait for"):
+            with pytest.raises(OutputError, match=rf"another process is writing {out} at this moment; wait for"):
                 run_bag(bag, bundle, out)
         assert (first / "frames" / "000000.npz").read_text() == "mine"
     assert [file.name for file in out.iterdir()] == ["frames"]
-    with pytest.raises(BagError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already"):
         run_bag(bag, bundle, out)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bag", "out"]
 
@@ -161,13 +163,13 @@ def test_a_second_run_with_the_same_name_is_refused_before_it_touches_anything(
 def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
     out, left = tmp_path / "out", tmp_path / ".out.partial"
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom occle_ros.run_folder import new_folder\n"
+        "import sys, time\nfrom pathlib import Path\nfrom occle_core.output_folder import new_folder\n"
         "with new_folder(Path(sys.argv[1])) as folder:\n (folder / 'half').mkdir()\n print('in', flush=True)\n time.sleep(60)"
     )
     run = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True)
     try:
         assert run.stdout is not None and run.stdout.readline() == "in\n"
-        with pytest.raises(BagError, match="another process"), new_folder(out):
+        with pytest.raises(OutputError, match="another process"), new_folder(out):
             pytest.fail("two at once")
         run.send_signal(signal.SIGKILL)
         run.wait(10)
@@ -242,12 +244,12 @@ def test_extrinsics_on_tf_are_those_of_each_scans_time(tmp_path: Path) -> None:
     broken = bytearray(tf_bytes("base_link", "other", raised(np.nan), STAMPS[0]))
     transforms.append((STAMPS[0], "/tf", bytes(broken)))
     reader = BagReader(tf_bag(tmp_path / "bag", {"/tf": "tf2_msgs/msg/TFMessage"}, transforms))
-    frames = list(reader)
+    frames = [assemble(s, reader.calibration.rig("velodyne", s.stamp), reader.config).frame for s in reader.synced()]
     assert [frame.T_grid_lidar[2, 3] for frame in frames] == pytest.approx([1.05, 1.15, 1.25, 1.35])
     for frame in frames:
         np.testing.assert_allclose(frame.cameras[0].T_camera_lidar, T_CAMERA_LIDAR, atol=1e-12)
     notes = reader.calibration.rig("velodyne", STAMPS[0]).notes
-    assert len(notes) == 1 and "a transform of /tf is ignored: base_link -> other" in notes[0]
+    assert len(notes) == 1 and "a transform of /tf was ignored: base_link -> other" in notes[0]
 
 
 def test_a_bag_without_the_transforms_fails_with_the_frames_that_it_knows(bundle: Path, tmp_path: Path) -> None:

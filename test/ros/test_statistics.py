@@ -4,7 +4,7 @@ import csv
 import math
 from pathlib import Path
 
-from occle_ros.statistics import KEPT_FRAMES, Statistics
+from occle_ros.pipeline.statistics import KEPT_FRAMES, Statistics
 
 
 def test_the_table_has_a_row_for_each_frame(tmp_path: Path) -> None:

@@ -6,27 +6,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occle_ros.sync import Collected, Collector
+from occle_ros.sync.lidar_led import FrameSynchronizer, SyncedMessages
 
 MS = 1_000_000
 
 
-def play(collector: Collector[str], events: str) -> list[Collected[str]]:
+def play(synchronizer: FrameSynchronizer[str, str], events: str) -> list[SyncedMessages[str, str]]:
     """Run a script: "L100@105" a scan stamped 100 ms that arrives at 105 ms, "A98@101" an image of camera A, "@250" time passes."""
-    frames: list[Collected[str]] = []
+    frames: list[SyncedMessages[str, str]] = []
     for event in events.split():
         what, _, when = event.partition("@")
         now = int(when) * MS if when else int(what[1:]) * MS
         if not what:
-            frames += collector.poll(now)
+            frames += synchronizer.poll(now)
         elif what[0] == "L":
-            frames += collector.add_scan(int(what[1:]) * MS, what, now)
+            frames += synchronizer.add_scan(int(what[1:]) * MS, what, now)
         else:
-            frames += collector.add_image("AB".index(what[0]), int(what[1:]) * MS, what, now)
+            frames += synchronizer.add_image("AB".index(what[0]), int(what[1:]) * MS, what, now)
     return frames
 
 
-def shown(frames: list[Collected[str]]) -> list[tuple[str | None, ...]]:
+def shown(frames: list[SyncedMessages[str, str]]) -> list[tuple[str | None, ...]]:
     return [(frame.scan, *frame.images) for frame in frames]
 
 
@@ -64,8 +64,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_frames(case: str) -> None:
     cameras, events, expected = CASES[case]
-    collector: Collector[str] = Collector(cameras, tolerance=50 * MS, deadline=100 * MS)
-    assert shown(play(collector, events)) == expected
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(cameras, tolerance=50 * MS, deadline=100 * MS)
+    assert shown(play(synchronizer, events)) == expected
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_frames(case: str) -> None:
     ],
 )
 def test_reason_of_a_missing_camera(events: str, reason: str) -> None:
-    (frame,) = play(Collector(ONE, tolerance=50 * MS, deadline=100 * MS), events)
-    assert frame.missing == {"a": reason}
+    (frame,) = play(FrameSynchronizer(ONE, tolerance=50 * MS, deadline=100 * MS), events)
+    assert frame.masked == {"a": reason}
 
 
 @pytest.mark.parametrize(
@@ -101,61 +101,53 @@ def test_reason_of_a_missing_camera(events: str, reason: str) -> None:
     ],
 )
 def test_what_was_not_used_is_counted(events: str, counts: dict[str, int]) -> None:
-    collector: Collector[str] = Collector(ONE, tolerance=50 * MS, deadline=1000 * MS)
-    play(collector, events)
-    assert collector.counts == counts
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(ONE, tolerance=50 * MS, deadline=1000 * MS)
+    play(synchronizer, events)
+    assert synchronizer.counts == counts
 
 
 def test_time_offset_is_added_to_the_cameras_stamps() -> None:
-    collector: Collector[str] = Collector(ONE, tolerance=5 * MS, deadline=100 * MS, offsets=[40 * MS])
-    assert shown(play(collector, "A60 L100")) == [("L100", "A60")]
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(ONE, tolerance=5 * MS, deadline=100 * MS, offsets=[40 * MS])
+    assert shown(play(synchronizer, "A60 L100")) == [("L100", "A60")]
 
 
 def test_without_cameras_every_scan_is_a_frame_at_once() -> None:
-    assert shown(play(Collector([], tolerance=0, deadline=100 * MS), "L100 L200")) == [("L100",), ("L200",)]
+    assert shown(play(FrameSynchronizer([], tolerance=0, deadline=100 * MS), "L100 L200")) == [("L100",), ("L200",)]
 
 
-def test_the_image_ages_of_a_frame_and_the_silence_of_cameras() -> None:
-    collector: Collector[str] = Collector(TWO, tolerance=50 * MS, deadline=100 * MS, offsets=[5 * MS, 0])
-    assert collector.silences(0) == {"a": None, "b": None}
-    (frame,) = play(collector, "A90@92 A102@103 L100@103 @203")
-    assert frame.ages == (-5 * MS, None)
-    assert collector.silences(203 * MS) == {"a": 100 * MS, "b": None}
-
-
-def test_a_camera_at_half_rate_is_masked_in_every_other_frame() -> None:
-    collector: Collector[str] = Collector(TWO, tolerance=40 * MS, deadline=60 * MS)
+def test_a_camera_at_half_rate_is_masked_in_every_frame_mismatch() -> None:
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(TWO, tolerance=40 * MS, deadline=60 * MS)
     script = " ".join(f"A{t} {f'B{t}@{t}' if t % 200 == 0 else ''} L{t}@{t + 1}" for t in range(200, 2000, 100))
-    frames = play(collector, script + " @2100")
-    assert [frame.missing for frame in frames] == [{} if f.stamp % (200 * MS) == 0 else {"b": "stale"} for f in frames]
+    frames = play(synchronizer, script + " @2100")
+    assert [frame.masked for frame in frames] == [{} if f.stamp % (200 * MS) == 0 else {"b": "stale"} for f in frames]
     assert len(frames) == 18 and all(frame.images[0] for frame in frames)
 
 
 def test_a_bag_in_a_loop_gives_the_same_frames_every_time() -> None:
-    collector: Collector[str] = Collector(TWO, tolerance=40 * MS, deadline=60 * MS)
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(TWO, tolerance=40 * MS, deadline=60 * MS)
     rounds = []
     for number in range(3):
         begin = 10_000 * number
         script = " ".join(f"A{t}@{begin + t} B{t + 10}@{begin + t + 10} L{t}@{begin + t + 20}" for t in range(1000, 3000, 100))
-        rounds.append(shown(play(collector, script)))
+        rounds.append(shown(play(synchronizer, script)))
     assert rounds[0] == rounds[1] == rounds[2] and len(rounds[0]) == 20
-    assert collector.counts["clock_reset"] == 2 and not any("missing" in name or "late" in name for name in collector.counts)
+    assert synchronizer.counts["clock_reset"] == 2 and not any("missing" in name or "late" in name for name in synchronizer.counts)
 
 
 def test_one_wild_stamp_does_not_stop_the_frames() -> None:
     """A driver that sends one scan of the far future: the scans after it are not refused as old."""
-    collector: Collector[str] = Collector(ONE, tolerance=40 * MS, deadline=60 * MS)
-    frames = play(collector, "A100 L100 L99999999@150 A200 L200 A300 L300")
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(ONE, tolerance=40 * MS, deadline=60 * MS)
+    frames = play(synchronizer, "A100 L100 L99999999@150 A200 L200 A300 L300")
     assert ("L200", "A200") in shown(frames) and ("L300", "A300") in shown(frames)
 
 
 def test_next_deadline_and_flush() -> None:
-    collector: Collector[str] = Collector(ONE, tolerance=50 * MS, deadline=100 * MS)
-    assert collector.next_deadline() is None
-    play(collector, "L100 L130")
-    assert collector.next_deadline() == 200 * MS
-    assert shown(collector.flush()) == [("L100", None), ("L130", None)]
-    assert collector.next_deadline() is None
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(ONE, tolerance=50 * MS, deadline=100 * MS)
+    assert synchronizer.next_deadline() is None
+    play(synchronizer, "L100 L130")
+    assert synchronizer.next_deadline() == 200 * MS
+    assert shown(synchronizer.flush()) == [("L100", None), ("L130", None)]
+    assert synchronizer.next_deadline() is None
 
 
 @settings(max_examples=200, deadline=None)
@@ -169,11 +161,11 @@ def test_every_frame_has_the_nearest_image_of_all(gaps: list[int], tolerance: in
     scans = [sum(gaps[: i + 1]) * MS for i in range(len(gaps))]
     images = sorted(set(data.draw(st.lists(st.integers(1, max(scans) // MS + 100), max_size=60))))
     events = sorted([(s, 1, s) for s in scans] + [(i * MS, 0, i * MS) for i in images])
-    collector: Collector[int] = Collector(ONE, tolerance * MS, deadline=1 << 60, max_open=1000, max_images=1000)
+    synchronizer: FrameSynchronizer[int] = FrameSynchronizer(ONE, tolerance * MS, deadline=1 << 60, max_open=1000, max_images=1000)
     frames = []
     for now, is_scan, stamp in events:
-        frames += collector.add_scan(stamp, stamp, now) if is_scan else collector.add_image(0, stamp, stamp, now)
-    frames += collector.flush()
+        frames += synchronizer.add_scan(stamp, stamp, now) if is_scan else synchronizer.add_image(0, stamp, stamp, now)
+    frames += synchronizer.flush()
     assert [frame.stamp for frame in frames] == scans
     for frame in frames:
         distances = [abs(i * MS - frame.stamp) for i in images if abs(i * MS - frame.stamp) <= tolerance * MS]
@@ -194,14 +186,16 @@ def _is_regular(images: list[int]) -> bool:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("LAB"), st.integers(0, 3000), st.integers(0, 20)), max_size=200))
 def test_anything_may_come_without_growth_or_error(messages: list[tuple[str, int, int]]) -> None:
-    collector: Collector[str] = Collector(TWO, tolerance=50 * MS, deadline=100 * MS, max_open=3, max_images=5)
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(
+        TWO, tolerance=50 * MS, deadline=100 * MS, max_open=3, max_images=5
+    )
     now, scans, out = 0, 0, 0
     for kind, stamp, wait in messages:
         now += wait * MS
         scans += kind == "L"
-        out += len(play(collector, f"{kind}{stamp}@{now // MS}"))
-        assert len(collector._open) <= 3
-        assert all(len(camera.stamps) <= 5 and sorted(camera.images) == camera.stamps for camera in collector._cameras)
-    out += len(collector.flush())
+        out += len(play(synchronizer, f"{kind}{stamp}@{now // MS}"))
+        assert len(synchronizer._open) <= 3
+        assert all(len(camera.stamps) <= 5 and sorted(camera.images) == camera.stamps for camera in synchronizer._cameras)
+    out += len(synchronizer.flush())
     refused = ("scan_duplicate", "scan_out_of_order", "scan_without_stamp")
-    assert out + sum(collector.counts[reason] for reason in refused) == scans
+    assert out + sum(synchronizer.counts[reason] for reason in refused) == scans

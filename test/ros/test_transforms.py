@@ -1,4 +1,4 @@
-"""Transforms over time, against a slow reader of the same messages."""
+"""TransformBuffer over time, against a slow reader of the same messages."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from geometry_msgs.msg import TransformStamped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occle_ros.messages import ConversionError, time_from
-from occle_ros.transforms import TransformError, Transforms, TransformsOnDemand, transform_from_matrix
+from occle_core.sensors.messages import ConversionError
+from occle_core.sensors.transforms import LazyTransformBuffer, TransformBuffer, TransformError
+from occle_ros.messages.common import time_from
+from occle_ros.messages.transforms import transform_from_matrix
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -90,7 +92,7 @@ QUESTIONS = st.tuples(
 @given(st.lists(st.tuples(MESSAGES, st.lists(QUESTIONS, max_size=3)), max_size=14))
 def test_answers_are_those_of_a_slow_reader_however_transforms_change_in_between(steps):
     """Messages 100 ms apart, questions between them: whatever is kept from an earlier answer must not show."""
-    ours, slow = Transforms(), SlowTransforms()
+    ours, slow = TransformBuffer(), SlowTransforms()
     for number, ((child, choice, x, yaw, is_static), questions) in enumerate(steps):
         parent, stamp = PARENTS[child][choice % len(PARENTS[child])], number * 100 * MS
         ours.add(message(parent, child, at(x, yaw), stamp), fixed=is_static)
@@ -106,7 +108,7 @@ def test_answers_are_those_of_a_slow_reader_however_transforms_change_in_between
 
 
 def test_a_moving_transform_is_used_a_little_outside_its_known_times_and_that_is_noted():
-    transforms = Transforms()
+    transforms = TransformBuffer()
     for tenth in range(3):
         transforms.add(message("base", "mast", at(0.1 * tenth), SECOND + tenth * 100 * MS))
     for stamp, x in ((SECOND - 400 * MS, 0.0), (SECOND + 600 * MS, 0.2)):
@@ -122,7 +124,7 @@ def test_a_moving_transform_is_used_a_little_outside_its_known_times_and_that_is
 
 def test_a_transform_on_tf_that_never_changes_counts_as_constant_where_a_slack_is_allowed():
     """Some drivers send their fixed ones on /tf, once or again and again."""
-    transforms = Transforms()
+    transforms = TransformBuffer()
     transforms.add(message("sensor", "lidar", at(0.03), 5 * SECOND))
     np.testing.assert_array_equal(transforms.lookup("sensor", "lidar", 900 * SECOND, slack=1), at(0.03))
     transforms.add(message("sensor", "lidar", at(0.03), 6 * SECOND))
@@ -136,14 +138,14 @@ def test_a_transform_on_tf_that_never_changes_counts_as_constant_where_a_slack_i
 
 
 def test_answers_cannot_be_changed_by_who_gets_them():
-    transforms = Transforms()
+    transforms = TransformBuffer()
     transforms.add(message("base", "lidar", at(1)), fixed=True)
     with pytest.raises(ValueError, match="read-only"):
         transforms.lookup("base", "lidar")[0, 3] = 9
 
 
 def test_one_impossible_transform_does_not_cost_the_others_of_its_message():
-    transforms, both = Transforms(), message("base", "lidar", at(1))
+    transforms, both = TransformBuffer(), message("base", "lidar", at(1))
     broken = message("base", "camera", at(2)).transforms[0]
     broken.transform.translation.y = float("nan")
     both.transforms.insert(0, broken)
@@ -157,14 +159,14 @@ def test_one_impossible_transform_does_not_cost_the_others_of_its_message():
 def test_transforms_on_demand_are_read_once_and_only_when_asked_for():
     reads = []
 
-    def read() -> Transforms:
+    def read() -> TransformBuffer:
         reads.append(1)
-        transforms = Transforms()
+        transforms = TransformBuffer()
         transforms.add(message("base", "lidar", at(1)), fixed=True)
         transforms.notes.add("something")
         return transforms
 
-    lazy = TransformsOnDemand(read)
+    lazy = LazyTransformBuffer(read)
     assert lazy.notes == set() and not reads
     for _ in range(2):
         np.testing.assert_array_equal(lazy.lookup("base", "lidar", 5, 1), at(1))

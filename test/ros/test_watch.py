@@ -14,20 +14,20 @@ from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from occle_ros.config import NodeConfig
-from occle_ros.messages import time_from
-from occle_ros.qos import input_qos, qos_profile
-from occle_ros.topics import inputs_of, type_name, why_silent
-from occle_ros.transport import ros_node
-from occle_ros.watch import ClockWatch, InputWatch, clock_problem
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.messages.common import time_from
+from occle_ros.node.input_monitor import ClockMonitor, InputMonitor, clock_problem
+from occle_ros.system.ros_process import ros_node
+from occle_ros.topics.inputs import diagnose_silence, input_topics, type_name
+from occle_ros.topics.qos import input_qos, qos_profile
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
 CONFIG = NodeConfig()
-SCAN, IMAGE, INFO = inputs_of(CONFIG)
+SCAN, IMAGE, INFO = input_topics(CONFIG)
 
 
 def asked(reliability: str) -> dict[str, QoSProfile]:
-    return {wanted.topic: qos_profile(reliability, 5) for wanted in inputs_of(CONFIG)}
+    return {wanted.topic: qos_profile(reliability, 5) for wanted in input_topics(CONFIG)}
 
 
 class Robot:
@@ -64,7 +64,7 @@ def test_the_inputs_of_a_configuration():
     config = NodeConfig.model_validate(
         {"camera_names": ["left", "right"], "cameras": {"left": {"compressed": True}, "right": {"info_topic": ""}}}
     )
-    assert [(i.topic, i.message, i.topic_parameter, i.once) for i in inputs_of(config)] == [
+    assert [(i.topic, i.message, i.topic_parameter, i.once) for i in input_topics(config)] == [
         ("/lidar/points", PointCloud2, "lidar.topic", False),
         ("/left/image/compressed", CompressedImage, "cameras.left.topic", False),
         ("/left/camera_info", CameraInfo, "cameras.left.info_topic", True),
@@ -73,17 +73,17 @@ def test_the_inputs_of_a_configuration():
 
 
 def test_nobody_publishes_anything(robot):
-    problem = why_silent(robot.ours, SCAN, input_qos(CONFIG))
-    assert "nobody publishes /lidar/points, and nobody publishes any sensor_msgs/msg/PointCloud2 in ROS_DOMAIN_ID" in problem.text
-    assert "ROS_DOMAIN_ID and RMW_IMPLEMENTATION" in problem.mend
+    problem = diagnose_silence(robot.ours, SCAN, input_qos(CONFIG))
+    assert "no publisher of /lidar/points, and no publisher of any sensor_msgs/msg/PointCloud2 in ROS_DOMAIN_ID" in problem.text
+    assert "ROS_DOMAIN_ID and RMW_IMPLEMENTATION" in problem.remedy
 
 
 def test_another_topic_of_that_type_is_proposed_the_closest_name_first(robot):
     robot.publisher(PointCloud2, "/radar/targets")
     robot.publisher(PointCloud2, "/lidar_top/points")
-    problem = why_silent(robot.ours, SCAN, input_qos(CONFIG))
+    problem = diagnose_silence(robot.ours, SCAN, input_qos(CONFIG))
     assert "is published on /lidar_top/points, /radar/targets" in problem.text
-    assert problem.mend == "set parameter lidar.topic:=/lidar_top/points"
+    assert problem.remedy == "set parameter lidar.topic:=/lidar_top/points"
 
 
 def test_an_occupancy_nodes_own_outputs_are_not_proposed(robot):
@@ -91,52 +91,52 @@ def test_an_occupancy_nodes_own_outputs_are_not_proposed(robot):
         robot.ours.create_publisher(kind, f"/ours/{name}", 5)
     robot.spin_until(lambda: any(p.node_name == "ours" for p in robot.ours.get_publishers_info_by_topic("/ours/overlay/cam2")))
     for wanted in (SCAN, IMAGE):
-        assert "nobody publishes any" in why_silent(robot.ours, wanted, input_qos(CONFIG)).text
+        assert "no publisher of any" in diagnose_silence(robot.ours, wanted, input_qos(CONFIG)).text
     robot.publisher(Image, "/front/image_raw")
-    assert why_silent(robot.ours, IMAGE, input_qos(CONFIG)).mend == "set parameter cameras.cam2.topic:=/front/image_raw"
+    assert diagnose_silence(robot.ours, IMAGE, input_qos(CONFIG)).remedy == "set parameter cameras.cam2.topic:=/front/image_raw"
 
 
 def test_a_compressed_topic_beside_the_one_that_is_missing(robot):
     robot.publisher(CompressedImage, "/cam2/image/compressed")
-    problem = why_silent(robot.ours, IMAGE, input_qos(CONFIG))
-    assert problem.mend == "set parameters cameras.cam2.compressed:=true and cameras.cam2.topic:=/cam2/image/compressed"
+    problem = diagnose_silence(robot.ours, IMAGE, input_qos(CONFIG))
+    assert problem.remedy == "set parameters cameras.cam2.compressed:=true and cameras.cam2.topic:=/cam2/image/compressed"
 
 
 def test_another_type_on_the_topic(robot):
     robot.publisher(CompressedImage, "/cam2/image")
-    problem = why_silent(robot.ours, IMAGE, input_qos(CONFIG))
-    assert "/driver publishes /cam2/image as sensor_msgs/msg/CompressedImage, we read it as sensor_msgs/msg/Image" in problem.text
-    assert problem.mend == "set parameter cameras.cam2.compressed:=true"
+    problem = diagnose_silence(robot.ours, IMAGE, input_qos(CONFIG))
+    assert "/driver publishes /cam2/image as sensor_msgs/msg/CompressedImage, expected sensor_msgs/msg/Image" in problem.text
+    assert problem.remedy == "set parameter cameras.cam2.compressed:=true"
     robot.publisher(Image, "/lidar/points")
-    assert "name another topic in parameter lidar.topic" in why_silent(robot.ours, SCAN, input_qos(CONFIG)).mend
+    assert "set parameter lidar.topic to another topic" in diagnose_silence(robot.ours, SCAN, input_qos(CONFIG)).remedy
 
 
 def test_a_publisher_that_offers_less_and_one_that_sends_nothing(robot):
     robot.publisher(PointCloud2, "/lidar/points", "best_effort")
-    problem = why_silent(robot.ours, SCAN, qos_profile("reliable", 5))
-    assert problem.text == "/driver offers best_effort, we ask reliable on /lidar/points"
-    assert problem.mend == "set parameter qos.reliability:=best_effort"
-    problem = why_silent(robot.ours, SCAN, qos_profile("best_effort", 5))
-    assert "fits what we ask, but no message comes" in problem.text and "fastdds_shm.xml" in problem.mend
+    problem = diagnose_silence(robot.ours, SCAN, qos_profile("reliable", 5))
+    assert problem.text == "/driver offers best_effort, requested is reliable on /lidar/points"
+    assert problem.remedy == "set parameter qos.reliability:=best_effort"
+    problem = diagnose_silence(robot.ours, SCAN, qos_profile("best_effort", 5))
+    assert "compatible with our request, but no message arrives" in problem.text and "fastdds_shm.xml" in problem.remedy
     robot.publisher(CameraInfo, "/cam2/camera_info")
-    assert "ros2 topic hz /cam2/camera_info" in why_silent(robot.ours, INFO, qos_profile("reliable", 5)).mend
+    assert "ros2 topic hz /cam2/camera_info" in diagnose_silence(robot.ours, INFO, qos_profile("reliable", 5)).remedy
 
 
 def test_silence_is_told_once_a_minute_with_its_reason_and_ends_with_a_message(robot):
     clock = [100.0]
-    watch = InputWatch(robot.ours, inputs_of(CONFIG), asked("reliable"), now=lambda: clock[0])
+    watch = InputMonitor(robot.ours, input_topics(CONFIG), asked("reliable"), now=lambda: clock[0])
     assert watch.check() == []
     clock[0] += 4.9
     assert watch.check() == []
     clock[0] += 0.2
     warnings = watch.check()
     assert [w.split(" on ")[0] for w in warnings] == ["no scan", "no image of cam2", "no CameraInfo of cam2"]
-    assert "no scan on /lidar/points for 5 s: nobody publishes /lidar/points" in warnings[0]
+    assert "no scan on /lidar/points for 5 s: no publisher of /lidar/points" in warnings[0]
     assert set(watch.problems) == {"/lidar/points", "/cam2/image", "/cam2/camera_info"}
     clock[0] += 30
     assert watch.check() == []
     for topic in watch.problems.copy():
-        watch.arrived(topic)
+        watch.on_message(topic)
     assert watch.check() == [] and watch.problems == {}
     clock[0] += 61
     warnings = watch.check()  # one CameraInfo is enough
@@ -146,10 +146,10 @@ def test_silence_is_told_once_a_minute_with_its_reason_and_ends_with_a_message(r
 
 
 def test_an_incompatible_publisher_is_told_at_once(robot):
-    watch = InputWatch(robot.ours, inputs_of(CONFIG), asked("reliable"))
+    watch = InputMonitor(robot.ours, input_topics(CONFIG), asked("reliable"))
     received = []
     robot.ours.create_subscription(
-        PointCloud2, SCAN.topic, received.append, qos_profile("reliable", 5), event_callbacks=watch.callbacks(SCAN.topic)
+        PointCloud2, SCAN.topic, received.append, qos_profile("reliable", 5), event_callbacks=watch.event_callbacks(SCAN.topic)
     )
     publisher = robot.publisher(PointCloud2, SCAN.topic, "best_effort")
     warnings: list[str] = []
@@ -161,7 +161,7 @@ def test_an_incompatible_publisher_is_told_at_once(robot):
     # What the warning says mends it.
     robot.ours.create_subscription(PointCloud2, SCAN.topic, received.append, qos_profile("best_effort", 5))
     robot.spin_until(lambda: bool(publisher.publish(PointCloud2()) or received))
-    watch.arrived(SCAN.topic)
+    watch.on_message(SCAN.topic)
     assert watch.check() == []
 
 
@@ -189,13 +189,13 @@ def test_simulated_time_without_clock_with_clock_and_standing_still(ros_domain):
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(ours)
     steady = [50.0]
-    watch = ClockWatch(ours, now=lambda: steady[0])
+    watch = ClockMonitor(ours, now=lambda: steady[0])
     try:
         assert watch.check() is None
         steady[0] += 6
         problem = watch.check()
-        assert problem and "use_sim_time is true, but nobody publishes /clock, so" in problem.text
-        assert "--clock" in problem.mend and "use_sim_time:=false" in problem.mend
+        assert problem and "use_sim_time is true, but there is no publisher of /clock, so" in problem.text
+        assert "--clock" in problem.remedy and "use_sim_time:=false" in problem.remedy
         with ros_node("player") as player:
             clock = player.create_publisher(Clock, "/clock", 10)
             end = time.monotonic() + 10
@@ -205,13 +205,13 @@ def test_simulated_time_without_clock_with_clock_and_standing_still(ros_domain):
             assert watch.check(age=0.1) is None
             steady[0] += 6
             problem = watch.check()
-            assert problem and "/clock stands still at 12.500 s since 6 s" in problem.text
+            assert problem and "/clock stopped at 12.500 s, 6 s ago" in problem.text
         end = time.monotonic() + 10
         while ours.count_publishers("/clock") and time.monotonic() < end:
             time.sleep(0.05)
         steady[0] += 6
         problem = watch.check()
-        assert problem and "nobody publishes /clock any more" in problem.text
+        assert problem and "no publisher of /clock any more" in problem.text
     finally:
         executor.shutdown()
         ours.destroy_node()
@@ -219,8 +219,8 @@ def test_simulated_time_without_clock_with_clock_and_standing_still(ros_domain):
 
 
 def test_wall_time_with_old_stamps(robot):
-    watch = ClockWatch(robot.ours)
+    watch = ClockMonitor(robot.ours)
     assert watch.check(0.2) is None
     robot.publisher(Clock, "/clock")
     problem = watch.check(3e8)
-    assert problem and problem.mend == "start the node with use_sim_time:=true"
+    assert problem and problem.remedy == "start the node with use_sim_time:=true"

@@ -1,0 +1,1 @@
+"""ROS bags without ROS: mcap and db3 files, their metadata, reading and writing."""

@@ -1,0 +1,1 @@
+"""The static form: a network as one program of fixed shapes, for engines that need one."""

@@ -1,0 +1,63 @@
+"""A bundle's network as an ONNX file."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from occle_core.bundle import BundleSpec, weights_digest
+from occle_core.engines.base import EngineError, ProgressCallback
+from occle_core.engines.cache import cached
+from occle_core.engines.static.export import FORM, export_program, quiet_export
+from occle_core.engines.static.program import OUTPUTS, capacities_of, program_for
+from occle_core.networks.protocol import Network
+
+OPSET = 18
+
+
+def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
+    """Export the network in its static form.
+
+    Raises:
+        EngineError: the bundle has no capacities, or the exporter is not installed.
+    """
+    program = program_for(spec, network)
+    try:
+        import onnxscript.optimizer
+    except ImportError as error:
+        raise EngineError("ONNX export needs onnx and onnxscript: pip install 'occle_ros[engines]'") from error
+    with torch.no_grad(), quiet_export():
+        converted = torch.onnx.export(
+            export_program(program),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(program.INPUTS),
+            output_names=list(OUTPUTS),
+            optimize=not network.is_large_graph,
+            verbose=False,
+        )
+        assert converted is not None
+        if network.is_large_graph:
+            # Thousands of nodes take the exporter's optimiser minutes. Engines simplify what they read themselves, but TensorRT
+            # wants axes and shapes as constants. What they were made from is left over, and ONNX Runtime would name each piece.
+            onnxscript.optimizer.fold_constants(converted.model)
+            onnxscript.optimizer.remove_unused_nodes(converted.model)
+    converted.save(path)
+
+
+def onnx_of(spec: BundleSpec, network: Network, on_progress: ProgressCallback, root: Path | None = None) -> Path:
+    """The network's ONNX file from the cache, exported the first time.
+
+    Raises:
+        EngineError: see `write_onnx`.
+    """
+    capacities_of(spec)  # before it is said that something is built
+    key = {"kind": "onnx", "form": FORM, "torch": version("torch"), "weights": weights_digest(spec, network)}
+
+    def build(folder: Path) -> None:
+        on_progress("exporting the network to ONNX, a minute or so, once")
+        write_onnx(spec, network, folder / "model.onnx")
+
+    return cached(key, build, on_progress, root) / "model.onnx"

@@ -1,0 +1,1 @@
+"""Rigid transforms, cameras, voxel grids, ray casting."""

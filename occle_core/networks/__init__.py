@@ -1,0 +1,1 @@
+"""The networks, and the protocol that all of them answer."""

@@ -1,0 +1,1 @@
+"""MinkOcc: early fusion of images into LiDAR voxels and generative sparse completion."""

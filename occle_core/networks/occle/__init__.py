@@ -1,0 +1,1 @@
+"""OccLE: a semantic and a geometric branch on dense grids, fused by Dual Mamba."""

@@ -1,0 +1,1 @@
+"""Decoders of sensor messages and files: point clouds, images, camera models, transforms. numpy on duck-typed messages."""

@@ -1,0 +1,1 @@
+"""The sensor rig: calibration files, CameraInfo and TF."""

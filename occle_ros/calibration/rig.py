@@ -1,0 +1,296 @@
+"""Calibration of the sensor rig, from a calibration file, parameters, CameraInfo and TF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.geometry.camera import Camera
+from occle_core.sensors.camera_info import Lens, calibration_key, lens_from_info
+from occle_core.sensors.messages import ConversionError
+from occle_core.sensors.transforms import frame_name
+from occle_ros.calibration.files import CalibrationError, find_calibration, rigid
+from occle_ros.config.node_config import NodeConfig
+
+_IDENTITY = np.eye(4)
+_IDENTITY.setflags(write=False)
+
+SLACK = 500_000_000
+"""Nanoseconds that a scan may lie outside the buffered times of a moving transform; the nearest one is used then."""
+
+
+class TransformLookup(Protocol):
+    """Source of transforms, as `tf_listener.listen_to_transforms` gives it; `TransformBuffer` documents the arguments."""
+
+    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> NDArray[np.float64]:
+        """T_target_source (4, 4), the latest or at a stamp; LookupError where no chain of transforms connects the frames."""
+
+
+@dataclass(frozen=True)
+class CalibratedRig:
+    """Geometry of one frame.
+
+    Args:
+        cameras: one per configured camera; None where it is masked for lack of a calibration.
+        masked: camera -> reason: no_camera_info, no_transform or unusable_camera_info.
+        T_grid_lidar: (4, 4).
+        grid_frame: name of the voxels' frame.
+        lenses: one per camera, None as in `cameras`; they rectify the recorded images.
+        problems: masked camera -> problem and remedy.
+        T_world_lidar: (4, 4) the scan's pose, if requested and known.
+        pose_problem: problem and remedy, if the pose is requested and not known.
+        tf_frames: per camera, the frame of its CameraInfo where TF gave the extrinsics; else "".
+        notes: messages to log once.
+    """
+
+    cameras: tuple[Camera | None, ...]
+    masked: Mapping[str, str]
+    T_grid_lidar: NDArray[np.float64]
+    grid_frame: str
+    lenses: tuple[Lens | None, ...] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
+    T_world_lidar: NDArray[np.float64] | None = None
+    pose_problem: str = ""
+    tf_frames: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _CalibratedCamera:
+    """Cached camera with the inputs it was built from."""
+
+    lens: Lens
+    T_camera_lidar: NDArray[np.float64]
+    tf_frame: str
+    camera: Camera
+
+
+class Calibration:
+    """Calibration of the configured cameras and the grid, merged from all sources.
+
+    Extrinsics: the calibration file, else the parameters T_camera_lidar and T_grid_lidar, else TF between the frames of the
+    messages' headers, at the scan's stamp. Intrinsics: the CameraInfo; before the first one, or without an info_topic, the
+    calibration file. A given T_camera_lidar is the camera's own; the fourth column of a CameraInfo's P is used with TF only.
+
+    A calibration file with a lidar_frame is for scans in that frame; scans in another frame are transformed by TF.
+
+    Args:
+        config: the node's configuration.
+        transforms: TF, where available.
+
+    Raises:
+        CalibrationError: something is missing in the configuration that no message provides.
+    """
+
+    def __init__(self, config: NodeConfig, transforms: TransformLookup | None = None) -> None:
+        self._config, self._transforms = config, transforms
+        self._file = find_calibration(config.calibration_file) if config.calibration_file else None
+        self._infos: dict[str, Any] = {}
+        self._contents: dict[str, tuple[Any, ...]] = {}
+        self._lenses: dict[str, Lens] = {}
+        self._posed: dict[tuple[str, str], _CalibratedCamera] = {}
+        self._has_foreign_scans = False
+        self._given_grid = self._find_grid()
+        self._given_cameras = {name: self._find_camera(name) for name in config.camera_names}
+
+    @property
+    def needs_transforms(self) -> bool:
+        """True if a transform has to come from TF."""
+        given = (self._given_grid, *self._given_cameras.values())
+        return self._has_foreign_scans or any(T is None for T in given)
+
+    @property
+    def has_transforms(self) -> bool:
+        """True if TF is available."""
+        return self._transforms is not None
+
+    def use_transforms(self, transforms: TransformLookup) -> None:
+        """Set the TF source, for transforms that no file or parameter gives."""
+        self._transforms = transforms
+
+    def add_camera_info(self, name: str, message: Any) -> bool:
+        """Add a camera's CameraInfo; True if it replaces one with other content."""
+        content = calibration_key(message)
+        before = self._contents.get(name)
+        if before == content:
+            return False
+        self._contents[name], self._infos[name] = content, message
+        self._lenses.pop(name, None)
+        return before is not None
+
+    def rig(self, lidar_frame: str, stamp: int | None = None, pose: bool = False) -> CalibratedRig:
+        """Geometry for a scan.
+
+        Args:
+            lidar_frame: frame_id of the scan.
+            stamp: of the scan, nanoseconds, for transforms that change; None: the latest.
+            pose: also look up the scan's pose in the world.
+
+        Raises:
+            CalibrationError: T_grid_lidar is not known (yet), or the calibration file is for another LiDAR.
+        """
+        lidar_frame = frame_name(self._config.tf.lidar_frame or lidar_frame)
+        T_file_lidar = self._from_scan_to_file(lidar_frame, stamp)
+        T_grid_lidar = self._given_grid
+        if T_grid_lidar is None:
+            T_grid_lidar = self._lookup(self._config.tf.grid_frame, lidar_frame, stamp)
+        elif T_file_lidar is not None:
+            T_grid_lidar = T_grid_lidar @ T_file_lidar
+        calibrated: list[_CalibratedCamera | None] = []
+        masked: dict[str, str] = {}
+        problems: dict[str, str] = {}
+        for name in self._config.camera_names:
+            try:
+                calibrated.append(self._calibrated_camera(name, lidar_frame, stamp, T_file_lidar))
+            except _MaskedError as why:
+                calibrated.append(None)
+                masked[name], problems[name] = why.reason, str(why)
+        grid_frame = self._config.tf.grid_frame or (self._file.grid_frame if self._file else "") or lidar_frame
+        T_world_lidar, problem = self._world(lidar_frame, stamp) if pose else (None, "")
+        return CalibratedRig(
+            tuple(None if each is None else each.camera for each in calibrated),
+            masked,
+            T_grid_lidar,
+            grid_frame,
+            tuple(None if each is None else each.lens for each in calibrated),
+            problems,
+            T_world_lidar,
+            problem,
+            tuple(each.tf_frame if each else "" for each in calibrated),
+            self._notes(lidar_frame, T_file_lidar is not None),
+        )
+
+    def _from_scan_to_file(self, lidar_frame: str, stamp: int | None) -> NDArray[np.float64] | None:
+        """T_file_lidar, if the calibration file is for another frame than the scan's; else None.
+
+        Raises:
+            CalibrationError: TF does not connect the two.
+        """
+        file_frame = frame_name(self._file.lidar_frame) if self._file else ""
+        if not file_frame or not lidar_frame or file_frame == lidar_frame:
+            return None
+        self._has_foreign_scans = True
+        try:
+            return self._lookup(file_frame, lidar_frame, stamp)
+        except CalibrationError as error:
+            raise CalibrationError(
+                f"the scans are in frame {lidar_frame!r}, but the calibration file {self._config.calibration_file} is for "
+                f"{file_frame!r}, and TF does not connect them ({error}); set parameter tf.lidar_frame:={file_frame} if that is "
+                f"the same sensor, else give the calibration of {lidar_frame!r} or publish the transform"
+            ) from error
+
+    def _notes(self, lidar_frame: str, is_foreign: bool) -> tuple[str, ...]:
+        notes = []
+        if is_foreign and self._file:
+            notes.append(
+                f"the scans are in frame {lidar_frame!r}, the calibration file is for {self._file.lidar_frame!r}: TF's transform "
+                "between them is applied"
+            )
+        return (*notes, *sorted(getattr(self._transforms, "notes", ())))
+
+    def _world(self, lidar_frame: str, stamp: int | None) -> tuple[NDArray[np.float64] | None, str]:
+        """T_world_lidar at exactly this stamp, or the problem."""
+        try:
+            return self._lookup(self._config.tf.world_frame, lidar_frame, stamp, 0), ""
+        except CalibrationError as error:
+            return None, f"{error}; the scans' poses come from TF, in the frame of parameter tf.world_frame"
+
+    def _calibrated_camera(
+        self, name: str, lidar_frame: str, stamp: int | None, T_file_lidar: NDArray[np.float64] | None
+    ) -> _CalibratedCamera:
+        """A camera's calibration, rebuilt only when an input has changed."""
+        T, before = self._given_cameras[name], self._posed.get((name, lidar_frame))
+        is_given, tf_frame = T is not None, ""
+        try:
+            lens = self._lens(name)
+            if T is None:
+                tf_frame = frame_name(self._infos[name].header.frame_id)
+                T = self._lookup(tf_frame, lidar_frame, stamp)
+            elif T_file_lidar is not None and self._file and name in self._file.cameras:
+                T = T @ T_file_lidar
+            if before and before.lens is lens and (before.T_camera_lidar is T or np.array_equal(before.T_camera_lidar, T)):
+                return before
+            posed = _CalibratedCamera(lens, T, tf_frame, lens.camera(T, own_frame=is_given))
+        except CalibrationError as error:
+            raise _MaskedError("no_transform", str(error)) from error
+        except ConversionError as error:
+            raise _MaskedError("unusable_camera_info", str(error)) from error
+        self._posed[name, lidar_frame] = posed
+        return posed
+
+    def _lens(self, name: str) -> Lens:
+        """Lens of the CameraInfo; before the first one, of the file."""
+        lens, info = self._lenses.get(name), self._infos.get(name)
+        if lens is None:
+            lens = self._file_lens(name) if info is None else lens_from_info(info, is_rectified(self._config.cameras[name].topic))
+            if lens is None:
+                topic = self._config.cameras[name].info_topic
+                raise _MaskedError(
+                    "no_camera_info", f"no CameraInfo of {name} received on {topic} (parameter cameras.{name}.info_topic)"
+                )
+            self._lenses[name] = lens
+        return lens
+
+    def _file_lens(self, name: str) -> Lens | None:
+        entry = self._file.cameras.get(name) if self._file else None
+        if entry is None or entry.K is None or entry.width is None or entry.height is None:
+            return None
+        P = np.hstack([np.asarray(entry.K, np.float64), np.zeros((3, 1))])
+        return Lens(P, entry.width, entry.height, None, f"the calibration of {name} in {self._config.calibration_file}")
+
+    def _find_grid(self) -> NDArray[np.float64] | None:
+        if self._file:
+            return rigid(self._file.T_grid_lidar, "T_grid_lidar")
+        if self._config.T_grid_lidar:
+            return rigid(self._config.T_grid_lidar, "parameter T_grid_lidar")
+        if self._config.tf.grid_frame:
+            return None
+        raise CalibrationError(
+            "the pose of the voxel grid is not known: set parameter calibration_file (`occle bag` writes calibration.yaml), "
+            "T_grid_lidar, or tf.grid_frame (the grid's frame in TF; the scans' frame_id puts the grid at the LiDAR)"
+        )
+
+    def _find_camera(self, name: str) -> NDArray[np.float64] | None:
+        camera, entry = self._config.cameras[name], self._file.cameras.get(name) if self._file else None
+        if self._file and entry is None and not camera.T_camera_lidar:
+            known = ", ".join(self._file.cameras) or "none"
+            raise CalibrationError(f"calibration file {self._config.calibration_file} has no camera {name!r}; its cameras: {known}")
+        if not camera.info_topic and (entry is None or entry.K is None):
+            raise CalibrationError(
+                f"camera {name!r} has no intrinsics: give parameter cameras.{name}.info_topic, or K, width and height in the "
+                "calibration file"
+            )
+        if entry is not None:
+            return rigid(entry.T_camera_lidar, name)
+        return rigid(camera.T_camera_lidar, f"parameter cameras.{name}.T_camera_lidar") if camera.T_camera_lidar else None
+
+    def _lookup(self, target: str, source: str, stamp: int | None, slack: int = SLACK) -> NDArray[np.float64]:
+        if target == source:
+            return _IDENTITY
+        if self._transforms is None:
+            raise CalibrationError(f"no transform from {source!r} to {target!r}: TF is not in use")
+        try:
+            if stamp is None or not slack:
+                return self._transforms.lookup(target, source, stamp)
+            return self._transforms.lookup(target, source, stamp, slack)
+        except LookupError as error:
+            raise CalibrationError(str(error)) from error
+
+
+def is_rectified(topic: str) -> bool:
+    """True for the topic names of images that image_proc has rectified: image_rect, image_rect_color, rectified/...
+
+    Their CameraInfo still holds the raw image's distortion, so only the name distinguishes them.
+    """
+    return re.search(r"(^|[/_])rect(ified)?([/_]|$)", topic) is not None
+
+
+class _MaskedError(Exception):
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason

@@ -1,0 +1,1 @@
+"""The typed configuration of the node: groups, presets, parameter files, ROS parameters."""

@@ -1,0 +1,173 @@
+"""Parameter groups of the node: a description, a default and a range for each parameter."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Matrix = Annotated[tuple[float, ...], Field(max_length=16)]
+Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
+Metres = Annotated[float, Field(ge=-1000, le=1000)]
+
+
+class ConfigError(ValueError):
+    """Invalid configuration; the message names the parameter and gives the remedy."""
+
+
+class ParameterGroup(BaseModel):
+    """Base of all parameter groups: parameters with a common prefix. An unknown parameter is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def live_parameter(default: Any, description: str, **limits: Any) -> Any:
+    """Field of a live parameter, which may change while the node runs. `limits` are pydantic's ge, gt, le, lt."""
+    return Field(default, description=description, json_schema_extra={"live": True}, **limits)
+
+
+def _max_rate(topic: str, default: float = 0.0) -> Any:
+    return live_parameter(default, f"maximum rate of {topic}; 0: every frame", ge=0, le=1000)
+
+
+class LidarConfig(ParameterGroup):
+    """LiDAR input."""
+
+    topic: str = Field("/lidar/points", min_length=1, description="PointCloud2 topic of the scans; each scan starts a frame")
+    intensity_scale: float = Field(1.0, gt=0, le=1e6, description="factor that scales the sensor's intensity to 0..1")
+    exclude_box: tuple[float, ...] = Field(
+        (),
+        description="box around the robot's own body, 6 numbers: x, y, z of the lowest corner, then of the highest, metres, grid "
+        "frame; points inside are dropped; empty: no box",
+    )
+
+    @field_validator("exclude_box")
+    @classmethod
+    def _box_has_a_volume(cls, box: tuple[float, ...]) -> tuple[float, ...]:
+        if box and not (len(box) == 6 and all(low < high for low, high in zip(box[:3], box[3:]))):
+            raise ValueError(f"needs 6 numbers, the lowest corner's x, y, z before the highest's, not {list(box)}")
+        return box
+
+
+class CameraConfig(ParameterGroup):
+    """Input topics and calibration of one camera."""
+
+    topic: str = Field(min_length=1, description="image topic; raw images are rectified by their CameraInfo")
+    info_topic: str = Field("", description="CameraInfo topic; empty: intrinsics come from the calibration file")
+    compressed: bool = Field(False, description="true: the topic's type is CompressedImage (JPEG or PNG); false: Image")
+    time_offset_ms: float = Field(0.0, ge=-1000, le=1000, description="offset added to this camera's stamps before synchronisation")
+    T_camera_lidar: Matrix = Field(
+        (), description="LiDAR to camera, 16 numbers in row-major order, metres; empty: from the calibration file or TF"
+    )
+
+
+class SyncConfig(ParameterGroup):
+    """Synchronisation of images with scans."""
+
+    policy: Literal["lidar_led", "approximate_time"] = Field(
+        "lidar_led",
+        description="lidar_led: a late or silent camera is masked and the frame is processed without it; approximate_time: "
+        "ApproximateTimeSynchronizer of message_filters, which waits for every camera",
+    )
+    tolerance_ms: Milliseconds = Field(50.0, description="largest difference between the stamps of a scan and its images")
+    deadline_ms: Milliseconds = Field(
+        150.0, description="a frame waits this long for its images; then the missing cameras are masked"
+    )
+
+
+class QosConfig(ParameterGroup):
+    """Quality of service of the input subscriptions."""
+
+    reliability: Literal["auto", "reliable", "best_effort"] = Field(
+        "auto",
+        description="auto: reliable, or best effort where a publisher offers only that (sensor data); best_effort loses large "
+        "messages where there is no shared memory",
+    )
+    depth: int = Field(5, ge=1, le=1000, description="history depth (keep last) of every input topic")
+    durability: Literal["volatile", "transient_local"] = Field(
+        "volatile", description="transient_local also requests the messages that publishers keep for late subscribers"
+    )
+
+
+class OutputQosConfig(ParameterGroup):
+    """Quality of service of the published topics."""
+
+    reliability: Literal["reliable", "best_effort"] = Field(
+        "reliable", description="reliable fits every subscriber; best_effort fits best-effort subscribers only and never blocks"
+    )
+    depth: int = Field(10, ge=1, le=1000, description="history depth (keep last) of every output topic")
+    durability: Literal["volatile", "transient_local"] = Field(
+        "volatile", description="transient_local keeps the last messages for late subscribers; ~/occupancy_grid always does"
+    )
+
+
+class ShowConfig(ParameterGroup):
+    """Filter of the voxels in ~/voxels, ~/markers and ~/overlay; ~/occupancy_grid always uses all voxels."""
+
+    classes: tuple[str, ...] = live_parameter((), "classes to publish, by name; empty: all")
+    min_confidence: float = live_parameter(0.0, "voxels with a lower confidence are not published", ge=0, le=1)
+
+
+class VoxelsConfig(ParameterGroup):
+    """~/voxels, the PointCloud2 of occupied voxels."""
+
+    max_rate_hz: float = _max_rate("~/voxels")
+    include_unknown: bool = live_parameter(False, "also publish unobserved cells, with label 255 and confidence 0")
+
+
+class MarkersConfig(ParameterGroup):
+    """~/markers, the MarkerArray of occupied voxels."""
+
+    max_rate_hz: float = _max_rate("~/markers")
+    max_voxels: int = live_parameter(
+        60_000, "largest number of cubes in one MarkerArray, nearest first; viewers are slow with more", ge=1, le=2_000_000
+    )
+    surface_only: bool = live_parameter(True, "omit voxels whose six neighbours are all occupied")
+
+
+class OccupancyGridConfig(ParameterGroup):
+    """~/occupancy_grid, the two-dimensional costmap for planners."""
+
+    max_rate_hz: float = _max_rate("~/occupancy_grid")
+    min_height: Metres = live_parameter(-2.0, "lower limit of the height band that is projected, metres, z of the grid frame")
+    max_height: Metres = live_parameter(0.4, "upper limit of the height band; include the height of the vehicle")
+    drivable: tuple[str, ...] = live_parameter((), "classes that are not obstacles; empty: road, parking and driveable_surface")
+
+    @model_validator(mode="after")
+    def _band_is_not_empty(self) -> OccupancyGridConfig:
+        if self.min_height >= self.max_height:
+            raise ValueError(f"min_height {self.min_height} must be less than max_height {self.max_height}")
+        return self
+
+
+class OverlayConfig(ParameterGroup):
+    """~/overlay/<camera>, camera images with the voxels projected into them."""
+
+    max_rate_hz: float = _max_rate("~/overlay/<camera>", 1.0)
+    alpha: float = live_parameter(0.55, "opacity of the voxels", ge=0, le=1)
+
+
+class DebugConfig(ParameterGroup):
+    """~/debug/*, timings as topics."""
+
+    max_rate_hz: float = _max_rate("~/debug/*")
+
+
+class DiagnosticsConfig(ParameterGroup):
+    """Thresholds of /diagnostics."""
+
+    latency_warn_ms: Milliseconds = live_parameter(300.0, "WARN if the median latency from stamp to publication exceeds this")
+    latency_error_ms: Milliseconds = live_parameter(1000.0, "ERROR if the median latency exceeds this")
+    input_timeout_s: float = live_parameter(5.0, "ERROR if no scan was received for this long", gt=0, le=3600)
+
+
+class TfConfig(ParameterGroup):
+    """Coordinate frames."""
+
+    lidar_frame: str = Field(
+        "", description="frame of the scans, for TF and for the calibration file's lidar_frame; empty: frame_id of the scans"
+    )
+    grid_frame: str = Field("", description="frame of the published voxels; empty: grid_frame of the calibration file")
+    world_frame: str = Field(
+        "map", min_length=1, description="fixed frame; networks with a history look up the scans' poses in it in TF"
+    )

@@ -1,0 +1,119 @@
+"""Typed configuration of the node; YAML files, ROS parameters and their descriptions are generated from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from occle_ros.config.groups import (
+    CameraConfig,
+    DebugConfig,
+    DiagnosticsConfig,
+    LidarConfig,
+    MarkersConfig,
+    Matrix,
+    OccupancyGridConfig,
+    OutputQosConfig,
+    OverlayConfig,
+    ParameterGroup,
+    QosConfig,
+    ShowConfig,
+    SyncConfig,
+    TfConfig,
+    VoxelsConfig,
+    live_parameter,
+)
+from occle_ros.config.names import EngineName, Precision
+from occle_ros.config.share_paths import resolve
+
+
+class NodeConfig(ParameterGroup):
+    """Configuration of the `occupancy` node; the defaults are for the KITTI rig as `occle bag` writes it."""
+
+    bundle: str = Field(
+        "config/bundles/kitti",
+        min_length=1,
+        description="folder of the network; a relative path is looked up in share/occle_ros as well",
+    )
+    calibration_file: str = Field(
+        "", description="calibration.yaml, KITTI's calib.txt or a data set folder (FOLDER#SCENE); empty: from parameters or TF"
+    )
+    T_grid_lidar: Matrix = Field(
+        (), description="LiDAR to grid frame, 16 numbers in row-major order, metres; empty: from the calibration file or TF"
+    )
+    engine: EngineName = Field("auto", description="inference engine; auto: the fastest one that works on this machine")
+    precision: Precision = Field(
+        "fp32", description="numeric precision of the engine; fp16 and int8 need an engine that supports them"
+    )
+    threads: int = Field(0, ge=0, le=256, description="CPU threads for inference; 0: all cores")
+    max_concurrent_frames: int = Field(
+        2, ge=1, le=8, description="frames processed concurrently, which share the threads: 2 for throughput, 1 for latency"
+    )
+    autostart: bool = Field(True, description="configure and activate at startup; false: a lifecycle manager does it")
+    build_only: bool = Field(False, description="load the bundle, build its engine, run it once and exit")
+    report_file: str = Field("", description="JSON report of counters and latencies, written at shutdown; empty: none")
+    timings_folder: str = Field("", description="output folder of ~/save_timings; empty: $ROS_HOME or ~/.ros")
+    mark_unknown: bool = live_parameter(True, "cast rays and mark unobserved free cells as unknown (-1) in ~/occupancy_grid")
+    lidar: LidarConfig = LidarConfig()
+    camera_names: tuple[str, ...] = Field(("cam2",), description="cameras, in the order of the network's training")
+    cameras: dict[str, CameraConfig] = Field(default_factory=dict)
+    sync: SyncConfig = SyncConfig()
+    qos: QosConfig = QosConfig()
+    output_qos: OutputQosConfig = OutputQosConfig()
+    show: ShowConfig = ShowConfig()
+    voxels: VoxelsConfig = VoxelsConfig()
+    markers: MarkersConfig = MarkersConfig()
+    occupancy_grid: OccupancyGridConfig = OccupancyGridConfig()
+    overlay: OverlayConfig = OverlayConfig()
+    debug: DebugConfig = DebugConfig()
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
+    tf: TfConfig = TfConfig()
+
+    @field_validator("camera_names")
+    @classmethod
+    def _names_are_usable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names) or any(not name.isidentifier() for name in names):
+            raise ValueError(f"camera names must be different identifiers (letters, digits, _), not {list(names)}")
+        return names
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_default_cameras(cls, data: Any) -> Any:
+        """Fill in the default topics of every camera, as `occle bag` writes them."""
+        if not isinstance(data, Mapping):
+            return data
+        given = dict(data.get("cameras") or {})
+        names = data.get("camera_names", cls.model_fields["camera_names"].default)
+        if not isinstance(names, (list, tuple)):
+            return data
+        unknown = sorted(set(given) - set(names))
+        if unknown:
+            raise ValueError(f"cameras {', '.join(unknown)} are configured but not in camera_names ({', '.join(map(str, names))})")
+        cameras = {}
+        for name in names:
+            camera = given.get(name, {})
+            if isinstance(camera, Mapping):
+                topic = f"/{name}/image/compressed" if camera.get("compressed") else f"/{name}/image"
+                camera = {"topic": topic, "info_topic": f"/{name}/camera_info", **camera}
+            cameras[name] = camera
+        return {**data, "cameras": cameras}
+
+    @model_validator(mode="after")
+    def _matrices_have_16_numbers(self) -> NodeConfig:
+        matrices = {"T_grid_lidar": self.T_grid_lidar}
+        matrices |= {f"cameras.{name}.T_camera_lidar": camera.T_camera_lidar for name, camera in self.cameras.items()}
+        for name, values in matrices.items():
+            if len(values) not in (0, 16):
+                raise ValueError(f"{name} needs 16 numbers (4x4 by rows), not {len(values)}")
+        return self
+
+    def bundle_dir(self) -> Path:
+        """Folder of the bundle: as given if that exists, else in the package's share folder.
+
+        Raises:
+            ConfigError: there is no such folder.
+        """
+        return resolve(self.bundle, "parameter bundle")

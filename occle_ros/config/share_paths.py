@@ -1,0 +1,26 @@
+"""Resolution of paths in parameters: absolute, relative to the working directory, or in share/occle_ros."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from occle_core.paths import expand_home
+from occle_ros.config.groups import ConfigError
+from occle_ros.system.share_files import share_file
+
+
+def resolve(path: str, option: str) -> Path:
+    """Absolute path of a file or folder. `option` names the parameter in the error message.
+
+    Raises:
+        ConfigError: no such file or folder.
+    """
+    given = expand_home(path)
+    if given.exists():
+        return given.resolve()
+    try:
+        if not given.is_absolute():
+            return share_file(path)
+    except FileNotFoundError:
+        pass
+    raise ConfigError(f"{option}: there is no {path!r}, neither from {Path.cwd()} nor in share/occle_ros")

@@ -1,0 +1,98 @@
+"""PointCloud2 messages of points and of voxels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.occupancy import Occupancy
+from occle_core.sensors.messages import ConversionError, stamp_of
+from occle_core.taxonomy import Taxonomy
+from occle_ros.messages.common import bytes_of, header
+
+VOXEL_DTYPE = np.dtype(
+    [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("label", "u1"), ("pad", "V3"), ("confidence", "<f4"), ("rgb", "<u4")]
+)
+"""Layout of one voxel; rgb is 0x00RRGGBB and declared as FLOAT32, as RViz expects it."""
+UNKNOWN_GREY = 128
+
+
+def cloud_from_points(points: NDArray[np.floating], stamp: int, frame_id: str) -> PointCloud2:
+    """Unordered PointCloud2 of points (N, 4) x, y, z, intensity, with four packed float32 fields."""
+    packed = np.ascontiguousarray(points, "<f4")
+    if packed.ndim != 2 or packed.shape[1] != 4:
+        raise ConversionError(f"points must be (N, 4): x, y, z, intensity; got {packed.shape}")
+    fields = [_field(name, 4 * i, PointField.FLOAT32) for i, name in enumerate(("x", "y", "z", "intensity"))]
+    return _cloud(header(stamp, frame_id), fields, 16, len(packed), packed)
+
+
+def cloud_from_occupancy(occupancy: Occupancy, unknown: bool = False) -> PointCloud2:
+    """PointCloud2 of the occupied voxels' centres: x, y, z float32, label uint8, confidence float32, rgb packed.
+
+    Args:
+        occupancy: to publish.
+        unknown: also the unknown cells (label 255), after the occupied ones, in grey.
+    """
+    centres, labels, confidence = occupancy.voxels()
+    if unknown:
+        numbers = np.flatnonzero(occupancy.labels == occupancy.taxonomy.ignore)
+        centres = np.concatenate([centres, occupancy.grid.centers_at(numbers)])
+        labels = np.concatenate([labels, np.full(len(numbers), occupancy.taxonomy.ignore, np.uint8)])
+        confidence = np.concatenate([confidence, np.zeros(len(numbers), np.float32)])
+    voxels = np.zeros(len(labels), VOXEL_DTYPE)
+    voxels["x"], voxels["y"], voxels["z"] = centres.T
+    voxels["label"], voxels["confidence"] = labels, confidence
+    colours = np.full((256, 3), UNKNOWN_GREY, np.uint32)
+    colours[: len(occupancy.taxonomy.colors)] = occupancy.taxonomy.colors
+    voxels["rgb"] = (colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2])[labels]
+    fields = [_field(name, offset, PointField.FLOAT32) for name, offset in (("x", 0), ("y", 4), ("z", 8))]
+    fields += [
+        _field("label", 12, PointField.UINT8),
+        _field("confidence", 16, PointField.FLOAT32),
+        _field("rgb", 20, PointField.FLOAT32),
+    ]
+    return _cloud(header(occupancy.stamp, occupancy.frame_id), fields, VOXEL_DTYPE.itemsize, len(voxels), voxels)
+
+
+def occupancy_from_cloud(message: PointCloud2, grid: VoxelGrid, taxonomy: Taxonomy) -> Occupancy:
+    """Inverse of `cloud_from_occupancy`, with the same grid and taxonomy.
+
+    Raises:
+        ConversionError: the cloud has another layout, or a voxel lies outside the grid or has a label the taxonomy lacks.
+    """
+    if message.point_step != VOXEL_DTYPE.itemsize or not {"label", "confidence"} <= {field.name for field in message.fields}:
+        fields = ", ".join(field.name for field in message.fields) or "none"
+        raise ConversionError(f"not a cloud of labelled voxels; its fields are {fields}")
+    raw = np.frombuffer(message.data, np.uint8)
+    if len(raw) != message.width * message.point_step:
+        raise ConversionError(f"{message.width} voxels need {message.width * message.point_step} bytes, the cloud has {len(raw)}")
+    voxels = raw.view(VOXEL_DTYPE)
+    ijk, inside = grid.index(np.stack([voxels["x"], voxels["y"], voxels["z"]], axis=1))
+    if not inside.all():
+        raise ConversionError(
+            f"{int((~inside).sum())} of {len(voxels)} voxels are outside the {grid.shape} grid: use the bundle of the cloud"
+        )
+    known = voxels["label"][voxels["label"] != taxonomy.ignore]
+    if len(known) and known.max() >= len(taxonomy.names):
+        raise ConversionError(f"label {int(known.max())} is not one of {taxonomy.name}'s {len(taxonomy.names)} classes")
+    labels = np.full(grid.shape, taxonomy.free, np.uint8)
+    confidence = np.zeros(grid.shape, np.float16)
+    at = tuple(ijk.T)
+    labels[at], confidence[at] = voxels["label"], voxels["confidence"]
+    return Occupancy(labels, confidence, grid, taxonomy, stamp_of(message), message.header.frame_id)
+
+
+def _field(name: str, offset: int, datatype: int) -> PointField:
+    return PointField(name=name, offset=offset, datatype=datatype, count=1)
+
+
+def _cloud(head: Header, fields: list[PointField], point_step: int, count: int, rows: NDArray[Any]) -> PointCloud2:
+    return PointCloud2(
+        header=head, height=1, width=count, fields=fields, is_bigendian=False, point_step=point_step,
+        row_step=point_step * count, data=bytes_of(rows), is_dense=True,
+    )  # fmt: skip

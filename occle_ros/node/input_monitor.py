@@ -1,0 +1,140 @@
+"""Monitors of the node's inputs: silent topics, incompatible publishers, a stopped or wrong clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+
+from occle_ros.topics.inputs import InputTopic, Problem, diagnose_silence
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+SILENCE_SECONDS = 5.0
+REPEAT_SECONDS = 60.0
+
+
+class InputMonitor:
+    """Monitor for silent topics: one warning with the remedy per silence, repeated every minute.
+
+    Create the subscriptions with `event_callbacks=monitor.event_callbacks(topic)`, call `on_message` in their callbacks, and
+    `check` about once a second from a timer with a steady clock. Not thread-safe: for the executor's thread.
+
+    Args:
+        node: gives access to the ROS graph.
+        inputs: the node's input topics.
+        requested: topic -> QoS of its subscription; may change.
+        silence: seconds without a message before a topic is reported.
+        repeat: seconds until it is reported again.
+        now: a monotonic clock, seconds.
+    """
+
+    def __init__(self, node: Node, inputs: Sequence[InputTopic], requested: Mapping[str, QoSProfile],
+                 silence: float = SILENCE_SECONDS, repeat: float = REPEAT_SECONDS,
+                 now: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
+        self._node, self._requested, self._repeat, self._now = node, requested, repeat, now
+        self.silence = silence
+        self._inputs = {wanted.topic: wanted for wanted in inputs}
+        started = now()
+        self._last = dict.fromkeys(self._inputs, started)
+        self._received: set[str] = set()
+        self.incompatible: set[str] = set()
+        """Topics with a publisher of incompatible QoS."""
+        self._reported: dict[str, float] = {}
+        self.problems: dict[str, Problem] = {}
+        """Silent topic -> its problem at the last `check`; for diagnostics."""
+
+    def event_callbacks(self, topic: str) -> SubscriptionEventCallbacks:
+        """Event callbacks for `create_subscription`: an incompatible publisher is reported at the next `check`."""
+
+        def on_incompatible_qos(event: Any) -> None:
+            self.incompatible.add(topic)
+
+        return SubscriptionEventCallbacks(incompatible_qos=on_incompatible_qos, use_default_callbacks=False)
+
+    def on_message(self, topic: str) -> None:
+        """Record the arrival of a message."""
+        self._last[topic] = self._now()
+        self._received.add(topic)
+        self.incompatible.discard(topic)
+        self._reported.pop(topic, None)
+
+    def check(self) -> list[str]:
+        """Warnings that are due now."""
+        now = self._now()
+        due = []
+        for topic, wanted in self._inputs.items():
+            silent = now - self._last[topic]
+            is_quiet = silent >= self.silence and not (wanted.once and topic in self._received)
+            if not is_quiet and topic not in self.incompatible:
+                self._reported.pop(topic, None)
+                self.problems.pop(topic, None)
+                continue
+            if topic in self._reported and now - self._reported[topic] < self._repeat:
+                continue
+            self._reported[topic] = now
+            self.problems[topic] = problem = diagnose_silence(self._node, wanted, self._requested[topic])
+            due.append(f"no {wanted.name} on {self._node.resolve_topic_name(topic)} for {silent:.0f} s: {problem}")
+        return due
+
+
+class ClockMonitor:
+    """Monitor for a clock that has stopped or is not the one of the stamps.
+
+    Args:
+        node: its clock is monitored.
+        timeout: seconds after which a clock without progress has stopped.
+        now: a monotonic clock, seconds.
+    """
+
+    def __init__(self, node: Node, timeout: float = SILENCE_SECONDS, now: Callable[[], float] = time.monotonic) -> None:
+        self._node, self._timeout, self._now = node, timeout, now
+        self._last = (0, now())
+
+    def check(self, age: float | None = None) -> Problem | None:
+        """Problem of the clock, if any.
+
+        Args:
+            age: of the newest scan's stamp by the node's clock, seconds; None before the first scan.
+        """
+        stamp, now = self._node.get_clock().now().nanoseconds, self._now()
+        if stamp != self._last[0]:
+            self._last = (stamp, now)
+        publishers = self._node.count_publishers("/clock")
+        if not self._node.get_parameter("use_sim_time").value:
+            return clock_problem(age, publishers)
+        still = now - self._last[1]
+        if still < self._timeout:
+            return None
+        if not publishers:
+            return Problem(
+                f"use_sim_time is true, but there is no publisher of /clock{' any more' if stamp else ''}, so time has stopped",
+                "start the player with a clock (`ros2 bag play BAG --clock` or `occle play BAG`), or set use_sim_time:=false",
+            )
+        what = f"stopped at {stamp / 1e9:.3f} s, {still:.0f} s ago" if stamp else "has a publisher, but no message arrived"
+        return Problem(f"use_sim_time is true and /clock {what}", "resume the player or the simulation: `ros2 topic hz /clock`")
+
+
+def clock_problem(age: float | None, clock_publishers: int) -> Problem | None:
+    """Problem of stamps that are compared with the wall clock, if any.
+
+    Args:
+        age: of the newest stamp, seconds; negative in the future; None before the first.
+        clock_publishers: number of publishers of /clock.
+    """
+    if age is None or -1 <= age <= 10:
+        return None
+    how = f"{age:.0f} s old" if age > 0 else f"{-age:.1f} s in the future"
+    if clock_publishers:
+        return Problem(f"stamps are {how} by the wall clock, and /clock is published", "start the node with use_sim_time:=true")
+    return Problem(
+        f"stamps are {how} by the wall clock",
+        "replay with a clock and use_sim_time:=true (`ros2 bag play BAG --clock`, `occle play BAG`), or set the sensor's clock "
+        "(PTP, NTP)",
+    )

@@ -1,0 +1,1 @@
+"""Pipeline from synchronised messages to an Occupancy, shared by the live node and offline runs."""

@@ -1,0 +1,78 @@
+"""Pipeline from synchronised messages to an Occupancy."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from occle_core.occupancy import Occupancy
+from occle_core.predictor import Predictor
+from occle_ros.calibration.rig import Calibration
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.pipeline.assemble import AssembledFrame, assemble
+from occle_ros.pipeline.statistics import Statistics
+from occle_ros.sync.lidar_led import SyncedMessages
+
+
+@dataclass(frozen=True)
+class ProcessedFrame:
+    """Input and output of the network for one frame.
+
+    Args:
+        assembled: the input.
+        occupancy: the prediction; `timings` are "convert" and the network's stages.
+    """
+
+    assembled: AssembledFrame
+    occupancy: Occupancy
+
+
+class Pipeline:
+    """Conversion and prediction of synchronised messages.
+
+    Args:
+        predictor: the network.
+        config: the node's configuration.
+        calibration: the rig's calibration.
+
+    Raises:
+        ConfigError: more cameras are configured than the network was trained for.
+    """
+
+    def __init__(self, predictor: Predictor, config: NodeConfig, calibration: Calibration) -> None:
+        if len(config.camera_names) > predictor.num_cameras:
+            raise ConfigError(
+                f"parameter camera_names has {len(config.camera_names)} cameras, bundle {predictor.bundle_id} was trained for "
+                f"{predictor.num_cameras}; name fewer cameras or use a bundle of this rig (`occle-train fit` makes one)"
+            )
+        self._predictor, self._config, self._calibration = predictor, config, calibration
+
+    def process(self, synced: SyncedMessages[Any, Any]) -> ProcessedFrame:
+        """Process one scan with its images.
+
+        Raises:
+            ConversionError: the scan cannot be read.
+            CalibrationError: the calibration of the rig is not complete (yet).
+            FrameError: no points are left, or none is inside the grid.
+        """
+        began = time.perf_counter()
+        rig = self._calibration.rig(synced.scan.header.frame_id, synced.stamp, pose=self._predictor.num_frames > 1)
+        assembled = assemble(synced, rig, self._config)
+        converted = (time.perf_counter() - began) * 1e3
+        occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
+        occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})
+        return ProcessedFrame(assembled, occupancy)
+
+
+def count_losses(processed: ProcessedFrame, statistics: Statistics) -> None:
+    """Count masked cameras, dropped points, overflow and missing history, for /diagnostics and the summary of an offline run."""
+    for reason, points in processed.assembled.dropped_points.items():
+        statistics.count("points", reason, points)
+    for table, cells in processed.occupancy.overflow.items():
+        statistics.count("overflow", table, cells)
+    for name, reason in processed.assembled.masked.items():
+        statistics.count("masked", f"{name}:{reason}")
+    if processed.occupancy.short_history:
+        statistics.count("history", processed.occupancy.short_history)

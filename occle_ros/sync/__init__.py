@@ -1,0 +1,1 @@
+"""Synchronisation of scans and images."""

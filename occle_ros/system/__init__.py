@@ -1,0 +1,1 @@
+"""Processes, signals, environment and shipped files."""

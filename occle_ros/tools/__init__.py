@@ -1,0 +1,1 @@
+"""Commands: offline run, doctor, demo, launch plan, generated pages."""

@@ -1,0 +1,116 @@
+"""Launch plan from the arguments of the launch file: parameter file, calibration, player, and RViz layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import yaml
+
+from occle_core.datasets import list_scenes, open_dataset
+from occle_core.paths import expand_home
+from occle_ros.calibration.files import CALIBRATION_FILE
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.loading import load_config
+from occle_ros.config.names import DatasetKind
+from occle_ros.config.presets import PRESETS, preset_for
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """Parameters of the processes to launch.
+
+    Args:
+        config: parameter file of the node.
+        calibration: parameter calibration_file; empty: that of the config.
+        player: Python module and arguments of the player; empty: no replay.
+        grid_frame: fixed frame for RViz; empty: that of the layout.
+        camera: camera of the layout's overlay.
+        layout: RViz layout in share/occle_ros/config.
+    """
+
+    config: Path
+    calibration: str
+    player: tuple[str, ...]
+    grid_frame: str
+    camera: str
+    layout: str
+
+
+def plan_launch(value: Mapping[str, str], share: Path) -> LaunchPlan:
+    """Plan of the processes from the launch arguments.
+
+    Args:
+        value: argument -> text.
+        share: share/occle_ros, or a checkout.
+
+    Raises:
+        ConfigError: arguments that contradict each other or name nothing.
+        DatasetError: the data set cannot be opened.
+    """
+    kinds = get_args(DatasetKind)
+    if value["bag"] and value["dataset"]:
+        raise ConfigError("launch arguments bag and dataset: give only one of them")
+    if (value["kind"] or value["scene"]) and not value["dataset"]:
+        raise ConfigError("launch arguments kind and scene are for a data set: add dataset:=FOLDER")
+    if value["kind"] and value["kind"] not in kinds:
+        raise ConfigError(f"launch argument kind: there is no kind {value['kind']!r}; known: {', '.join(kinds)}")
+    if value["dataset"]:
+        return _for_dataset(value, share)
+    if value["bag"]:
+        return _for_bag(value, share)
+    return _plan(value, share, "kitti", value["calibration"], (), "")
+
+
+def _for_dataset(value: Mapping[str, str], share: Path) -> LaunchPlan:
+    path, kind = expand_home(value["dataset"]).resolve(), value["kind"] or None
+    scene = value["scene"] or list_scenes(path, kind)[0]
+    dataset = open_dataset(path, kind, scene)
+    preset = preset_for(dataset.camera_names)
+    calibration = value["calibration"] or f"{path}#{scene}"
+    config = config_file(value["config"], share, preset)
+    compressed = any(camera.compressed for camera in load_config(config).cameras.values())
+    image_kind = "--compressed" if compressed else "--raw"
+    given_kind = ("--kind", kind) if kind else ()
+    player = ("occle_ros.cli", "play", str(path), *given_kind, "--scene", scene, image_kind)
+    return _plan(value, share, preset, calibration, player, dataset.grid_frame)
+
+
+def _for_bag(value: Mapping[str, str], share: Path) -> LaunchPlan:
+    bag = expand_home(value["bag"])
+    beside = (bag if bag.is_dir() else bag.parent) / CALIBRATION_FILE
+    calibration = value["calibration"] or (str(beside) if beside.is_file() else "")
+    preset, grid_frame = "kitti", ""
+    if beside.is_file():
+        content = yaml.safe_load(beside.read_text("utf-8"))
+        grid_frame = str(content.get("grid_frame", ""))
+        preset = preset_for(tuple(content.get("cameras", {}))) if value["config"] == "auto" else preset
+    return _plan(value, share, preset, calibration, ("occle_ros.cli", "play", str(bag)), grid_frame)
+
+
+def _plan(
+    value: Mapping[str, str], share: Path, preset: str, calibration: str, player: tuple[str, ...], grid_frame: str
+) -> LaunchPlan:
+    config = config_file(value["config"], share, preset)
+    camera = load_config(config).camera_names[:1]
+    layout = "occupancy.rviz" if camera == PRESETS["kitti"].camera_names[:1] else "nuscenes.rviz"
+    return LaunchPlan(config, calibration, player, grid_frame, camera[0] if camera else "", layout)
+
+
+def config_file(name: str, share: Path, preset: str) -> Path:
+    """Path of a parameter file: an existing path, or a file in share/occle_ros/config; "auto": that of the preset.
+
+    Raises:
+        ConfigError: no such file.
+    """
+    shipped = share / "config"
+    candidates = [expand_home(name), shipped / name, shipped / f"{name}.yaml"]
+    if name == "auto":
+        candidates = [shipped / f"{preset}.yaml"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    known = ", ".join(sorted(file.name for file in shipped.glob("*.yaml")))
+    raise ConfigError(f"launch argument config: there is no {name!r}; give a path or one of {known}")

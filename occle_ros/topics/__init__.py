@@ -1,0 +1,1 @@
+"""The topics that the node reads and writes, and their QoS."""

@@ -1,1 +1,0 @@
-"""Teaching the network: data, simulator, losses, metrics, fitting. Imports occle_core only."""

@@ -1,1 +1,0 @@
-"""What `occle-train` can do, a file per command."""

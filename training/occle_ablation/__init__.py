@@ -1,1 +1,0 @@
-"""`python -m training.occle_ablation`: what each part of OccLE's recipe is worth, on simulated KITTI-rig streets."""

@@ -1,0 +1,1 @@
+"""Training of the networks: data, simulator, losses, metrics, fitting. Imports occle_core only."""

@@ -1,0 +1,1 @@
+"""Commands of `occle-train`, a file each."""

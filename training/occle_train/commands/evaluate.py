@@ -1,0 +1,45 @@
+"""`occle-train evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from occle_core.atomic_file import write_json
+from occle_core.predictor import Predictor
+from occle_core.taxonomy import TaxonomyConfig
+from occle_train.commands.common import console, path_option, progress_bar, split_names
+from occle_train.data.samples import open_all
+from occle_train.data.truth import TRUTHS, TruthName
+from occle_train.evaluation import evaluate as scoring
+from occle_train.evaluation.terminal_tables import score_table
+
+
+def evaluate(
+    bundle: Annotated[Path, path_option("bundle folder")],
+    data: Annotated[Path, path_option("data set root, sequence folder or extract")],
+    sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
+    truth: Annotated[TruthName, typer.Option(help="recorded voxels, or accumulated from labelled scans and poses")] = "recorded",
+    every: Annotated[int, typer.Option(min=1, help="score each n-th frame that has a truth")] = 1,
+    json_file: Annotated[Path | None, path_option("also write the scores here", "--json")] = None,
+    engine: Annotated[str, typer.Option(help="what runs the network, see occle-train export")] = "torch",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8")] = "fp32",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
+) -> None:
+    """Completion IoU, mIoU and per-class IoU of a bundle, with the plain voxelised scan beside it.
+
+    Example: occle-train evaluate --bundle config/bundles/kitti --data out/validation
+    """
+    predictor = Predictor.load(bundle, engine, precision, threads, console.print)
+    # A class list of one's own is in the bundle; the data set's raw ids are read by it.
+    own = predictor.taxonomy if isinstance(predictor.spec.taxonomy, TaxonomyConfig) else None
+    datasets = open_all(data, split_names(sequences), own)
+    with progress_bar() as bar:
+        count = sum(len(scoring.scored_frames(dataset, TRUTHS[truth], every)) for dataset in datasets)
+        task = bar.add_task("evaluating", total=count)
+        scores = scoring.evaluate(predictor, datasets, TRUTHS[truth], every, lambda name, i: bar.advance(task))
+    console.print(score_table(scores, predictor.taxonomy, predictor.bundle_id))
+    if json_file:
+        write_json(json_file, {"bundle": predictor.bundle_id, **scores})

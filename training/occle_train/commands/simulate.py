@@ -1,0 +1,42 @@
+"""`occle-train simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from occle_train.commands.common import RigChoice, console, progress_bar, user_path
+from occle_train.streets import simulate as simulate_streets
+
+
+def simulate(
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="folder to write; SemanticKITTI's layout for kitti, nuScenes + Occ3D's for nuscenes",
+            parser=user_path,
+            metavar="PATH",
+        ),
+    ],
+    rig: Annotated[RigChoice, typer.Option(help="one camera and 64 beams, or six cameras and 32 beams")] = RigChoice.kitti,
+    drives: Annotated[int, typer.Option(min=1, help="how many streets")] = 1,
+    frames: Annotated[int, typer.Option(min=1, help="frames per drive")] = 100,
+    seed: Annotated[int, typer.Option(help="of the first drive; the others follow")] = 0,
+    scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="resolution of the images")] = 1.0,
+    workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
+    every: Annotated[int, typer.Option(min=1, help="write each n-th frame only: a training set whose frames differ")] = 1,
+) -> None:
+    """Simulate street drives.
+
+    Example: occle-train simulate out/streets --rig kitti --drives 4 --frames 40 --scale 0.5
+    """
+    with progress_bar() as bar:
+        task = bar.add_task("simulating", total=drives * len(range(0, frames, every)))
+
+        def on_frame(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        names = simulate_streets(out, rig.value, drives, frames, seed, scale, workers, on_frame, every)
+    console.print(f"{len(names)} drives of {frames} frames in {out}: {', '.join(names)}")

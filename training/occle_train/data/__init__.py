@@ -1,0 +1,1 @@
+"""Training samples: frames, truth, augmentation, labelled subsets."""

@@ -1,0 +1,83 @@
+"""Voxel truth on a network's grid, which may be a part of the recorded one, coarser, or finer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.datasets import Dataset
+from occle_core.datasets.files import warn_once
+from occle_core.datasets.voxels import resample
+from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
+from occle_train.data.accumulate import accumulate
+
+RECORDED = {"nuscenes": OCC3D_NUSCENES, "semantickitti": SEMANTICKITTI, "kitti360": SEMANTICKITTI}
+"""Grid of each layout's recorded truth; other layouts give any grid that is asked for."""
+
+
+def scored_grid(grid: VoxelGrid, dataset: Dataset) -> tuple[VoxelGrid, int]:
+    """The grid on which predictions of `grid` can be compared with the truth, and how many of `grid`'s cells one of its is long.
+
+    That is `grid` itself, and 1, unless its cells are smaller than the recorded ones.
+    """
+    recorded = RECORDED.get(dataset.kind, grid)
+    finer = max(1, round(recorded.resolution / grid.resolution))
+    return (grid, 1) if finer == 1 else (grid.coarser(finer), finer)
+
+
+def voxel_truth(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
+    """(X, Y, Z) class ids, 255 unknown, or None where frame `i` has no truth; cells finer than recorded take their cell's label.
+
+    Raises:
+        DatasetError: the cells do not line up.
+    """
+    coarse, finer = scored_grid(grid, dataset)
+    truth = dataset.truth(i, coarse)
+    return truth if truth is None or finer == 1 else truth.repeat(finer, 0).repeat(finer, 1).repeat(finer, 2)
+
+
+def accumulated(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8]:
+    """(X, Y, Z) class ids from all labelled scans of the sequence and their poses; cells that no ray touched are unknown, 255.
+
+    Raises:
+        DatasetError: the data set has no poses or no point labels.
+    """
+    return accumulate(dataset, i, grid, before=len(dataset), after=len(dataset))
+
+
+MaskName = Literal["camera", "lidar", "either", "none"]
+MASKS: dict[MaskName, tuple[str, ...]] = {
+    "camera": ("camera",),
+    "lidar": ("lidar",),
+    "either": ("camera", "lidar"),
+    "none": (),
+}
+"""Whose sight makes a cell of a recorded truth count, where the data set says what its sensors saw: Occ3D's benchmark takes the
+camera's."""
+
+TruthReader = Callable[[Dataset, int, VoxelGrid], "NDArray[np.uint8] | None"]
+TruthName = Literal["recorded", "accumulated"]
+TRUTHS: dict[TruthName, TruthReader] = {"recorded": voxel_truth, "accumulated": accumulated}
+"""Reads the truth of a frame; None where it has none."""
+
+
+def sensor_mask(dataset: Dataset, i: int, grid: VoxelGrid, sensors: Sequence[str]) -> NDArray[np.bool_] | None:
+    """(X, Y, Z) bool: cells that one of the sensors ("camera", "lidar") saw; None where none is asked for or recorded.
+
+    That a truth of Occ3D lacks a mask is logged once for a scene.
+    """
+    masks = dataset.masks(i) if sensors else {}
+    wanted = [masks[name] for name in sensors if name in masks]
+    if len(wanted) < len(sensors) and dataset.taxonomy.name == "occ3d_nuscenes" and dataset.has_truth(i):
+        lacking = " and ".join(name for name in sensors if name not in masks)
+        warn_once(f"{dataset.name}: its truths have no mask of the {lacking}{'' if wanted else '; all of their cells count'}")
+    if not wanted:
+        return None
+    coarse, finer = scored_grid(grid, dataset)
+    free = dataset.taxonomy.free
+    seen = np.where(np.logical_or.reduce(wanted), np.uint8(free), np.uint8(255))
+    cells = resample(seen, RECORDED.get(dataset.kind, coarse), coarse, dataset.taxonomy) != 255
+    return np.asarray(cells.repeat(finer, 0).repeat(finer, 1).repeat(finer, 2))

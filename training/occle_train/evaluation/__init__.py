@@ -1,0 +1,1 @@
+"""Evaluation of bundles, export with its parity gate, and tables."""

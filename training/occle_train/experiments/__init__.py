@@ -1,0 +1,1 @@
+"""Experiments of the papers, in presets from a laptop to a GPU."""

@@ -1,0 +1,1 @@
+"""MinkOcc's label-efficiency experiment (Tables I and II)."""

@@ -1,0 +1,7 @@
+"""Entry point of `python -m occle_train.experiments.label_efficiency`."""
+
+import sys
+
+from occle_train.experiments.label_efficiency.experiment import main
+
+sys.exit(main())

@@ -1,0 +1,230 @@
+"""`python -m occle_train.experiments.label_efficiency.experiment`: what the recipe is worth, on simulated nuScenes-rig streets.
+
+The same network is trained with all voxel labels, with those of a tenth of the scenes, with these and the weak targets of all
+scenes (the recipe), and with weak targets alone; on request with a recipe without lifted labels, and with smaller voxels; all for
+the same number of steps. Every stage is kept in the output folder: a run
+that was stopped is resumed. Written are tables like the MinkOcc paper's I and II, curves, and pictures like its Figs. 3 and 4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from occle_core.atomic_file import write_json
+from occle_core.bundle import BundleSpec, load_bundle, save_bundle
+from occle_core.datasets import Dataset, list_scenes
+from occle_core.networks.minkocc.network import MinkOcc
+from occle_core.predictor import Predictor
+from occle_core.taxonomy import load as load_taxonomy
+from occle_train.data.samples import open_all
+from occle_train.data.truth import voxel_truth
+from occle_train.evaluation import evaluate as scoring
+from occle_train.experiments.label_efficiency.figures import draw_curves, draw_maps, draw_views
+from occle_train.experiments.label_efficiency.presets import PRESETS, ExperimentPreset
+from occle_train.experiments.label_efficiency.report import write_report
+from occle_train.loop.checkpoints import LOG
+from occle_train.minkocc.fit import FitConfig, fit, load_head, minkocc_config
+from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
+from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
+from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
+from occle_train.streets import simulate
+
+SHARE = 0.1
+"""Scenes with voxel labels in the settings that have few."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the tables.
+
+    Args:
+        key: folder name.
+        title: what people read.
+        alpha: share of scenes with voxel labels.
+        weak: whether weak targets follow the warm start.
+        finer: cells this many times smaller than the preset's.
+        lift: whether points name the classes of cells as well (`MinkOccRecipeConfig.lift`), as the preset says; otherwise, as
+            in the paper, rendering is their only supervision.
+    """
+
+    key: str
+    title: str
+    alpha: float
+    weak: bool
+    finer: int = 1
+    lift: bool = True
+
+
+SETTINGS = (
+    Setting("full", "all voxel labels", 1.0, False),
+    Setting("few", "10 % of the labels only", SHARE, False),
+    Setting("recipe", "10 % + recipe", SHARE, True),
+    Setting("none", "0 %: weak targets alone", 0.0, True),
+    Setting("rendered", "10 % + recipe without lifted labels", SHARE, True, lift=False),
+    Setting("recipe_half", "10 % + recipe, half the voxel size", SHARE, True, 2),
+    Setting("recipe_quarter", "10 % + recipe, a quarter of the voxel size", SHARE, True, 4),
+)
+
+
+class LabelEfficiencyExperiment:
+    """All stages in one folder.
+
+    Args:
+        preset: data, network and steps.
+        out: the folder.
+        device: torch's name of the device.
+        workers: processes of the simulator and loaders of the training.
+    """
+
+    def __init__(self, preset: ExperimentPreset, out: Path, device: str, workers: int) -> None:
+        self.preset, self.out, self.device, self.workers = preset, out, device, workers
+        self.classes = load_taxonomy("occ3d_nuscenes")
+
+    def data(self, part: str) -> list[Dataset]:
+        """The scenes of "train" or "val"; those that are missing are simulated, drive by drive."""
+        streets = self.preset.streets[part]
+        folder = self.out / "data" / f"{part}-{streets.key}"
+        there = set(list_scenes(folder)) if any(folder.glob("*/scene.json")) else set()
+        missing = [number for number in range(streets.drives) if f"scene-{number:04d}" not in there]
+        if missing:
+            print(f"simulating {len(missing)} of {streets.drives} {part} drives into {folder}", flush=True)
+            simulate(folder, "nuscenes", missing, streets.frames, streets.seed, streets.images, self.workers, every=streets.every)
+        return open_all(folder)
+
+    def labels(self, part: str) -> LabelFolder:
+        """Degraded semantic images in the place of a foundation model's labels."""
+        folder = self.out / "labels" / f"{part}-{self.preset.streets[part].key}"
+        labeller = DegradedLabeller(self.classes, DegradeConfig(), 0)
+        write_missing(folder, self.data(part), labeller, self.classes, labeller.source)
+        return LabelFolder(folder, self.classes)
+
+    def config(self, setting: Setting) -> FitConfig:
+        """Training configuration of a setting; only the recipe differs between settings."""
+        warm = self.preset.recipe.warmup_fraction if setting.weak else 1.0
+        recipe = self.preset.recipe.model_copy(update={"alpha": setting.alpha, "warmup_fraction": warm})
+        if not setting.lift:
+            recipe = recipe.model_copy(update={"lift_weight": 0.0})
+        return self.preset.fit.model_copy(update={"recipe": recipe})
+
+    def samples(self, part: str, spec: BundleSpec, recipe: MinkOccRecipeConfig, weak: bool = True) -> RecipeSamples:
+        """A setting's frames."""
+        labels = self.labels(part) if weak else None
+        # Every loading process keeps frames of its own.
+        memory = 4.0 / max(1, self.preset.fit.num_workers)
+        cache = self.out / "accumulated" / part
+        return RecipeSamples(
+            self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory, self.preset.fit.truth_mask
+        )
+
+    def train(self, setting: Setting) -> Path:
+        """The setting's bundle, trained where it is missing."""
+        folder = self.out / setting.key
+        if (folder / "bundle").exists():
+            return folder / "bundle"
+        spec, config = self.preset.spec(setting.finer), self.config(setting)
+        assert config.recipe is not None
+        samples = self.samples("train", spec, config.recipe, setting.weak)
+        start = time.monotonic()
+
+        def on_step(step: int, losses: dict[str, float]) -> None:
+            if (step + 1) % 50 == 0:
+                values = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+                print(f"{setting.key}: step {step + 1} of {config.steps}, {time.monotonic() - start:.0f} s, {values}", flush=True)
+
+        print(f"{setting.key}: {len(samples)} frames, {len(samples.warm)} with voxel labels", flush=True)
+        network = fit(spec, samples, config, folder, self.device, on_step)
+        provenance = {"data": "simulated streets", "labels": samples.provenance(), "fit": config.model_dump(mode="json")}
+        save_bundle(folder / "bundle", spec.model_copy(update={"provenance": provenance}), network)
+        return folder / "bundle"
+
+    def scores(self, setting: Setting) -> dict[str, Any]:
+        """The setting's scores on the validation drives, measured where they are missing."""
+        file = self.out / setting.key / "scores.json"
+        if not file.exists():
+            predictor = Predictor.load(self.train(setting))
+            found = scoring.evaluate(predictor, self.data("val"))
+            write_json(file, found)
+            print(
+                f"{setting.key}: mIoU {100 * found['occ3d']['miou']:.2f}, RayIoU {100 * found['rayiou']['rayiou']:.2f}", flush=True
+            )
+        scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return scores
+
+    def draw(self, settings: Sequence[Setting], pictures: Path) -> None:
+        """Curves, and the pictures of a few validation frames, which no setting was trained on."""
+        logs = {setting.title: self.out / setting.key / LOG for setting in settings if setting.finer == 1}
+        draw_curves(pictures / "label_efficiency_curves.png", logs, ("occupancy", "semantic", "pseudo"))
+        recipe = next(setting for setting in settings if setting.key == "recipe")
+        config = self.config(recipe)
+        spec, network, _ = load_bundle(self.train(recipe))
+        assert isinstance(network, MinkOcc)
+        val = self.samples("val", spec, MinkOccRecipeConfig.model_validate({**config.recipe.model_dump(), "alpha": 0.0}))  # type: ignore[union-attr]
+        items = [round(k * (len(val) - 1) / 2) for k in range(3)]
+        head = load_head(spec, config, self.out / recipe.key)
+        draw_views(pictures / "label_efficiency_views.jpg", network, head, val, items[:2], self.classes)
+        places = [val.index[item] for item in items]
+        data = self.data("val")
+        columns = {"truth": [voxel_truth(data[number], i, spec.voxel_grid) for number, i in places]}
+        for setting in settings:
+            if setting.finer == 1:
+                predictor = Predictor.load(self.train(setting))
+                columns[setting.title] = [predictor.predict(data[number].frame(i)).labels for number, i in places]
+        shown = {title: [labels for labels in column if labels is not None] for title, column in columns.items()}
+        draw_maps(pictures / "label_efficiency_maps.jpg", shown, spec.voxel_grid, self.classes)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is missing and write the report."""
+    parser = argparse.ArgumentParser(prog="python -m occle_train.experiments.label_efficiency", description=__doc__)
+    default = os.environ.get("PRESET", "small")
+    parser.add_argument(
+        "--preset", choices=tuple(PRESETS), default=default, help="small: two CPU cores; full: a GPU; also PRESET=..."
+    )
+    parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/label_efficiency/PRESET if not given")
+    report = Path("docs/reports/label_efficiency.md")
+    parser.add_argument("--report", type=Path, default=report, help="report to write, pictures beside it")
+    parser.add_argument("--steps", type=int, help="optimiser steps per setting, instead of the preset's")
+    parser.add_argument(
+        "--settings", help="comma-separated keys of settings to run; the first four are always needed for the report"
+    )
+    parser.add_argument("--device", help="torch's device; cuda where there is one, if not given")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of the simulator")
+    given = parser.parse_args(arguments)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    preset: ExperimentPreset = PRESETS[given.preset]
+    if given.steps:
+        preset = preset.with_steps(given.steps)
+    keys = given.settings.split(",") if given.settings else preset.settings
+    unknown = sorted(set(keys) - {setting.key for setting in SETTINGS})
+    if unknown:
+        parser.error(f"no setting {', '.join(unknown)}; there are {', '.join(setting.key for setting in SETTINGS)}")
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    out = given.out or Path("out/label_efficiency") / given.preset
+    experiment = LabelEfficiencyExperiment(preset, out, device, given.workers)
+    settings = [setting for setting in SETTINGS if setting.key in keys]
+    scores = {setting.key: experiment.scores(setting) for setting in settings}
+    if not {"full", "few", "recipe", "none"} <= scores.keys():
+        print("no report: it needs the settings full, few, recipe and none")
+        return 0
+    experiment.draw(settings, given.report.parent / "images")
+    rows = {s.key: (s.title, s.alpha, s.finer, scores.get(s.key)) for s in SETTINGS}
+    machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    facts = {"date": date.today().isoformat(), "settings": ",".join(scores), **machine}
+    text = write_report(preset, rows, facts, experiment.classes)
+    for file in (given.report, out / "report.md"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    print(f"wrote {given.report}")
+    return 0

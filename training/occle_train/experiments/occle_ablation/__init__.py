@@ -1,0 +1,1 @@
+"""`python -m occle_train.experiments.occle_ablation`: what each part of OccLE's recipe is worth, on simulated KITTI-rig streets."""

@@ -1,0 +1,163 @@
+"""All stages of the ablation in one folder. Phases that several settings share are trained once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from occle_core.atomic_file import write_json
+from occle_core.bundle import save_bundle
+from occle_core.datasets import Dataset, list_scenes
+from occle_core.networks.occle.network import OccLE
+from occle_core.taxonomy import IGNORE
+from occle_core.taxonomy import load as load_taxonomy
+from occle_train.data.samples import open_all
+from occle_train.experiments.occle_ablation.presets import ExperimentPreset
+from occle_train.experiments.occle_ablation.settings import ALL, SHARE, BranchSetting, Setting, branch_of, config_of
+from occle_train.occle.augment import OccleAugment, student_augment
+from occle_train.occle.fit import fit_phase, fresh_network
+from occle_train.occle.phases import OccleRecipeConfig, Phase
+from occle_train.occle.samples import OccleSamples
+from occle_train.occle.scores import completion, geometry, latencies, segmentation
+from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller, semantic_file
+from occle_train.pseudo_labels.label_folder import LabelFolder, Labels, read_gray, write_missing
+from occle_train.pseudo_labels.unaligned import UnalignedLabeller
+from occle_train.streets import simulate
+
+GEOMETRY_OFF = {"point_dropout_prob": 0.0, "max_point_dropout": 0.0, "min_point_sampling": 1.0}
+IMAGE_OFF = {"brightness_jitter": 0.0, "hsv_jitter": 0.0, "max_motion_blur": 0, "weather_prob": 0.0, "max_cutout": 0.0}
+
+
+class AblationExperiment:
+    """See the module.
+
+    Args:
+        preset: data, network and steps.
+        out: the folder; what is there already is not made again.
+        device: torch's name of the device that trains; scores are computed on the CPU.
+        workers: processes of the simulator.
+    """
+
+    def __init__(self, preset: ExperimentPreset, out: Path, device: str, workers: int) -> None:
+        self.preset, self.out, self.device, self.workers = preset, out, device, workers
+        self.classes = load_taxonomy("semantickitti")
+        self.spec = preset.spec
+        self.data = cache(self._data)
+        self.samples = cache(self._samples)
+        self.val = cache(self._val)
+
+    def segmentation(self, labels: str) -> dict[str, Any]:
+        """Table 4: the semantic branch after phase I with labels of a kind."""
+        return self._kept(f"semantic-{labels}", lambda: segmentation(self._semantic(labels), self.val()))
+
+    def geometry(self, branch: BranchSetting) -> dict[str, Any]:
+        """Table 5: a geometric branch."""
+        return self._kept(branch.key, lambda: {"iou": geometry(self._geometric(branch), self.val())})
+
+    def completion(self, setting: Setting) -> dict[str, Any]:
+        """Tables 6 and 7: a whole network."""
+        return self._kept(setting.key, lambda: completion(self._network(setting), self.val()))
+
+    def disturbed(self, case: str) -> dict[str, Any]:
+        """Table D.4: the student's augmentation at inference."""
+        off: dict[str, Any] = {"image": GEOMETRY_OFF, "points": IMAGE_OFF, "both": {}, "baseline": GEOMETRY_OFF | IMAGE_OFF}[case]
+        augment: OccleAugment = self.preset.recipe.student_augment.model_copy(update=off)
+
+        def measure() -> dict[str, Any]:
+            network = self._network(ALL)
+            return {"iou": geometry(network, self.val(), augment), "miou": completion(network, self.val(), augment)["miou"]}
+
+        return self._kept(f"disturbed-{case}", measure)
+
+    def latency(self) -> dict[str, Any]:
+        """Tables 4, 5 and D.2: milliseconds of the branches."""
+        return self._kept("latency", lambda: latencies(self._network(ALL), self.val()))
+
+    def _semantic(self, labels: str) -> OccLE:
+        config = config_of(self.preset.recipe, SHARE)
+        return self._phase(fresh_network(self.spec, config), "semantic", config, f"semantic-{labels}", labels=labels)
+
+    def _geometric(self, branch: BranchSetting) -> OccLE:
+        config = config_of(self.preset.recipe, branch.share)
+        teacher = f"teacher-{100 * branch.share:g}"
+        network = self._phase(fresh_network(self.spec, config), "teacher", config, teacher)
+        if not branch.student:
+            return network
+        augment = student_augment(branch.middle, branch.strong, config.student_augment)
+        config = config.model_copy(update={"student_augment": augment})
+        return self._phase(fresh_network(self.spec, config), "student", config, branch.key, teacher)
+
+    def _network(self, setting: Setting) -> OccLE:
+        config = config_of(self.preset.recipe, setting.share, setting.without)
+        network, branch = fresh_network(self.spec, config), branch_of(setting)
+        if "semantic" not in setting.without:
+            network.semantic.load_state_dict(self._semantic("aligned").semantic.state_dict())
+        if branch is not None:
+            network.geometric.load_state_dict(self._geometric(branch).geometric.state_dict())
+        network = self._phase(network, "fusion", config, setting.key)
+        bundle = self.out / setting.key / "bundle"
+        if not bundle.exists():
+            sources = {"data": "simulated streets", "labels": self.samples(setting.share, "aligned").provenance()}
+            provenance = {**sources, "confidence": config.confidence_threshold, "fit": config.model_dump(mode="json")}
+            save_bundle(bundle, self.spec.model_copy(update={"provenance": provenance}), network)
+        return network
+
+    def _phase(
+        self, network: OccLE, phase: Phase, config: OccleRecipeConfig, key: str, teacher: str = "", labels: str = "aligned"
+    ) -> OccLE:
+        started = time.monotonic()
+
+        def on_step(phase: Phase, step: int, steps: int, losses: dict[str, float]) -> None:
+            if (step + 1) % 50 == 0 or step + 1 == steps:
+                values = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+                print(f"{key}: step {step + 1} of {steps}, {time.monotonic() - started:.0f} s, {values}", flush=True)
+
+        samples = self.samples(config.annotated_fraction, labels)
+        fit_phase(network, phase, self.spec, samples, config, self.out / key, self.device, on_step, self.out / teacher)
+        return network
+
+    def _data(self, part: str) -> list[Dataset]:
+        """The drives of "train" or "val"; those that are missing are simulated, one by one."""
+        streets = self.preset.streets[part]
+        folder = self.out / "data" / f"{part}-{streets.key}"
+        there = set(list_scenes(folder)) if any(folder.glob("sequences/*")) else set()
+        for number in (number for number in range(streets.drives) if f"{number:02d}" not in there):
+            print(f"simulating {part} drive {number + 1} of {streets.drives}", flush=True)
+            simulate(folder, "kitti", [number], streets.frames, streets.seed, streets.images, self.workers, every=streets.every)
+        return open_all(folder)
+
+    def _samples(self, share: float, labels: str) -> OccleSamples:
+        """The training set with pseudo-labels of a kind, of which a share is annotated."""
+        maker = (UnalignedLabeller if labels == "unaligned" else DegradedLabeller)(self.classes, DegradeConfig(), 0)
+        folder = self.out / "labels" / f"{labels}-{self.preset.streets['train'].key}"
+        write_missing(folder, self.data("train"), maker, self.classes, maker.source)
+        config = config_of(self.preset.recipe, share)
+        return OccleSamples(self.data("train"), self.preset.grid, self.preset.network, config, LabelFolder(folder, self.classes))
+
+    def _val(self) -> OccleSamples:
+        """Validation frames, all with their truth, and exact labels of their images."""
+        folder = self.out / "labels" / f"exact-{self.preset.streets['val'].key}"
+        write_missing(folder, self.data("val"), _exact, self.classes, {"exact": "the simulator's"})
+        config = config_of(self.preset.recipe, 1.0)
+        return OccleSamples(self.data("val"), self.preset.grid, self.preset.network, config, LabelFolder(folder, self.classes))
+
+    def _kept(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Scores, measured where they are missing."""
+        file = self.out / key / "scores.json"
+        if not file.exists():
+            found = measure()
+            write_json(file, found)
+            print(key, {name: round(value, 4) for name, value in found.items() if isinstance(value, float)}, flush=True)
+        scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return scores
+
+
+def _exact(dataset: Dataset, i: int, camera: str) -> Labels:
+    labels = read_gray(semantic_file(dataset, i, camera))
+    return labels, np.where(labels == IGNORE, np.uint8(0), np.uint8(255))

@@ -1,0 +1,133 @@
+"""Training on several processes (torchrun) so that the result is that of one process with the whole batch.
+
+Every process takes its share of each batch. Sums that a loss divides by, batch norm's statistics and the gradients are added up
+over all of them, so that nothing depends on how the batch was shared out but the order of additions.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from occle_core.sparse import SparseTensor
+from occle_core.sparse.layers import SparseBatchNorm
+
+TIMEOUT = timedelta(hours=2)
+"""Timeout of a process that waits for another: the first one may draw pictures or read a data set alone."""
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """The processes that train together; a single one by default.
+
+    Args:
+        rank: number of this process.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all processes, without a gradient."""
+        if self.size == 1:
+            return value.detach()
+        value = value.detach().clone()
+        distributed.all_reduce(value)
+        return value
+
+    def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Give every parameter the sum of its gradients of all processes; one that has none anywhere keeps none."""
+        if self.size == 1:
+            return
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        present = torch.tensor([p.grad is not None for p in parameters], dtype=parts[0].dtype, device=parts[0].device)
+        flat = self.total(torch.cat([*(part.flatten() for part in parts), present]))
+        *sums, present = torch.split(flat, [*(part.numel() for part in parts), len(parameters)])
+        for parameter, value, there in zip(parameters, sums, present.tolist()):
+            parameter.grad = value.view_as(parameter) if there else None
+
+
+@contextmanager
+def join_process_group(device: str) -> Iterator[tuple[ProcessGroup, str]]:
+    """The group that torchrun started this process in, and this process's device; a group of one elsewhere."""
+    if "RANK" not in os.environ:
+        yield ProcessGroup(), device
+        return
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
+    try:
+        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size()), device
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def sync_batch_norms(network: nn.Module, group: ProcessGroup) -> Iterator[None]:
+    """Inside the block, batch norms in training mode take their statistics from all processes' batches.
+
+    torch's SyncBatchNorm does the same on GPUs only, and has no place for a process without any cell.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if group.size > 1 else []
+    try:
+        for norm in norms:
+            # An attribute of the instance stands before the class's method, and its removal brings that back.
+            object.__setattr__(norm, "forward", functools.partial(_forward, norm, norm.forward))
+        yield
+    finally:
+        for norm in norms:
+            norm.__dict__.pop("forward", None)
+
+
+def _forward(norm: Any, own: Any, x: Any) -> Any:
+    if not norm.training:
+        return own(x)
+    if isinstance(norm, SparseBatchNorm):
+        sparse: SparseTensor = x
+        return sparse.with_features(_normalised(norm, sparse.features))
+    return _normalised(norm, x)
+
+
+def _normalised(norm: Any, x: Tensor) -> Tensor:
+    """(N, C, ...) normalised by the mean and variance over all processes' N and further dimensions."""
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    shape = [1, -1] + [1] * (x.ndim - 2)
+    count = torch.tensor(float(x.numel() // x.shape[1]), device=x.device)
+    distributed.all_reduce(count)
+    count = count.clamp(min=1)
+    mean = _Sum.apply(x.sum(axes)) / count  # type: ignore[no-untyped-call]
+    centred = x - mean.view(shape)
+    variance = _Sum.apply((centred**2).sum(axes)) / count  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * count / (count - 1).clamp(min=1), norm.momentum)
+    scaled = centred * torch.rsqrt(variance + norm.eps).view(shape)
+    out: Tensor = scaled * norm.weight.view(shape) + norm.bias.view(shape)
+    return out
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; each process's loss pulls at it, so that the gradients add up too."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        value = value.clone()
+        distributed.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        upstream = upstream.clone()
+        distributed.all_reduce(upstream)
+        return upstream

@@ -1,0 +1,1 @@
+"""MinkOcc's training recipe."""

@@ -1,0 +1,280 @@
+"""MinkOcc's two steps of supervision (Sze et al., Sec. IV-A): few scenes with voxel labels, then weak targets for all of them.
+
+A frame has *voxel labels* only if its scene was drawn as labelled; the voxel truth of every other frame is never opened. Weak
+targets need no voxel label: 2D pseudo-labels of the images, occupancy accumulated from neighbouring scans, and classes that these
+scans' points take from the pixels (`training/occle_train/pseudo_labels/lift.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from occle_core.atomic_file import atomic_write
+from occle_core.config import Config
+from occle_core.datasets import Dataset, DatasetError
+from occle_core.datasets.files import read_npz, warn_once
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.networks.minkocc.config import MinkOccConfig
+from occle_train.data.label_split import draw_labelled
+from occle_train.data.samples import SOLID, Sample, Samples, View
+from occle_train.data.truth import MaskName
+from occle_train.pseudo_labels.label_folder import LabelFolder
+from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, Moving, accumulated_occupancy
+from occle_train.pseudo_labels.lift import PointLabels, lifted_labels, point_labels
+
+COUNTED = 500
+"""Frames whose pseudo-labels are counted for the classes' weights."""
+
+
+class MinkOccRecipeConfig(Config):
+    """Settings of MinkOcc's recipe: the labelled share, and the weak supervision of the other frames."""
+
+    alpha: float = Field(0.1, ge=0, le=1, description="share of the scenes whose voxel labels are used")
+    label_seed: int = Field(0, description="draws the labelled scenes")
+    warmup_fraction: float = Field(
+        0.4, ge=0, le=1, description="share of the steps that see labelled scenes only; 0 where alpha is 0"
+    )
+    keep_voxel_labels: bool = Field(
+        True, description="labelled scenes keep their voxel labels after the warm start; the paper drops them unless alpha is 1"
+    )
+    min_labelled_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="least share of labelled frames in the batches after the warm start, which are repeated for it; 0 draws all "
+        "frames alike, as the paper does",
+    )
+    past_scans: int = Field(10, ge=0, description="scans before the present one that are accumulated (the paper's K)")
+    future_scans: int = Field(
+        0,
+        ge=0,
+        description="scans after the present one that are accumulated as well; the paper takes the past alone. Targets are made "
+        "before the training: the car's later scans show what it drove up to",
+    )
+    free_margin: int = Field(
+        2, ge=0, description="how near to an occupied cell no cell is called free, cells; with later scans 1 makes as few mistakes"
+    )
+    lift_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the classes that accumulated points take from the pixels that show them, beside the rendering's 1; "
+        "the paper's 0 renders alone",
+    )
+    moving_points: Moving = Field("carry", description="points on moving objects: carry them with their boxes, remove or keep them")
+    num_views: int = Field(
+        3, ge=0, description="cameras rendered per frame and step, drawn anew each time; 0 renders nothing and needs `lift`"
+    )
+    view_width: int = Field(176, ge=16, description="width of the rendered views, pixels")
+    view_height: int = Field(100, ge=16, description="height of the rendered views, pixels")
+    max_depth: float = Field(60.0, gt=0, description="how far the rendering looks, metres")
+    gamma: float = Field(3e-3, ge=1e-5, le=1, description="depth sharpness of the rendering; 1e-5 shows the nearest sphere only")
+    shader_channels: int = Field(32, ge=8, multiple_of=8, description="channels of the shader's finest scale")
+    switch_steps: int = Field(200, ge=0, description="steps after the warm start in which the gradient is clipped harder")
+    switch_grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient in these steps")
+
+    @model_validator(mode="after")
+    def _classes_are_supervised(self) -> MinkOccRecipeConfig:
+        if not self.num_views and not self.lift_weight:
+            raise ValueError(
+                "recipe.num_views: 0 renders nothing and recipe.lift_weight: 0 lifts no labels, so no class is supervised; set one "
+                "of them"
+            )
+        return self
+
+    def switch_step(self, steps: int) -> int:
+        """The first of `steps` steps that uses weak targets."""
+        return round(self.warmup_fraction * steps) if self.alpha else 0
+
+
+class RecipeSamples(Samples):
+    """All frames of a data set: those of the drawn scenes with voxel labels, the others with weak targets only.
+
+    Args:
+        datasets: scenes, in order.
+        grid: the grid of the targets.
+        network: what images and points are reduced to.
+        config: see MinkOccRecipeConfig.
+        labels: 2D pseudo-labels; None where the recipe ends with the warm start and needs none.
+        cache: folder in which weak targets are kept; it is made, and may be deleted at any time.
+        memory, mask: see Samples.
+
+    Raises:
+        DatasetError: a labelled scene has no voxel truth, or labels are missing.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        grid: VoxelGrid,
+        network: MinkOccConfig,
+        config: MinkOccRecipeConfig,
+        labels: LabelFolder | None,
+        cache: Path,
+        memory: float = 4.0,
+        mask: MaskName = "camera",
+    ) -> None:
+        self.labelled_scenes = draw_labelled([dataset.name for dataset in datasets], config.alpha, config.label_seed)
+        self.config, self.labels = config, labels
+        self._cache = cache / _cache_key(grid, network, config, labels)
+        super().__init__(datasets, grid, network, memory, mask)
+
+    def _find(self) -> tuple[list[tuple[int, int]], Sequence[int]]:
+        """Labelled frames are those of a labelled scene that have a truth; other frames of that scene are left out.
+
+        So are frames that will have weak targets and have no pose: nothing can be accumulated around them.
+        """
+        drawn = set(self.labelled_scenes)
+        index = []
+        for number, data in enumerate(self.datasets):
+            frames = [i for i in range(len(data)) if data.name not in drawn or data.has_truth(i)]
+            if self.config.switch_step(100) < 100 and not (data.name in drawn and self.config.keep_voxel_labels):
+                placed = [i for i in frames if data.pose(i) is not None]
+                if frames and not placed:
+                    raise DatasetError(f"{data.kind} {data.name} has no poses: scans cannot be accumulated; leave it out")
+                if len(placed) < len(frames):
+                    warn_once(f"{data.name}: {len(frames) - len(placed)} frames have no pose and are left out")
+                frames = placed
+            index += [(number, i) for i in frames]
+        warm = [item for item, (number, _) in enumerate(index) if self.datasets[number].name in drawn]
+        lacking = sorted(drawn - {self.datasets[index[item][0]].name for item in warm})
+        if lacking:
+            raise DatasetError(f"no frame of the labelled scenes {', '.join(lacking)} has voxel truth; take them out of the data")
+        if not warm and (self.config.alpha or not index):
+            raise DatasetError("there is no frame to train on; simulate some with occle-train simulate")
+        return index, warm
+
+    def sample(self, item: int, weak: bool = False) -> Sample:
+        """A frame with voxel labels if its scene is labelled (and, in the weak phase, keeps them), else with weak targets.
+
+        Views are given in the weak phase alone, and only where some are rendered.
+        """
+        labelled = item in self._warm_set and (self.config.keep_voxel_labels or not weak)
+        if not labelled and not weak:
+            raise ValueError(f"frame {item} has no voxel labels and takes no part in the warm start")
+        frame, target = self.frame(item), self.truth(item) if labelled else self.weak_target(item)
+        return Sample(frame, target, labelled, self.views(item, frame.cameras) if weak and self.config.num_views else ())
+
+    def truth(self, item: int) -> NDArray[np.uint8]:
+        """The voxel labels of a labelled frame.
+
+        Raises:
+            ValueError: the frame is not labelled; its truth stays unopened.
+        """
+        if item not in self._warm_set:
+            raise ValueError(f"frame {item} is of a scene that was not drawn as labelled: its voxel labels must not be used")
+        return super().truth(item)
+
+    def weak_target(self, item: int) -> NDArray[np.uint8]:
+        """(X, Y, Z) uint8 from scans: free's id, SOLID where occupied, 255 unknown; with `lift` ids of the pixels' classes."""
+        held: NDArray[np.uint8] = self._memory.get(("weak", item), lambda: self._weak_target(item))
+        return held
+
+    def views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
+        """The pseudo-labels of a frame, whose cameras are given, as far as there are any."""
+        held: tuple[View, ...] = self._memory.get(("views", item), lambda: self._views(item, cameras))
+        return held
+
+    def pixel_counts(self, num_classes: int) -> NDArray[np.int64]:
+        """(num_classes,) pixels per class in the pseudo-labels of at most `COUNTED` frames, evenly drawn."""
+        if self.labels is None:
+            return super().pixel_counts(num_classes)
+        counts = np.zeros(256, np.int64)
+        for item in np.unique(np.linspace(0, len(self) - 1, COUNTED).round().astype(int)).tolist():
+            for view in self.views(item, self.frame(item).cameras):
+                counts += np.bincount(view.labels.ravel(), minlength=256)
+        return counts[:num_classes]
+
+    def provenance(self) -> dict[str, Any]:
+        """The labels that were used, for the bundle's provenance."""
+        return {
+            "voxel_labels": {
+                "alpha": self.config.alpha,
+                "seed": self.config.label_seed,
+                "scenes": self.labelled_scenes,
+                "frames": len(self.warm),
+            },
+            "pseudo_labels": self.labels.source if self.labels else None,
+            "accumulation": self.config.model_dump(
+                include={"past_scans", "future_scans", "free_margin", "moving_points", "lift_weight"}
+            ),
+        }
+
+    def _views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
+        number, i = self.index[item]
+        labels = self._label_folder()
+        dataset, size = self.datasets[number], (self.config.view_width, self.config.view_height)
+        found = []
+        for name, camera in zip(dataset.camera_names, cameras):
+            if labels.has(dataset, i, name):
+                found.append(View(camera.resized(*size), *labels.read(dataset, i, name, size)))
+        if not found and any(dataset.image_file(i, name) for name in dataset.camera_names):
+            raise DatasetError(f"{labels.root} has no labels of {dataset.name}, frame {i}; make them with occle-train label")
+        return tuple(found)
+
+    def _weak_target(self, item: int) -> NDArray[np.uint8]:
+        number, i = self.index[item]
+        dataset, config = self.datasets[number], self.config
+        scans = (config.past_scans, config.future_scans, config.moving_points, self.network.points.min_range)
+
+        def target() -> dict[str, NDArray[Any]]:
+            occupancy = accumulated_occupancy(dataset, i, self.grid, *scans, config.free_margin)
+            codes = np.full(256, UNKNOWN, np.uint8)
+            codes[[FREE, OCCUPIED]] = dataset.taxonomy.free, SOLID
+            cells = codes[occupancy]
+            if config.lift_weight:
+                lifted = lifted_labels(dataset, i, self.grid, lambda scan: self._point_labels(number, scan), *scans)
+                cells = np.where(lifted != UNKNOWN, lifted, cells)
+            return {"target": cells}
+
+        return self._kept(self._name(number, i), target)["target"]
+
+    def _point_labels(self, number: int, i: int) -> PointLabels:
+        """Of a scan, which is a neighbour of many frames."""
+        dataset, labels = self.datasets[number], self._label_folder()
+
+        def made() -> dict[str, NDArray[Any]]:
+            return dict(zip(("labels", "confidence"), point_labels(dataset, i, labels)))
+
+        content = self._kept(f"{self._name(number, i)}-points", made)
+        return content["labels"], content["confidence"]
+
+    def _label_folder(self) -> LabelFolder:
+        if self.labels is None:
+            raise DatasetError("steps after the warm start need 2D labels: make them with occle-train label, and give --labels DIR")
+        return self.labels
+
+    def _name(self, number: int, i: int) -> str:
+        """A frame's name in the cache: stamps may repeat, and another data set may have the same scenes."""
+        dataset = self.datasets[number]
+        origin = hashlib.sha256(str(dataset.files(i)[0].resolve()).encode()).hexdigest()[:8]
+        return f"{dataset.name}/{dataset.numbers[i]:06d}-{origin}"
+
+    def _kept(self, name: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """The cached arrays of a name, made and written if they are missing."""
+        file = self._cache / f"{name}.npz"
+        if file.exists():
+            try:
+                return read_npz(file)
+            except DatasetError as error:
+                warn_once(f"{error}; it is made anew")
+        made = make()
+        with atomic_write(file) as temporary:
+            np.savez_compressed(temporary, **made)  # type: ignore[arg-type]
+        return made
+
+
+def _cache_key(grid: VoxelGrid, network: MinkOccConfig, config: MinkOccRecipeConfig, labels: LabelFolder | None) -> str:
+    content = (
+        f"{grid} {network.points.min_range} {config.past_scans} {config.future_scans} {config.free_margin} {config.moving_points}"
+    )
+    if config.lift_weight and labels is not None:
+        content += f" {labels.root.resolve()} {labels.source}"
+    return hashlib.sha256(content.encode()).hexdigest()[:12]

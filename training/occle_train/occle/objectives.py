@@ -1,0 +1,142 @@
+"""Objectives of the training phases (OccLE, Eq. 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from occle_core.networks.occle.inputs import OccleInputs
+from occle_core.networks.occle.lift import lift_labels
+from occle_core.networks.occle.network import OccLE
+from occle_core.taxonomy import IGNORE
+from occle_train.losses.occle import occupancy_loss, weighted_cross_entropy
+from occle_train.occle.distillation import merge_targets
+
+PROJECTION_STRIDE = 4
+"""Pixels of the network's image per pixel of the scatter-accumulated projection, along each axis."""
+
+
+@dataclass
+class OccleBatch:
+    """Inputs and targets of a training step.
+
+    Attributes:
+        inputs: the network's.
+        labels: (B, V, H, W) uint8 aligned pseudo-labels of the present images at the network's image size, 255 unlabelled.
+        truth: (B, X, Y, Z) uint8 voxel annotations; 255 unknown, and everywhere for frames without annotation.
+        teacher_labels: (B, X, Y, Z) uint8 the teacher's geometry, 0 free, 1 occupied, 255 unsure; only students have one.
+    """
+
+    inputs: OccleInputs
+    labels: Tensor
+    truth: Tensor
+    teacher_labels: Tensor | None = None
+
+    def to(self, device: str) -> OccleBatch:
+        """The same tensors on another device."""
+        teacher_labels = None if self.teacher_labels is None else self.teacher_labels.to(device)
+        return OccleBatch(self.inputs.to(device), self.labels.to(device), self.truth.to(device), teacher_labels)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Class weights of the weighted cross-entropies, from class frequencies (see `frequency_weights`).
+
+    Attributes:
+        pixels: (classes,) of the pseudo-labels.
+        voxels: (classes,) of the annotated voxels.
+        geometry: (2,) of free and occupied voxels.
+        free: id of the free class.
+    """
+
+    pixels: Tensor
+    voxels: Tensor
+    geometry: Tensor
+    free: int
+
+
+def semantic_loss(network: OccLE, batch: OccleBatch, weights: Weights) -> dict[str, Tensor]:
+    """l_sem: cross-entropy of the 2D header on the pseudo-labels, l_occ of the 3D header on the pseudo-labels lifted to voxels.
+
+    (Eq. 6 prints S in both terms; the 2D header has no loss then, so its first term is read as that of s.)
+    """
+    semantics = network.semantics(batch.inputs, network.cells(batch.inputs))
+    return _semantic_terms(network, semantics.image, network.semantic.lidar_logits(semantics).features, batch, weights)
+
+
+def geometric_loss(network: OccLE, batch: OccleBatch, weights: Weights) -> dict[str, Tensor]:
+    """l_geo: weighted cross-entropy of the geometry G on the annotations and, for a student, on what the teacher is sure of."""
+    logits = network.geometric.logits(network.geometry(batch.inputs, network.cells(batch.inputs)))
+    target = occupancy_of(batch.truth, weights.free)
+    if batch.teacher_labels is not None:
+        target = merge_targets(target, batch.teacher_labels)
+    return {"geometry": weighted_cross_entropy(logits, target, weights.geometry)}
+
+
+def fusion_loss(network: OccLE, batch: OccleBatch, weights: Weights, without: Collection[str] = ()) -> dict[str, Tensor]:
+    """l_fus + l_sem: l_occ of the prediction Y on the annotations, cross-entropy of its projection y on the pseudo-labels.
+
+    Args:
+        network, batch, weights: see above.
+        without: modules of Table 6 whose terms are left out (0); the geometric branch is frozen unless it is one of them.
+    """
+    cells = network.cells(batch.inputs)
+    semantics = network.semantics(batch.inputs, cells)
+    with torch.set_grad_enabled("geometric" in without):
+        geometric = network.geometry(batch.inputs, cells)
+    fused = network.fusion(semantics.grid, geometric)
+    zero = torch.zeros((), device=fused.device)
+    terms = {"occupancy": zero, "projection": zero, "image": zero, "lidar": zero}
+    if "annotations" not in without:
+        terms["occupancy"] = occupancy_loss(network.fusion.logits(fused), batch.truth, weights.voxels, weights.free)
+    if "projection" not in without:
+        terms["projection"] = _projection_loss(network, fused, batch, weights)
+    if "semantic" not in without:
+        lidar = network.semantic.lidar_logits(semantics).features
+        terms |= _semantic_terms(network, semantics.image, lidar, batch, weights)
+    return terms
+
+
+def lifted_labels(network: OccLE, batch: OccleBatch) -> Tensor:
+    """(N,) uint8 Eq. 2's labels of the present scan's voxels; 255 where no pixel has one, or at most one point lies inside."""
+    scan = batch.inputs.scans[0]
+    origin = torch.tensor(network.grid.origin, device=scan.coords.device)
+    centers = origin + (scan.coords[:, 1:] + 0.5) * network.grid.resolution
+    out = torch.full((len(centers),), IGNORE, dtype=torch.uint8, device=centers.device)
+    for number in range(batch.inputs.batch_size):
+        rows = scan.coords[:, 0] == number
+        view = slice(number, number + 1)
+        out[rows] = lift_labels(batch.labels[view], batch.inputs.projections[view, 0], centers[rows])[0]
+    return torch.where(scan.counts > 1, out, IGNORE)
+
+
+def occupancy_of(labels: Tensor, free: int) -> Tensor:
+    """Class ids uint8 -> 0 free, 1 occupied, 255 unknown."""
+    return torch.where(labels == IGNORE, IGNORE, (labels != free).to(torch.uint8))
+
+
+def _projection_loss(network: OccLE, fused: Tensor, batch: OccleBatch, weights: Weights) -> Tensor:
+    height, width = (n // PROJECTION_STRIDE for n in batch.labels.shape[-2:])
+    projected, hit = network.fusion.projected_logits(fused, batch.inputs.projections[:, 0], network.centers, height, width)
+    target = torch.where(hit, _nearest(batch.labels.flatten(0, 1), height, width), IGNORE)
+    return weighted_cross_entropy(projected, target, weights.pixels)
+
+
+def _semantic_terms(network: OccLE, image: Tensor, lidar: Tensor, batch: OccleBatch, weights: Weights) -> dict[str, Tensor]:
+    labels = batch.labels.flatten(0, 1)
+    logits = F.interpolate(network.semantic.image_head(image), labels.shape[-2:], mode="bilinear", align_corners=False)
+    return {
+        "image": weighted_cross_entropy(logits, labels, weights.pixels),
+        "lidar": occupancy_loss(lidar, lifted_labels(network, batch), weights.pixels, weights.free),
+    }
+
+
+def _nearest(labels: Tensor, height: int, width: int) -> Tensor:
+    """(N, H, W) -> (N, height, width), each the label in the middle of its pixels."""
+    rows = (torch.arange(height, device=labels.device) * 2 + 1) * labels.shape[1] // (2 * height)
+    columns = (torch.arange(width, device=labels.device) * 2 + 1) * labels.shape[2] // (2 * width)
+    return labels[:, rows][:, :, columns]

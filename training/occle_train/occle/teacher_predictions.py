@@ -1,0 +1,66 @@
+"""Confident predictions of a teacher for frames without annotation (Algorithm 1, phase II), on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from occle_core.atomic_file import atomic_write
+from occle_core.datasets.files import warn_once
+from occle_core.frame import FrameError
+from occle_core.networks.occle.inputs import prepare
+from occle_core.networks.occle.network import OccLE
+from occle_core.taxonomy import IGNORE
+from occle_train.occle.objectives import OccleBatch
+from occle_train.occle.phases import OccleRecipeConfig, predict_teacher_labels
+from occle_train.occle.samples import OccleSamples
+
+
+class TeacherPredictions:
+    """A teacher's predictions for the unannotated frames of a training set.
+
+    Args:
+        samples: the training set.
+        folder: where they are kept, a file per frame.
+    """
+
+    def __init__(self, samples: OccleSamples, folder: Path) -> None:
+        self.samples, self.folder = samples, folder
+        self._annotated = frozenset(samples.annotated)
+
+    @property
+    def missing(self) -> list[int]:
+        """Unannotated frames whose predictions are not there."""
+        return [item for item in range(len(self.samples)) if item not in self._annotated and not self._file(item).is_file()]
+
+    @torch.no_grad()
+    def predict(self, teacher: OccLE, config: OccleRecipeConfig, device: str) -> None:
+        """Make those that are missing, from undisturbed inputs."""
+        for item in self.missing:
+            try:
+                inputs = prepare(*self.samples.frames(item), self.samples.grid, self.samples.network)
+            except FrameError as error:  # the training leaves it out as well
+                warn_once(f"{self.samples.describe(item)}: the teacher has no prediction: {error}")
+                continue
+            nothing = torch.empty(0, dtype=torch.uint8, device=device)
+            found = predict_teacher_labels(teacher, OccleBatch(inputs.to(device), nothing, nothing), config)[0].cpu().numpy()
+            with atomic_write(self._file(item)) as temporary:
+                np.savez_compressed(temporary, occupied=np.packbits(found == 1), sure=np.packbits(found != IGNORE))
+
+    def __call__(self, item: int) -> Tensor:
+        """(X, Y, Z) uint8: 1 occupied, 0 free, 255 unsure; all 255 for an annotated frame, which needs no teacher."""
+        shape = self.samples.grid.shape
+        if item in self._annotated:
+            return torch.full(shape, IGNORE, dtype=torch.uint8)
+        with np.load(self._file(item)) as content:
+            count = int(np.prod(shape))
+            occupied, sure = (np.unpackbits(content[name], count=count) for name in ("occupied", "sure"))
+        return torch.from_numpy(np.where(sure == 1, occupied, np.uint8(IGNORE)).reshape(shape))
+
+    def _file(self, item: int) -> Path:
+        number, i = self.samples.index[item]
+        dataset = self.samples.datasets[number]
+        return self.folder / dataset.name / f"{dataset.numbers[i]:06d}.npz"

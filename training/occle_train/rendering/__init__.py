@@ -1,0 +1,1 @@
+"""Differentiable sphere rendering (MinkOcc, Sec. IV-C)."""

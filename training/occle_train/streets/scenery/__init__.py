@@ -1,0 +1,1 @@
+"""Layout and contents of a street."""

@@ -1,0 +1,1 @@
+"""Simulated sensors and exact voxel truth."""

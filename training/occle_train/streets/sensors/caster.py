@@ -1,0 +1,82 @@
+"""Ray casting: one Embree scene for what stands still, a small one per frame for what moves."""
+
+from __future__ import annotations
+
+import numpy as np
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
+from numpy.typing import NDArray
+
+from occle_train.streets.shapes.mesh import Mesh, join
+
+FAR = np.float32(1e6)
+"""Distance of a ray that hits nothing, metres."""
+
+
+class RayCaster:
+    """Nearest hits and shadow tests on a mesh.
+
+    Args:
+        mesh: the triangles; may be empty.
+    """
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self._scene = None
+        if len(mesh):
+            self._scene = EmbreeScene()
+            vertices = np.ascontiguousarray(mesh.tri.reshape(-1, 3))
+            TriangleMesh(self._scene, vertices, np.arange(len(vertices), dtype=np.int32).reshape(-1, 3))
+        edges = mesh.tri[:, 1:] - mesh.tri[:, :1]
+        normals = np.cross(edges[:, 0], edges[:, 1])
+        self.normals = (normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+    def cast(self, origins: NDArray[np.float32], directions: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Nearest hit per ray: triangle (N,) int32, -1 for none, and distance (N,) float32 in units of the direction."""
+        n = len(directions)
+        if self._scene is None or n == 0:
+            return np.full(n, -1, np.int32), np.full(n, FAR, np.float32)
+        out = self._scene.run(np.ascontiguousarray(origins), np.ascontiguousarray(directions), query="INTERSECT", output=True)
+        tri = out["primID"].astype(np.int32)
+        return tri, np.where(tri >= 0, out["tfar"], FAR).astype(np.float32)
+
+    def blocked(self, origins: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Mask (N,) of rays along which anything lies."""
+        if self._scene is None or not len(directions):
+            return np.zeros(len(directions), np.bool_)
+        out: NDArray[np.bool_] = (
+            self._scene.run(np.ascontiguousarray(origins), np.ascontiguousarray(directions), query="OCCLUDED") >= 0
+        )
+        return out
+
+
+class SceneSnapshot:
+    """The static and the moving meshes of one instant as one: triangle numbers from `static_count` on belong to movers."""
+
+    def __init__(self, static: RayCaster, movers: list[Mesh]) -> None:
+        self.static = static
+        self.moving = RayCaster(join(movers))
+        self.static_count = len(static.mesh)
+        both = (static.mesh, self.moving.mesh)
+        self.cls = np.concatenate([m.cls for m in both])
+        self.mat = np.concatenate([m.mat for m in both])
+        self.rgb = np.concatenate([m.rgb for m in both])
+        self.par = np.concatenate([m.par for m in both])
+        self.inst = np.concatenate([m.inst for m in both])
+        self.normals = np.concatenate([static.normals, self.moving.normals])
+
+    def cast(self, origin: NDArray[np.floating], directions: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Nearest hits from one origin (3,) along directions (N, 3): triangle (N,), -1 for none, and distance (N,)."""
+        origins = np.broadcast_to(np.asarray(origin, np.float32), directions.shape)
+        tri, distance = self.static.cast(origins, directions)
+        tri_moving, distance_moving = self.moving.cast(origins, directions)
+        nearer = distance_moving < distance
+        return np.where(nearer, tri_moving + self.static_count, tri).astype(np.int32), np.minimum(distance, distance_moving)
+
+    def lit(self, points: NDArray[np.float32], sun: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Mask (N,) of points (N, 3) that the sun in direction `sun` (3,) reaches."""
+        directions = np.broadcast_to(sun, points.shape)
+        dark = self.static.blocked(points, directions)
+        rest = ~dark
+        dark[rest] = self.moving.blocked(points[rest], directions[rest])
+        return ~dark

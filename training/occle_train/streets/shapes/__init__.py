@@ -1,0 +1,1 @@
+"""Meshes of what stands in a street, and their materials."""

@@ -1,5 +1,0 @@
-"""Procedural streets: ray-cast images, LiDAR scans and exact voxel truth, written as SemanticKITTI or nuScenes folders."""
-
-from training.streets.simulate import simulate
-
-__all__ = ["simulate"]
