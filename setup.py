@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -42,12 +43,13 @@ EXTRAS = {
         "ros-rosgraph-msgs==2.3.0",
         "ros-ament-index-python==1.11.0",
     ],
-    # Inference engines for CPUs. Those for NVIDIA GPUs are in docs/tensorrt.md.
+    # Inference engines for CPUs. Those for NVIDIA GPUs are in docs/how_to/tensorrt.md.
     "engines": [
         "openvino==2026.4.1",
         "onnx==1.23.2",
         "onnxscript==0.7.2",
-        "onnxruntime==1.31.1",
+        "onnxruntime==1.31.1; python_version >= '3.11'",
+        "onnxruntime==1.23.2; python_version < '3.11'",
     ],
     "tensorrt_rtx": [TENSORRT_RTX],
     "tensorrt": ["torch-tensorrt==2.13.0"],
@@ -62,7 +64,8 @@ EXTRAS = {
         "spconv==2.3.8",
         TENSORRT_RTX,
         "triton==3.7.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
-        "transformers==5.23.0",
+        "transformers==5.23.0; python_version >= '3.11'",
+        "transformers==5.20.2; python_version < '3.11'",
         "pytest==9.2.0",
         "pytest-timeout==2.4.0",
         "pytest-xdist==3.8.0",
@@ -71,8 +74,26 @@ EXTRAS = {
         "ruff==0.17.5",
         "mypy==2.4.1",
         "types-PyYAML==6.0.12.20261113",
+        "setuptools==84.2.1",  # test_packaging.py builds without isolation
+    ],
+    # The documentation site: `make docs`.
+    "docs": [
+        "mkdocs==1.6.1",
+        "mkdocs-material==9.8.2; python_version >= '3.11'",
+        "mkdocs-material==9.7.7; python_version < '3.11'",
+        "mkdocstrings-python==2.0.11; python_version >= '3.11'",
+        "mkdocstrings-python==2.0.9; python_version < '3.11'",
+        "pymdown-extensions==13.1.2; python_version >= '3.11'",
+        "pymdown-extensions==11.0.2; python_version < '3.11'",  # 12 does not fit the mkdocstrings of Python 3.10
     ],
 }
+
+
+def version() -> str:
+    """The version in occle_core/__init__.py, read without importing what it needs."""
+    found = re.search(r'^__version__ = "(.+)"$', (ROOT / "occle_core" / "__init__.py").read_text("utf-8"), re.MULTILINE)
+    assert found, "occle_core/__init__.py has no __version__"
+    return found[1]
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
@@ -92,13 +113,13 @@ def shared_files() -> list[tuple[str, list[str]]]:
 
 setup(
     name=NAME,
-    version="0.1.0",
+    version=version(),
     description="Live 3D semantic occupancy from cameras and a LiDAR, with networks that learn from few labels",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=[*find_packages(include=["occle_core*", "occle_ros*"]), *find_packages("training")],
     package_dir={"occle_train": "training/occle_train"},
-    package_data={"": ["data/**/*", "*.yaml", "*.csv"]},
+    package_data={"": ["py.typed", "data/**/*", "*.yaml", "*.csv"]},
     data_files=shared_files(),
     install_requires=CORE,
     extras_require=EXTRAS,

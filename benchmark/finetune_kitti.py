@@ -29,7 +29,7 @@ from occle_train.occle.fit import fit_occle
 from occle_train.occle.labeller import AlignedLabeller
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
-from occle_train.pseudo_labels.files import LabelFolder, Labels, write_missing
+from occle_train.pseudo_labels.label_folder import LabelFolder, Labels, write_missing
 from occle_train.pseudo_labels.segment import MEAN, STD
 from torch import Tensor, nn
 
@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=150, help="optimiser steps of every phase")
     parser.add_argument("--rate", type=float, default=2e-4, help="initial learning rate")
     parser.add_argument("--out", type=Path, default=Path("out/finetune_kitti"))
-    parser.add_argument("--picture", type=Path, default=Path("docs/images/finetune_kitti.jpg"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/reports/images/finetune_kitti.jpg"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     spec, simulated, bundle_id = load_bundle(given.bundle)
@@ -100,15 +100,20 @@ def main() -> int:
 
     steps: dict[Phase, int] = dict.fromkeys(("semantic", "teacher", "student", "fusion"), given.steps)
     recipe = OccleRecipeConfig(
-        truth="accumulated", repeat=0.5, batch_size=2, learning_rate=given.rate, steps=steps, checkpoint_every=50
+        truth="accumulated",
+        min_annotated_fraction=0.5,
+        batch_size=2,
+        learning_rate=given.rate,
+        phase_steps=steps,
+        checkpoint_every=50,
     )
     samples = OccleSamples(train, spec.voxel_grid, spec.network, recipe, labels)
 
-    def told(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
+    def on_step(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
         if (step + 1) % 25 == 0:
             print(f"{phase}: step {step + 1} of {count}, {losses['total']:.3f}", flush=True)
 
-    tuned = fit_occle(spec, samples, recipe, given.out / "fit", "cpu", told, simulated)
+    tuned = fit_occle(spec, samples, recipe, given.out / "fit", "cpu", on_step, simulated)
     provenance = {"started_from": bundle_id, "labels": samples.provenance(), "fit": recipe.model_dump(mode="json")}
     save_bundle(given.out / "bundle", spec.model_copy(update={"provenance": provenance}), tuned)
 

@@ -22,7 +22,7 @@ from benchmark.machine import drive, machine
 from occle_core.bundle import load_bundle
 from occle_core.engines.openvino_engine import OpenVinoEngine
 from occle_core.engines.static import onnx_file
-from occle_core.engines.static.program import capacities_of, pad, program_for, sensor_cell
+from occle_core.engines.static.program import capacities_of, pad, program_for
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.minkocc.inputs import prepare
@@ -41,7 +41,7 @@ def main() -> int:
     spec = spec.model_copy(update={"capacities": spec.typical or spec.capacities, "typical": None})
     inputs = prepare(drive(given.out / "drive_kitti", "kitti", 12).frame(0), spec.voxel_grid, minkocc_config(spec))
     program = program_for(spec, fold_batch_norms(network)).eval()
-    tensors = tuple(torch.from_numpy(array) for array in pad(inputs, capacities_of(spec), sensor_cell(spec)).values())
+    tensors = tuple(torch.from_numpy(array) for array in pad(spec, inputs, capacities_of(spec)).values())
     began = time.perf_counter()
     with torch.inference_mode(), TemporaryDirectory() as folder:
         package = str(Path(folder) / "network.pt2")

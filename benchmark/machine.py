@@ -1,4 +1,4 @@
-"""What every table of figures starts with, and the frames that it is measured on."""
+"""The machine in a line, for the head of a table of figures, and simulated frames to measure on."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def machine(threads: int | None = None) -> str:
     return f"{date.today()}, {names[0] if names else platform.machine()}, {len(names) or '?'} cores{used}{gpu}; {packages}"
 
 
-def drive(folder: Path, rig: str, frames: int, told: Callable[[str], None] = print) -> Dataset:
+def drive(folder: Path, rig: str, frames: int, on_progress: Callable[[str], None] = print) -> Dataset:
     """A simulated drive at full resolution, made once."""
     if not folder.is_dir():
-        told(f"simulating {frames} frames of the {rig} rig into {folder}")
+        on_progress(f"simulating {frames} frames of the {rig} rig into {folder}")
         simulate(folder, rig, drives=1, frames=frames, seed=7, workers=2)
     return open_dataset(folder)
 
@@ -46,5 +46,5 @@ def spread(values: list[float]) -> tuple[float, float, float]:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # built in place and only on the path, as docs/minkowski.md allows
+    except PackageNotFoundError:  # built in place and only on the path, as docs/how_to/minkowski.md allows
         return "present" if find_spec(package) else "absent"

@@ -1,7 +1,7 @@
 """The shipped networks on every engine: `python -m benchmark.networks`.
 
 Each engine runs in a process of its own, so that its peak memory is its own; all see the same frames, in turns of all frames: one
-at a time, and two at once as the node takes them.
+at a time, and two concurrent ones as the node takes them.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def table(rows: list[dict]) -> Table:
     """A row per network and engine."""
     shown = Table(title="sensors to labels, milliseconds")
     for heading in (
-        "network", "engine", "at once", "frames/s", "p50", "p95", "p99", "of torch", "stages (median)", "peak RSS, MB", "load, s"
+        "network", "engine", "concurrent", "frames/s", "p50", "p95", "p99", "of torch", "stages (median)", "peak RSS, MB", "load, s"
     ):  # fmt: skip
         shown.add_column(heading)
     for row in rows:

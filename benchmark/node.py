@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def messages(dataset: Dataset) -> Table:
-    """What it takes to build the messages of a street's true voxels on the shipped KITTI network's grid."""
+    """Milliseconds to build the messages of a street's true voxels on the shipped KITTI network's grid."""
     grid, classes = SEMANTICKITTI.coarser(2), dataset.taxonomy
     truth = voxel_truth(dataset, 0, grid)
     assert truth is not None

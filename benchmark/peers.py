@@ -206,7 +206,7 @@ class Spconv(Peer):
     """spconv 2.3. Its weights are (D, k, k, k, C) with the offsets of a cross-correlation: C order, as ours.
 
     Differences of meaning: a strided convolution whose kernel is wider than its stride also makes the cells that only the
-    kernel's rim touches, a transposed one with kernel 2, stride 1 goes on one cell beyond the grid, and one with kernel 3,
+    kernel's rim touches, a transposed one with kernel 2, stride 1 reaches one cell beyond the grid, and one with kernel 3,
     stride 2 ends one cell before it.
     """
 

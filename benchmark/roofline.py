@@ -1,4 +1,4 @@
-"""Where an engine's time goes, and what this processor could do at best: `python -m benchmark.roofline --engine torch`.
+"""Roofline of an engine: its time per operation against this processor's peak, `python -m benchmark.roofline --engine torch`.
 
 The best that matrix products and convolutions could do is their floating-point operations over the rate of this machine's own
 best GEMM; the best of everything else is the bytes that it reads and writes over the rate of a plain copy. Eager PyTorch is
@@ -26,7 +26,7 @@ from occle_core.bundle import BundleSpec, load_bundle
 from occle_core.datasets import Dataset
 from occle_core.engines import openvino_engine
 from occle_core.engines.static import onnx_file
-from occle_core.engines.static.program import pad, sensor_cell
+from occle_core.engines.static.program import capacities_of, pad
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.networks.minkocc.inputs import prepare
 from occle_core.networks.minkocc.network import MinkOcc
@@ -81,7 +81,7 @@ def measure(spec: BundleSpec, network: MinkOcc, dataset: Dataset, threads: int) 
     model = core.compile_model(core.read_model(onnx_file.onnx_of(spec, network, print)), "CPU", options)
     request = model.create_infer_request()
     inputs = prepare(dataset.frame(0), spec.voxel_grid, spec.network)
-    padded = [np.ascontiguousarray(array) for array in pad(inputs, spec.capacities, sensor_cell(spec)).values()]
+    padded = [np.ascontiguousarray(array) for array in pad(spec, inputs, capacities_of(spec)).values()]
     times = defaultdict(list)
     for _ in range(RUNS):
         request.infer(padded)

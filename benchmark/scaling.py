@@ -1,4 +1,4 @@
-"""How time grows with voxels and cameras: `python -m benchmark.scaling`. Eager PyTorch, untrained networks of the small size.
+"""Latency against the numbers of voxels and cameras, of eager PyTorch and untrained small networks: `python -m benchmark.scaling`.
 
 Untrained heads keep arbitrary cells, so the pruning thresholds are set to keep as many as a scan has: what counts here is how
 time grows, not the time itself.
@@ -62,7 +62,7 @@ def main() -> int:
 def measure(spec: BundleSpec, dataset: Dataset, name: str, cameras: int | None = None) -> dict[str, str | float]:
     """Stages of one configuration; with `cameras`, the images of the others do not exist for the network."""
     if cameras is not None:
-        image = spec.network.image.model_copy(update={"cameras": cameras})
+        image = spec.network.image.model_copy(update={"num_cameras": cameras})
         spec = spec.model_copy(update={"network": spec.network.model_copy(update={"image": image})})
     torch.manual_seed(0)
     network = spec.build().eval()

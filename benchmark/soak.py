@@ -24,16 +24,16 @@ from benchmark.soak_driver import Driver
 from occle_core.datasets import list_scenes, open_dataset
 from occle_ros.bags.dataset_messages import DatasetMessages
 from occle_ros.config.presets import PRESETS, preset_for
-from occle_ros.system.child_process import Child
+from occle_ros.system.child_process import ChildProcess
 from occle_ros.system.ros_process import ros_node
 from occle_ros.system.share_files import share_file
 
 FRAMES = 8
-"""So many frames are sent again and again, with new stamps."""
+"""Number of frames that are sent in a loop, with new stamps."""
 CYCLE = 4
 """Intervals in which everything happens once: viewers, no viewers, a silent camera, all cameras."""
 MEMORY_GROWTH, LATENCY_GROWTH = 0.05, 1.5
-"""What the end may have more of than the beginning: a share of the memory, a factor of the latency."""
+"""Largest growth from beginning to end: a share of the memory, a factor of the latency."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run showed.
+    """Measurements of a run.
 
     Args:
         frame_ms: from a scan to its voxels when no scan ever waits and the network is never idle.
@@ -111,7 +111,7 @@ def soak(
         parameters += ["-p", f"max_concurrent_frames:={max_concurrent}"]
         file = str(share_file(f"config/{preset}.yaml"))
         command = [sys.executable, "-m", "occle_ros.cli", "node", "--ros-args", "--params-file", file, *parameters]
-        node = stack.enter_context(Child("node", command, folder / "node.log"))
+        node = stack.enter_context(ChildProcess("node", command, folder / "node.log"))
         node.wait_for("ready: bundle", 300)
         compressed = PRESETS[preset].cameras[dataset.camera_names[0]].compressed
         driver = Driver(stack.enter_context(ros_node("soak")), DatasetMessages(dataset, compressed, min(FRAMES, len(dataset))))
@@ -127,7 +127,7 @@ def soak(
 
 
 def growth(samples: Sequence[Sample]) -> list[str]:
-    """What grew from the first to the last third, the first fifth (warming up) left out; empty where all is flat."""
+    """Quantities that grew from the first to the last third, the first fifth (warming up) left out; empty where all is flat."""
     steady = samples[len(samples) // 5 :]
     third = max(1, len(steady) // 3)
     first, last = steady[:third], steady[-third:]
@@ -143,7 +143,7 @@ def growth(samples: Sequence[Sample]) -> list[str]:
     ]
 
 
-def _cycles(driver: Driver, node: Child, seconds: float, hz: float, interval: float) -> Iterator[Sample]:
+def _cycles(driver: Driver, node: ChildProcess, seconds: float, hz: float, interval: float) -> Iterator[Sample]:
     began = time.monotonic()
     while time.monotonic() - began < seconds:
         latencies: list[float] = []

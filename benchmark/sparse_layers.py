@@ -48,7 +48,7 @@ DENSE_BYTES = 2e9
 """Volumes of features, and of their gradients, beyond which the dense convolution is left out."""
 MOST_RUNS = 100
 PATIENCE = 10
-"""A competitor that has had so many times its `seconds` runs no more, though it had fewer runs than the others."""
+"""A competitor stops after this multiple of its `seconds`, even with fewer runs than the others."""
 TOLERANCE = 1e-3
 """Largest difference to ours, relative to our largest value."""
 
@@ -200,7 +200,7 @@ def difference(ours: Peer, peer: Peer) -> str:
 
 
 def a_run(peer: Peer, training: bool, reuse: bool) -> Callable[[], None]:
-    """What is timed: a layer's forward pass, or forward and backward, from bare coordinates or on known neighbours."""
+    """The timed call: a layer's forward pass, or forward and backward, from bare coordinates or on known neighbours."""
     known = peer.input()
     first = peer.run(known)
     gradient = goal(peer.cells(first), peer.problem.weight.shape[2], torch.float32)

@@ -1,8 +1,8 @@
-"""How well do rendered spheres tell which voxel a pixel belongs to? `python -m benchmark.sphere_radius`.
+"""Accuracy of rendered spheres in showing the voxel that a pixel belongs to: `python -m benchmark.sphere_radius`.
 
 The true voxels of simulated streets are rendered as spheres of one size, those with nothing above them at their cells' centres or
 sunk by their radius, and the class of every pixel is compared with the simulator's exact semantic image: whatever differs would
-teach a perfect network wrong.
+give a perfect network a wrong gradient.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from occle_train.data.truth import voxel_truth
 from occle_train.data.views import batch_view
 from occle_train.experiments.label_efficiency.presets import SMALL
 from occle_train.pseudo_labels.degrade import semantic_file
-from occle_train.pseudo_labels.files import read_gray
+from occle_train.pseudo_labels.label_folder import read_gray
 from occle_train.rendering.head import NEAR, OPACITY, uncovered
 from occle_train.rendering.spheres import render_spheres
 from occle_train.streets import simulate
@@ -68,7 +68,15 @@ def main() -> int:
                     lowered = centers - F.pad((radii * top * sunk)[:, None], (2, 0))
                     opacity = torch.full_like(radii, OPACITY).sigmoid()
                     picture = render_spheres(
-                        lowered, features, radii, opacity, view.camera, size, recipe.gamma, torch.zeros(classes), (NEAR, recipe.far)
+                        lowered,
+                        features,
+                        radii,
+                        opacity,
+                        view.camera,
+                        size,
+                        recipe.gamma,
+                        torch.zeros(classes),
+                        (NEAR, recipe.max_depth),
                     )
                     met = (picture.max(0).values > CERTAIN / 2).numpy()
                     known = labels < free

@@ -1,4 +1,4 @@
-"""What it costs to bring clouds and images from one process to another: `python -m benchmark.transport`.
+"""Latency and loss of clouds and images between two processes: `python -m benchmark.transport`.
 
 A sender in a process of its own sends what a KITTI or nuScenes rig sends, best effort and reliable, with and without the shared
 memory profile; printed are the messages that arrived and their latency.
@@ -30,7 +30,7 @@ from occle_ros.topics.qos import qos_profile
 
 @dataclass(frozen=True)
 class Payload:
-    """What a rig sends: messages of `size` bytes on `count` topics at once, `hz` times a second."""
+    """Messages of a rig: `size` bytes on each of `count` topics, `hz` times a second."""
 
     name: str
     size: int
@@ -49,7 +49,7 @@ PAYLOADS = (
 
 @dataclass(frozen=True)
 class Arrived:
-    """What came: messages of those that were sent, and the median of their latency (NaN: nothing came)."""
+    """Messages received of those sent, and the median of their latency (NaN: nothing came)."""
 
     received: int
     sent: int
@@ -121,7 +121,7 @@ def send(reliability: str, size: int, hz: float, count: int, seconds: float) -> 
 
 
 def topics(count: int) -> list[str]:
-    """A topic for each of the messages that are sent at once."""
+    """A topic for each of the messages of one instant."""
     return [f"/payload_{number}" for number in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""How much do weak targets know, and how much of it is wrong? `python -m benchmark.weak_targets`.
+"""Recall and precision of weak targets: `python -m benchmark.weak_targets`.
 
 What MinkOcc's recipe teaches on frames without voxel labels is compared with the truth of simulated streets, for the cells that
 cameras see: occupancy accumulated with and without later scans, and for several margins around occupied cells within which nothing
@@ -20,8 +20,8 @@ from occle_train.data.samples import open_all
 from occle_train.data.truth import sensor_mask, voxel_truth
 from occle_train.experiments.label_efficiency.presets import SMALL
 from occle_train.pseudo_labels import lift
-from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded
-from occle_train.pseudo_labels.files import LabelFolder, write_missing
+from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
+from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, accumulated_occupancy
 from occle_train.streets import simulate
 from rich.console import Console
@@ -52,7 +52,7 @@ def main() -> int:
             _, occupied, free = _seen(dataset, i)
             for form in FORMS:
                 past, future, margin = form
-                target = accumulated_occupancy(dataset, i, grid, past, future, SMALL.recipe.moving, min_range, margin)
+                target = accumulated_occupancy(dataset, i, grid, past, future, SMALL.recipe.moving_points, min_range, margin)
                 counts[form] += [(target[occupied] == OCCUPIED).sum(), (target[occupied] == FREE).sum(), occupied.sum(),
                                  (target[free] == FREE).sum(), (target[free] == OCCUPIED).sum(), free.sum()]  # fmt: skip
     table = Table("past", "future", "margin", "occupied found, %", "called free, %", "free found, %", "called occupied, %")
@@ -63,7 +63,7 @@ def main() -> int:
     console.print(machine(), highlight=False)
     console.print(table)
     classes = load("occ3d_nuscenes")
-    labeller = Degraded(classes, DegradeConfig(), 0)
+    labeller = DegradedLabeller(classes, DegradeConfig(), 0)
     write_missing(given.out / f"weak_labels_{given.drives}", datasets, labeller, classes, labeller.source)
     labels = LabelFolder(given.out / f"weak_labels_{given.drives}", classes)
     for behind, title in ((np.inf, "all points vote"), (lift.BEHIND, "points that something nearer hides do not vote")):
@@ -81,7 +81,7 @@ def _seen(dataset: Dataset, i: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_
 def _lifted(datasets: Sequence[Dataset], labels: LabelFolder, behind: float, every: int, title: str) -> Table:
     """Of every class: how many of its cells have a class, how many of these the right one, and how many that have it are of it."""
     recipe, names = SMALL.recipe, labels.taxonomy.names
-    scans = (recipe.past, recipe.future, recipe.moving, SMALL.network.points.min_range)
+    scans = (recipe.past_scans, recipe.future_scans, recipe.moving_points, SMALL.network.points.min_range)
     pairs = np.zeros((256, 256), np.int64)
     with patch.object(lift, "BEHIND", behind):
         for dataset in datasets:

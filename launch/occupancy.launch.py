@@ -1,8 +1,8 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Start the occupancy node; with `bag:=` or `dataset:=` and `path:=` also a replay, with `rviz:=true` also RViz.
+"""Start the occupancy node; with `bag:=` or `dataset:=` also a replay, with `rviz:=true` also RViz.
 
 ros2 launch occle_ros occupancy.launch.py bag:=/path/to/bag
-ros2 launch occle_ros occupancy.launch.py dataset:=semantickitti path:=/path/to/sequences/08 rviz:=true
+ros2 launch occle_ros occupancy.launch.py dataset:=/path/to/sequences/08 rviz:=true
 
 For sensors of your own: robot.launch.py.
 """
@@ -24,8 +24,8 @@ ARGUMENTS = {
     "engine": ("", "what runs the network, see docs/reference/engines.md; empty: the config's"),
     "calibration": ("", "calibration file or folder; empty: the bag's, the data set's, or the config's"),
     "bag": ("", "bag that is replayed"),
-    "dataset": ("", "kind of the data set at path: kitti, semantickitti, nuscenes or streets"),
-    "path": ("", "folder of a data set that is replayed as it is, without conversion"),
+    "dataset": ("", "folder of a data set to replay, without conversion"),
+    "kind": ("", "layout of the data set: semantickitti, kitti, kitti360, nuscenes or streets; empty: detected"),
     "scene": ("", "sequence of the data set; empty: the first"),
     "rate": ("1.0", "speed of the replay"),
     "loop": ("false", "true: the replay begins again at its end"),
@@ -51,9 +51,7 @@ def _processes(context: LaunchContext) -> list[Any]:
     value["calibration"] = plan["calibration"]
     replays = bool(plan["player"])
     follow = replays if value["use_sim_time"] == "auto" else support.flag(value, "use_sim_time")
-    node = support.node(
-        value, [plan["config"], {"use_sim_time": follow, "build_only": build_only}], own_clock=follow and replays
-    )
+    node = support.node(value, [plan["config"], {"use_sim_time": follow, "build_only": build_only}], own_clock=follow and replays)
     others: list[Any] = []
     if replays and not build_only:
         # Not a launch_ros Node, which would append --ros-args. The replay waits until the node has loaded its network.
@@ -63,5 +61,5 @@ def _processes(context: LaunchContext) -> list[Any]:
         wait = ["--wait-for", "lidar/points", "--wait-seconds", WAIT_SECONDS]
         others.append(ExecuteProcess(cmd=[*command, *wait], output="screen", **support.GRACE))
     if with_rviz and not build_only:
-        others.append(support.rviz(value, plan["layout"], plan["camera"], plan["grid_frame"], follow and replays))
+        others.append(support.rviz(value, plan["layout"], plan["camera"], plan["grid_frame"], "lidar/points", follow and replays))
     return support.together(node, others)

@@ -72,7 +72,7 @@ def _processes(context: LaunchContext) -> list[Any]:
     if with_nav2 and not build_only:
         others += _costmap(value, follow)
     if with_rviz and not build_only:
-        others.append(support.rviz(value, "occupancy.rviz", next(iter(cameras), ""), value["base_frame"]))
+        others.append(support.rviz(value, "occupancy.rviz", next(iter(cameras), ""), value["base_frame"], value["points"]))
     return support.together(node, others)
 
 

@@ -21,6 +21,7 @@ from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.protocol import Network, NetworkConfig, RigName, Size
 from occle_core.networks.registry import NETWORKS
+from occle_core.taxonomy import TaxonomyConfig
 
 KINDS = tuple(NETWORKS)
 FORMAT_VERSION = 1
@@ -40,8 +41,7 @@ class GridConfig(Config):
 
 
 def _kind(network: Any) -> str:
-    """Bundles from before there was a second network do not say which one they hold."""
-    return str(network.get("kind", "minkocc") if isinstance(network, dict) else network.kind)
+    return str(network.get("kind") if isinstance(network, dict) else network.kind)
 
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class BundleSpec(Config):
     name: str = Field(description="what people call it")
     network: AnyNetworkConfig
     grid: GridConfig
-    taxonomy: str = Field(description="name of the class list")
+    taxonomy: str | TaxonomyConfig = Field(description="name of a shipped class list, or the class list itself")
     capacities: Capacities | None = Field(None, description="rows of the static form's tables, measured on frames")
     typical: Capacities | None = Field(
         None, description="rows that most frames need: CPUs run in these and fall back to capacities"
@@ -75,21 +75,21 @@ class BundleSpec(Config):
         return NETWORKS[self.network.kind].build(self.network, taxonomy.load(self.taxonomy).num_classes, self.voxel_grid)
 
 
-def spec_for(network: NetworkConfig, grid: VoxelGrid, taxonomy_name: str, name: str) -> BundleSpec:
+def spec_for(network: NetworkConfig, grid: VoxelGrid, classes: str | TaxonomyConfig, name: str) -> BundleSpec:
     """A spec from the objects the code works with."""
     levels = network.levels
     if any(n % 2**levels for n in grid.shape):
         raise BundleError(f"a network of {levels + 1} levels needs a grid whose shape {grid.shape} is divisible by {2**levels}")
     layout = GridConfig(origin=grid.origin, shape=grid.shape, resolution=grid.resolution)
-    return BundleSpec(name=name, network=network, grid=layout, taxonomy=taxonomy_name)
+    return BundleSpec(name=name, network=network, grid=layout, taxonomy=classes)
 
 
-def rig_spec(size: Size, rig: RigName, kind: str = "minkocc") -> BundleSpec:
-    """The spec of a network size for a rig: its configuration, the data set's volume and classes."""
+def rig_spec(size: Size, rig: RigName, kind: str = "minkocc", classes: TaxonomyConfig | None = None) -> BundleSpec:
+    """The spec of a network size for a rig: its configuration, the data set's volume and classes, or a class list of your own."""
     network, coarsening = NETWORKS[kind].preset(size, rig)
     grid = (OCC3D_NUSCENES if rig == "nuscenes" else SEMANTICKITTI).coarser(coarsening)
-    classes = {"kitti": "semantickitti", "nuscenes": "occ3d_nuscenes", "kitti360": "sscbench_kitti360"}[rig]
-    return spec_for(network, grid, classes, f"{kind}-{size}-{rig}")
+    usual = {"kitti": "semantickitti", "nuscenes": "occ3d_nuscenes", "kitti360": "sscbench_kitti360"}[rig]
+    return spec_for(network, grid, classes or usual, f"{kind}-{size}-{rig}")
 
 
 def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-OWN_VEHICLE = 2.5
+OWN_VEHICLE_RADIUS = 2.5
 """Horizontal distance from nuScenes' LiDAR within which its beams meet the vehicle itself, metres; KITTI's meet none of it."""
 
 

@@ -1,4 +1,4 @@
-"""What the sensors delivered at one instant: the input of a Predictor."""
+"""Frame: a LiDAR scan with the images that belong to it, the input of a Predictor."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Frame:
     T_world_lidar: NDArray[np.float64] | None = None
 
     def check(self) -> None:
-        """Refuse what would give a silently wrong prediction.
+        """Validate the frame, so that no malformed input gives a silently wrong prediction.
 
         Raises:
             FrameError: no points, points that are not finite or not (N, 4), images that do not fit their cameras, a pose that is

@@ -1,4 +1,4 @@
-"""The frames before the present one, for networks that look at several."""
+"""Frame history for networks that look at several frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAX_GAP = 1_000_000_000
 """Nanoseconds between two frames of one drive; what lies farther apart does not belong together."""
 
 
-class History:
+class FrameHistory:
     """The last frames that have a pose. They are forgotten when time jumps, back or by more than a second.
 
     Args:
@@ -38,7 +38,7 @@ class History:
         return frames, "" if len(frames) == self._wanted else "filling"
 
     def keep(self, frame: Frame) -> None:
-        """Remember a frame; one without a pose is missing in the history of those that follow."""
+        """Add a frame; one without a pose is missing in the history of those that follow."""
         if frame.T_world_lidar is not None:
             past = self._past if self._continues(frame) else []
             self._past = [frame, *past][: (self._wanted - 1) * self._stride]
@@ -52,12 +52,12 @@ class History:
 
 
 def past_frames(dataset: Dataset, i: int, frames: int, stride: int = 1) -> list[int]:
-    """The frames that a `History` gives for frame `i` of a recording after all before it: numbers, newest first, `i` included.
+    """The frames that a `FrameHistory` gives for frame `i` of a recording after all before it: numbers, newest first, `i` included.
 
     Args:
         dataset: the recording.
         i: the present frame.
-        frames, stride: as `History` takes them.
+        frames, stride: as `FrameHistory` takes them.
     """
     past: list[int] = []
     newest = i

@@ -1,4 +1,4 @@
-"""What a Predictor says about one Frame."""
+"""Occupancy: the labelled voxel grid that a Predictor makes of a Frame."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Paths as people write them."""
+"""Expansion of ~ in paths."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 
-def with_home(path: str | Path) -> Path:
+def expand_home(path: str | Path) -> Path:
     """A path with ~ and ~user replaced by the home folder; a ~ of nobody's stays as it is."""
     try:
         return Path(path).expanduser()

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, load_bundle
-from occle_core.engines.base import Engine
+from occle_core.engines.base import Engine, ProgressCallback
 from occle_core.engines.loading import load_engine
 from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.history import History
+from occle_core.history import FrameHistory
 from occle_core.networks.registry import prepare
 from occle_core.occupancy import Occupancy
 
@@ -36,7 +35,7 @@ class Predictor:
         self.max_concurrent = max_concurrent
         self.grid: VoxelGrid = spec.voxel_grid
         self.taxonomy = taxonomy.load(spec.taxonomy)
-        self._history = History(spec.network.frames, spec.network.stride)
+        self._history = FrameHistory(spec.network.num_frames, spec.network.frame_stride)
 
     @classmethod
     def load(
@@ -45,7 +44,7 @@ class Predictor:
         engine: str = "torch",
         precision: str = "fp32",
         threads: int | None = None,
-        progress: Callable[[str], None] = lambda text: None,
+        on_progress: ProgressCallback = lambda text: None,
         max_concurrent: int = 1,
     ) -> Predictor:
         """From a bundle's folder.
@@ -55,7 +54,7 @@ class Predictor:
             engine: what runs the network, one of `occle_core.engines.loading.ENGINE_NAMES`.
             precision: one of `occle_core.engines.loading.PRECISIONS`.
             threads: CPU threads of the engine; None leaves its own choice.
-            progress: told what takes long, such as the first build of an engine.
+            on_progress: called with a line before what takes long, such as the first build of an engine.
             max_concurrent: threads that will call `predict` at the same time. A network that looks back takes one frame after
                 the other.
 
@@ -64,33 +63,33 @@ class Predictor:
             EngineError: the engine cannot work here.
         """
         spec, network, bundle_id = load_bundle(bundle_dir)
-        max_concurrent = max_concurrent if spec.network.frames == 1 else 1
-        loaded = load_engine(spec, network, Path(bundle_dir), engine, precision, threads, progress, max_concurrent)
+        max_concurrent = max_concurrent if spec.network.num_frames == 1 else 1
+        loaded = load_engine(spec, network, Path(bundle_dir), engine, precision, threads, on_progress, max_concurrent)
         return cls(spec, loaded, bundle_id, max_concurrent)
 
     @property
-    def cameras(self) -> int:
-        """How many images the network was trained for; a frame may bring fewer."""
-        return self.spec.network.cameras
+    def num_cameras(self) -> int:
+        """Number of images that the network was trained for; a frame may bring fewer."""
+        return self.spec.network.num_cameras
 
     @property
-    def frames(self) -> int:
-        """How many frames the network looks at; of more than one, each frame needs its T_world_lidar."""
-        return self.spec.network.frames
+    def num_frames(self) -> int:
+        """Number of frames that the network looks at; of more than one, each frame needs its T_world_lidar."""
+        return self.spec.network.num_frames
 
     def observe(self, frame: Frame) -> None:
-        """Take a frame as one of those before the next, without running the network on it.
+        """Add a frame to the history without running the network on it.
 
         Raises:
             FrameError: as `predict`, which would not remember such a frame either.
         """
-        if self.frames > 1:
+        if self.num_frames > 1:
             with torch.inference_mode():
                 prepare(self._history.with_past(frame)[0], self.grid, self.spec.network)
             self._history.keep(frame)
 
     def forget(self) -> None:
-        """Forget the frames before: another drive begins."""
+        """Clear the history: another drive begins."""
         self._history.clear()
 
     def predict(self, frame: Frame, frame_id: str = "") -> Occupancy:

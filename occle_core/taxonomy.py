@@ -6,14 +6,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, ValidationError, model_validator
+
+from occle_core.config import Config
 
 IGNORE = 255
 """The label of cells and points that carry no class: unknown, invalid or not evaluated."""
+
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+RawId = Annotated[int, Field(ge=0, lt=(1 << 16) - 1)]
+
+
+class TaxonomyConfig(Config):
+    """A class list as it is written in YAML: in a file, or in a bundle whose classes are not those of a known data set."""
+
+    name: str = Field(min_length=1, description="what it is called")
+    classes: dict[str, tuple[Byte, Byte, Byte]] = Field(
+        min_length=2, max_length=255, description="class name -> RGB colour; the position is the class id"
+    )
+    free: str = Field(description="the class of free space")
+    thin: tuple[str, ...] = Field((), description="classes whose objects are thinner than a cell")
+    voxels: dict[RawId, Byte] = Field(description="raw id of the voxel files -> class id; what is not listed is ignored")
+    points: dict[RawId, Byte] | None = Field(None, description="the same for the points' raw ids, where they differ")
+
+    @model_validator(mode="after")
+    def _classes_exist(self) -> TaxonomyConfig:
+        unknown = sorted({self.free, *self.thin} - self.classes.keys())
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)} (under free or thin) is not one of the classes {', '.join(self.classes)}")
+        ids = {*self.voxels.values(), *(self.points or {}).values()}
+        if wrong := sorted(label for label in ids if label >= len(self.classes)):
+            raise ValueError(f"class id {wrong[0]} (under voxels or points) does not exist; ids are 0 to {len(self.classes) - 1}")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,39 +93,65 @@ class Taxonomy:
         return _look_up(self._points, raw)
 
 
-def load(name: str) -> Taxonomy:
-    """A shipped taxonomy: semantickitti, occ3d_nuscenes or sscbench_kitti360 (case and dashes do not matter).
+def load(source: str | TaxonomyConfig) -> Taxonomy:
+    """A class list: semantickitti, occ3d_nuscenes or sscbench_kitti360 (case and dashes do not matter), or one of your own.
+
+    Args:
+        source: name of a shipped class list, or a class list as `read_classes` reads it.
 
     Raises:
         KeyError: there is no taxonomy of this name; the message lists all.
     """
-    wanted = name.lower().replace("-", "").replace("_", "")
-    known = {file.name.removesuffix(".yaml"): file for file in _folder().iterdir() if file.name.endswith(".yaml")}
-    for key in known:
-        if key.replace("_", "") == wanted:
-            return _load(key)
-    raise KeyError(f"no taxonomy is called {name!r}; there are {', '.join(sorted(known))}")
+    if isinstance(source, TaxonomyConfig):
+        return _built(source)
+    wanted = source.lower().replace("-", "").replace("_", "")
+    for name in _shipped():
+        if name.replace("_", "") == wanted:
+            return _load(name)
+    raise KeyError(f"no taxonomy is called {source!r}; there are {', '.join(_shipped())}")
+
+
+def read_classes(file: Path | str) -> TaxonomyConfig:
+    """A class list of your own from its YAML file, for a network or for the reader of a data set.
+
+    Raises:
+        ValueError: the file cannot be read, is no class list, or takes the name of a shipped one.
+    """
+    try:
+        config = TaxonomyConfig.model_validate(yaml.safe_load(Path(file).read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} cannot be read as a class list: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()[:3])
+        raise ValueError(f"{file} is no class list: {wrong}; see docs/how_to/own_classes.md") from error
+    if config.name.lower().replace("-", "").replace("_", "") in {name.replace("_", "") for name in _shipped()}:
+        raise ValueError(f"{file}: {config.name} is the name of a shipped class list; give yours another name")
+    return config
 
 
 @lru_cache
-def _load(key: str) -> Taxonomy:
-    return _parse(yaml.safe_load((_folder() / f"{key}.yaml").read_text("utf-8")))
+def _load(name: str) -> Taxonomy:
+    return _built(TaxonomyConfig.model_validate(yaml.safe_load((_folder() / f"{name}.yaml").read_text("utf-8"))))
+
+
+@lru_cache
+def _shipped() -> tuple[str, ...]:
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml")))
 
 
 def _folder() -> Any:
     return files("occle_core") / "data" / "taxonomies"
 
 
-def _parse(data: Mapping[str, Any]) -> Taxonomy:
-    names = tuple(str(name) for name in data["classes"])
-    colors = np.array(list(data["classes"].values()), np.uint8)
+def _built(config: TaxonomyConfig) -> Taxonomy:
+    names = tuple(config.classes)
+    colors = np.array(list(config.classes.values()), np.uint8)
     colors.setflags(write=False)
-    free = names.index(data["free"])
-    voxels = dict(data["voxels"])
+    free = names.index(config.free)
     # A point is never free space: without a table of their own, points use the voxels' and lose what that calls free.
-    points = data.get("points") or {raw: label for raw, label in voxels.items() if label != free}
-    thin = tuple(names.index(name) for name in data["thin"])
-    return Taxonomy(data["name"], names, colors, free, thin, _voxels=_table(voxels), _points=_table(points))
+    points = config.points or {raw: label for raw, label in config.voxels.items() if label != free}
+    thin = tuple(names.index(name) for name in config.thin)
+    return Taxonomy(config.name, names, colors, free, thin, _voxels=_table(config.voxels), _points=_table(points))
 
 
 def _table(mapping: Mapping[int, int]) -> NDArray[np.uint8]:

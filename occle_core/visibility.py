@@ -1,4 +1,4 @@
-"""Which cells can the sensors have seen? What they cannot is unknown, however free the network calls it."""
+"""Visibility of cells by ray casting: free cells that no sensor can have seen are unknown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NUDGE = 1e-3  # cells by which the LiDAR is moved: it must not stand exactly on 
 BLOCK = 8  # rays whose number of crossings differs by less than this are worked on together
 
 
-class Visibility:
+class VisibilityCaster:
     """Ray casting of one rig's frames. What depends on the calibration alone is computed once and kept.
 
     A cell is seen when a ray from the LiDAR to a return passes through it or ends in it, or when a ray of a camera that
@@ -69,7 +69,7 @@ class Visibility:
         return known[1]
 
 
-def with_unknown(occupancy: Occupancy, seen: Bools) -> Occupancy:
+def mark_unseen(occupancy: Occupancy, seen: Bools) -> Occupancy:
     """The occupancy with the label 255 in cells that are called free but were not seen (X, Y, Z) bool; occupied cells stay."""
     labels = occupancy.labels.copy()
     labels[(labels == occupancy.taxonomy.free) & ~seen] = occupancy.taxonomy.ignore
@@ -79,7 +79,7 @@ def with_unknown(occupancy: Occupancy, seen: Bools) -> Occupancy:
 def lidar_cells(grid: VoxelGrid, points: NDArray[np.floating], eye: Floats) -> Bools:
     """(X, Y, Z) bool: the cells between `eye` and the points, both included, one ray per end cell.
 
-    All crossings of a ray with the planes between cells are computed at once instead of one after the other: it enters a new
+    All crossings of a ray with the planes between cells are computed together instead of one after the other: it enters a new
     cell at each of them, and where it is there follows from the plane alone.
 
     Args:
@@ -166,9 +166,9 @@ def camera_paths(grid: VoxelGrid, camera: Camera) -> NDArray[np.int64]:
         camera: its `T_camera_lidar` maps from the grid frame.
 
     Returns:
-        (L, R) flat cell indices in C order of the grid, a column for each ray; a ray that has left the grid goes on with
-        `grid.size`. Rays that never enter the grid are left out. Two neighbouring rays are at most `RAY_DISTANCE` cells apart
-        anywhere in the grid.
+        (L, R) flat cell indices in C order of the grid, a column for each ray; the rest of a column, once its ray has left the
+        grid, is `grid.size`. Rays that never enter the grid are left out. Two neighbouring rays are at most `RAY_DISTANCE` cells
+        apart anywhere in the grid.
     """
     shape = np.asarray(grid.shape, np.float64)
     start = (camera.position - grid.origin) / grid.resolution

@@ -1,11 +1,10 @@
-"""`occle`: bags, replay, the node, offline runs and the demo."""
+"""Command line `occle`: bags, replay, recording, the node, offline runs, diagnosis and the demo."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from occle_core.paths import with_home
+from occle_core.paths import expand_home
+from occle_ros.config.names import DatasetKind, EngineName
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Live 3D semantic occupancy from cameras and a LiDAR.")  # fmt: skip
@@ -22,52 +22,34 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def _expanded(path: Path | None) -> Path | None:
-    """~ in the value of an option, where the shell does not replace it (--bag=~/x)."""
-    return path and with_home(path)
+    """Replace ~ in the value of an option, where the shell does not (--bag=~/x)."""
+    return path and expand_home(path)
 
 
 _path_option = partial(typer.Option, callback=_expanded)
 _path_argument = partial(typer.Argument, callback=_expanded)
 
 
-class Kind(str, Enum):
-    """Layouts of data sets on disk."""
-
-    semantickitti = "semantickitti"
-    kitti = "kitti"
-    nuscenes = "nuscenes"
-    streets = "streets"
-
-
-class EngineChoice(str, Enum):
-    """Names of `occle_core.engines`, here so that `occle --help` stays quick."""
-
-    auto = "auto"
-    torch = "torch"
-    torch_graph = "torch_graph"
-    openvino = "openvino"
-    onnxruntime = "onnxruntime"
-    tensorrt = "tensorrt"
-    tensorrt_rtx = "tensorrt_rtx"
-
-
 @app.command()
 def bag(
-    kind: Annotated[Kind, typer.Argument(help="layout of the data set")],
+    kind: Annotated[DatasetKind, typer.Argument(help="layout of the data set")],
     path: Annotated[Path, _path_argument(help="folder of the data set or of one sequence")],
-    out: Annotated[Path, _path_argument(help="bag folder to make")],
-    scene: Annotated[str | None, typer.Option(help="which sequence or scene, where there are several")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="only the first so many frames")] = None,
-    compressed: Annotated[bool | None, typer.Option("--compressed/--raw", help="images; default: as on disk")] = None,
+    out: Annotated[Path, _path_argument(help="bag folder to create")],
+    scene: Annotated[str | None, typer.Option(help="name of the sequence or scene, if there are several")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of frames")] = None,
+    compressed: Annotated[
+        bool | None,
+        typer.Option("--compressed/--raw", help="images as JPEG or PNG, or decoded; default: compressed for JPEG, raw for PNG"),
+    ] = None,
 ) -> None:
     """Write a data set as a ROS 2 bag (mcap).
 
     Example: occle bag semantickitti dataset/sequences/08 out/bag_08
     """
-    with clear_errors():
+    with report_errors():
         from occle_ros.bags.converter import convert
 
-        summary = convert(kind.value, path, out, compressed, limit, scene)
+        summary = convert(kind, path, out, compressed, limit, scene)
         typer.echo(f"{summary.path}: {summary.frames} frames, {summary.duration:.1f} s")
         for topic, count in summary.messages.items():
             typer.echo(f"{count:6d}  {topic}")
@@ -77,53 +59,67 @@ def bag(
 
 @app.command()
 def play(
-    path: Annotated[Path, _path_argument(metavar="BAG", help="bag folder, or mcap or db3 file")],
-    rate: Annotated[float, typer.Option(min=0.01, help="2 plays twice as fast")] = 1.0,
-    loop: Annotated[bool, typer.Option(help="begin again at the end")] = False,
-    clock: Annotated[float, typer.Option(min=0, help="how often a second /clock is published; 0: never")] = 100.0,
-    wait_for: Annotated[list[str] | None, typer.Option(help="begin when this topic has a subscriber")] = None,
-    wait_seconds: Annotated[float, typer.Option(min=0, help="how long to wait for those")] = 15.0,
+    path: Annotated[Path, _path_argument(help="bag folder, mcap or db3 file, or data set folder")],
+    rate: Annotated[float, typer.Option(min=0.01, help="speed; 2 plays twice as fast")] = 1.0,
+    loop: Annotated[bool, typer.Option(help="start again at the end")] = False,
+    clock: Annotated[float, typer.Option(min=0, help="rate of /clock, Hz; 0: none")] = 100.0,
+    wait_for: Annotated[list[str] | None, typer.Option(help="wait until this topic has a subscriber (repeatable)")] = None,
+    wait_seconds: Annotated[float, typer.Option(min=0, help="timeout for --wait-for")] = 15.0,
     best_effort: Annotated[bool, typer.Option(help="publish clouds and images best effort instead of reliable")] = False,
-    report: Annotated[Path | None, _path_option(help="JSON file that says what was sent")] = None,
+    namespace: Annotated[str, typer.Option(help="namespace of all topics, /clock and /tf among them")] = "",
+    report: Annotated[Path | None, _path_option(help="JSON file for the counts of published messages")] = None,
+    kind: Annotated[DatasetKind | None, typer.Option(help="layout of the data set; default: detected")] = None,
+    scene: Annotated[str | None, typer.Option(help="sequence or scene of the data set; default: the first")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of frames of the data set")] = None,
+    compressed: Annotated[
+        bool | None, typer.Option("--compressed/--raw", help="images of the data set; default: as on disk")
+    ] = None,
 ) -> None:
-    """Publish a bag's messages at their pace, without a ROS installation.
+    """Publish the messages of a bag or a data set at their recorded times, without a ROS installation.
 
-    Example: occle play out/bag_08 --rate 0.5 --loop
+    Examples: occle play out/bag_08 --rate 0.5 --loop            occle play dataset --kind semantickitti --scene 08
     """
-    with clear_errors(live=True):
+    with report_errors(needs_ros=True):
         from dataclasses import asdict
 
         from occle_core.atomic_file import write_json
-        from occle_ros.bags.player import play as replay
+        from occle_ros.bags.dataset_player import is_dataset, play_dataset
+        from occle_ros.bags.player import PlayOptions, play_bag
 
-        summary = replay(path, rate, loop, clock, wait_for or (), best_effort, wait_seconds=wait_seconds)
+        options = PlayOptions(rate, loop, clock, tuple(wait_for or ()), wait_seconds, best_effort, namespace=namespace)
+        if kind or is_dataset(path):
+            summary = play_dataset(path, options, kind, scene, compressed, limit)
+        elif scene or limit or compressed is not None:
+            _usage(f"--scene, --limit, --compressed and --raw are for data sets, and {path} is a bag")
+        else:
+            summary = play_bag(path, options)
         if report:
             write_json(report, asdict(summary))
 
 
 @app.command()
 def record(
-    out: Annotated[Path, _path_argument(help="bag folder to make")],
-    topics: Annotated[list[str], typer.Argument(metavar="TOPIC[=TYPE]...", help="a type that is not given is asked of the graph")],
-    best_effort: Annotated[bool, typer.Option(help="subscribe best effort whatever is offered; default: as offered")] = False,
-    idle: Annotated[float | None, typer.Option(min=0.1, help="end when nothing came for so many seconds")] = None,
+    out: Annotated[Path, _path_argument(help="bag folder to create")],
+    topics: Annotated[list[str], typer.Argument(metavar="TOPIC[=TYPE]...", help="TYPE defaults to the type in the ROS graph")],
+    best_effort: Annotated[bool, typer.Option(help="subscribe best effort; default: adapt to the publishers")] = False,
+    idle_timeout: Annotated[float | None, typer.Option(min=0.1, help="stop after this many seconds without a message")] = None,
 ) -> None:
     """Record topics into a bag until Ctrl-C.
 
     Example: occle record out/recording /occupancy/voxels=sensor_msgs/msg/PointCloud2
     """
-    with clear_errors(live=True):
-        from occle_core.notices import say
+    with report_errors(needs_ros=True):
+        from occle_core.console import print_notice
         from occle_ros.bags.recorder import record as record_topics
 
         named = {name: kind or None for name, _, kind in (topic.partition("=") for topic in topics)}
-        for line in record_topics(named, out, idle_timeout=idle, best_effort=best_effort).lines():
-            say(line)
+        for line in record_topics(named, out, idle_timeout=idle_timeout, best_effort=best_effort).lines():
+            print_notice(line)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def node(context: typer.Context) -> None:
-    """Run the occupancy node; takes ROS arguments.
+    """Run the occupancy node; accepts ROS arguments.
 
     Example: occle node --ros-args --params-file config/kitti.yaml -p calibration_file:=out/bag_08/calibration.yaml
     """
@@ -132,40 +128,40 @@ def node(context: typer.Context) -> None:
 
 @app.command()
 def run(
-    out: Annotated[Path, _path_option(help="folder to make")],
-    bundle: Annotated[Path | None, _path_option(help="folder of the network; default: the shipped one for the cameras")] = None,
+    out: Annotated[Path, _path_option(help="folder to create")],
+    bundle: Annotated[Path | None, _path_option(help="folder of the network; default: the preset's")] = None,
     bag_path: Annotated[Path | None, _path_option("--bag", help="bag to read")] = None,
-    dataset: Annotated[Path | None, _path_option(help="data set to read, instead of a bag")] = None,
-    kind: Annotated[Kind | None, typer.Option(help="layout of the data set; default: guessed")] = None,
-    scene: Annotated[str | None, typer.Option(help="which sequence or scene of the data set")] = None,
-    config: Annotated[Path | None, _path_option(help="the node's parameter file, for bags with topics of other names")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="only the first so many frames")] = None,
-    pictures: Annotated[int, typer.Option(min=0, help="draw pictures of so many frames")] = 3,
-    engine: Annotated[EngineChoice, typer.Option(help="what runs the network")] = EngineChoice.auto,
+    dataset: Annotated[Path | None, _path_option(help="data set to read")] = None,
+    kind: Annotated[DatasetKind | None, typer.Option(help="layout of the data set; default: detected")] = None,
+    scene: Annotated[str | None, typer.Option(help="sequence or scene of the data set")] = None,
+    config: Annotated[Path | None, _path_option(help="parameter file of the node, for bags with other topic names")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of frames")] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="number of frames to draw pictures of")] = 3,
+    engine: Annotated[EngineName, typer.Option(help="inference engine")] = "auto",
 ) -> None:
-    """Predict every frame of a bag or a data set; nothing is dropped.
+    """Predict every frame of a bag or a data set, without dropping any.
 
     Example: occle run --bag out/bag_08 --bundle config/bundles/kitti --out out/run_08
     """
     if (bag_path is None) == (dataset is None):
         _usage("give either --bag or --dataset")
     if bag_path is not None and (kind or scene):
-        _usage("--kind and --scene belong to --dataset")
+        _usage("--kind and --scene are for --dataset")
     if dataset is not None and config:
-        _usage("--config belongs to --bag")
-    with clear_errors(), _progress("predicting") as told:
+        _usage("--config is for --bag")
+    with report_errors(), _progress("predicting") as on_progress:
         from occle_ros.config.loading import load_config
         from occle_ros.config.share_paths import resolve
         from occle_ros.tools.demo_inputs import bundle_for
         from occle_ros.tools.offline_run import run_bag, run_dataset
         from occle_ros.tools.run_report import report_lines
 
-        chosen = resolve(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind.value if kind else None, scene)
+        chosen = resolve(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind, scene)
         if bag_path is not None:
-            summary = run_bag(bag_path, chosen, out, load_config(config) if config else None, limit, pictures, told, engine.value)
+            summary = run_bag(bag_path, chosen, out, load_config(config) if config else None, limit, pictures, on_progress, engine)
         else:
             assert dataset is not None
-            summary = run_dataset(dataset, chosen, out, kind.value if kind else None, scene, limit, pictures, told, engine.value)
+            summary = run_dataset(dataset, chosen, out, kind, scene, limit, pictures, on_progress, engine)
     for line in report_lines(summary):
         typer.echo(line)
     for note in summary.notes:
@@ -173,7 +169,7 @@ def run(
     for failure in summary.failed:
         errors.print(f"failed: {failure}")
     if not summary.frames:
-        errors.print(f"error: no frame came out; {out / 'summary.json'} says why")
+        errors.print(f"error: no frame was predicted; see {out / 'summary.json'}")
     if summary.failed or not summary.frames:
         raise typer.Exit(1)
 
@@ -182,13 +178,13 @@ def run(
 def demo(
     data: Annotated[Path | None, _path_option(help="SemanticKITTI, KITTI or nuScenes folder; default: a simulated drive")] = None,
     out: Annotated[Path, _path_option(help="folder of the results")] = Path("out/demo"),
-    scene: Annotated[str | None, typer.Option(help="which sequence or scene of --data")] = None,
-    bundle: Annotated[Path | None, _path_option(help="folder of the network; default: the shipped one for the cameras")] = None,
-    rate: Annotated[str, typer.Option(help="frames a second to play, or auto: what this machine sustains, at most 10")] = "auto",
-    frames: Annotated[int, typer.Option(min=2, help="frames of the simulated drive, or at most so many of --data")] = 100,
-    pictures: Annotated[int, typer.Option(min=0, help="draw pictures of so many frames")] = 4,
+    scene: Annotated[str | None, typer.Option(help="sequence or scene of --data; default: the first")] = None,
+    bundle: Annotated[Path | None, _path_option(help="folder of the network; default: the preset's")] = None,
+    rate: Annotated[str, typer.Option(help="frames per second, or auto: the rate that this machine sustains, at most 10")] = "auto",
+    frames: Annotated[int, typer.Option(min=2, help="frames of the simulated drive, or maximum number of frames of --data")] = 100,
+    pictures: Annotated[int, typer.Option(min=0, help="number of frames to draw pictures of")] = 4,
 ) -> None:
-    """Replay a drive through the live node and show what came out.
+    """Replay a drive through the live node and report rate, latency and losses.
 
     Examples: occle demo            occle demo --data dataset/sequences/08
     """
@@ -198,7 +194,7 @@ def demo(
         _usage(f"--rate must be auto or a number, not {rate!r}")
     if wanted is not None and not wanted > 0:
         _usage("--rate must be positive")
-    with clear_errors(live=True):
+    with report_errors(needs_ros=True):
         from occle_ros.tools.demo import run_demo
 
         run_demo(data, out, scene, bundle, wanted, frames, pictures)
@@ -206,29 +202,46 @@ def demo(
 
 @app.command()
 def doctor(
-    topics: Annotated[list[str] | None, typer.Option(help="look at this topic; default: all that the configuration needs")] = None,
-    seconds: Annotated[float, typer.Option(min=0.5, help="how long to listen")] = 5.0,
-    config: Annotated[Path | None, _path_option(help="the node's parameter file; default: the KITTI rig's")] = None,
+    topics: Annotated[
+        list[str] | None, typer.Option(help="topic to check (repeatable); default: all inputs of the configuration")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, help="duration of the check")] = 5.0,
+    config: Annotated[Path | None, _path_option(help="parameter file of the node; default: the KITTI preset")] = None,
+    namespace: Annotated[str, typer.Option(help="namespace of the node")] = "",
 ) -> None:
-    """Listen to the sensors and say what is wrong with them and what mends it; exit code 1 if anything is.
+    """Check the sensor topics and report every problem with its remedy; exit code 1 if there are any.
 
     Examples: occle doctor --config config/nuscenes.yaml            occle doctor --topics /velodyne_points --seconds 3
     """
-    with clear_errors(live=True):
+    with report_errors(needs_ros=True):
         from occle_ros.config.loading import load_config
         from occle_ros.config.node_config import NodeConfig
-        from occle_ros.tools.doctor import doctor as examine
+        from occle_ros.tools.doctor import diagnose
         from occle_ros.tools.doctor_report import print_diagnosis
 
-        found = examine(load_config(config) if config else NodeConfig(), seconds, topics or ())
+        found = diagnose(load_config(config) if config else NodeConfig(), seconds, topics or (), namespace)
         print_diagnosis(found, Console())
-    if found.findings:
+    if found.problems:
         raise typer.Exit(1)
+
+
+@app.command(name="launch-plan", hidden=True)
+def launch_plan(arguments: Annotated[str, typer.Argument(help="launch arguments as a JSON object")]) -> None:
+    """Print the plan of occupancy.launch.py as JSON: the launch file runs in a Python without the node's packages."""
+    with report_errors():
+        import json
+        from dataclasses import asdict
+
+        from occle_ros.system.share_files import share_file
+        from occle_ros.tools.launch_arguments import plan_launch
+
+        plan = plan_launch(json.loads(arguments), share_file("config").parent)
+        typer.echo(json.dumps(asdict(plan) | {"config": str(plan.config)}))
 
 
 @app.command()
 def version() -> None:
-    """Show the versions of what is installed."""
+    """Show the installed versions."""
     from importlib.metadata import PackageNotFoundError, version
 
     for name in ("occle_ros", "torch", "numpy", "rclpy", "rosbags"):
@@ -239,16 +252,16 @@ def version() -> None:
 
 
 @contextmanager
-def clear_errors(live: bool = False) -> Iterator[None]:
-    """An error of ours becomes one message on stderr and exit code 1; an error in our code keeps its traceback.
+def report_errors(needs_ros: bool = False) -> Iterator[None]:
+    """Report user errors as one message on stderr with exit code 1; other exceptions keep their traceback.
 
     Args:
-        live: the command talks to other processes, and so needs the middleware that RMW_IMPLEMENTATION names.
+        needs_ros: the command communicates with other processes and needs the middleware of RMW_IMPLEMENTATION.
     """
     from occle_ros.system.environment import TransportError, check_middleware, ignore_missing_middleware
 
     try:
-        if live:
+        if needs_ros:
             check_middleware()
         else:
             ignore_missing_middleware()
@@ -256,23 +269,25 @@ def clear_errors(live: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         errors.print("interrupted")
         raise typer.Exit(130) from None
-    except EOFError as error:  # of which typer would say "Aborted." and nothing else
+    except EOFError as error:  # typer would print "Aborted." only
         raise RuntimeError("a file or stream ended too early") from error
     except Exception as error:
-        if not isinstance(error, TransportError) and not isinstance(error, _ours()):  # in this order: `_ours` imports rclpy
+        if not isinstance(error, TransportError) and not isinstance(
+            error, _user_errors()
+        ):  # in this order: `_user_errors` imports rclpy
             raise
         errors.print(f"error: {error}", style="bold red" if errors.is_terminal else None)
         raise typer.Exit(1) from error
 
 
-def _ours() -> tuple[type[Exception], ...]:
-    """What a person can mend; imported late so that `occle --help` stays quick."""
+def _user_errors() -> tuple[type[Exception], ...]:
+    """Exceptions of invalid input; imported late so that `occle --help` stays quick."""
     from occle_core.bags.storage import BagError
     from occle_core.bundle import BundleError
     from occle_core.datasets import DatasetError
     from occle_core.engines.base import EngineError
     from occle_core.frame import FrameError
-    from occle_core.run_folder import OutputError
+    from occle_core.output_folder import OutputError
     from occle_core.sensors.messages import ConversionError
     from occle_ros.bags.player import PlayError
     from occle_ros.calibration.files import CalibrationError
@@ -289,10 +304,10 @@ def _progress(text: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(text, total=None)
 
-        def told(done: int, total: int) -> None:
+        def on_progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        yield told
+        yield on_progress
 
 
 def _usage(text: str) -> None:
@@ -301,7 +316,7 @@ def _usage(text: str) -> None:
 
 
 def occupancy_node(arguments: list[str] | None = None) -> int:
-    """The console script of the node, which launch files start."""
+    """Console script `occupancy_node`, for launch files."""
     from occle_ros.system.environment import TransportError, check_middleware
 
     try:
@@ -309,13 +324,13 @@ def occupancy_node(arguments: list[str] | None = None) -> int:
     except TransportError as error:
         print(f"occupancy node: {error}", file=sys.stderr, flush=True)
         return 1
-    from occle_ros.node.node import main as run_node
+    from occle_ros.node.process import main as run_node
 
     return run_node(arguments or sys.argv)
 
 
 def main() -> None:
-    """The console script."""
+    """Console script `occle`."""
     app()
 
 

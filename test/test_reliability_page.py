@@ -1,10 +1,10 @@
-"""docs/reliability.md: the rows of "Data sets and training" name tests that exist."""
+"""docs/reference/reliability.md: the rows of "Data sets and training" name tests that exist."""
 
 import re
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
-PAGE = TESTS.parent / "docs" / "reliability.md"
+PAGE = TESTS.parent / "docs" / "reference" / "reliability.md"
 
 
 def test_every_row_on_data_sets_and_training_names_its_test():

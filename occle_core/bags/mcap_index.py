@@ -1,4 +1,4 @@
-"""Where the messages of an mcap file lie: from the summary at its end, or by one pass over a file that has none."""
+"""Index of an mcap file: from the summary at its end, or by one pass over a file that has none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BLOCK_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class Block:
-    """Records that are read at once: a chunk, or messages side by side outside chunks.
+    """Records that are read together: a chunk, or messages side by side outside chunks.
 
     Args:
         start: time of the first message in it, nanoseconds.
@@ -38,7 +38,7 @@ class Block:
 
 @dataclass
 class Index:
-    """What is in the file.
+    """Channels, message counts, time span and blocks of a file.
 
     Args:
         channels: by number.

@@ -13,7 +13,7 @@ from mcap.records import Chunk, Message
 
 from occle_core.bags.mcap_index import Block, index_of
 from occle_core.bags.mcap_records import DAMAGE, Damage, damaged, next_record, unpack
-from occle_core.notices import say_once
+from occle_core.console import print_notice_once
 
 
 class McapFile:
@@ -56,7 +56,7 @@ class McapFile:
         for channel in wanted:
             if found[channel] != self.counts[channel]:
                 topic, counted = self.channels[channel].topic, self.counts[channel]
-                say_once(f"{self._path}: its index counts {counted} messages of {topic}, {found[channel]} were found")
+                print_notice_once(f"{self._path}: its index counts {counted} messages of {topic}, {found[channel]} were found")
 
     def _read(self, block: Block) -> list[Message]:
         data = BytesIO(os.pread(self._file.fileno(), block.length, block.offset))

@@ -21,10 +21,10 @@ from mcap.writer import MCAP0_MAGIC
 from zstandard import ZstdError
 
 from occle_core.bags.storage import BagError
-from occle_core.notices import one_line, quoted
+from occle_core.console import one_line, shell_quote
 
 DAMAGE = (McapError, ValueError, LookupError, ArithmeticError, struct.error)
-"""What is raised for bytes that are no mcap."""
+"""Exceptions that bytes raise which are no mcap."""
 MAGIC = MCAP0_MAGIC
 """The first and the last bytes of a file."""
 FOOTER = struct.Struct("<BQQQI8s")
@@ -94,14 +94,14 @@ def unpack(record: McapRecord | None) -> list[McapRecord]:
 
 
 def has_footer(file: BinaryIO, size: int) -> bool:
-    """Whether an mcap file was finished."""
+    """True if an mcap file was finished."""
     file.seek(max(0, size - FOOTER.size))
     tail = file.read()
     return len(tail) == FOOTER.size and tail.startswith(_HEAD.pack(Opcode.FOOTER, 20)) and tail.endswith(MAGIC)
 
 
 def reason(error: BaseException) -> str:
-    """What one of DAMAGE says, in one line."""
+    """The message of one of DAMAGE, in one line."""
     if isinstance(error, CRCValidationError):
         return "its checksum does not fit"
     if isinstance(error, (EndOfFile, struct.error)):
@@ -111,5 +111,5 @@ def reason(error: BaseException) -> str:
 
 def damaged(path: Path, at: int, error: BaseException) -> BagError:
     """The error for damage in the middle of a file."""
-    remedy = f"`mcap recover {quoted(path)} -o NEW.mcap` keeps what is whole"
+    remedy = f"`mcap recover {shell_quote(path)} -o NEW.mcap` keeps what is whole"
     return BagError(f"{path} is damaged at byte {at}: {reason(error)}; {remedy}")

@@ -21,7 +21,7 @@ class MetadataError(ValueError):
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a metadata.yaml says.
+    """The contents of a metadata.yaml.
 
     Args:
         files: names of the storage files, in order.
@@ -92,7 +92,7 @@ def qos_text(profiles: Sequence[Qos]) -> str:
 def describe_bag(
     file: str, connections: Sequence[Connection], counts: Mapping[int, int], offered: Mapping[int, list[Qos]], start: int, end: int
 ) -> dict[str, Any]:
-    """What stands under `rosbag2_bagfile_information`, version 9, for a bag of one mcap file.
+    """The contents of `rosbag2_bagfile_information`, version 9, for a bag of one mcap file.
 
     Args:
         file: its name.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from occle_core.bags.storage import BagError, Channel
-from occle_core.notices import one_line, quoted
+from occle_core.console import one_line, shell_quote
 
 _MAGIC = b"SQLite format 3\0"
 _DAMAGE = (sqlite3.Error, UnicodeDecodeError)
@@ -96,7 +96,7 @@ class SqliteFile:
         return {kind: (text, form, digest) for kind, text, form, digest in rows}
 
     def _damaged(self, why: Any) -> BagError:
-        remedy = f"`sqlite3 {quoted(self._path)} .recover | sqlite3 NEW.db3`, then `ros2 bag reindex`, keeps what is whole"
+        remedy = f"`sqlite3 {shell_quote(self._path)} .recover | sqlite3 NEW.db3`, then `ros2 bag reindex`, keeps what is whole"
         return BagError(f"{self._path} is damaged: {one_line(why)}; {remedy}")
 
 
@@ -118,5 +118,5 @@ def _check_header(path: Path, has_log: bool) -> None:
         size_text = f"{size} of {expected} bytes"
     else:
         size_text = f"{size} bytes"
-    remedy = f"`sqlite3 {quoted(path)} .recover | sqlite3 NEW.db3`, then `ros2 bag reindex`, keeps what is whole"
+    remedy = f"`sqlite3 {shell_quote(path)} .recover | sqlite3 NEW.db3`, then `ros2 bag reindex`, keeps what is whole"
     raise BagError(f"{path} is cut off: it has {size_text}; copy it again, or {remedy}")

@@ -1,4 +1,4 @@
-"""What the files of a bag give, whatever their format, and the error for bags that cannot be used."""
+"""The interface of a bag's storage files, and the error for bags that cannot be used."""
 
 from __future__ import annotations
 

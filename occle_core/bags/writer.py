@@ -22,7 +22,7 @@ from occle_core.atomic_file import atomic_write
 from occle_core.bags.mcap_records import MAGIC, has_footer
 from occle_core.bags.metadata import METADATA_FILE, describe_bag, qos_text
 from occle_core.bags.storage import TYPES
-from occle_core.run_folder import is_taken, name_taken
+from occle_core.output_folder import output_exists, output_exists_error
 
 _LIBRARY = "occle"
 """The writer's name in the file's header."""
@@ -43,8 +43,8 @@ class BagWriter:
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
         self.path = folder
-        if is_taken(folder):
-            raise name_taken(folder)
+        if output_exists(folder):
+            raise output_exists_error(folder)
         folder.mkdir(parents=True, exist_ok=True)
         file_name = (name or folder.name).encode("utf-8", "replace").decode()  # what metadata.yaml can hold
         self.file = folder / f"{file_name}.mcap"
@@ -106,7 +106,7 @@ class BagWriter:
         return connection
 
     def set_offered_qos(self, connection: Connection, profiles: Sequence[Qos]) -> None:
-        """What the publishers of a topic offer by now; it goes into metadata.yaml, which readers believe."""
+        """Set the QoS profiles that a topic's publishers offer by now; readers take them from metadata.yaml."""
         self._offered[connection.id] = list(profiles)
 
     def write(self, connection: Connection, stamp: int, data: bytes) -> None:
@@ -174,7 +174,7 @@ class BagWriter:
 
 
 def is_interrupted(file: Path) -> bool:
-    """Whether BagWriter began this file, and was never closed: it runs still, was killed, or its disk was full."""
+    """True if BagWriter began this file and was never closed: it runs still, was killed, or its disk was full."""
     header = RecordBuilder()
     Header("ros2", _LIBRARY).write(header)
     ours = MAGIC + header.end()

@@ -1,4 +1,4 @@
-"""What every data set on disk looks like to the rest of occle."""
+"""The protocol of data sets on disk, and their error."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ class Dataset(Protocol):
     missing or broken. What a data set may lack (labels, poses, truth) is None; a file that should be there is an error.
     """
 
+    taxonomy: Taxonomy
+    """The class list of `point_labels` and `truth`."""
+
     @property
     def kind(self) -> str:
         """The layout on disk: semantickitti, kitti360, kitti or nuscenes."""
@@ -31,10 +34,6 @@ class Dataset(Protocol):
     @property
     def name(self) -> str:
         """The sequence, drive or scene."""
-
-    @property
-    def taxonomy(self) -> Taxonomy:
-        """What the ids of `point_labels` and `truth` mean."""
 
     @property
     def camera_names(self) -> tuple[str, ...]:
@@ -82,7 +81,7 @@ class Dataset(Protocol):
         """(N,) bool, True for points of scan `i` on objects in motion, or None where that is not known."""
 
     def has_truth(self, i: int) -> bool:
-        """Whether `truth` of frame `i` is recorded, without reading it."""
+        """True if `truth` of frame `i` is recorded; reads no file."""
 
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
         """(X, Y, Z) class ids of the recorded voxel truth on `grid`, 255 unknown or invalid, or None where frame `i` has none.
@@ -92,7 +91,7 @@ class Dataset(Protocol):
         """
 
     def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
-        """Which cells of the truth's own grid each kind of sensor saw: Occ3D's "camera" and "lidar", where they are recorded."""
+        """Visibility masks on the truth's own grid by kind of sensor: Occ3D's "camera" and "lidar", where they are recorded."""
 
     def image_file(self, i: int, camera: str) -> Path | None:
         """The image file of frame `i`, or None where this data set has no such camera or the frame has no image of it."""

@@ -1,4 +1,4 @@
-"""Files that are missing, before a long run needs them: data sets come in parts, and their tables list all of them."""
+"""Completeness check of data sets, before a long run: they come in parts, and their tables list the files of all."""
 
 from __future__ import annotations
 

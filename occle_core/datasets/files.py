@@ -17,8 +17,8 @@ from occle_core.datasets.base import DatasetError
 from occle_core.sensors.image_files import ImageFileError, decode_image
 from occle_core.sensors.returns import no_return
 
-AGAIN = "download or copy it again"
-FARTHEST = 1e5
+COPY_AGAIN = "download or copy it again"
+MAX_COORDINATE = 1e5
 """Metres from its sensor that no LiDAR point lies; bytes of something else often read as larger numbers."""
 
 
@@ -39,7 +39,7 @@ def readable(path: Path) -> Iterator[Path]:
         if not path.is_file():
             raise DatasetError(f"{path} is a folder, expected a file" if path.is_dir() else f"{path} is missing")
         if not path.stat().st_size:
-            raise DatasetError(f"{path} is empty (0 bytes); {AGAIN}")
+            raise DatasetError(f"{path} is empty (0 bytes); {COPY_AGAIN}")
         yield path
     except PermissionError as error:
         raise DatasetError(f"{path} cannot be read: permission denied; change its mode or owner") from error
@@ -61,11 +61,12 @@ def read_points(path: Path, columns: int, intensity_scale: float = 1.0) -> NDArr
     if not finite.all():
         raise DatasetError(
             f"{path}: {int((~finite).sum())} of {len(points)} points are NaN or infinite, first at row {int(finite.argmin())}; "
-            f"these are no rows of {columns} float32, or the file is damaged: {AGAIN}"
+            f"these are no rows of {columns} float32, or the file is damaged: {COPY_AGAIN}"
         )
-    if (farthest := float(np.abs(points[:, :3]).max())) > FARTHEST:
+    if (farthest := float(np.abs(points[:, :3]).max())) > MAX_COORDINATE:
         raise DatasetError(
-            f"{path}: a point is {farthest:.3g} m away; no rows of {columns} float32 in metres, or the file is damaged: {AGAIN}"
+            f"{path}: a point is {farthest:.3g} m away; these are no rows of {columns} float32 in metres, or the file is damaged: "
+            f"{COPY_AGAIN}"
         )
     lost = _left_out(points)
     if lost.any():
@@ -83,7 +84,9 @@ def read_point_labels(path: Path, dtype: DTypeLike, scan: Path, columns: int) ->
     """
     rows, labels = _scan_rows(scan, columns), read_array(path, dtype)
     if len(rows) != len(labels):
-        raise DatasetError(f"{path} has {len(labels)} labels, but {scan} has {len(rows)} points: one of them is truncated; {AGAIN}")
+        raise DatasetError(
+            f"{path} has {len(labels)} labels, but {scan} has {len(rows)} points: one of them is truncated; {COPY_AGAIN}"
+        )
     lost = _left_out(rows)
     return labels[~lost] if lost.any() else labels
 
@@ -115,12 +118,12 @@ def read_array(path: Path, dtype: DTypeLike, count: int | None = None, row: int 
         if count is not None and size != count * item:
             raise DatasetError(
                 f"{path} has {size} bytes, expected {count * item} ({count} values of {np.dtype(dtype).name}): truncated or of "
-                f"another format; {AGAIN}"
+                f"another format; {COPY_AGAIN}"
             )
         if size % (item * row):
             raise DatasetError(
                 f"{path} has {size} bytes, not a multiple of {item * row} ({row} {np.dtype(dtype).name} a row): truncated or of "
-                f"another format; {AGAIN}"
+                f"another format; {COPY_AGAIN}"
             )
         return np.fromfile(path, dtype)
 
@@ -149,7 +152,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.ui
     try:
         image = decode_image(content)
     except ImageFileError as error:
-        raise DatasetError(f"{path} cannot be decoded: {error}; {AGAIN}") from error
+        raise DatasetError(f"{path} cannot be decoded: {error}; {COPY_AGAIN}") from error
     if size is not None and image.shape[1::-1] != size:
         raise DatasetError(f"{path} is {image.shape[1]}x{image.shape[0]}, but its calibration is for {size[0]}x{size[1]}")
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
@@ -165,7 +168,7 @@ def read_text(path: Path) -> str:
         with readable(path):
             return path.read_text("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not a text file ({error}); {AGAIN}") from error
+        raise DatasetError(f"{path} is not a text file ({error}); {COPY_AGAIN}") from error
 
 
 def read_numbers(path: Path, columns: int, blank_rows: bool = False) -> NDArray[np.float64]:
@@ -203,7 +206,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise DatasetError(f"{path} is not valid JSON ({error}): truncated or of another format; {AGAIN}") from error
+        raise DatasetError(f"{path} is not valid JSON ({error}): truncated or of another format; {COPY_AGAIN}") from error
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -240,5 +243,5 @@ def _numpy_file(path: Path) -> Iterator[Any]:
             raise
         except Exception as error:  # of zip, zlib or numpy's header parser: what damage meets first
             raise DatasetError(
-                f"{path} cannot be read by numpy ({error}): truncated, damaged or of another format; {AGAIN}"
+                f"{path} cannot be read by numpy ({error}): truncated, damaged or of another format; {COPY_AGAIN}"
             ) from error

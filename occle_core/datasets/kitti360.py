@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError
-from occle_core.datasets.files import AGAIN, read_array, read_bits, read_image, read_npy, read_numbers, read_points
+from occle_core.datasets.files import COPY_AGAIN, read_array, read_bits, read_image, read_npy, read_numbers, read_points
 from occle_core.datasets.semantickitti import read_calibration
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame
@@ -31,7 +31,7 @@ LAYOUT = (
 
 DRIVES = "data_2d_raw"
 PERIOD = 104_000_000
-"""Nanoseconds between KITTI-360's frames: its scanner turns 9.6 times a second."""
+"""Nanoseconds between KITTI-360's frames: its scanner rotates at 9.6 Hz."""
 OWN_DIGITS = 10
 """Length of KITTI-360's own frame numbers in file names."""
 
@@ -86,7 +86,7 @@ class Kitti360Dataset:
         rectify[:3, :3] = perspective["R_rect_00"].reshape(3, 3)
         self._P = perspective["P_rect_00"]
         self._T_rectified_velo: NDArray[np.float64] = rectify @ np.linalg.inv(np.vstack([T_velo_cam[0], [0, 0, 0, 1]]))
-        # Without poses nothing tells KITTI-360's numbers; SSCBench's leave out where the vehicle stood.
+        # Without poses KITTI-360's numbers are unknown; SSCBench's leave out where the vehicle stood.
         self.stamps: list[int] = [self._own_numbers.get(number, number) * PERIOD for number in self.numbers]
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class Kitti360Dataset:
         return None
 
     def has_truth(self, i: int) -> bool:
-        """Whether voxels/NNNNNN.label or preprocess/labels/DRIVE/NNNNNN_1_1.npy is there."""
+        """True if voxels/NNNNNN.label or preprocess/labels/DRIVE/NNNNNN_1_1.npy exists."""
         return self._label(i).exists() or self._preprocessed(i).exists()
 
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
@@ -165,7 +165,7 @@ class Kitti360Dataset:
         """Image number -> scan.
 
         Raises:
-            DatasetError: the scans have KITTI-360's numbers, and nothing tells those of the images.
+            DatasetError: the scans have KITTI-360's numbers, and those of the images are unknown.
         """
         folder = self.folder / "velodyne_points" / "data"
         scans = _numbered(folder, "*.bin")
@@ -208,7 +208,9 @@ def _read_invalid(file: Path) -> NDArray[np.bool_]:
         return read_bits(file, SEMANTICKITTI.size)
     values = read_array(file, np.uint8, count=SEMANTICKITTI.size)
     if values.max() > 1:
-        raise DatasetError(f"{file} holds {int(values.max())}, but a byte a voxel is 0 or 1: damaged or of another format; {AGAIN}")
+        raise DatasetError(
+            f"{file} holds {int(values.max())}, but a byte a voxel is 0 or 1: damaged or of another format; {COPY_AGAIN}"
+        )
     return values.astype(np.bool_)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError
-from occle_core.datasets.files import AGAIN, read_image, read_points, read_text
+from occle_core.datasets.files import COPY_AGAIN, read_image, read_points, read_text
 from occle_core.datasets.semantickitti import read_calibration
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
@@ -20,7 +20,7 @@ from occle_core.geometry.grid import VoxelGrid
 LAYOUT = "KITTI raw: DAY/DRIVE/{velodyne_points/data/*.bin, image_02/data/*.png} with DAY/calib_{cam_to_cam,velo_to_cam}.txt"
 
 PERIOD = 100_000_000
-"""Nanoseconds between scans where a drive has no timestamps.txt: the LiDAR turns at 10 Hz."""
+"""Nanoseconds between scans where a drive has no timestamps.txt: the LiDAR rotates at 10 Hz."""
 
 
 def scenes(path: Path) -> dict[str, Path]:
@@ -129,7 +129,7 @@ class KittiRawDataset:
             raise DatasetError(f"{file} has {len(lines)} lines, but the scans go up to number {max(self.numbers)}")
         blank = [number for number in self.numbers if not lines[number].strip()]
         if blank:
-            raise DatasetError(f"{file} line {blank[0] + 1} is blank, but scan {blank[0]} is there; {AGAIN}")
+            raise DatasetError(f"{file} line {blank[0] + 1} is blank, but scan {blank[0]} is there; {COPY_AGAIN}")
         return [_nanoseconds(lines[number], file) for number in self.numbers]
 
 

@@ -13,7 +13,7 @@ from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import read_image, read_npz, read_point_labels, read_points
 from occle_core.datasets.nuscenes_tables import Row, Tables, open_tables
-from occle_core.datasets.poses import TrackedBox, inside_box, transform
+from occle_core.datasets.poses import TrackedBox, inside_oriented_box, transform_from_row
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
@@ -112,7 +112,7 @@ class NuScenesDataset:
         for row in self._tables.annotations(self._samples[i]["token"]):
             if self._tables.category(row).split(".")[0] in ("vehicle", "human") and not self._tables.attributes(row) & AT_REST:
                 width, length, height = row["size"]
-                found.append(TrackedBox(str(row["instance_token"]), transform(row), (length, width, height)))
+                found.append(TrackedBox(str(row["instance_token"]), transform_from_row(row), (length, width, height)))
         return found
 
     def moving(self, i: int) -> NDArray[np.bool_]:
@@ -121,11 +121,11 @@ class NuScenesDataset:
         found = np.zeros(len(points), np.bool_)
         T_lidar_world = np.linalg.inv(self.pose(i))
         for box in self.boxes(i):
-            found |= inside_box(points, T_lidar_world @ box.T_world_box, box.size)
+            found |= inside_oriented_box(points, T_lidar_world @ box.T_world_box, box.size)
         return found
 
     def has_truth(self, i: int) -> bool:
-        """Whether gts/SCENE/TOKEN/labels.npz is there."""
+        """True if gts/SCENE/TOKEN/labels.npz exists."""
         return self._truth_file(i).exists()
 
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
@@ -161,10 +161,10 @@ class NuScenesDataset:
         return Camera(sensor["camera_intrinsic"], np.linalg.inv(T_world_camera) @ self.pose(i), row["width"], row["height"])
 
     def _mounting(self, row: Row) -> NDArray[np.float64]:
-        return transform(self._tables.find("calibrated_sensor", row["calibrated_sensor_token"]))
+        return transform_from_row(self._tables.find("calibrated_sensor", row["calibrated_sensor_token"]))
 
     def _ego(self, row: Row) -> NDArray[np.float64]:
-        return transform(self._tables.find("ego_pose", row["ego_pose_token"]))
+        return transform_from_row(self._tables.find("ego_pose", row["ego_pose_token"]))
 
     def _scan_file(self, i: int) -> Path:
         return Path(self._tables.root / self._sensors[i]["LIDAR_TOP"]["filename"])

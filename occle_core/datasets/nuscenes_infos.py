@@ -12,7 +12,7 @@ from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import read_image, read_json, read_point_labels, read_points
 from occle_core.datasets.nuscenes import CAMERAS
-from occle_core.datasets.poses import inside_box
+from occle_core.datasets.poses import inside_oriented_box
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
@@ -35,7 +35,7 @@ def scenes(path: Path) -> dict[str, Path]:
 
 
 class _Extract:
-    """What both extracts share: LiDAR mounting and poses as 4x4 matrices in a list of rows."""
+    """Base of both extracts: LiDAR mounting and poses as 4x4 matrices in a list of rows."""
 
     kind = "nuscenes"
     lidar_frame = "lidar_top"
@@ -169,7 +169,7 @@ class NuScenesLidarDataset(_Extract):
             seen = [float(np.linalg.norm(other[token][1] - center)) for other in others if token in other]
             # An instance that is seen once may move: it counts as moving. Boxes of standing cars wander by about 0.2 m.
             if not seen or max(seen) > 0.4:
-                found |= inside_box(points, T_lidar_box, size)
+                found |= inside_oriented_box(points, T_lidar_box, size)
         return found
 
     def image_file(self, i: int, camera: str) -> None:

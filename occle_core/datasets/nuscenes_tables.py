@@ -26,7 +26,7 @@ FIELDS = {
     "attribute": ("token", "name"),
     "lidarseg": ("sample_data_token", "filename"),
 }  # fmt: skip
-"""What is read of each table's rows."""
+"""Required fields of each table's rows."""
 
 
 class Tables:
@@ -58,7 +58,7 @@ class Tables:
         return rows
 
     def file(self, table: str) -> Path:
-        """Where a table lies."""
+        """Path of a table's JSON file."""
         return self.root / self.version / f"{table}.json"
 
     def find(self, table: str, token: str) -> Row:

@@ -26,7 +26,7 @@ class TrackedBox:
     size: tuple[float, float, float]
 
 
-def transform(record: dict[str, Any]) -> NDArray[np.float64]:
+def transform_from_row(record: dict[str, Any]) -> NDArray[np.float64]:
     """(4, 4) from `translation` (metres) and `rotation` (quaternion w, x, y, z) of a table row.
 
     Raises:
@@ -53,7 +53,7 @@ def transform(record: dict[str, Any]) -> NDArray[np.float64]:
     return matrix
 
 
-def inside_box(
+def inside_oriented_box(
     points: NDArray[np.floating], T_frame_box: NDArray[np.float64], size: tuple[float, float, float], margin: float = 0.1
 ) -> NDArray[np.bool_]:
     """(N,) bool: which points (N, 3+) lie in a box.

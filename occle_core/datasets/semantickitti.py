@@ -107,7 +107,7 @@ class SemanticKittiDataset:
         return None if raw is None else (raw >= MOVING.start) & (raw < MOVING.stop)
 
     def has_truth(self, i: int) -> bool:
-        """Whether voxels/NNNNNN.label is there."""
+        """True if voxels/NNNNNN.label exists."""
         return self._voxels.file(i, "label").exists()
 
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:

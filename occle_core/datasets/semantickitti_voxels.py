@@ -25,13 +25,13 @@ FITS = 0.5
 """Least agreement of a voxel file with its own scan: 0.99 and more in either release, read as what it is."""
 
 FEW = 20
-"""Fewer cells than this tell nothing about a file's columns."""
+"""Least number of cells from which a file's columns can be judged."""
 
 CLEAR = 0.01
 """Least difference between the two readings' agreements that decides."""
 
 LOOKED_AT = 5
-"""Frames whose voxel files may tell the release."""
+"""Frames whose voxel files are examined to find the release."""
 
 
 class VoxelFolder:
@@ -47,7 +47,7 @@ class VoxelFolder:
         self.folder, self._stems, self._points = folder, stems, points
 
     def file(self, i: int, suffix: str) -> Path:
-        """Where the file of frame `i` is, if it is there."""
+        """Path of the file of frame `i`, which may be missing."""
         return self.folder / f"{self._stems[i]}.{suffix}"
 
     def raw_labels(self, i: int) -> NDArray[np.uint16]:

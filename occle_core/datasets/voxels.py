@@ -38,8 +38,10 @@ def resample(labels: NDArray[np.uint8], source: VoxelGrid, target: VoxelGrid, ta
 
 
 def coarsen(labels: NDArray[np.uint8], factor: int, taxonomy: Taxonomy) -> NDArray[np.uint8]:
-    """Group factor^3 cells into one: occupied if a known child is, with the most frequent occupied label (the lowest id of
-    equals); free if none is occupied and one is known to be free; else 255.
+    """Group factor^3 cells into one.
+
+    A cell is occupied if a known child is, with the most frequent occupied label (the lowest id of equals); free if none is
+    occupied and one is known to be free; else 255.
 
     Args:
         labels: (X, Y, Z), each a multiple of `factor`.

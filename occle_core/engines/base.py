@@ -1,7 +1,8 @@
-"""What every engine offers, and what it says when it cannot work."""
+"""The protocol of inference engines, their result and their error."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,14 +11,17 @@ from numpy.typing import NDArray
 
 from occle_core.networks.protocol import NetworkInputs
 
+ProgressCallback = Callable[[str], None]
+"""Called with one line of text before a step that takes long."""
+
 
 class EngineError(RuntimeError):
     """An engine that cannot work here; the message says why and what would help."""
 
 
 @dataclass
-class Result:
-    """What an engine says about one frame.
+class EngineResult:
+    """Labels and confidence of one frame, with overflow counts and timings.
 
     Attributes:
         labels: (X, Y, Z) uint8 class ids.
@@ -49,7 +53,7 @@ class Engine(Protocol):
     device: str
     reason: str
 
-    def run(self, inputs: NetworkInputs) -> Result:
+    def run(self, inputs: NetworkInputs) -> EngineResult:
         """Predict one frame (batch size 1); several threads may call it at the same time."""
         ...
 

@@ -1,4 +1,4 @@
-"""Built engines on disk: found again only when everything that they were built from is the same, and never half-written."""
+"""Cache of built engines on disk, keyed by everything that they were built from; entries are written atomically."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from occle_core.engines.base import EngineError
+from occle_core.engines.base import EngineError, ProgressCallback
 
 MANIFEST = "manifest.json"
 
@@ -29,9 +29,7 @@ def cache_dir() -> Path:
         raise EngineError("no home folder is known to keep built engines in; set OCCLE_CACHE to a folder") from error
 
 
-def cached(
-    key: Mapping[str, str], build: Callable[[Path], None], progress: Callable[[str], None], root: Path | None = None
-) -> Path:
+def cached(key: Mapping[str, str], build: Callable[[Path], None], on_progress: ProgressCallback, root: Path | None = None) -> Path:
     """The folder that `build` fills, built only when it is not there yet.
 
     An entry carries its key and the hashes of its files; one that does not match (another version's, a damaged file) is
@@ -40,7 +38,7 @@ def cached(
     Args:
         key: what the entry depends on, such as engine, version, device, weights, precision.
         build: writes the entry's files into the folder that it is given.
-        progress: called with the reason why something is built.
+        on_progress: called with the reason why something is built.
         root: the cache; None means `cache_dir()`.
 
     Raises:
@@ -52,7 +50,7 @@ def cached(
         wrong = _wrong(entry, key)
         if not wrong:
             return entry
-        progress(f"{entry} is not used: {wrong}; building it anew")
+        on_progress(f"{entry} is not used: {wrong}; building it anew")
     fresh = entry.parent / f".building-{secrets.token_hex(6)}"
     try:
         fresh.mkdir(parents=True)
@@ -77,7 +75,7 @@ def cached(
 
 
 def _wrong(entry: Path, key: Mapping[str, str]) -> str:
-    """What is wrong with an entry; empty when it can be used."""
+    """The reason why an entry cannot be used; empty when it can."""
     try:
         manifest = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
         if manifest["key"] != dict(key):
@@ -91,5 +89,8 @@ def _wrong(entry: Path, key: Mapping[str, str]) -> str:
 
 
 def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(1 << 20):  # hashlib.file_digest is of Python 3.11
+            digest.update(piece)
+    return digest.hexdigest()

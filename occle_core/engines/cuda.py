@@ -1,4 +1,4 @@
-"""What the engines for NVIDIA GPUs ask first."""
+"""Requirements of the engines for NVIDIA GPUs: compute capability, precision and cache key."""
 
 from __future__ import annotations
 

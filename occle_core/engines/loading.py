@@ -17,16 +17,14 @@ from occle_core.engines import (
     torch_engine,
     torch_graph_engine,
 )
-from occle_core.engines.base import Engine, EngineError
+from occle_core.engines.base import Engine, EngineError, ProgressCallback
 from occle_core.engines.cuda import capability
 from occle_core.engines.static import onnx_file
-from occle_core.engines.static.two_sizes import TwoSizes
+from occle_core.engines.static.fallback import FallbackEngine
 from occle_core.networks.protocol import Network
 
 ENGINE_NAMES = ("auto", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
 PRECISIONS = ("fp32", "fp16", "int8")
-
-Tell = Callable[[str], None]
 
 
 def load_engine(
@@ -36,7 +34,7 @@ def load_engine(
     name: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
-    progress: Tell = lambda text: None,
+    on_progress: ProgressCallback = lambda text: None,
     max_concurrent: int = 1,
 ) -> Engine:
     """The network on an engine, built the first time and then taken from the cache.
@@ -48,8 +46,8 @@ def load_engine(
         name: one of ENGINE_NAMES; "auto" takes the first that works of those which are fastest on this machine.
         precision: one of PRECISIONS.
         threads: CPU threads; None leaves the engine's choice.
-        progress: told what takes long, and what "auto" passed over.
-        max_concurrent: so many threads will call `run` at the same time; the CPU's threads are divided among them.
+        on_progress: called with a line before what takes long, and what "auto" passed over.
+        max_concurrent: threads that will call `run` at the same time; the CPU's threads are divided among them.
 
     Raises:
         EngineError: the engine does not exist, or cannot work here or in this precision.
@@ -59,14 +57,14 @@ def load_engine(
     if precision not in PRECISIONS:
         raise EngineError(f"there is no precision {precision!r}; there are {', '.join(PRECISIONS)}")
     if name != "auto":
-        return _load_named(name, spec, network, folder, precision, threads, progress, max_concurrent)
+        return _load_named(name, spec, network, folder, precision, threads, on_progress, max_concurrent)
     passed = []
     for candidate, why in _candidates(max_concurrent):
         try:
-            engine = _load_named(candidate, spec, network, folder, precision, threads, progress, max_concurrent)
+            engine = _load_named(candidate, spec, network, folder, precision, threads, on_progress, max_concurrent)
         except EngineError as error:
             passed.append(f"{candidate}: {error}")
-            progress(f"not {candidate}: {error}")
+            on_progress(f"not {candidate}: {error}")
         else:
             engine.reason = f"auto: {why}" + "".join(f"; not {text}" for text in passed)
             return engine
@@ -74,18 +72,18 @@ def load_engine(
 
 
 def quantised_file(folder: Path, typical: bool) -> Path:
-    """Where a bundle keeps its int8 model, that of the typical capacities or of all."""
+    """Path of a bundle's int8 model, for the typical capacities or for all."""
     return folder / "int8" / ("typical.xml" if typical else "full.xml")
 
 
 def _candidates(max_concurrent: int) -> Iterator[tuple[str, str]]:
-    """Engines from the fastest on, and why (figures: docs/performance.md)."""
+    """Engines from the fastest on, and why (figures: docs/reports/performance.md)."""
     if torch.cuda.is_available():
-        # The others were never held against PyTorch on a GPU: whoever wants them says so, and checks.
-        yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by their names, see docs/engines.md"
+        # The others were never compared with PyTorch on a GPU, so they are used by name only.
+        yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by name: docs/reference/engines.md"
         return
     if max_concurrent > 1:
-        yield "torch", "the fastest on CPUs with several frames at once: it pays only for the voxels that are there"
+        yield "torch", "the fastest on CPUs with several concurrent frames: it pays only for the voxels that are there"
     yield "openvino", "the fastest on CPUs with one frame at a time"
     yield "onnxruntime", "the next fastest on CPUs"
     yield "torch", "runs everywhere"
@@ -98,7 +96,7 @@ def _load_named(
     folder: Path | None,
     precision: str,
     threads: int | None,
-    progress: Tell,
+    on_progress: ProgressCallback,
     max_concurrent: int,
 ) -> Engine:
     allowed = {"torch": "fp32", "torch_graph": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(name, "fp32, fp16")
@@ -111,23 +109,23 @@ def _load_named(
         return torch_engine.TorchEngine(spec, network, "cuda" if torch.cuda.is_available() else "cpu")
     if name == torch_graph_engine.NAME:
         capability(name)  # before half a minute of exporting
-        return torch_graph_engine.TorchGraphEngine(spec, torch_graph_engine.exported_of(spec, network, progress))
+        return torch_graph_engine.TorchGraphEngine(spec, torch_graph_engine.exported_of(spec, network, on_progress))
     if name == "tensorrt":
-        plan = tensorrt_engine.program_of(spec, network, precision, progress)
+        plan = tensorrt_engine.program_of(spec, network, precision, on_progress)
         return tensorrt_engine.TensorRtEngine(spec, plan, precision)
     if name == "tensorrt_rtx":
-        plan = tensorrt_rtx_engine.plan_of(spec, network, precision, capability(name), progress)
+        plan = tensorrt_rtx_engine.plan_of(spec, network, precision, capability(name), on_progress)
         return tensorrt_rtx_engine.TensorRtRtxEngine(spec, plan, precision)
 
     def of_size(spec: BundleSpec, typical: bool) -> Engine:
         if name == "onnxruntime":
             onnxruntime_engine.onnxruntime()
-            return onnxruntime_engine.OnnxRuntimeEngine(spec, onnx_file.onnx_of(spec, network, progress), each)
+            return onnxruntime_engine.OnnxRuntimeEngine(spec, onnx_file.onnx_of(spec, network, on_progress), each)
         openvino_engine.openvino()
         if precision == "int8":
             model = openvino_engine.quantised_of(spec, network, quantised_file(folder, typical) if folder else None)
         else:
-            model = onnx_file.onnx_of(spec, network, progress)
+            model = onnx_file.onnx_of(spec, network, on_progress)
         return openvino_engine.OpenVinoEngine(spec, model, precision, threads, max_concurrent)
 
     return _two_sizes(spec, of_size)
@@ -138,4 +136,4 @@ def _two_sizes(spec: BundleSpec, make: Callable[[BundleSpec, bool], Engine]) -> 
     if spec.typical is None:
         return large
     small = make(spec.model_copy(update={"capacities": spec.typical, "typical": None}), True)
-    return TwoSizes(small, large, {"points": spec.typical.points, **spec.typical.sets})
+    return FallbackEngine(small, large, {"points": spec.typical.points, **spec.typical.sets})

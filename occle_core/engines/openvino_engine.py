@@ -30,7 +30,7 @@ class OpenVinoEngine(StaticEngine):
         model: the network's ONNX file, or an OpenVINO .xml.
         precision: "fp32" or "int8"; what the model is.
         threads: CPU threads; None leaves OpenVINO's choice.
-        max_concurrent: so many threads will call `run` at the same time, and share the CPU's.
+        max_concurrent: threads that will call `run` at the same time; they share the CPU's.
 
     Raises:
         EngineError: openvino is not installed.

@@ -1,4 +1,4 @@
-"""The parity gate: an engine must say what PyTorch says."""
+"""Parity gate: an engine's labels must agree with those of eager PyTorch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXACT = 0.9999
 
 @dataclass
 class Parity:
-    """How far an engine agrees with the reference.
+    """Agreement of an engine with the reference.
 
     Attributes:
         frames: frames compared.
@@ -47,7 +47,7 @@ class Parity:
         return 1 - self.different / max(1, self.occupied)
 
     def passes(self, precision: str) -> bool:
-        """Whether the engine may be used in this precision: on some frames, within its limit."""
+        """True if frames were compared and the agreement is within the precision's limit."""
         exact = precision != "fp32" or self.agreement >= EXACT
         return self.frames > 0 and exact and self.occupied_agreement >= LIMITS[precision]
 

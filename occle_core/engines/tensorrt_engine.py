@@ -6,7 +6,6 @@ GPU and its driver.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from occle_core.bundle import BundleSpec
-from occle_core.engines.base import EngineError
+from occle_core.engines.base import EngineError, ProgressCallback
 from occle_core.engines.cache import cached
 from occle_core.engines.cuda import capability, check_precision, in_precision
 from occle_core.engines.static.engine import StaticEngine
@@ -56,16 +55,14 @@ class TensorRtEngine(StaticEngine):
         return labels.cpu().numpy(), confidence.cpu().numpy(), counts.cpu().numpy()
 
 
-def program_of(
-    spec: BundleSpec, network: Network, precision: str, progress: Callable[[str], None], root: Path | None = None
-) -> Path:
+def program_of(spec: BundleSpec, network: Network, precision: str, on_progress: ProgressCallback, root: Path | None = None) -> Path:
     """The compiled program from the cache, compiled for this machine's GPU the first time.
 
     Args:
         spec: the bundle's spec, with capacities.
         network: its network.
         precision: "fp32" or "fp16".
-        progress: told what takes long.
+        on_progress: called with a line before what takes long.
         root: the cache; None means the user's.
 
     Raises:
@@ -77,10 +74,10 @@ def program_of(
     network, key = in_precision(NAME, spec, network, precision, trt.__version__, device)
 
     def build(folder: Path) -> None:
-        progress(f"compiling the network with TensorRT in {precision}, some minutes, once")
+        on_progress(f"compiling the network with TensorRT in {precision}, some minutes, once")
         compile_program(trt, program_for(spec, network), folder / "model.ep")
 
-    return cached(key, build, progress, root) / "model.ep"
+    return cached(key, build, on_progress, root) / "model.ep"
 
 
 def compile_program(trt: Any, program: Program, out: Path) -> None:

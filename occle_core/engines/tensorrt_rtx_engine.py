@@ -5,7 +5,6 @@ Building is tested. Running never was, for want of such a GPU: the part below th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from occle_core.bundle import BundleSpec
-from occle_core.engines.base import EngineError
+from occle_core.engines.base import EngineError, ProgressCallback
 from occle_core.engines.cache import cached
 from occle_core.engines.cuda import capability, check_precision, in_precision
 from occle_core.engines.static.engine import StaticEngine
@@ -86,7 +85,7 @@ def plan_of(
     network: Network,
     precision: str,
     compute_capability: str,
-    progress: Callable[[str], None],
+    on_progress: ProgressCallback,
     root: Path | None = None,
 ) -> Path:
     """The network's engine from the cache, built the first time; needs no GPU.
@@ -96,7 +95,7 @@ def plan_of(
         network: its network.
         precision: "fp32" or "fp16".
         compute_capability: of the GPU, such as "8.9"; see `occle_core.engines.cuda.capability`.
-        progress: told what takes long.
+        on_progress: called with a line before what takes long.
         root: the cache; None means the user's.
 
     Raises:
@@ -107,11 +106,11 @@ def plan_of(
     network, key = in_precision(NAME, spec, network, precision, trt.__version__, compute_capability)
 
     def build(folder: Path) -> None:
-        model = onnx_of(spec, network, progress, root)
-        progress(f"building the TensorRT-RTX engine in {precision} for compute capability {compute_capability}, once")
+        model = onnx_of(spec, network, on_progress, root)
+        on_progress(f"building the TensorRT-RTX engine in {precision} for compute capability {compute_capability}, once")
         build_plan(model, compute_capability, folder / "model.plan")
 
-    return cached(key, build, progress, root) / "model.plan"
+    return cached(key, build, on_progress, root) / "model.plan"
 
 
 def build_plan(model: Path, compute_capability: str, out: Path) -> None:

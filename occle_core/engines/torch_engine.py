@@ -7,7 +7,7 @@ import time
 import torch
 
 from occle_core.bundle import BundleSpec
-from occle_core.engines.base import EngineError, Result
+from occle_core.engines.base import EngineError, EngineResult
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.protocol import Network, NetworkInputs
 from occle_core.taxonomy import load as load_taxonomy
@@ -34,7 +34,7 @@ class TorchEngine:
         self.network = fold_batch_norms(network).to(device)
         self.free = load_taxonomy(spec.taxonomy).free
 
-    def run(self, inputs: NetworkInputs) -> Result:
+    def run(self, inputs: NetworkInputs) -> EngineResult:
         """Predict one frame; timings per stage of the network."""
         timings: dict[str, float] = {}
         last = time.perf_counter()
@@ -49,6 +49,6 @@ class TorchEngine:
 
         with torch.inference_mode():
             labels, confidence = self.network.label_grid(inputs.to(self.device), self.free, stage_done)
-            result = Result(labels[0].cpu().numpy(), confidence[0].cpu().numpy(), timings=timings)
+            result = EngineResult(labels[0].cpu().numpy(), confidence[0].cpu().numpy(), timings=timings)
         stage_done("labels")
         return result

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from occle_core.bundle import BundleSpec, weights_digest
-from occle_core.engines.base import EngineError
+from occle_core.engines.base import EngineError, ProgressCallback
 from occle_core.engines.cache import cached
 from occle_core.engines.cuda import capability
 from occle_core.engines.static.engine import StaticEngine
-from occle_core.engines.static.export import FORM, exported
+from occle_core.engines.static.export import FORM, export_program
 from occle_core.engines.static.program import capacities_of, program_for
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.protocol import Network
@@ -57,7 +57,7 @@ class TorchGraphEngine(StaticEngine):
         with torch.no_grad():
             network, self._inputs = on_device(program, device)
             try:
-                self._replay, self._outputs = (record or recorded)(lambda: network(*self._inputs))
+                self._replay, self._outputs = (record or record_cuda_graph)(lambda: network(*self._inputs))
             except RuntimeError as error:
                 raise EngineError(f"engine {NAME} cannot record the network: {error}; use engine: torch") from error
 
@@ -70,7 +70,7 @@ class TorchGraphEngine(StaticEngine):
         return labels, confidence, counts
 
 
-def recorded(run: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+def record_cuda_graph(run: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
     """A CUDA graph of a run, see `Record`."""
     aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream())
@@ -92,7 +92,7 @@ def on_device(program: Path, device: str) -> tuple[nn.Module, Outputs]:
     return move_to_device_pass(loaded, device).module(), inputs
 
 
-def exported_of(spec: BundleSpec, network: Network, progress: Callable[[str], None], root: Path | None = None) -> Path:
+def exported_of(spec: BundleSpec, network: Network, on_progress: ProgressCallback, root: Path | None = None) -> Path:
     """The network's static form as torch.export's file, from the cache, exported the first time.
 
     Constants are part of it: made while the network runs, they would come from the host in the middle of a recording.
@@ -104,7 +104,7 @@ def exported_of(spec: BundleSpec, network: Network, progress: Callable[[str], No
     key = {"kind": "torch.export", "form": FORM, "torch": torch.__version__, "weights": weights_digest(spec, network)}
 
     def build(folder: Path) -> None:
-        progress("exporting the network with torch.export, half a minute or so, once")
-        torch.export.save(exported(program_for(spec, network)), folder / "network.pt2")
+        on_progress("exporting the network with torch.export, half a minute or so, once")
+        torch.export.save(export_program(program_for(spec, network)), folder / "network.pt2")
 
-    return cached(key, build, progress, root) / "network.pt2"
+    return cached(key, build, on_progress, root) / "network.pt2"

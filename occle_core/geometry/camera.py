@@ -17,7 +17,8 @@ class Camera:
     Args:
         K: (3, 3) intrinsics, pixels.
         T_camera_lidar: (4, 4) float64, maps LiDAR points into the camera frame, metres.
-        width, height: image size, pixels.
+        width: of the image, pixels.
+        height: of the image, pixels.
 
     Raises:
         ValueError: a matrix has another shape or is not finite, or the size is not positive.

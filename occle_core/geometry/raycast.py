@@ -17,14 +17,15 @@ EMPTY, FILLED, OUTSIDE = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class RayHits:
-    """Where R rays ended.
+    """Hits of R rays: cells, distances and faces.
 
     Args:
         hit: (R,) bool, the ray met an occupied cell.
         cell: (R, 3) int32, the first occupied cell; without a hit the last cell the ray was in (where it left the grid or
             reached its end); -1 when it never entered the grid.
-        entry, exit: (R,) metres from the origin along the unit direction to where the ray enters and leaves `cell`
-            (entry is 0 when it starts inside); -1 when it never entered the grid.
+        entry: (R,) metres from the origin along the unit direction to where the ray enters `cell`, 0 when it starts inside;
+            -1 when it never entered the grid.
+        exit: (R,) metres to where the ray leaves `cell`; -1 when it never entered the grid.
         axis: (R,) int8, 0, 1 or 2: the face through which the ray entered `cell` is perpendicular to x, y or z;
             -1 when it started inside the cell or never entered the grid.
         sign: (R,) int8, +1 or -1: that face's outward normal along `axis`, pointing at the ray's origin; 0 when axis is -1.

@@ -26,7 +26,7 @@ class Capacities(Config):
         return next(iter(self.sets.values()))
 
 
-def choose(counts: Mapping[str, list[int]], limits: Mapping[str, int], percentile: float = PERCENTILE) -> Capacities:
+def choose_capacities(counts: Mapping[str, list[int]], limits: Mapping[str, int], percentile: float = PERCENTILE) -> Capacities:
     """Capacities that hold a percentile of the counts plus a tenth, at most what a full grid needs."""
     sizes = {}
     for name, limit in limits.items():

@@ -30,15 +30,15 @@ class NetworkConfig(Protocol):
         """Name of the network in `registry.NETWORKS`."""
 
     @property
-    def cameras(self) -> int:
+    def num_cameras(self) -> int:
         """Images of a frame."""
 
     @property
-    def frames(self) -> int:
+    def num_frames(self) -> int:
         """Frames that the network sees, the present one included."""
 
     @property
-    def stride(self) -> int:
+    def frame_stride(self) -> int:
         """It sees each n-th of the frames before the present one."""
 
     @property
@@ -47,7 +47,7 @@ class NetworkConfig(Protocol):
 
     @property
     def levels(self) -> int:
-        """How often the network halves the grid: its shape has to be divisible by 2**levels."""
+        """Number of times the network halves the grid: its shape has to be divisible by 2**levels."""
 
 
 class NetworkInputs(Protocol):
@@ -83,9 +83,9 @@ class Network(nn.Module):
     config_class: ClassVar[type]
     """The pydantic model of its sizes."""
     program_class: ClassVar[type[Program]]
-    """Its static form."""
+    """The network's static form, a `Program`."""
     is_large_graph: ClassVar[bool] = False
-    """Whether its exported graph has so many nodes that the exporter's full optimiser would take minutes."""
+    """True if the exported graph is so large that the exporter's full optimiser would take minutes."""
 
     @classmethod
     @abstractmethod
@@ -157,8 +157,9 @@ class Network(nn.Module):
     @staticmethod
     @abstractmethod
     def pad(inputs: Any, capacities: Capacities, center: tuple[float, float]) -> Arrays:
-        """One sample's inputs in the program's shapes, by name in the order of its arguments; the farthest voxels and points are
-        left out where they do not fit.
+        """One sample's inputs in the program's shapes, by name in the order of its arguments.
+
+        The farthest voxels and points are left out where they do not fit.
 
         Args:
             inputs: of one sample.

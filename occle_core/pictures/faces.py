@@ -1,4 +1,4 @@
-"""Squares in space: the sides of voxels that a viewer can see, how light falls on them, and drawing them in the right order."""
+"""Visible faces of voxels: culling, shading, and drawing in depth order."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def voxel_faces(labels: NDArray[np.uint8], grid: VoxelGrid, taxonomy: Taxonomy, 
     return faces
 
 
-def lit(faces: Faces, shade: NDArray[np.bool_] | None = None, grid: VoxelGrid | None = None) -> Faces:
+def shade_faces(faces: Faces, shade: NDArray[np.bool_] | None = None, grid: VoxelGrid | None = None) -> Faces:
     """The faces under the sun; with `shade` (X, Y, Z) bool and its grid, the cells that are True there cast shadows."""
     sun = np.maximum(faces.normals @ SUN, 0)
     if shade is not None and grid is not None:
@@ -105,8 +105,8 @@ def lit(faces: Faces, shade: NDArray[np.bool_] | None = None, grid: VoxelGrid | 
     return Faces(faces.corners, faces.normals, faces.cells, faces.colors * (AMBIENT + (1 - AMBIENT) * sun)[:, None])
 
 
-def drawn(faces: Faces, camera: Camera, grid: VoxelGrid) -> NDArray[np.uint8]:
-    """What the camera sees of the faces, (H, W, 4) uint8: RGB, black where there is nothing, and coverage 0..255.
+def draw_faces(faces: Faces, camera: Camera, grid: VoxelGrid) -> NDArray[np.uint8]:
+    """Draw the faces as a camera sees them, (H, W, 4) uint8: RGB, black where there is nothing, and coverage 0..255.
 
     The camera's `T_camera_lidar` must map from the grid frame. Farther cells are drawn first, by the sum of their distances
     along x, y and z: a cell can hide another only if it is nearer along every axis, so that this order is always right.
@@ -136,7 +136,7 @@ def drawn(faces: Faces, camera: Camera, grid: VoxelGrid) -> NDArray[np.uint8]:
     return np.asarray(small, np.uint8)
 
 
-def blended(background: NDArray[np.uint8], layer: NDArray[np.uint8], alpha: float = 1.0) -> NDArray[np.uint8]:
-    """(H, W, 3) the layer of `drawn` over a picture of the same size, with opacity alpha."""
+def blend_layer(background: NDArray[np.uint8], layer: NDArray[np.uint8], alpha: float = 1.0) -> NDArray[np.uint8]:
+    """(H, W, 3) the layer of `draw_faces` over a picture of the same size, with opacity alpha."""
     keep = 1 - layer[..., 3:] * np.float32(alpha / 255)
     return np.asarray(np.round(background * keep + layer[..., :3] * np.float32(alpha)), np.uint8)

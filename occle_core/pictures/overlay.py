@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.pictures.faces import blended, drawn, lit, voxel_faces
+from occle_core.pictures.faces import blend_layer, draw_faces, shade_faces, voxel_faces
 from occle_core.taxonomy import Taxonomy
 
 
@@ -39,4 +39,4 @@ def overlay(
         raise ValueError(f"the image is {image.shape}, but its camera makes ({camera.height}, {camera.width}, 3)")
     seen_from_grid = Camera(camera.K, camera.T_camera_lidar @ np.linalg.inv(T_grid_lidar), camera.width, camera.height)
     faces = voxel_faces(labels, grid, taxonomy, seen_from_grid.position)
-    return blended(image, drawn(lit(faces), seen_from_grid, grid), alpha)
+    return blend_layer(image, draw_faces(shade_faces(faces), seen_from_grid, grid), alpha)

@@ -1,4 +1,4 @@
-"""The voxels as a model on a table, seen from behind and above the vehicle."""
+"""Perspective view of the voxels from behind and above the vehicle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.pictures.faces import Floats, blended, drawn, lit, solid_cells, voxel_faces
+from occle_core.pictures.faces import Floats, blend_layer, draw_faces, shade_faces, solid_cells, voxel_faces
 from occle_core.pictures.vehicle import car_faces
 from occle_core.taxonomy import Taxonomy
 
@@ -34,7 +34,8 @@ def perspective(
 
     Args:
         labels: (X, Y, Z) class ids; free and unknown cells are not drawn.
-        width, height: size of the picture, pixels.
+        width: of the picture, pixels.
+        height: of the picture, pixels.
         azimuth: the viewer stands this many degrees to the right of straight behind the car.
         elevation: degrees above the ground.
 
@@ -47,7 +48,7 @@ def perspective(
     solid = solid_cells(labels, grid, taxonomy)
     camera = _viewpoint(grid, width, height, np.deg2rad(azimuth), np.deg2rad(elevation))
     faces = voxel_faces(labels, grid, taxonomy, camera.position) + car_faces(solid, grid, camera.position)
-    return blended(_table(grid, camera), drawn(lit(faces, solid, grid), camera, grid))
+    return blend_layer(_table(grid, camera), draw_faces(shade_faces(faces, solid, grid), camera, grid))
 
 
 def _viewpoint(grid: VoxelGrid, width: int, height: int, azimuth: float, elevation: float) -> Camera:

@@ -1,4 +1,4 @@
-"""The voxels from above, as a map."""
+"""Top view of the voxels."""
 
 from __future__ import annotations
 

@@ -25,11 +25,12 @@ _LARGEST = 16_384
 
 @dataclass(frozen=True, eq=False)
 class Lens:
-    """How one camera's images are seen as those of a pinhole camera.
+    """Rectification of one camera: its images as those of a pinhole camera.
 
     Args:
         P: (3, 4) projection of the rectified image, pixels.
-        width, height: image size, pixels.
+        width: of the image, pixels.
+        height: of the image, pixels.
         maps: OpenCV's fixed-point maps from rectified to recorded pixels; None where the images are rectified already.
         name: for the errors.
     """
@@ -108,7 +109,7 @@ def lens_from_info(message: Any, rectified: bool = False) -> Lens:
         R = np.asarray(message.r, np.float64).reshape(3, 3)
         if R.any() and not np.allclose(R, np.eye(3), atol=1e-9):
             raise ConversionError(
-                f"{name} has a rotation R (a stereo pair's), and nothing tells in which frame its rectified image lies; name the "
+                f"{name} has a rotation R (a stereo pair's), and the frame of its rectified image is unknown; name the "
                 "topic of the raw image in parameter cameras.<name>.topic, it is rectified here"
             )
         return Lens(P, width, height, None, name)
@@ -125,8 +126,8 @@ def lens_from_info(message: Any, rectified: bool = False) -> Lens:
     return Lens(P, width, height, _maps(model, d, tuple(K.flat), tuple(P[:, :3].flat), width, height), name)
 
 
-def content_of(message: Any) -> tuple[Any, ...]:
-    """Everything of a CameraInfo but its time, to tell whether it has changed."""
+def calibration_key(message: Any) -> tuple[Any, ...]:
+    """Hashable contents of a CameraInfo without its time, to detect changes."""
     roi = message.roi
     numbers = tuple(tuple(float(value) for value in getattr(message, field)) for field in ("k", "d", "r", "p"))
     crop = (message.binning_x, message.binning_y, roi.x_offset, roi.y_offset, roi.width, roi.height)

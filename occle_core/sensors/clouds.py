@@ -28,7 +28,7 @@ def points_from_cloud(
             Big-endian clouds, padded rows and organised clouds are read as they are declared. A row_step of 0 or of the whole
             cloud, as some drivers send, counts as that of packed rows where `data` has just their size.
         intensity_scale: factor that brings the sensor's intensity to 0..1, which the networks are trained with: 1 for KITTI's
-            own files, 1/255 for nuScenes and for drivers that give 0..255. `intensity_problem` tells when it does not.
+            own files, 1/255 for nuScenes and for drivers that give 0..255. `intensity_problem` detects a wrong factor.
         topic: where it came from, for the errors.
 
     Returns:
@@ -82,7 +82,7 @@ def points_from_cloud(
 
 
 def intensity_problem(points: NDArray[np.float32], intensity_scale: float) -> str | None:
-    """What to set when the scaled intensities do not span what the networks are trained with; None when all is well.
+    """The remedy for intensities outside the range that the networks are trained with; None when all is well.
 
     Args:
         points: (N, 4) as `points_from_cloud` gives them.

@@ -1,4 +1,4 @@
-"""JPEG and PNG bytes -> pixels. A picture that lost part of its data is refused instead of decoded to garbage.
+"""JPEG and PNG bytes -> pixels; truncated and damaged files are refused instead of decoded to garbage.
 
 JPEG is decoded by libjpeg-turbo (simplejpeg), whose warnings are errors here; OpenCV prints them and returns what it has. They show
 every truncation, and every damage after which the codes give another number of blocks than the header declares. A damage that gives
@@ -60,7 +60,7 @@ def png_bits(data: bytes) -> int:
 
 @dataclass
 class _Header:
-    """What a JPEG's segments say.
+    """Header of a JPEG, read from its segments.
 
     Args:
         sequential: baseline or extended, not progressive.

@@ -17,7 +17,7 @@ _SHARE, _ORDER = 0.6, 0.9
 
 
 def find_seam(image: NDArray[np.uint8], block: tuple[int, int]) -> tuple[int, int] | None:
-    """Where the brightness or colour of a decoded JPEG begins to be shifted: (column, row) in pixels, to a block; None: nowhere.
+    """First pixel from which the brightness or colour of a decoded JPEG is shifted: (column, row), to a block; None: nowhere.
 
     Most of the row's columns have to show the step on the one border and none on the other, in an order with a single corner. A
     damage in the first or the last row of blocks, or at a row's very end, is not seen.
@@ -51,8 +51,11 @@ def find_seam(image: NDArray[np.uint8], block: tuple[int, int]) -> tuple[int, in
 
 
 def _steps(image: NDArray[np.uint8], block: tuple[int, int]) -> NDArray[np.float32]:
-    """(rows - 1, columns, channels): the jump across each border between two rows of blocks, beyond what the slopes on both sides
-    lead to, mean over a block's width. Two pixels from the border, where interpolated colour is already the block's own."""
+    """Jumps across the borders between rows of blocks, (rows - 1, columns, channels), means over a block's width.
+
+    A jump is what exceeds the slopes on both sides. It is taken two pixels from the border, where interpolated colour is already
+    the block's own.
+    """
     width, height = block
     rows, columns = image.shape[0] // height, image.shape[1] // width
     inner = image[: rows * height, : columns * width]

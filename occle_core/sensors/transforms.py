@@ -1,4 +1,4 @@
-"""Transforms between frames over time, as /tf_static and /tf bring them: our stand-in for tf2's buffer."""
+"""Transform buffer: transforms between frames over time from /tf_static and /tf, as tf2's buffer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TransformError(LookupError):
     """Two frames that no chain of known transforms connects, or not at that time; the message says which are known."""
 
 
-class _Link:
+class _FrameLink:
     """A frame's transforms to its parent: (stamp, x y z qx qy qz qw), ascending.
 
     Args:
@@ -33,7 +33,7 @@ class _Link:
         self.moves = False
 
     def add(self, stamp: int, values: NDArray[np.float64], kept: int | None) -> bool:
-        """Whether something changes for those who take the transform as constant."""
+        """Add a transform; True if results that were cached as constant are void."""
         changes = not self.known or not (self.moves or np.array_equal(self.known[-1][1], values))
         self.moves = self.moves or (bool(self.known) and changes and not self.is_fixed)
         if self.is_fixed:
@@ -62,7 +62,7 @@ class _Link:
         )
 
 
-class Transforms:
+class TransformBuffer:
     """Every frame's transforms to its parent, over time. Safe to use from several threads.
 
     Args:
@@ -71,11 +71,11 @@ class Transforms:
 
     def __init__(self, kept: int | None = 1000) -> None:
         self._kept = kept
-        self._links: dict[str, _Link] = {}
+        self._links: dict[str, _FrameLink] = {}
         self._constant: dict[tuple[str, str], Matrix] = {}
         self._lock = threading.Lock()
         self.notes: set[str] = set()
-        """What a user should know of the transforms that were used."""
+        """Notes for the user on the transforms that were used."""
 
     def add(self, message: Any, fixed: bool = False) -> None:
         """Take every transform of a /tf message or, `fixed`, of a /tf_static one, which holds at all times.
@@ -94,7 +94,7 @@ class Transforms:
             with self._lock:
                 link = self._links.get(child)
                 if link is None or link.parent != parent or link.is_fixed != fixed:
-                    link = self._links[child] = _Link(parent, fixed)
+                    link = self._links[child] = _FrameLink(parent, fixed)
                 if link.add(stamp_of(transform), values, self._kept):
                     self._constant.clear()
         if problems:
@@ -104,7 +104,8 @@ class Transforms:
         """T_target_source (4, 4): maps points from `source` to `target`.
 
         Args:
-            target, source: frames.
+            target: frame that points are mapped to.
+            source: frame that points are given in.
             stamp: nanoseconds; between the times that transforms are known for, they are interpolated. None: the latest.
             slack: nanoseconds; up to so far outside the known times, the nearest of them does. With a slack a transform that
                 has never changed counts as constant: some drivers send fixed ones on /tf.
@@ -156,24 +157,24 @@ class Transforms:
         return False
 
 
-class TransformsOnDemand:
+class LazyTransformBuffer:
     """Transforms that are read when the first is asked for: most runs over a bag need none of its /tf.
 
     Args:
         read: gives all of them.
     """
 
-    def __init__(self, read: Callable[[], Transforms]) -> None:
+    def __init__(self, read: Callable[[], TransformBuffer]) -> None:
         self._read, self._lock = read, threading.Lock()
-        self._transforms: Transforms | None = None
+        self._transforms: TransformBuffer | None = None
 
     @property
     def notes(self) -> set[str]:
-        """As `Transforms.notes`."""
+        """As `TransformBuffer.notes`."""
         return self._transforms.notes if self._transforms else set()
 
     def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> Matrix:
-        """As `Transforms.lookup`."""
+        """As `TransformBuffer.lookup`."""
         with self._lock:
             self._transforms = self._transforms or self._read()
         return self._transforms.lookup(target, source, stamp, slack)
@@ -222,7 +223,7 @@ def _matrix(values: NDArray[np.float64]) -> Matrix:
 
 
 def _between(one: NDArray[np.float64], other: NDArray[np.float64], share: float) -> Matrix:
-    """The rigid transform at a share 0..1 of the way from one to the other; for the small turns between two messages."""
+    """The rigid transform at a share 0..1 of the way from one to the other; for the small rotations between two messages."""
     mixed = (1 - share) * one + share * other
     if one[3:] @ other[3:] < 0:  # the same rotation has two quaternions
         mixed[3:] = (1 - share) * one[3:] - share * other[3:]

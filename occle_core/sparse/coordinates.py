@@ -42,7 +42,7 @@ def take(features: Tensor, rows: Tensor) -> Tensor:
 
 
 def rows_where(mask: Tensor) -> Tensor:
-    """Where a mask (N,) is True: int64 rows, ascending."""
+    """Rows of a mask (N,) that are True: int64, ascending."""
     if mask.device.type != "cpu":
         return mask.nonzero()[:, 0]
     return torch.from_numpy(np.flatnonzero(mask.numpy()))  # much faster than torch's nonzero

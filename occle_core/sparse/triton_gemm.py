@@ -22,7 +22,7 @@ WARPS, STAGES = 4, 3
 
 
 def available(features: Tensor) -> bool:
-    """Whether the kernel can run on these features: on a CUDA device, of a type that it knows, with Triton installed."""
+    """True if the kernel can run on these features: on a CUDA device, of a type that it knows, with Triton installed."""
     return triton is not None and features.is_cuda and features.dtype in TYPES
 
 

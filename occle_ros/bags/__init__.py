@@ -1,1 +1,1 @@
-"""Bags and data sets as messages: conversion, player, recorder, reader of frames."""
+"""Bags and data sets as messages: converter, player, recorder, reader of synchronised messages."""

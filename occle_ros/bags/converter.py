@@ -1,6 +1,6 @@
-"""Data set -> rosbag2 (mcap), with the messages of `occle_ros.bags.dataset_messages` and calibration.yaml beside the mcap file.
+"""Converter of data sets to rosbag2 (mcap): the messages of `occle_ros.bags.dataset_messages`, and calibration.yaml.
 
-What a bag holds is read back by `occle_ros.bags.reader`, replayed by `occle_ros.bags.player`.
+`occle_ros.bags.reader` reads such bags, `occle_ros.bags.player` replays them.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from occle_core.bags.storage import TYPES
 from occle_core.bags.writer import BagWriter
 from occle_core.datasets import Dataset, open_dataset
 from occle_core.frame import Frame
-from occle_core.run_folder import name_taken, new_folder
+from occle_core.output_folder import new_folder, output_exists_error
 from occle_ros.bags.dataset_messages import DatasetMessages
-from occle_ros.bags.reader import CALIBRATION_FILE
+from occle_ros.calibration.files import CALIBRATION_FILE
 
 
 @dataclass(frozen=True)
 class BagSummary:
-    """What `convert` wrote.
+    """Result of `convert`.
 
     Args:
         path: the bag's folder.
         frames: number of scans.
         messages: number of messages per topic.
         duration: seconds from the first to the last message.
-        notes: what a user should know: stamps that were moved, calibration that changes within the data set.
+        notes: shifted stamps, calibration that changes within the data set.
     """
 
     path: Path
@@ -52,7 +52,7 @@ def convert(
     limit: int | None = None,
     scene: str | None = None,
 ) -> BagSummary:
-    """Write a sequence of a data set as a rosbag2 folder; on any error nothing stays behind.
+    """Write a sequence of a data set as a rosbag2 folder, atomically.
 
     Args:
         kind: semantickitti, kitti, nuscenes or streets; None guesses from the path.
@@ -60,8 +60,8 @@ def convert(
         out: folder to make; it must not exist.
         compressed: True passes the data set's JPEG and PNG files through as CompressedImage, False decodes to raw rgb8.
             None: compressed for JPEG (nuScenes), raw for PNG (KITTI).
-        limit: only the first so many frames.
-        scene: which sequence, where the folder has several.
+        limit: maximum number of frames.
+        scene: name of the sequence, where the folder has several.
 
     Raises:
         DatasetError: something in the data set is missing or broken.
@@ -78,10 +78,10 @@ def convert(
             writer.write(connections[topic], stamp, data)
             counts[topic] = counts.get(topic, 0) + 1
         (writer.path / CALIBRATION_FILE).write_text(_calibration_yaml(content.dataset, content.first_frame))
-    notes = ([f"the stamps of {content.moved} frames were moved"] if content.moved else []) + [
+    notes = ([f"the stamps of {content.shifted_frames} frames were shifted"] if content.shifted_frames else []) + [
         f"{name}'s calibration moves by up to {metres * 100:.0f} cm between frames (motion between shutter and scan); the bag "
         "carries the first frame's"
-        for name, metres in content.drift.items()
+        for name, metres in content.calibration_drift.items()
         if metres > 0.01
     ]
     return BagSummary(Path(out), content.frames, counts, (content.end - content.start) / 1e9, tuple(notes))
@@ -89,19 +89,19 @@ def convert(
 
 @contextmanager
 def new_bag(out: Path) -> Iterator[BagWriter]:
-    """A rosbag2 writer (mcap) whose folder appears at `out` when it is complete; after an error nothing is left.
+    """Atomic rosbag2 writer (mcap): the folder appears at `out` when it is complete, and not after an error.
 
     Raises:
         OutputError: `out` exists already, or another process writes it.
     """
     if os.path.lexists(out):
-        raise name_taken(out)
+        raise output_exists_error(out)
     with new_folder(out) as folder, BagWriter(folder, out.name) as writer:
         yield writer
 
 
 def offered_qos(latched: bool = False, depth: int = 10) -> Qos:
-    """The QoS that a bag's topic says it was published with: reliable; transient_local where `latched`."""
+    """Offered QoS in a bag's metadata: reliable; transient_local if `latched`."""
     forever = QosTime(2147483647, 4294967295)
     durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
     keep, reliable, alive = QosHistory.KEEP_LAST, QosReliability.RELIABLE, QosLiveliness.AUTOMATIC
@@ -109,7 +109,7 @@ def offered_qos(latched: bool = False, depth: int = 10) -> Qos:
 
 
 def _calibration_yaml(dataset: Dataset, frame: Frame) -> str:
-    """The rig of the first frame, for the node's parameter `calibration_file`."""
+    """Calibration of the first frame, for the node's parameter `calibration_file`."""
     cameras = {
         name: {
             "T_camera_lidar": camera.T_camera_lidar.tolist(),

@@ -1,4 +1,4 @@
-"""A data set as ROS messages in time order: what `occle bag` writes and what the data set player publishes.
+"""Data set as ROS messages in time order, for `occle bag` and `occle play`.
 
 Topics: /lidar/points, /<camera>/image or /<camera>/image/compressed, /<camera>/camera_info, /tf_static (grid frame ->
 LiDAR -> cameras) and, where the data set has poses, /tf (map -> grid frame).
@@ -37,13 +37,13 @@ _TF_STATIC, _TF, _INFO, _IMAGE, _POINTS = range(5)  # order of messages with the
 
 
 class DatasetMessages:
-    """The messages of a data set's first frames.
+    """Messages of a data set.
 
     Args:
-        dataset: where the frames come from.
+        dataset: source of the frames.
         compressed: True passes the data set's JPEG and PNG files through as CompressedImage, False decodes to raw rgb8.
             None: compressed for JPEG (nuScenes), raw for PNG (KITTI).
-        limit: only the first so many frames.
+        limit: maximum number of frames.
 
     Raises:
         BagError: there are no frames.
@@ -59,9 +59,9 @@ class DatasetMessages:
             first = dataset.image_file(0, dataset.camera_names[0]) if dataset.camera_names else None
             compressed = first is not None and _FORMATS.get(first.suffix.lower()) == "jpeg"
         self.compressed = compressed
-        shifts, self.moved = stamp_shifts(dataset, self.frames)
+        shifts, self.shifted_frames = stamp_shifts(dataset, self.frames)
         self.schedule = _schedule(dataset, shifts)
-        self.drift: dict[str, float] = {}
+        self.calibration_drift: dict[str, float] = {}
         self._frame = lru_cache(maxsize=2)(dataset.frame)
         ending, image = ("/compressed", "CompressedImage") if compressed else ("", "Image")
         self._images = [f"/{name}/image{ending}" for name in dataset.camera_names]
@@ -83,11 +83,11 @@ class DatasetMessages:
 
     @property
     def first_frame(self) -> Frame:
-        """The frame whose calibration holds for all."""
+        """First frame, whose calibration is used for all."""
         return self._frame(0)
 
     def is_latched(self, topic: str) -> bool:
-        """Whether late subscribers get the topic's last message."""
+        """True if late subscribers get the topic's last message (transient_local)."""
         return topic == "/tf_static"
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[tuple[int, str, bytes]]:
@@ -111,7 +111,7 @@ class DatasetMessages:
         return {_TF_STATIC: "/tf_static", _TF: "/tf", _POINTS: POINTS_TOPIC}[order]
 
     def _message(self, order: int, i: int, camera: int, stamp: int, first: Sequence[Camera]) -> bytes | None:
-        """One entry of the schedule; None where the data set has no such message."""
+        """Message of a schedule entry; None where the data set has none."""
         data = self.dataset
         if order == _TF_STATIC:
             return _tf_bytes(_static_transforms(data, self.first_frame), stamp)
@@ -119,7 +119,7 @@ class DatasetMessages:
             T_map_lidar = data.pose(i)
             if T_map_lidar is None:
                 return None
-            return _tf_bytes([("map", data.grid_frame, T_map_lidar @ np.linalg.inv(data.T_grid_lidar))], stamp)
+            return _tf_bytes([("odom", data.grid_frame, T_map_lidar @ np.linalg.inv(data.T_grid_lidar))], stamp)
         frame = self._frame(i)
         if order == _POINTS:
             return serialize_message(cloud_from_points(frame.points, stamp, data.lidar_frame))
@@ -127,7 +127,7 @@ class DatasetMessages:
         frame_id = f"{name}_optical"
         if order == _INFO:
             moved = np.linalg.norm(frame.cameras[camera].position - first[camera].position)
-            self.drift[name] = max(self.drift.get(name, 0.0), float(moved))
+            self.calibration_drift[name] = max(self.calibration_drift.get(name, 0.0), float(moved))
             return serialize_message(info_from_camera(frame.cameras[camera], stamp, frame_id))
         return self._image(frame, i, camera, stamp, frame_id)
 
@@ -146,7 +146,7 @@ class DatasetMessages:
 
 
 def stamp_shifts(dataset: Dataset, count: int) -> tuple[list[int], int]:
-    """How many nanoseconds each of the first `count` frames moves (see the module's text), and how many frames moved."""
+    """Shift in nanoseconds of each of the first `count` frames (see the module's docstring), and the number of shifted frames."""
     shifts: list[int] = []
     shift, before = 0, None
     for stamp in dataset.stamps[:count]:
@@ -185,7 +185,7 @@ def _static_transforms(dataset: Dataset, frame: Frame) -> list[tuple[str, str, N
 
 
 def _tf_bytes(transforms: Sequence[tuple[str, str, NDArray[np.float64]]], stamp: int) -> bytes:
-    """A TFMessage through rosbags: tf2_msgs has no PyPI wheel."""
+    """CDR bytes of a TFMessage, by rosbags: tf2_msgs has no PyPI wheel."""
     types = TYPES.types
     sec, nanosec = divmod(stamp, NANOSECONDS)
 

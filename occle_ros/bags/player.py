@@ -1,4 +1,4 @@
-"""Replay of a bag or a data set through rclpy, with the recorded stamps and pace. Needs no ROS installation."""
+"""Player of bags and data sets through rclpy, with the recorded stamps and rate. It needs no ROS installation."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rosgraph_msgs.msg import Clock
 
-from occle_core.bags.reading import open_bag
+from occle_core.bags.bag_file import open_bag
 from occle_core.bags.storage import BagError
-from occle_core.notices import quoted
+from occle_core.console import shell_quote
+from occle_ros.bags.message_source import BagMessages, MessageSource
 from occle_ros.bags.prefetch import Prefetcher
-from occle_ros.bags.source import BagSource, Source
+from occle_ros.config.node_config import absolute_topic
 from occle_ros.messages.common import message_class, time_from
 from occle_ros.system.ros_process import ros_node, stop_signals
 
@@ -32,20 +33,20 @@ _CLOCK = "/clock"
 
 
 class PlayError(RuntimeError):
-    """A replay that could not begin; the message says why."""
+    """A replay that could not start."""
 
 
 @dataclass(frozen=True)
 class PlaySummary:
-    """What a replay did.
+    """Result of a replay.
 
     Args:
         sent: number of messages per topic.
-        skipped: topics of the bag that were not published, with the reason.
-        unacknowledged: topics whose last messages some reliable subscriber did not confirm.
-        seconds: how long it took.
-        latest_ms: by how much the most delayed message was behind its time.
-        interrupted: it was ended by SIGINT or SIGTERM.
+        skipped: topics that were not published -> reason.
+        unacknowledged: topics whose last messages were not acknowledged by every reliable subscriber.
+        seconds: from the first message to the last.
+        latest_ms: largest delay of a message.
+        interrupted: ended by SIGINT or SIGTERM.
     """
 
     sent: dict[str, int]
@@ -56,68 +57,73 @@ class PlaySummary:
     interrupted: bool
 
 
-def play(
-    bag: str | Path,
-    rate: float = 1.0,
-    loop: bool = False,
-    clock_hz: float = 100.0,
-    wait_for: Sequence[str] = (),
-    best_effort: bool = False,
-    depth: int = 5,
-    wait_seconds: float = 15.0,
-) -> PlaySummary:
+@dataclass(frozen=True)
+class PlayOptions:
+    """Options of a replay.
+
+    Args:
+        rate: speed; 2 plays twice as fast.
+        loop: start again at the end, with the recorded stamps, until interrupted.
+        clock_hz: rate of /clock; 0: none.
+        wait_for: topics, /clock among them, that must have a subscriber before the first message is published.
+        wait_seconds: timeout for these subscribers.
+        best_effort: publish clouds and images best effort instead of reliable.
+        depth: history depth of clouds and images, for slow reliable subscribers.
+        namespace: of all topics, /clock and /tf among them: a robot of its own.
+
+    Raises:
+        PlayError: the rate is not positive.
+    """
+
+    rate: float = 1.0
+    loop: bool = False
+    clock_hz: float = 100.0
+    wait_for: Sequence[str] = ()
+    wait_seconds: float = 15.0
+    best_effort: bool = False
+    depth: int = 5
+    namespace: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.rate > 0:
+            raise PlayError(f"the rate must be positive, not {self.rate}")
+
+
+def play_bag(bag: str | Path, options: PlayOptions) -> PlaySummary:
     """Publish every message of a bag at its recorded time; ends after the last, or on SIGINT or SIGTERM.
 
     Args:
         bag: a rosbag2 folder, or an mcap or db3 file.
-        rate: 2 plays twice as fast.
-        loop: begin again at the end, with the recorded stamps, until it is interrupted.
-        clock_hz: how often /clock tells the bag's time; 0: never.
-        wait_for: topics, /clock among them, that must have a subscriber before the first message goes out.
-        best_effort: publish clouds and images best effort instead of reliable.
-        depth: how many clouds or images per topic are kept for a slow reliable subscriber.
-        wait_seconds: how long to wait for those subscribers.
+        options: of the replay.
 
     Raises:
         BagError: the bag cannot be read or is empty.
-        PlayError: a topic of `wait_for` is not in the bag, nobody subscribes to it in time, or no message could be published.
-        TransportError: no node can be started.
+        PlayError, TransportError: as `play_source`.
     """
-    _check_rate(rate)
     with open_bag(Path(bag)) as reader:
         if not reader.message_count:
-            raise BagError(f"{bag} has no messages; `ros2 bag info {quoted(bag)}` shows what it should have")
-        return play_source(BagSource(reader), rate, loop, clock_hz, wait_for, best_effort, depth, wait_seconds)
+            raise BagError(f"{bag} has no messages; `ros2 bag info {shell_quote(bag)}` shows its content")
+        return play_source(BagMessages(reader), options)
 
 
-def play_source(
-    source: Source,
-    rate: float = 1.0,
-    loop: bool = False,
-    clock_hz: float = 100.0,
-    wait_for: Sequence[str] = (),
-    best_effort: bool = False,
-    depth: int = 5,
-    wait_seconds: float = 15.0,
-) -> PlaySummary:
-    """As `play`, for anything that gives messages in time order; they are read ahead in a thread of their own.
+def play_source(source: MessageSource, options: PlayOptions) -> PlaySummary:
+    """Publish the messages of a source at their times; they are prefetched in a thread.
 
     Raises:
-        PlayError: a topic of `wait_for` is not there, nobody subscribes to it in time, or no message could be published. What the
-            source raises.
+        PlayError: a topic of `wait_for` is not in the source or has no subscriber in time, or no message could be published.
         TransportError: no node can be started.
+        Exception: of the source.
     """
-    _check_rate(rate)
     console = Console(stderr=True)
     with stop_signals() as stop, ros_node("player") as node:
-        publishers, skipped = _publishers(node, source, clock_hz > 0, best_effort, depth)
+        publishers, skipped = _publishers(node, source, options)
         for topic, reason in skipped.items():
             console.print(f"{topic} is not played: {reason}", soft_wrap=True)
-        clock = _clock_publisher(node, clock_hz)
-        _wait_for_subscribers(publishers | ({_CLOCK: clock} if clock else {}), wait_for, skipped, wait_seconds, stop)
-        player = _Player(publishers, clock, rate, clock_hz, stop)
+        clock = _clock_publisher(node, options)
+        _wait_for_subscribers(publishers | ({_CLOCK: clock} if clock else {}), skipped, options, stop)
+        player = _Player(publishers, clock, options, stop)
         began = time.monotonic()
-        total = (source.end - source.start) / 1e9 / rate
+        total = (source.end - source.start) / 1e9 / options.rate
         with Progress(
             TextColumn("playing"), BarColumn(), TextColumn("{task.fields[state]}"), console=console, transient=True
         ) as bar:
@@ -125,11 +131,12 @@ def play_source(
             while True:
                 for elapsed in player.run_once(source):
                     bar.update(task, completed=elapsed, state=f"{elapsed:.1f} of {total:.1f} s, {player.sent.total()} messages")
-                if not loop or stop.is_set():
+                if not options.loop or stop.is_set():
                     break
-        patience = 0.2 if stop.is_set() else 5.0
-        late = tuple(topic for topic, publisher in publishers.items() if not _acknowledged(publisher, patience))
-        interrupted, seconds = stop.is_set(), time.monotonic() - began
+        seconds = time.monotonic() - began
+        timeout = 0.2 if stop.is_set() else 5.0
+        late = tuple(topic for topic, publisher in publishers.items() if not _acknowledged(publisher, timeout))
+        interrupted = stop.is_set()
     summary = PlaySummary(dict(player.sent), skipped, late, seconds, player.latest_ms, interrupted)
     _report(console, summary)
     if not summary.sent and not summary.interrupted:
@@ -138,28 +145,23 @@ def play_source(
     return summary
 
 
-def _check_rate(rate: float) -> None:
-    if rate <= 0:
-        raise PlayError(f"the rate must be positive, not {rate}")
-
-
 class _Player:
-    """The pace: what goes out when."""
+    """Publication of messages and /clock at their times."""
 
-    def __init__(self, publishers: dict[str, Any], clock: Any, rate: float, clock_hz: float, stop: threading.Event) -> None:
-        self._publishers, self._clock, self._rate, self._stop = publishers, clock, rate, stop
-        self._clock_period = 1 / clock_hz if clock is not None else 0.0
+    def __init__(self, publishers: dict[str, Any], clock: Any, options: PlayOptions, stop: threading.Event) -> None:
+        self._publishers, self._clock, self._rate, self._stop = publishers, clock, options.rate, stop
+        self._clock_period = 1 / options.clock_hz if clock is not None else 0.0
         self.sent: Counter[str] = Counter()
         self.latest_ms = 0.0
 
-    def run_once(self, source: Source) -> Iterator[float]:
-        """Play the source from its beginning; yields the seconds passed, at most ten times a second."""
+    def run_once(self, source: MessageSource) -> Iterator[float]:
+        """Play the source once; yields the elapsed seconds, at most ten times a second."""
         with Prefetcher(source.messages(list(self._publishers))) as read:
             yield from self._play(read, source.start, source.end)
 
     def _play(self, read: Iterable[tuple[int, str, bytes]], start: int, end: int) -> Iterator[float]:
         scheduled = (((t - start) / 1e9 / self._rate, 1, topic, data) for t, topic, data in read)
-        first = next(scheduled, None)  # read before the time begins to run
+        first = next(scheduled, None)  # read before the clock starts
         messages = itertools.chain([first] if first else [], scheduled)
         zero, shown = time.monotonic(), 0.0
         ticks = _every(self._clock_period, (end - start) / 1e9 / self._rate) if self._clock is not None else iter(())
@@ -188,57 +190,61 @@ def _every(period: float, end: float) -> Iterator[tuple[float, int, str, bytes]]
         number += 1
 
 
-def _clock_publisher(node: Node, clock_hz: float) -> Any:
-    if clock_hz <= 0:
+def _clock_publisher(node: Node, options: PlayOptions) -> Any:
+    if options.clock_hz <= 0:
         return None
-    return node.create_publisher(Clock, _CLOCK, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+    return node.create_publisher(
+        Clock, _in_namespace(_CLOCK, options.namespace), QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    )
 
 
-def _publishers(
-    node: Node, source: Source, own_clock: bool, best_effort: bool, depth: int
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """A publisher per topic, and why the other topics have none."""
+def _publishers(node: Node, source: MessageSource, options: PlayOptions) -> tuple[dict[str, Any], dict[str, str]]:
+    """Publisher per topic, and reason per topic without a publisher."""
     publishers: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     for topic, name in source.topics.items():
-        if topic == _CLOCK and own_clock:
-            skipped[_CLOCK] = "/clock is made from the bag's own times"
+        if topic == _CLOCK and options.clock_hz > 0:
+            skipped[_CLOCK] = "the player publishes its own /clock"
         elif (kind := message_class(name)) is None:
             skipped[topic] = f"the message package of {name} is not installed"
         else:
-            qos = _qos(name, source.is_latched(topic), best_effort, depth)
-            publishers[topic] = node.create_publisher(kind, topic, qos)
+            qos = _qos(name, source.is_latched(topic), options)
+            publishers[topic] = node.create_publisher(kind, _in_namespace(topic, options.namespace), qos)
     return publishers, skipped
 
 
-def _qos(name: str, latched: bool, best_effort: bool, depth: int) -> QoSProfile:
+def _in_namespace(topic: str, namespace: str) -> str:
+    """Topic of a bag, which is absolute there, in the namespace of the replay."""
+    return f"/{namespace.strip('/')}{topic}" if namespace.strip("/") else topic
+
+
+def _qos(name: str, latched: bool, options: PlayOptions) -> QoSProfile:
     sensor = name in _SENSORS
     return QoSProfile(
-        depth=depth if sensor else 100,
-        reliability=ReliabilityPolicy.BEST_EFFORT if sensor and best_effort else ReliabilityPolicy.RELIABLE,
+        depth=options.depth if sensor else 100,
+        reliability=ReliabilityPolicy.BEST_EFFORT if sensor and options.best_effort else ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
     )
 
 
-def _wait_for_subscribers(
-    publishers: dict[str, Any], wait_for: Sequence[str], skipped: dict[str, str], seconds: float, stop: threading.Event
-) -> None:
+def _wait_for_subscribers(publishers: dict[str, Any], skipped: dict[str, str], options: PlayOptions, stop: threading.Event) -> None:
+    wait_for = [absolute_topic(topic) for topic in options.wait_for]
     unknown = [topic for topic in wait_for if topic not in publishers]
     if unknown:
         why = "; ".join(f"{topic} ({skipped.get(topic, 'not in the bag')})" for topic in unknown)
-        raise PlayError(f"cannot wait for subscribers of {why}; topics that are played: {', '.join(sorted(publishers))}")
-    end = time.monotonic() + seconds
+        raise PlayError(f"cannot wait for subscribers of {why}; published topics: {', '.join(sorted(publishers))}")
+    end = time.monotonic() + options.wait_seconds
     while waiting := [topic for topic in wait_for if not publishers[topic].get_subscription_count()]:
         if time.monotonic() > end:
-            raise PlayError(f"nobody subscribed to {', '.join(waiting)} within {seconds:g} s; start the subscriber first")
+            raise PlayError(f"no subscriber of {', '.join(waiting)} within {options.wait_seconds:g} s; start the subscriber first")
         if stop.wait(0.02):
             return
     if wait_for:
-        stop.wait(0.3)  # the other side may still be about to learn of this publisher
+        stop.wait(0.3)  # the subscriber may not have discovered this publisher yet
 
 
 def _acknowledged(publisher: Any, seconds: float) -> bool:
-    """Whether every reliable subscriber has what was published (a best-effort publisher has nothing to wait for)."""
+    """True if every reliable subscriber has acknowledged all messages; always True for a best-effort publisher."""
     return bool(publisher.wait_for_all_acked(Duration(seconds=seconds)))
 
 

@@ -1,4 +1,4 @@
-"""Reading from disk in a thread of its own, a bounded number of items ahead of who uses them."""
+"""Prefetching iterator: a thread reads a bounded number of items ahead."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _END = object()
 
 
 class Prefetcher(Generic[T]):
-    """The items of an iterable, read ahead in a thread that ends with the `with`. Iterating raises what reading raised.
+    """Prefetching iterator over an iterable, as a context manager; an exception of the iterable is raised where it is iterated.
 
     Args:
-        items: read by the thread alone.
+        items: iterated by the thread only.
     """
 
     def __init__(self, items: Iterable[T]) -> None:
         self._items = items
         self._queue: queue.Queue[object] = queue.Queue(ITEMS)
-        self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._read, name="read ahead", daemon=True)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="prefetch", daemon=True)
 
     def __enter__(self) -> Prefetcher[T]:
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._leaving.set()
+        self._closing.set()
         self._thread.join()
 
     def __iter__(self) -> Iterator[T]:
@@ -49,7 +49,7 @@ class Prefetcher(Generic[T]):
         self._put(_END)
 
     def _put(self, item: object) -> bool:
-        while not self._leaving.is_set():
+        while not self._closing.is_set():
             try:
                 self._queue.put(item, timeout=0.1)
                 return True

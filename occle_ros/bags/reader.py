@@ -1,6 +1,6 @@
-"""The frames of a recorded bag, without a running ROS graph: nothing is dropped, however long each frame takes.
+"""Reader of the synchronised messages of a bag, without a running ROS graph and without dropping frames.
 
-Scans and images are matched by the synchronizer and the calibration that the live node uses, so that both see the same frames.
+It uses the synchronizer and the calibration of the live node, so that both process the same frames.
 """
 
 from __future__ import annotations
@@ -14,34 +14,32 @@ from rclpy.serialization import deserialize_message
 from rosbags.interfaces import Connection
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from occle_core.bags.reading import open_bag
+from occle_core.bags.bag_file import open_bag
 from occle_core.bags.storage import TYPES, BagError
-from occle_core.frame import Frame
-from occle_core.notices import one_line
+from occle_core.console import one_line
 from occle_core.sensors.messages import ConversionError, stamp_of
-from occle_core.sensors.transforms import Transforms, TransformsOnDemand
-from occle_ros.calibration.files import CalibrationError, read_calibration
+from occle_core.sensors.transforms import LazyTransformBuffer, TransformBuffer
+from occle_ros.calibration.files import CALIBRATION_FILE, read_calibration
 from occle_ros.calibration.rig import Calibration
-from occle_ros.config.node_config import NodeConfig
-from occle_ros.pipeline.assemble import assemble
-from occle_ros.sync.lidar_led import MILLISECOND, FrameSynchronizer, SyncedMessages
+from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
+from occle_ros.sync.lidar_led import SyncedMessages
+from occle_ros.sync.policy import make_offline_synchronizer
 
-CALIBRATION_FILE = "calibration.yaml"
 _MESSAGES = {f"sensor_msgs/msg/{kind.__name__}": kind for kind in (CameraInfo, CompressedImage, Image, PointCloud2)}
 
 
 class BagReader:
-    """Frames of a bag in the order of their scans. Iterating gives Frames; `synced` gives the messages behind them.
+    """Synchronised messages of a bag, in the order of the scans.
 
     Args:
         bag: a rosbag2 folder, or a single mcap or db3 file.
         config: topics, cameras, tolerance and calibration, as the node takes them. None: /lidar/points and every camera
-            that has /<camera>/image or /<camera>/image/compressed beside /<camera>/camera_info, in the order of
-            calibration.yaml where that lies in the bag, else of the bag.
+            that has /<camera>/image or /<camera>/image/compressed and /<camera>/camera_info, in the order of the bag's
+            calibration.yaml if there is one, else of the bag.
 
     Raises:
-        BagError: not a readable bag, or the topics that are needed are not in it; the message lists those that are.
-        CalibrationError: nothing says where the grid lies.
+        BagError: not a readable bag, or the required topics are not in it; the message lists its topics.
+        CalibrationError: the pose of the grid is not known.
     """
 
     def __init__(self, bag: Path, config: NodeConfig | None = None) -> None:
@@ -49,53 +47,31 @@ class BagReader:
         with open_bag(bag) as reader:
             self.topics = {connection.topic: connection.msgtype for connection in reader.connections}
             self._counts = {name: info.msgcount for name, info in reader.topics.items()}
-        self.collector_counts: Counter[str] = Counter()
-        """What the synchronizer of the last `synced` left out, as `occle_ros.sync.lidar_led.FrameSynchronizer.counts`."""
-        self.config = config or self._own_config()
+        self.synchronizer_counts: Counter[str] = Counter()
+        """`FrameSynchronizer.counts` of the last `synced`."""
+        self.config = resolve_topics(config or self._own_config(), absolute_topic)
         self._check_topics()
-        self.calibration = Calibration(self.config, TransformsOnDemand(self._read_transforms))
+        self.calibration = Calibration(self.config, LazyTransformBuffer(self._read_transforms))
 
     def __len__(self) -> int:
         """Number of scans."""
         return self._counts[self.config.lidar.topic]
 
-    def __iter__(self) -> Iterator[Frame]:
-        """Frames; an image that is missing or too far from its scan in time is None.
+    def synced(self) -> Iterator[SyncedMessages[Any, Any]]:
+        """Scans with their images; `calibration` has the CameraInfos up to the returned scan.
 
         Raises:
-            BagError, ConversionError: a message cannot be read.
-            CalibrationError: the place of the grid or a camera's calibration is not in the bag.
-            FrameError: no point of a scan is left.
+            BagError: a message cannot be read.
         """
-        for synced in self.synced():
-            rig = self.calibration.rig(synced.scan.header.frame_id, synced.stamp)
-            if rig.unknown:
-                problems = ", ".join(f"{name} ({why})" for name, why in rig.unknown.items())
-                raise CalibrationError(f"{self.bag}: the calibration of these cameras is not known: {problems}")
-            assembled = assemble(synced, rig, self.config)
-            if assembled.problems:
-                raise ConversionError(f"{self.bag}: {'; '.join(assembled.problems.values())}")
-            yield assembled.frame
-
-    def synced(self) -> Iterator[SyncedMessages[Any]]:
-        """Scans with the images that belong to them, as messages; `calibration` knows the CameraInfos up to there."""
         names, cameras = self.config.camera_names, self.config.cameras
         images = {cameras[name].topic: number for number, name in enumerate(names)}
         infos = {cameras[name].info_topic: name for name in names if cameras[name].info_topic}
-        self._take_first_infos(infos)
-        never = 1 << 62  # offline there is no hurry: a frame closes when it is settled or the bag ends
-        synchronizer: FrameSynchronizer[Any] = FrameSynchronizer(
-            names,
-            tolerance=round(self.config.sync.tolerance_ms * MILLISECOND),
-            deadline=never,
-            offsets=[round(cameras[name].time_offset_ms * MILLISECOND) for name in names],
-            max_open=64,
-            max_images=256,
-        )
-        self.collector_counts = synchronizer.counts
+        self._add_first_infos(infos)
+        synchronizer = make_offline_synchronizer(self.config)
+        self.synchronizer_counts = synchronizer.counts
         for topic, message in self._messages({self.config.lidar.topic, *images, *infos}):
             if topic in infos:
-                self.calibration.take_info(infos[topic], message)
+                self.calibration.add_camera_info(infos[topic], message)
             elif topic in images:
                 yield from synchronizer.add_image(images[topic], stamp_of(message), message, 0)
             else:
@@ -111,12 +87,12 @@ class BagReader:
                 except Exception as error:  # rclpy's own exceptions have no common base
                     raise self._unreadable(connection, time, error) from error
 
-    def _take_first_infos(self, infos: Mapping[str, str]) -> None:
-        """A recorder may have caught a camera's first image before its first CameraInfo."""
+    def _add_first_infos(self, infos: Mapping[str, str]) -> None:
+        """Read the first CameraInfo of each camera, which may be recorded after its first image."""
         waiting = set(infos)
         for topic, message in self._messages(infos) if infos else ():
             if topic in waiting:
-                self.calibration.take_info(infos[topic], message)
+                self.calibration.add_camera_info(infos[topic], message)
                 waiting.remove(topic)
             if not waiting:
                 return
@@ -142,7 +118,7 @@ class BagReader:
                 "cameras": cameras,
                 "sync": {"tolerance_ms": 60.0},
                 "calibration_file": str(calibration.resolve()) if calibration.exists() else "",
-                "frames": {"grid": "" if calibration.exists() else "base_link"},
+                "tf": {"grid_frame": "" if calibration.exists() else "base_link"},
             }
         )
 
@@ -159,9 +135,9 @@ class BagReader:
         if not self._counts[self.config.lidar.topic]:
             raise BagError(f"{self.bag} has no message of {self.config.lidar.topic}")
 
-    def _read_transforms(self) -> Transforms:
-        """All of /tf_static and /tf: a scan's transforms are those of its time, also where they are recorded behind it."""
-        transforms = Transforms(kept=None)
+    def _read_transforms(self) -> TransformBuffer:
+        """Read all of /tf_static and /tf, as a scan's transforms may be recorded after it."""
+        transforms = TransformBuffer(kept=None)
         with open_bag(self.bag) as reader:
             connections = [c for c in reader.connections if c.topic in ("/tf_static", "/tf")]
             for connection, time, data in reader.messages(connections) if connections else ():
@@ -172,7 +148,7 @@ class BagReader:
                 try:
                     transforms.add(message, fixed=connection.topic == "/tf_static")
                 except ConversionError as error:
-                    transforms.notes.add(f"a transform of {connection.topic} is ignored: {error}")
+                    transforms.notes.add(f"a transform of {connection.topic} was ignored: {error}")
         return transforms
 
     def _unreadable(self, connection: Connection, time: int, error: Exception) -> BagError:

@@ -1,14 +1,12 @@
-"""Record topics into a bag, as they come. `python -m occle_ros.bags.recorder OUT TOPIC...` is a process of its own.
+"""Recorder of topics into a bag.
 
-The bag is in its folder from the first second on: what has been received survives a kill, a closed terminal and a full disk.
+Received messages are on disk within a fraction of a second: they survive a kill, a closed terminal and a full disk.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -21,29 +19,26 @@ from rosbags.interfaces import Connection
 
 from occle_core.bags.storage import TYPES, BagError
 from occle_core.bags.writer import BagWriter
-from occle_core.notices import say
-from occle_core.paths import with_home
-from occle_core.run_folder import OutputError
-from occle_ros.bags.recorder_disk import DiskThread
+from occle_core.console import print_notice
+from occle_ros.bags.recorder_disk import WriterThread
 from occle_ros.bags.recorder_folder import recording_folder
 from occle_ros.bags.recorder_topic import TopicRecorder
 from occle_ros.messages.common import message_class
-from occle_ros.system.environment import TransportError
 from occle_ros.system.ros_process import ros_node, stop_signals
 
-_LOOK_SECONDS = 0.2
-"""How often the recorder looks for new publishers."""
+_POLL_SECONDS = 0.2
+"""Period of the search for new publishers."""
 _DRAIN_SECONDS = 0.2
-"""What was sent before the signal may still wait in the middleware."""
+"""Time to receive what was published before the signal."""
 
 
 @dataclass(frozen=True)
 class RecordSummary:
-    """What was recorded.
+    """Result of a recording.
 
     Args:
         messages: number of messages per topic.
-        lost: number of messages per topic that came but could not be kept, or whose sequence numbers are missing.
+        lost: number of lost messages per topic: received but not written, or missing by their sequence numbers.
     """
 
     messages: dict[str, int]
@@ -57,49 +52,44 @@ class RecordSummary:
 def record(
     topics: Mapping[str, str | None],
     out: Path,
-    stop_after: Mapping[str, int] | None = None,
     idle_timeout: float | None = None,
     best_effort: bool = False,
     discovery_timeout: float = 10.0,
 ) -> RecordSummary:
-    """Write messages with their receive times until SIGINT, SIGTERM or SIGHUP.
+    """Record messages with their receive times until SIGINT, SIGTERM or SIGHUP.
 
     Args:
-        topics: topic -> message type such as "sensor_msgs/msg/PointCloud2"; None asks the graph, which loses what is
-            published before the topic is found.
+        topics: topic -> message type such as "sensor_msgs/msg/PointCloud2"; None: that of the graph; messages before the
+            discovery of the topic are then lost.
         out: the bag's folder; it must not exist, or hold an interrupted recording, which is then moved aside.
-        stop_after: also ends when each of these topics has brought so many messages.
-        idle_timeout: also ends when nothing has come for so many seconds after the first message.
+        idle_timeout: also ends after this many seconds without a message, counted from the first message.
         best_effort: subscribe best effort whatever the publishers offer.
-        discovery_timeout: seconds to ask the graph for.
+        discovery_timeout: seconds to wait for the types of topics.
 
     Raises:
         BagError: `out` exists, a topic's type is not known or not installed, or the disk is full; what was recorded until then
             is kept. TransportError: no node can be started.
     """
     wanted = {_absolute(topic): kind for topic, kind in topics.items()}
-    limits = {_absolute(topic): number for topic, number in (stop_after or {}).items()}
-    if unknown := sorted(set(limits) - set(wanted)):
-        raise BagError(f"cannot stop after messages of {', '.join(unknown)}: not among the recorded topics {', '.join(wanted)}")
     with stop_signals() as stop, recording_folder(out), _Recording(out) as recording, ros_node("recorder") as node:
         kinds = {topic: kind or "" for topic, kind in wanted.items()} | _find_types(node, wanted, discovery_timeout, stop)
         messages = {topic: _message_class(topic, kind) for topic, kind in kinds.items()}
         for topic, message in messages.items():
             recording.add(node, topic, kinds[topic], message, best_effort)
-        say(f"recording {', '.join(wanted)}")
-        recording.spin(node, stop, limits, idle_timeout)
+        print_notice(f"recording {', '.join(wanted)}")
+        recording.spin(node, stop, idle_timeout)
     recording.check()
     return recording.summary()
 
 
 class _Recording:
-    """The topics and the bag of a recording; the bag is finished at the end of the `with`."""
+    """Topics and bag writer of a recording, as a context manager that finishes the bag."""
 
     def __init__(self, out: Path) -> None:
         self._writer = BagWriter(out)
         self._topics: dict[str, TopicRecorder] = {}
         self._connections: dict[str, Connection] = {}
-        self._disk = DiskThread(self._writer, self._write)
+        self._disk = WriterThread(self._writer, self._write)
 
     def __enter__(self) -> _Recording:
         return self
@@ -116,26 +106,24 @@ class _Recording:
             self._writer.remove()
 
     def add(self, node: Node, topic: str, kind: str, message: type[Any], best_effort: bool) -> None:
-        """Begin to record a topic."""
+        """Start to record a topic."""
         try:
             self._topics[topic] = TopicRecorder(node, topic, kind, message, self._disk.put, best_effort)
         except NameValidationException as error:
             raise BagError(f"{topic} cannot be recorded: {' '.join(str(error).split())}") from error
 
-    def spin(self, node: Node, stop: Event, limits: Mapping[str, int], idle_timeout: float | None) -> None:
-        """Receive until something ends the recording."""
+    def spin(self, node: Node, stop: Event, idle_timeout: float | None) -> None:
+        """Receive until the signal, the timeout or a failure of the disk."""
         executor = SingleThreadedExecutor(context=node.context)
         executor.add_node(node)
-        looked = time.monotonic()
+        polled = time.monotonic()
         while not stop.is_set() and not self._disk.failure:
             executor.spin_once(timeout_sec=0.1)
             now = time.monotonic()
-            if now - looked >= _LOOK_SECONDS:
-                looked = now
+            if now - polled >= _POLL_SECONDS:
+                polled = now
                 for topic in self._topics.values():
-                    topic.follow()
-            if limits and all(self._topics[topic].count >= number for topic, number in limits.items()):
-                break
+                    topic.update_qos()
             last = max(topic.last for topic in self._topics.values())
             if idle_timeout is not None and last and now - last > idle_timeout:
                 break
@@ -145,13 +133,13 @@ class _Recording:
         executor.shutdown()
 
     def check(self) -> None:
-        """Raise BagError where the disk failed, with what is kept."""
+        """Raise BagError if the disk failed; the message says what was kept."""
         error, writer = self._disk.failure, self._writer
         if error is None:
             return
         if not isinstance(error, OSError):
             raise error
-        why = f"{writer.path}: the recording ended, the disk says: {error.strerror or error}"
+        why = f"{writer.path}: recording stopped by a disk error: {error.strerror or error}"
         if not writer.message_count:
             raise BagError(f"{why}; nothing was recorded; free some space, or record to another disk") from error
         until = time.strftime("%H:%M:%S", time.localtime(writer.end / 1e9))
@@ -167,7 +155,7 @@ class _Recording:
         self._writer.write(self._connection(topic), stamp, data)
 
     def _connection(self, topic: str) -> Connection:
-        """Made at the first message: by then it is known what its publisher offers."""
+        """Connection of a topic, created at the first message, when the publisher's QoS is known."""
         if topic not in self._connections:
             recorder = self._topics[topic]
             self._connections[topic] = self._writer.add_connection(topic, recorder.kind, offered_qos_profiles=recorder.offered)
@@ -186,7 +174,7 @@ def _message_class(topic: str, kind: str) -> type[Any]:
 
 
 def _find_types(node: Node, topics: Mapping[str, str | None], seconds: float, stop: Event) -> dict[str, str]:
-    """The types of the topics that come without one, as the graph knows them."""
+    """Types in the graph of the topics that were given without one."""
     end = time.monotonic() + seconds
     while True:
         known = dict(node.get_topic_names_and_types())
@@ -197,36 +185,6 @@ def _find_types(node: Node, topics: Mapping[str, str | None], seconds: float, st
             break
     there = ", ".join(sorted(known)) or "none"
     raise BagError(
-        f"{', '.join(missing)} has no publisher after {seconds:g} s; topics that are there: {there}; with its type "
+        f"{', '.join(missing)} has no publisher after {seconds:g} s; published topics: {there}; with its type "
         f"({missing[0]}=PACKAGE/msg/TYPE) a topic is recorded from its first publisher on"
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The process: exit code 0 when a bag was written, 1 with a message on stderr otherwise."""
-    parser = argparse.ArgumentParser("occle_ros.bags.recorder", description="Record topics into an mcap bag until Ctrl-C.")
-    parser.add_argument("out", type=with_home, help="folder of the bag; must not exist")
-    parser.add_argument(
-        "topics", nargs="+", metavar="TOPIC[=TYPE]", help="for example /occupancy/voxels=sensor_msgs/msg/PointCloud2"
-    )
-    parser.add_argument("--stop-after", action="append", default=[], metavar="TOPIC=N", help="end after N messages of a topic")
-    parser.add_argument("--idle", type=float, metavar="SECONDS", help="end when nothing came for so long after the first message")
-    parser.add_argument("--best-effort", action="store_true", help="subscribe best effort whatever the publishers offer")
-    given = parser.parse_args(arguments)
-    topics = {name: kind or None for name, _, kind in (text.partition("=") for text in given.topics)}
-    try:
-        stop_after = {name: int(number) for name, _, number in (text.partition("=") for text in given.stop_after)}
-    except ValueError:
-        parser.error(f"--stop-after wants TOPIC=N, not {given.stop_after}")
-    try:
-        summary = record(topics, given.out, stop_after, given.idle, given.best_effort)
-    except (BagError, OutputError, TransportError, OSError) as error:
-        say(f"recorder: {error}")
-        return 1
-    for line in summary.lines():
-        say(line)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The recorder's thread that writes: messages wait in memory while the disk is slow, and what is flushed survives the process."""
+"""Writer thread of the recorder, with a bounded buffer for a slow disk and regular flushes."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ from collections import deque
 from collections.abc import Callable
 
 from occle_core.bags.writer import BagWriter
-from occle_core.notices import say_once
+from occle_core.console import print_notice_once
 
 WAITING_BYTES = 256 << 20
-"""So much may wait for the disk; what comes then is lost, and counted."""
+"""Size of the buffer; when it is full, messages are lost and counted."""
 FLUSH_SECONDS = 0.2
-"""At most this long a message is in this process only: `kill -9` loses no more."""
+"""Period of flushes to the operating system: `kill -9` loses no more than this."""
 SYNC_SECONDS = 5.0
-"""At most this long (and the time the disk takes) a message is in the operating system only: a power cut loses no more."""
+"""Period of fsync: a power cut loses no more than this, plus the time of a write."""
 
 
-class DiskThread:
-    """Writes messages into a bag until `finish`.
+class WriterThread:
+    """Thread that writes messages into a bag until `finish`.
 
     Args:
-        writer: used by the thread alone until then.
+        writer: used by the thread only until then.
         write: called with (topic, time, data) for every message.
-        waiting_bytes: how much may wait.
+        waiting_bytes: size of the buffer.
     """
 
     def __init__(self, writer: BagWriter, write: Callable[[str, int, bytes], None], waiting_bytes: int = WAITING_BYTES) -> None:
         self._writer, self._write, self._limit = writer, write, waiting_bytes
         self._waiting: deque[tuple[str, int, bytes]] = deque()
         self._bytes = 0
-        self._ends = False
+        self._finishing = False
         self._changed = threading.Condition()
         self.failure: Exception | None = None
-        """Why it writes no more."""
+        """Error that stopped the thread."""
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
         self._thread.start()
 
     def put(self, topic: str, stamp: int, data: bytes) -> bool:
-        """Take a message, or refuse it because too much waits or the disk has failed."""
+        """Queue a message; False if the buffer is full or the disk has failed."""
         with self._changed:
             if self.failure:
                 return False
             if self._bytes + len(data) > self._limit:
-                say_once(f"recorder: messages are lost: the disk is slower than they come, and {self._limit >> 20} MiB wait for it")
+                full = f"the buffer of {self._limit >> 20} MiB is full"
+                print_notice_once(f"recorder: messages are lost: the disk is too slow, {full}")
                 return False
             self._waiting.append((topic, stamp, data))
             self._bytes += len(data)
@@ -53,9 +54,9 @@ class DiskThread:
             return True
 
     def finish(self) -> None:
-        """Write what waits and end the thread; `failure` then says whether that worked."""
+        """Write the queued messages and join the thread; `failure` is None if that succeeded."""
         with self._changed:
-            self._ends = True
+            self._finishing = True
             self._changed.notify()
         self._thread.join()
 
@@ -64,23 +65,23 @@ class DiskThread:
         try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._waiting or self._ends, FLUSH_SECONDS / 2)
-                    ends, batch = self._ends, list(self._waiting)
+                    self._changed.wait_for(lambda: self._waiting or self._finishing, FLUSH_SECONDS / 2)
+                    finishing, batch = self._finishing, list(self._waiting)
                     self._waiting.clear()
                 for message in batch:
                     self._write(*message)
                     with self._changed:
                         self._bytes -= len(message[2])
                 now = time.monotonic()
-                if ends or now - flushed >= FLUSH_SECONDS:
+                if finishing or now - flushed >= FLUSH_SECONDS:
                     self._writer.flush()
                     flushed = now
                 if now - synced >= SYNC_SECONDS:
                     self._writer.sync()
                     synced = now
-                if ends and not batch:
+                if finishing and not batch:
                     return
-        except Exception as error:  # raised again by who records
+        except Exception as error:  # `_Recording.check` raises it
             with self._changed:
                 self.failure = error
                 self._waiting.clear()

@@ -1,4 +1,4 @@
-"""The folder of a recording: locked while it is recorded, and what a dead recorder left under the same name is kept."""
+"""Folder of a recording: locking, and preservation of an interrupted recording of the same name."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from itertools import count
 from pathlib import Path
 
 from occle_core.bags.writer import is_interrupted
-from occle_core.notices import quoted, say
-from occle_core.run_folder import lock_folder, name_taken
+from occle_core.console import print_notice, shell_quote
+from occle_core.output_folder import lock_folder, output_exists_error
 
 
 @contextmanager
 def recording_folder(out: Path) -> Iterator[None]:
-    """Make and lock the folder of a new recording; at the end it is removed where nothing is in it.
+    """Create and lock the folder of a new recording; an empty one is removed at the end.
 
-    An interrupted recording that lies there is moved aside as a whole, and a line says where to: a script that restarts the
-    recorder with a fixed name loses neither the old recording nor the new one.
+    An interrupted recording in its place is moved aside, with a message: a script that restarts the recorder with a fixed
+    name loses neither the old recording nor the new one.
 
     Raises:
-        OutputError: another process records there, or there is anything else; it is not touched.
-        OSError: the folder cannot be made.
+        OutputError: another process records there, or something else exists there.
+        OSError: the folder cannot be created.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -30,10 +30,10 @@ def recording_folder(out: Path) -> Iterator[None]:
             break
         except FileExistsError:
             if not out.is_dir() or out.is_symlink():
-                raise name_taken(out) from None
+                raise output_exists_error(out) from None
             with lock_folder(out, out):
                 if not _holds_interrupted(out):
-                    raise name_taken(out) from None
+                    raise output_exists_error(out) from None
                 _move_aside(out)
     try:
         with lock_folder(out, out):
@@ -53,5 +53,5 @@ def _move_aside(folder: Path) -> None:
     names = (folder.with_name(f"{folder.name}_interrupted_{number}") for number in count(1))
     aside = next(name for name in names if not name.exists())
     folder.rename(aside)
-    read = f"`occle play {quoted(aside)}` and `occle run --bag {quoted(aside)}` read it"
-    say(f"recorder: {folder} held a recording that was interrupted ({size / 1e6:.1f} MB); it is now {aside}: {read}")
+    read = f"`occle play {shell_quote(aside)}` and `occle run --bag {shell_quote(aside)}` read it"
+    print_notice(f"recorder: {folder} held a recording that was interrupted ({size / 1e6:.1f} MB); it is now {aside}: {read}")

@@ -1,4 +1,4 @@
-"""One recorded topic: a subscription that asks for what the publishers offer, and follows when others come."""
+"""Recording of one topic: a subscription whose QoS follows that of the publishers."""
 
 from __future__ import annotations
 
@@ -11,53 +11,59 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
-from occle_core.notices import say
-from occle_ros.topics.qos import describe
+from occle_core.console import print_notice
+from occle_ros.topics.qos import format_qos
 
 DEPTH = 1000
-"""Messages that wait in the middleware while this process is slow."""
+"""History depth of the subscription."""
 _OVERLAP_SECONDS = 1.0
 
 
 class TopicRecorder:
-    """Receives the messages of a topic.
+    """Subscription of a recorded topic.
 
     Args:
-        node: subscribes.
+        node: owner of the subscription.
         topic: absolute name.
         kind: its type, such as "sensor_msgs/msg/PointCloud2".
         message: the class of that type.
-        take: called with (topic, time of reception in nanoseconds, CDR bytes); False: it could not be kept.
-        best_effort: ask best effort whatever is offered.
+        on_message: called with (topic, time of reception in nanoseconds, CDR bytes); False if it could not be kept.
+        best_effort: request best effort whatever is offered.
     """
 
     def __init__(
-        self, node: Node, topic: str, kind: str, message: type[Any], take: Callable[[str, int, bytes], bool], best_effort: bool
+        self,
+        node: Node,
+        topic: str,
+        kind: str,
+        message: type[Any],
+        on_message: Callable[[str, int, bytes], bool],
+        best_effort: bool,
     ) -> None:
         self.topic, self.kind = topic, kind
-        self._node, self._message, self._hand_over, self._best_effort = node, message, take, best_effort
+        self._node, self._message, self._on_message, self._best_effort = node, message, on_message, best_effort
         self.count = self.lost = 0
         self.last = 0.0
-        """When the last one came, in seconds of the monotonic clock; 0: none yet."""
+        """Time of the last message, in seconds of the monotonic clock; 0: none yet."""
         self.offered: list[Qos] = []
-        """What its publishers offer or offered, for the bag's metadata."""
-        self._sequences: dict[bytes, Sequence] = {}
-        self._said: set[str] = set()
+        """QoS offers of all its publishers so far, for the bag's metadata."""
+        self._sequences: dict[bytes, SequenceCounter] = {}
+        self._logged: set[str] = set()
         self._old: list[tuple[float, Any]] = []
-        # Before there is a publisher: what fits the most of them. A latched history comes when `follow` has seen the offer.
+        # Before there is a publisher: compatible with most. A latched history arrives after `update_qos` has seen the offer.
         reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
-        self._asked = QoSProfile(depth=DEPTH, reliability=reliability, durability=DurabilityPolicy.VOLATILE)
+        self._requested = QoSProfile(depth=DEPTH, reliability=reliability, durability=DurabilityPolicy.VOLATILE)
         self._subscription = self._subscribe()
-        self.follow()
+        self.update_qos()
 
-    def follow(self) -> None:
-        """Look at the publishers: ask reliable where all offer it, transient_local where all offer it; say which do not fit."""
+    def update_qos(self) -> None:
+        """Adapt to the publishers: reliable if all offer it, transient_local if all offer it; log the incompatible ones."""
         now = time.monotonic()
         while self._old and self._old[0][0] <= now:
             self._node.destroy_subscription(self._old.pop(0)[1])
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         for other in {publisher.topic_type for publisher in publishers} - {self.kind}:
-            self._say(f"it is also published as {other}, which is not recorded")
+            self._log_once(f"it is also published as {other}, which is not recorded")
         offers = [publisher.qos_profile for publisher in publishers if publisher.topic_type == self.kind]
         if not offers:
             return
@@ -67,59 +73,60 @@ class TopicRecorder:
         reliable = all(offer.reliability == ReliabilityPolicy.RELIABLE for offer in offers) and not self._best_effort
         latched = [offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers]
         if any(latched) and not all(latched):
-            self._say("not all publishers are transient_local: what the others sent before is not recorded")
-        self._ask(
+            self._log_once("not all publishers are transient_local: the earlier messages of the others are not recorded")
+        self._request(
             ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
             DurabilityPolicy.TRANSIENT_LOCAL if all(latched) else DurabilityPolicy.VOLATILE,
         )
         for offer in offers:
-            verdict, reason = qos_check_compatible(offer, self._asked)
+            verdict, reason = qos_check_compatible(offer, self._requested)
             if verdict == QoSCompatibility.ERROR:
-                self._say(f"a publisher does not fit ({describe(offer)}): {reason.strip()}; its messages are not recorded")
+                text = f"the QoS of a publisher ({format_qos(offer)}) is incompatible: {reason.strip()}"
+                self._log_once(f"{text}; its messages are not recorded")
 
-    def _ask(self, reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> None:
-        if (self._asked.reliability, self._asked.durability) == (reliability, durability):
+    def _request(self, reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> None:
+        if (self._requested.reliability, self._requested.durability) == (reliability, durability):
             return
-        # For a while both receive, so that nothing falls between them; `_take` drops what comes twice.
+        # Both receive for a while, so that no message is missed; `_take` drops duplicates.
         self._old.append((time.monotonic() + _OVERLAP_SECONDS, self._subscription))
-        self._asked = QoSProfile(depth=DEPTH, reliability=reliability, durability=durability)
+        self._requested = QoSProfile(depth=DEPTH, reliability=reliability, durability=durability)
         self._subscription = self._subscribe()
 
     def _subscribe(self) -> Any:
         return self._node.create_subscription(
-            self._message, self.topic, self._take, self._asked, raw=True,
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),  # it would warn before `follow` has followed
+            self._message, self.topic, self._take, self._requested, raw=True,
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),  # it would warn before `update_qos`
         )  # fmt: skip
 
     def _take(self, data: bytes, info: Any) -> None:
         number, publisher = info.get("publication_sequence_number"), info.get("publisher_gid")
         if number is not None and publisher is not None:
-            sequence = self._sequences.setdefault(bytes(publisher["data"]), Sequence(number))
+            sequence = self._sequences.setdefault(bytes(publisher["data"]), SequenceCounter(number))
             if not sequence.is_new(number):
                 return
             if lost := sequence.take_lost():
                 self.lost += lost
-                self._say("messages are lost: they come faster than this process takes them, or the network loses them")
+                self._log_once("messages are lost: they arrive faster than they are processed, or the network loses them")
         if not self.offered:
-            self.follow()
-        # Not received_timestamp: of a message that had to wait for one before it, sent again, it is the earlier one.
-        if self._hand_over(self.topic, time.time_ns(), data):
+            self.update_qos()
+        # Not received_timestamp: it can be too early for a message that waited for the retransmission of an older one.
+        if self._on_message(self.topic, time.time_ns(), data):
             self.count += 1
             self.last = time.monotonic()
         else:
             self.lost += 1
 
-    def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            say(f"recorder: {self.topic}: {text}")
+    def _log_once(self, text: str) -> None:
+        if text not in self._logged:
+            self._logged.add(text)
+            print_notice(f"recorder: {self.topic}: {text}")
 
 
-class Sequence:
-    """The sequence numbers of one publisher: which messages come twice, and how many are missing.
+class SequenceCounter:
+    """Sequence counter of one publisher: detects duplicate and missing messages.
 
     Args:
-        first: the number of the first message.
+        first: sequence number of the first message.
     """
 
     def __init__(self, first: int) -> None:
@@ -128,7 +135,7 @@ class Sequence:
         self._lost = 0
 
     def is_new(self, number: int) -> bool:
-        """Whether this message has not come before; a transient_local history comes with numbers before the first."""
+        """True for the first arrival of this message; a transient_local history has numbers before the first."""
         if number > self._last:
             self._lost += number - self._last - 1
             self._last = number
@@ -139,13 +146,13 @@ class Sequence:
         return False
 
     def take_lost(self) -> int:
-        """Messages that are missing since the last call."""
+        """Number of missing messages since the last call."""
         lost, self._lost = self._lost, 0
         return lost
 
 
 def as_bag_qos(profile: QoSProfile) -> Qos:
-    """A profile of the graph as rosbag2 writes it; the graph knows neither history nor depth."""
+    """QoS profile of the graph in rosbag2's form; the graph has neither history nor depth."""
 
     def span(duration: Any) -> QosTime:
         return QosTime(*divmod(duration.nanoseconds, 1_000_000_000))

@@ -1,4 +1,4 @@
-"""Calibration on disk: our own calibration.yaml, KITTI's calib.txt, or a data set's folder (SemanticKITTI, KITTI raw, nuScenes)."""
+"""Calibration files: calibration.yaml, KITTI's calib.txt, or a data set folder (SemanticKITTI, KITTI raw, nuScenes)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Row4 = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 
 class CalibrationError(ValueError):
-    """A calibration that is missing, incomplete or impossible; the message says what to give where."""
+    """Missing, incomplete or invalid calibration; the message names the place and the remedy."""
 
 
 class CameraEntry(BaseModel):
-    """One camera of a calibration file; K, width and height may be left out where CameraInfo gives them."""
+    """Camera entry of a calibration file; K, width and height are optional where CameraInfo gives them."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,7 +46,7 @@ class CameraEntry(BaseModel):
 class CalibrationFile(BaseModel):
     """calibration.yaml as `occle bag` writes it.
 
-    Without lidar_frame it is for scans in whatever frame: data sets and KITTI's calib.txt name none.
+    Without lidar_frame it applies to scans in any frame: data sets and KITTI's calib.txt name none.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -58,13 +58,13 @@ class CalibrationFile(BaseModel):
 
 
 def find_calibration(given: str) -> CalibrationFile:
-    """What parameter calibration_file names: a path, with #SCENE behind it where a data set's folder holds several scenes.
+    """Calibration of parameter calibration_file: PATH, or FOLDER#SCENE for a data set with several scenes.
 
-    A path that exists as a whole may contain a # itself; of several the last one counts.
+    An existing path may contain a #; otherwise the last # separates the scene.
 
     Raises:
-        ConfigError: there is nothing of that name.
-        CalibrationError: it cannot be used.
+        ConfigError: no such file or folder.
+        CalibrationError: invalid calibration.
     """
     name = "parameter calibration_file"
     path, mark, scene = given.rpartition("#")
@@ -77,16 +77,16 @@ def find_calibration(given: str) -> CalibrationFile:
 
 
 def read_calibration(path: Path, scene: str | None = None) -> CalibrationFile:
-    """Read and check a calibration.
+    """Read and validate a calibration.
 
     Args:
-        path: calibration.yaml or a folder that holds one; KITTI's calib.txt, alone (then CameraInfo has to give the
-            intrinsics) or in its sequence folder; or a data set's folder, whose first frame counts: in nuScenes the vehicle's
-            motion between scan and shutter is in it, and differs a little from frame to frame.
-        scene: which scene of a data set with several.
+        path: calibration.yaml or its folder; KITTI's calib.txt, alone (then CameraInfo has to give the intrinsics) or in its
+            sequence folder; or a data set folder, of which the first frame is used: in nuScenes it includes the vehicle's
+            motion between scan and shutter, which varies slightly from frame to frame.
+        scene: name of the scene, for a data set with several.
 
     Raises:
-        CalibrationError: unreadable, incomplete, or a matrix that is no rigid transform; the message names the place.
+        CalibrationError: unreadable, incomplete, or a matrix is not a rigid transform.
     """
     if path.is_dir() and (path / CALIBRATION_FILE).is_file():
         path = path / CALIBRATION_FILE
@@ -107,7 +107,7 @@ def read_calibration(path: Path, scene: str | None = None) -> CalibrationFile:
 
 
 def rigid(values: Sequence[Any], name: str) -> NDArray[np.float64]:
-    """16 numbers or 4 rows -> (4, 4).
+    """Validated rigid transform (4, 4) of 16 numbers or 4 rows.
 
     Raises:
         CalibrationError: not a rotation and a translation (to 1 %: P2's offset and rounded files pass).
@@ -127,7 +127,9 @@ def _from_yaml(path: Path) -> CalibrationFile:
         raise CalibrationError(f"calibration file {path} cannot be read: {error}") from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()[:5])
-        raise CalibrationError(f"calibration file {path}: {problems}. `occle bag` writes an example beside every bag") from error
+        raise CalibrationError(
+            f"calibration file {path}: {problems}; `occle bag` writes an example into every bag folder"
+        ) from error
 
 
 def _from_dataset(folder: Path, scene: str | None) -> CalibrationFile:
@@ -146,7 +148,7 @@ def _from_dataset(folder: Path, scene: str | None) -> CalibrationFile:
 
 
 def _from_kitti(path: Path) -> CalibrationFile:
-    """calib.txt of KITTI odometry alone: the places of cam0..cam3; it does not tell the images' size."""
+    """calib.txt of KITTI odometry: extrinsics of cam0..cam3; it does not contain the images' size."""
     given = {f"P{number}": 12 for number in range(4)}
     try:
         calibration = kitti.read_calibration(path, **given, Tr=12)

@@ -1,4 +1,4 @@
-"""Where each camera stands and how it sees: a calibration file, parameters, CameraInfo and TF put together."""
+"""Calibration of the sensor rig, from a calibration file, parameters, CameraInfo and TF."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.geometry.camera import Camera
-from occle_core.sensors.camera_info import Lens, content_of, lens_from_info
+from occle_core.sensors.camera_info import Lens, calibration_key, lens_from_info
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import frame_name
 from occle_ros.calibration.files import CalibrationError, find_calibration, rigid
@@ -21,35 +21,35 @@ _IDENTITY = np.eye(4)
 _IDENTITY.setflags(write=False)
 
 SLACK = 500_000_000
-"""Nanoseconds that a scan may lie outside the known times of a moving transform; the nearest of them does then."""
+"""Nanoseconds that a scan may lie outside the buffered times of a moving transform; the nearest one is used then."""
 
 
 class TransformLookup(Protocol):
-    """Source of transforms, as `tf_listener.listen_to_transforms` gives it; `Transforms` documents the arguments."""
+    """Source of transforms, as `tf_listener.listen_to_transforms` gives it; `TransformBuffer` documents the arguments."""
 
     def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> NDArray[np.float64]:
-        """T_target_source (4, 4), the latest or that of a time; a LookupError where no chain of transforms connects the frames."""
+        """T_target_source (4, 4), the latest or at a stamp; LookupError where no chain of transforms connects the frames."""
 
 
 @dataclass(frozen=True)
 class CalibratedRig:
-    """The geometry of one frame.
+    """Geometry of one frame.
 
     Args:
-        cameras: one per configured camera; None where its calibration is not known (yet).
-        unknown: for those cameras the reason: no_camera_info, no_transform or unusable_camera_info.
+        cameras: one per configured camera; None where it is masked for lack of a calibration.
+        masked: camera -> reason: no_camera_info, no_transform or unusable_camera_info.
         T_grid_lidar: (4, 4).
-        grid_frame: name of the frame that the voxels are in.
-        lenses: one per camera, None as in `cameras`; they make rectified images of the recorded ones.
-        problems: for the unknown cameras, what would mend it.
-        T_world_lidar: (4, 4) the scan's pose, where it was asked for and is known.
-        pose_problem: where it was asked for and is not known, what would mend it.
-        tf_frames: per camera, the frame of its CameraInfo, where TF gave the extrinsics; else "".
-        notes: what a user should know once.
+        grid_frame: name of the voxels' frame.
+        lenses: one per camera, None as in `cameras`; they rectify the recorded images.
+        problems: masked camera -> problem and remedy.
+        T_world_lidar: (4, 4) the scan's pose, if requested and known.
+        pose_problem: problem and remedy, if the pose is requested and not known.
+        tf_frames: per camera, the frame of its CameraInfo where TF gave the extrinsics; else "".
+        notes: messages to log once.
     """
 
     cameras: tuple[Camera | None, ...]
-    unknown: Mapping[str, str]
+    masked: Mapping[str, str]
     T_grid_lidar: NDArray[np.float64]
     grid_frame: str
     lenses: tuple[Lens | None, ...] = ()
@@ -61,8 +61,8 @@ class CalibratedRig:
 
 
 @dataclass(frozen=True)
-class _Posed:
-    """A camera with what it was made of."""
+class _CalibratedCamera:
+    """Cached camera with the inputs it was built from."""
 
     lens: Lens
     T_camera_lidar: NDArray[np.float64]
@@ -71,20 +71,20 @@ class _Posed:
 
 
 class Calibration:
-    """Collects a rig's calibration for the configured cameras.
+    """Calibration of the configured cameras and the grid, merged from all sources.
 
-    Extrinsics: the calibration file, else the parameters T_camera_lidar and T_grid_lidar, else TF between the frames that
-    the messages' headers name, at the scan's time. Intrinsics: CameraInfo once it came; until then, or without an info_topic,
-    the file's. A given T_camera_lidar is the camera's own; the fourth column of a CameraInfo's P counts only on top of TF.
+    Extrinsics: the calibration file, else the parameters T_camera_lidar and T_grid_lidar, else TF between the frames of the
+    messages' headers, at the scan's stamp. Intrinsics: the CameraInfo; before the first one, or without an info_topic, the
+    calibration file. A given T_camera_lidar is the camera's own; the fourth column of a CameraInfo's P is used with TF only.
 
-    A calibration file that names its LiDAR frame is for scans in that frame; TF's transform leads there from another one.
+    A calibration file with a lidar_frame is for scans in that frame; scans in another frame are transformed by TF.
 
     Args:
         config: the node's configuration.
-        transforms: TF, where it can be had.
+        transforms: TF, where available.
 
     Raises:
-        CalibrationError: the configuration leaves something open that no message can tell.
+        CalibrationError: something is missing in the configuration that no message provides.
     """
 
     def __init__(self, config: NodeConfig, transforms: TransformLookup | None = None) -> None:
@@ -93,29 +93,29 @@ class Calibration:
         self._infos: dict[str, Any] = {}
         self._contents: dict[str, tuple[Any, ...]] = {}
         self._lenses: dict[str, Lens] = {}
-        self._posed: dict[tuple[str, str], _Posed] = {}
+        self._posed: dict[tuple[str, str], _CalibratedCamera] = {}
         self._has_foreign_scans = False
         self._given_grid = self._find_grid()
         self._given_cameras = {name: self._find_camera(name) for name in config.camera_names}
 
     @property
     def needs_transforms(self) -> bool:
-        """Whether some transform has to come from TF."""
+        """True if a transform has to come from TF."""
         given = (self._given_grid, *self._given_cameras.values())
         return self._has_foreign_scans or any(T is None for T in given)
 
     @property
     def has_transforms(self) -> bool:
-        """Whether TF can be asked."""
+        """True if TF is available."""
         return self._transforms is not None
 
     def use_transforms(self, transforms: TransformLookup) -> None:
-        """Look up in TF what nothing else gives."""
+        """Set the TF source, for transforms that no file or parameter gives."""
         self._transforms = transforms
 
-    def take_info(self, name: str, message: Any) -> bool:
-        """Take a camera's CameraInfo; True where it replaces one that said something else."""
-        content = content_of(message)
+    def add_camera_info(self, name: str, message: Any) -> bool:
+        """Add a camera's CameraInfo; True if it replaces one with other content."""
+        content = calibration_key(message)
         before = self._contents.get(name)
         if before == content:
             return False
@@ -124,49 +124,49 @@ class Calibration:
         return before is not None
 
     def rig(self, lidar_frame: str, stamp: int | None = None, pose: bool = False) -> CalibratedRig:
-        """The geometry for a scan.
+        """Geometry for a scan.
 
         Args:
-            lidar_frame: what the scan's header names.
-            stamp: the scan's time, nanoseconds, for transforms that change; None: the latest.
-            pose: whether the scan's pose in the world is wanted.
+            lidar_frame: frame_id of the scan.
+            stamp: of the scan, nanoseconds, for transforms that change; None: the latest.
+            pose: also look up the scan's pose in the world.
 
         Raises:
             CalibrationError: T_grid_lidar is not known (yet), or the calibration file is for another LiDAR.
         """
-        lidar_frame = frame_name(self._config.frames.lidar or lidar_frame)
+        lidar_frame = frame_name(self._config.tf.lidar_frame or lidar_frame)
         T_file_lidar = self._from_scan_to_file(lidar_frame, stamp)
         T_grid_lidar = self._given_grid
         if T_grid_lidar is None:
-            T_grid_lidar = self._lookup(self._config.frames.grid, lidar_frame, stamp)
+            T_grid_lidar = self._lookup(self._config.tf.grid_frame, lidar_frame, stamp)
         elif T_file_lidar is not None:
             T_grid_lidar = T_grid_lidar @ T_file_lidar
-        posed: list[_Posed | None] = []
-        unknown: dict[str, str] = {}
+        calibrated: list[_CalibratedCamera | None] = []
+        masked: dict[str, str] = {}
         problems: dict[str, str] = {}
         for name in self._config.camera_names:
             try:
-                posed.append(self._pose_camera(name, lidar_frame, stamp, T_file_lidar))
-            except _UnknownError as why:
-                posed.append(None)
-                unknown[name], problems[name] = why.reason, str(why)
-        grid_frame = self._config.frames.grid or (self._file.grid_frame if self._file else "") or lidar_frame
+                calibrated.append(self._calibrated_camera(name, lidar_frame, stamp, T_file_lidar))
+            except _MaskedError as why:
+                calibrated.append(None)
+                masked[name], problems[name] = why.reason, str(why)
+        grid_frame = self._config.tf.grid_frame or (self._file.grid_frame if self._file else "") or lidar_frame
         T_world_lidar, problem = self._world(lidar_frame, stamp) if pose else (None, "")
         return CalibratedRig(
-            tuple(None if each is None else each.camera for each in posed),
-            unknown,
+            tuple(None if each is None else each.camera for each in calibrated),
+            masked,
             T_grid_lidar,
             grid_frame,
-            tuple(None if each is None else each.lens for each in posed),
+            tuple(None if each is None else each.lens for each in calibrated),
             problems,
             T_world_lidar,
             problem,
-            tuple(each.tf_frame if each else "" for each in posed),
+            tuple(each.tf_frame if each else "" for each in calibrated),
             self._notes(lidar_frame, T_file_lidar is not None),
         )
 
     def _from_scan_to_file(self, lidar_frame: str, stamp: int | None) -> NDArray[np.float64] | None:
-        """T_file_lidar, where the calibration file is for another frame than the scan's; else None.
+        """T_file_lidar, if the calibration file is for another frame than the scan's; else None.
 
         Raises:
             CalibrationError: TF does not connect the two.
@@ -180,8 +180,8 @@ class Calibration:
         except CalibrationError as error:
             raise CalibrationError(
                 f"the scans are in frame {lidar_frame!r}, but the calibration file {self._config.calibration_file} is for "
-                f"{file_frame!r}, and TF does not connect them ({error}); set parameter frames.lidar:={file_frame} if that is the "
-                f"same sensor, else give the calibration of {lidar_frame!r} or publish the transform"
+                f"{file_frame!r}, and TF does not connect them ({error}); set parameter tf.lidar_frame:={file_frame} if that is "
+                f"the same sensor, else give the calibration of {lidar_frame!r} or publish the transform"
             ) from error
 
     def _notes(self, lidar_frame: str, is_foreign: bool) -> tuple[str, ...]:
@@ -194,14 +194,16 @@ class Calibration:
         return (*notes, *sorted(getattr(self._transforms, "notes", ())))
 
     def _world(self, lidar_frame: str, stamp: int | None) -> tuple[NDArray[np.float64] | None, str]:
-        """T_world_lidar, or what is wrong; never of another time, on which a moving vehicle stands elsewhere."""
+        """T_world_lidar at exactly this stamp, or the problem."""
         try:
-            return self._lookup(self._config.frames.world, lidar_frame, stamp, 0), ""
+            return self._lookup(self._config.tf.world_frame, lidar_frame, stamp, 0), ""
         except CalibrationError as error:
-            return None, f"{error}; the scans' poses come from TF, in the frame of parameter frames.world"
+            return None, f"{error}; the scans' poses come from TF, in the frame of parameter tf.world_frame"
 
-    def _pose_camera(self, name: str, lidar_frame: str, stamp: int | None, T_file_lidar: NDArray[np.float64] | None) -> _Posed:
-        """Made again only when something of it has changed."""
+    def _calibrated_camera(
+        self, name: str, lidar_frame: str, stamp: int | None, T_file_lidar: NDArray[np.float64] | None
+    ) -> _CalibratedCamera:
+        """A camera's calibration, rebuilt only when an input has changed."""
         T, before = self._given_cameras[name], self._posed.get((name, lidar_frame))
         is_given, tf_frame = T is not None, ""
         try:
@@ -213,23 +215,23 @@ class Calibration:
                 T = T @ T_file_lidar
             if before and before.lens is lens and (before.T_camera_lidar is T or np.array_equal(before.T_camera_lidar, T)):
                 return before
-            posed = _Posed(lens, T, tf_frame, lens.camera(T, own_frame=is_given))
+            posed = _CalibratedCamera(lens, T, tf_frame, lens.camera(T, own_frame=is_given))
         except CalibrationError as error:
-            raise _UnknownError("no_transform", str(error)) from error
+            raise _MaskedError("no_transform", str(error)) from error
         except ConversionError as error:
-            raise _UnknownError("unusable_camera_info", str(error)) from error
+            raise _MaskedError("unusable_camera_info", str(error)) from error
         self._posed[name, lidar_frame] = posed
         return posed
 
     def _lens(self, name: str) -> Lens:
-        """Of the CameraInfo; until it comes, of the file, which then gives the extrinsics too."""
+        """Lens of the CameraInfo; before the first one, of the file."""
         lens, info = self._lenses.get(name), self._infos.get(name)
         if lens is None:
             lens = self._file_lens(name) if info is None else lens_from_info(info, is_rectified(self._config.cameras[name].topic))
             if lens is None:
                 topic = self._config.cameras[name].info_topic
-                raise _UnknownError(
-                    "no_camera_info", f"no CameraInfo of {name} has come on {topic} (parameter cameras.{name}.info_topic)"
+                raise _MaskedError(
+                    "no_camera_info", f"no CameraInfo of {name} received on {topic} (parameter cameras.{name}.info_topic)"
                 )
             self._lenses[name] = lens
         return lens
@@ -246,11 +248,11 @@ class Calibration:
             return rigid(self._file.T_grid_lidar, "T_grid_lidar")
         if self._config.T_grid_lidar:
             return rigid(self._config.T_grid_lidar, "parameter T_grid_lidar")
-        if self._config.frames.grid:
+        if self._config.tf.grid_frame:
             return None
         raise CalibrationError(
-            "nothing says where the voxel grid lies: give parameter calibration_file (`occle bag` writes calibration.yaml), "
-            "T_grid_lidar, or frames.grid (the grid's frame in TF; the scans' own frame_id puts the grid at the LiDAR)"
+            "the pose of the voxel grid is not known: set parameter calibration_file (`occle bag` writes calibration.yaml), "
+            "T_grid_lidar, or tf.grid_frame (the grid's frame in TF; the scans' frame_id puts the grid at the LiDAR)"
         )
 
     def _find_camera(self, name: str) -> NDArray[np.float64] | None:
@@ -281,14 +283,14 @@ class Calibration:
 
 
 def is_rectified(topic: str) -> bool:
-    """Whether an image topic's name says that image_proc made it: image_rect, image_rect_color, rectified/...
+    """True for the topic names of images that image_proc has rectified: image_rect, image_rect_color, rectified/...
 
-    Its CameraInfo still holds the raw image's distortion, so the name is all that tells.
+    Their CameraInfo still holds the raw image's distortion, so only the name distinguishes them.
     """
     return re.search(r"(^|[/_])rect(ified)?([/_]|$)", topic) is not None
 
 
-class _UnknownError(Exception):
+class _MaskedError(Exception):
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason

@@ -1,6 +1,6 @@
-"""TF -> transforms: tf2_ros where it is installed, else `Transforms` fed from tf2_msgs.
+"""TF listener: tf2_ros where it is installed, else `TransformBuffer` with subscriptions of tf2_msgs.
 
-With neither (the PyPI wheels have no tf2_msgs) there is no TF, and calibration files or parameters take its place.
+Without either (there is no PyPI wheel of tf2_msgs) calibration files or parameters have to give the extrinsics.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from occle_core.sensors.messages import ConversionError, stamp_of
-from occle_core.sensors.transforms import TransformError as TransformError
-from occle_core.sensors.transforms import Transforms, frame_name, matrix_from_transform, used_nearest
+from occle_core.sensors.transforms import TransformBuffer, TransformError, frame_name, matrix_from_transform, used_nearest
 
-PATIENCE = 100_000_000
-"""Nanoseconds that a scan waits for the transform of its time."""
+TF_TIMEOUT = 100_000_000
+"""Nanoseconds to wait for the transform at a scan's stamp."""
 
 
 class Tf2Transforms:
-    """The same `lookup` on tf2_ros, for machines that have a ROS installation."""
+    """`TransformBuffer.lookup` on a tf2_ros buffer, for machines with a ROS installation."""
 
     def __init__(self, node: Node) -> None:
         import tf2_ros
@@ -34,17 +33,17 @@ class Tf2Transforms:
         self._first: dict[tuple[str, str], Transform] = {}
         self._moves: set[tuple[str, str]] = set()
         self.notes: set[str] = set()
-        """As `Transforms.notes`."""
+        """As `TransformBuffer.notes`."""
 
     def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> NDArray[np.float64]:
-        """As `Transforms.lookup`; without a slack, odometry of this moment is waited for."""
+        """As `TransformBuffer.lookup`; without a slack it waits for the transform at that stamp."""
         target, source = frame_name(target), frame_name(source)
         try:
-            found = self._ask(target, source, stamp, 0 if slack else PATIENCE)
+            found = self._query(target, source, stamp, 0 if slack else TF_TIMEOUT)
         except TransformError:
             if not slack:
                 raise
-            found = self._ask(target, source, None, 0)
+            found = self._query(target, source, None, 0)
             gap = abs(stamp_of(found) - (stamp or 0))
             if (target, source) in self._moves:
                 if gap > slack:
@@ -54,36 +53,36 @@ class Tf2Transforms:
             self._moves.add((target, source))
         return matrix_from_transform(found.transform)
 
-    def _ask(self, target: str, source: str, stamp: int | None, patience: int) -> Any:
+    def _query(self, target: str, source: str, stamp: int | None, timeout: int) -> Any:
         from rclpy.duration import Duration
         from rclpy.time import Time
 
-        when, wait = (Time(), Duration()) if stamp is None else (Time(nanoseconds=stamp), Duration(nanoseconds=patience))
+        when, wait = (Time(), Duration()) if stamp is None else (Time(nanoseconds=stamp), Duration(nanoseconds=timeout))
         try:
             return self._buffer.lookup_transform(target, source, when, wait)
         except self._failure as error:
             raise TransformError(f"no transform from {source!r} to {target!r}: {error}") from error
 
 
-def listen_to_transforms(node: Node) -> Transforms | Tf2Transforms:
-    """Transforms that follow /tf_static and /tf through `node`, which has to spin: tf2_ros where installed, else our own.
+def listen_to_transforms(node: Node) -> TransformBuffer | Tf2Transforms:
+    """TransformBuffer of /tf_static and /tf, received by `node`, which has to spin: tf2_ros where installed, else our own.
 
     Raises:
-        ImportError: this Python has no tf2_msgs (there is no PyPI wheel of it), so that nothing can receive TF.
+        ImportError: tf2_msgs is not installed (there is no PyPI wheel of it), so TF cannot be received.
     """
     try:
         return Tf2Transforms(node)
     except ImportError:
         from tf2_msgs.msg import TFMessage
-    transforms = Transforms()
+    transforms = TransformBuffer()
 
-    def take(message: TFMessage, fixed: bool) -> None:
+    def on_transforms(message: TFMessage, fixed: bool) -> None:
         try:
             transforms.add(message, fixed)
         except ConversionError as error:
-            node.get_logger().warning(f"a transform is ignored: {error}")
+            node.get_logger().warning(f"transform ignored: {error}")
 
     latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    node.create_subscription(TFMessage, "/tf_static", partial(take, fixed=True), latched)
-    node.create_subscription(TFMessage, "/tf", partial(take, fixed=False), QoSProfile(depth=100))
+    node.create_subscription(TFMessage, "/tf_static", partial(on_transforms, fixed=True), latched)
+    node.create_subscription(TFMessage, "/tf", partial(on_transforms, fixed=False), QoSProfile(depth=100))
     return transforms

@@ -1,4 +1,4 @@
-"""Class names in parameters -> class ids."""
+"""Class ids of the class names in parameters."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from occle_core.taxonomy import Taxonomy
 from occle_ros.config.groups import ConfigError
+from occle_ros.config.node_config import NodeConfig
 
-USUALLY_DRIVABLE = ("road", "parking", "driveable_surface")
+DEFAULT_DRIVABLE = ("road", "parking", "driveable_surface")
+DEFAULT_GROUND = (*DEFAULT_DRIVABLE, "sidewalk", "other-ground", "terrain", "other_flat")
 
 
 def class_ids(names: Sequence[str], taxonomy: Taxonomy, parameter: str) -> list[int]:
-    """Class names -> ids.
+    """Ids of classes, by name.
 
     Raises:
         ConfigError: the network has no such class; the message names the parameter and lists the classes.
@@ -25,20 +27,31 @@ def class_ids(names: Sequence[str], taxonomy: Taxonomy, parameter: str) -> list[
 
 
 def drivable_ids(names: Sequence[str], taxonomy: Taxonomy) -> list[int]:
-    """What parameter occupancy_grid.drivable means; no names: those of the usual drivable classes that the network knows.
+    """Class ids of parameter occupancy_grid.drivable; no names: those of `DEFAULT_DRIVABLE` that the network has.
 
     Raises:
         ConfigError: as `class_ids`.
     """
-    chosen = names or [name for name in USUALLY_DRIVABLE if name in taxonomy.names]
+    chosen = names or [name for name in DEFAULT_DRIVABLE if name in taxonomy.names]
     return class_ids(chosen, taxonomy, "occupancy_grid.drivable")
 
 
-def check_classes(shown: Sequence[str], drivable: Sequence[str], taxonomy: Taxonomy) -> None:
-    """Refuse class names of parameters show.classes and occupancy_grid.drivable that the network does not know.
+def ground_ids(names: Sequence[str], taxonomy: Taxonomy) -> list[int]:
+    """Class ids of parameter obstacles.ground; no names: those of `DEFAULT_GROUND` that the network has.
 
     Raises:
         ConfigError: as `class_ids`.
     """
-    class_ids(shown, taxonomy, "show.classes")
-    drivable_ids(drivable, taxonomy)
+    chosen = names or [name for name in DEFAULT_GROUND if name in taxonomy.names]
+    return class_ids(chosen, taxonomy, "obstacles.ground")
+
+
+def check_classes(config: NodeConfig, taxonomy: Taxonomy) -> None:
+    """Validate the class names of parameters show.classes, occupancy_grid.drivable and obstacles.ground.
+
+    Raises:
+        ConfigError: as `class_ids`.
+    """
+    class_ids(config.show.classes, taxonomy, "show.classes")
+    drivable_ids(config.occupancy_grid.drivable, taxonomy)
+    ground_ids(config.obstacles.ground, taxonomy)

@@ -1,4 +1,4 @@
-"""Parameter files and ROS parameters -> configuration."""
+"""Loading of a configuration from a parameter file or from ROS parameters."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from occle_ros.config.flat_parameters import parameters
-from occle_ros.config.groups import (
-    ConfigError,
-)
+from occle_ros.config.flat_parameters import declared_parameters
+from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_files import read_parameters
 
 
 def load_config(path: Path) -> NodeConfig:
-    """Read a ROS parameter file as the node itself would take it.
+    """Read a ROS parameter file by the rules of the node.
 
     Raises:
-        ConfigError: unreadable, of another form, or with unknown or impossible parameters.
+        ConfigError: the file is unreadable, not a parameter file, or has unknown or invalid parameters.
     """
     return config_from_parameters(read_parameters(path), str(path))
 
 
 def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's parameters") -> NodeConfig:
-    """Dotted parameter names and values -> configuration.
+    """Configuration from dotted parameter names and their values.
 
     Raises:
-        ConfigError: a name is unknown (a close one is suggested) or a value is impossible.
+        ConfigError: unknown name (the closest known one is suggested) or invalid value.
     """
     nested: dict[str, Any] = {}
     for name, value in flat.items():
@@ -39,7 +37,7 @@ def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's pa
         for group in groups:
             place = place.setdefault(group, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"{source}: {name!r} is inside of a parameter that is a value")
+                raise ConfigError(f"{source}: {name!r} is below a parameter that has a value")
         place[leaf] = value
     try:
         return NodeConfig.model_validate(nested)
@@ -47,7 +45,7 @@ def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's pa
         names = nested.get("camera_names")
         names = names if isinstance(names, (list, tuple)) else ["cam2"]
         usable = dict.fromkeys(str(name) for name in names if str(name).isidentifier())
-        known = [parameter.name for parameter in parameters(tuple(usable))]
+        known = [parameter.name for parameter in declared_parameters(tuple(usable))]
         raise ConfigError(f"{source}: " + "; ".join(_explain(problem, known) for problem in error.errors())) from error
 
 
@@ -55,5 +53,5 @@ def _explain(problem: Any, known: list[str]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         close = difflib.get_close_matches(name, known, n=1)
-        return f"unknown parameter {name}" + (f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}")
-    return f"{name}: {problem['msg']} (it is {problem['input']!r})" if name else str(problem["msg"]).removeprefix("Value error, ")
+        return f"unknown parameter {name}" + (f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}")
+    return f"{name}: {problem['msg']} (got {problem['input']!r})" if name else str(problem["msg"]).removeprefix("Value error, ")

@@ -1,8 +1,8 @@
-"""The node's configuration: one typed model that YAML files, ROS parameters and their descriptions are made from."""
+"""Typed configuration of the node; YAML files, ROS parameters and their descriptions are generated from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +11,55 @@ from pydantic import Field, field_validator, model_validator
 from occle_ros.config.groups import (
     CameraConfig,
     DebugConfig,
-    EngineName,
-    FramesConfig,
-    Group,
-    LatencyConfig,
+    DiagnosticsConfig,
     LidarConfig,
     MarkersConfig,
     Matrix,
+    ObstaclesConfig,
     OccupancyGridConfig,
     OutputQosConfig,
     OverlayConfig,
-    Precision,
+    ParameterGroup,
     QosConfig,
     ShowConfig,
     SyncConfig,
+    TfConfig,
     VoxelsConfig,
-    live,
+    live_parameter,
 )
+from occle_ros.config.names import EngineName, Precision
 from occle_ros.config.share_paths import resolve
 
 
-class NodeConfig(Group):
-    """Everything the `occupancy` node can be told; the defaults are for the KITTI rig as `occle bag` writes it."""
+class NodeConfig(ParameterGroup):
+    """Configuration of the `occupancy` node; the defaults are for the KITTI rig as `occle bag` writes it."""
 
-    bundle: str = Field("config/bundles/kitti", min_length=1, description="folder of the network; relative: in share/occle_ros")
+    bundle: str = Field(
+        "config/bundles/kitti",
+        min_length=1,
+        description="folder of the network; a relative path is looked up in share/occle_ros as well",
+    )
     calibration_file: str = Field(
-        "", description="calibration.yaml, KITTI's calib.txt, or a data set's folder (#SCENE behind it); empty: parameters or TF"
+        "", description="calibration.yaml, KITTI's calib.txt or a data set folder (FOLDER#SCENE); empty: from parameters or TF"
     )
-    T_grid_lidar: Matrix = Field((), description="16 numbers by rows, LiDAR to grid frame, metres; empty: calibration file or TF")
-    engine: EngineName = Field("auto", description="what runs the network; auto: the fastest that works on this machine")
-    precision: Precision = Field("fp32", description="of the engine's numbers; fp16 and int8 need an engine that offers them")
-    threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: all cores")
+    T_grid_lidar: Matrix = Field(
+        (), description="LiDAR to grid frame, 16 numbers in row-major order, metres; empty: from the calibration file or TF"
+    )
+    engine: EngineName = Field("auto", description="inference engine; auto: the fastest one that works on this machine")
+    precision: Precision = Field(
+        "fp32", description="numeric precision of the engine; fp16 and int8 need an engine that supports them"
+    )
+    threads: int = Field(0, ge=0, le=256, description="CPU threads for inference; 0: all cores")
     max_concurrent_frames: int = Field(
-        2, ge=1, le=8, description="frames in work at the same time, which share the threads: 2 for the highest rate, 1 for latency"
+        2, ge=1, le=8, description="frames processed concurrently, which share the threads: 2 for throughput, 1 for latency"
     )
-    autostart: bool = Field(True, description="configure and activate at the start; false: a lifecycle manager does it")
-    build_only: bool = Field(False, description="load the bundle, build its engine, run it once, and end")
-    report_file: str = Field("", description="JSON report of counters and latencies at the node's end; empty: none")
-    timings_folder: str = Field("", description="where ~/save_timings writes; empty: $ROS_HOME or ~/.ros")
-    unknown: bool = live(True, "cast rays, and call free cells that no sensor can have seen unknown in ~/occupancy_grid")
+    autostart: bool = Field(True, description="configure and activate at startup; false: a lifecycle manager does it")
+    build_only: bool = Field(False, description="load the bundle, build its engine, run it once and exit")
+    report_file: str = Field("", description="JSON report of counters and latencies, written at shutdown; empty: none")
+    timings_folder: str = Field("", description="output folder of ~/save_timings; empty: $ROS_HOME or ~/.ros")
+    mark_unknown: bool = live_parameter(True, "cast rays and mark unobserved free cells as unknown (-1) in ~/occupancy_grid")
     lidar: LidarConfig = LidarConfig()
-    camera_names: tuple[str, ...] = Field(("cam2",), description="cameras in the order that the network was trained with")
+    camera_names: tuple[str, ...] = Field(("cam2",), description="cameras, in the order of the network's training")
     cameras: dict[str, CameraConfig] = Field(default_factory=dict)
     sync: SyncConfig = SyncConfig()
     qos: QosConfig = QosConfig()
@@ -60,28 +68,32 @@ class NodeConfig(Group):
     voxels: VoxelsConfig = VoxelsConfig()
     markers: MarkersConfig = MarkersConfig()
     occupancy_grid: OccupancyGridConfig = OccupancyGridConfig()
+    obstacles: ObstaclesConfig = ObstaclesConfig()
     overlay: OverlayConfig = OverlayConfig()
     debug: DebugConfig = DebugConfig()
-    latency: LatencyConfig = LatencyConfig()
-    frames: FramesConfig = FramesConfig()
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
+    tf: TfConfig = TfConfig()
 
     @field_validator("camera_names")
     @classmethod
     def _names_are_usable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(names)) != len(names) or any(not name.isidentifier() for name in names):
-            raise ValueError(f"camera names must be different identifiers, not {list(names)}")
+            raise ValueError(f"camera names must be different identifiers (letters, digits, _), not {list(names)}")
         return names
 
     @model_validator(mode="before")
     @classmethod
     def _add_default_cameras(cls, data: Any) -> Any:
-        """A camera that is only named gets the topics that `occle bag` writes; so do fields that are left out."""
+        """Fill in the default topics of every camera, as `occle bag` writes them."""
         if not isinstance(data, Mapping):
             return data
         given = dict(data.get("cameras") or {})
         names = data.get("camera_names", cls.model_fields["camera_names"].default)
         if not isinstance(names, (list, tuple)):
             return data
+        # ROS parameter files and launch files cannot give an empty list of strings: [""] stands for no camera.
+        names = [name for name in names if name != ""]
+        data = {**data, "camera_names": names}
         unknown = sorted(set(given) - set(names))
         if unknown:
             raise ValueError(f"cameras {', '.join(unknown)} are configured but not in camera_names ({', '.join(map(str, names))})")
@@ -89,8 +101,8 @@ class NodeConfig(Group):
         for name in names:
             camera = given.get(name, {})
             if isinstance(camera, Mapping):
-                topic = f"/{name}/image/compressed" if camera.get("compressed") else f"/{name}/image"
-                camera = {"topic": topic, "info_topic": f"/{name}/camera_info", **camera}
+                topic = f"{name}/image/compressed" if camera.get("compressed") else f"{name}/image"
+                camera = {"topic": topic, "info_topic": f"{name}/camera_info", **camera}
             cameras[name] = camera
         return {**data, "cameras": cameras}
 
@@ -104,9 +116,32 @@ class NodeConfig(Group):
         return self
 
     def bundle_dir(self) -> Path:
-        """The bundle's folder: as given if absolute or found from here, else in the package's share folder.
+        """Folder of the bundle: as given if that exists, else in the package's share folder.
 
         Raises:
-            ConfigError: it is nowhere.
+            ConfigError: there is no such folder.
         """
         return resolve(self.bundle, "parameter bundle")
+
+
+def resolve_topics(config: NodeConfig, resolve: Callable[[str], str]) -> NodeConfig:
+    """Configuration with resolved input topics: namespace, ~ and remapping rules applied.
+
+    Args:
+        config: topics as parameters give them, relative ones among them.
+        resolve: `Node.resolve_topic_name`, or `absolute_topic` where there is no node.
+    """
+    cameras = {
+        name: camera.model_copy(
+            update={"topic": resolve(camera.topic), "info_topic": resolve(camera.info_topic) if camera.info_topic else ""}
+        )
+        for name, camera in config.cameras.items()
+    }
+    lidar = config.lidar.model_copy(update={"topic": resolve(config.lidar.topic)})
+    return config.model_copy(update={"lidar": lidar, "cameras": cameras})
+
+
+def absolute_topic(topic: str, namespace: str = "") -> str:
+    """Absolute name of a topic; a relative one lies in the namespace."""
+    prefix = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
+    return topic if topic.startswith("/") else f"{prefix}/{topic}"

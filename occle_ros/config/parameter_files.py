@@ -1,4 +1,4 @@
-"""ROS parameter files, read by rcl's rules: sections for nodes by name, namespace and wildcard, merged in their order."""
+"""Parser of ROS parameter files by rcl's rules: sections by node name, namespace and wildcard, merged in order."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from occle_ros.config.groups import ConfigError
 
 NODE_NAME = "occupancy"
 _VALUES = "ros__parameters"
-_OF_EVERY_NODE = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+_BUILTIN_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 
 def read_parameters(path: Path, node: str = NODE_NAME) -> dict[str, Any]:
-    """The parameters that a file has for a node, by dotted name, without those of every ROS node (`use_sim_time`, ...).
+    """Parameters of a node in a file, by dotted name, without those of every ROS node (`use_sim_time`, ...).
 
-    All sections that match count, the later ones first: /**, /*, /**/NODE, /NODE, NODE, and NODE in the one namespace that the
-    file names it in. Sections of other nodes are ignored.
+    All matching sections are merged, a later one overrides an earlier one: /**, /*, /**/NODE, /NODE, NODE, and NODE in the one
+    namespace of the file. Sections of other nodes are ignored.
 
     Args:
-        path: the file.
-        node: its name.
+        path: of the file.
+        node: name of the node.
 
     Raises:
         ConfigError: unreadable, not a parameter file, without a section for this node, or with sections for several of its name.
@@ -44,18 +44,18 @@ def read_parameters(path: Path, node: str = NODE_NAME) -> dict[str, Any]:
         there = ", ".join(dict.fromkeys(name for name, _ in sections))
         raise ConfigError(f"{path} has no section for the node /{node}; its sections are {there}")
     merged = {name: value for values in matching for name, value in values.items()}
-    return {name: value for name, value in merged.items() if not is_of_every_node(name)}
+    return {name: value for name, value in merged.items() if not is_builtin_parameter(name)}
 
 
-def is_of_every_node(name: str) -> bool:
-    """Whether ROS itself gives every node a parameter of this name."""
-    return name.startswith(_OF_EVERY_NODE)
+def is_builtin_parameter(name: str) -> bool:
+    """True for parameters that every ROS node has."""
+    return name.startswith(_BUILTIN_PARAMETERS)
 
 
 def _sections(text: str) -> list[tuple[str, dict[str, Any]]]:
-    """(node's name with a leading slash; dotted parameters) in the file's order; a name may come with and without its slash.
+    """(node name with a leading slash; dotted parameters) in file order; a name may occur with and without its slash.
 
-    A name that comes again as it was written adds to its first section: rcl keeps one place for it.
+    A repeated name extends its first section, as in rcl.
     """
     loader = yaml.SafeLoader(text)
     found: dict[str, dict[str, Any]] = {}
@@ -88,6 +88,6 @@ def _leaves(loader: yaml.SafeLoader, node: yaml.MappingNode, prefix: str) -> Ite
 
 
 def _matches(name: str, full_name: str) -> bool:
-    """Whether a section is for a node: ** stands for any number of names, * for one."""
+    """True if a section applies to a node: ** stands for any number of names, * for one."""
     pattern = re.escape(name).replace(r"/\*\*", r"(/\w+)*").replace(r"/\*", r"/\w+")
     return re.fullmatch(pattern, full_name) is not None

@@ -1,23 +1,21 @@
-"""Paths in parameters: absolute, relative to the working directory, or shipped with the package."""
+"""Resolution of paths in parameters: absolute, relative to the working directory, or in share/occle_ros."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from occle_core.paths import with_home
-from occle_ros.config.groups import (
-    ConfigError,
-)
+from occle_core.paths import expand_home
+from occle_ros.config.groups import ConfigError
 from occle_ros.system.share_files import share_file
 
 
-def resolve(path: str, asked_by: str) -> Path:
-    """A file or folder: absolute, relative to the working directory, or in share/occle_ros. `asked_by` is for the message.
+def resolve(path: str, option: str) -> Path:
+    """Absolute path of a file or folder. `option` names the parameter in the error message.
 
     Raises:
-        ConfigError: there is nothing of that name.
+        ConfigError: no such file or folder.
     """
-    given = with_home(path)
+    given = expand_home(path)
     if given.exists():
         return given.resolve()
     try:
@@ -25,4 +23,4 @@ def resolve(path: str, asked_by: str) -> Path:
             return share_file(path)
     except FileNotFoundError:
         pass
-    raise ConfigError(f"{asked_by}: there is no {path!r}, neither from {Path.cwd()} nor in share/occle_ros")
+    raise ConfigError(f"{option}: there is no {path!r}, neither from {Path.cwd()} nor in share/occle_ros")

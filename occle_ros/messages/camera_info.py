@@ -1,7 +1,4 @@
-"""CameraInfo -> what it takes to use a camera's images: its intrinsics, and the maps that rectify the images.
-
-Distortion models as sensor_msgs/distortion_models.hpp names them, with OpenCV's formulas.
-"""
+"""CameraInfo of a rectified camera."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from occle_ros.messages.common import header
 
 
 def info_from_camera(camera: Camera, stamp: int, frame_id: str) -> CameraInfo:
-    """Camera -> CameraInfo of a rectified image: P = [K | 0], R identity, no distortion. The extrinsics do not fit in it."""
+    """CameraInfo of a rectified image: P = [K | 0], R identity, no distortion. It has no place for the extrinsics."""
     P = np.hstack([camera.K, np.zeros((3, 1))])
     return CameraInfo(
         header=header(stamp, frame_id),

@@ -1,10 +1,8 @@
-"""PointCloud2 <-> points and voxels.
-
-Messages may come from rclpy or from another library that offers the same attributes; messages that are made here are rclpy's.
-"""
+"""PointCloud2 messages of points and of voxels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +12,6 @@ from std_msgs.msg import Header
 
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
-from occle_core.sensors.clouds import (
-    _field_list,
-)
 from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_core.taxonomy import Taxonomy
 from occle_ros.messages.common import bytes_of, header
@@ -24,14 +19,12 @@ from occle_ros.messages.common import bytes_of, header
 VOXEL_DTYPE = np.dtype(
     [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("label", "u1"), ("pad", "V3"), ("confidence", "<f4"), ("rgb", "<u4")]
 )
-"""One voxel of the published cloud; rgb is 0x00RRGGBB and declared as FLOAT32, as RViz expects it."""
-
-
+"""Layout of one voxel; rgb is 0x00RRGGBB and declared as FLOAT32, as RViz expects it."""
 UNKNOWN_GREY = 128
 
 
 def cloud_from_points(points: NDArray[np.floating], stamp: int, frame_id: str) -> PointCloud2:
-    """Points (N, 4) x, y, z, intensity -> an unordered PointCloud2 of four packed float32 fields."""
+    """Unordered PointCloud2 of points (N, 4) x, y, z, intensity, with four packed float32 fields."""
     packed = np.ascontiguousarray(points, "<f4")
     if packed.ndim != 2 or packed.shape[1] != 4:
         raise ConversionError(f"points must be (N, 4): x, y, z, intensity; got {packed.shape}")
@@ -40,10 +33,10 @@ def cloud_from_points(points: NDArray[np.floating], stamp: int, frame_id: str) -
 
 
 def cloud_from_occupancy(occupancy: Occupancy, unknown: bool = False) -> PointCloud2:
-    """The occupied voxels' centres as a PointCloud2: x, y, z float32, label uint8, confidence float32, rgb packed.
+    """PointCloud2 of the occupied voxels' centres: x, y, z float32, label uint8, confidence float32, rgb packed.
 
     Args:
-        occupancy: what to publish.
+        occupancy: to publish.
         unknown: also the unknown cells (label 255), after the occupied ones, in grey.
     """
     centres, labels, confidence = occupancy.voxels()
@@ -67,14 +60,35 @@ def cloud_from_occupancy(occupancy: Occupancy, unknown: bool = False) -> PointCl
     return _cloud(header(occupancy.stamp, occupancy.frame_id), fields, VOXEL_DTYPE.itemsize, len(voxels), voxels)
 
 
+def obstacles_from_occupancy(occupancy: Occupancy, min_height: float, max_height: float, ground: Sequence[int]) -> PointCloud2:
+    """PointCloud2 of the obstacles' voxel centres: x, y, z float32, for the obstacle and voxel layers of nav2.
+
+    Args:
+        occupancy: to publish.
+        min_height: lower end of the height band, metres, z of the grid frame; cells whose centres lie in it count.
+        max_height: upper end of the band.
+        ground: class ids that are no obstacles.
+    """
+    grid, taxonomy = occupancy.grid, occupancy.taxonomy
+    is_obstacle = np.ones(256, np.bool_)
+    is_obstacle[[taxonomy.free, taxonomy.ignore, *ground]] = False
+    numbers = np.flatnonzero(is_obstacle[occupancy.labels])
+    centres = grid.centers_at(numbers)
+    kept = (centres[:, 2] >= min_height) & (centres[:, 2] < max_height)
+    packed = np.ascontiguousarray(centres[kept], "<f4")
+    fields = [_field(name, offset, PointField.FLOAT32) for name, offset in (("x", 0), ("y", 4), ("z", 8))]
+    return _cloud(header(occupancy.stamp, occupancy.frame_id), fields, 12, len(packed), packed)
+
+
 def occupancy_from_cloud(message: PointCloud2, grid: VoxelGrid, taxonomy: Taxonomy) -> Occupancy:
-    """The inverse of `cloud_from_occupancy`, given the grid and the taxonomy that it was made with.
+    """Inverse of `cloud_from_occupancy`, with the same grid and taxonomy.
 
     Raises:
         ConversionError: the cloud has another layout, or a voxel lies outside the grid or has a label the taxonomy lacks.
     """
     if message.point_step != VOXEL_DTYPE.itemsize or not {"label", "confidence"} <= {field.name for field in message.fields}:
-        raise ConversionError(f"not a cloud of labelled voxels; its fields are {_field_list(message)}")
+        fields = ", ".join(field.name for field in message.fields) or "none"
+        raise ConversionError(f"not a cloud of labelled voxels; its fields are {fields}")
     raw = np.frombuffer(message.data, np.uint8)
     if len(raw) != message.width * message.point_step:
         raise ConversionError(f"{message.width} voxels need {message.width * message.point_step} bytes, the cloud has {len(raw)}")
@@ -82,7 +96,7 @@ def occupancy_from_cloud(message: PointCloud2, grid: VoxelGrid, taxonomy: Taxono
     ijk, inside = grid.index(np.stack([voxels["x"], voxels["y"], voxels["z"]], axis=1))
     if not inside.all():
         raise ConversionError(
-            f"{int((~inside).sum())} of {len(voxels)} voxels lie outside the {grid.shape} grid; is it another's cloud?"
+            f"{int((~inside).sum())} of {len(voxels)} voxels are outside the {grid.shape} grid: use the bundle of the cloud"
         )
     known = voxels["label"][voxels["label"] != taxonomy.ignore]
     if len(known) and known.max() >= len(taxonomy.names):

@@ -1,4 +1,4 @@
-"""What all ROS messages have in common: stamps, headers, byte arrays, and the error for those that cannot be used."""
+"""Stamps, headers, byte arrays and classes of ROS messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from occle_core.sensors.messages import NANOSECONDS, ConversionError
 
 
 def time_from(stamp: int) -> Time:
-    """Integer nanoseconds -> builtin_interfaces Time.
+    """builtin_interfaces Time of integer nanoseconds.
 
     Raises:
         ConversionError: the seconds do not fit in the message's int32.
@@ -27,12 +27,12 @@ def time_from(stamp: int) -> Time:
 
 
 def header(stamp: int, frame_id: str) -> Header:
-    """Header of a message at `stamp` nanoseconds."""
+    """Message header; the stamp is in nanoseconds."""
     return Header(stamp=time_from(stamp), frame_id=frame_id)
 
 
 def bytes_of(values: NDArray[Any]) -> array[int]:
-    """An array's memory as a message's `data`: assigning an ndarray would copy element by element (200 ms a cloud)."""
+    """Bytes of an array for a message's `data`; rclpy would copy an ndarray element by element (200 ms per cloud)."""
     data = array("B")
     if values.size:
         data.frombytes(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
@@ -40,7 +40,7 @@ def bytes_of(values: NDArray[Any]) -> array[int]:
 
 
 def message_class(name: str) -> type | None:
-    """The class of a message type such as "sensor_msgs/msg/Image", or None where its package is not installed."""
+    """Class of a message type such as "sensor_msgs/msg/Image"; None if its package is not installed."""
     package, _, short = name.partition("/msg/")
     try:
         return getattr(importlib.import_module(f"{package}.msg"), short, None)

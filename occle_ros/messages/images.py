@@ -1,8 +1,4 @@
-"""ROS images <-> (H, W, 3) uint8 RGB arrays.
-
-Encodings are those of REP 118 and of sensor_msgs/image_encodings.hpp. Messages may come from rclpy or from another library
-that offers the same attributes; messages that are made here are rclpy's.
-"""
+"""Image and CompressedImage messages."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from occle_ros.messages.common import bytes_of, header
 
 
 def message_from_image(image: NDArray[np.uint8], stamp: int, frame_id: str) -> Image:
-    """(H, W, 3) uint8 RGB -> Image rgb8."""
+    """Image rgb8 of an array (H, W, 3) uint8 RGB."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ConversionError(f"an image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
     height, width = image.shape[:2]
@@ -25,5 +21,5 @@ def message_from_image(image: NDArray[np.uint8], stamp: int, frame_id: str) -> I
 
 
 def compressed_message(data: bytes, image_format: str, stamp: int, frame_id: str) -> CompressedImage:
-    """An encoded picture ("jpeg" or "png") -> CompressedImage, bytes as they are."""
+    """CompressedImage of an encoded image ("jpeg" or "png")."""
     return CompressedImage(header=header(stamp, frame_id), format=image_format, data=array("B", data))

@@ -1,4 +1,4 @@
-"""Occupancy -> a MarkerArray of coloured cubes, as CDR bytes ready for `publisher.publish`.
+"""MarkerArray of coloured cubes, as CDR bytes ready for `publisher.publish`.
 
 rclpy serialises a MarkerArray of 20 000 cubes in 150 ms, one Point object at a time. The wire format (XCDR1, little
 endian) is simple enough to write directly: numbers are aligned to their own size counted from the end of the 4-byte
@@ -30,8 +30,8 @@ class MarkerBytes:
     Args:
         data: the CDR bytes.
         cubes: number of cubes in it.
-        hidden: occupied voxels that were not drawn because all six neighbours are occupied.
-        left_out: voxels that were not drawn because of the limit.
+        hidden: number of occupied voxels that were omitted because all six neighbours are occupied.
+        left_out: number of voxels that were omitted because of the limit.
     """
 
     data: bytes
@@ -41,14 +41,14 @@ class MarkerBytes:
 
 
 def marker_array(occupancy: Occupancy, limit: int = 60_000, surface_only: bool = True, alpha: float = 1.0) -> MarkerBytes:
-    """One CUBE_LIST per class that is present, and a DELETE for every class that is not.
+    """MarkerArray with one CUBE_LIST per class that is present, and a DELETE for every other class.
 
-    A class keeps its marker id (the class id, namespace "occupancy"), so that viewers update cubes in place. The DELETEs
-    are in every message, so that a viewer that lost one keeps no ghosts.
+    The marker id is the class id, in namespace "occupancy", so that viewers update cubes in place. Every message has the
+    DELETEs, so that the loss of one leaves no stale cubes.
 
     Args:
-        occupancy: what to draw; the cubes get the taxonomy's colours.
-        limit: at most this many cubes; the voxels nearest to the grid frame's origin win.
+        occupancy: to draw, in the taxonomy's colours.
+        limit: maximum number of cubes; the voxels nearest to the grid frame's origin are kept.
         surface_only: leave out voxels whose six neighbours are all occupied (cells at the grid's border are drawn).
         alpha: opacity of the cubes, 0..1.
     """
@@ -76,7 +76,7 @@ def marker_array(occupancy: Occupancy, limit: int = 60_000, surface_only: bool =
 
 
 def delete_all(stamp: int, frame_id: str) -> bytes:
-    """A serialised MarkerArray that removes everything a viewer shows of this topic: the source has stopped."""
+    """Serialised MarkerArray that removes all markers of the topic from the viewers."""
     writer = CdrWriter()
     writer.pack("I", 1)
     write_marker(writer, stamp, frame_id, NAMESPACE, 0, np.empty((0, 3)), 1.0, (0.0, 0.0, 0.0, 0.0), _DELETE_ALL)
@@ -84,15 +84,15 @@ def delete_all(stamp: int, frame_id: str) -> bytes:
 
 
 def surface_cells(occupied: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """(X, Y, Z) bool -> (N,) numbers in C order, ascending, of the occupied cells that have a free neighbour among their six.
+    """Flat indices (N,), ascending, of the occupied cells of (X, Y, Z) bool with a free neighbour among their six.
 
-    What lies outside the grid counts as free.
+    Cells outside the grid count as free.
     """
     if min(occupied.shape) < 3:
         return np.flatnonzero(occupied)
     cells, size = occupied.reshape(-1), occupied.size
     layer, row = occupied.shape[1] * occupied.shape[2], occupied.shape[2]
-    # Neighbours lie at fixed distances in memory; those of cells at the grid's border are wrong, and are not asked for.
+    # Neighbours lie at fixed distances in memory; those of cells at the grid's border are wrong and not used.
     enclosed = np.zeros(size, np.bool_)
     inner = enclosed[layer : size - layer]
     np.logical_and(cells[2 * layer :], cells[: size - 2 * layer], out=inner)
@@ -106,15 +106,15 @@ def surface_cells(occupied: NDArray[np.bool_]) -> NDArray[np.intp]:
 
 @cache
 def _layout(form: str) -> tuple[struct.Struct, int]:
-    """A format's packer, and the size of its first number."""
+    """Packer of a struct format, and the size of its first number."""
     return struct.Struct("<" + form), struct.calcsize(form.lstrip("0123456789")[0])
 
 
 class CdrWriter:
-    """Little-endian XCDR1 bytes, aligned as the format asks.
+    """Writer of little-endian XCDR1 bytes with alignment.
 
     Args:
-        start: of a part of a message, where in the message it begins, counted from the end of the encapsulation header.
+        start: offset of a part of a message, counted from the end of the encapsulation header.
     """
 
     def __init__(self, start: int = 0) -> None:
@@ -140,11 +140,11 @@ class CdrWriter:
             self.raw(np.ascontiguousarray(rows, "<f8").reshape(-1).data.cast("B"))
 
     def data(self) -> bytes:
-        """Everything written, after the encapsulation header."""
+        """The written bytes, after the encapsulation header."""
         return b"".join([_HEADER, *self._parts])
 
     def part(self) -> bytes:
-        """Everything written."""
+        """The written bytes."""
         return b"".join(self._parts)
 
     def raw(self, raw: bytes | memoryview) -> None:
@@ -164,8 +164,10 @@ def write_marker(
     colour: tuple[float, float, float, float],
     without: int = _DELETE,
 ) -> None:
-    """One visualization_msgs/Marker: a CUBE_LIST of cubes of `edge` metres at `points` (N, 3), or if there are none, the action
-    `without`."""
+    """Write a visualization_msgs/Marker: a CUBE_LIST of cubes of `edge` metres at `points` (N, 3).
+
+    Without points it has the action `without`.
+    """
     writer.pack("iI", *divmod(stamp, 1_000_000_000))
     action = _ADD if len(points) else without
     writer.raw(_before_points(writer.position % 8, frame_id, namespace, marker_id, action, edge, colour))
@@ -177,7 +179,7 @@ def write_marker(
 def _before_points(
     place: int, frame_id: str, namespace: str, marker_id: int, action: int, edge: float, colour: tuple[float, float, float, float]
 ) -> bytes:
-    """What stands between a marker's stamp and its points, the same in every frame; `place` is where it begins, modulo 8."""
+    """Bytes between a marker's stamp and its points, the same in every frame; `place` is their offset modulo 8."""
     writer = CdrWriter(place)
     writer.string(frame_id)
     writer.string(namespace)
@@ -188,7 +190,7 @@ def _before_points(
 
 
 def _after_points() -> bytes:
-    """What follows a marker's points, always the same: nothing in it is larger than four bytes, and points end at such a place."""
+    """Constant bytes after a marker's points: no number is larger than four bytes, and points end at a multiple of four."""
     writer = CdrWriter()
     writer.pack("I", 0)  # colors: every cube has the marker's
     writer.string("")  # texture_resource

@@ -1,4 +1,4 @@
-"""Occupancy -> nav_msgs/OccupancyGrid: the voxels seen from above, for planners that think in two dimensions."""
+"""nav_msgs/OccupancyGrid: two-dimensional projection of an Occupancy, for planners."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ OBSTACLE, FREE, UNKNOWN = 100, 0, -1
 
 
 def occupancy_grid(occupancy: Occupancy, min_height: float, max_height: float, drivable: Sequence[int]) -> OccupancyGrid:
-    """The columns of a labelled grid as a costmap in the grid's frame and resolution.
+    """Costmap of an Occupancy in the grid's frame and resolution.
 
     Args:
-        occupancy: free cells that no sensor saw have the label 255 (`occle_core.visibility.with_unknown`).
-        min_height, max_height: the band, metres, z of the grid frame; cells whose centres lie in it count.
-        drivable: class ids that are no obstacles.
+        occupancy: unobserved free cells have the label 255 (`occle_core.visibility.mark_unseen`).
+        min_height: lower end of the band, metres, z of the grid frame; cells whose centres lie in the band count.
+        max_height: upper end of the band.
+        drivable: class ids that are not obstacles.
     """
     grid = occupancy.grid
     message = OccupancyGrid(header=header(occupancy.stamp, occupancy.frame_id))
@@ -32,13 +33,16 @@ def occupancy_grid(occupancy: Occupancy, min_height: float, max_height: float, d
     message.info.origin.position.x, message.info.origin.position.y = grid.origin[:2]
     message.info.origin.orientation.w = 1.0
     # Row-major with x fastest: the transpose of [x, y].
-    message.data = array("b", columns(occupancy, min_height, max_height, drivable).T.tobytes())
+    message.data = array("b", costmap(occupancy, min_height, max_height, drivable).T.tobytes())
     return message
 
 
-def columns(occupancy: Occupancy, min_height: float, max_height: float, drivable: Sequence[int]) -> NDArray[np.int8]:
-    """(X, Y) int8: 100 where a cell of the band is occupied by a class that is not drivable; else 0 where one is drivable or
-    free; else -1, also where the band holds no cell. Arguments as for `occupancy_grid`."""
+def costmap(occupancy: Occupancy, min_height: float, max_height: float, drivable: Sequence[int]) -> NDArray[np.int8]:
+    """Costmap (X, Y) int8, with the arguments of `occupancy_grid`.
+
+    100 where a cell of the band has a class that is not drivable; else 0 where one is drivable or free; else -1, also where the
+    band contains no cell.
+    """
     grid, taxonomy = occupancy.grid, occupancy.taxonomy
     heights = grid.origin[2] + (np.arange(grid.shape[2]) + 0.5) * grid.resolution
     band = occupancy.labels[:, :, (heights >= min_height) & (heights < max_height)]

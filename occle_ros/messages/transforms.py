@@ -1,4 +1,4 @@
-"""Matrix -> geometry_msgs Transform."""
+"""geometry_msgs Transform of a matrix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from occle_core.sensors.transforms import Matrix
 
 
 def transform_from_matrix(T: Matrix) -> Transform:
-    """(4, 4) rigid transform -> geometry_msgs Transform."""
+    """geometry_msgs Transform of a rigid transform (4, 4)."""
     R = np.asarray(T, np.float64)[:3, :3]
     # The largest eigenvector of this symmetric matrix is the quaternion closest to R, also when R is only nearly orthonormal.
     (a, b, c), (d, e, f), (g, h, i) = R

@@ -1,4 +1,4 @@
-"""What the node says about itself on /diagnostics, once a second: the pipeline, and each camera."""
+"""Publisher of /diagnostics, once a second: status of the pipeline and of each camera."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from occle_ros.pipeline.statistics import Statistics
 Counts = Mapping[str, Mapping[str, int]]
 
 
-class Watched(Protocol):
-    """What is reported on; network is None while the node is not configured, subscriptions while it is not active."""
+class NodeState(Protocol):
+    """State of the node; `inference` is None while it is not configured, `inputs` while it is not active."""
 
     config: NodeConfig
     statistics: Statistics
-    network: InferenceRunner | None
+    inference: InferenceRunner | None
     inputs: Subscriptions | None
 
 
 class Diagnostics:
-    """Publishes the statuses: rate, latency, what was lost and why, engine and bundle; and what to do when something is wrong.
+    """Publisher of the diagnostic statuses: rate, latency, losses by reason, engine, bundle, and remedies.
 
     Args:
-        node: publishes and owns the timer.
-        watched: what is reported on.
-        clock: a steady clock; diagnostics go on when simulated time stands still.
+        node: owner of the publisher and the timer.
+        state: to report.
+        clock: a steady clock, so that diagnostics continue while simulated time is stopped.
     """
 
-    def __init__(self, node: Node, watched: Watched, clock: Clock) -> None:
-        self._node, self._watched = node, watched
+    def __init__(self, node: Node, state: NodeState, clock: Clock) -> None:
+        self._node, self._state = node, state
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._last_time = time.monotonic()
         self._before: dict[str, Counter[str]] = {}
         node.create_timer(1.0, self._publish, clock=clock)
 
     def _publish(self) -> None:
-        counts, last_error = self._watched.statistics.counts()
+        counts, last_error = self._state.statistics.counts()
         lately = {group: Counter(members) - self._before.get(group, Counter()) for group, members in counts.items()}
         self._before = {group: Counter(members) for group, members in counts.items()}
         array = DiagnosticArray(status=[self._pipeline(counts, lately, last_error), *self._cameras(counts, lately)])
@@ -55,52 +55,52 @@ class Diagnostics:
 
     def _pipeline(self, counts: Counts, lately: Mapping[str, Counter[str]], last_error: str) -> DiagnosticStatus:
         now = time.monotonic()
-        latencies = self._watched.statistics.take_recent()
+        latencies = self._state.statistics.take_recent()
         rate = len(latencies) / max(now - self._last_time, 1e-3)
         self._last_time = now
         level, message = self._judge(latencies, lately)
         values = {"rate_hz": f"{rate:.2f}"}
-        if self._watched.network:
-            network = self._watched.network
-            values |= {"bundle": network.bundle_id, "engine": network.engine, "degraded": network.degraded}
+        if self._state.inference:
+            inference = self._state.inference
+            values |= {"bundle": inference.bundle_id, "engine": inference.engine, "degraded": inference.degraded}
         if latencies:
             values |= {"latency_median_ms": f"{np.median(latencies):.1f}", "latency_max_ms": f"{max(latencies):.1f}"}
-        synchronizer = self._watched.inputs.synchronizer.counts if self._watched.inputs else {}
+        synchronizer = self._state.inputs.synchronizer_counts if self._state.inputs else {}
         groups = {**counts, "synchronizer": Counter(counts.get("synchronizer", {})) + Counter(synchronizer)}
         values |= {f"{group}.{reason}": str(n) for group, members in groups.items() for reason, n in members.items()}
         values["last_error"] = last_error
         return self._status("pipeline", level, message, values)
 
     def _judge(self, latencies: list[float], lately: Mapping[str, Counter[str]]) -> tuple[Any, str]:
-        limits, network, subscriptions = self._watched.config.latency, self._watched.network, self._watched.inputs
-        if network is None or subscriptions is None:
-            state = "configured" if network is None else "activated"
-            return DiagnosticStatus.WARN, f"the node is not {state} (`ros2 lifecycle set`, or parameter autostart)"
+        limits, inference, subscriptions = self._state.config.diagnostics, self._state.inference, self._state.inputs
+        if inference is None or subscriptions is None:
+            missing = "configured" if inference is None else "activated"
+            return DiagnosticStatus.WARN, f"the node is not {missing} (`ros2 lifecycle set`, or parameter autostart)"
         silent = time.monotonic() - subscriptions.last_scan
         if silent > limits.input_timeout_s:
-            topic = self._watched.config.lidar.topic
-            return DiagnosticStatus.ERROR, f"no scan on {topic} for {silent:.0f} s: {subscriptions.watch.problems.get(topic, '')}"
+            topic = self._state.config.lidar.topic
+            return DiagnosticStatus.ERROR, f"no scan on {topic} for {silent:.0f} s: {subscriptions.problem_of(topic)}"
         if subscriptions.clock_problem:
             return DiagnosticStatus.ERROR, str(subscriptions.clock_problem)
         median = float(np.median(latencies)) if latencies else 0.0
-        if median > limits.error_ms:
-            return DiagnosticStatus.ERROR, f"latency {median:.0f} ms is over {limits.error_ms:.0f} ms"
-        if network.degraded:
-            return DiagnosticStatus.WARN, network.degraded
+        if median > limits.latency_error_ms:
+            return DiagnosticStatus.ERROR, f"latency {median:.0f} ms is over {limits.latency_error_ms:.0f} ms"
+        if inference.degraded:
+            return DiagnosticStatus.WARN, inference.degraded
         for group, text in (
             ("dropped", "frames lost"),
-            ("overflow", "cells did not fit the network's capacity"),
-            ("history", "frames went without past ones, see frames.world"),
+            ("overflow", "cells exceeded the network's capacity"),
+            ("history", "frames without history, see parameter tf.world_frame"),
         ):
             if lost := lately.get(group):
                 reasons = ", ".join(f"{reason} {number}" for reason, number in lost.items())
                 return DiagnosticStatus.WARN, f"{lost.total()} {text} in the last second: {reasons}"
-        if median > limits.warn_ms:
-            return DiagnosticStatus.WARN, f"latency {median:.0f} ms is over {limits.warn_ms:.0f} ms"
+        if median > limits.latency_warn_ms:
+            return DiagnosticStatus.WARN, f"latency {median:.0f} ms is over {limits.latency_warn_ms:.0f} ms"
         return DiagnosticStatus.OK, "running"
 
     def _cameras(self, counts: Counts, lately: Mapping[str, Counter[str]]) -> list[DiagnosticStatus]:
-        config, subscriptions = self._watched.config, self._watched.inputs
+        config, subscriptions = self._state.config, self._state.inputs
         if subscriptions is None:
             return []
         statuses = []
@@ -108,22 +108,22 @@ class Diagnostics:
             age, received = time.monotonic() - subscriptions.last_image[name], counts.get("received", {}).get(name, 0)
             masked = _of_camera(lately.get("masked", {}), name)
             level, message = DiagnosticStatus.OK, "in use"
-            if not received or age > config.latency.input_timeout_s:
+            if not received or age > config.diagnostics.input_timeout_s:
                 topic = config.cameras[name].topic
                 level, message = (
                     DiagnosticStatus.WARN,
-                    f"no image on {topic} for {age:.0f} s: {subscriptions.watch.problems.get(topic, '')}",
+                    f"no image on {topic} for {age:.0f} s: {subscriptions.problem_of(topic)}",
                 )
             elif masked:
                 reasons = ", ".join(f"{reason} {number}" for reason, number in masked.items())
-                level, message = DiagnosticStatus.WARN, f"frames went without it in the last second: {reasons}"
+                level, message = DiagnosticStatus.WARN, f"masked in the last second: {reasons}"
             values = {"topic": config.cameras[name].topic, "age_s": f"{age:.2f}" if received else "", "received": str(received)}
             values |= {f"masked.{reason}": str(n) for reason, n in _of_camera(counts.get("masked", {}), name).items()}
             statuses.append(self._status(f"camera {name}", level, message, values))
         return statuses
 
     def _status(self, part: str, level: Any, message: str, values: Mapping[str, str]) -> DiagnosticStatus:
-        # With its namespace: two robots' nodes may share one /diagnostics.
+        # With the namespace: the nodes of several robots may share one /diagnostics.
         name = f"{self._node.get_fully_qualified_name().lstrip('/')}: {part}"
         status = DiagnosticStatus(level=level, name=name, message=message, hardware_id="occle")
         status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
@@ -131,5 +131,5 @@ class Diagnostics:
 
 
 def _of_camera(counts: Mapping[str, int], name: str) -> dict[str, int]:
-    """Reason -> number, of counters that are called "camera:reason"."""
+    """Reason -> number, of the counters named "camera:reason"."""
     return {key.removeprefix(f"{name}:"): number for key, number in counts.items() if key.startswith(f"{name}:")}

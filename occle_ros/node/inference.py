@@ -1,9 +1,10 @@
-"""The network that the node runs: loaded, tried once, replaced while frames go through, and given up for a simpler engine."""
+"""Inference runner of the node: loading, warm-up, reload of the bundle, and fallback to another engine."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -18,33 +19,33 @@ from occle_ros.calibration.rig import Calibration
 from occle_ros.config.classes import check_classes
 from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
-from occle_ros.node.subscriptions import ReceivedScan
-from occle_ros.pipeline.pipeline import Pipeline, Processed
+from occle_ros.pipeline.pipeline import Pipeline, ProcessedFrame
 from occle_ros.sync.lidar_led import SyncedMessages
 
-PATIENCE = 3
-"""So many frames in a row that fail for no fault of theirs, and the engine is given up."""
-FALLBACK = "torch"
-OUR_INPUTS_FAULT = (FrameError, ConversionError, CalibrationError)
-CANNOT_RUN = (ConfigError, BundleError)
-Told = Callable[[str], None]
+MAX_FAILURES = 3
+"""Consecutive engine failures after which the fallback engine is loaded."""
+FALLBACK_ENGINE = "torch"
+INPUT_ERRORS = (FrameError, ConversionError, CalibrationError)
+STARTUP_ERRORS = (ConfigError, CalibrationError, BundleError)
+"""Errors of a configuration that cannot run; their messages are logged without a traceback."""
+TextCallback = Callable[[str], None]
 
 
 class InferenceRunner:
-    """One predictor at a time, ready to run: it has made one prediction before it is used.
+    """Predictor that is warmed up before use, and can be replaced between two frames.
 
     Args:
-        config: which bundle and engine; also what is checked against the bundle.
-        calibration: the rig's.
-        tell: called with a sentence when an engine is given up.
-        progress: called with what an engine says while it is built.
+        config: bundle and engine; its class names are validated against the bundle.
+        calibration: of the rig.
+        log_error: called with a message when the engine is replaced by the fallback.
+        on_progress: called with the engine's messages while it is built.
 
     Raises:
         ConfigError, BundleError: the bundle cannot be used.
     """
 
-    def __init__(self, config: NodeConfig, calibration: Calibration, tell: Told, progress: Told) -> None:
-        self._config, self._calibration, self._tell, self._progress = config, calibration, tell, progress
+    def __init__(self, config: NodeConfig, calibration: Calibration, log_error: TextCallback, on_progress: TextCallback) -> None:
+        self._config, self._calibration, self._log_error, self._on_progress = config, calibration, log_error, on_progress
         self._replacing = threading.Lock()
         self._failures = 0
         self.degraded = ""
@@ -53,17 +54,17 @@ class InferenceRunner:
 
     @property
     def engine(self) -> str:
-        """What runs the network, in words."""
+        """Engine, precision and device as text."""
         return describe(self._predictor.engine)
 
     @property
     def frames(self) -> int:
-        """How many frames it looks at; of more than one, the scans' poses are needed."""
-        return self._predictor.frames
+        """Number of frames of the history, the current one included; more than one need the scans' poses."""
+        return self._predictor.num_frames
 
     @property
     def max_concurrent(self) -> int:
-        """How many threads may call `process` at the same time."""
+        """Number of threads that may call `process` concurrently."""
         return self._predictor.max_concurrent
 
     @property
@@ -71,36 +72,37 @@ class InferenceRunner:
         """Name and content hash of the bundle."""
         return self._predictor.bundle_id
 
-    def process(self, synced: SyncedMessages[ReceivedScan]) -> Processed:
-        """One frame through conversion and network.
+    def process(self, synced: SyncedMessages[Any, Any]) -> ProcessedFrame:
+        """Process one frame.
 
         Raises:
             FrameError, ConversionError, CalibrationError: the frame cannot be used.
-            Exception: what the engine raised; the `PATIENCE`th time in a row the engine has been replaced when this returns.
+            Exception: of the engine; after `MAX_FAILURES` in a row the fallback engine is loaded before this raises.
         """
         try:
             processed = self._pipeline.process(synced)
-        except OUR_INPUTS_FAULT:
+        except INPUT_ERRORS:
             raise
         except Exception as error:
             self._failures += 1
-            if self._failures >= PATIENCE:
+            if self._failures >= MAX_FAILURES:
                 self._fall_back(error)
             raise
         self._failures = 0
         return processed
 
     def reload(self) -> str:
-        """Load the bundle again and swap it in between two frames; whoever runs on the old network finishes with it.
+        """Reload the bundle and swap it between two frames; running frames finish on the old network.
 
         Returns:
             The id of the new bundle.
 
         Raises:
-            ConfigError, BundleError: the bundle cannot be used; the old network goes on. RuntimeError: a reload is under way.
+            ConfigError, BundleError: the bundle cannot be used; the old network stays in use.
+            RuntimeError: another reload is running.
         """
         if not self._replacing.acquire(blocking=False):
-            raise RuntimeError("the network is being replaced already; ask again in a moment")
+            raise RuntimeError("another reload is running; try again when it has finished")
         try:
             self._load_configured()
         finally:
@@ -108,71 +110,71 @@ class InferenceRunner:
         return self.bundle_id
 
     def check(self, config: NodeConfig) -> None:
-        """Take note of a changed configuration, or refuse one that this network cannot serve.
+        """Set a changed configuration after validation against the network.
 
         Raises:
-            ConfigError: it asks for a class that the network does not know.
+            ConfigError: the network does not have a class that it names.
         """
-        check_classes(config.show.classes, config.occupancy_grid.drivable, self._predictor.taxonomy)
+        check_classes(config, self._predictor.taxonomy)
         self._config = config
 
     def _load_configured(self) -> None:
-        """The configured engine, or where that does not work here, the fallback."""
+        """Load the configured engine, or the fallback engine if that fails."""
         engine, problem = self._config.engine, ""
         try:
             self._install(engine)
-        except CANNOT_RUN:
+        except STARTUP_ERRORS:
             raise
         except Exception as error:  # an engine's build may fail in any way
-            if engine == FALLBACK:
+            if engine == FALLBACK_ENGINE:
                 raise
             why = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
-            problem = f"engine {engine} cannot be used: {why}. Running {FALLBACK} instead, which is slower"
-            self._tell(problem)
-            self._install(FALLBACK)
+            problem = f"engine {engine} cannot be used: {why}. Using {FALLBACK_ENGINE} instead, which is slower"
+            self._log_error(problem)
+            self._install(FALLBACK_ENGINE)
         self.degraded = problem
 
     def _fall_back(self, error: Exception) -> None:
         problem = f"{self._failures} frames in a row failed with engine {self.engine}; the last: {type(error).__name__}: {error}. "
         self._failures = 0
-        if self._predictor.engine.name == FALLBACK:
-            # Nothing simpler is left; a fresh start helps against broken state.
-            problem += "The bundle is loaded again"
+        if self._predictor.engine.name == FALLBACK_ENGINE:
+            # There is no other fallback; a reload helps against corrupted state.
+            problem += "The bundle is reloaded"
         else:
-            problem += f"Going on with {FALLBACK}, which is slower; ~/reload_bundle tries the configured engine again"
+            problem += f"Using {FALLBACK_ENGINE}, which is slower; ~/reload_bundle loads the configured engine again"
         try:
             with self._replacing:
-                self._install(FALLBACK)
-        except Exception as failure:  # whatever it is, the node lives and the next frames are tried
+                self._install(FALLBACK_ENGINE)
+        except Exception as failure:  # of any kind: the node stays alive and tries the next frames
             problem += f", which failed: {failure}"
         self.degraded = problem
-        self._tell(problem)
+        self._log_error(problem)
 
     def _install(self, engine: str) -> None:
-        predictor = load(self._config, engine, self._progress)
-        check_classes(self._config.show.classes, self._config.occupancy_grid.drivable, predictor.taxonomy)
+        predictor = load(self._config, engine, self._on_progress)
+        check_classes(self._config, predictor.taxonomy)
         pipeline = Pipeline(predictor, self._config, self._calibration)
-        self.stages = ("receive", "wait", "convert", *warm_up(predictor), "turn", "publish")
-        # One assignment of each: a frame takes the pipeline once, at its beginning.
+        self.stages = ("receive", "wait", "convert", *warm_up(predictor), "reorder_wait", "publish")
+        # Atomic: a frame reads the pipeline once, when it starts.
         self._pipeline, self._predictor = pipeline, predictor
 
 
-def load(config: NodeConfig, engine: str, progress: Told) -> Predictor:
-    """The configured bundle on an engine, in the configured precision where that engine is the configured one.
+def load(config: NodeConfig, engine: str, on_progress: TextCallback) -> Predictor:
+    """Load the configured bundle on an engine, in the configured precision if that is the configured engine.
 
     Raises:
         ConfigError, BundleError: the bundle cannot be used. EngineError: the engine cannot.
     """
     precision = config.precision if engine == config.engine else "fp32"
     threads = config.threads or None
-    return Predictor.load(config.bundle_dir(), engine, precision, threads, progress, config.max_concurrent_frames)
+    return Predictor.load(config.bundle_dir(), engine, precision, threads, on_progress, config.max_concurrent_frames)
 
 
 def warm_up(predictor: Predictor) -> tuple[str, ...]:
-    """One prediction of random points: the first one is slower than all others. Returns the names of the network's stages."""
+    """Predict random points once, since the first prediction is slow; returns the names of the network's stages."""
     grid = predictor.grid
     at = np.random.default_rng(0).uniform(grid.origin, grid.upper, (5000, 3))
     points = np.hstack([at, np.zeros((len(at), 1))]).astype(np.float32)
     camera = Camera(np.array([[64, 0, 64], [0, 64, 32], [0, 0, 1]]), np.eye(4), 128, 64)
-    images = [np.zeros((64, 128, 3), np.uint8)] * predictor.cameras
-    return tuple(predictor.predict(Frame(0, points, images, [camera] * predictor.cameras)).timings)
+    images = [np.zeros((64, 128, 3), np.uint8)] * predictor.num_cameras
+    return tuple(predictor.predict(Frame(0, points, images, [camera] * predictor.num_cameras)).timings)

@@ -1,4 +1,4 @@
-"""Notices what keeps the node from working although nothing fails: silent topics, unsuitable publishers, a clock that stands."""
+"""Monitors of the node's inputs: silent topics, incompatible publishers, a stopped or wrong clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
-from occle_ros.topics.inputs import Input, Problem, why_silent
+from occle_ros.topics.inputs import InputTopic, Problem, diagnose_silence
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -21,87 +21,87 @@ REPEAT_SECONDS = 60.0
 
 
 class InputMonitor:
-    """Tells, once a silence and then every minute, why nothing comes on a topic and what mends it.
+    """Monitor for silent topics: one warning with the remedy per silence, repeated every minute.
 
-    Make the subscriptions with `event_callbacks=watch.callbacks(topic)`, call `arrived` in them, and `check` about once a
-    second from a timer of a steady clock. All in the executor's thread.
+    Create the subscriptions with `event_callbacks=monitor.event_callbacks(topic)`, call `on_message` in their callbacks, and
+    `check` about once a second from a timer with a steady clock. Not thread-safe: for the executor's thread.
 
     Args:
-        node: asks the graph.
-        inputs: what the node subscribes to.
-        asked: topic -> what its subscription asks for; may change.
+        node: gives access to the ROS graph.
+        inputs: the node's input topics.
+        requested: topic -> QoS of its subscription; may change.
         silence: seconds without a message before a topic is reported.
         repeat: seconds until it is reported again.
-        now: a clock that never goes back, seconds.
+        now: a monotonic clock, seconds.
     """
 
-    def __init__(self, node: Node, inputs: Sequence[Input], asked: Mapping[str, QoSProfile], silence: float = SILENCE_SECONDS,
-                 repeat: float = REPEAT_SECONDS, now: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
-        self._node, self._asked, self._repeat, self._now = node, asked, repeat, now
+    def __init__(self, node: Node, inputs: Sequence[InputTopic], requested: Mapping[str, QoSProfile],
+                 silence: float = SILENCE_SECONDS, repeat: float = REPEAT_SECONDS,
+                 now: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
+        self._node, self._requested, self._repeat, self._now = node, requested, repeat, now
         self.silence = silence
         self._inputs = {wanted.topic: wanted for wanted in inputs}
         started = now()
         self._last = dict.fromkeys(self._inputs, started)
-        self._heard: set[str] = set()
-        self.refused: set[str] = set()
-        """Topics with a publisher whose quality of service does not meet ours."""
-        self._told: dict[str, float] = {}
+        self._received: set[str] = set()
+        self.incompatible: set[str] = set()
+        """Topics with a publisher of incompatible QoS."""
+        self._reported: dict[str, float] = {}
         self.problems: dict[str, Problem] = {}
-        """Topic -> what keeps it silent, as of the last `check`; for diagnostics."""
+        """Silent topic -> its problem at the last `check`; for diagnostics."""
 
-    def callbacks(self, topic: str) -> SubscriptionEventCallbacks:
-        """For `create_subscription`: an incompatible publisher is reported at the next `check`, without waiting for silence."""
+    def event_callbacks(self, topic: str) -> SubscriptionEventCallbacks:
+        """Event callbacks for `create_subscription`: an incompatible publisher is reported at the next `check`."""
 
-        def refused(event: Any) -> None:
-            self.refused.add(topic)
+        def on_incompatible_qos(event: Any) -> None:
+            self.incompatible.add(topic)
 
-        return SubscriptionEventCallbacks(incompatible_qos=refused, use_default_callbacks=False)
+        return SubscriptionEventCallbacks(incompatible_qos=on_incompatible_qos, use_default_callbacks=False)
 
-    def arrived(self, topic: str) -> None:
-        """A message of this topic has come."""
+    def on_message(self, topic: str) -> None:
+        """Record the arrival of a message."""
         self._last[topic] = self._now()
-        self._heard.add(topic)
-        self.refused.discard(topic)
-        # The silence is over, whenever the next check comes.
-        self._told.pop(topic, None)
+        self._received.add(topic)
+        self.incompatible.discard(topic)
+        self._reported.pop(topic, None)
 
     def check(self) -> list[str]:
-        """The warnings that are due now."""
+        """Warnings that are due now."""
         now = self._now()
         due = []
         for topic, wanted in self._inputs.items():
             silent = now - self._last[topic]
-            is_quiet = silent >= self.silence and not (wanted.once and topic in self._heard)
-            if not is_quiet and topic not in self.refused:
-                self._told.pop(topic, None)
+            is_quiet = silent >= self.silence and not (wanted.once and topic in self._received)
+            if not is_quiet and topic not in self.incompatible:
+                self._reported.pop(topic, None)
                 self.problems.pop(topic, None)
                 continue
-            if topic in self._told and now - self._told[topic] < self._repeat:
+            if topic in self._reported and now - self._reported[topic] < self._repeat:
                 continue
-            self._told[topic] = now
-            self.problems[topic] = problem = why_silent(self._node, wanted, self._asked[topic])
+            self._reported[topic] = now
+            self.problems[topic] = problem = diagnose_silence(self._node, wanted, self._requested[topic])
             due.append(f"no {wanted.name} on {self._node.resolve_topic_name(topic)} for {silent:.0f} s: {problem}")
         return due
 
 
 class ClockMonitor:
-    """Tells when the node's clock is not the one that the stamps are made with, or does not run.
+    """Monitor for a clock that has stopped or is not the one of the stamps.
 
     Args:
-        node: whose clock is watched.
-        patience: seconds that a clock may stand still.
-        now: a clock that never goes back, seconds.
+        node: its clock is monitored.
+        timeout: seconds after which a clock without progress has stopped.
+        now: a monotonic clock, seconds.
     """
 
-    def __init__(self, node: Node, patience: float = SILENCE_SECONDS, now: Callable[[], float] = time.monotonic) -> None:
-        self._node, self._patience, self._now = node, patience, now
+    def __init__(self, node: Node, timeout: float = SILENCE_SECONDS, now: Callable[[], float] = time.monotonic) -> None:
+        self._node, self._timeout, self._now = node, timeout, now
         self._last = (0, now())
 
     def check(self, age: float | None = None) -> Problem | None:
-        """What is wrong with the clock now.
+        """Problem of the clock, if any.
 
         Args:
-            age: of the newest scan's stamp by the node's clock, seconds; None while there is none.
+            age: of the newest scan's stamp by the node's clock, seconds; None before the first scan.
         """
         stamp, now = self._node.get_clock().now().nanoseconds, self._now()
         if stamp != self._last[0]:
@@ -110,23 +110,23 @@ class ClockMonitor:
         if not self._node.get_parameter("use_sim_time").value:
             return clock_problem(age, publishers)
         still = now - self._last[1]
-        if still < self._patience:
+        if still < self._timeout:
             return None
         if not publishers:
             return Problem(
-                f"use_sim_time is true, but nobody publishes /clock{' any more' if stamp else ''}, so that time stands still",
-                "start the player with a clock (`ros2 bag play BAG --clock`; `occle play` gives one) or set use_sim_time:=false",
+                f"use_sim_time is true, but there is no publisher of /clock{' any more' if stamp else ''}, so time has stopped",
+                "start the player with a clock (`ros2 bag play BAG --clock` or `occle play BAG`), or set use_sim_time:=false",
             )
-        what = f"stands still at {stamp / 1e9:.3f} s since {still:.0f} s" if stamp else "is published, but nothing has come"
+        what = f"stopped at {stamp / 1e9:.3f} s, {still:.0f} s ago" if stamp else "has a publisher, but no message arrived"
         return Problem(f"use_sim_time is true and /clock {what}", "resume the player or the simulation: `ros2 topic hz /clock`")
 
 
 def clock_problem(age: float | None, clock_publishers: int) -> Problem | None:
-    """What stamps tell about a node that goes by the wall clock.
+    """Problem of stamps that are compared with the wall clock, if any.
 
     Args:
-        age: of the newest stamp, seconds; negative in the future; None while there is none.
-        clock_publishers: of /clock.
+        age: of the newest stamp, seconds; negative in the future; None before the first.
+        clock_publishers: number of publishers of /clock.
     """
     if age is None or -1 <= age <= 10:
         return None

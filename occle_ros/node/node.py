@@ -1,9 +1,8 @@
-"""The live node: messages in, voxels out. Thin on purpose: the work is done by subscriptions, network and outputs."""
+"""The live node: a lifecycle node that connects subscriptions, inference and publishers."""
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 import traceback
@@ -20,73 +19,69 @@ from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from occle_core.bundle import BundleError
 from occle_core.frame import FrameError
-from occle_core.paths import with_home
+from occle_core.paths import expand_home
 from occle_core.sensors.messages import ConversionError
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.rig import Calibration
-from occle_ros.config.groups import ConfigError
-from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.node_config import NodeConfig, resolve_topics
 from occle_ros.config.parameter_files import NODE_NAME
-from occle_ros.config.ros_parameters import EmptyLists, declare_config, follow_changes
+from occle_ros.config.ros_parameters import EmptyListParameters, declare_config, register_parameter_callback
 from occle_ros.node.diagnostics import Diagnostics
-from occle_ros.node.inference import InferenceRunner
-from occle_ros.node.process import run
+from occle_ros.node.inference import STARTUP_ERRORS, InferenceRunner
 from occle_ros.node.publishers import Publishers
 from occle_ros.node.subscriptions import ReceivedScan, Subscriptions
 from occle_ros.node.throttle import LogThrottle
-from occle_ros.node.worker import Rest, Worker
-from occle_ros.pipeline.pipeline import Processed, count_losses
+from occle_ros.node.worker import CompletionCallback, Worker
+from occle_ros.pipeline.pipeline import ProcessedFrame, count_losses
 from occle_ros.pipeline.statistics import Statistics
 from occle_ros.sync.lidar_led import SyncedMessages
 from occle_ros.topics import outputs
 
 STOP_SECONDS = 1.0
-CANNOT_RUN = (ConfigError, CalibrationError, BundleError)
 _EXPECTED = {FrameError: "unusable_frame", ConversionError: "unreadable_message", CalibrationError: "no_calibration"}
 
 
-class OccupancyNode(EmptyLists, LifecycleNode):
-    """Subscribes to one LiDAR and the cameras, publishes what `occle_ros.topics.outputs` lists.
+class OccupancyNode(EmptyListParameters, LifecycleNode):
+    """Lifecycle node: subscribes to one LiDAR and the cameras, publishes the topics of `occle_ros.topics.outputs`.
 
-    Configured, it holds a network that has run once; only when it is activated it subscribes: whoever waits for its
-    subscriptions waits for a node that is ready. Deactivated, it neither listens nor publishes.
+    `configure` loads the network and warms it up; `activate` creates publishers and subscriptions, so that a node with
+    subscriptions is ready; `deactivate` destroys them.
 
     Raises:
-        ConfigError: the parameters are impossible.
+        ConfigError: invalid parameters.
     """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **arguments)
-        self.config = declare_config(self)
+        self.config = resolve_topics(declare_config(self), self.resolve_topic_name)
         self.statistics = Statistics()
-        self.network: InferenceRunner | None = None
+        self.inference: InferenceRunner | None = None
         self.inputs: Subscriptions | None = None
         self.problem: Exception | None = None
         self._calibration: Calibration | None = None
         self._transforms: Any = None
         self._outputs: Publishers | None = None
-        self._worker: Worker[SyncedMessages[ReceivedScan]] | None = None
+        self._worker: Worker[SyncedMessages[ReceivedScan, Any]] | None = None
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._log_throttle = LogThrottle()
         self._noted: set[str] = set()
         self._has_tf = True
         self._viewers = 0
         Diagnostics(self, self, self._steady)
-        follow_changes(self, self.config, self._accept)
+        register_parameter_callback(self, self.config, self._accept)
         self.create_service(Trigger, outputs.SAVE_TIMINGS.name, self._save_timings)
-        # A group of its own: while it waits for the loading thread, the default group must go on.
+        # A callback group of its own: while it waits for the loading thread, the default group must keep running.
         group = ReentrantCallbackGroup()
         self.create_service(Trigger, outputs.RELOAD_BUNDLE.name, self._reload_bundle, callback_group=group)
-        self.create_timer(0.25, self._look_around, clock=self._steady)
+        self.create_timer(0.25, self._check_viewers, clock=self._steady)
         self.create_timer(1.0, self._check_inputs, clock=self._steady)
 
     def start(self, activate: bool = True) -> None:
         """Configure and activate, as a lifecycle manager would.
 
         Raises:
-            ConfigError, CalibrationError, BundleError: the node cannot run as it is configured.
+            ConfigError, CalibrationError, BundleError: the configuration cannot run.
         """
         for transition in (self.trigger_configure, self.trigger_activate)[: 2 if activate else 1]:
             self.problem = None
@@ -94,51 +89,53 @@ class OccupancyNode(EmptyLists, LifecycleNode):
                 raise self.problem or RuntimeError("a lifecycle transition failed")
 
     def destroy_node(self) -> None:
-        """As every node's, and the state machine, which rclpy leaves: it would hold on to the DDS participant, whose shared memory
-        (70 MB) would outlive the process."""
+        """Destroy the node and its state machine, which rclpy leaves.
+
+        The state machine would keep the DDS participant, whose shared memory (70 MB) would outlive the process.
+        """
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()
 
     def stop(self) -> bool:
-        """End the worker and write the report; False if the worker did not end in time."""
+        """Stop the worker and write the report; False if the worker did not stop in time."""
         stopped = self._deactivate()
         if self.config.report_file:
-            header = {"bundle": self.network.bundle_id if self.network else ""}
+            header = {"bundle": self.inference.bundle_id if self.inference else ""}
             try:
-                self.statistics.write(with_home(self.config.report_file), header)
+                self.statistics.write(expand_home(self.config.report_file), header)
             except OSError as error:
-                self.get_logger().error(f"the report cannot be written: {error}")
+                self.get_logger().error(f"the report cannot be written: {error}; see parameter report_file")
         return stopped
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the bundle and let it run once."""
+        """Load the bundle and warm it up."""
         return self._attempt(self._configure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Open the outputs, then the inputs."""
+        """Create publishers, then subscriptions."""
         return self._attempt(self._activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Close inputs and outputs."""
+        """Destroy subscriptions and publishers."""
         return self._attempt(self._deactivate)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the network."""
+        """Unload the network."""
         return self._attempt(self._release)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Close everything, from whatever state."""
+        """Destroy everything, from any state."""
         return self._attempt(self._release)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After an unforeseen failure: as if it had never been configured."""
+        """Return to the unconfigured state after an unexpected error."""
         return self._attempt(self._release)
 
     def _attempt(self, step: Callable[[], object]) -> TransitionCallbackReturn:
-        """rclpy would swallow the exceptions of a transition."""
+        """Run a transition and log its exception, which rclpy would swallow."""
         try:
             step()
-        except CANNOT_RUN as error:
+        except STARTUP_ERRORS as error:
             self.problem = error
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
@@ -153,33 +150,33 @@ class OccupancyNode(EmptyLists, LifecycleNode):
         if calibration.needs_transforms:
             self._transforms = self._transforms or _transforms(self)
             calibration.use_transforms(self._transforms)
-        self.network = InferenceRunner(self.config, calibration, self._log_error, self._log_info)
-        if self.network.frames > 1 and not calibration.needs_transforms:
-            self._take_poses(calibration, self.network.frames)
+        self.inference = InferenceRunner(self.config, calibration, self._log_error, self._log_info)
+        if self.inference.frames > 1 and not calibration.needs_transforms:
+            self._use_poses(calibration, self.inference.frames)
         self._calibration = calibration
-        self.get_logger().info(f"configured: bundle {self.network.bundle_id}, engine {self.network.engine}")
+        self.get_logger().info(f"configured: bundle {self.inference.bundle_id}, engine {self.inference.engine}")
 
-    def _take_poses(self, calibration: Calibration, frames: int) -> None:
-        """Poses for a network that looks back; it works without them as well, only worse."""
+    def _use_poses(self, calibration: Calibration, frames: int) -> None:
+        """Use TF for the poses that a network with a history needs; without TF every frame is processed alone."""
         try:
             self._transforms = self._transforms or _transforms(self)
         except CalibrationError:
             self.get_logger().warning(
-                f"the network looks at {frames} frames, for which it needs their poses from TF, and this Python has no tf2_msgs to "
-                "receive them (a ROS installation has): every frame stands alone"
+                f"the network has a history of {frames} frames and needs their poses from TF, but tf2_msgs is not installed (it is "
+                "part of a ROS installation): every frame is processed alone"
             )
             return
         calibration.use_transforms(self._transforms)
 
     def _activate(self) -> None:
-        assert self.network is not None and self._calibration is not None
-        self._outputs = Publishers(self, self.config, self.statistics, self.network.stages)
-        self._worker = Worker(self._work, self._on_error, "occupancy", self.network.max_concurrent)
-        self.inputs = Subscriptions(self, self.config, self._calibration, self.statistics, self._steady, self._take)
-        self.get_logger().info(f"ready: bundle {self.network.bundle_id}, waiting for {self.config.lidar.topic}")
+        assert self.inference is not None and self._calibration is not None
+        self._outputs = Publishers(self, self.config, self.statistics, self.inference.stages)
+        self._worker = Worker(self._work, self._on_error, "occupancy", self.inference.max_concurrent)
+        self.inputs = Subscriptions(self, self.config, self._calibration, self.statistics, self._steady, self._submit)
+        self.get_logger().info(f"ready: bundle {self.inference.bundle_id}, waiting for {self.config.lidar.topic}")
 
     def _deactivate(self) -> bool:
-        """Whether the frame that was being worked on has ended."""
+        """True if the frame in progress has finished in time."""
         if self.inputs:
             self.inputs.close()
         stopped = self._worker.stop(STOP_SECONDS) if self._worker else True
@@ -190,36 +187,37 @@ class OccupancyNode(EmptyLists, LifecycleNode):
 
     def _release(self) -> None:
         self._deactivate()
-        self.network = self._calibration = None
+        self.inference = self._calibration = None
 
     def _accept(self, config: NodeConfig) -> None:
-        if self.network:
-            self.network.check(config)
+        config = resolve_topics(config, self.resolve_topic_name)
+        if self.inference:
+            self.inference.check(config)
         self.config = config
         if self._outputs:
             self._outputs.config = config
         if self.inputs:
-            self.inputs.watch.silence = config.latency.input_timeout_s
+            self.inputs.set_timeout(config.diagnostics.input_timeout_s)
 
-    def _look_around(self) -> None:
-        self._listen_for_foreign_scans()
+    def _check_viewers(self) -> None:
+        self._use_transforms_for_scans()
         if not self._outputs or not self.inputs:
             return
-        viewers = self._outputs.viewers(outputs.VOXELS)
+        viewers = self._outputs.subscriber_count(outputs.VOXELS)
         if viewers != self._viewers:
             self._viewers = viewers
             self.get_logger().info(f"{viewers} subscribers of voxels")
-        if time.monotonic() - self.inputs.last_scan > self.config.latency.input_timeout_s:
-            self._outputs.source_stopped()
+        if time.monotonic() - self.inputs.last_scan > self.config.diagnostics.input_timeout_s:
+            self._outputs.clear_markers()
 
-    def _listen_for_foreign_scans(self) -> None:
-        """Only a scan tells that it is in another frame than the calibration file is for; TF may connect the two."""
+    def _use_transforms_for_scans(self) -> None:
+        """Use TF once a scan is in another frame than the calibration file is for."""
         calibration = self._calibration
         if calibration is None or calibration.has_transforms or not calibration.needs_transforms or not self._has_tf:
             return
         try:
             self._transforms = self._transforms or _transforms(self)
-        except CalibrationError:  # the frames' own error says what to do
+        except CalibrationError:  # the error of each frame names the remedy
             self._has_tf = False
             return
         calibration.use_transforms(self._transforms)
@@ -228,56 +226,58 @@ class OccupancyNode(EmptyLists, LifecycleNode):
         for warning in self.inputs.check() if self.inputs else []:
             self.get_logger().warning(warning)
 
-    # rclpy allows one severity for each line that logs.
+    # Two methods: rclpy allows one severity per line of code that logs.
     def _log_error(self, text: str) -> None:
         self.get_logger().error(text)
 
     def _log_info(self, text: str) -> None:
         self.get_logger().info(text)
 
-    def _take(self, frame: SyncedMessages[ReceivedScan]) -> None:
+    def _submit(self, frame: SyncedMessages[ReceivedScan, Any]) -> None:
         if self._worker and self._worker.submit(frame) is not None:
             self.statistics.count("dropped", "replaced_by_newer")
 
-    def _work(self, synced: SyncedMessages[ReceivedScan]) -> Rest | None:
-        network, scan = self.network, synced.scan
-        if network is None:
-            return None  # deactivated meanwhile
+    def _work(self, synced: SyncedMessages[ReceivedScan, Any]) -> CompletionCallback | None:
+        inference, scan = self.inference, synced.scan
+        if inference is None:
+            return None  # deactivated in the meantime
         waited = (time.perf_counter() - scan.arrived) * 1e3
-        processed = network.process(replace(synced, scan=scan.message))
+        processed = inference.process(replace(synced, scan=scan.message))
         return partial(self._publish, synced, processed, waited, time.perf_counter())
 
-    def _publish(self, synced: SyncedMessages[ReceivedScan], processed: Processed, waited: float, processed_at: float) -> None:
+    def _publish(
+        self, synced: SyncedMessages[ReceivedScan, Any], processed: ProcessedFrame, waited: float, processed_at: float
+    ) -> None:
         outputs, scan = self._outputs, synced.scan
         if outputs is None:
-            return  # deactivated meanwhile
+            return  # deactivated in the meantime
         began = time.perf_counter()
         outputs.publish(processed)
         published = (time.perf_counter() - began) * 1e3
-        # By the node's clock up to the arrival, then in real time: /clock ends with the bag, before its last frame is through.
+        # By the node's clock until the arrival, then in real time: /clock ends with the bag, before its last frame is published.
         latency = scan.age_ms + (time.perf_counter() - scan.arrived) * 1e3
         stages = {"receive": scan.age_ms, "wait": waited, **processed.occupancy.timings}
-        stages |= {"turn": (began - processed_at) * 1e3, "publish": published}
+        stages |= {"reorder_wait": (began - processed_at) * 1e3, "publish": published}
         self.statistics.frame_done(time.monotonic(), latency, stages, synced.stamp)
         count_losses(processed, self.statistics)
         self._log_losses(processed)
-        outputs.publish_times(latency, stages)
+        outputs.publish_timings(latency, stages)
 
-    def _log_losses(self, processed: Processed) -> None:
-        """Warn of problems that have a remedy, and of what is good to know once."""
-        for note in processed.notes:
+    def _log_losses(self, processed: ProcessedFrame) -> None:
+        """Log masked cameras and missing history, throttled, and each note once."""
+        for note in processed.assembled.notes:
             if note not in self._noted:
                 self._noted.add(note)
                 self.get_logger().warning(note)
-        for name, problem in processed.problems.items():
+        for name, problem in processed.assembled.problems.items():
             if self._log_throttle.should_log(problem):
-                self.get_logger().warning(f"{name} is left out: {problem}")
+                self.get_logger().warning(f"{name} is masked: {problem}")
         reason = processed.occupancy.short_history
         if reason not in ("", "filling") and self._log_throttle.should_log(reason):
-            why = processed.pose_problem or "the scan is older than the one before it, or more than a second younger"
-            self.get_logger().warning(f"the network saw no past frames: {why}")
+            why = processed.assembled.pose_problem or "the scan is older than the previous one, or more than a second newer"
+            self.get_logger().warning(f"frame without history: {why}")
 
-    def _on_error(self, synced: SyncedMessages[ReceivedScan], error: Exception) -> None:
+    def _on_error(self, synced: SyncedMessages[ReceivedScan, Any], error: Exception) -> None:
         expected = next((reason for kind, reason in _EXPECTED.items() if isinstance(error, kind)), None)
         self.statistics.count("dropped", expected or "internal_error")
         problem = str(error) if expected else f"{type(error).__name__}: {error}"
@@ -289,7 +289,7 @@ class OccupancyNode(EmptyLists, LifecycleNode):
 
     def _save_timings(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         folder = self.config.timings_folder or os.environ.get("ROS_HOME") or "~/.ros"
-        file = with_home(folder) / f"occupancy_timings_{time.strftime('%Y%m%d_%H%M%S')}.csv"
+        file = expand_home(folder) / f"occupancy_timings_{time.strftime('%Y%m%d_%H%M%S')}.csv"
         try:
             rows = self.statistics.write_table(file)
         except OSError as error:
@@ -299,18 +299,18 @@ class OccupancyNode(EmptyLists, LifecycleNode):
         return response
 
     async def _reload_bundle(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        network = self.network
-        if network is None:
-            response.message = "there is no network yet: configure the node"
+        inference = self.inference
+        if inference is None:
+            response.message = "no network is loaded: configure the node first"
             return response
         done: Future[tuple[bool, str]] = Future(executor=self.executor)
 
         def load() -> None:
             try:
-                done.set_result((True, f"running {network.reload()} on {network.engine}"))
-            except Exception as error:  # the answer tells it, whatever it is
-                kind = "" if isinstance(error, CANNOT_RUN) else f"{type(error).__name__}: "
-                done.set_result((False, f"{kind}{error}. Still running {network.bundle_id} on {network.engine}"))
+                done.set_result((True, f"running {inference.reload()} on {inference.engine}"))
+            except Exception as error:  # of any kind: it is returned in the response
+                kind = "" if isinstance(error, STARTUP_ERRORS) else f"{type(error).__name__}: "
+                done.set_result((False, f"{kind}{error}. Still running {inference.bundle_id} on {inference.engine}"))
 
         threading.Thread(target=load, name="reload", daemon=True).start()
         answer = await done
@@ -328,15 +328,6 @@ def _transforms(node: Node) -> Any:
         return listen_to_transforms(node)
     except ImportError as error:
         raise CalibrationError(
-            f"part of the calibration would have to come from TF, which this Python cannot receive ({error}); give parameter "
-            "calibration_file (`occle bag` writes one beside every bag), or T_grid_lidar and cameras.<name>.T_camera_lidar"
+            f"part of the calibration has to come from TF, which cannot be received ({error}); set parameter "
+            "calibration_file (`occle bag` writes one into every bag folder), or T_grid_lidar and cameras.<name>.T_camera_lidar"
         ) from error
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node as `occle_ros.node.process.run` says."""
-    return run(OccupancyNode, args)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

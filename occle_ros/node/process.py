@@ -1,4 +1,4 @@
-"""The node as a process: it starts itself, spins in a thread, and leaves within two seconds of SIGINT or SIGTERM."""
+"""Process of the node: startup, spinning, and exit within two seconds of SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -6,36 +6,31 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from occle_core.bundle import BundleError
-from occle_ros.calibration.files import CalibrationError
 from occle_ros.config.groups import ConfigError
+from occle_ros.node.inference import STARTUP_ERRORS
+from occle_ros.node.node import OccupancyNode
 from occle_ros.system.environment import TransportError
 from occle_ros.system.ros_process import prepare_ros, stop_signals
 
-if TYPE_CHECKING:
-    from occle_ros.node.node import OccupancyNode
-
-CANNOT_RUN = (ConfigError, CalibrationError, BundleError, ParameterException)
+_EXPECTED_ERRORS = (*STARTUP_ERRORS, ParameterException)
 LOADING_SECONDS = 0.8
 
 
-def run(make: Callable[[], OccupancyNode], args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM.
 
     Args:
-        make: makes the node.
         args: with --ros-args, as from the command line.
 
     Returns:
-        1 for a configuration that cannot run. After a run that ended as it should the process ends here, with exit code 0.
+        1 after an error. After a normal run the process exits here, with exit code 0.
     """
     try:
         prepare_ros()
@@ -47,14 +42,14 @@ def run(make: Callable[[], OccupancyNode], args: list[str] | None = None) -> int
         except Exception as error:  # rclpy's own errors have no common base; all of them mean unusable --ros-args
             return _fail(error)
         try:
-            node = make()
-        except CANNOT_RUN as error:
+            node = OccupancyNode()
+        except _EXPECTED_ERRORS as error:
             rclpy.shutdown()
             return _fail(error)
-        return _run(node, stop)
+        return _run_until(stop, node)
 
 
-def _run(node: OccupancyNode, stop: threading.Event) -> int:
+def _run_until(stop: threading.Event, node: OccupancyNode) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     failures: list[Exception] = []
@@ -65,17 +60,16 @@ def _run(node: OccupancyNode, stop: threading.Event) -> int:
     # The thread has to be gone before rclpy.shutdown, or the process aborts.
     spinning.join(LOADING_SECONDS)
     if spinning.is_alive():
-        node.get_logger().warning("the network is still being loaded; leaving without it")
-        _leave()
+        node.get_logger().warning("the network is still loading; exiting without it")
+        _exit()
     if not node.stop():
-        # The report is written. The network goes on in its thread until the process ends, and uses nothing of ROS before its frame
-        # is done.
-        node.get_logger().warning("the last frame takes long; leaving without it")
+        # The report is written. The network runs in its thread until the process exits, and uses ROS only after its frame.
+        node.get_logger().warning("the last frame is still being processed; exiting without it")
     node.destroy_node()
     rclpy.shutdown()
     if failures:
         return _fail(failures[0])
-    _leave()
+    _exit()
 
 
 def _start_and_spin(
@@ -86,24 +80,24 @@ def _start_and_spin(
         if config.autostart or config.build_only:
             node.start(activate=not config.build_only)
         if config.build_only:
-            if node.network and node.network.degraded:
-                raise ConfigError(node.network.degraded)
-            node.get_logger().info("built; parameter build_only is true, so this is the end")
+            if node.inference and node.inference.degraded:
+                raise ConfigError(node.inference.degraded)
+            node.get_logger().info("engine built; exiting, as parameter build_only is true")
             stop.set()
         while not stop.is_set():
             executor.spin_once(timeout_sec=0.2)
     except ExternalShutdownException:
         pass
     except Exception as error:
-        if not isinstance(error, CANNOT_RUN):
+        if not isinstance(error, _EXPECTED_ERRORS):
             traceback.print_exc()
         failures.append(error)
     finally:
         stop.set()
 
 
-def _leave() -> NoReturn:
-    """End the process without the interpreter's teardown, which takes torch a second or two on a busy machine."""
+def _exit() -> NoReturn:
+    """Exit without the interpreter's teardown, which takes torch a second or two on a busy machine."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -112,3 +106,7 @@ def _leave() -> NoReturn:
 def _fail(error: Exception) -> int:
     print(f"occupancy node: {error}", file=sys.stderr, flush=True)
     return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,4 +1,4 @@
-"""How often something may happen."""
+"""Rate limiter for publications, and throttle for log messages."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import time
 
 
 class RateLimiter:
-    """Says yes at most so many times a second."""
+    """Rate limiter with a maximum rate in Hz."""
 
     def __init__(self) -> None:
         self._last = float("-inf")
 
     def allows(self, max_rate_hz: float) -> bool:
-        """Whether the time has come again; 0 allows always. A yes counts as used."""
+        """True if the next event is due at this rate (0: always); True starts the next period."""
         now = time.monotonic()
-        # A tenth of a period of slack: frames that come at just the allowed rate jitter around it.
+        # A tenth of a period of tolerance: frames at exactly the allowed rate jitter around it.
         if max_rate_hz and now - self._last < 0.9 / max_rate_hz:
             return False
         self._last = now
@@ -22,17 +22,17 @@ class RateLimiter:
 
 
 class LogThrottle:
-    """Lets a message through when it is new, or was last told more than `seconds` ago: the same problem fills no log."""
+    """Throttle for log messages: the same text is logged at most once in `seconds`."""
 
     def __init__(self, seconds: float = 5.0) -> None:
         self._seconds = seconds
-        self._told: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
 
     def should_log(self, text: str) -> bool:
-        """Whether to tell it now."""
+        """True if the text is due to be logged now."""
         now = time.monotonic()
-        self._told = {known: when for known, when in self._told.items() if now - when < self._seconds}
-        if text in self._told:
+        self._logged = {known: when for known, when in self._logged.items() if now - when < self._seconds}
+        if text in self._logged:
             return False
-        self._told[text] = now
+        self._logged[text] = now
         return True

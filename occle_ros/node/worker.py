@@ -1,4 +1,4 @@
-"""Threads that work on the newest items, finish them in order, and let go of what they cannot keep up with."""
+"""Worker threads for the newest items only, with completion in order."""
 
 from __future__ import annotations
 
@@ -9,53 +9,50 @@ from functools import partial
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-Rest = Callable[[], None]
-"""What is left to do with an item when all older ones are done."""
+CompletionCallback = Callable[[], None]
+"""Called after an item is processed, in the order of the items."""
 
 
 class Worker(Generic[T]):
-    """Calls `work` in threads of its own, for the newest item only: an item that waits is replaced by the next one.
+    """Worker threads with a queue of one item: a waiting item is replaced by the next one.
 
     Args:
-        work: called with one item; with several threads, at the same time as with another one. What it returns is called when
-            the older items are done, by one thread at a time.
-        on_error: called in the same order, with the item and the exception, when either raises; the next item goes on.
+        work: called with one item, concurrently where there are several threads. The callback that it returns is called when all
+            older items are done, by one thread at a time.
+        on_error: called in the same order, with the item and the exception, if either raises; the worker continues.
         name: of the threads.
-        threads: how many items are worked on at once.
+        threads: number of items that are processed concurrently.
     """
 
     def __init__(
-        self, work: Callable[[T], Rest | None], on_error: Callable[[T, Exception], None], name: str = "worker", threads: int = 1
+        self,
+        work: Callable[[T], CompletionCallback | None],
+        on_error: Callable[[T, Exception], None],
+        name: str = "worker",
+        threads: int = 1,
     ) -> None:
         self._work, self._on_error = work, on_error
         self._waiting: list[T] = []
         self._taken = self._done = 0
         self._stopping = False
         self._changed = threading.Condition()
-        self.replaced = 0
-        # Daemons: an item that never ends must not keep the process alive after its exit.
+        # Daemons: an item that never ends must not keep the process alive.
         self._threads = [threading.Thread(target=self._run, name=f"{name}.{n}", daemon=True) for n in range(threads)]
         for thread in self._threads:
             thread.start()
 
     def submit(self, item: T) -> T | None:
-        """Hand over an item; returns the one that it replaced, which will not be worked on. Items after `stop` are refused."""
+        """Queue an item; returns the waiting item that it replaced, or after `stop` the item itself."""
         with self._changed:
             if self._stopping:
                 return item
             replaced = self._waiting.pop() if self._waiting else None
-            self.replaced += replaced is not None
             self._waiting.append(item)
             self._changed.notify_all()
         return replaced
 
-    def drain(self, timeout: float) -> bool:
-        """Wait until nothing waits and nothing runs; False if that took longer than `timeout` seconds."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and self._taken == self._done, timeout)
-
     def stop(self, timeout: float) -> bool:
-        """Let go of what waits and end the threads after their present items; False if that took longer than `timeout` seconds."""
+        """Discard the waiting item and join the threads after their current items; False after `timeout` seconds."""
         with self._changed:
             self._stopping = True
             self._waiting.clear()
@@ -72,21 +69,21 @@ class Worker(Generic[T]):
                 if self._stopping:
                     return
                 item = self._waiting.pop()
-                turn = self._taken
+                number = self._taken
                 self._taken += 1
-            rest: Rest | None
+            complete: CompletionCallback | None
             try:
-                rest = self._work(item)
+                complete = self._work(item)
             except Exception as error:
-                rest = partial(self._on_error, item, error)
-            self._finish(turn, item, rest)
+                complete = partial(self._on_error, item, error)
+            self._finish(number, item, complete)
 
-    def _finish(self, turn: int, item: T, rest: Rest | None) -> None:
+    def _finish(self, number: int, item: T, complete: CompletionCallback | None) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._done == turn)
+            self._changed.wait_for(lambda: self._done == number)
         try:
-            if rest is not None:
-                rest()
+            if complete is not None:
+                complete()
         except Exception as error:
             self._on_error(item, error)
         finally:

@@ -1,1 +1,1 @@
-"""Synchronised messages -> Frame -> Occupancy, for the live node and offline runs alike."""
+"""Pipeline from synchronised messages to an Occupancy, shared by the live node and offline runs."""

@@ -1,9 +1,9 @@
-"""SyncedMessages messages -> Frame. A camera that cannot be used is left out with a reason; the frame goes on without it."""
+"""Conversion of synchronised messages to a Frame; cameras that cannot be used are masked with a reason."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,39 +21,43 @@ from occle_ros.config.node_config import NodeConfig
 from occle_ros.sync.lidar_led import SyncedMessages
 
 _NO_CAMERA = Camera(np.eye(3), np.eye(4), 1, 1)
-"""Holds the place of a camera whose calibration is not known; its image is None, so it is never projected into."""
+"""Placeholder of a camera without calibration; its image is None, so nothing is projected into it."""
 
 
 @dataclass(frozen=True)
 class AssembledFrame:
-    """A Frame and what it had to go without.
+    """Frame with the record of what could not be used.
 
     Args:
         frame: rectified images with their pinhole cameras, and the points.
-        dropped_points: reason -> how many points were left out: what `points_from_cloud` says, and exclude_box.
-        masked: camera -> reason: what `SyncedMessages.missing` and `CalibratedRig.unknown` say, unreadable_image or wrong_size.
-        problems: camera -> what is wrong and what would mend it, for the reasons that somebody has to mend.
-        notes: what a user should know once.
+        masked: camera -> reason: those of `SyncedMessages` and `CalibratedRig`, unreadable_image or wrong_size.
+        dropped_points: reason -> number of points: those of `points_from_cloud`, and exclude_box.
+        problems: masked camera -> problem and remedy, where there is a remedy.
+        image_frames: frame_id of each image; "" where there is no image.
+        pose_problem: problem and remedy, if the network needs the scan's pose and it is not known.
+        notes: messages to log once.
     """
 
     frame: Frame
-    dropped_points: Mapping[str, int]
     masked: Mapping[str, str]
-    problems: Mapping[str, str]
+    dropped_points: Mapping[str, int] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+    image_frames: tuple[str, ...] = ()
+    pose_problem: str = ""
     notes: tuple[str, ...] = ()
 
 
-def assemble(synced: SyncedMessages[Any], rig: CalibratedRig, config: NodeConfig) -> AssembledFrame:
-    """The Frame of one scan (PointCloud2) and its images (Image or CompressedImage).
+def assemble(synced: SyncedMessages[Any, Any], rig: CalibratedRig, config: NodeConfig) -> AssembledFrame:
+    """Assemble the Frame of one scan (PointCloud2) and its images (Image or CompressedImage).
 
     Raises:
         ConversionError: the scan cannot be read.
-        FrameError: none of its points is left.
+        FrameError: no point is left.
     """
     points, dropped = read_scan(synced.scan, config, rig.T_grid_lidar)
     if dropped and not len(points):
         raise FrameError(f"no point of the scan is left: {describe_dropped(dropped)}")
-    masked = {**rig.unknown, **synced.missing}
+    masked = {**rig.masked, **synced.masked}
     problems = dict(rig.problems)
     images = []
     for name, message, lens in zip(config.camera_names, synced.images, rig.lenses):
@@ -74,37 +78,38 @@ def assemble(synced: SyncedMessages[Any], rig: CalibratedRig, config: NodeConfig
     notes = [
         note
         for name, message, tf_frame in zip(config.camera_names, synced.images, rig.tf_frames)
-        if message is not None and (note := other_frame(name, message.header.frame_id, tf_frame))
+        if message is not None and (note := frame_mismatch(name, message.header.frame_id, tf_frame))
     ]
-    return AssembledFrame(frame, dropped, masked, problems, (*rig.notes, *notes))
+    image_frames = tuple("" if message is None else message.header.frame_id for message in synced.images)
+    return AssembledFrame(frame, masked, dropped, problems, image_frames, rig.pose_problem, (*rig.notes, *notes))
 
 
-def other_frame(name: str, image_frame: str, tf_frame: str) -> str:
-    """What to say of a camera whose images and CameraInfo name different frames; "" where they agree or TF was not asked.
+def frame_mismatch(name: str, image_frame: str, tf_frame: str) -> str:
+    """Note about a camera whose images and CameraInfo are in different frames; "" if they agree or TF is not used.
 
     Args:
         name: of the camera.
-        image_frame: of the images' headers.
-        tf_frame: of the CameraInfo that TF was asked for; "" where the extrinsics are given.
+        image_frame: frame_id of the images.
+        tf_frame: frame_id of the CameraInfo, looked up in TF; "" where the extrinsics are given.
     """
     if not tf_frame or frame_name(image_frame) in ("", tf_frame):
         return ""
     return (
-        f"the images of {name} are in frame {image_frame!r}, their CameraInfo is in {tf_frame!r}, whose place in TF is used; let "
-        f"the driver name the optical frame in both, or set parameter cameras.{name}.T_camera_lidar"
+        f"the images of {name} are in frame {image_frame!r}, their CameraInfo is in {tf_frame!r}, which is looked up in TF; let "
+        f"the driver set the optical frame in both, or set parameter cameras.{name}.T_camera_lidar"
     )
 
 
 def read_scan(
     message: Any, config: NodeConfig, T_grid_lidar: NDArray[np.float64] | None, topic: str = ""
 ) -> tuple[NDArray[np.float32], dict[str, int]]:
-    """A scan's points (N, 4) in the LiDAR's frame, and how many were left out by reason.
+    """Points (N, 4) of a scan in the LiDAR frame, and the number of dropped ones by reason.
 
     Args:
         message: PointCloud2.
-        config: the scale of its intensities, and the box of the robot's own body.
-        T_grid_lidar: (4, 4); None where it is not known: then nothing is left out for that box.
-        topic: where it came from, for the errors; empty: lidar.topic.
+        config: intensity scale, and box of the robot's own body.
+        T_grid_lidar: (4, 4); None where it is not known: the box is then not applied.
+        topic: for error messages; empty: lidar.topic.
 
     Raises:
         ConversionError: the scan cannot be read.
@@ -118,6 +123,6 @@ def read_scan(
 
 
 def describe_dropped(dropped: Mapping[str, int]) -> str:
-    """What was left out of a scan, in words."""
+    """Dropped points of a scan as text."""
     words = {"not_finite": "not finite", "no_return": "no returns (0, 0, 0)", "exclude_box": "in lidar.exclude_box"}
     return ", ".join(f"{number} {words[reason]}" for reason, number in dropped.items())

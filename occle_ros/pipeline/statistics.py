@@ -1,4 +1,4 @@
-"""Counters and timings of a running node: for diagnostics, for the report at its end, and as a table on request."""
+"""Counters and timings of a running node, for diagnostics, the report at shutdown and the timing table."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ KEPT_FRAMES = 10_000
 
 
 class Statistics:
-    """What came in, what went out, what was lost and why, and how long it took. Safe to use from several threads.
+    """Thread-safe counters and timings.
 
-    The times of the newest `KEPT_FRAMES` frames are kept in memory that is taken at the first frame and does not grow.
+    The timings of the newest `KEPT_FRAMES` frames are kept, in memory that is allocated at the first frame and does not grow.
     """
 
     def __init__(self) -> None:
@@ -35,22 +35,22 @@ class Statistics:
         self._last_error = ""
 
     def count(self, group: str, reason: str, number: int = 1) -> None:
-        """Add to a counter, for example group "dropped", reason "replaced_by_newer"."""
+        """Add to a counter, for example of group "dropped", reason "replaced_by_newer"."""
         if number:
             with self._lock:
                 self._counts.setdefault(group, Counter())[reason] += number
 
     def error(self, text: str) -> None:
-        """Keep the newest error for the diagnostics and the report."""
+        """Set the last error, for the diagnostics and the report."""
         with self._lock:
             self._last_error = text
 
     def frame_done(self, now: float, latency_ms: float, stages: Mapping[str, float], stamp: int = 0) -> None:
-        """A frame went through.
+        """Add the timings of a finished frame.
 
         Args:
             now: seconds of a steady clock.
-            latency_ms: from its stamp to its publication; NaN while that is not known.
+            latency_ms: from its stamp to its publication; NaN if not known.
             stages: milliseconds by stage.
             stamp: of its scan, nanoseconds.
         """
@@ -69,18 +69,18 @@ class Statistics:
             latencies[row], self._stamps[row] = latency_ms, stamp
 
     def take_recent(self) -> list[float]:
-        """The latencies since the last call, milliseconds."""
+        """Latencies since the last call, milliseconds."""
         with self._lock:
             recent, self._recent = self._recent, []
         return recent
 
     def counts(self) -> tuple[dict[str, dict[str, int]], str]:
-        """All counters by group and reason, and the newest error."""
+        """All counters by group and reason, and the last error."""
         with self._lock:
             return {group: dict(sorted(counter.items())) for group, counter in sorted(self._counts.items())}, self._last_error
 
     def as_dict(self) -> dict[str, Any]:
-        """All counters, the newest samples, and the rate between the first and the last frame."""
+        """All counters, the kept timings, and the mean rate of frames."""
         counts, last_error = self.counts()
         with self._lock:
             seconds = self._span[1] - self._span[0] if self._span else 0.0
@@ -95,7 +95,7 @@ class Statistics:
             }
 
     def write(self, path: Path, header: Mapping[str, Any]) -> None:
-        """The header's entries and `as_dict` as JSON; an older report stays until the new one is complete.
+        """Write the header's entries and `as_dict` as JSON, atomically.
 
         Raises:
             OSError: it cannot be written.
@@ -103,7 +103,7 @@ class Statistics:
         write_json(path, {**header, **self.as_dict()})
 
     def write_table(self, path: Path) -> int:
-        """The newest frames as CSV, a row each, oldest first: stamp in nanoseconds, latency and stages in milliseconds.
+        """Write the kept timings as CSV, one row per frame, oldest first: stamp in nanoseconds, latency and stages in milliseconds.
 
         Returns:
             The number of rows.
@@ -125,10 +125,10 @@ class Statistics:
         return len(stamps)
 
     def _order(self) -> NDArray[np.int64]:
-        """Rows of the kept frames, oldest first."""
+        """Row indices of the kept frames, oldest first."""
         return np.arange(max(0, self._frames - KEPT_FRAMES), self._frames) % KEPT_FRAMES
 
 
 def percentiles(samples: list[float], at: tuple[int, ...] = (50, 95, 99)) -> dict[str, float]:
-    """{"p50": ...} of samples; empty for none."""
+    """Percentiles of samples, as {"p50": ...}; empty without samples."""
     return {f"p{p}": float(np.percentile(samples, p)) for p in at} if samples else {}

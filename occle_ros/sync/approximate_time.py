@@ -1,7 +1,7 @@
-"""Synchronizer of `sync.policy: approximate`: message_filters' ApproximateTimeSynchronizer behind the LiDAR-led one's interface.
+"""Synchronizer of `sync.policy: approximate_time`: ApproximateTimeSynchronizer of message_filters, with the LiDAR-led interface.
 
-It emits a frame only when every topic has a message within the tolerance: one silent camera stops everything. The LiDAR-led
-FrameSynchronizer masks that camera and continues. This one is for teams whose other nodes are synchronised by it.
+It returns a frame only when every topic has a message within the tolerance: one silent camera stops the output. The LiDAR-led
+FrameSynchronizer masks that camera and continues. This policy is for systems whose other nodes use it as well.
 """
 
 from __future__ import annotations
@@ -12,43 +12,39 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from std_msgs.msg import Header
 
 from occle_core.sensors.messages import NANOSECONDS
-from occle_core.sensors.transforms import TransformError as TransformError
 from occle_ros.config.groups import ConfigError
 from occle_ros.messages.common import header
-from occle_ros.messages.transforms import transform_from_matrix as transform_from_matrix
-from occle_ros.sync.lidar_led import MILLISECOND, SyncedMessages
+from occle_ros.sync.lidar_led import MILLISECOND, Image, Scan, SyncedMessages
 
-T = TypeVar("T")
 _SCANS = "scans"
 
 
 @dataclass(frozen=True)
-class _Item(Generic[T]):
-    """What the synchronizer is given: it reads header.stamp and nothing else."""
+class _Stamped:
+    """Input of the synchronizer, which reads header.stamp only."""
 
     header: Header
     stamp: int
-    message: T
+    message: Any
 
 
-class ApproximateTimeFrameSynchronizer(Generic[T]):
-    """Frames of one scan and one image of every camera; the same calls as `occle_ros.sync.lidar_led.FrameSynchronizer`.
+class ApproximateTimeFrameSynchronizer(Generic[Scan, Image]):
+    """Approximate-time synchronizer with the interface of `occle_ros.sync.lidar_led.FrameSynchronizer`.
 
-    `counts`: scan_unmatched (the cameras had nothing for it), clock_reset.
-    Stamps that jump back by more than `jump`, or three times in a row by less, empty all queues: the synchronizer itself
-    would drop every message until the stamps are where they were.
+    `counts`: scan_unmatched (not every camera had an image for it), clock_reset.
+    Stamps that jump back by more than `jump`, or three times in a row by less, clear all queues: ApproximateTimeSynchronizer
+    would drop every message until the stamps have caught up.
 
     Args:
         cameras: names, in the order of the images of a frame.
-        tolerance: the stamps of a frame, offsets added, differ by no more than this (nanoseconds); of *all* of them, cameras
-            among each other too.
+        tolerance: largest difference between any two stamps of a frame, offsets added, nanoseconds.
         offsets: added to each camera's stamps; default 0.
-        queue: messages that are kept per topic.
+        queue: size of the queue per topic.
         jump: nanoseconds.
 
     Raises:
@@ -61,39 +57,33 @@ class ApproximateTimeFrameSynchronizer(Generic[T]):
         self._names = (_SCANS, *cameras)
         self._offsets = (0, *(offsets or [0] * len(cameras)))
         self._tolerance, self._queue, self._jump = tolerance, queue, jump
-        self._arrived: dict[str, int] = {}
-        self._out: list[SyncedMessages[T]] = []
+        self._out: list[SyncedMessages[Scan, Image]] = []
         self.counts: Counter[str] = Counter()
         self._restart()
 
-    def add_scan(self, stamp: int, scan: T, now: int) -> list[SyncedMessages[T]]:
-        """Take a scan; returns the frames that are complete now."""
-        return self._add(0, stamp, scan, now)
+    def add_scan(self, stamp: int, scan: Scan, now: int) -> list[SyncedMessages[Scan, Image]]:
+        """Add a scan; returns the frames that are complete now."""
+        return self._add(0, stamp, scan)
 
-    def add_image(self, camera: int, stamp: int, image: T, now: int) -> list[SyncedMessages[T]]:
-        """Take an image of the camera with this number; returns the frames that are complete now."""
-        return self._add(camera + 1, stamp, image, now)
+    def add_image(self, camera: int, stamp: int, image: Image, now: int) -> list[SyncedMessages[Scan, Image]]:
+        """Add an image of the camera with this index; returns the frames that are complete now."""
+        return self._add(camera + 1, stamp, image)
 
-    def silences(self, now: int) -> dict[str, int | None]:
-        """Per camera how long ago its last image arrived; None where none ever came."""
-        return {name: now - self._arrived[name] if name in self._arrived else None for name in self._names[1:]}
-
-    def poll(self, now: int) -> list[SyncedMessages[T]]:
-        """Nothing: this policy waits without a deadline."""
+    def poll(self, now: int) -> list[SyncedMessages[Scan, Image]]:
+        """Returns nothing: this policy has no deadline."""
         return []
 
     def next_deadline(self) -> None:
-        """There is none."""
+        """None: this policy has no deadline."""
 
-    def flush(self) -> list[SyncedMessages[T]]:
-        """Nothing: what is not complete is let go."""
-        self._let_go(len(self._waiting))
+    def flush(self) -> list[SyncedMessages[Scan, Image]]:
+        """Discard incomplete frames; returns nothing."""
+        self._drop_oldest(len(self._waiting))
         self._restart()
         return []
 
-    def _add(self, number: int, stamp: int, message: T, now: int) -> list[SyncedMessages[T]]:
+    def _add(self, number: int, stamp: int, message: Scan | Image) -> list[SyncedMessages[Scan, Image]]:
         name = self._names[number]
-        self._arrived[name] = now
         stamp += self._offsets[number]
         if self._goes_back(name, stamp):
             self.counts["clock_reset"] += 1
@@ -101,8 +91,8 @@ class ApproximateTimeFrameSynchronizer(Generic[T]):
         self._newest[name] = max(stamp, self._newest.get(name, stamp))
         if name == _SCANS and stamp not in self._waiting:
             insort(self._waiting, stamp)
-            self._let_go(len(self._waiting) - self._queue)
-        self._inputs[number].signalMessage(_Item(header(stamp, ""), stamp, message))
+            self._drop_oldest(len(self._waiting) - self._queue)
+        self._inputs[number].signalMessage(_Stamped(header(stamp, ""), stamp, message))
         out, self._out = self._out, []
         return out
 
@@ -123,20 +113,19 @@ class ApproximateTimeFrameSynchronizer(Generic[T]):
 
     def _matched(self, *items: Any) -> None:
         scan, *images = items
-        self._let_go(bisect_left(self._waiting, scan.stamp))
+        self._drop_oldest(bisect_left(self._waiting, scan.stamp))
         del self._waiting[: bisect_right(self._waiting, scan.stamp)]
-        ages = tuple(image.stamp - scan.stamp for image in images)
-        self._out.append(SyncedMessages(scan.stamp, scan.message, tuple(image.message for image in images), {}, ages))
+        self._out.append(SyncedMessages(scan.stamp, scan.message, tuple(image.message for image in images), {}))
 
-    def _let_go(self, number: int) -> None:
-        """The oldest scans will not be matched any more."""
+    def _drop_oldest(self, number: int) -> None:
+        """Discard the oldest scans, which can no longer be matched."""
         if number > 0:
             self.counts["scan_unmatched"] += number
             del self._waiting[:number]
 
 
 def message_filters() -> ModuleType:
-    """The ROS package message_filters.
+    """Import the ROS package message_filters.
 
     Raises:
         ConfigError: it is not installed.
@@ -145,6 +134,6 @@ def message_filters() -> ModuleType:
         return importlib.import_module("message_filters")
     except ImportError as error:
         raise ConfigError(
-            f"parameter sync.policy: approximate needs the ROS package message_filters ({error}); `sudo apt install "
+            f"parameter sync.policy: approximate_time needs the ROS package message_filters ({error}); `sudo apt install "
             "ros-$ROS_DISTRO-message-filters` and source that installation, or leave sync.policy at its default"
         ) from error

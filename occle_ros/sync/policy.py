@@ -1,4 +1,4 @@
-"""The synchronizer that the configuration asks for."""
+"""Factory of the synchronizers: configuration -> synchronizer."""
 
 from __future__ import annotations
 
@@ -8,16 +8,30 @@ from occle_ros.config.node_config import NodeConfig
 from occle_ros.sync.approximate_time import ApproximateTimeFrameSynchronizer
 from occle_ros.sync.lidar_led import MILLISECOND, FrameSynchronizer
 
+AnySynchronizer = FrameSynchronizer[Any, Any] | ApproximateTimeFrameSynchronizer[Any, Any]
+_NEVER = 1 << 62
 
-def synchronizer_for(config: NodeConfig) -> FrameSynchronizer[Any] | ApproximateTimeFrameSynchronizer[Any]:
-    """The synchronizer that the configuration asks for.
+
+def make_synchronizer(config: NodeConfig) -> AnySynchronizer:
+    """Synchronizer of parameter sync.policy.
 
     Raises:
-        ConfigError: policy approximate without message_filters.
+        ConfigError: policy approximate_time without message_filters.
     """
-    names = config.camera_names
-    tolerance = round(config.sync.tolerance_ms * MILLISECOND)
-    offsets = [round(config.cameras[name].time_offset_ms * MILLISECOND) for name in names]
-    if config.sync.policy == "approximate":
-        return ApproximateTimeFrameSynchronizer(names, tolerance, offsets)
-    return FrameSynchronizer(names, tolerance, round(config.sync.deadline_ms * MILLISECOND), offsets)
+    if config.sync.policy == "approximate_time":
+        return ApproximateTimeFrameSynchronizer(config.camera_names, _tolerance(config), _offsets(config))
+    deadline = round(config.sync.deadline_ms * MILLISECOND)
+    return FrameSynchronizer(config.camera_names, _tolerance(config), deadline, _offsets(config))
+
+
+def make_offline_synchronizer(config: NodeConfig) -> FrameSynchronizer[Any, Any]:
+    """LiDAR-led synchronizer without a deadline, with larger buffers: a frame closes when it is complete or the input ends."""
+    return FrameSynchronizer(config.camera_names, _tolerance(config), _NEVER, _offsets(config), max_open=64, max_images=256)
+
+
+def _tolerance(config: NodeConfig) -> int:
+    return round(config.sync.tolerance_ms * MILLISECOND)
+
+
+def _offsets(config: NodeConfig) -> list[int]:
+    return [round(config.cameras[name].time_offset_ms * MILLISECOND) for name in config.camera_names]

@@ -1,4 +1,4 @@
-"""Child processes with a log, a limit for every wait, and a sure end."""
+"""Child processes with a log file, timeouts, and guaranteed termination."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ LAST_LINES = 15
 
 
 class ProcessError(RuntimeError):
-    """A child process failed or took too long; the message ends with the last lines of its log."""
+    """A child process failed or timed out; the message ends with the last lines of its log."""
 
 
-class Child:
-    """A process of ours; its output goes to a log file. Use it in a `with`: it has ended when that is left.
+class ChildProcess:
+    """Child process with a log file, as a context manager that terminates it.
 
     Args:
-        name: what messages call it.
+        name: for messages.
         command: program and arguments.
         log: file for stdout and stderr.
-        environment: added to ours.
+        environment: additional variables.
     """
 
     def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.name, self.log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
-            # A session of its own: Ctrl-C reaches us alone, and we end our children in order.
+            # A session of its own: Ctrl-C reaches only this process, which stops its children in order.
             self._process = subprocess.Popen(
                 list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}, start_new_session=True,
             )  # fmt: skip
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> ChildProcess:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -49,15 +49,15 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """Exit code; None while it runs."""
         return self._process.poll()
 
     def text(self) -> str:
-        """The log so far."""
+        """Content of the log."""
         return self.log.read_text("utf-8", errors="replace")
 
     def check(self) -> None:
-        """Raise ProcessError if it has ended with an error."""
+        """Raise ProcessError if it has exited with an error."""
         code = self.exit_code
         if code:
             raise self._error(f"ended with exit code {code}")
@@ -66,7 +66,7 @@ class Child:
         """Wait until its log contains `text`.
 
         Raises:
-            ProcessError: it ended before, or did not say so within `seconds`.
+            ProcessError: it exited before, or timed out after `seconds`.
         """
         end = time.monotonic() + seconds
         while text not in self.text():
@@ -77,13 +77,13 @@ class Child:
             time.sleep(0.05)
 
     def stop(self, seconds: float) -> int:
-        """Ask it to end (SIGINT, then SIGTERM after half the time), kill it after `seconds`; returns its exit code."""
-        for number, patience in ((signal.SIGINT, seconds / 2), (signal.SIGTERM, seconds / 2), (signal.SIGKILL, 5.0)):
+        """Stop it with SIGINT, with SIGTERM after half of `seconds`, with SIGKILL after all; returns its exit code."""
+        for number, timeout in ((signal.SIGINT, seconds / 2), (signal.SIGTERM, seconds / 2), (signal.SIGKILL, 5.0)):
             if self.exit_code is not None:
                 break
             self._process.send_signal(number)
             try:
-                self._process.wait(patience)
+                self._process.wait(timeout)
             except subprocess.TimeoutExpired:
                 continue
         return self._process.wait(5.0)

@@ -1,4 +1,4 @@
-"""How our ROS processes start, find their files, and stop."""
+"""Startup, signal handling and shutdown of ROS processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from occle_ros.system.environment import TransportError, check_middleware, has_shared_memory, use_log_folder
+from occle_ros.system.environment import TransportError, check_middleware, ensure_log_folder, has_shared_memory
 from occle_ros.system.share_files import share_file
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ _OLD_NAME_DISTRIBUTIONS = ("humble", "iron", "jazzy")
 
 
 def use_shared_memory_profile() -> Path | None:
-    """Let Fast DDS carry images and clouds through shared memory segments that are large enough for them.
+    """Set the Fast DDS profile with shared memory segments that are large enough for images and clouds.
 
     Without the profile large best-effort messages are lost and reliable ones take five times as long. Call it before
-    `rclpy.init` in every process, publishers and subscribers alike. A profile that the user has chosen stays. Where
-    /dev/shm is too small for the segments, Fast DDS gets UDP alone.
+    `rclpy.init` in every publisher and subscriber. A profile in the environment is kept. If /dev/shm is too small for the
+    segments, Fast DDS is set to UDP only.
 
     Returns:
-        The profile that was set, or None if the environment names one already, or shared memory is too small.
+        The profile that was set; None if the environment has one already or shared memory is too small.
     """
     new, old = PROFILE_VARIABLES
     profile = share_file("config/fastdds_shm.xml")
@@ -43,19 +43,19 @@ def use_shared_memory_profile() -> Path | None:
     if given:
         return None
     os.environ[new] = str(profile)
-    if os.environ.get("ROS_DISTRO") in _OLD_NAME_DISTRIBUTIONS:  # later ones warn about the old name
+    if os.environ.get("ROS_DISTRO") in _OLD_NAME_DISTRIBUTIONS:  # later distributions warn about the old name
         os.environ[old] = str(profile)
     return profile
 
 
 @contextmanager
 def ros_node(name: str) -> Iterator[Node]:
-    """A node in a context of its own, without rclpy's signal handlers; destroyed and shut down at the end of the `with`.
+    """Node in a context of its own, without rclpy's signal handlers and parameter services, as a context manager.
 
-    The node never answers parameter services: it is for tools (player, recorder) that may not spin.
+    It is for tools (player, recorder) that may not spin.
 
     Raises:
-        TransportError: rclpy cannot start, for example for a ROS_DOMAIN_ID that is none.
+        TransportError: rclpy cannot start, for example because ROS_DOMAIN_ID is invalid.
     """
     prepare_ros()
     import rclpy
@@ -70,7 +70,7 @@ def ros_node(name: str) -> Iterator[Node]:
         try:
             node = rclpy.create_node(name, context=context, start_parameter_services=False, enable_rosout=False)
         except Exception as error:
-            raise TransportError(f"no ROS node can be made: {' '.join(str(error).split())}") from error
+            raise TransportError(f"the ROS node cannot be created: {' '.join(str(error).split())}") from error
         try:
             yield node
         finally:
@@ -80,27 +80,27 @@ def ros_node(name: str) -> Iterator[Node]:
 
 
 def prepare_ros() -> None:
-    """What every process does before `rclpy.init`: shared memory, a log folder, and a middleware that is there.
+    """Prepare the environment before `rclpy.init`: middleware, shared memory and log folder.
 
     Raises:
-        TransportError: the middleware that the environment names is not installed.
+        TransportError: the middleware of RMW_IMPLEMENTATION is not installed.
     """
     check_middleware()
     use_shared_memory_profile()
-    use_log_folder()
+    ensure_log_folder()
 
 
-def ending_signals() -> tuple[signal.Signals, ...]:
-    """Ctrl-C, `kill`, and a terminal that closes; the last only where it is not ignored (`nohup`)."""
+def termination_signals() -> tuple[signal.Signals, ...]:
+    """SIGINT, SIGTERM, and SIGHUP (the terminal closes) unless it is ignored (`nohup`)."""
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     return (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
 
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that the `ending_signals` set while the `with` lasts; the handlers that were there come back afterwards.
+    """Event that is set by the `termination_signals`; the previous handlers are restored at the end of the `with`.
 
-    Outside the main thread Python allows no handlers: the event is then only set by the caller.
+    Outside the main thread Python allows no handlers, and the event is not set by signals.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -110,7 +110,7 @@ def stop_signals() -> Iterator[threading.Event]:
     def on_signal(number: int, stack: Any) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, on_signal) for number in ending_signals()}
+    before = {number: signal.signal(number, on_signal) for number in termination_signals()}
     try:
         yield stop
     finally:

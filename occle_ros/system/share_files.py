@@ -1,4 +1,4 @@
-"""Files that the package ships (config, launch, bundles), found in a checkout or an installation."""
+"""Lookup of shipped files (config, launch, bundles) in a checkout or an installation."""
 
 from __future__ import annotations
 
@@ -6,29 +6,25 @@ import os
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 PACKAGE = "occle_ros"
 
 
 def share_file(relative: str) -> Path:
-    """A file that the package ships, such as "config/kitti.yaml", in a source checkout or where it is installed.
+    """Path of a shipped file, such as "config/kitti.yaml".
 
-    Looks in the checkout, then in `share/occle_ros` of every AMENT_PREFIX_PATH entry, of this Python environment and
+    Looked up in the checkout, then in `share/occle_ros` of every AMENT_PREFIX_PATH entry, of this Python environment and
     of the installed distribution.
 
     Raises:
-        FileNotFoundError: it is in none of them; the message lists where it was looked for.
+        FileNotFoundError: not found; the message lists the searched places.
     """
     candidates = [folder / relative for folder in _share_folders()]
     for candidate in candidates:
         if candidate.exists():
             return candidate
     places = "\n  ".join(str(candidate) for candidate in candidates)
-    raise FileNotFoundError(f"{relative} of {PACKAGE} is not installed; looked for\n  {places}\nInstall it again: `pip install .`")
+    raise FileNotFoundError(f"{relative} of {PACKAGE} is not installed; searched\n  {places}\nInstall it again: `pip install .`")
 
 
 def _share_folders() -> list[Path]:
@@ -40,7 +36,7 @@ def _share_folders() -> list[Path]:
 
 
 def _distribution_folders() -> list[Path]:
-    """share/occle_ros as the installed distribution's file list places it (user installs lie outside sys.prefix)."""
+    """share/occle_ros by the file list of the installed distribution (user installs are outside sys.prefix)."""
     try:
         distribution = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError:

@@ -1,1 +1,1 @@
-"""Commands: offline run, doctor, demo, generated pages."""
+"""Commands: offline run, doctor, demo, launch plan, generated pages."""

@@ -1,4 +1,4 @@
-"""What a demo or an offline run reads: which data, which of the shipped bundles, at which pace."""
+"""Inputs of a demo or an offline run: data set sequence, bundle, and replay rate."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from occle_ros.config.share_paths import resolve
 from occle_ros.pipeline.pipeline import Pipeline
 from occle_ros.system.child_process import ProcessError
 
-MAX_HZ, LOAD = 10.0, 0.56
+MAX_HZ, LOAD_FACTOR = 10.0, 0.56
 MEASURED_FRAMES, LOOKED_AT_FRAMES = 24, 240
 
 
 @dataclass(frozen=True)
-class Source:
-    """A sequence on disk, as `open_dataset` takes it."""
+class DatasetSequence:
+    """Arguments of `open_dataset` for one sequence."""
 
     path: Path
     kind: str | None
@@ -35,7 +35,7 @@ class Source:
 
 
 def bundle_for(bag: Path | None, dataset: Path | None, kind: str | None = None, scene: str | None = None) -> Path:
-    """The shipped bundle for the cameras of a bag or a data set.
+    """Bundle of the preset for the cameras of a bag or a data set.
 
     Raises:
         ConfigError: there is none for these cameras. BagError, DatasetError: the input cannot be read.
@@ -48,13 +48,13 @@ def bundle_for(bag: Path | None, dataset: Path | None, kind: str | None = None, 
     return resolve(PRESETS[preset_for(names)].bundle, "the shipped bundle")
 
 
-def simulate_drive(out: Path, frames: int, seconds: float) -> Source:
-    """Make a street drive of the KITTI rig with the simulator, in a process of its own; its progress goes to the terminal.
+def simulate_drive(out: Path, frames: int, seconds: float) -> DatasetSequence:
+    """Simulate a street drive of the KITTI rig in a child process; its progress is shown on the terminal.
 
     Raises:
         ProcessError: it failed, or took longer than `seconds`.
     """
-    # A process and not an import: the ROS side and the training side know nothing of each other.
+    # A process, not an import: occle_ros and occle_train do not import each other.
     simulator = [sys.executable, "-m", "occle_train.cli", "simulate", str(out)]
     options = ["--rig", "kitti", "--drives", "1", "--frames", str(frames), "--seed", "7"]
     try:
@@ -62,27 +62,29 @@ def simulate_drive(out: Path, frames: int, seconds: float) -> Source:
     except subprocess.TimeoutExpired as error:
         raise ProcessError(f"the simulator took longer than {seconds:.0f} s for {frames} frames; try fewer: --frames 30") from error
     if code:
-        raise ProcessError(f"the simulator ended with exit code {code}; its message stands above")
-    return Source(out, "streets", None)
+        raise ProcessError(f"the simulator ended with exit code {code}; see its message above")
+    return DatasetSequence(out, "streets", None)
 
 
-def first_scene(path: Path, scene: str | None) -> Source:
-    """The named sequence of a data set, or its first.
+def pick_sequence(path: Path, scene: str | None) -> DatasetSequence:
+    """Sequence of a data set by name, or the first one.
 
     Raises:
-        DatasetError: nothing that is known lies there, or no such scene.
+        DatasetError: not a data set, or no such scene.
     """
-    return Source(path, None, scene or list_scenes(path)[0])
+    return DatasetSequence(path, None, scene or list_scenes(path)[0])
 
 
-def sustained_rate(bag: Path, bundle: Path, told: Callable[[str], None]) -> tuple[float, float]:
-    """Frames a second that the network keeps up with here: min(10, LOAD / time per frame), and that time in seconds.
+def sustained_rate(bag: Path, bundle: Path, on_progress: Callable[[str], None]) -> tuple[float, float]:
+    """Sustained rate, min(10, LOAD_FACTOR / time per frame) Hz, and the time per frame in seconds.
 
-    The time is that of frames spread over the bag's beginning, as many at once as the node takes; LOAD leaves room for the player,
-    the recorder and the transport on the same machine. The engine is the node's default; `told` hears of its first build.
+    The time is measured over frames from the beginning of the bag, with the node's concurrency; LOAD_FACTOR leaves CPU time for
+    the player, the recorder and the transport. The engine is the node's default; `on_progress` is called during its first build.
     """
     reader = BagReader(bag)
-    predictor = Predictor.load(bundle, reader.config.engine, progress=told, max_concurrent=reader.config.max_concurrent_frames)
+    predictor = Predictor.load(
+        bundle, reader.config.engine, on_progress=on_progress, max_concurrent=reader.config.max_concurrent_frames
+    )
     max_concurrent = predictor.max_concurrent
     pipeline = Pipeline(predictor, reader.config, reader.calibration)
     looked_at = min(len(reader), LOOKED_AT_FRAMES)
@@ -91,13 +93,13 @@ def sustained_rate(bag: Path, bundle: Path, told: Callable[[str], None]) -> tupl
     with ThreadPoolExecutor(max_concurrent) as threads:
         list(threads.map(pipeline.process, frames[:max_concurrent]))
         per_frame = math.inf
-        for _ in range(3):  # the best of three: something else may have been going on
+        for _ in range(3):  # the best of three, against load by other processes
             began = time.perf_counter()
             list(threads.map(pipeline.process, frames))
             per_frame = min(per_frame, (time.perf_counter() - began) / len(frames))
-    return min(MAX_HZ, LOAD / per_frame), per_frame
+    return min(MAX_HZ, LOAD_FACTOR / per_frame), per_frame
 
 
 def recorded_rate(stamps: Sequence[int]) -> float:
-    """Scans a second of a recording, from the median distance of its stamps (ns); 10 for a single scan."""
+    """Scan rate of a recording, Hz, from the median difference of its stamps (ns); 10 for a single scan."""
     return 1e9 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else 10.0

@@ -1,4 +1,4 @@
-"""`occle doctor`: listens for some seconds and says, for every topic that the node needs, what is wrong and what mends it."""
+"""`occle doctor`: checks the input topics of the node, and reports problems with their remedies."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.rig import CalibratedRig, Calibration
 from occle_ros.calibration.tf_listener import listen_to_transforms
 from occle_ros.config.groups import ConfigError
-from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.messages.common import message_class
 from occle_ros.node.input_monitor import clock_problem
-from occle_ros.pipeline.assemble import describe_dropped, other_frame, read_scan
+from occle_ros.pipeline.assemble import describe_dropped, frame_mismatch, read_scan
 from occle_ros.system.ros_process import ros_node
-from occle_ros.tools.topic_listener import ClockListener, Row, TopicListener
-from occle_ros.topics.inputs import Input, Problem, inputs_of, why_silent
-from occle_ros.topics.qos import mismatch, offers_on
+from occle_ros.tools.topic_listener import ClockListener, TopicListener, TopicReport
+from occle_ros.topics.inputs import InputTopic, Problem, diagnose_silence, input_topics
+from occle_ros.topics.qos import publisher_qos, qos_mismatch
 
 _DISCOVERY_SECONDS = 2.0
 _GRAPH = "the configuration"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something wrong, with the topic that it is about."""
+class TopicProblem:
+    """Problem of a topic."""
 
     topic: str
     problem: Problem
@@ -43,61 +43,63 @@ class Finding:
 
 @dataclass
 class Diagnosis:
-    """Everything that `doctor` found.
+    """Result of `diagnose`.
 
     Args:
-        rows: one per topic.
-        findings: what is wrong; empty where all is well.
-        clock: which clock the stamps go by.
-        notes: what is not wrong, but good to know.
+        topics: the state of each topic.
+        problems: with their remedies.
+        clock: the clock of the stamps, and the setting for it.
+        notes: information without a problem.
     """
 
-    rows: list[Row] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    topics: list[TopicReport] = field(default_factory=list)
+    problems: list[TopicProblem] = field(default_factory=list)
     clock: str = ""
     notes: list[str] = field(default_factory=list)
 
     def add(self, topic: str, *problems: Problem | None) -> None:
-        """Note what is wrong with a topic, if anything."""
-        self.findings += [Finding(topic, problem) for problem in problems if problem is not None]
+        """Add the problems of a topic."""
+        self.problems += [TopicProblem(topic, problem) for problem in problems if problem is not None]
 
 
-def doctor(config: NodeConfig, seconds: float = 5.0, topics: Sequence[str] = ()) -> Diagnosis:
-    """Listen to the topics that a configuration needs, and judge what comes.
+def diagnose(config: NodeConfig, seconds: float = 5.0, topics: Sequence[str] = (), namespace: str = "") -> Diagnosis:
+    """Subscribe to the input topics of a configuration and check their messages.
 
     Args:
         config: the node's configuration.
-        seconds: how long to listen, after up to two seconds in which publishers are looked for.
-        topics: look at these instead, of any type; calibration and matching are then left out.
+        seconds: duration, after up to two seconds for the discovery of publishers.
+        topics: check these topics instead, of any type, without calibration and synchronisation.
+        namespace: of the node whose inputs are checked.
     """
     with ros_node("occle_doctor") as node:
         found = Diagnosis()
-        inputs = _named_inputs(node, config, topics, found) if topics else inputs_of(config)
+        config = resolve_topics(config, lambda topic: absolute_topic(topic, namespace))
+        inputs = _named_inputs(node, config, topics, found) if topics else input_topics(config)
         calibration = None if topics else _calibration(node, config, found)
         clock = ClockListener(node)
         executor = SingleThreadedExecutor(context=node.context)
         executor.add_node(node)
         _wait_for_publishers(node, inputs, _DISCOVERY_SECONDS)
-        ears = [TopicListener(node, wanted, config, clock) for wanted in inputs]
+        listeners = [TopicListener(node, wanted, config, clock) for wanted in inputs]
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             executor.spin_once(timeout_sec=0.05)
-        found.clock = clock.words()
-        rig = _rig(calibration, ears, found) if calibration else None
-        for ear in ears:
-            found.rows.append(ear.row(node))
-            found.add(ear.wanted.topic, *_transport_problems(node, ear, config, clock))
-            if ear.last is not None:
-                found.rows[-1].content, problem = _content(ear, config, rig)
-                found.add(ear.wanted.topic, problem)
-            if rig and ear.wanted.camera and not ear.wanted.once:
-                found.add(ear.wanted.topic, *_camera_problems(ear, ears[0], rig, config, found.rows[-1]))
+        found.clock = clock.summary()
+        rig = _rig(calibration, listeners, found) if calibration else None
+        for listener in listeners:
+            found.topics.append(listener.report(node))
+            found.add(listener.wanted.topic, *_transport_problems(node, listener, config, clock))
+            if listener.last is not None:
+                found.topics[-1].content, problem = _content(listener, config, rig)
+                found.add(listener.wanted.topic, problem)
+            if rig and listener.wanted.camera and not listener.wanted.once:
+                found.add(listener.wanted.topic, *_camera_problems(listener, listeners[0], rig, config, found.topics[-1]))
         executor.shutdown()
     return found
 
 
-def _named_inputs(node: Node, config: NodeConfig, topics: Sequence[str], found: Diagnosis) -> list[Input]:
-    configured = {node.resolve_topic_name(wanted.topic): wanted for wanted in inputs_of(config)}
+def _named_inputs(node: Node, config: NodeConfig, topics: Sequence[str], found: Diagnosis) -> list[InputTopic]:
+    configured = {node.resolve_topic_name(wanted.topic): wanted for wanted in input_topics(config)}
     end = time.monotonic() + _DISCOVERY_SECONDS
     inputs = []
     for topic in map(node.resolve_topic_name, topics):
@@ -109,11 +111,11 @@ def _named_inputs(node: Node, config: NodeConfig, topics: Sequence[str], found: 
         if topic in configured:
             inputs.append(configured[topic])
         elif message is not None:
-            inputs.append(Input(kinds[0], topic, message, "lidar.topic or cameras.<name>.topic"))
+            inputs.append(InputTopic(kinds[0], topic, message, "lidar.topic or cameras.<name>.topic"))
         elif kinds:
-            found.add(topic, Problem(f"its type {kinds[0]} is not installed here", "install the package of that message"))
+            found.add(topic, Problem(f"its message type {kinds[0]} is not installed", "install the package of that type"))
         else:
-            found.add(topic, Problem(f"nobody publishes {topic}", "`ros2 topic list -t` shows what there is"))
+            found.add(topic, Problem(f"no publisher of {topic}", "`ros2 topic list -t` lists the topics"))
     return inputs
 
 
@@ -127,22 +129,22 @@ def _calibration(node: Node, config: NodeConfig, found: Diagnosis) -> Calibratio
         calibration.use_transforms(listen_to_transforms(node))
     except ImportError as error:
         if calibration.needs_transforms:
-            text = f"part of the calibration has to come from TF, which this Python cannot receive ({error})"
-            found.add(_GRAPH, Problem(text, "set parameter calibration_file (`occle bag` writes one beside every bag)"))
+            text = f"part of the calibration has to come from TF, which cannot be received ({error})"
+            found.add(_GRAPH, Problem(text, "set parameter calibration_file (`occle bag` writes one into every bag folder)"))
     return calibration
 
 
-def _wait_for_publishers(node: Node, inputs: Sequence[Input], seconds: float) -> None:
+def _wait_for_publishers(node: Node, inputs: Sequence[InputTopic], seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and not all(node.count_publishers(wanted.topic) for wanted in inputs):
         time.sleep(0.05)
 
 
-def _rig(calibration: Calibration, ears: Sequence[TopicListener], found: Diagnosis) -> CalibratedRig | None:
-    for ear in ears:
-        if ear.wanted.once and ear.last is not None:
-            calibration.take_info(ear.wanted.camera, ear.last)
-    scan = ears[0].last
+def _rig(calibration: Calibration, listeners: Sequence[TopicListener], found: Diagnosis) -> CalibratedRig | None:
+    for listener in listeners:
+        if listener.wanted.once and listener.last is not None:
+            calibration.add_camera_info(listener.wanted.camera, listener.last)
+    scan = listeners[0].last
     try:
         rig = calibration.rig("") if scan is None else calibration.rig(scan.header.frame_id, stamp_of(scan))
     except CalibrationError as error:
@@ -154,43 +156,43 @@ def _rig(calibration: Calibration, ears: Sequence[TopicListener], found: Diagnos
     return rig
 
 
-def _transport_problems(node: Node, ear: TopicListener, config: NodeConfig, clock: ClockListener) -> list[Problem | None]:
-    if not ear.arrivals:
-        return [why_silent(node, ear.wanted, ear.asked)]
-    offers = [mismatch(offer, ear.asked) for offer in offers_on(node, ear.topic)]
+def _transport_problems(node: Node, listener: TopicListener, config: NodeConfig, clock: ClockListener) -> list[Problem | None]:
+    if not listener.arrivals:
+        return [diagnose_silence(node, listener.wanted, listener.requested)]
+    offers = [qos_mismatch(offer, listener.requested) for offer in publisher_qos(node, listener.topic)]
     problems: list[Problem | None] = [Problem(f"a publisher {why[0]}", why[1]) for why in offers[:1] if why]
-    if ear.stamps and not any(ear.stamps):
-        return [*problems, Problem("all stamps are 0", "let the driver set header.stamp to the time of the measurement")]
-    if ear.wanted.once or ear.age is None:
+    if listener.stamps and not any(listener.stamps):
+        return [*problems, Problem("all stamps are 0", "set header.stamp to the time of the measurement in the driver")]
+    if listener.wanted.once or listener.age is None:
         return problems
     if clock.simulated is not None:
-        far = abs(ear.age) > 10
-        text = f"stamps are {ear.age:.0f} s away from /clock"
+        far = abs(listener.age) > 10
+        text = f"stamps differ from /clock by {listener.age:.0f} s"
         problems.append(Problem(text, "play the topic and /clock from the same bag") if far else None)
     else:
-        problems.append(clock_problem(ear.age, node.count_publishers("/clock")))
-    limit = config.latency.error_ms / 1e3
-    if limit < ear.age <= 10:
-        text = f"messages are {ear.age:.1f} s old when they come"
+        problems.append(clock_problem(listener.age, node.count_publishers("/clock")))
+    limit = config.diagnostics.latency_error_ms / 1e3
+    if limit < listener.age <= 10:
+        text = f"messages are {listener.age:.1f} s old at their arrival"
         problems.append(Problem(text, "set the sensor's clock (PTP, NTP); if that is right, use shared memory on the sending side: "
                                       "FASTDDS_DEFAULT_PROFILES_FILE=<share/occle_ros>/config/fastdds_shm.xml"))  # fmt: skip
     return problems
 
 
-def _content(ear: TopicListener, config: NodeConfig, rig: CalibratedRig | None) -> tuple[str, Problem | None]:
-    """What the last message holds in words, and why it cannot be used."""
-    message = ear.last
+def _content(listener: TopicListener, config: NodeConfig, rig: CalibratedRig | None) -> tuple[str, Problem | None]:
+    """Content of the last message as text, and its problem, if any."""
+    message = listener.last
     try:
         if isinstance(message, PointCloud2):
-            points, dropped = read_scan(message, config, rig.T_grid_lidar if rig else None, ear.topic)
-            words = f"{len(points)} points" + (f", left out: {describe_dropped(dropped)}" if dropped else "")
+            points, dropped = read_scan(message, config, rig.T_grid_lidar if rig else None, listener.topic)
+            words = f"{len(points)} points" + (f", dropped: {describe_dropped(dropped)}" if dropped else "")
             if not len(points):
                 why = f"no point of the last scan is left: {describe_dropped(dropped)}" if dropped else "the last scan is empty"
-                return words, Problem(why, "see whether the sensor turns and is not covered, and parameter lidar.exclude_box")
+                return words, Problem(why, "check that the sensor is running and not covered, and parameter lidar.exclude_box")
             advice = intensity_problem(points, config.lidar.intensity_scale)
             return words, Problem(advice) if advice else None
         if isinstance(message, (Image, CompressedImage)):
-            image = image_from_message(message, ear.topic)
+            image = image_from_message(message, listener.topic)
             encoding = message.encoding if isinstance(message, Image) else message.format
             return f"{image.shape[1]} x {image.shape[0]} {encoding}", None
     except ConversionError as error:
@@ -202,32 +204,32 @@ def _content(ear: TopicListener, config: NodeConfig, rig: CalibratedRig | None) 
 
 
 def _camera_problems(
-    ear: TopicListener, scans: TopicListener, rig: CalibratedRig, config: NodeConfig, row: Row
+    listener: TopicListener, scans: TopicListener, rig: CalibratedRig, config: NodeConfig, row: TopicReport
 ) -> list[Problem | None]:
-    """Calibration, image size and matching of one camera."""
-    name = ear.wanted.camera
+    """Problems of one camera: calibration, image size, synchronisation."""
+    name = listener.wanted.camera
     number = config.camera_names.index(name)
     lens = rig.lenses[number]
-    row.calibration = rig.unknown.get(name, "known")
-    if name in rig.problems and row.calibration != "no_camera_info":  # a silent CameraInfo topic is its own finding
+    row.calibration = rig.masked.get(name, "known")
+    if name in rig.problems and row.calibration != "no_camera_info":  # reported as a silent CameraInfo topic
         return [Problem(rig.problems[name])]
     problems: list[Problem | None] = []
-    if ear.last is not None and (note := other_frame(name, ear.last.header.frame_id, rig.tf_frames[number])):
+    if listener.last is not None and (note := frame_mismatch(name, listener.last.header.frame_id, rig.tf_frames[number])):
         problems.append(Problem(note))
-    if lens is not None and ear.last is not None and row.content != "unreadable":
+    if lens is not None and listener.last is not None and row.content != "unreadable":
         try:
-            lens.rectify(image_from_message(ear.last), ear.topic)
+            lens.rectify(image_from_message(listener.last), listener.topic)
         except ConversionError as error:
             problems.append(Problem(str(error)))
     offset = config.cameras[name].time_offset_ms
-    differences = [_nearest(ear.stamps, stamp - round(offset * 1e6)) for stamp in scans.stamps if ear.stamps]
-    # The first and last scans may lack their image only because listening began or ended.
+    differences = [_nearest(listener.stamps, stamp - round(offset * 1e6)) for stamp in scans.stamps if listener.stamps]
+    # The median, as the first and last scans may lack their image.
     middle = float(np.median(differences)) / 1e6 if differences else math.nan
     if abs(middle) > config.sync.tolerance_ms:
         text = f"images are {middle:+.0f} ms from the nearest scans, more than sync.tolerance_ms ({config.sync.tolerance_ms:g} ms)"
         fits = abs(offset - middle) <= 1000
-        mend = f"set parameter cameras.{name}.time_offset_ms:={offset - middle:.1f} if that is the cameras' constant delay"
-        problems.append(Problem(text, mend if fits else "give the sensors one clock (PTP, NTP)"))
+        remedy = f"set parameter cameras.{name}.time_offset_ms:={offset - middle:.1f} if that is the cameras' constant delay"
+        problems.append(Problem(text, remedy if fits else "give the sensors one clock (PTP, NTP)"))
     return problems
 
 

@@ -1,4 +1,4 @@
-"""The diagnosis of `occle doctor`: each topic in some short lines, and a list of what to do."""
+"""Text report of `occle doctor`: the state of each topic, then the problems with their remedies."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from rich.console import Console
 from rich.text import Text
 
 from occle_ros.tools.doctor import Diagnosis
-from occle_ros.tools.topic_listener import Row
+from occle_ros.tools.topic_listener import TopicReport
 
 
 def print_diagnosis(found: Diagnosis, console: Console) -> None:
-    """What was seen of every topic, then every finding with its remedy.
+    """Print the state of every topic, then every problem with its remedy.
 
-    Nothing is folded: a pipe has 80 columns, and what is folded there cannot be searched.
+    Without line breaks, which would make the output of a pipe hard to search.
     """
-    bad = {finding.topic for finding in found.findings}
-    for row in found.rows:
+    bad = {problem.topic for problem in found.problems}
+    for row in found.topics:
         for number, line in enumerate(_lines(row)):
             is_wrong = row.topic in bad
             mark = "" if number else ("!! " if is_wrong else "ok ")
@@ -25,14 +25,14 @@ def print_diagnosis(found: Diagnosis, console: Console) -> None:
     console.print(Text(found.clock), soft_wrap=True)
     for note in found.notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
-    for number, finding in enumerate(found.findings, 1):
-        console.print(Text(f"{number}. {finding.topic}: {finding.problem.text}", style="bold"), soft_wrap=True)
-        if finding.problem.mend:
-            console.print(Text(f"   {finding.problem.mend}"), soft_wrap=True)
-    console.print(Text(f"{len(found.findings)} problems" if found.findings else "all is well"))
+    for number, problem in enumerate(found.problems, 1):
+        console.print(Text(f"{number}. {problem.topic}: {problem.problem.text}", style="bold"), soft_wrap=True)
+        if problem.problem.remedy:
+            console.print(Text(f"   {problem.problem.remedy}"), soft_wrap=True)
+    console.print(Text(f"{len(found.problems)} problems" if found.problems else "no problems"))
 
 
-def _lines(row: Row) -> Iterator[str]:
+def _lines(row: TopicReport) -> Iterator[str]:
     rate = "no message" if row.rate is None else f"{row.rate:.1f} Hz"
     yield ", ".join(filter(None, (f"{row.topic}: {rate}", _age(row.age))))
     if row.content:

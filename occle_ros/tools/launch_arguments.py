@@ -1,32 +1,33 @@
-"""What the launch file has to find out from its arguments: parameter file, calibration, replay, and layout for RViz."""
+"""Launch plan from the arguments of the launch file: parameter file, calibration, player, and RViz layout."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import yaml
 
-from occle_core.datasets import open_dataset
-from occle_core.paths import with_home
-from occle_ros.bags.dataset_player import KINDS, first_scene
-from occle_ros.bags.reader import CALIBRATION_FILE
+from occle_core.datasets import list_scenes, open_dataset
+from occle_core.paths import expand_home
+from occle_ros.calibration.files import CALIBRATION_FILE
 from occle_ros.config.groups import ConfigError
 from occle_ros.config.loading import load_config
+from occle_ros.config.names import DatasetKind
 from occle_ros.config.presets import PRESETS, preset_for
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What is started.
+class LaunchPlan:
+    """Parameters of the processes to launch.
 
     Args:
         config: parameter file of the node.
-        calibration: parameter calibration_file; empty: the config's.
-        player: Python module and arguments of the replay; empty: none.
-        grid_frame: fixed frame for RViz; empty: the layout's.
-        camera: the camera that the layout shows.
+        calibration: parameter calibration_file; empty: that of the config.
+        player: arguments of `occle` that start the replay; empty: none.
+        grid_frame: fixed frame for RViz; empty: that of the layout.
+        camera: camera of the layout's overlay.
         layout: RViz layout in share/occle_ros/config.
     """
 
@@ -38,45 +39,50 @@ class Choices:
     layout: str
 
 
-def choose(value: Mapping[str, str], share: Path) -> Choices:
-    """From the launch file's arguments.
+def plan_launch(value: Mapping[str, str], share: Path) -> LaunchPlan:
+    """Plan of the processes from the launch arguments.
 
     Args:
         value: argument -> text.
         share: share/occle_ros, or a checkout.
 
     Raises:
-        ConfigError: arguments that do not fit together or name nothing; the message says what would be right.
+        ConfigError: arguments that contradict each other or name nothing.
         DatasetError: the data set cannot be opened.
     """
-    if value["bag"] and value["path"]:
-        raise ConfigError("launch arguments bag and path: give one of them, what is to be replayed")
-    if bool(value["dataset"]) != bool(value["path"]):
-        raise ConfigError(f"launch arguments dataset and path belong together: dataset:={'|'.join(KINDS)} path:=FOLDER")
-    if value["dataset"] and value["dataset"] not in KINDS:
-        raise ConfigError(f"launch argument dataset: there is no kind {value['dataset']!r}, but {', '.join(KINDS)}")
-    if value["path"]:
+    kinds = get_args(DatasetKind)
+    _check_rate(value["rate"])
+    if value["bag"] and value["dataset"]:
+        raise ConfigError("launch arguments bag and dataset: give only one of them")
+    if (value["kind"] or value["scene"]) and not value["dataset"]:
+        raise ConfigError("launch arguments kind and scene are for a data set: add dataset:=FOLDER")
+    if value["kind"] and value["kind"] not in kinds:
+        raise ConfigError(f"launch argument kind: there is no kind {value['kind']!r}; known: {', '.join(kinds)}")
+    if value["dataset"]:
         return _for_dataset(value, share)
     if value["bag"]:
         return _for_bag(value, share)
-    return _made(value, share, "kitti", value["calibration"], (), "")
+    return _plan(value, share, "kitti", value["calibration"], (), "")
 
 
-def _for_dataset(value: Mapping[str, str], share: Path) -> Choices:
-    path, kind = with_home(value["path"]).resolve(), value["dataset"]
-    scene = value["scene"] or first_scene(path, kind)
+def _for_dataset(value: Mapping[str, str], share: Path) -> LaunchPlan:
+    path, kind = expand_home(value["dataset"]).resolve(), value["kind"] or None
+    scene = value["scene"] or list_scenes(path, kind)[0]
     dataset = open_dataset(path, kind, scene)
     preset = preset_for(dataset.camera_names)
     calibration = value["calibration"] or f"{path}#{scene}"
     config = config_file(value["config"], share, preset)
     compressed = any(camera.compressed for camera in load_config(config).cameras.values())
     image_kind = "--compressed" if compressed else "--raw"
-    player = ("occle_ros.bags.dataset_player", str(path), "--kind", kind, "--scene", scene, image_kind)
-    return _made(value, share, preset, calibration, player, dataset.grid_frame)
+    given_kind = ("--kind", kind) if kind else ()
+    player = ("play", str(path), *given_kind, "--scene", scene, image_kind)
+    return _plan(value, share, preset, calibration, player, dataset.grid_frame)
 
 
-def _for_bag(value: Mapping[str, str], share: Path) -> Choices:
-    bag = with_home(value["bag"])
+def _for_bag(value: Mapping[str, str], share: Path) -> LaunchPlan:
+    bag = expand_home(value["bag"])
+    if not bag.exists():
+        raise ConfigError(f"launch argument bag: there is no bag at {bag}")
     beside = (bag if bag.is_dir() else bag.parent) / CALIBRATION_FILE
     calibration = value["calibration"] or (str(beside) if beside.is_file() else "")
     preset, grid_frame = "kitti", ""
@@ -84,26 +90,35 @@ def _for_bag(value: Mapping[str, str], share: Path) -> Choices:
         content = yaml.safe_load(beside.read_text("utf-8"))
         grid_frame = str(content.get("grid_frame", ""))
         preset = preset_for(tuple(content.get("cameras", {}))) if value["config"] == "auto" else preset
-    return _made(value, share, preset, calibration, ("occle_ros.cli", "play", str(bag)), grid_frame)
+    return _plan(value, share, preset, calibration, ("play", str(bag)), grid_frame)
 
 
-def _made(
+def _check_rate(rate: str) -> None:
+    try:
+        positive = float(rate) > 0
+    except ValueError:
+        positive = False
+    if not positive:
+        raise ConfigError(f"launch argument rate: must be a positive number, not {rate!r}")
+
+
+def _plan(
     value: Mapping[str, str], share: Path, preset: str, calibration: str, player: tuple[str, ...], grid_frame: str
-) -> Choices:
+) -> LaunchPlan:
     config = config_file(value["config"], share, preset)
     camera = load_config(config).camera_names[:1]
     layout = "occupancy.rviz" if camera == PRESETS["kitti"].camera_names[:1] else "nuscenes.rviz"
-    return Choices(config, calibration, player, grid_frame, camera[0] if camera else "", layout)
+    return LaunchPlan(config, calibration, player, grid_frame, camera[0] if camera else "", layout)
 
 
 def config_file(name: str, share: Path, preset: str) -> Path:
-    """A parameter file: a path that exists, or a file of share/occle_ros/config; "auto" is the preset's.
+    """Path of a parameter file: an existing path, or a file in share/occle_ros/config; "auto": that of the preset.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: no such file.
     """
     shipped = share / "config"
-    candidates = [with_home(name), shipped / name, shipped / f"{name}.yaml"]
+    candidates = [expand_home(name), shipped / name, shipped / f"{name}.yaml"]
     if name == "auto":
         candidates = [shipped / f"{preset}.yaml"]
     for candidate in candidates:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
-from launch.actions import EmitEvent, ExecuteProcess, LogInfo, RegisterEventHandler
+from launch.actions import EmitEvent, ExecuteProcess, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch_ros.actions import Node
@@ -121,8 +121,16 @@ def clock(namespace: str) -> list[tuple[str, str]]:
     return [("/clock", f"/{namespace.strip('/')}/clock")] if namespace.strip("/") else []
 
 
-def rviz(value: Mapping[str, str], layout: str, camera: str, fixed_frame: str, own_clock: bool = False) -> Node:
+def rviz(value: Mapping[str, str], layout: str, camera: str, fixed_frame: str, points: str, own_clock: bool = False) -> Node:
     """RViz with a layout of ours.
+
+    Args:
+        value: launch arguments; namespace is read.
+        layout: file in share/occle_ros/config.
+        camera: whose overlay is shown.
+        fixed_frame: empty: that of the layout.
+        points: topic of the LiDAR; relative: in the namespace.
+        own_clock: as for `node`.
 
     Raises:
         LaunchError: RViz is not installed.
@@ -131,6 +139,9 @@ def rviz(value: Mapping[str, str], layout: str, camera: str, fixed_frame: str, o
     prefix = f"/{value['namespace'].strip('/')}" if value["namespace"].strip("/") else ""
     topics = ("voxels", "markers", "occupancy_grid", "obstacles", f"overlay/{camera}")
     remappings = [(f"/occupancy/{topic}", f"{prefix}/occupancy/{topic}") for topic in topics] if prefix else []
+    shown_points = points if points.startswith("/") else f"{prefix}/{points}"
+    if shown_points != "/lidar/points":
+        remappings.append(("/lidar/points", shown_points))
     return Node(
         package="rviz2",
         executable="rviz2",
@@ -159,12 +170,6 @@ def together(main: Node, others: Sequence[ExecuteProcess]) -> list[Any]:
     for process in others:
         actions += [process, RegisterEventHandler(OnProcessExit(target_action=process, on_exit=_on_exit))]
     return actions
-
-
-def refused(error: Exception) -> list[Any]:
-    """Instead of any process: the reason, and an end with exit code 1."""
-    message = f"launch arguments refused: {error}"
-    return [LogInfo(msg=message), EmitEvent(event=Shutdown(reason=message))]
 
 
 def _on_exit(event: Any, context: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""`occle run`: every frame of a bag or a data set through the network, nothing dropped, however long it takes."""
+"""`occle run`: prediction of every frame of a bag or a data set, without dropping any."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from occle_core.datasets import Dataset, open_dataset
 from occle_core.datasets.completeness import require_frames
 from occle_core.frame import Frame, FrameError
 from occle_core.occupancy import Occupancy
+from occle_core.output_folder import new_folder
 from occle_core.predictor import Predictor
-from occle_core.run_folder import new_folder
 from occle_core.sensors.messages import ConversionError
 from occle_ros.bags.converter import offered_qos
 from occle_ros.bags.reader import BagReader
@@ -28,26 +28,27 @@ from occle_ros.calibration.files import CalibrationError
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.messages.clouds import cloud_from_occupancy
 from occle_ros.messages.markers import marker_array
-from occle_ros.pipeline.pipeline import Pipeline, Processed, count_losses
+from occle_ros.pipeline.assemble import AssembledFrame
+from occle_ros.pipeline.pipeline import Pipeline, ProcessedFrame, count_losses
 from occle_ros.pipeline.statistics import Statistics, percentiles
 from occle_ros.tools.snapshots import write_snapshots
 
 VOXELS, MARKERS = "/occupancy/voxels", "/occupancy/markers"
-Told = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What an offline run did.
+    """Result of an offline run.
 
     Args:
         out: the folder that was written.
         bundle: id of the network.
         frames: number of frames that were predicted.
-        failed: "stamp: error" of the frames that could not be.
-        counts: what was left out, by group and reason as on /diagnostics: masked (cameras), synchronizer (scans and images),
-            points, overflow, history.
-        notes: what a user should know of the rig, and for each camera and reason the first problem that masked it.
+        failed: "stamp: error" of each frame that failed.
+        counts: by group and reason as on /diagnostics: masked (cameras), synchronizer (scans and images), points, overflow,
+            history.
+        notes: of the rig, and for each masked camera and reason the first problem.
         stages_ms: per stage, median and 95th percentile, milliseconds.
     """
 
@@ -61,24 +62,24 @@ class RunSummary:
 
 
 @dataclass
-class _Record:
-    """What the frames of a run leave behind."""
+class _Losses:
+    """Failed frames, counters and notes of a run."""
 
     failed: list[str] = field(default_factory=list)
     statistics: Statistics = field(default_factory=Statistics)
-    notes: dict[str, str] = field(default_factory=dict)  # by what it is about
+    notes: dict[str, str] = field(default_factory=dict)  # by subject
 
-    def take(self, processed: Processed) -> None:
-        """Count what a frame had to go without, and note why."""
+    def add(self, processed: ProcessedFrame) -> None:
+        """Add the losses of a frame."""
         count_losses(processed, self.statistics)
-        for note in (*processed.notes, processed.pose_problem):
+        for note in (*processed.assembled.notes, processed.assembled.pose_problem):
             self.notes.setdefault(note, note)
-        for name, problem in processed.problems.items():
-            self.notes.setdefault(f"{name}:{processed.masked.get(name)}", f"{name} is left out: {problem}")
+        for name, problem in processed.assembled.problems.items():
+            self.notes.setdefault(f"{name}:{processed.assembled.masked.get(name)}", f"{name} is masked: {problem}")
 
 
 @dataclass(frozen=True)
-class _Step:
+class _Prediction:
     number: int
     frame: Frame
     occupancy: Occupancy
@@ -86,22 +87,22 @@ class _Step:
 
 
 def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None, limit: int | None = None,
-            pictures: int = 0, told: Told | None = None, engine: str = "torch") -> RunSummary:  # fmt: skip
-    """Predict every frame of a bag, through the live node's conversion and matching.
+            pictures: int = 0, on_progress: ProgressCallback | None = None, engine: str = "torch") -> RunSummary:  # fmt: skip
+    """Predict every frame of a bag, with the conversion and synchronisation of the live node.
 
     Args:
         bag: a rosbag2 folder or file.
         bundle: the network's folder.
-        out: folder to make: frames/NNNNNN.npz (labels, confidence, stamp, grid), occupancy.mcap with the node's messages,
-            pictures/*.png, summary.json. It appears when all is done.
-        config: the node's configuration; None: what the bag itself tells.
-        limit: only the first so many frames.
-        pictures: of how many frames, evenly spread, pictures are drawn.
-        told: called with (frames done, frames in all).
+        out: folder to create, atomically: frames/NNNNNN.npz (labels, confidence, stamp, grid), occupancy.mcap with the node's
+            messages, pictures/*.png, summary.json.
+        config: the node's configuration; None: derived from the bag's topics.
+        limit: maximum number of frames.
+        pictures: number of frames, evenly spaced, to draw pictures of.
+        on_progress: called with (frames done, total).
         engine: one of `occle_core.engines.loading.ENGINE_NAMES`.
 
     Raises:
-        BagError, CalibrationError, ConfigError, BundleError, EngineError: the run cannot begin. A frame that fails is in the
+        BagError, CalibrationError, ConfigError, BundleError, EngineError: the run cannot start. Frames that fail are listed in the
             summary.
     """
     with new_folder(out) as folder:
@@ -110,33 +111,33 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
         pipeline = Pipeline(predictor, reader.config, reader.calibration)
         count = len(reader) if limit is None else min(limit, len(reader))
 
-        def steps(record: _Record) -> Iterator[_Step]:
+        def predictions(losses: _Losses) -> Iterator[_Prediction]:
             for number, synced in zip(range(count), reader.synced()):
                 try:
                     processed = pipeline.process(synced)
                 except (FrameError, ConversionError, CalibrationError) as error:
-                    record.failed.append(f"{synced.stamp / 1e9:.3f}: {error}")
+                    losses.failed.append(f"{synced.stamp / 1e9:.3f}: {error}")
                     continue
-                record.take(processed)
-                yield _Step(number, processed.frame, processed.occupancy, None)
-            for reason, messages in reader.collector_counts.items():
-                record.statistics.count("synchronizer", reason, messages)
+                losses.add(processed)
+                yield _Prediction(number, processed.assembled.frame, processed.occupancy, None)
+            for reason, messages in reader.synchronizer_counts.items():
+                losses.statistics.count("synchronizer", reason, messages)
 
-        return _run(folder, out, predictor.bundle_id, reader.config.camera_names, count, steps, pictures, told)
+        return _run(folder, out, predictor.bundle_id, reader.config.camera_names, count, predictions, pictures, on_progress)
 
 
 def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, scene: str | None = None,
-                limit: int | None = None, pictures: int = 0, told: Told | None = None,
+                limit: int | None = None, pictures: int = 0, on_progress: ProgressCallback | None = None,
                 engine: str = "torch") -> RunSummary:  # fmt: skip
-    """Predict every frame of a data set on disk; pictures show the truth too where the data set has one.
+    """Predict every frame of a data set on disk; pictures include the ground truth where the data set has it.
 
     Args:
         path, kind, scene: as for `occle_core.datasets.open_dataset`.
-        bundle, out, limit, pictures, told, engine: as for `run_bag`.
+        bundle, out, limit, pictures, on_progress, engine: as for `run_bag`.
 
     Raises:
-        DatasetError, BundleError, EngineError: the run cannot begin, or a file is missing or broken. A frame that only the network
-            refuses is in the summary.
+        DatasetError, BundleError, EngineError: the run cannot start, or a file is missing or damaged. Frames that only the
+            network rejects are listed in the summary.
     """
     with new_folder(out) as folder:
         dataset: Dataset = open_dataset(path, kind, scene)
@@ -144,24 +145,24 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
         count = len(dataset) if limit is None else min(limit, len(dataset))
         require_frames((dataset, i) for i in range(count))
 
-        def steps(record: _Record) -> Iterator[_Step]:
+        def predictions(losses: _Losses) -> Iterator[_Prediction]:
             for number in range(count):
                 frame = dataset.frame(number)
                 try:
                     occupancy = predictor.predict(frame, dataset.grid_frame)
                 except FrameError as error:
-                    record.failed.append(f"frame {number}: {error}")
+                    losses.failed.append(f"frame {number}: {error}")
                     continue
-                missing = [name for name, image in zip(dataset.camera_names, frame.images) if image is None]
-                record.take(Processed(frame, occupancy, {}, dict.fromkeys(missing, "no_image")))
+                masked = [name for name, image in zip(dataset.camera_names, frame.images) if image is None]
+                losses.add(ProcessedFrame(AssembledFrame(frame, dict.fromkeys(masked, "no_image")), occupancy))
                 with_truth = number in _chosen(count, pictures) and dataset.taxonomy.name == predictor.taxonomy.name
-                yield _Step(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)
+                yield _Prediction(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)
 
-        return _run(folder, out, predictor.bundle_id, dataset.camera_names, count, steps, pictures, told)
+        return _run(folder, out, predictor.bundle_id, dataset.camera_names, count, predictions, pictures, on_progress)
 
 
 def save_occupancy(path: Path, occupancy: Occupancy) -> None:
-    """One frame as npz: labels, confidence, stamp, origin, resolution, taxonomy, frame_id. Written whole or not at all."""
+    """Write one frame as npz, atomically: labels, confidence, stamp, origin, resolution, taxonomy, frame_id."""
     grid = occupancy.grid
     with atomic_write(path) as temporary:
         np.savez_compressed(
@@ -177,39 +178,47 @@ def save_occupancy(path: Path, occupancy: Occupancy) -> None:
 
 
 def _run(folder: Path, out: Path, bundle_id: str, camera_names: tuple[str, ...], count: int,
-         steps: Callable[[_Record], Iterator[_Step]], pictures: int, told: Told | None) -> RunSummary:  # fmt: skip
-    record = _Record()
+         predictions: Callable[[_Losses], Iterator[_Prediction]], pictures: int,
+         on_progress: ProgressCallback | None) -> RunSummary:  # fmt: skip
+    losses = _Losses()
     stages: dict[str, list[float]] = {}
     frames = 0
     chosen = _chosen(count, pictures)
     with _occupancy_bag(folder) as write:
-        for step in steps(record):
-            save_occupancy(folder / "frames" / f"{step.number:06d}.npz", step.occupancy)
-            write(step.occupancy)
-            if step.number in chosen:
-                write_snapshots(folder / "pictures", f"{step.number:06d}", step.frame, camera_names, step.occupancy, step.truth)
-            for stage, milliseconds in step.occupancy.timings.items():
+        for prediction in predictions(losses):
+            save_occupancy(folder / "frames" / f"{prediction.number:06d}.npz", prediction.occupancy)
+            write(prediction.occupancy)
+            if prediction.number in chosen:
+                write_snapshots(
+                    folder / "pictures",
+                    f"{prediction.number:06d}",
+                    prediction.frame,
+                    camera_names,
+                    prediction.occupancy,
+                    prediction.truth,
+                )
+            for stage, milliseconds in prediction.occupancy.timings.items():
                 stages.setdefault(stage, []).append(milliseconds)
             frames += 1
-            if told:
-                told(step.number + 1, count)
-    counts, _ = record.statistics.counts()
-    notes = tuple(note for note in record.notes.values() if note)
+            if on_progress:
+                on_progress(prediction.number + 1, count)
+    counts, _ = losses.statistics.counts()
+    notes = tuple(note for note in losses.notes.values() if note)
     times = {stage: percentiles(samples, (50, 95)) for stage, samples in stages.items()}
-    summary = RunSummary(str(out), bundle_id, frames, tuple(record.failed), counts, notes, times)
+    summary = RunSummary(str(out), bundle_id, frames, tuple(losses.failed), counts, notes, times)
     write_json(folder / "summary.json", asdict(summary))
     return summary
 
 
 def _chosen(count: int, pictures: int) -> set[int]:
-    """Numbers of `pictures` frames, evenly spread, the middle of each stretch."""
+    """Indices of `pictures` evenly spaced frames, each in the middle of its part."""
     pictures = min(pictures, count)
     return {(2 * i + 1) * count // (2 * pictures) for i in range(pictures)}
 
 
 @contextmanager
 def _occupancy_bag(folder: Path) -> Iterator[Callable[[Occupancy], None]]:
-    """occupancy.mcap in the folder, with the messages that the node would publish."""
+    """Writer of occupancy.mcap in the folder, with the messages that the node would publish."""
     bag = folder / "occupancy"
     with BagWriter(bag) as writer:
         qos = [offered_qos()]
@@ -221,11 +230,11 @@ def _occupancy_bag(folder: Path) -> Iterator[Callable[[Occupancy], None]]:
             writer.write(markers, occupancy.stamp, marker_array(occupancy).data)
 
         yield write
-    only_file(bag, folder / "occupancy.mcap")
+    flatten_bag_folder(bag, folder / "occupancy.mcap")
 
 
-def only_file(bag: Path, file: Path) -> None:
-    """Turn a bag's folder into its single mcap file."""
+def flatten_bag_folder(bag: Path, file: Path) -> None:
+    """Replace a bag's folder by its single mcap file."""
     (recorded,) = bag.glob("*.mcap")
     recorded.replace(file)
     shutil.rmtree(bag)

@@ -1,4 +1,4 @@
-"""Pictures of one frame for people: what the cameras saw, what the network says, and the truth where it is known."""
+"""Pictures of one frame: camera images, prediction, and ground truth where it is known."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def write_snapshots(
     """Write NAME.png (all views on one page) and NAME_CAMERA.png (each image with the voxels projected into it).
 
     Args:
-        folder: where to; made if it is not there.
-        name: the files' stem.
-        frame: what the prediction was made from.
+        folder: output folder; created if missing.
+        name: stem of the file names.
+        frame: input of the prediction.
         camera_names: of the frame's images.
         occupancy: the prediction.
         truth: (X, Y, Z) labels on the same grid, 255 unknown, shown beside the prediction.
@@ -45,7 +45,7 @@ def write_snapshots(
 
 
 def page(overlays: dict[str, NDArray[np.uint8]], occupancy: Occupancy, truth: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """One page: the images, then prediction (and truth) in perspective, then from above, and the legend."""
+    """Page of one frame: images, then prediction (and ground truth) in perspective and from above, and a legend."""
     grid, taxonomy = occupancy.grid, occupancy.taxonomy
     images = list(overlays.items())
     rows = [images[at : at + IMAGES_IN_A_ROW] for at in range(0, len(images), IMAGES_IN_A_ROW)]

@@ -1,4 +1,4 @@
-"""Listening to topics for `occle doctor`: what came, how often, how old."""
+"""Topic listeners of `occle doctor`: rate, age and content of messages."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from rosgraph_msgs.msg import Clock
 
 from occle_core.sensors.messages import nanoseconds, stamp_of
 from occle_ros.config.node_config import NodeConfig
-from occle_ros.topics.inputs import Input, type_name
-from occle_ros.topics.qos import describe, input_qos, mismatch, offers_on, qos_profile
+from occle_ros.topics.inputs import InputTopic, type_name
+from occle_ros.topics.qos import format_qos, input_qos, publisher_qos, qos_mismatch, qos_profile
 
 
 @dataclass
-class Row:
-    """What was seen of one topic; None and "" where nothing was.
+class TopicReport:
+    """State of one topic; None and "" for what is not known.
 
     Args:
-        topic, kind: its name and type.
-        publishers: how many there are.
-        rate: messages a second.
-        age: median age of the stamps at their arrival, seconds, by /clock where there is one, else by the wall clock.
-        qos: what the first publisher offers.
+        topic, kind: name and type.
+        publishers: number of publishers.
+        rate: messages per second.
+        age: median age of the stamps at their arrival, seconds, by /clock if it is published, else by the wall clock.
+        qos: offered by the first publisher.
         content: size and encoding of the last message.
         frame_id: of the last message's header.
-        calibration: "known", or why not.
+        calibration: "known", or the reason for masking the camera.
     """
 
     topic: str
@@ -44,7 +44,7 @@ class Row:
 
 
 class ClockListener:
-    """The latest /clock, beside the wall clock."""
+    """Listener of /clock."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -57,30 +57,32 @@ class ClockListener:
         self.count += 1
 
     def now(self) -> int:
-        """Nanoseconds: /clock's time where it has come, else the wall clock's."""
+        """Time of /clock if it is published, else wall time, nanoseconds."""
         return time.time_ns() if self.simulated is None else self.simulated
 
-    def words(self) -> str:
-        """Which clock the node should go by."""
+    def summary(self) -> str:
+        """The clock that the node should use, as text."""
         if self.count:
-            return f"simulated time: /clock came {self.count} times; start the node with use_sim_time:=true"
-        return "wall clock: nobody publishes /clock; start the node with use_sim_time:=false"
+            return f"simulated time: {self.count} messages of /clock; start the node with use_sim_time:=true"
+        return "wall clock: no publisher of /clock; start the node with use_sim_time:=false"
 
 
 class TopicListener:
-    """Hears one topic, with the node's own quality of service where that fits the publishers, else best effort."""
+    """Subscription of one topic, with the node's QoS if that is compatible with the publishers, else best effort."""
 
-    def __init__(self, node: Node, wanted: Input, config: NodeConfig, clock: ClockListener) -> None:
+    def __init__(self, node: Node, wanted: InputTopic, config: NodeConfig, clock: ClockListener) -> None:
         self.wanted, self._clock = wanted, clock
         self.topic = node.resolve_topic_name(wanted.topic)
         self.stamps: list[int] = []
         self.ages: list[float] = []
         self.arrivals: list[float] = []
         self.last: Any = None
-        offers = offers_on(node, self.topic)
-        self.asked = input_qos(config, offers)
-        fits = not any(mismatch(offer, self.asked) for offer in offers)
-        node.create_subscription(wanted.message, self.topic, self._take, self.asked if fits else qos_profile("best_effort", 10))
+        offers = publisher_qos(node, self.topic)
+        self.requested = input_qos(config, offers)
+        is_compatible = not any(qos_mismatch(offer, self.requested) for offer in offers)
+        node.create_subscription(
+            wanted.message, self.topic, self._take, self.requested if is_compatible else qos_profile("best_effort", 10)
+        )
 
     def _take(self, message: Any) -> None:
         self.last = message
@@ -91,16 +93,16 @@ class TopicListener:
 
     @property
     def age(self) -> float | None:
-        """Median age of the stamps at their arrival, seconds; None where nothing came."""
+        """Median age of the stamps at their arrival, seconds; None without messages."""
         return float(np.median(self.ages)) if self.ages else None
 
-    def row(self, node: Node) -> Row:
-        """What was seen so far."""
+    def report(self, node: Node) -> TopicReport:
+        """State of the topic so far."""
         offers = node.get_publishers_info_by_topic(self.topic)
-        row = Row(self.topic, type_name(self.wanted.message), len(offers), age=self.age)
-        row.qos = describe(offers[0].qos_profile) if offers else ""
+        report = TopicReport(self.topic, type_name(self.wanted.message), len(offers), age=self.age)
+        report.qos = format_qos(offers[0].qos_profile) if offers else ""
         if len(self.arrivals) > 1:
-            row.rate = (len(self.arrivals) - 1) / max(self.arrivals[-1] - self.arrivals[0], 1e-9)
+            report.rate = (len(self.arrivals) - 1) / max(self.arrivals[-1] - self.arrivals[0], 1e-9)
         if hasattr(self.last, "header"):
-            row.frame_id = self.last.header.frame_id
-        return row
+            report.frame_id = self.last.header.frame_id
+        return report

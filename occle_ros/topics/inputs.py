@@ -1,4 +1,4 @@
-"""The topics that a configuration needs, and why nothing comes on one of them."""
+"""Input topics of a configuration, and the diagnosis of a silent one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from occle_ros.config.node_config import NodeConfig
-from occle_ros.topics.qos import describe, mismatch
+from occle_ros.topics.qos import format_qos, qos_mismatch
 
 
 @dataclass(frozen=True)
-class Input:
-    """One topic that the node subscribes to.
+class InputTopic:
+    """One input topic of the node.
 
     Args:
-        name: what is said of it: "scan", "image of cam2", "CameraInfo of cam2".
+        name: for messages: "scan", "image of cam2", "CameraInfo of cam2".
         topic: as configured.
-        message: its type.
-        topic_parameter: the parameter that names the topic.
+        message: class of the messages.
+        topic_parameter: name of the parameter that sets the topic.
         camera: name of the camera; empty for the LiDAR.
-        once: one message is enough (calibration).
+        once: one message is sufficient (calibration).
     """
 
     name: str
@@ -38,63 +38,65 @@ class Input:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, and the setting or command that mends it; where `mend` is empty, the text says that too."""
+    """A problem and its remedy, a setting or a command; an empty remedy is part of the text."""
 
     text: str
-    mend: str = ""
+    remedy: str = ""
 
     def __str__(self) -> str:
-        return f"{self.text}; {self.mend}" if self.mend else self.text
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text
 
 
-def inputs_of(config: NodeConfig) -> list[Input]:
-    """What the node subscribes to, LiDAR first."""
-    inputs = [Input("scan", config.lidar.topic, PointCloud2, "lidar.topic")]
+def input_topics(config: NodeConfig) -> list[InputTopic]:
+    """Input topics of a configuration, LiDAR first."""
+    inputs = [InputTopic("scan", config.lidar.topic, PointCloud2, "lidar.topic")]
     for name in config.camera_names:
         camera, prefix = config.cameras[name], f"cameras.{name}"
         kind = CompressedImage if camera.compressed else Image
-        inputs.append(Input(f"image of {name}", camera.topic, kind, f"{prefix}.topic", name))
+        inputs.append(InputTopic(f"image of {name}", camera.topic, kind, f"{prefix}.topic", name))
         if camera.info_topic:
-            inputs.append(Input(f"CameraInfo of {name}", camera.info_topic, CameraInfo, f"{prefix}.info_topic", name, once=True))
+            inputs.append(
+                InputTopic(f"CameraInfo of {name}", camera.info_topic, CameraInfo, f"{prefix}.info_topic", name, once=True)
+            )
     return inputs
 
 
 def type_name(message: type[Any]) -> str:
-    """A message class's name in the graph, such as sensor_msgs/msg/Image."""
+    """Type name of a message class in the graph, such as sensor_msgs/msg/Image."""
     return f"{message.__module__.split('.')[0]}/msg/{message.__name__}"
 
 
-def why_silent(node: Node, wanted: Input, qos: QoSProfile) -> Problem:
-    """Why no message of a topic comes, as far as the graph tells.
+def diagnose_silence(node: Node, wanted: InputTopic, qos: QoSProfile) -> Problem:
+    """Diagnose a topic without messages from the ROS graph.
 
     Args:
-        node: asks the graph.
-        wanted: what is missing.
-        qos: what our subscription asks for.
+        node: gives access to the graph.
+        wanted: the silent input.
+        qos: requested by our subscription.
     """
     topic, kind = node.resolve_topic_name(wanted.topic), type_name(wanted.message)
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
-        return _nobody_publishes(node, wanted, topic, kind)
+        return _no_publisher(node, wanted, topic, kind)
     right = [publisher for publisher in publishers if publisher.topic_type == kind]
     if not right:
         return _other_type(wanted, topic, kind, publishers[0])
     for publisher in right:
-        if why := mismatch(publisher.qos_profile, qos):
+        if why := qos_mismatch(publisher.qos_profile, qos):
             return Problem(f"{_full_name(publisher)} {why[0]} on {topic}", why[1])
     names = ", ".join(_full_name(publisher) for publisher in right[:3])
-    text = f"{names} publishes {topic} ({describe(right[0].qos_profile)}) and fits what we ask, but no message comes"
+    text = f"{names} publishes {topic} ({format_qos(right[0].qos_profile)}), compatible with our request, but no message arrives"
     if qos.reliability == ReliabilityPolicy.BEST_EFFORT and wanted.message in (Image, PointCloud2):
         return Problem(
             text,
             "large best-effort messages are lost without shared memory: start the publisher with FASTDDS_DEFAULT_PROFILES_FILE="
-            "<share/occle_ros>/config/fastdds_shm.xml, or set parameter qos.reliability:=reliable where it offers that",
+            "<share/occle_ros>/config/fastdds_shm.xml, or set parameter qos.reliability:=reliable if it offers that",
         )
-    return Problem(text, f"see whether it sends at all: `ros2 topic hz {topic}` (a paused bag or a sensor that is off does not)")
+    return Problem(text, f"check that it sends: `ros2 topic hz {topic}` (a paused bag or a sensor that is off does not)")
 
 
-def _nobody_publishes(node: Node, wanted: Input, topic: str, kind: str) -> Problem:
-    text = f"nobody publishes {topic}"
+def _no_publisher(node: Node, wanted: InputTopic, topic: str, kind: str) -> Problem:
+    text = f"no publisher of {topic}"
     there = _sources(node)
     same = [name for name, types in there.items() if kind in types and name != topic]
     if same:
@@ -107,25 +109,24 @@ def _nobody_publishes(node: Node, wanted: Input, topic: str, kind: str) -> Probl
         if found:
             compressed = str(other is CompressedImage).lower()
             settings = f"cameras.{wanted.camera}.compressed:={compressed} and {wanted.topic_parameter}:={found[0]}"
-            return Problem(f"{text}; there is {type_name(other)} on {', '.join(found[:6])}", f"set parameters {settings}")
+            return Problem(f"{text}; {type_name(other)} is published on {', '.join(found[:6])}", f"set parameters {settings}")
     domain = os.environ.get("ROS_DOMAIN_ID") or "0"
     return Problem(
-        f"{text}, and nobody publishes any {kind} in ROS_DOMAIN_ID {domain}",
-        "start the driver or the player with the same ROS_DOMAIN_ID and RMW_IMPLEMENTATION; `ros2 topic list -t` shows what "
-        "there is",
+        f"{text}, and no publisher of any {kind} in ROS_DOMAIN_ID {domain}",
+        "start the driver or the player with the same ROS_DOMAIN_ID and RMW_IMPLEMENTATION; `ros2 topic list -t` lists the topics",
     )
 
 
-def _other_type(wanted: Input, topic: str, kind: str, publisher: Any) -> Problem:
-    text = f"{_full_name(publisher)} publishes {topic} as {publisher.topic_type}, we read it as {kind}"
+def _other_type(wanted: InputTopic, topic: str, kind: str, publisher: Any) -> Problem:
+    text = f"{_full_name(publisher)} publishes {topic} as {publisher.topic_type}, expected {kind}"
     images = {type_name(Image): "false", type_name(CompressedImage): "true"}
     if kind in images and publisher.topic_type in images:
         return Problem(text, f"set parameter cameras.{wanted.camera}.compressed:={images[publisher.topic_type]}")
-    return Problem(text, f"name another topic in parameter {wanted.topic_parameter}; `ros2 topic list -t` shows the types")
+    return Problem(text, f"set parameter {wanted.topic_parameter} to another topic; `ros2 topic list -t` shows the types")
 
 
 def _sources(node: Node) -> dict[str, list[str]]:
-    """Topics that somebody publishes, with their types; without what occupancy nodes (this one or others) put out."""
+    """Published topics with their types, without the outputs of occupancy nodes (this one or others)."""
     topics = dict(node.get_topic_names_and_types())
     found = {}
     for name, types in topics.items():

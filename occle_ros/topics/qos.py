@@ -1,7 +1,7 @@
-"""Quality of service: from settings to profiles, and what to set where an offer does not meet what is asked.
+"""Quality of service (QoS): profiles from settings, and the remedy for incompatible ones.
 
-A subscription receives nothing of a publisher that offers less than it asks for (best effort where it asks reliable, volatile
-where it asks transient local); the other way round they fit. Depth is each side's own affair.
+A subscription receives nothing from a publisher that offers less than it requests (best effort for reliable, volatile for
+transient local); a publisher that offers more is compatible. The depth has no influence.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ DURABILITY = {"volatile": DurabilityPolicy.VOLATILE, "transient_local": Durabili
 
 
 def qos_profile(reliability: str, depth: int, durability: str = "volatile") -> QoSProfile:
-    """Settings as the parameters name them -> profile (keep last)."""
+    """QoS profile (keep last) from the values of parameters."""
     return QoSProfile(depth=depth, reliability=RELIABILITY[reliability], durability=DURABILITY[durability])
 
 
 def input_qos(config: NodeConfig, offers: Iterable[QoSProfile] = ()) -> QoSProfile:
-    """What a subscription of the node asks for.
+    """QoS that an input subscription requests.
 
     Args:
-        config: `qos.reliability: auto` asks for reliable, and for best effort where a publisher offers no more: a reliable
-            publisher's large messages arrive whole, and sensor drivers that send best effort are heard all the same.
-        offers: the profiles of the topic's publishers, as far as they are known.
+        config: `qos.reliability: auto` requests reliable, or best effort if a publisher offers only that: large messages of
+            reliable publishers arrive complete, and best-effort sensor drivers are received as well.
+        offers: profiles of the topic's publishers, as far as they are known.
     """
     reliability = config.qos.reliability
     if reliability == "auto":
@@ -37,35 +37,35 @@ def input_qos(config: NodeConfig, offers: Iterable[QoSProfile] = ()) -> QoSProfi
     return qos_profile(reliability, config.qos.depth, config.qos.durability)
 
 
-def offers_on(node: Node, topic: str) -> list[QoSProfile]:
-    """The profiles of a topic's publishers, as far as the graph knows them."""
+def publisher_qos(node: Node, topic: str) -> list[QoSProfile]:
+    """QoS profiles of a topic's publishers, as far as the graph knows them."""
     return [publisher.qos_profile for publisher in node.get_publishers_info_by_topic(node.resolve_topic_name(topic))]
 
 
-def describe(profile: QoSProfile) -> str:
-    """A profile in words, such as "best_effort, volatile"; as the graph reports it, without depth."""
+def format_qos(profile: QoSProfile) -> str:
+    """QoS profile as text, such as "best_effort, volatile"; without depth, which the graph does not report."""
     return f"{profile.reliability.name.lower()}, {profile.durability.name.lower()}"
 
 
-def mismatch(offered: QoSProfile, asked: QoSProfile, group: str = "qos") -> tuple[str, str] | None:
-    """Why a publisher's offer does not meet what a subscription asks for; None where it does, as far as is known.
+def qos_mismatch(offered: QoSProfile, requested: QoSProfile, group: str = "qos") -> tuple[str, str] | None:
+    """Incompatibility of a publisher's QoS with that of a subscription; None if they are compatible or it is not known.
 
     Args:
-        offered: a publisher's profile, as the graph reports it.
-        asked: the subscription's.
-        group: of the parameters that set it.
+        offered: by a publisher, as the graph reports it.
+        requested: by the subscription.
+        group: parameter group of the request.
 
     Returns:
-        what differs, and the setting that mends it on our side.
+        (difference, remedy on our side).
     """
-    if (asked.reliability, offered.reliability) == (ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT):
-        return "offers best_effort, we ask reliable", f"set parameter {group}.reliability:=best_effort"
-    if (asked.durability, offered.durability) == (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE):
-        return "offers volatile, we ask transient_local", f"set parameter {group}.durability:=volatile"
-    verdict, reason = qos_check_compatible(offered, asked)
+    if (requested.reliability, offered.reliability) == (ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT):
+        return "offers best_effort, requested is reliable", f"set parameter {group}.reliability:=best_effort"
+    if (requested.durability, offered.durability) == (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE):
+        return "offers volatile, requested is transient_local", f"set parameter {group}.durability:=volatile"
+    verdict, reason = qos_check_compatible(offered, requested)
     if verdict == QoSCompatibility.ERROR:
         return (
-            f"offers another quality of service ({reason.strip()})",
-            "compare the publisher's profile with ours: `ros2 topic info -v`",
+            f"offers an incompatible QoS ({reason.strip()})",
+            "compare its QoS with the request: `ros2 topic info -v`",
         )
     return None

@@ -70,7 +70,7 @@ def test_weights_change_the_id(bundle):
         (lambda c: c["network"].update(kind="voxnet"), r"network: .*'voxnet'.*'minkocc', 'occle'"),
         (lambda c: c["network"].update(kind="occle"), "network.image: Extra inputs"),
         (lambda c: c["network"]["image"].update(backbone="vgg"), "backbone"),
-        (lambda c: c["network"]["unet"].update(channels=[8, 12, 16, 32]), "does not fit"),
+        (lambda c: c["network"]["unet"].update(encoder_channels=[8, 12, 16, 32]), "does not fit"),
     ],
 )
 def test_wrong_specs_are_refused(bundle, change, message):
@@ -155,17 +155,18 @@ def test_a_bundle_says_which_network_it_holds(bundle, occle):
     assert yaml.safe_load((occle / "bundle.yaml").read_text())["network"]["kind"] == "occle"
     save_bundle(occle.parent / "again", spec, network)
     assert load_bundle(occle.parent / "again")[2] == identity
-    # A bundle from before there was a choice.
+    spec, network, _ = load_bundle(bundle)
+    assert isinstance(network, MinkOcc) and spec == rig_spec("tiny", "kitti")
     edit_spec(bundle, lambda c: c["network"].pop("kind"))
-    older, network, _ = load_bundle(bundle)
-    assert isinstance(network, MinkOcc) and older == rig_spec("tiny", "kitti")
+    with pytest.raises(BundleError, match=r"bundle\.yaml: network: .*'minkocc', 'occle'"):
+        load_bundle(bundle)
 
 
 def test_the_weights_digest_follows_configuration_and_weights(occle):
     spec, network, _ = load_bundle(occle)
     before = weights_digest(spec, network)
     assert weights_digest(spec.model_copy(update={"name": "other"}), network) == before
-    frames = spec.model_copy(update={"network": spec.network.model_copy(update={"frames": 1})})
+    frames = spec.model_copy(update={"network": spec.network.model_copy(update={"num_frames": 1})})
     assert weights_digest(frames, network) != before
     with torch.no_grad():
         network.fusion.head[-1].bias.add_(1)
@@ -176,7 +177,7 @@ def test_the_weights_digest_follows_configuration_and_weights(occle):
     ("change", "message"),
     [
         (lambda c: c["network"].update(depth=3), "network.depth"),
-        (lambda c: c["network"]["fusion"].update(state=0), "network.fusion.state"),
+        (lambda c: c["network"]["fusion"].update(state_size=0), "network.fusion.state_size"),
         (lambda c: c["grid"].update(shape=[100, 100, 12]), "divisible by 8"),
         (lambda c: c["network"].update(width=100), "multiples of 8"),
         (lambda c: c["network"].update(channels=16), "does not fit"),
@@ -194,7 +195,7 @@ def test_wrong_specs_of_the_other_network_are_refused(occle, change, message):
 )
 def test_sizes_have_their_grids(size, rig, shape, cameras):
     spec = rig_spec(size, rig, "occle")
-    assert (spec.grid.shape, spec.network.cameras, spec.name) == (shape, cameras, f"occle-{size}-{rig}")
+    assert (spec.grid.shape, spec.network.num_cameras, spec.name) == (shape, cameras, f"occle-{size}-{rig}")
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])

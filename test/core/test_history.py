@@ -12,7 +12,7 @@ from occle_rig import GRID, frame, moved
 
 from occle_core.bundle import save_bundle, spec_for
 from occle_core.frame import Frame, FrameError
-from occle_core.history import History, past_frames
+from occle_core.history import FrameHistory, past_frames
 from occle_core.networks.occle import inputs as occle_inputs
 from occle_core.networks.occle.config import tiny as occle_tiny
 from occle_core.predictor import Predictor
@@ -35,35 +35,35 @@ def fed(history, *frames):
 
 
 def test_the_newest_come_first():
-    steps = fed(History(3), *(seen(number) for number in range(5)))
+    steps = fed(FrameHistory(3), *(seen(number) for number in range(5)))
     assert steps == [([0], "filling"), ([1, 0], "filling"), ([2, 1, 0], ""), ([3, 2, 1], ""), ([4, 3, 2], "")]
 
 
 def test_a_stride_takes_each_nth_frame_before():
-    steps = fed(History(3, stride=3), *(seen(number) for number in range(9)))
+    steps = fed(FrameHistory(3, stride=3), *(seen(number) for number in range(9)))
     assert [frames for frames, _ in steps] == [[0], [1], [2], [3, 0], [4, 1], [5, 2], [6, 3, 0], [7, 4, 1], [8, 5, 2]]
     assert [reason for _, reason in steps] == ["filling"] * 6 + [""] * 3
 
 
 @pytest.mark.parametrize("stamp", [5, 3 * TENTH, 4 * TENTH, 4 * TENTH - 1, 14 * TENTH + 1])
 def test_a_jump_in_time_starts_anew(stamp):
-    history = History(2)
+    history = FrameHistory(2)
     fed(history, seen(3), seen(4))
     steps = fed(history, seen(5, stamp), seen(6, stamp + TENTH))
     assert [reason for _, reason in steps] == ["time_jump", ""] and len(steps[0][0]) == 1
 
 
 def test_a_gap_of_a_second_is_no_jump():
-    assert fed(History(2), seen(0), seen(1, 10 * TENTH))[1][1] == ""
+    assert fed(FrameHistory(2), seen(0), seen(1, 10 * TENTH))[1][1] == ""
 
 
 def test_a_frame_without_a_pose_stands_alone_and_is_missing_in_the_history():
-    steps = fed(History(3), *(seen(number, pose=number != 2) for number in range(6)))
+    steps = fed(FrameHistory(3), *(seen(number, pose=number != 2) for number in range(6)))
     assert steps[2:] == [([2], "no_pose"), ([3, 1, 0], ""), ([4, 3, 1], ""), ([5, 4, 3], "")]
 
 
 def test_a_network_of_one_frame_needs_nothing():
-    assert fed(History(1), seen(0, pose=False), seen(1, 0), seen(2)) == [([0], ""), ([0], ""), ([2], "")]
+    assert fed(FrameHistory(1), seen(0, pose=False), seen(1, 0), seen(2)) == [([0], ""), ([0], ""), ([2], "")]
 
 
 @given(st.lists(st.tuples(st.integers(-2, 14), st.booleans()), min_size=1, max_size=25), st.integers(1, 5), st.integers(1, 3))
@@ -75,7 +75,7 @@ def test_a_recordings_past_is_what_the_node_would_have_kept(steps, frames, strid
         for stamp, (_, posed) in zip(stamps, steps)
     ]
     data = SimpleNamespace(stamps=stamps, pose=lambda i: recording[i].T_world_lidar)
-    history = History(frames, stride)
+    history = FrameHistory(frames, stride)
     for i, each in enumerate(recording):
         kept, _ = history.with_past(each)
         history.keep(each)
@@ -98,7 +98,7 @@ def test_a_network_that_looks_back_takes_one_frame_after_the_other(predictor, tm
 
 
 def test_the_predictor_shows_the_network_the_frames_before(predictor):
-    predictor._history = History(2)
+    predictor._history = FrameHistory(2)
     first, second, third = (predictor.predict(seen(number)) for number in range(3))
     assert (first.short_history, second.short_history, third.short_history) == ("filling", "", "")
     sample = occle_inputs.prepare([seen(2), seen(1)], [moved(2), moved(1)], GRID, predictor.spec.network)
@@ -111,7 +111,7 @@ def test_the_predictor_shows_the_network_the_frames_before(predictor):
 
 
 def test_a_frame_that_cannot_be_used_leaves_no_trace(predictor):
-    predictor._history = History(2)
+    predictor._history = FrameHistory(2)
     predictor.predict(seen(0))
     empty = replace(seen(1), points=np.zeros((0, 4), np.float32))
     outside = replace(seen(2), points=np.full((5, 4), 100, np.float32))

@@ -1,11 +1,28 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from occle_core.taxonomy import load
+from occle_core.bundle import load_bundle, read_spec, rig_spec, save_bundle, weights_digest
+from occle_core.taxonomy import load, read_classes
+
+OWN = {
+    "name": "mine",
+    "free": "nothing",
+    "classes": {"nothing": [0, 0, 0], "wall": [10, 20, 30], "post": [255, 0, 1]},
+    "thin": ["post"],
+    "voxels": {0: 0, 50: 1, 80: 2, 81: 2},
+}
+
+
+def written(folder: Path, **changes: object) -> Path:
+    file = folder / "classes.yaml"
+    file.write_text(yaml.safe_dump(OWN | changes, sort_keys=False))
+    return file
 
 
 @pytest.mark.parametrize(
@@ -173,3 +190,56 @@ def test_ids_outside_the_table_are_ignored_and_fractions_refused():
     assert taxonomy.from_raw(np.array([-1, 70000, 1 << 40])).tolist() == [255] * 3
     with pytest.raises(TypeError, match="float64"):
         taxonomy.from_raw([1.5])
+
+
+def test_a_class_list_of_ones_own(tmp_path):
+    mine = load(read_classes(written(tmp_path)))
+    assert (mine.name, mine.names, mine.free, mine.thin) == ("mine", ("nothing", "wall", "post"), 0, (2,))
+    assert mine.colors.tolist() == [[0, 0, 0], [10, 20, 30], [255, 0, 1]]
+    assert mine.from_raw([0, 50, 80, 81, 10, 65535]).tolist() == [0, 1, 2, 2, 255, 255]
+    assert mine.points_from_raw([0, 50, 80]).tolist() == [255, 1, 2], "a point is never free"
+    points = load(read_classes(written(tmp_path, points={7: 1})))
+    assert points.points_from_raw([7, 50]).tolist() == [1, 255]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"free": "air"}, "air .under free or thin. is not one of the classes nothing, wall, post"),
+        ({"thin": ["rope"]}, "rope .under free or thin. is not one of the classes"),
+        ({"voxels": {9: 3}}, "class id 3 .under voxels or points. does not exist; ids are 0 to 2"),
+        ({"voxels": {70000: 1}}, "voxels.70000"),
+        ({"classes": {"nothing": [0, 0, 256], "wall": [0, 0, 1]}, "thin": []}, "classes.nothing.2"),
+        ({"classes": {"nothing": [0, 0, 0]}, "thin": [], "voxels": {}}, "classes"),
+        ({"colour": 1}, "colour"),
+        ({"name": "Semantic-KITTI"}, "Semantic-KITTI is the name of a shipped class list"),
+    ],
+)
+def test_a_class_list_that_cannot_be_is_refused(tmp_path, changes, said):
+    with pytest.raises(ValueError, match=f"{tmp_path}.*{said}"):
+        read_classes(written(tmp_path, **changes))
+
+
+def test_a_class_list_that_cannot_be_read_is_one_line(tmp_path):
+    for file in (tmp_path / "missing.yaml", tmp_path):
+        with pytest.raises(ValueError, match="cannot be read as a class list") as error:
+            read_classes(file)
+        assert "\n" not in str(error.value)
+    (tmp_path / "broken.yaml").write_text("classes: [")
+    with pytest.raises(ValueError, match="cannot be read as a class list"):
+        read_classes(tmp_path / "broken.yaml")
+
+
+def test_the_class_list_travels_in_the_bundle(tmp_path):
+    file = written(tmp_path)
+    spec = rig_spec("tiny", "kitti", classes=read_classes(file))
+    network = spec.build()
+    assert network.head.out_features == 3
+    save_bundle(tmp_path / "bundle", spec, network)
+    file.unlink()
+    read, _, _ = load_bundle(tmp_path / "bundle")
+    assert load(read.taxonomy).names == ("nothing", "wall", "post") and read.taxonomy == spec.taxonomy
+    assert load(read.taxonomy).from_raw([81]).tolist() == [2]
+    other = rig_spec("tiny", "kitti", classes=read_classes(written(tmp_path, free="wall")))
+    assert weights_digest(spec, network) != weights_digest(other, network), "an engine built for other classes is another one"
+    assert isinstance(read_spec(Path(__file__).resolve().parents[2] / "config" / "bundles" / "kitti").taxonomy, str)

@@ -12,7 +12,7 @@ from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.geometry.raycast import cast, visible_cells
 from occle_core.occupancy import Occupancy
-from occle_core.visibility import RAY_DISTANCE, Visibility, camera_paths, lidar_cells, with_unknown
+from occle_core.visibility import RAY_DISTANCE, VisibilityCaster, camera_paths, lidar_cells, mark_unseen
 
 GRID = VoxelGrid((-1.0, -4.0, -1.0), (20, 16, 8), 0.5)
 T_CAMERA_GRID = np.array([[0.0, -1, 0, 0.1], [0, 0, -1, 0.2], [1, 0, 0, 0.3], [0, 0, 0, 1]])
@@ -107,7 +107,7 @@ def test_a_wall_hides_what_is_behind_it_from_a_camera() -> None:
     wall[8, 4:12] = True
     image = np.zeros((50, 80, 3), np.uint8)
     frame = Frame(0, np.zeros((0, 4), np.float32), [image], [camera])
-    seen = Visibility(GRID).seen(frame, wall)
+    seen = VisibilityCaster(GRID).seen(frame, wall)
     assert seen[8, 6:10, 2:5].all()
     assert not seen[10:, 7:9, 2:4].any()
     # The centre of every cell that is seen lies near a line of sight.
@@ -116,17 +116,17 @@ def test_a_wall_hides_what_is_behind_it_from_a_camera() -> None:
     blocked = hits.hit & (np.abs(hits.cell - np.argwhere(seen)).max(axis=1) > 1)
     assert blocked.mean() < 0.03
     # A camera without an image sees nothing.
-    assert not Visibility(GRID).seen(Frame(0, frame.points, [None], [camera]), wall).any()
+    assert not VisibilityCaster(GRID).seen(Frame(0, frame.points, [None], [camera]), wall).any()
 
 
 def test_the_lidar_stands_where_T_grid_lidar_says_and_a_new_calibration_counts() -> None:
     T = np.eye(4)
     T[:3, 3] = (1.1, 2.1, 0.6)
     frame = Frame(0, np.array([[4.0, 0, 0, 0]], np.float32), T_grid_lidar=T)
-    seen = Visibility(GRID).seen(frame, np.zeros(GRID.shape, bool))
+    seen = VisibilityCaster(GRID).seen(frame, np.zeros(GRID.shape, bool))
     assert np.array_equal(np.argwhere(seen), [[x, 12, 3] for x in range(4, 13)])
     camera = Camera(np.array([[60.0, 0, 40], [0, 60, 25], [0, 0, 1]]), T_CAMERA_GRID, 80, 50)
-    sight, image, free = Visibility(GRID), np.zeros((50, 80, 3), np.uint8), np.zeros(GRID.shape, bool)
+    sight, image, free = VisibilityCaster(GRID), np.zeros((50, 80, 3), np.uint8), np.zeros(GRID.shape, bool)
     none = np.zeros((0, 4), np.float32)
     before = sight.seen(Frame(0, none, [image], [camera]), free)
     after = sight.seen(Frame(0, none, [image], [camera], T), free)
@@ -140,7 +140,7 @@ def test_unknown_is_what_is_free_and_was_not_seen() -> None:
     labels[3:5] = 9
     seen = np.zeros(GRID.shape, bool)
     seen[4:8] = True
-    marked = with_unknown(Occupancy(labels, labels.astype(np.float16), GRID, kitti), seen)
+    marked = mark_unseen(Occupancy(labels, labels.astype(np.float16), GRID, kitti), seen)
     assert (marked.labels[3:5] == 9).all()
     assert (marked.labels[5:8] == 0).all()
     assert (marked.labels[:3] == 255).all()

@@ -19,7 +19,7 @@ def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 @pytest.fixture
 def start(tmp_path: Path, ros_domain: int) -> Iterator[Callable[..., Process]]:
-    """start("-m", "occle_ros.bags.recorder", ...) -> Process in `ros_domain`; whatever still runs is ended after the test."""
+    """start("-m", "occle_ros.cli", "record", ...) -> Process in `ros_domain`; whatever still runs is ended after the test."""
     processes: list[Process] = []
 
     def begin(*arguments: str | Path, seconds: float = 60.0, grace: float = 8.0) -> Process:

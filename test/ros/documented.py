@@ -1,4 +1,4 @@
-"""Rows of the tables in docs/reliability.md, which every kind of bad input that is tested must have."""
+"""Rows of the tables in docs/reference/reliability.md, which every kind of bad input that is tested must have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "reliability.md"
 
 
 def assert_rows(section: str, kinds: Iterable[str]) -> None:

@@ -30,7 +30,7 @@ SETTINGS = {
     "camera_names": ["cam2", "cam3"],
     "cameras.cam3.compressed": True,
     "sync.deadline_ms": 300.0,
-    "latency.input_timeout_s": 1.0,
+    "diagnostics.input_timeout_s": 1.0,
     "lidar.exclude_box": [-1.0, -1.0, -2.0, 1.0, 1.0, 1.0],
 }
 """Parameters of a node for this car."""

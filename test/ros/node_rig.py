@@ -34,7 +34,7 @@ def lively_bundle(folder: Path, cameras: int = 1) -> Path:
             head.bias += 3
         network.head.weight *= 30
         network.head.bias[0] -= 30
-    image = spec.network.image.model_copy(update={"cameras": cameras})
+    image = spec.network.image.model_copy(update={"num_cameras": cameras})
     spec = spec.model_copy(update={"network": spec.network.model_copy(update={"image": image})})
     save_bundle(folder, spec, network)
     return folder
@@ -44,7 +44,7 @@ def lively_occle(folder: Path, frames: int = 2) -> Path:
     """An untrained OccLE that looks at several frames and says something else from cell to cell."""
     save_untrained(folder, "tiny", "kitti", "occle")
     spec, _, _ = load_bundle(folder)
-    spec = spec.model_copy(update={"network": spec.network.model_copy(update={"frames": frames})})
+    spec = spec.model_copy(update={"network": spec.network.model_copy(update={"num_frames": frames})})
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         network = spec.build()

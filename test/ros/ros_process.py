@@ -98,3 +98,11 @@ class Process:
             except subprocess.TimeoutExpired:
                 self._child.kill()
                 self._child.wait()
+
+
+def wait_for_size(bag: Path, size: int, seconds: float = 30.0) -> None:
+    """Wait until the files of a recording have this many bytes."""
+    end = time.monotonic() + seconds
+    while sum(file.stat().st_size for file in bag.glob("*.mcap")) < size:
+        assert time.monotonic() < end, f"{bag} did not grow to {size} bytes"
+        time.sleep(0.05)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from occle_train.loop.parallel import joined
+from occle_train.loop.parallel import join_process_group
 from occle_train.minkocc.fit import FitConfig, fit
 from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
@@ -15,11 +15,20 @@ from rooms import GRID, NETWORK, Rooms, label_folder, spec
 def main(out: Path, labels: Path) -> None:
     torch.set_num_threads(1)
     recipe = MinkOccRecipeConfig(
-        alpha=0.5, warm=0.5, past=1, moving="keep", views=1, view_width=32, view_height=16, far=20, shader=8, switch_steps=1
+        alpha=0.5,
+        warmup_fraction=0.5,
+        past_scans=1,
+        moving_points="keep",
+        num_views=1,
+        view_width=32,
+        view_height=16,
+        max_depth=20,
+        shader_channels=8,
+        switch_steps=1,
     )
-    config = FitConfig(steps=6, warmup=1, checkpoint_every=3, learning_rate=1e-3, batch_size=2, recipe=recipe)
+    config = FitConfig(steps=6, warmup_steps=1, checkpoint_every=3, learning_rate=1e-3, batch_size=2, recipe=recipe)
     rooms = [Rooms(name) for name in "ab"]
-    with joined("cpu") as (group, device):
+    with join_process_group("cpu") as (group, device):
         folder = label_folder(labels / str(group.rank), rooms)
         samples = RecipeSamples(rooms, GRID, NETWORK, recipe, folder, out / "cache" / str(group.rank))
         network = fit(spec(), samples, config, out, device, group=group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from occle_train.pseudo_labels.files import LabelFolder, write_missing
+from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 
 from occle_core import taxonomy
 from occle_core.bundle import spec_for
@@ -16,9 +16,9 @@ from occle_core.networks.minkocc.config import ImageConfig, MinkOccConfig, Point
 
 GRID = VoxelGrid((0, -6.4, -2.0), (32, 32, 8), 0.4)
 NETWORK = MinkOccConfig(
-    image=ImageConfig(cameras=1, width=64, height=32, base_width=8, stages=2, channels=8),
+    image=ImageConfig(num_cameras=1, width=64, height=32, base_width=8, num_stages=2, channels=8),
     points=PointConfig(max_points=3, max_views=1, channels=8),
-    unet=UNetConfig(channels=(8, 8, 8, 8), decoder=(8, 8, 8)),
+    unet=UNetConfig(encoder_channels=(8, 8, 8, 8), decoder_channels=(8, 8, 8)),
 )
 CLASSES = taxonomy.load("semantickitti")
 ROAD, BUILDING = 9, 13

@@ -1,1 +1,1 @@
-"""Teaching the network: data, simulator, losses, metrics, fitting. Imports occle_core only."""
+"""Training of the networks: data, simulator, losses, metrics, fitting. Imports occle_core only."""

@@ -18,7 +18,7 @@ from occle_train.commands import evaluate, export, fit, fit_occle, label, simula
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXPECTED = (BundleError, EngineError, DatasetError, FrameError, ValueError, KeyError, OSError, ModuleNotFoundError)
-"""What a user can act on."""
+"""Errors that a user can act on."""
 
 
 class Commands(TyperGroup):
@@ -41,7 +41,7 @@ class Commands(TyperGroup):
                 raise
             _print(
                 f"a loader process died: {str(error).splitlines()[0]} Where /dev/shm is full (df -h /dev/shm; 64 MB in a container "
-                "by default), enlarge it (docker run --shm-size=2g) or set workers: 0 in --config; where memory is, fewer"
+                "by default), enlarge it (docker run --shm-size=2g) or set num_workers: 0 in --config; where memory is, fewer"
             )
             raise typer.Exit(1) from error
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, without the traceback that torch adds to errors of its loader processes."""
+    """An error's message, without the traceback that torch adds to errors of its loader processes."""
     if isinstance(error, KeyError) and error.args:
         return str(error.args[0])  # its text would be that in quotation marks
     if isinstance(error, OSError) and error.errno in FULL:

@@ -1,4 +1,4 @@
-"""What engines of fixed shapes share: padding the inputs and reading the counts."""
+"""Base of engines of fixed shapes: pads the inputs and reads the counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.bundle import BundleSpec
-from occle_core.engines.base import Result
+from occle_core.engines.base import EngineResult
 from occle_core.engines.static.program import capacities_of, pad
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.protocol import NetworkInputs
@@ -34,7 +34,7 @@ class StaticEngine(ABC):
         self._spec = spec
         self._one_at_a_time = threading.Lock()  # for runtimes that allow no more
 
-    def run(self, inputs: NetworkInputs) -> Result:
+    def run(self, inputs: NetworkInputs) -> EngineResult:
         """Predict one frame; timings: "pad" and "network"."""
         started = time.perf_counter()
         padded = pad(self._spec, inputs, self.capacities)
@@ -48,7 +48,7 @@ class StaticEngine(ABC):
         room = {"points": self.capacities.points, **sets}
         overflow = {name: count - room[name] for name, count in counted.items() if count > room[name]}
         timings = {"pad": (ready - started) * 1e3, "network": (done - ready) * 1e3}
-        return Result(labels[0], confidence[0], overflow, counted, timings)
+        return EngineResult(labels[0], confidence[0], overflow, counted, timings)
 
     @abstractmethod
     def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:

@@ -18,16 +18,18 @@ FORM = "3"
 """Counts up when the exported program changes for the same weights, so that no older file is taken from a cache."""
 
 
-def exported(program: Program) -> ExportedProgram:
+def export_program(program: Program) -> ExportedProgram:
     """A program's graph, with its weights and constants."""
-    with torch.no_grad(), undisturbed():
+    with torch.no_grad(), quiet_export():
         return torch.export.export(program, program.example(), strict=False)
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Without the exporter's chatter, and without the garbage collector: looking through all that an export holds on to, again
-    and again, takes as long as the export."""
+def quiet_export() -> Iterator[None]:
+    """Silence the exporter's log and pause the garbage collector.
+
+    Traversing all objects of an export, repeatedly, takes as long as the export.
+    """
     quiet = logging.getLogger("torch.onnx")
     level, collects = quiet.level, gc.isenabled()
     quiet.setLevel(logging.ERROR)

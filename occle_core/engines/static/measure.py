@@ -10,7 +10,7 @@ from occle_core.networks.protocol import Network, NetworkInputs
 
 
 def measure(network: Network, frames: Iterable[NetworkInputs]) -> dict[str, list[int]]:
-    """What single frames need: per name of a table ("points" and the network's sets), a count per frame."""
+    """Measured table rows of single frames: per name of a table ("points" and the network's sets), a count per frame."""
     found: dict[str, list[int]] = {"points": [], **{name: [] for name in network.set_names}}
     with torch.inference_mode():
         for inputs in frames:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from occle_core.bundle import BundleSpec, weights_digest
-from occle_core.engines.base import EngineError
+from occle_core.engines.base import EngineError, ProgressCallback
 from occle_core.engines.cache import cached
-from occle_core.engines.static.export import FORM, exported, undisturbed
+from occle_core.engines.static.export import FORM, export_program, quiet_export
 from occle_core.engines.static.program import OUTPUTS, capacities_of, program_for
 from occle_core.networks.protocol import Network
 
@@ -29,9 +28,9 @@ def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
         import onnxscript.optimizer
     except ImportError as error:
         raise EngineError("ONNX export needs onnx and onnxscript: pip install 'occle_ros[engines]'") from error
-    with torch.no_grad(), undisturbed():
+    with torch.no_grad(), quiet_export():
         converted = torch.onnx.export(
-            exported(program),
+            export_program(program),
             dynamo=True,
             opset_version=OPSET,
             input_names=list(program.INPUTS),
@@ -48,7 +47,7 @@ def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
     converted.save(path)
 
 
-def onnx_of(spec: BundleSpec, network: Network, progress: Callable[[str], None], root: Path | None = None) -> Path:
+def onnx_of(spec: BundleSpec, network: Network, on_progress: ProgressCallback, root: Path | None = None) -> Path:
     """The network's ONNX file from the cache, exported the first time.
 
     Raises:
@@ -58,7 +57,7 @@ def onnx_of(spec: BundleSpec, network: Network, progress: Callable[[str], None],
     key = {"kind": "onnx", "form": FORM, "torch": version("torch"), "weights": weights_digest(spec, network)}
 
     def build(folder: Path) -> None:
-        progress("exporting the network to ONNX, a minute or so, once")
+        on_progress("exporting the network to ONNX, a minute or so, once")
         write_onnx(spec, network, folder / "model.onnx")
 
-    return cached(key, build, progress, root) / "model.onnx"
+    return cached(key, build, on_progress, root) / "model.onnx"

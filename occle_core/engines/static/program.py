@@ -42,7 +42,7 @@ def pad(spec: BundleSpec, inputs: NetworkInputs, capacities: Capacities) -> Arra
 
 
 def sensor_cell(spec: BundleSpec) -> tuple[float, float]:
-    """Where the grid frame's origin, and so about the sensor, lies in the grid: x, y in cells."""
+    """Position of the grid frame's origin, and so about of the sensor, in the grid: x, y in cells."""
     return (-spec.grid.origin[0] / spec.grid.resolution, -spec.grid.origin[1] / spec.grid.resolution)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def decide(logits: Tensor, free: int) -> tuple[Tensor, Tensor]:
+def classify(logits: Tensor, free: int) -> tuple[Tensor, Tensor]:
     """The class of each logit vector (N, classes, ...) and its softmax probability, 0 where free; both (N, ...) float32."""
     logits = logits.float()
     if torch.compiler.is_exporting():

@@ -1,4 +1,4 @@
-"""A tensor in pieces."""
+"""Tensor splits that every export format knows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from torch import Tensor
 
 
 def split_by_slices(tensor: Tensor, sizes: Sequence[int], dim: int) -> list[Tensor]:
-    """As `Tensor.split`, but made of slices: exported splits are sequences of tensors, which TensorRT does not know."""
+    """Split a tensor by slices, because exported `Tensor.split`s are sequences of tensors, which TensorRT does not know."""
     starts = [sum(sizes[:number]) for number in range(len(sizes))]
     return [tensor.narrow(dim, start, size) for start, size in zip(starts, sizes)]

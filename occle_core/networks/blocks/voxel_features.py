@@ -9,7 +9,7 @@ from occle_core.sparse.coordinates import take
 
 
 class VoxelFeatureEncoder(nn.Module):
-    """Two VFE layers (Zhou & Tuzel, VoxelNet, Sec. 2.1): per-point linear maps, and the voxel's maximum told to its points.
+    """Two VFE layers (Zhou & Tuzel, VoxelNet, Sec. 2.1): per-point linear maps, and the voxel's maximum appended to its points.
 
     Args:
         in_channels: channels of a point's features.

@@ -11,9 +11,13 @@ from occle_core.sensors.returns import no_return
 POINT_FEATURES = 10
 
 
-def measured(points: NDArray[np.float32], min_range: float) -> NDArray[np.float32]:
-    """The rows of a scan (N, 4) that measured the surroundings: not the vehicle itself within `min_range` metres (horizontal), and
-    no beams without a return."""
+def drop_own_vehicle(points: NDArray[np.float32], min_range: float) -> NDArray[np.float32]:
+    """Drop the rows of a scan (N, 4) on the vehicle itself and those without a return.
+
+    Args:
+        points: (N, 4) x, y, z in metres, intensity.
+        min_range: horizontal distance up to which points are the vehicle itself, metres.
+    """
     if min_range:
         return points[points[:, 0] ** 2 + points[:, 1] ** 2 >= min_range**2]
     lost = no_return(points)

@@ -6,18 +6,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from occle_core.config import OWN_VEHICLE, Config
+from occle_core.config import OWN_VEHICLE_RADIUS, Config
 
 
 class ImageConfig(Config):
     """The image branch: ResNet + FPN."""
 
-    cameras: int = Field(1, ge=1, description="how many cameras the rig has; fewer images are masked")
+    num_cameras: int = Field(1, ge=1, description="how many cameras the rig has; fewer images are masked")
     width: int = Field(640, ge=32, description="width that images are resized to, pixels, a multiple of the coarsest stride")
     height: int = Field(192, ge=32, description="height that images are resized to, pixels, a multiple of the coarsest stride")
     backbone: Literal["resnet18", "resnet34", "resnet50"] = Field("resnet18", description="torchvision's name of the ResNet")
     base_width: int = Field(32, ge=8, description="channels of the first stage; torchvision's ResNets have 64")
-    stages: int = Field(3, ge=1, le=4, description="residual stages; strides are 4, 8, 16, 32")
+    num_stages: int = Field(3, ge=1, le=4, description="residual stages; strides are 4, 8, 16, 32")
     channels: int = Field(32, ge=4, description="channels of every FPN level and of a point's image feature")
 
 
@@ -33,10 +33,10 @@ class PointConfig(Config):
 class UNetConfig(Config):
     """The generative sparse UNet."""
 
-    channels: tuple[int, ...] = Field((32, 48, 64, 96), description="channels per level; every level halves the resolution")
-    decoder: tuple[int, ...] = Field((16, 32, 48), description="channels per decoder level, finest first; one level less")
-    blocks: tuple[int, ...] = Field((1, 1, 1, 1), description="residual blocks per encoder level")
-    keep: tuple[float, ...] = Field(
+    encoder_channels: tuple[int, ...] = Field((32, 48, 64, 96), description="channels per level; every level halves the resolution")
+    decoder_channels: tuple[int, ...] = Field((16, 32, 48), description="channels per decoder level, finest first; one level less")
+    encoder_blocks: tuple[int, ...] = Field((1, 1, 1, 1), description="residual blocks per encoder level")
+    prune_thresholds: tuple[float, ...] = Field(
         (0.42, 0.3, 0.2), description="least occupancy probability that survives pruning, finest level first"
     )
 
@@ -50,24 +50,24 @@ class MinkOccConfig(Config):
     unet: UNetConfig = UNetConfig()
 
     @property
-    def cameras(self) -> int:
+    def num_cameras(self) -> int:
         """Images of a frame."""
-        return self.image.cameras
+        return self.image.num_cameras
 
     @property
-    def frames(self) -> int:
+    def num_frames(self) -> int:
         """Frames that the network sees, the present one included."""
         return 1
 
     @property
-    def stride(self) -> int:
+    def frame_stride(self) -> int:
         """Distance of the past frames, of which there are none."""
         return 1
 
     @property
     def levels(self) -> int:
-        """How often the UNet halves the grid."""
-        return len(self.unet.channels) - 1
+        """Number of times the UNet halves the grid."""
+        return len(self.unet.encoder_channels) - 1
 
     @property
     def max_points(self) -> int:
@@ -79,26 +79,32 @@ def small(rig: Literal["kitti", "nuscenes"]) -> MinkOccConfig:
     """Fast enough for the sensor's rate on a laptop CPU."""
     if rig == "kitti":
         return MinkOccConfig(points=PointConfig(max_views=1))
-    return MinkOccConfig(image=ImageConfig(cameras=6, width=352, height=192), points=PointConfig(min_range=OWN_VEHICLE))
+    return MinkOccConfig(image=ImageConfig(num_cameras=6, width=352, height=192), points=PointConfig(min_range=OWN_VEHICLE_RADIUS))
 
 
 def base(rig: Literal["kitti", "nuscenes"] = "nuscenes") -> MinkOccConfig:
     """The paper's size: ResNet-50 and six cameras at 256 x 704 (MinkOcc, Sec. V-B)."""
     image = ImageConfig(
-        cameras=6 if rig == "nuscenes" else 1, width=704, height=256, backbone="resnet50", base_width=64, stages=4, channels=128
+        num_cameras=6 if rig == "nuscenes" else 1,
+        width=704,
+        height=256,
+        backbone="resnet50",
+        base_width=64,
+        num_stages=4,
+        channels=128,
     )
     return MinkOccConfig(
         image=image,
-        points=PointConfig(max_points=35, channels=64, min_range=OWN_VEHICLE if rig == "nuscenes" else 0.0),
-        unet=UNetConfig(channels=(64, 96, 128, 256), decoder=(64, 96, 128), blocks=(2, 2, 2, 2)),
+        points=PointConfig(max_points=35, channels=64, min_range=OWN_VEHICLE_RADIUS if rig == "nuscenes" else 0.0),
+        unet=UNetConfig(encoder_channels=(64, 96, 128, 256), decoder_channels=(64, 96, 128), encoder_blocks=(2, 2, 2, 2)),
     )
 
 
 def tiny(rig: Literal["kitti", "nuscenes"]) -> MinkOccConfig:
     """For tests: every part is there, nothing is large."""
-    image = ImageConfig(cameras=1 if rig == "kitti" else 6, width=128, height=64, base_width=8, stages=2, channels=8)
+    image = ImageConfig(num_cameras=1 if rig == "kitti" else 6, width=128, height=64, base_width=8, num_stages=2, channels=8)
     return MinkOccConfig(
         image=image,
-        points=PointConfig(max_points=3, channels=8, min_range=OWN_VEHICLE if rig == "nuscenes" else 0.0),
-        unet=UNetConfig(channels=(8, 12, 16, 16), decoder=(8, 8, 12)),
+        points=PointConfig(max_points=3, channels=8, min_range=OWN_VEHICLE_RADIUS if rig == "nuscenes" else 0.0),
+        unet=UNetConfig(encoder_channels=(8, 12, 16, 16), decoder_channels=(8, 8, 12)),
     )

@@ -19,12 +19,12 @@ from occle_core.frame import Frame, FrameError
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.networks.blocks.voxelise import measured, point_features, voxelise
+from occle_core.networks.blocks.voxelise import drop_own_vehicle, point_features, voxelise
 from occle_core.networks.minkocc.config import MinkOccConfig
 
 
 @dataclass
-class Inputs:
+class MinkOccInputs:
     """A batch of B frames with V cameras, P kept points and N occupied voxels in all.
 
     Attributes:
@@ -55,30 +55,30 @@ class Inputs:
         """Points and voxels, under the names of the static form's tables."""
         return {"points": len(self.points), "voxels": len(self.coords)}
 
-    def to(self, device: torch.device | str) -> Inputs:
+    def to(self, device: torch.device | str) -> MinkOccInputs:
         """The same tensors on another device."""
-        return Inputs(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return MinkOccInputs(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def prepare(frame: Frame, grid: VoxelGrid, config: MinkOccConfig) -> Inputs:
+def prepare(frame: Frame, grid: VoxelGrid, config: MinkOccConfig) -> MinkOccInputs:
     """The network's inputs for one frame, on the CPU.
 
     Raises:
         FrameError: the frame is malformed, has more cameras than the network, or no point inside the grid.
     """
     frame.check()
-    wanted = config.image.cameras
+    wanted = config.image.num_cameras
     if len(frame.cameras) > wanted:
         raise FrameError(f"{len(frame.cameras)} cameras for a network of {wanted}; use a bundle for this rig, or fewer cameras")
     images = prepare_images(frame.images, config)
-    points = measured(frame.points, config.points.min_range)
+    points = drop_own_vehicle(frame.points, config.points.min_range)
     in_grid = transform_points(frame.T_grid_lidar, points)
     rows, voxel_of, table, cells = voxelise(in_grid, grid, config.points.max_points)
     if not len(cells):
         raise FrameError(f"none of the {len(points)} points lies inside the grid {grid}; check T_grid_lidar and the units")
     view, uv = choose_views(points[rows], frame.images, frame.cameras, wanted, config.points.max_views)
     features = point_features(in_grid[rows], points[rows, 3], voxel_of, cells, grid)
-    return Inputs(
+    return MinkOccInputs(
         torch.from_numpy(images)[None],
         torch.from_numpy(features),
         torch.from_numpy(view),
@@ -89,7 +89,7 @@ def prepare(frame: Frame, grid: VoxelGrid, config: MinkOccConfig) -> Inputs:
     )
 
 
-def collate(parts: Sequence[Inputs]) -> Inputs:
+def collate(parts: Sequence[MinkOccInputs]) -> MinkOccInputs:
     """Several frames' inputs as one batch."""
     views = [part.images.shape[0] * part.images.shape[1] for part in parts]
     total, points = sum(views), sum(len(part.points) for part in parts)
@@ -101,7 +101,7 @@ def collate(parts: Sequence[Inputs]) -> Inputs:
         table.append(torch.where(part.table == len(part.points), points, part.table + row))
         coords.append(part.coords + torch.tensor([frame, 0, 0, 0]))
         image, row, frame, cell = image + count, row + len(part.points), frame + part.batch_size, cell + len(part.coords)
-    return Inputs(
+    return MinkOccInputs(
         torch.cat([part.images for part in parts]),
         torch.cat([part.points for part in parts]),
         torch.cat(view),
@@ -115,7 +115,7 @@ def collate(parts: Sequence[Inputs]) -> Inputs:
 def prepare_images(images: Sequence[NDArray[np.uint8] | None], config: MinkOccConfig) -> NDArray[np.uint8]:
     """Images (H, W, 3) uint8 RGB -> (V, height, width, 3) uint8; masked and absent cameras are zeros."""
     size = (config.image.width, config.image.height)
-    out = np.zeros((config.image.cameras, size[1], size[0], 3), np.uint8)
+    out = np.zeros((config.image.num_cameras, size[1], size[0], 3), np.uint8)
     for number, image in enumerate(images):
         if image is not None:
             same = (image.shape[1], image.shape[0]) == size

@@ -13,17 +13,17 @@ from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.blocks.fpn import FeaturePyramid
-from occle_core.networks.blocks.images import IMAGE_MEAN, IMAGE_STD
-from occle_core.networks.blocks.labels import decide
+from occle_core.networks.blocks.imagenet import IMAGE_MEAN, IMAGE_STD
+from occle_core.networks.blocks.labels import classify
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.blocks.resnet import ResNet
 from occle_core.networks.blocks.voxelise import POINT_FEATURES
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.minkocc.config import MinkOccConfig, base, small, tiny
-from occle_core.networks.minkocc.inputs import Inputs, prepare
+from occle_core.networks.minkocc.inputs import MinkOccInputs, prepare
 from occle_core.networks.minkocc.padding import pad
 from occle_core.networks.minkocc.point_fusion import PointEncoder
-from occle_core.networks.minkocc.unet import GenerativeUNet, Level
+from occle_core.networks.minkocc.unet import DecoderLevel, GenerativeUNet
 from occle_core.networks.protocol import Network, Program, RigName, Size
 from occle_core.sparse import SparseTensor
 from occle_core.sparse.coordinates import Coordinates
@@ -31,8 +31,8 @@ from occle_core.sparse.static import Budget, StaticCoordinates
 
 
 @dataclass
-class Prediction:
-    """What the network says about a batch.
+class MinkOccPrediction:
+    """Class logits of a batch, and the decoder levels that led to them.
 
     Attributes:
         classes: (N, num_classes) logits on the cells that survived pruning; the free class is one of them.
@@ -40,7 +40,7 @@ class Prediction:
     """
 
     classes: SparseTensor
-    levels: list[Level]
+    levels: list[DecoderLevel]
 
 
 class MinkOcc(Network):
@@ -62,11 +62,13 @@ class MinkOcc(Network):
         self.config, self._shape = config, shape
         self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN), persistent=False)
         self.register_buffer("image_std", torch.tensor(IMAGE_STD), persistent=False)
-        self.trunk = ResNet(config.image.backbone, config.image.base_width, config.image.stages)
+        self.trunk = ResNet(config.image.backbone, config.image.base_width, config.image.num_stages)
         self.pyramid = FeaturePyramid(self.trunk.channels, config.image.channels)
-        self.points = PointEncoder(config.image.channels, config.unet.channels[0])
-        self.unet = GenerativeUNet(config.unet.channels, config.unet.decoder, config.unet.blocks, config.unet.keep)
-        self.head = nn.Linear(config.unet.channels[0], num_classes)
+        self.points = PointEncoder(config.image.channels, config.unet.encoder_channels[0])
+        self.unet = GenerativeUNet(
+            config.unet.encoder_channels, config.unet.decoder_channels, config.unet.encoder_blocks, config.unet.prune_thresholds
+        )
+        self.head = nn.Linear(config.unet.encoder_channels[0], num_classes)
 
     @classmethod
     def build(cls, config: MinkOccConfig, num_classes: int, grid: VoxelGrid) -> MinkOcc:
@@ -91,11 +93,11 @@ class MinkOcc(Network):
 
     def forward(
         self,
-        inputs: Inputs,
+        inputs: MinkOccInputs,
         occupied: Sequence[Tensor] | None = None,
         stage_done: Callable[[str], None] = lambda stage: None,
         coordinates: Coordinates | None = None,
-    ) -> Prediction:
+    ) -> MinkOccPrediction:
         """Predict.
 
         Args:
@@ -114,20 +116,20 @@ class MinkOcc(Network):
         features, levels = self.unet(SparseTensor.at(coordinates, voxels), occupied)
         classes = features.with_features(self.head(features.features))
         stage_done("voxels")
-        return Prediction(classes, levels)
+        return MinkOccPrediction(classes, levels)
 
     @staticmethod
-    def prepare(frames: Sequence[Frame], grid: VoxelGrid, config: MinkOccConfig) -> Inputs:
+    def prepare(frames: Sequence[Frame], grid: VoxelGrid, config: MinkOccConfig) -> MinkOccInputs:
         """As `Network.prepare`."""
         return prepare(frames[0], grid, config)
 
     def label_grid(
-        self, inputs: Inputs, free: int, stage_done: Callable[[str], None] = lambda stage: None
+        self, inputs: MinkOccInputs, free: int, stage_done: Callable[[str], None] = lambda stage: None
     ) -> tuple[Tensor, Tensor]:
         """As `Network.label_grid`."""
         return label_grid(self(inputs, stage_done=stage_done).classes, free)
 
-    def set_counts(self, inputs: Inputs) -> dict[str, int]:
+    def set_counts(self, inputs: MinkOccInputs) -> dict[str, int]:
         """As `Network.set_counts`."""
         return dict(zip(self.set_names, self(inputs).classes.coordinates.counts, strict=True))
 
@@ -136,7 +138,7 @@ class MinkOcc(Network):
         return MinkOccProgram(self, self.config, capacities, free, center)
 
     @staticmethod
-    def pad(inputs: Inputs, capacities: Capacities, center: tuple[float, float]) -> Arrays:
+    def pad(inputs: MinkOccInputs, capacities: Capacities, center: tuple[float, float]) -> Arrays:
         """As `Network.pad`."""
         return pad(inputs, capacities, center)
 
@@ -172,7 +174,7 @@ class MinkOccProgram(Program):
         """
         budget = Budget(list(self.capacities.sets.values()), self.center)
         coordinates = StaticCoordinates.from_cells(cells, count, self.network.shape, budget)
-        inputs = Inputs(images, points, view, uv, voxel, table, cells)
+        inputs = MinkOccInputs(images, points, view, uv, voxel, table, cells)
         labels, confidence = label_grid(self.network(inputs, coordinates=coordinates).classes, self.free)
         return labels, confidence, torch.cat(budget.counts)
 
@@ -181,9 +183,9 @@ class MinkOccProgram(Program):
         points, voxels = self.capacities.points, self.capacities.voxels
         image, views = self.config.image, self.config.points.max_views
         return (
-            torch.zeros(1, image.cameras, image.height, image.width, 3, dtype=torch.uint8),
+            torch.zeros(1, image.num_cameras, image.height, image.width, 3, dtype=torch.uint8),
             torch.zeros(points, POINT_FEATURES),
-            torch.full((points, views), image.cameras, dtype=torch.int32),
+            torch.full((points, views), image.num_cameras, dtype=torch.int32),
             torch.zeros(points, views, 2),
             torch.full((points,), voxels, dtype=torch.int32),
             torch.full((voxels, self.config.points.max_points), points, dtype=torch.int32),
@@ -201,6 +203,6 @@ def label_grid(classes: SparseTensor, free: int) -> tuple[Tensor, Tensor]:
     Returns:
         labels (B, X, Y, Z) uint8, `free` where no cell survived, and confidence (B, X, Y, Z) float16, 0 where free.
     """
-    label, sure = decide(classes.features, free)
+    label, sure = classify(classes.features, free)
     volume = classes.coordinates.volume
     return volume(label, free).to(torch.uint8), volume(sure, 0.0).to(torch.float16)

@@ -6,15 +6,16 @@ import numpy as np
 
 from occle_core.networks.blocks.padding import Arrays, pad_scan
 from occle_core.networks.capacities import Capacities
-from occle_core.networks.minkocc.inputs import Inputs
+from occle_core.networks.minkocc.inputs import MinkOccInputs
 
 
-def pad(inputs: Inputs, capacities: Capacities, center: tuple[float, float]) -> Arrays:
+def pad(inputs: MinkOccInputs, capacities: Capacities, center: tuple[float, float]) -> Arrays:
     """One frame's inputs in a program's shapes.
 
     Returns:
         images (1, V, H, W, 3) uint8, points (P, 10) float32, view (P, M) int32, uv (P, M, 2) float32, voxel (P,) int32, table
-        (N, K) int32, cells (N, 3) int32, count (1,) int32; what stands for "none" is as in `Inputs`, with the capacities P and N.
+        (N, K) int32, cells (N, 3) int32, count (1,) int32; what stands for "none" is as in `MinkOccInputs`, with the capacities P
+        and N.
     """
     features = {
         "points": (inputs.points.numpy(), 0),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from occle_core.networks.blocks.bilinear import corners, pixels_of, weighted_sum
 from occle_core.networks.blocks.voxel_features import VoxelFeatureEncoder
 from occle_core.networks.blocks.voxelise import POINT_FEATURES
-from occle_core.networks.minkocc.inputs import Inputs
+from occle_core.networks.minkocc.inputs import MinkOccInputs
 
 
 class PointFusion(nn.Module):
@@ -56,7 +56,7 @@ class PointEncoder(nn.Module):
         self.fusion = PointFusion(image_channels)
         self.vfe = VoxelFeatureEncoder(POINT_FEATURES + image_channels, channels)
 
-    def forward(self, inputs: Inputs, pyramid: Sequence[Tensor]) -> Tensor:
+    def forward(self, inputs: MinkOccInputs, pyramid: Sequence[Tensor]) -> Tensor:
         """-> (N, channels), a row per voxel of `inputs.coords`."""
         seen = self.fusion(pyramid, inputs.view, inputs.uv)
         out: Tensor = self.vfe(torch.cat([inputs.points, seen], 1), inputs.voxel, inputs.table)

@@ -22,8 +22,8 @@ from occle_core.sparse import (
 
 
 @dataclass
-class Level:
-    """What one decoder level proposed, before pruning.
+class DecoderLevel:
+    """Proposed voxels of one decoder level and their occupancy logits, before pruning.
 
     Attributes:
         proposed: the cells that the level made, with their features.
@@ -77,7 +77,7 @@ class GenerativeUNet(nn.Module):
         names = {"voxels": 0, **{f"encoder.{level}": level for level in range(1, coarsest + 1)}, "grown": coarsest}
         return names | {f"kept.{level}": level for level in range(coarsest - 1, -1, -1)}
 
-    def forward(self, x: SparseTensor, occupied: Sequence[Tensor] | None = None) -> tuple[SparseTensor, list[Level]]:
+    def forward(self, x: SparseTensor, occupied: Sequence[Tensor] | None = None) -> tuple[SparseTensor, list[DecoderLevel]]:
         """Complete the volume.
 
         Args:
@@ -92,12 +92,12 @@ class GenerativeUNet(nn.Module):
         for down, encoder in zip(self.down, self.encoder[1:]):
             skips.append(encoder(down(skips[-1])))
         x = add_at(self.grow(skips[-1]), skips[-1])
-        levels: list[Level] = []
+        levels: list[DecoderLevel] = []
         for number in range(len(self.up) - 1, -1, -1):
             skip = skips[number].with_features(self.skip[number](skips[number].features))
             x = self.refine[number](union_add(self.up[number](x), skip))
             logits = self.occupancy[number](x.features)[:, 0]
-            levels.insert(0, Level(x, logits))
+            levels.insert(0, DecoderLevel(x, logits))
             keep = logits.detach() > self.threshold[number]
             if occupied is not None:
                 keep = keep | x.at_cells(occupied[number])

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from occle_core.config import OWN_VEHICLE, Config
+from occle_core.config import OWN_VEHICLE_RADIUS, Config
 
 FEATURE_STRIDE = 2
 """Feature grids have cells of twice the edge length (0.4 m for SemanticKITTI's 0.2 m)."""
@@ -23,8 +23,10 @@ class ScanConfig(Config):
 class SemanticConfig(Config):
     """Semantic branch: 2D UNet and sparse UNet3D, both down to an eighth of their input."""
 
-    image: tuple[int, int, int] = Field((16, 32, 64), description="channels of the 2D UNet at strides 2, 4, 8")
-    lidar: tuple[int, int, int, int] = Field((16, 24, 32, 48), description="channels of the sparse UNet3D at strides 1, 2, 4, 8")
+    image_channels: tuple[int, int, int] = Field((16, 32, 64), description="channels of the 2D UNet at strides 2, 4, 8")
+    lidar_channels: tuple[int, int, int, int] = Field(
+        (16, 24, 32, 48), description="channels of the sparse UNet3D at strides 1, 2, 4, 8"
+    )
 
 
 class GeometricConfig(Config):
@@ -32,15 +34,15 @@ class GeometricConfig(Config):
 
     backbone: Literal["resnet18", "resnet34", "resnet50"] = Field("resnet18", description="torchvision's name of the ResNet")
     base_width: int = Field(16, ge=8, description="channels of the ResNet's first stage; torchvision's have 64")
-    stages: int = Field(3, ge=1, le=4, description="residual stages; strides are 4, 8, 16, 32")
-    heads: int = Field(2, ge=1, description="heads of the planes' self-attention")
+    num_stages: int = Field(3, ge=1, le=4, description="residual stages; strides are 4, 8, 16, 32")
+    num_heads: int = Field(2, ge=1, description="heads of the planes' self-attention")
 
 
 class FusionConfig(Config):
     """Dual Mamba."""
 
-    stages: tuple[int, int, int, int] = Field((32, 48, 48, 48), description="channels per downsampling stage, finest first")
-    state: int = Field(8, ge=1, description="states per channel of the scans")
+    stage_channels: tuple[int, int, int, int] = Field((32, 48, 48, 48), description="channels per downsampling stage, finest first")
+    state_size: int = Field(8, ge=1, description="states per channel of the scans")
     expand: int = Field(1, ge=1, description="inner channels per channel of the scans")
 
 
@@ -48,11 +50,11 @@ class OccleConfig(Config):
     """The whole network."""
 
     kind: Literal["occle"] = "occle"
-    cameras: int = Field(1, ge=1, description="how many cameras the rig has; fewer images are masked")
+    num_cameras: int = Field(1, ge=1, description="how many cameras the rig has; fewer images are masked")
     width: int = Field(640, ge=32, description="width that images are resized to, pixels, a multiple of 8")
     height: int = Field(192, ge=32, description="height that images are resized to, pixels, a multiple of 8")
-    frames: int = Field(1, ge=1, description="frames that the geometric branch sees, the present one included")
-    stride: int = Field(1, ge=1, description="it sees each n-th of the frames before the present one")
+    num_frames: int = Field(1, ge=1, description="frames that the geometric branch sees, the present one included")
+    frame_stride: int = Field(1, ge=1, description="it sees each n-th of the frames before the present one")
     channels: int = Field(24, ge=4, description="channels of the semantic, the geometric and the fused feature grid, even")
     scan: ScanConfig = ScanConfig()
     semantic: SemanticConfig = SemanticConfig()
@@ -61,7 +63,7 @@ class OccleConfig(Config):
 
     @property
     def levels(self) -> int:
-        """How often its UNets halve the grid, whatever their channels."""
+        """Number of times its UNets halve the grid, whatever their channels."""
         return 3
 
     @property
@@ -72,10 +74,10 @@ class OccleConfig(Config):
 
 def small(rig: Literal["kitti", "nuscenes"], frames: int = 1) -> OccleConfig:
     """For CPUs and grids of 0.4 m: a narrow ResNet-18 instead of the paper's ResNet-50, fewer points and channels."""
-    scan = ScanConfig(max_points=6, min_range=0.0 if rig == "kitti" else OWN_VEHICLE)
+    scan = ScanConfig(max_points=6, min_range=0.0 if rig == "kitti" else OWN_VEHICLE_RADIUS)
     if rig == "kitti":
-        return OccleConfig(frames=frames, scan=scan)
-    return OccleConfig(cameras=6, width=352, height=192, frames=frames, scan=scan)
+        return OccleConfig(num_frames=frames, scan=scan)
+    return OccleConfig(num_cameras=6, width=352, height=192, num_frames=frames, scan=scan)
 
 
 def base(rig: Literal["kitti", "nuscenes", "kitti360"] = "kitti") -> OccleConfig:
@@ -86,29 +88,29 @@ def base(rig: Literal["kitti", "nuscenes", "kitti360"] = "kitti") -> OccleConfig
     """
     sizes = {"kitti": (1224, 376), "nuscenes": (1600, 904), "kitti360": (1408, 376)}
     return OccleConfig(
-        cameras=6 if rig == "nuscenes" else 1,
+        num_cameras=6 if rig == "nuscenes" else 1,
         width=sizes[rig][0],
         height=sizes[rig][1],
-        frames=1 if rig == "nuscenes" else 5,
-        stride=1 if rig == "nuscenes" else 3,
+        num_frames=1 if rig == "nuscenes" else 5,
+        frame_stride=1 if rig == "nuscenes" else 3,
         channels=32,
-        scan=ScanConfig(channels=32, min_range=OWN_VEHICLE if rig == "nuscenes" else 0.0),
-        semantic=SemanticConfig(image=(32, 64, 128), lidar=(32, 48, 64, 96)),
-        geometric=GeometricConfig(backbone="resnet50", base_width=64, stages=4),
-        fusion=FusionConfig(stages=(64, 96, 128, 128), state=16, expand=2),
+        scan=ScanConfig(channels=32, min_range=OWN_VEHICLE_RADIUS if rig == "nuscenes" else 0.0),
+        semantic=SemanticConfig(image_channels=(32, 64, 128), lidar_channels=(32, 48, 64, 96)),
+        geometric=GeometricConfig(backbone="resnet50", base_width=64, num_stages=4),
+        fusion=FusionConfig(stage_channels=(64, 96, 128, 128), state_size=16, expand=2),
     )
 
 
 def tiny(cameras: int = 1, frames: int = 2, min_range: float = 0.0) -> OccleConfig:
     """For tests: every part is there, nothing is large."""
     return OccleConfig(
-        cameras=cameras,
+        num_cameras=cameras,
         width=64,
         height=32,
-        frames=frames,
+        num_frames=frames,
         channels=8,
         scan=ScanConfig(max_points=3, channels=8, min_range=min_range),
-        semantic=SemanticConfig(image=(4, 8, 8), lidar=(8, 8, 8, 8)),
-        geometric=GeometricConfig(base_width=8, stages=2),
-        fusion=FusionConfig(stages=(8, 8, 8, 8), state=4),
+        semantic=SemanticConfig(image_channels=(4, 8, 8), lidar_channels=(8, 8, 8, 8)),
+        geometric=GeometricConfig(base_width=8, num_stages=2),
+        fusion=FusionConfig(stage_channels=(8, 8, 8, 8), state_size=4),
     )

@@ -87,7 +87,7 @@ class DualMambaBlock(nn.Module):
         shape = one.shape
         own = [grid.flatten(2).transpose(1, 2).index_select(1, self.order) for grid in (one, other)]
         placed = [tokens + embed(self.position) for tokens, embed in zip(own, self.embed)]
-        mixed = exchange(*placed)
+        mixed = exchange_channels(*placed)
         (mamba, other_mamba), (norm, other_norm) = self.mamba, self.norm
         assert isinstance(mamba, Mamba) and isinstance(other_mamba, Mamba)
         scans = scan_together(mamba.select(norm(mixed[0])), other_mamba.select(other_norm(mixed[1])))
@@ -96,7 +96,7 @@ class DualMambaBlock(nn.Module):
         return first, second
 
 
-def exchange(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+def exchange_channels(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """The second halves of the channels (the last dimension) change places."""
     half = [one.shape[-1] // 2] * 2
     (a, b), (c, d) = split_by_slices(one, half, -1), split_by_slices(other, half, -1)
@@ -122,8 +122,11 @@ class _Down(nn.Sequential):
 
 
 class _Up(nn.Sequential):
-    """Twice the resolution. All cells share one kernel: a transposed convolution of stride 2 has weights of its own for each cell
-    of a block of 2 x 2 x 2, and shows the blocks in what it predicts for flat regions."""
+    """Twice the resolution.
+
+    All cells share one kernel: a transposed convolution of stride 2 has weights of its own for each cell of a block of 2 x 2 x 2,
+    and shows the blocks in what it predicts for flat regions.
+    """
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__(nn.Upsample(scale_factor=2), nn.Conv3d(channels, out, 3, padding=1))

@@ -22,7 +22,7 @@ class Fusion(nn.Module):
     def __init__(self, config: OccleConfig, num_classes: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
         sizes, channels = config.fusion, config.channels
-        self.mamba = DualMamba(channels, sizes.stages, shape, sizes.state, sizes.expand)
+        self.mamba = DualMamba(channels, sizes.stage_channels, shape, sizes.state_size, sizes.expand)
         self.head = VolumeHead(channels, num_classes)
         # Else flat regions, about which a short training says little, show the blocks of cells.
         self.head.start_alike()

@@ -31,14 +31,14 @@ class GeometricBranch(nn.Module):
         super().__init__()
         sizes, channels = config.geometric, config.channels
         self.shape = shape
-        self.image = ImageEncoder(sizes.backbone, sizes.base_width, sizes.stages, channels)
+        self.image = ImageEncoder(sizes.backbone, sizes.base_width, sizes.num_stages, channels)
         self.encoder = VoxelFeatureEncoder(POINT_FEATURES, config.scan.channels)
         # The paper's "2-layer sparse Conv3D"; the second layer goes to the feature grid's cells.
         self.first = SparseStep(SubmanifoldConv3d(config.scan.channels, channels), channels)
         self.second = SparseStep(StridedConv3d(channels, channels), channels)
-        self.fuse_lidar = FrameFusion(channels, config.frames)
-        self.fuse_image = FrameFusion(channels, config.frames)
-        self.synergy = CrossPlaneSynergy(channels, shape, sizes.heads)
+        self.fuse_lidar = FrameFusion(channels, config.num_frames)
+        self.fuse_image = FrameFusion(channels, config.num_frames)
+        self.synergy = CrossPlaneSynergy(channels, shape, sizes.num_heads)
         self.head = VolumeHead(channels, 2)
 
     def forward(

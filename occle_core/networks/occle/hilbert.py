@@ -1,4 +1,4 @@
-"""The order in which a space-filling curve visits the cells of a grid: neighbours in the sequence are neighbours in space."""
+"""Hilbert order of a grid's cells: neighbours in the sequence are neighbours in space."""
 
 from __future__ import annotations
 

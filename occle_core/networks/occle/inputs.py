@@ -13,7 +13,7 @@ from torch import Tensor
 
 from occle_core.frame import Frame, FrameError
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.networks.blocks.voxelise import measured, point_features, voxelise
+from occle_core.networks.blocks.voxelise import drop_own_vehicle, point_features, voxelise
 from occle_core.networks.occle.config import OccleConfig
 from occle_core.networks.occle.lift import projection
 
@@ -85,14 +85,14 @@ def prepare(frames: Sequence[Frame], poses: Sequence[NDArray[np.float64]], grid:
     """
     if not frames or len(frames) != len(poses):
         raise FrameError(f"OccLE needs at least one frame and a pose for each; got {len(frames)} frames and {len(poses)} poses")
-    rows = [min(number, len(frames) - 1) for number in range(config.frames)]
+    rows = [min(number, len(frames) - 1) for number in range(config.num_frames)]
     T_lidar0_world = np.linalg.inv(poses[0])
     images, projections, scans = [], [], []
     for number in rows:
         frame = frames[number]
         frame.check()
-        if len(frame.cameras) > config.cameras:
-            raise FrameError(f"{len(frame.cameras)} cameras for a network of {config.cameras}; use a bundle for this rig")
+        if len(frame.cameras) > config.num_cameras:
+            raise FrameError(f"{len(frame.cameras)} cameras for a network of {config.num_cameras}; use a bundle for this rig")
         T_grid_lidar: NDArray[np.float64] = frames[0].T_grid_lidar @ T_lidar0_world @ poses[number]
         images.append(_images(frame, config))
         projections.append(_projections(frame, np.asarray(np.linalg.inv(T_grid_lidar), np.float64), config))
@@ -122,7 +122,7 @@ def _joined(scans: Sequence[VoxelisedScan]) -> VoxelisedScan:
 
 
 def _images(frame: Frame, config: OccleConfig) -> NDArray[np.uint8]:
-    out = np.zeros((config.cameras, config.height, config.width, 3), np.uint8)
+    out = np.zeros((config.num_cameras, config.height, config.width, 3), np.uint8)
     for number, image in enumerate(frame.images):
         if image is not None:
             same = image.shape[:2] == out.shape[1:3]
@@ -131,7 +131,7 @@ def _images(frame: Frame, config: OccleConfig) -> NDArray[np.uint8]:
 
 
 def _projections(frame: Frame, T_lidar_grid: NDArray[np.float64], config: OccleConfig) -> NDArray[np.float32]:
-    out = np.zeros((config.cameras, 3, 4), np.float32)
+    out = np.zeros((config.num_cameras, 3, 4), np.float32)
     for number, (image, camera) in enumerate(zip(frame.images, frame.cameras)):
         if image is not None:
             out[number] = projection(camera, T_lidar_grid)
@@ -139,7 +139,7 @@ def _projections(frame: Frame, T_lidar_grid: NDArray[np.float64], config: OccleC
 
 
 def _scan(frame: Frame, T_grid_lidar: NDArray[np.float64], grid: VoxelGrid, config: OccleConfig) -> VoxelisedScan:
-    points = measured(frame.points, config.scan.min_range)
+    points = drop_own_vehicle(frame.points, config.scan.min_range)
     in_grid = (points[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3]).astype(np.float32)
     rows, voxel, table, cells = voxelise(in_grid, grid, config.scan.max_points)
     # Of the ten features MinkOcc's points have, OccLE's lack the offset from the mean.

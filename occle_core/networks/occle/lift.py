@@ -1,5 +1,4 @@
-"""Between voxel grids and images: where cells fall in images (OccLE, Eq. 2), features and labels taken from there, and the way
-back, cells summed up along the pixels' rays (Eq. 5).
+"""Lifting from images to voxel grids and back: projection of cells (OccLE, Eq. 2), and sums of cells along rays (Eq. 5).
 
 A camera is a 3x4 matrix that takes points of the grid frame to positions 0..1 from image border to border; all zeros where the
 camera delivered nothing, so that it sees no cell.
@@ -41,7 +40,7 @@ def projection(camera: Camera, T_lidar_grid: NDArray[np.float64]) -> NDArray[np.
 
 
 def project(projections: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Where points fall in images (Eq. 2, second line).
+    """Project points into images (Eq. 2, second line).
 
     Args:
         projections: (..., 3, 4) cameras.

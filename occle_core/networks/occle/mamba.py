@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from occle_core.networks.blocks.slices import split_by_slices
 
 KERNEL_TYPES = (torch.float32, torch.float16, torch.bfloat16)
-"""What mamba-ssm's kernels take."""
+"""Types that mamba-ssm's kernels take."""
 
 
 def selective_scan(
@@ -97,7 +97,7 @@ def linear_recurrence(a: Tensor, b: Tensor) -> Tensor:
 
 
 @dataclass
-class Selection:
+class ScanArguments:
     """Arguments of a selective scan, under its names."""
 
     u: Tensor
@@ -140,14 +140,14 @@ class Mamba(nn.Module):
         chosen = self.select(tokens)
         return self.finish(selective_scan(**vars(chosen), delta_softplus=True))
 
-    def select(self, tokens: Tensor) -> Selection:
+    def select(self, tokens: Tensor) -> ScanArguments:
         """(batch, L, channels) -> what the scan is called with."""
         length = tokens.shape[1]
         x, z = split_by_slices(self.in_proj(tokens).transpose(1, 2), [len(self.D)] * 2, 1)
         x = F.silu(self.conv1d(x)[..., :length])
         step, B, C = split_by_slices(self.x_proj(x.transpose(1, 2)).transpose(1, 2), [self.rank, self.state, self.state], 1)
         delta = torch.matmul(self.dt_proj.weight, step)
-        return Selection(x, delta, -torch.exp(self.A_log.float()), B, C, self.D, z, self.dt_proj.bias)
+        return ScanArguments(x, delta, -torch.exp(self.A_log.float()), B, C, self.D, z, self.dt_proj.bias)
 
     def finish(self, scanned: Tensor) -> Tensor:
         """The scan's result (batch, inner, L) -> (batch, L, channels)."""
@@ -155,7 +155,7 @@ class Mamba(nn.Module):
         return out
 
 
-def scan_together(one: Selection, other: Selection) -> tuple[Tensor, Tensor]:
+def scan_together(one: ScanArguments, other: ScanArguments) -> tuple[Tensor, Tensor]:
     """The scans of two blocks of equal sizes as one of twice the channels: half as many steps for an engine to run.
 
     Returns:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from occle_core.config import OWN_VEHICLE
+from occle_core.config import OWN_VEHICLE_RADIUS
 from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
-from occle_core.networks.blocks.images import IMAGE_MEAN, IMAGE_STD
-from occle_core.networks.blocks.labels import decide
+from occle_core.networks.blocks.imagenet import IMAGE_MEAN, IMAGE_STD
+from occle_core.networks.blocks.labels import classify
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.occle.config import FEATURE_STRIDE, OccleConfig, base, small, tiny
@@ -22,7 +22,7 @@ from occle_core.networks.occle.geometric import GeometricBranch
 from occle_core.networks.occle.inputs import POINT_FEATURES, OccleInputs, VoxelisedScan, prepare
 from occle_core.networks.occle.lift import grid_centers
 from occle_core.networks.occle.padding import pad
-from occle_core.networks.occle.semantic import SemanticBranch, Semantics
+from occle_core.networks.occle.semantic import SemanticBranch, SemanticFeatures
 from occle_core.networks.protocol import Network, Program, RigName, Size
 from occle_core.sparse.coordinates import Coordinates
 from occle_core.sparse.static import Budget, StaticCoordinates
@@ -73,7 +73,7 @@ class OccLE(Network):
         if size == "base":
             return base(rig), 1
         if rig == "nuscenes":
-            return small("nuscenes") if size == "small" else tiny(6, min_range=OWN_VEHICLE), 1
+            return small("nuscenes") if size == "small" else tiny(6, min_range=OWN_VEHICLE_RADIUS), 1
         return small("kitti") if size == "small" else tiny(), 2
 
     @property
@@ -84,7 +84,7 @@ class OccLE(Network):
     @property
     def set_names(self) -> dict[str, int]:
         """Names of the sets of cells that `forward` makes, in order, and their levels, 0 the finest."""
-        frames = range(self.config.frames)
+        frames = range(self.config.num_frames)
         names = {f"voxels.{frame}": 0 for frame in frames} | {f"semantic.{level}": level for level in (1, 2, 3)}
         return names | {f"geometric.{frame}": 1 for frame in frames}
 
@@ -124,10 +124,10 @@ class OccLE(Network):
             found.append(cells)
         return found
 
-    def semantics(self, inputs: OccleInputs, cells: Sequence[Coordinates]) -> Semantics:
+    def semantics(self, inputs: OccleInputs, cells: Sequence[Coordinates]) -> SemanticFeatures:
         """The semantic branch on the present frame."""
         images = self._normalised(inputs.images[:, 0])
-        out: Semantics = self.semantic(images, inputs.projections[:, 0], inputs.scans[0], cells[0], self.centers)
+        out: SemanticFeatures = self.semantic(images, inputs.projections[:, 0], inputs.scans[0], cells[0], self.centers)
         return out
 
     def geometry(self, inputs: OccleInputs, cells: Sequence[Coordinates]) -> Tensor:
@@ -200,7 +200,7 @@ class OccleProgram(Program):
             labels (1, X, Y, Z) uint8, confidence (1, X, Y, Z) float16, counts (sets,) int32: cells that each set had to hold.
         """
         budget = Budget(list(self.capacities.sets.values()), self.center)
-        frames = range(self.network.config.frames)
+        frames = range(self.network.config.num_frames)
         scans = [VoxelisedScan(points[f], voxel[f], table[f], cells[f], count[f]) for f in frames]
         sets = [StaticCoordinates.from_cells(cells[f], count[f], self.network.shape, budget) for f in frames]
         # TensorRT knows uint8 only at its borders: nothing can be selected before the cast, and nothing can follow the labels'.
@@ -211,7 +211,7 @@ class OccleProgram(Program):
     def example(self) -> tuple[Tensor, ...]:
         """Inputs of the right shapes without any voxel, to trace with."""
         config, points, voxels = self.network.config, self.capacities.points, self.capacities.voxels
-        frames, views = config.frames, config.cameras
+        frames, views = config.num_frames, config.num_cameras
         return (
             torch.zeros(1, frames, views, config.height, config.width, 3, dtype=torch.uint8),
             torch.zeros(1, frames, views, 3, 4),
@@ -228,5 +228,5 @@ OccLE.program_class = OccleProgram
 
 def label_grid(logits: Tensor, free: int) -> tuple[Tensor, Tensor]:
     """Labels (B, X, Y, Z) uint8 and confidence (B, X, Y, Z) float16, 0 where free, of logits (B, classes, X, Y, Z)."""
-    label, confidence = decide(logits, free)
+    label, confidence = classify(logits, free)
     return label.to(torch.uint8), confidence.to(torch.float16)

@@ -26,8 +26,8 @@ from occle_core.sparse.coordinates import Coordinates
 
 
 @dataclass
-class Semantics:
-    """What the branch makes.
+class SemanticFeatures:
+    """Feature maps and grids of the semantic branch.
 
     Attributes:
         grid: (B, C, X, Y, Z) the semantic feature grid F_f^s.
@@ -52,18 +52,20 @@ class SemanticBranch(nn.Module):
     def __init__(self, config: OccleConfig, num_classes: int) -> None:
         super().__init__()
         sizes = config.semantic
-        self.image = ImageUNet(sizes.image)
+        self.image = ImageUNet(sizes.image_channels)
         self.encoder = VoxelFeatureEncoder(POINT_FEATURES, config.scan.channels)
-        self.lidar = LidarUNet(config.scan.channels, sizes.lidar)
+        self.lidar = LidarUNet(config.scan.channels, sizes.lidar_channels)
         self.combine = nn.Sequential(
-            nn.Conv3d(sizes.image[0] + sizes.lidar[1], config.channels, 1, bias=False), nn.BatchNorm3d(config.channels), nn.ReLU()
+            nn.Conv3d(sizes.image_channels[0] + sizes.lidar_channels[1], config.channels, 1, bias=False),
+            nn.BatchNorm3d(config.channels),
+            nn.ReLU(),
         )
-        self.image_head = nn.Conv2d(sizes.image[0], num_classes, 1)
-        self.lidar_head = nn.Linear(sizes.lidar[0], num_classes)
+        self.image_head = nn.Conv2d(sizes.image_channels[0], num_classes, 1)
+        self.lidar_head = nn.Linear(sizes.lidar_channels[0], num_classes)
 
     def forward(
         self, images: Tensor, projections: Tensor, scan: VoxelisedScan, coordinates: Coordinates, centers: Tensor
-    ) -> Semantics:
+    ) -> SemanticFeatures:
         """Features of the present frame.
 
         Args:
@@ -80,14 +82,14 @@ class SemanticBranch(nn.Module):
         seen = lift(flat.unflatten(0, (batch, views)), projections, centers)
         points = densify(coarse)
         seen = seen.transpose(1, 2).reshape(batch, -1, *points.shape[2:])
-        return Semantics(self.combine(torch.cat([seen, points.to(seen.dtype)], 1)), flat, coarse, fine)
+        return SemanticFeatures(self.combine(torch.cat([seen, points.to(seen.dtype)], 1)), flat, coarse, fine)
 
-    def image_logits(self, semantics: Semantics) -> Tensor:
+    def image_logits(self, semantics: SemanticFeatures) -> Tensor:
         """(B * V, classes, H / 2, W / 2): the segmentation s."""
         out: Tensor = self.image_head(semantics.image)
         return out
 
-    def lidar_logits(self, semantics: Semantics) -> SparseTensor:
+    def lidar_logits(self, semantics: SemanticFeatures) -> SparseTensor:
         """(N, classes) on the scan's voxels: the segmentation S. Training only: the feature grid does not need it."""
         features: SparseTensor = self.lidar.finest(semantics.coarse, semantics.fine)
         return features.with_features(self.lidar_head(features.features))

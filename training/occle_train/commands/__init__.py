@@ -1,1 +1,1 @@
-"""What `occle-train` can do, a file per command."""
+"""Commands of `occle-train`, a file each."""

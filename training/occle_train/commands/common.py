@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Options, paths, configuration files and progress bars of the commands."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class Size(str, Enum):
     base = "base"
 
 
-def names(text: str) -> list[str]:
-    """What a comma-separated option names; empty for an empty one."""
+def split_names(text: str) -> list[str]:
+    """The names in a comma-separated option; none for an empty one."""
     return [name for name in text.split(",") if name]
 
 
-def found_in(data: Path, datasets: Sequence[Dataset]) -> str:
-    """What a data set's folder holds, before its files are looked for."""
+def describe_dataset(data: Path, datasets: Sequence[Dataset]) -> str:
+    """A line that names the sequences found in a data set's folder and counts their frames."""
     kinds = ", ".join(sorted({dataset.kind for dataset in datasets}))
     return f"{data}: {sum(map(len, datasets))} frames of {len(datasets)} sequences ({kinds})"
 
 
-def device_of(name: str) -> str:
+def resolve_device(name: str) -> str:
     """torch's name of a device; "auto" is a GPU where there is one."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
@@ -83,7 +83,7 @@ def read_yaml(file: Path | None) -> dict[str, Any]:
     return content or {}
 
 
-def validated(kind: type[M], content: dict[str, Any], file: Path | None) -> M:
+def parse_config(kind: type[M], content: dict[str, Any], file: Path | None) -> M:
     """A configuration of its type.
 
     Raises:
@@ -96,14 +96,14 @@ def validated(kind: type[M], content: dict[str, Any], file: Path | None) -> M:
         raise ValueError(f"{file or 'the options'}: {'; '.join(wrong)}") from error
 
 
-def progress(extra: str = "") -> Progress:
+def progress_bar(extra: str = "") -> Progress:
     """A progress bar; `extra` is a further column."""
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
     return Progress(*columns, TextColumn(extra), console=console)
 
 
-def origin() -> dict[str, str]:
-    """What a bundle's provenance says about the software that trained it."""
+def software_versions() -> dict[str, str]:
+    """Revision, date and versions of the software, for a bundle's provenance."""
     return {"revision": _revision(), "date": date.today().isoformat(), "torch": torch.__version__}
 
 

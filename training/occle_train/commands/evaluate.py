@@ -9,7 +9,8 @@ import typer
 
 from occle_core.atomic_file import write_json
 from occle_core.predictor import Predictor
-from occle_train.commands.common import console, names, path_option, progress
+from occle_core.taxonomy import TaxonomyConfig
+from occle_train.commands.common import console, path_option, progress_bar, split_names
 from occle_train.data.samples import open_all
 from occle_train.data.truth import TRUTHS, TruthName
 from occle_train.evaluation import evaluate as scoring
@@ -32,8 +33,10 @@ def evaluate(
     Example: occle-train evaluate --bundle config/bundles/kitti --data out/validation
     """
     predictor = Predictor.load(bundle, engine, precision, threads, console.print)
-    datasets = open_all(data, names(sequences))
-    with progress() as bar:
+    # A class list of one's own is in the bundle; the data set's raw ids are read by it.
+    own = predictor.taxonomy if isinstance(predictor.spec.taxonomy, TaxonomyConfig) else None
+    datasets = open_all(data, split_names(sequences), own)
+    with progress_bar() as bar:
         count = sum(len(scoring.scored_frames(dataset, TRUTHS[truth], every)) for dataset in datasets)
         task = bar.add_task("evaluating", total=count)
         scores = scoring.evaluate(predictor, datasets, TRUTHS[truth], every, lambda name, i: bar.advance(task))

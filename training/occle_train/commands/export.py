@@ -9,7 +9,7 @@ import typer
 
 from occle_core.bundle import read_spec
 from occle_core.engines.base import describe
-from occle_train.commands.common import console, names, path_option, user_path
+from occle_train.commands.common import console, path_option, split_names, user_path
 from occle_train.data.samples import open_all
 from occle_train.evaluation import export as exporting
 from occle_train.evaluation.terminal_tables import capacity_table, parity_line
@@ -20,7 +20,7 @@ def export(
     data: Annotated[Path | None, path_option("frames of the rig: measure what the engines' tables must hold")] = None,
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
     frames: Annotated[int, typer.Option(min=1, help="how many frames, drawn evenly")] = 40,
-    keep: Annotated[bool, typer.Option(help="leave the bundle's measured tables as they are")] = False,
+    keep_capacities: Annotated[bool, typer.Option(help="leave the bundle's capacities as they are")] = False,
     int8: Annotated[bool, typer.Option(help="also quantise the image branch to int8 (OpenVINO, NNCF)")] = False,
     check: Annotated[bool, typer.Option(help="fail unless the engines agree with eager PyTorch on the frames")] = False,
     engines: Annotated[str, typer.Option(help="comma-separated engines to build and check")] = "openvino,onnxruntime",
@@ -30,11 +30,13 @@ def export(
 
     Example: occle-train export config/bundles/kitti --data out/streets --check
     """
-    if data is None and (int8 or check or not keep):
-        raise ValueError("--data names the frames to measure, quantise and check with; without any: --keep")
-    datasets = open_all(data, names(sequences)) if data else []
+    if data is None and (int8 or check or not keep_capacities):
+        raise ValueError(
+            "no frames to measure, quantise or check with; give --data DATASET or, to measure nothing, --keep-capacities"
+        )
+    datasets = open_all(data, split_names(sequences)) if data else []
     prepared = list(exporting.frames_of(datasets, read_spec(bundle), frames))
-    if not keep:
+    if not keep_capacities:
         console.print(capacity_table(exporting.calibrate(bundle, prepared)))
     if int8:
         exporting.write_int8(bundle, prepared, console.print)

@@ -17,32 +17,33 @@ from numpy.typing import NDArray
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, load_bundle, rig_spec, save_bundle, spec_for
 from occle_core.frame import FrameError
-from occle_core.networks.minkocc.inputs import Inputs, prepare
+from occle_core.networks.minkocc.inputs import MinkOccInputs, prepare
 from occle_core.networks.minkocc.network import MinkOcc
+from occle_core.taxonomy import TaxonomyConfig, read_classes
 from occle_train.commands.common import (
     RigChoice,
     Size,
     console,
-    device_of,
-    found_in,
-    names,
-    origin,
+    describe_dataset,
+    parse_config,
     path_option,
-    progress,
+    progress_bar,
     read_yaml,
-    validated,
+    resolve_device,
+    software_versions,
+    split_names,
 )
 from occle_train.data.samples import Samples, open_all
 from occle_train.loop.checkpoints import LOG
 from occle_train.loop.curves import draw_curve
-from occle_train.loop.parallel import joined
+from occle_train.loop.parallel import join_process_group
 from occle_train.minkocc.fit import FitConfig, fit, minkocc_config
 from occle_train.minkocc.free_bias import add_free_bias, choose_free_bias
 from occle_train.minkocc.recipe import RecipeSamples
-from occle_train.pseudo_labels.files import LabelFolder
+from occle_train.pseudo_labels.label_folder import LabelFolder
 
 FREE_BIAS_FRAMES = 100
-"""At most so many labelled frames tell how strong the free class is to be."""
+"""Largest number of labelled frames that the free class's bias is measured on."""
 
 
 def fit_command(
@@ -53,6 +54,7 @@ def fit_command(
     ),
     rig: Annotated[RigChoice, typer.Option(help="which volume and class list")] = RigChoice.kitti,
     size: Annotated[Size, typer.Option(help="network size")] = Size.small,
+    classes: Annotated[Path | None, path_option("YAML file with a class list of your own, instead of the rig's")] = None,
     finer: Annotated[int, typer.Option(min=1, help="cells this many times smaller than 0.4 m: 2 for 0.2 m, 4 for 0.1 m")] = 1,
     config: Annotated[Path | None, path_option("YAML file with values of FitConfig, such as config/training/*.yaml")] = None,
     labels: Annotated[Path | None, path_option("2D pseudo-labels of a recipe: what label wrote, or label images")] = None,
@@ -79,35 +81,38 @@ def fit_command(
         raise typer.Exit(subprocess.run([*torchrun, "-m", "occle_train.cli", *sys.argv[1:]]).returncode)
     if threads:
         torch.set_num_threads(threads)
-    spec = _spec(size, rig, finer)
+    own = read_classes(classes) if classes else None
+    spec = _spec(size, rig, finer, own)
     sizes = minkocc_config(spec)
-    datasets = open_all(data, names(sequences))
+    datasets = open_all(data, split_names(sequences), taxonomy.load(own) if own else None)
     if "RANK" not in os.environ or os.environ["RANK"] == "0":
-        console.print(found_in(data, datasets), highlight=False)
-    memory = 4.0 / max(1, settings.workers)
+        console.print(describe_dataset(data, datasets), highlight=False)
+    memory = 4.0 / max(1, settings.num_workers)
     if settings.recipe:
         folder = LabelFolder(labels, taxonomy.load(spec.taxonomy)) if labels else None
         cache = out / "accumulated"
-        samples: Samples = RecipeSamples(datasets, spec.voxel_grid, sizes, settings.recipe, folder, cache, memory, settings.mask)
+        samples: Samples = RecipeSamples(
+            datasets, spec.voxel_grid, sizes, settings.recipe, folder, cache, memory, settings.truth_mask
+        )
     else:
-        samples = Samples(datasets, spec.voxel_grid, sizes, memory, settings.mask)
+        samples = Samples(datasets, spec.voxel_grid, sizes, memory, settings.truth_mask)
     settings = settings.for_frames(len(samples))
     initial = load_bundle(start_from)[1] if start_from else None
     if initial is not None and not isinstance(initial, MinkOcc):
         raise ValueError(f"{start_from} holds no MinkOcc network; start from another bundle")
-    with joined(device_of(device)) as (group, place):
+    with join_process_group(resolve_device(device)) as (group, place):
         console.quiet = group.rank > 0
         console.print(
             f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.warm)} with voxel labels, "
             f"{settings.steps} steps on {group.size} x {place}, log in {out / LOG}"
         )
-        with progress("{task.fields[loss]}") as bar:
+        with progress_bar("{task.fields[loss]}") as bar:
             task = bar.add_task("training", total=settings.steps, loss="")
 
-            def told(step: int, losses: dict[str, float]) -> None:
+            def on_step(step: int, losses: dict[str, float]) -> None:
                 bar.update(task, completed=step + 1, loss=" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
 
-            network = fit(spec, samples, settings, out, place, told, initial, group)
+            network = fit(spec, samples, settings, out, place, on_step, initial, group)
         if group.rank:
             return
     draw_curve(out / LOG, out / "curve.png", spec.name)
@@ -122,7 +127,7 @@ def fit_command(
         "started_from": load_bundle(start_from)[2] if start_from else None,
         "fit": settings.model_dump(mode="json"),
         "free_bias": _free_bias(network, spec, samples),
-        **origin(),
+        **software_versions(),
     }
     save_bundle(bundle, spec.model_copy(update={"provenance": provenance}), network)
     console.print(f"wrote {bundle}; measure it: occle-train evaluate --bundle {bundle} --data DIR")
@@ -137,7 +142,7 @@ def _free_bias(network: MinkOcc, spec: BundleSpec, samples: Samples) -> float:
     return bias
 
 
-def _prepared(spec: BundleSpec, samples: Samples, frames: Sequence[int]) -> Iterator[tuple[Inputs, NDArray[np.uint8]]]:
+def _prepared(spec: BundleSpec, samples: Samples, frames: Sequence[int]) -> Iterator[tuple[MinkOccInputs, NDArray[np.uint8]]]:
     """Inputs and labels of the frames that a network can use."""
     for item in frames:
         try:
@@ -153,12 +158,12 @@ def settings_of(config: Path | None, steps: int | None, seed: int | None) -> Fit
     if steps is not None:
         content.pop("epochs", None)
     content.update({name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None})
-    return validated(FitConfig, content, config)
+    return parse_config(FitConfig, content, config)
 
 
-def _spec(size: Size, rig: RigChoice, finer: int) -> BundleSpec:
+def _spec(size: Size, rig: RigChoice, finer: int, classes: TaxonomyConfig | None) -> BundleSpec:
     """The spec of a network size, on cells `finer` times smaller than its own."""
-    spec = rig_spec(size.value, rig.value)
+    spec = rig_spec(size.value, rig.value, classes=classes)
     if finer == 1:
         return spec
     return spec_for(spec.network, spec.voxel_grid.finer(finer), spec.taxonomy, f"{spec.name}-{finer}x")

@@ -15,13 +15,23 @@ from occle_core.config import Config
 from occle_core.networks.occle.config import OccleConfig
 from occle_core.networks.occle.network import OccLE
 from occle_core.networks.protocol import RigName, Size
-from occle_train.commands.common import console, device_of, found_in, names, origin, path_option, progress, read_yaml, validated
+from occle_train.commands.common import (
+    console,
+    describe_dataset,
+    parse_config,
+    path_option,
+    progress_bar,
+    read_yaml,
+    resolve_device,
+    software_versions,
+    split_names,
+)
 from occle_train.data.samples import open_all
 from occle_train.loop.checkpoints import LOG
 from occle_train.occle.fit import fit_occle
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
-from occle_train.pseudo_labels.files import LabelFolder
+from occle_train.pseudo_labels.label_folder import LabelFolder
 
 
 class OccleRun(Config):
@@ -58,29 +68,29 @@ def fit_command(
         raise ValueError(f"--size {size}: the network is that of {start_from}; leave one of the two out")
     spec, initial, started_from = _begun(start_from) if start_from else (rig_spec(run.size, run.rig, "occle"), None, None)
     assert isinstance(spec.network, OccleConfig)
-    datasets = open_all(data, names(sequences))
-    console.print(found_in(data, datasets), highlight=False)
+    datasets = open_all(data, split_names(sequences))
+    console.print(describe_dataset(data, datasets), highlight=False)
     folder = LabelFolder(labels, taxonomy.load(spec.taxonomy))
-    samples = OccleSamples(datasets, spec.voxel_grid, spec.network, run.recipe, folder, 4.0 / max(1, run.recipe.workers))
-    place = device_of(device)
+    samples = OccleSamples(datasets, spec.voxel_grid, spec.network, run.recipe, folder, 4.0 / max(1, run.recipe.num_workers))
+    place = resolve_device(device)
     console.print(
         f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.annotated)} of them annotated; "
         f"phases {', '.join(run.recipe.phases)} on {place}, logs in {out / '*' / LOG}"
     )
-    with progress("{task.fields[loss]}") as bar:
+    with progress_bar("{task.fields[loss]}") as bar:
         tasks = {phase: bar.add_task(phase, total=None, loss="") for phase in run.recipe.phases}
 
-        def told(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
+        def on_step(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
             text = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
             bar.update(tasks[phase], total=count, completed=step + 1, loss=text)
 
-        network = fit_occle(spec, samples, run.recipe, out, place, told, initial)
+        network = fit_occle(spec, samples, run.recipe, out, place, on_step, initial)
     provenance = {
         "data": {"root": data.name, "sequences": [dataset.name for dataset in datasets], "frames": len(samples)},
-        "labels": {**samples.provenance(), "teacher_confidence": run.recipe.confidence},
+        "labels": {**samples.provenance(), "teacher_confidence": run.recipe.confidence_threshold},
         "started_from": started_from,
         "fit": run.recipe.model_dump(mode="json"),
-        **origin(),
+        **software_versions(),
     }
     save_bundle(bundle, spec.model_copy(update={"provenance": provenance}), network)
     console.print(f"wrote {bundle}; measure it: occle-train evaluate --bundle {bundle} --data DIR")
@@ -99,8 +109,8 @@ def _run_of(config: Path | None, size: str, steps: int | None) -> OccleRun:
     content = read_yaml(config)
     if size:
         content["size"] = size
-    run = validated(OccleRun, content, config)
+    run = parse_config(OccleRun, content, config)
     if steps is None:
         return run
     every = dict.fromkeys(run.recipe.phases, steps)
-    return run.model_copy(update={"recipe": run.recipe.model_copy(update={"steps": every})})
+    return run.model_copy(update={"recipe": run.recipe.model_copy(update={"phase_steps": every})})

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from occle_core.datasets.completeness import require_files
-from occle_train.commands.common import console, device_of, names, path_option, progress
+from occle_train.commands.common import console, path_option, progress_bar, resolve_device, split_names
 from occle_train.data.samples import open_all
 from occle_train.occle.alignment import Alignment, load_alignment
-from occle_train.occle.labeller import AlignedLabeller, TransformersSegmenter, Universal, UniversalFolder
-from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded
-from occle_train.pseudo_labels.files import Labeller, write_missing
+from occle_train.occle.labeller import AlignedLabeller, TransformersSegmenter, Universal, UniversalLabelFolder
+from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.grounded_sam import GroundedSam
+from occle_train.pseudo_labels.label_folder import Labeller, write_missing
 from occle_train.pseudo_labels.prompts import load_prompts
 
 
@@ -29,38 +29,38 @@ def label(
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
 ) -> None:
-    """Make 2D pseudo-labels of all images for fit's and fit-occle's --labels; a run that was stopped goes on.
+    """Make 2D pseudo-labels of all images for fit's and fit-occle's --labels; a stopped run is resumed.
 
     With --specific, a dataset-specific segmenter gives the labels, detector and segmenter only those classes that it lacks.
 
     Example: occle-train label --data data/nuscenes --out data/labels --segmenter facebook/sam2.1-hiera-large
     """
-    datasets = open_all(data, names(sequences))
+    datasets = open_all(data, split_names(sequences))
     images = ((dataset, i, camera) for dataset in datasets for i in range(len(dataset)) for camera in dataset.camera_names)
     found = ((dataset.name, dataset.image_file(i, camera)) for dataset, i, camera in images)
     require_files((name, file) for name, file in found if file is not None)
     classes = datasets[0].taxonomy
     labeller: Labeller
     if simulated:
-        labeller = Degraded(classes, DegradeConfig(), 0)
+        labeller = DegradedLabeller(classes, DegradeConfig(), 0)
         source = labeller.source
     else:
         alignment = load_alignment(classes) if specific else None
         prompts = alignment.prompts if alignment else load_prompts(classes)
-        labeller = GroundedSam(detector, segmenter, prompts, device_of(device), threshold)
+        labeller = GroundedSam(detector, segmenter, prompts, resolve_device(device), threshold)
         source = labeller.source
         if alignment:
-            labeller = AlignedLabeller(_universal(specific, alignment, device_of(device)), labeller, alignment)
+            labeller = AlignedLabeller(_universal(specific, alignment, resolve_device(device)), labeller, alignment)
             source = {"specific": specific, "open_vocabulary": source, "alignment": classes.name}
-    with progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("labelling", total=sum(map(len, datasets)))
-        told = write_missing(out, datasets, labeller, classes, source, lambda scene, i: bar.advance(task))
-    console.print(f"{told[0]} images labelled, {told[1]} had labels, in {out}")
+        done = write_missing(out, datasets, labeller, classes, source, lambda scene, i: bar.advance(task))
+    console.print(f"{done[0]} images labelled, {done[1]} had labels, in {out}")
 
 
 def _universal(specific: str, alignment: Alignment, device: str) -> Universal:
     """MSeg label maps from a folder, or a model's; a folder with a config.json is a model's."""
     folder = Path(specific)
     if folder.is_dir() and not (folder / "config.json").exists():
-        return UniversalFolder(folder)
+        return UniversalLabelFolder(folder)
     return TransformersSegmenter(specific, alignment, device=device)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from occle_train.commands.common import RigChoice, console, progress, user_path
+from occle_train.commands.common import RigChoice, console, progress_bar, user_path
 from occle_train.streets import simulate as simulate_streets
 
 
@@ -32,11 +32,11 @@ def simulate(
 
     Example: occle-train simulate out/streets --rig kitti --drives 4 --frames 40 --scale 0.5
     """
-    with progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("simulating", total=drives * len(range(0, frames, every)))
 
-        def told(done: int, total: int) -> None:
+        def on_frame(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        names = simulate_streets(out, rig.value, drives, frames, seed, scale, workers, told, every)
+        names = simulate_streets(out, rig.value, drives, frames, seed, scale, workers, on_frame, every)
     console.print(f"{len(names)} drives of {frames} frames in {out}: {', '.join(names)}")

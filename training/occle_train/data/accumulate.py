@@ -13,7 +13,7 @@ from occle_core.datasets.voxels import majority
 from occle_core.geometry.grid import VoxelGrid
 
 THIN_VOTE = 4.0
-"""What a point of a thin class counts: one on a pole wins against three of the wall behind it that share its cell."""
+"""Votes of a point of a thin class: one on a pole wins against three of the wall behind it that share its cell."""
 
 CHUNK = 16_384
 """Rays that are traversed together; bounds the memory."""
@@ -31,7 +31,8 @@ def accumulate(dataset: Dataset, index: int, grid: VoxelGrid, before: int, after
         dataset: a sequence with point labels and poses.
         index: the reference scan, whose grid frame the result is in.
         grid: the cells.
-        before, after: how many scans before and after it to add; the sequence's ends shorten this.
+        before: number of scans before it to add; the sequence's beginning shortens this.
+        after: number of scans after it to add; the sequence's end shortens this.
         moving: take the objects in motion from scan `index` only; False treats everything as standing.
 
     Returns:
@@ -88,7 +89,7 @@ def _cross(start: NDArray[np.float64], rays: NDArray[np.float64], shape: NDArray
     """Mark the cell behind every cell wall that a ray passes. All in units of cells.
 
     A ray enters a new cell exactly where it passes a wall, so the walls of each axis can be listed and looked up for all rays
-    at once: no stepping, no order.
+    together: no stepping, no order.
     """
     stride = (shape[1] * shape[2], shape[2], 1)
     enter, leave = _clip(start, rays, np.zeros(3), shape)

@@ -1,4 +1,4 @@
-"""Augmentation of labelled frames: the grid is mirrored or turned, the images and the scan are disturbed.
+"""Augmentation of labelled frames: the grid is mirrored or rotated, the images and the scan are disturbed.
 
 Turning the grid instead of the sensors (T_grid_lidar and the truth change, points and cameras do not) keeps images,
 calibration, points and voxels consistent by construction. Shifting, scaling and rotating an image changes its calibration with it.
@@ -22,28 +22,25 @@ from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import IGNORE
 
 
-def _off(value: float) -> bool:
-    return value == 0
-
-
 class AugmentConfig(Config):
     """Strengths of the augmentation."""
 
-    flip: float = Field(0.5, ge=0, le=1, description="probability of mirroring along each axis the grid is symmetric in")
-    turn: float = Field(0.5, ge=0, le=1, description="probability of a quarter turn where the grid is square and centred")
-    drop_camera: float = Field(0.2, ge=0, le=1, description="probability that a camera is masked")
-    drop_points: float = Field(0.3, ge=0, le=1, description="largest share of points that is dropped")
-    drop_intensity: float = Field(0.25, ge=0, le=1, description="probability that all intensities are set to their mean")
-    intensity: float = Field(0.4, ge=0, description="largest relative change of the intensities' scale")
-    colour: float = Field(0.5, ge=0, description="largest relative change of brightness, contrast and saturation")
-    gray: float = Field(0.15, ge=0, le=1, description="probability that an image loses its colours")
-    blur: float = Field(0.3, ge=0, le=1, description="probability that an image is blurred or gets noise")
-    # Off by default and, when off, left out of what a configuration is written as: checkpoints from before they existed go on.
-    shift: float = Field(0, ge=0, le=0.5, exclude_if=_off, description="largest shift of an image, share of its width and height")
-    scale: float = Field(0, ge=0, lt=1, exclude_if=_off, description="largest relative change of an image's scale")
-    roll: float = Field(0, ge=0, le=45, exclude_if=_off, description="largest rotation of an image about its centre, degrees")
-    yaw: float = Field(0, ge=0, le=180, exclude_if=_off, description="largest rotation of the grid about z, degrees")
-    drop_voxels: float = Field(0, ge=0, le=1, exclude_if=_off, description="largest share of truth voxels made unknown")
+    flip_prob: float = Field(0.5, ge=0, le=1, description="probability of mirroring along each axis the grid is symmetric in")
+    rot90_prob: float = Field(
+        0.5, ge=0, le=1, description="probability of a rotation by 90 degrees where the grid is square and centred"
+    )
+    camera_dropout_prob: float = Field(0.2, ge=0, le=1, description="probability that a camera is masked")
+    max_point_dropout: float = Field(0.3, ge=0, le=1, description="largest share of points that is dropped")
+    intensity_dropout_prob: float = Field(0.25, ge=0, le=1, description="probability that all intensities are set to their mean")
+    intensity_jitter: float = Field(0.4, ge=0, description="largest relative change of the intensities' scale")
+    color_jitter: float = Field(0.5, ge=0, description="largest relative change of brightness, contrast and saturation")
+    grayscale_prob: float = Field(0.15, ge=0, le=1, description="probability that an image loses its colours")
+    blur_prob: float = Field(0.3, ge=0, le=1, description="probability that an image is blurred or gets noise")
+    max_image_shift: float = Field(0, ge=0, le=0.5, description="largest shift of an image, share of its width and height")
+    max_image_scale: float = Field(0, ge=0, lt=1, description="largest relative change of an image's scale")
+    max_image_rotation: float = Field(0, ge=0, le=45, description="largest rotation of an image about its centre, degrees")
+    max_yaw: float = Field(0, ge=0, le=180, description="largest rotation of the grid about z, degrees")
+    max_voxel_dropout: float = Field(0, ge=0, le=1, description="largest share of truth voxels made unknown")
 
 
 def augment(
@@ -52,39 +49,40 @@ def augment(
     """A disturbed frame and its truth (X, Y, Z), which follows every change of the grid.
 
     The truth may be labels or occupancy: 255 is unknown in both. Labels of the images' pixels belong to the images and cameras
-    as they came in; only `T_grid_lidar` of what is returned is needed to compare them with the turned grid.
+    as they came in; only `T_grid_lidar` of what is returned is needed to compare them with the rotated grid.
     """
-    transform, truth = _turn_grid(truth, grid, config, rng)
-    if config.yaw:
-        turn = _about_z(math.radians(rng.uniform(-config.yaw, config.yaw)))
-        transform, truth = turn @ transform, _resampled(truth, grid, turn)
+    transform, truth = _flip_grid(truth, grid, config, rng)
+    if config.max_yaw:
+        rotation = _about_z(math.radians(rng.uniform(-config.max_yaw, config.max_yaw)))
+        transform, truth = rotation @ transform, _resampled(truth, grid, rotation)
     images = [
-        None if image is None or rng.random() < config.drop_camera else _disturb_image(image, config, rng) for image in frame.images
+        None if image is None or rng.random() < config.camera_dropout_prob else _disturb_image(image, config, rng)
+        for image in frame.images
     ]
     points = _disturb_points(frame.points, config, rng)
     cameras = list(frame.cameras)
-    if config.shift or config.scale or config.roll:
+    if config.max_image_shift or config.max_image_scale or config.max_image_rotation:
         for number, image in enumerate(images):
             if image is not None:
                 images[number], cameras[number] = _move_image(image, cameras[number], config, rng)
-    if config.drop_voxels:
-        dropped = rng.random(truth.shape, np.float32) < rng.uniform(0, config.drop_voxels)
+    if config.max_voxel_dropout:
+        dropped = rng.random(truth.shape, np.float32) < rng.uniform(0, config.max_voxel_dropout)
         truth = np.where(dropped, np.uint8(IGNORE), truth)
     return replace(frame, points=points, images=images, cameras=cameras, T_grid_lidar=transform @ frame.T_grid_lidar), truth
 
 
-def _turn_grid(
+def _flip_grid(
     truth: NDArray[np.uint8], grid: VoxelGrid, config: AugmentConfig, rng: Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     transform = np.eye(4)
     centred = [abs(grid.origin[axis] + grid.upper[axis]) < 1e-6 for axis in (0, 1)]
     for axis in (0, 1):
-        if centred[axis] and rng.random() < config.flip:
+        if centred[axis] and rng.random() < config.flip_prob:
             truth = np.flip(truth, axis)
             mirror = np.eye(4)
             mirror[axis, axis] = -1
             transform = mirror @ transform
-    if all(centred) and grid.shape[0] == grid.shape[1] and rng.random() < config.turn:
+    if all(centred) and grid.shape[0] == grid.shape[1] and rng.random() < config.rot90_prob:
         truth = np.rot90(truth, 1, (0, 1))
         quarter = np.eye(4)
         quarter[:2, :2] = [[0, -1], [1, 0]]
@@ -93,16 +91,16 @@ def _turn_grid(
 
 
 def _about_z(angle: float) -> NDArray[np.float64]:
-    turn = np.eye(4)
-    turn[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-    return turn
+    rotation = np.eye(4)
+    rotation[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    return rotation
 
 
-def _resampled(truth: NDArray[np.uint8], grid: VoxelGrid, turn: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The truth seen in the turned grid: every cell takes what lies at its centre, unknown beyond the truth's border."""
+def _resampled(truth: NDArray[np.uint8], grid: VoxelGrid, rotation: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The truth seen in the rotated grid: every cell takes what lies at its centre, unknown beyond the truth's border."""
     columns = np.stack(np.meshgrid(np.arange(grid.shape[0]), np.arange(grid.shape[1]), [0], indexing="ij"), -1).reshape(-1, 3)
-    # A turn about z moves all cells of a column alike; R is orthogonal, so x @ R applies its inverse.
-    ijk, inside = grid.index(grid.centers(columns).astype(np.float64) @ turn[:3, :3])
+    # A rotation about z moves all cells of a column alike; R is orthogonal, so x @ R applies its inverse.
+    ijk, inside = grid.index(grid.centers(columns).astype(np.float64) @ rotation[:3, :3])
     result = np.full((len(columns), grid.shape[2]), IGNORE, np.uint8)
     result[inside] = truth[ijk[inside, 0], ijk[inside, 1]]
     return result.reshape(grid.shape)
@@ -114,10 +112,12 @@ def _move_image(
     """The image shifted, scaled and rotated about its centre, black beyond its border, and the camera that would have taken it."""
     size = np.array([camera.width, camera.height])
     middle = (size - 1) / 2
-    linear = (1 + rng.uniform(-config.scale, config.scale)) * _about_z(math.radians(rng.uniform(-config.roll, config.roll)))[:2, :2]
+    linear = (1 + rng.uniform(-config.max_image_scale, config.max_image_scale)) * _about_z(
+        math.radians(rng.uniform(-config.max_image_rotation, config.max_image_rotation))
+    )[:2, :2]
     move = np.eye(3)
     move[:2, :2] = linear
-    move[:2, 2] = middle - linear @ middle + rng.uniform(-config.shift, config.shift, 2) * size
+    move[:2, 2] = middle - linear @ middle + rng.uniform(-config.max_image_shift, config.max_image_shift, 2) * size
     moved = cv2.warpAffine(image, move[:2], (camera.width, camera.height), flags=cv2.INTER_LINEAR)
     return np.asarray(moved, np.uint8), Camera(move @ camera.K, camera.T_camera_lidar, camera.width, camera.height)
 
@@ -125,22 +125,22 @@ def _move_image(
 def _disturb_image(image: NDArray[np.uint8], config: AugmentConfig, rng: Generator) -> NDArray[np.uint8]:
     value = image.astype(np.float32)
     gray = value @ np.array([0.299, 0.587, 0.114], np.float32)
-    saturation = 0.0 if rng.random() < config.gray else 1 + rng.uniform(-config.colour, config.colour)
+    saturation = 0.0 if rng.random() < config.grayscale_prob else 1 + rng.uniform(-config.color_jitter, config.color_jitter)
     value = gray[..., None] + saturation * (value - gray[..., None])
-    value = (value - value.mean()) * (1 + rng.uniform(-config.colour, config.colour)) + value.mean() * (
-        1 + rng.uniform(-config.colour, config.colour)
+    value = (value - value.mean()) * (1 + rng.uniform(-config.color_jitter, config.color_jitter)) + value.mean() * (
+        1 + rng.uniform(-config.color_jitter, config.color_jitter)
     )
-    value *= 1 + rng.uniform(-config.colour / 3, config.colour / 3, 3).astype(np.float32)
-    if rng.random() < config.blur:
+    value *= 1 + rng.uniform(-config.color_jitter / 3, config.color_jitter / 3, 3).astype(np.float32)
+    if rng.random() < config.blur_prob:
         value = cv2.GaussianBlur(value, (0, 0), rng.uniform(0.3, 1.5))
-    if rng.random() < config.blur:
+    if rng.random() < config.blur_prob:
         value += rng.normal(0, rng.uniform(1, 10), value.shape).astype(np.float32)
     return np.asarray(value.clip(0, 255), np.uint8)
 
 
 def _disturb_points(points: NDArray[np.float32], config: AugmentConfig, rng: Generator) -> NDArray[np.float32]:
-    points = points[rng.random(len(points)) >= rng.uniform(0, config.drop_points)]
-    intensity = points[:, 3] * np.float32(1 + rng.uniform(-config.intensity, config.intensity))
-    if len(intensity) and rng.random() < config.drop_intensity:
+    points = points[rng.random(len(points)) >= rng.uniform(0, config.max_point_dropout)]
+    intensity = points[:, 3] * np.float32(1 + rng.uniform(-config.intensity_jitter, config.intensity_jitter))
+    if len(intensity) and rng.random() < config.intensity_dropout_prob:
         intensity = np.full_like(intensity, intensity.mean())
     return np.concatenate([points[:, :3], intensity.clip(0, 1)[:, None]], 1)

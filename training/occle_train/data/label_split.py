@@ -1,4 +1,4 @@
-"""Which scenes keep their dense 3D labels: the labelled share alpha of MinkOcc's warm start (Sze et al., Sec. IV-A)."""
+"""Split of scenes into labelled and unlabelled ones: the labelled share alpha of MinkOcc's warm start (Sze et al., Sec. IV-A)."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.minkocc.config import MinkOccConfig
+from occle_core.taxonomy import IGNORE, Taxonomy
 from occle_train.data.truth import MASKS, MaskName, sensor_mask, voxel_truth
 
-UNKNOWN = 255
 SOLID = 254
 """Marks cells of a weak target that are occupied by an unknown class."""
 
@@ -68,7 +68,7 @@ class FrameCache:
         self._held: dict[Any, Any] = {}
 
     def get(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What `make` gives for this key: an array, a Frame or None."""
+        """The cached value of a key, made by `make` where it is missing: an array, a Frame or None."""
         if key in self._held:
             return self._held[key]
         value = make()
@@ -159,7 +159,7 @@ class Samples:
         if truth is None:
             raise DatasetError(f"{dataset.name}: the voxel truth of frame {i} is gone since the sequence was opened")
         seen = sensor_mask(dataset, i, self.grid, self._mask)
-        return truth if seen is None else np.where(seen, truth, UNKNOWN).astype(np.uint8)
+        return truth if seen is None else np.where(seen, truth, IGNORE).astype(np.uint8)
 
     def _reduced(self, frame: Frame) -> Frame:
         size = (self.network.image.width, self.network.image.height)
@@ -170,8 +170,8 @@ class Samples:
         return replace(frame, points=frame.points[inside], images=images, cameras=cameras)
 
 
-def open_all(path: Path, names: Sequence[str] | None = None) -> list[Dataset]:
-    """Every sequence or scene below `path`, or the named ones.
+def open_all(path: Path, names: Sequence[str] | None = None, classes: Taxonomy | None = None) -> list[Dataset]:
+    """Every sequence or scene below `path`, or the named ones; with a class list of your own, labelled by that.
 
     Raises:
         DatasetError: nothing is there, or a name is unknown.
@@ -180,7 +180,7 @@ def open_all(path: Path, names: Sequence[str] | None = None) -> list[Dataset]:
     unknown = sorted(set(names or ()) - set(found))
     if unknown:
         raise DatasetError(f"{path} has no sequence {', '.join(unknown)}; it has {', '.join(found)}")
-    return [open_dataset(path, scene=name) for name in (names or found)]
+    return [open_dataset(path, scene=name, classes=classes) for name in (names or found)]
 
 
 def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

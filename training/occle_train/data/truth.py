@@ -15,7 +15,7 @@ from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_train.data.accumulate import accumulate
 
 RECORDED = {"nuscenes": OCC3D_NUSCENES, "semantickitti": SEMANTICKITTI, "kitti360": SEMANTICKITTI}
-"""What each layout records its truth on; other layouts give any grid that is asked for."""
+"""Grid of each layout's recorded truth; other layouts give any grid that is asked for."""
 
 
 def scored_grid(grid: VoxelGrid, dataset: Dataset) -> tuple[VoxelGrid, int]:
@@ -58,10 +58,10 @@ MASKS: dict[MaskName, tuple[str, ...]] = {
 """Whose sight makes a cell of a recorded truth count, where the data set says what its sensors saw: Occ3D's benchmark takes the
 camera's."""
 
-Truth = Callable[[Dataset, int, VoxelGrid], "NDArray[np.uint8] | None"]
+TruthReader = Callable[[Dataset, int, VoxelGrid], "NDArray[np.uint8] | None"]
 TruthName = Literal["recorded", "accumulated"]
-TRUTHS: dict[TruthName, Truth] = {"recorded": voxel_truth, "accumulated": accumulated}
-"""Where a truth comes from; None where a frame has none."""
+TRUTHS: dict[TruthName, TruthReader] = {"recorded": voxel_truth, "accumulated": accumulated}
+"""Reads the truth of a frame; None where it has none."""
 
 
 def sensor_mask(dataset: Dataset, i: int, grid: VoxelGrid, sensors: Sequence[str]) -> NDArray[np.bool_] | None:

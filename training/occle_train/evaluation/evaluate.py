@@ -16,16 +16,16 @@ from occle_core.datasets.voxels import coarsen
 from occle_core.frame import FrameError
 from occle_core.geometry.grid import SEMANTICKITTI, VoxelGrid
 from occle_core.predictor import Predictor
-from occle_train.data.truth import Truth, scored_grid, sensor_mask, voxel_truth
+from occle_train.data.truth import TruthReader, scored_grid, sensor_mask, voxel_truth
 from occle_train.metrics import CompletionMetrics, Occ3DMetrics, RayIoU, scene_origins
 
 
 def evaluate(
     predictor: Predictor,
     datasets: Sequence[Dataset],
-    truth: Truth = voxel_truth,
+    truth: TruthReader = voxel_truth,
     every: int = 1,
-    progress: Callable[[str, int], None] = lambda name, i: None,
+    on_progress: Callable[[str, int], None] = lambda name, i: None,
 ) -> dict[str, Any]:
     """Scores over all frames that have a truth.
 
@@ -37,7 +37,7 @@ def evaluate(
         datasets: sequences with the bundle's classes.
         truth: where the truth comes from.
         every: score each n-th of a sequence's frames with a truth only.
-        progress: called before each scored frame.
+        on_progress: called before each scored frame.
 
     Cells finer than the recorded truth's are grouped into its cells before they are compared.
 
@@ -60,8 +60,9 @@ def evaluate(
             raise DatasetError(
                 f"{dataset.name} is labelled with {dataset.taxonomy.name}, the bundle predicts {predictor.taxonomy.name}"
             )
-    # Stand-ins of a predictor in tests know nothing of a past.
-    looks_back = getattr(predictor, "frames", 1) > 1
+    if isinstance(scores, _Kitti) and predictor.taxonomy.free != 0:
+        raise DatasetError(f"{predictor.taxonomy.name}: scores of completion need the free class first in the class list")
+    looks_back = predictor.num_frames > 1
     scored = {number: scored_frames(dataset, truth, every) for number, dataset in enumerate(datasets)}
     read = {number: range(len(datasets[number])) if looks_back else frames for number, frames in scored.items()}
     require_frames((datasets[number], i) for number, frames in read.items() for i in frames)
@@ -75,7 +76,7 @@ def evaluate(
                 with suppress(FrameError):  # what cannot be predicted is not remembered either
                     predictor.observe(frame)
                 continue
-            progress(dataset.name, i)
+            on_progress(dataset.name, i)
             labels = np.full(predictor.grid.shape, predictor.taxonomy.free, np.uint8)
             try:
                 occupancy = predictor.predict(frame)
@@ -95,7 +96,7 @@ def evaluate(
     return {**scores.result(), "frames": frames, "milliseconds": milliseconds, "unusable": unusable, "short_history": dict(short)}
 
 
-def scored_frames(dataset: Dataset, truth: Truth, every: int) -> list[int]:
+def scored_frames(dataset: Dataset, truth: TruthReader, every: int) -> list[int]:
     """Each n-th of the frames that have a truth."""
     return [i for i in range(len(dataset)) if truth is not voxel_truth or dataset.has_truth(i)][::every]
 
@@ -110,7 +111,13 @@ class _Kitti:
         self.official = CompletionMetrics(classes) if grid.finer(self.factor) == SEMANTICKITTI else None
 
     def update(
-        self, labels: NDArray[np.uint8], target: NDArray[np.uint8], hit: NDArray[np.bool_], dataset: Dataset, i: int, truth: Truth
+        self,
+        labels: NDArray[np.uint8],
+        target: NDArray[np.uint8],
+        hit: NDArray[np.bool_],
+        dataset: Dataset,
+        i: int,
+        truth: TruthReader,
     ) -> None:
         self.grid.update(labels, target)
         self.scan.update(hit.astype(np.uint8), target)
@@ -133,7 +140,13 @@ class _Occ3D:
         self.rays = RayIoU(grid, count, free)
 
     def update(
-        self, labels: NDArray[np.uint8], target: NDArray[np.uint8], hit: NDArray[np.bool_], dataset: Dataset, i: int, truth: Truth
+        self,
+        labels: NDArray[np.uint8],
+        target: NDArray[np.uint8],
+        hit: NDArray[np.bool_],
+        dataset: Dataset,
+        i: int,
+        truth: TruthReader,
     ) -> None:
         known = target != 255
         camera = sensor_mask(dataset, i, self.cells, ("camera",))

@@ -30,7 +30,7 @@ def frames_of(datasets: Sequence[Dataset], spec: BundleSpec, count: int, seed: i
     chosen = np.random.default_rng(seed).permutation(len(every))[:count]
     for number in sorted(int(n) for n in chosen):
         dataset, i = every[number]
-        rows = past_frames(dataset, i, config.frames, config.stride)
+        rows = past_frames(dataset, i, config.num_frames, config.frame_stride)
         yield prepare([dataset.frame(row) for row in rows], spec.voxel_grid, config)
 
 
@@ -43,14 +43,14 @@ def calibrate(bundle: Path, frames: Sequence[NetworkInputs]) -> BundleSpec:
     spec, network, _ = load_bundle(bundle)
     counts = measure(network, frames)
     limits = limits_of(network, spec.network.max_points)
-    full = capacities.choose(counts, limits)
-    typical = capacities.choose(counts, limits, capacities.TYPICAL_PERCENTILE)
+    full = capacities.choose_capacities(counts, limits)
+    typical = capacities.choose_capacities(counts, limits, capacities.TYPICAL_PERCENTILE)
     measured = spec.model_copy(update={"capacities": full, "typical": None if typical == full else typical})
     save_bundle(bundle, measured, network)
     return measured
 
 
-def write_int8(bundle: Path, frames: Sequence[NetworkInputs], progress: Callable[[str], None]) -> None:
+def write_int8(bundle: Path, frames: Sequence[NetworkInputs], on_progress: Callable[[str], None]) -> None:
     """Write the bundle's int8 models, one per set of capacities.
 
     Raises:
@@ -61,13 +61,13 @@ def write_int8(bundle: Path, frames: Sequence[NetworkInputs], progress: Callable
         if size and rows is None:
             continue
         sized = spec.model_copy(update={"capacities": rows, "typical": None})
-        model = onnx_file.onnx_of(sized, network, progress)
-        progress(f"quantising with {len(frames)} frames, some minutes")
+        model = onnx_file.onnx_of(sized, network, on_progress)
+        on_progress(f"quantising with {len(frames)} frames, some minutes")
         openvino_engine.quantise(sized, network, model, frames, quantised_file(bundle, size))
 
 
 def check(
-    bundle: Path, engine: str, precision: str, frames: Sequence[NetworkInputs], progress: Callable[[str], None]
+    bundle: Path, engine: str, precision: str, frames: Sequence[NetworkInputs], on_progress: Callable[[str], None]
 ) -> tuple[Engine, Parity]:
     """An engine of the bundle, and how far it agrees with eager PyTorch on frames.
 
@@ -75,5 +75,5 @@ def check(
         BundleError, EngineError: the bundle, or the engine, cannot be used.
     """
     spec, network, _ = load_bundle(bundle)
-    examined = load_engine(spec, network, bundle, engine, precision, progress=progress)
+    examined = load_engine(spec, network, bundle, engine, precision, on_progress=on_progress)
     return examined, compare(examined, TorchEngine(spec, network), frames, load_taxonomy(spec.taxonomy).free)

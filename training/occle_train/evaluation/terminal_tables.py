@@ -58,7 +58,7 @@ def _percent(value: float) -> str:
 
 
 def capacity_table(spec: BundleSpec) -> Table:
-    """What a bundle's static form has room for."""
+    """Capacities of a bundle's static form as a table."""
     assert spec.capacities is not None
     table = Table(title=f"{spec.name}: rows of the engines' tables")
     for column in ("", "typical frames", "all frames"):
@@ -71,7 +71,7 @@ def capacity_table(spec: BundleSpec) -> Table:
 
 
 def parity_line(parity: Parity) -> str:
-    """How far an engine agrees with PyTorch, in a sentence."""
+    """An engine's agreement with PyTorch, in a sentence."""
     return (
         f"{parity.frames} frames, {parity.different} of {parity.cells} cells differ ({100 * parity.agreement:.4f} % agree, "
         f"{100 * parity.occupied_agreement:.3f} % of the {parity.occupied} occupied), confidence by up to {parity.confidence:.4f}; "

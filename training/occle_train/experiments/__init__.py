@@ -1,1 +1,1 @@
-"""Experiments of the papers, at a scale that can be chosen."""
+"""Experiments of the papers, in presets from a laptop to a GPU."""

@@ -1,4 +1,4 @@
-"""What a run goes on from: checkpoint.pt and log.csv in its folder."""
+"""Checkpoints and logs, from which a stopped run is resumed: checkpoint.pt and log.csv in its folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
 
 
 class Checkpoint:
-    """Everything that a run goes on from.
+    """The state from which a run is resumed.
 
     Args:
         path: the file.
-        key: what must be the same for a run to go on.
+        key: what must be the same for a run to be resumed.
         parts: networks, optimiser, schedule: whatever has a state_dict.
     """
 
@@ -75,13 +75,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
-class Log:
-    """log.csv: a row per step; rows after the checkpoint that a run goes on from are dropped.
+class LossLog:
+    """log.csv: a row per step; rows after the checkpoint that a run is resumed from are dropped.
 
     Args:
         path: the file; None writes nothing, as processes other than the first do.
         losses: their names, the columns.
-        first: the step that the run goes on with.
+        first: the step that the run continues with.
     """
 
     def __init__(self, path: Path | None, losses: Sequence[str], first: int) -> None:
@@ -100,7 +100,7 @@ class Log:
             self._writer.writerow((step, *(f"{losses[name]:.5f}" for name in self.losses), f"{seconds:.3f}"))
             self._file.flush()
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> LossLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -1,7 +1,7 @@
 """MinkowskiEngine as the engine of sparse convolutions in training: `sparse_backend: minkowski`.
 
 The parameters stay where they are, weight for weight, so that checkpoints and bundles are the same with either engine. How to
-build MinkowskiEngine, and what to expect of it: docs/minkowski.md.
+build MinkowskiEngine, and what to expect of it: docs/how_to/minkowski.md.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _engine() -> ModuleType:
         import MinkowskiEngine
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "sparse_backend: minkowski needs MinkowskiEngine 0.5.4: build it by docs/minkowski.md, or set sparse_backend: occle"
+            "sparse_backend: minkowski needs MinkowskiEngine 0.5.4: see docs/how_to/minkowski.md, or set sparse_backend: occle"
         ) from error
     module: ModuleType = MinkowskiEngine
     return module
@@ -104,7 +104,7 @@ def _made(layer: Layer, source: Coordinates) -> Coordinates:
 
 
 def _insert(engine: ModuleType, manager: Any, cells: Coordinates, tensor_stride: int) -> tuple[Any, Any]:
-    """Tell a manager a level's cells, `tensor_stride` of its finest cells wide. Returns the manager and the level's key."""
+    """Insert a level's cells, `tensor_stride` of its finest cells wide, into a manager. Returns the manager and the level's key."""
     coords = cells.coords * torch.tensor([1, *[tensor_stride] * 3], device=cells.keys.device)
     key, _ = manager.insert_and_map(coords.int().contiguous(), [tensor_stride] * 3, "")
     return manager, key

@@ -20,12 +20,12 @@ from torch import Tensor, distributed, nn
 from occle_core.sparse import SparseTensor
 from occle_core.sparse.layers import SparseBatchNorm
 
-PATIENCE = timedelta(hours=2)
-"""How long processes wait for each other: the first one may draw pictures or read a data set alone."""
+TIMEOUT = timedelta(hours=2)
+"""Timeout of a process that waits for another: the first one may draw pictures or read a data set alone."""
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """The processes that train together; a single one by default.
 
     Args:
@@ -57,23 +57,23 @@ class Group:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[tuple[Group, str]]:
+def join_process_group(device: str) -> Iterator[tuple[ProcessGroup, str]]:
     """The group that torchrun started this process in, and this process's device; a group of one elsewhere."""
     if "RANK" not in os.environ:
-        yield Group(), device
+        yield ProcessGroup(), device
         return
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
     try:
-        yield Group(distributed.get_rank(), distributed.get_world_size()), device
+        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size()), device
     finally:
         distributed.destroy_process_group()
 
 
 @contextmanager
-def shared_norms(network: nn.Module, group: Group) -> Iterator[None]:
+def sync_batch_norms(network: nn.Module, group: ProcessGroup) -> Iterator[None]:
     """Inside the block, batch norms in training mode take their statistics from all processes' batches.
 
     torch's SyncBatchNorm does the same on GPUs only, and has no place for a process without any cell.

@@ -1,4 +1,4 @@
-"""Which samples a training step draws."""
+"""Sampling of the frames that each training step uses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ T = TypeVar("T")
 
 
 def first_usable(item: int, pool: Sequence[int], make: Callable[[int], T], describe: Callable[[int], str]) -> T:
-    """What is made of a frame or, where nothing can be made of it, of the next one in its pool that serves; each such frame is
-    logged once.
+    """The sample of a frame or, where the frame is unusable, of the next usable one in its pool.
+
+    Each unusable frame is logged once.
 
     Args:
         item: the frame, one of the pool.
@@ -62,13 +63,13 @@ class BatchSampler:
         warm: the frames that may be drawn before the plan's switch; None for all.
     """
 
-    def __init__(self, count: int, plan: Plan, first: int, warm: Sequence[int] | None = None) -> None:
+    def __init__(self, count: int, plan: SamplingPlan, first: int, warm: Sequence[int] | None = None) -> None:
         self.all, self.plan, self.first = np.arange(count), plan, first
         self.warm = self.all if warm is None else np.asarray(warm, np.int64)
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         for step in range(self.first, self.plan.steps):
-            share = 1.0 if step < self.plan.switch else self.plan.repeat
+            share = 1.0 if step < self.plan.switch_step else self.plan.min_labelled_fraction
             items = []
             for place in range(step * self.plan.batch_size, (step + 1) * self.plan.batch_size):
                 from_warm, number = pick_pool(place, share)
@@ -84,8 +85,8 @@ class BatchSampler:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What the frames of every step depend on.
+class SamplingPlan:
+    """Settings that determine the frames of every step.
 
     Args:
         seed: of order and augmentation.
@@ -100,7 +101,7 @@ class Plan:
     seed: int
     steps: int
     batch_size: int
-    switch: int
-    views: int
+    switch_step: int
+    num_views: int
     augment: AugmentConfig
-    repeat: float
+    min_labelled_fraction: float

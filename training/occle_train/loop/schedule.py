@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 
-def warm_cosine(step: int, warmup: int, steps: int) -> float:
+def warmup_cosine(step: int, warmup: int, steps: int) -> float:
     """Share of the peak learning rate: linear up to `warmup`, then a half cosine to 0 at `steps`."""
     if step < warmup:
         return (step + 1) / warmup

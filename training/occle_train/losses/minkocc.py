@@ -8,15 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from occle_core.networks.minkocc.network import Prediction
+from occle_core.networks.minkocc.network import MinkOccPrediction
 from occle_core.sparse import SparseTensor
-from occle_train.losses.scene import geometric_scale_loss as geometric_scale_loss
-from occle_train.losses.scene import semantic_scale_loss as semantic_scale_loss
-
-IGNORE = 255
+from occle_core.taxonomy import IGNORE
 
 Total = Callable[[Tensor], Tensor]
-"""Adds a number up over all processes that train together, see `occle_train.loop.parallel.Group.total`."""
+"""Adds a number up over all processes that train together, see `occle_train.loop.parallel.ProcessGroup.total`."""
 
 
 def _alone(value: Tensor) -> Tensor:
@@ -41,7 +38,7 @@ def class_balanced_weights(counts: Tensor, beta: float) -> Tensor:
 
 
 def supervised_loss(
-    prediction: Prediction,
+    prediction: MinkOccPrediction,
     target: Tensor,
     pyramid: Sequence[Tensor],
     weights: Tensor,
@@ -56,7 +53,8 @@ def supervised_loss(
         target: (B, X, Y, Z) uint8 labels, free class included, 255 where unknown (no loss there).
         pyramid: targets of occupancy per level (see `occupancy_pyramid`), finest first.
         weights: (C,) class weights.
-        semantic, occupancy: lambda_1 and lambda_2.
+        semantic: weight lambda_1.
+        occupancy: weight lambda_2.
         total: where several processes share a batch, sums what the losses are divided by.
 
     Returns:

@@ -42,7 +42,8 @@ class CompletionMetrics:
         """Add one frame.
 
         Args:
-            pred, target: class ids, one shape.
+            pred: predicted class ids.
+            target: true class ids, same shape.
             invalid: same shape, True or 1 where a cell does not count (SemanticKITTI's .invalid).
 
         Raises:

@@ -41,7 +41,8 @@ class Occ3DMetrics:
         """Add one frame.
 
         Args:
-            pred, target: class ids, one shape.
+            pred: predicted class ids.
+            target: true class ids, same shape.
             mask: same shape, True or 1 where a cell counts (Occ3D's mask_camera); None for all cells.
 
         Raises:

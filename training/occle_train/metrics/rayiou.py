@@ -1,4 +1,4 @@
-"""RayIoU (SparseOcc, Liu et al. 2024): is the first surface along a LiDAR-like ray of the right class, at the right distance?"""
+"""RayIoU (SparseOcc, Liu et al. 2024): class and distance of the first surface along LiDAR-like rays."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class RayIoU:
         """Add one frame.
 
         Args:
-            pred, target: (X, Y, Z) class ids.
+            pred: (X, Y, Z) predicted class ids.
+            target: (X, Y, Z) true class ids.
             origins: (O, 3) where the rays start, grid frame, metres (see `scene_origins`).
 
         Raises:
@@ -126,7 +127,7 @@ def lidar_rays() -> NDArray[np.float64]:
 
 
 def scene_origins(poses: ArrayLike, reference: int, T_grid_lidar: ArrayLike) -> NDArray[np.float64]:
-    """Where a scene's rays start: its LiDAR positions in the grid frame of one of its frames.
+    """Origins of a scene's rays: its LiDAR positions in the grid frame of one of its frames.
 
     Args:
         poses: (F, 4, 4) T_world_lidar of every frame of the scene, in order.

@@ -1,4 +1,4 @@
-"""Which frames a step sees, and what is made of them."""
+"""Training batches of MinkOcc: the frames of a step, augmented and prepared."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch.utils.data import Dataset as TorchDataset
 from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.minkocc.config import MinkOccConfig
-from occle_core.networks.minkocc.inputs import Inputs, collate, prepare
+from occle_core.networks.minkocc.inputs import MinkOccInputs, collate, prepare
 from occle_core.taxonomy import IGNORE
 from occle_train.data.augment import augment
 from occle_train.data.samples import SOLID, Sample, Samples
 from occle_train.data.views import BatchView, batch_view
-from occle_train.loop.parallel import Group
-from occle_train.loop.sampling import Plan, first_usable
+from occle_train.loop.parallel import ProcessGroup
+from occle_train.loop.sampling import SamplingPlan, first_usable
 
 
 @dataclass
 class MinkOccBatch:
-    """What a step trains on; B frames.
+    """Inputs and targets of a training step; B frames.
 
     Attributes:
         inputs: the network's.
@@ -34,7 +34,7 @@ class MinkOccBatch:
         views: 2D labels.
     """
 
-    inputs: Inputs
+    inputs: MinkOccInputs
     labels: Tensor
     lifted: Tensor
     occupancy: Tensor
@@ -58,13 +58,15 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
         group: each process makes its share of a batch.
     """
 
-    def __init__(self, samples: Samples, grid: VoxelGrid, network: MinkOccConfig, plan: Plan, free: int, group: Group) -> None:
+    def __init__(
+        self, samples: Samples, grid: VoxelGrid, network: MinkOccConfig, plan: SamplingPlan, free: int, group: ProcessGroup
+    ) -> None:
         self.samples, self.grid, self.network, self.plan, self.free, self.group = samples, grid, network, plan, free, group
 
     def __getitem__(self, address: tuple[int, list[int]]) -> MinkOccBatch:
         """The batch of a step and its frames."""
         step, items = address
-        parts: list[Inputs] = []
+        parts: list[MinkOccInputs] = []
         labels, lifted, occupancy, views = [], [], [], []
         for number, item in enumerate(items):
             if number % self.group.size != self.group.rank:
@@ -80,16 +82,20 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
             occupancy.append(torch.where(voxels == IGNORE, IGNORE, voxels != self.free).to(torch.uint8))
         return MinkOccBatch(collate(parts), torch.stack(labels), torch.stack(lifted), torch.stack(occupancy), views)
 
-    def _usable(self, item: int, step: int, number: int) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], Inputs]:
-        """A frame's sample, its augmented sensors and labels, the numbers of its views, and its inputs; of the next frame where no
-        point of this one lies in the grid."""
-        weak = step >= self.plan.switch
+    def _usable(
+        self, item: int, step: int, number: int
+    ) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], MinkOccInputs]:
+        """A frame's sample, its augmented sensors and labels, the numbers of its views, and its inputs.
 
-        def make(candidate: int) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], Inputs]:
+        Those of the next frame where no point of this one lies in the grid.
+        """
+        weak = step >= self.plan.switch_step
+
+        def make(candidate: int) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], MinkOccInputs]:
             rng = np.random.default_rng((self.plan.seed, step, number))
             sample = self.samples.sample(candidate, weak)
             frame, target = augment(sample.frame, sample.target, self.grid, self.plan.augment, rng)
-            chosen = rng.permutation(len(sample.views))[: self.plan.views]
+            chosen = rng.permutation(len(sample.views))[: self.plan.num_views]
             return sample, frame, target, chosen, prepare(frame, self.grid, self.network)
 
         pool = range(len(self.samples)) if weak else self.samples.warm

@@ -23,55 +23,48 @@ from occle_core.networks.minkocc.network import MinkOcc
 from occle_train.data.augment import AugmentConfig
 from occle_train.data.samples import Samples
 from occle_train.data.truth import MaskName
-from occle_train.loop.checkpoints import CHECKPOINT, LOG, Checkpoint, Log, read_checkpoint
+from occle_train.loop.checkpoints import CHECKPOINT, LOG, Checkpoint, LossLog, read_checkpoint
 from occle_train.loop.minkowski_backend import use_minkowski
-from occle_train.loop.parallel import Group, shared_norms
-from occle_train.loop.sampling import BatchSampler, Plan
-from occle_train.loop.schedule import copy_matching, seed_everything, warm_cosine
+from occle_train.loop.parallel import ProcessGroup, sync_batch_norms
+from occle_train.loop.sampling import BatchSampler, SamplingPlan
+from occle_train.loop.schedule import copy_matching, seed_everything, warmup_cosine
 from occle_train.losses.minkocc import class_balanced_weights, class_loss, occupancy_pyramid, occupied_class_loss, supervised_loss
 from occle_train.minkocc.batches import MinkOccBatch, TrainingSet
 from occle_train.minkocc.recipe import MinkOccRecipeConfig
 from occle_train.rendering.head import SphereHead
 
-ALONE = Group()
-UNRELATED = {"workers", "checkpoint_every"}
-"""What changes no result: a run goes on with other values."""
-
-
-def _unset(value: Any) -> bool:
-    return value in (None, "occle")
+ALONE = ProcessGroup()
+UNRELATED = {"num_workers", "checkpoint_every"}
+"""Settings that change no result: a run can be resumed with other values."""
 
 
 class FitConfig(Config):
-    """How to train."""
+    """Training settings."""
 
     steps: int = Field(4000, ge=1, description="optimiser steps")
     batch_size: int = Field(2, ge=1, description="frames per step, over all processes")
     learning_rate: float = Field(2e-3, gt=0, description="peak of the cosine schedule")
-    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
+    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled decay; 0 is Adam")
-    semantic: float = Field(0.5, ge=0, description="weight of the class losses in 3D and 2D (the paper's lambda_1)")
-    occupancy: float = Field(1.0, ge=0, description="weight of the pruning losses (the paper's lambda_2)")
-    clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
-    beta: float = Field(
+    semantic_weight: float = Field(0.5, ge=0, description="weight of the class losses in 3D and 2D (the paper's lambda_1)")
+    occupancy_weight: float = Field(1.0, ge=0, description="weight of the pruning losses (the paper's lambda_2)")
+    grad_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    class_balance_beta: float = Field(
         0.99999, ge=0, lt=1, description="of the effective number of cells or pixels of a class; 0.9 weighs all alike"
     )
-    average: float = Field(0.998, ge=0, lt=1, description="decay of the running average of the weights, which is what is kept")
+    ema_decay: float = Field(0.998, ge=0, lt=1, description="decay of the running average of the weights, which is what is kept")
     seed: int = Field(0, description="of weights, order and augmentation")
-    mask: MaskName = Field(
+    truth_mask: MaskName = Field(
         "camera", description="whose sight makes a cell of Occ3D's truth count: camera (the benchmark's), lidar, either or none"
     )
     augment: AugmentConfig = AugmentConfig()
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
-    workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process and keeps frames in memory")
-    # Left out of what a configuration is written as while unset: checkpoints from before they existed go on.
-    epochs: int | None = Field(None, ge=1, exclude_if=_unset, description="passes over the frames; sets `steps` if given")
+    num_workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process and keeps frames in memory")
+    epochs: int | None = Field(None, ge=1, description="passes over the frames; sets `steps` if given")
     sparse_backend: Literal["occle", "minkowski"] = Field(
-        "occle", exclude_if=_unset, description="what computes sparse convolutions; minkowski needs MinkowskiEngine"
+        "occle", description="what computes sparse convolutions; minkowski needs MinkowskiEngine"
     )
-    recipe: MinkOccRecipeConfig | None = Field(
-        None, exclude_if=_unset, description="the label-efficient recipe; without: voxel labels only"
-    )
+    recipe: MinkOccRecipeConfig | None = Field(None, description="the label-efficient recipe; without: voxel labels only")
 
     def for_frames(self, count: int) -> FitConfig:
         """The configuration whose `steps` are as many as `epochs` passes over `count` frames take."""
@@ -80,19 +73,19 @@ class FitConfig(Config):
         return self.model_copy(update={"steps": math.ceil(self.epochs * count / self.batch_size), "epochs": None})
 
     @property
-    def plan(self) -> Plan:
-        """What the frames of every step depend on."""
-        switch = self.recipe.switch(self.steps) if self.recipe else self.steps
-        views = self.recipe.views if self.recipe else 0
-        repeat = self.recipe.repeat if self.recipe and self.recipe.alpha and self.recipe.keep_labels else 0.0
-        return Plan(self.seed, self.steps, self.batch_size, switch, views, self.augment, repeat)
+    def sampling_plan(self) -> SamplingPlan:
+        """Settings that determine the frames of every step."""
+        switch = self.recipe.switch_step(self.steps) if self.recipe else self.steps
+        views = self.recipe.num_views if self.recipe else 0
+        repeat = self.recipe.min_labelled_fraction if self.recipe and self.recipe.alpha and self.recipe.keep_voxel_labels else 0.0
+        return SamplingPlan(self.seed, self.steps, self.batch_size, switch, views, self.augment, repeat)
 
-    def clip_at(self, step: int) -> float:
+    def grad_clip_at(self, step: int) -> float:
         """Largest norm of the gradient: smaller just after the warm start, where the losses change (Sec. V-B)."""
-        switch = self.plan.switch
+        switch = self.sampling_plan.switch_step
         if self.recipe and 0 < switch <= step < switch + self.recipe.switch_steps:
-            return min(self.clip, self.recipe.switch_clip)
-        return self.clip
+            return min(self.grad_clip, self.recipe.switch_grad_clip)
+        return self.grad_clip
 
 
 def fit(
@@ -101,11 +94,11 @@ def fit(
     config: FitConfig,
     out: Path,
     device: str = "cpu",
-    progress: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+    on_progress: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
     initial: MinkOcc | None = None,
-    group: Group = ALONE,
+    group: ProcessGroup = ALONE,
 ) -> MinkOcc:
-    """Train, or go on training what `out` holds.
+    """Train, or resume the run in `out`.
 
     Args:
         spec: the network and its grid.
@@ -113,7 +106,7 @@ def fit(
         config: how.
         out: folder of the checkpoint and of log.csv (a row per step).
         device: torch's name of the device.
-        progress: called after every step with its number and losses.
+        on_progress: called after every step with its number and losses.
         initial: weights to start from where names and shapes agree; None starts from scratch.
         group: the processes that train together; each returns the same network, the first writes.
 
@@ -134,36 +127,36 @@ def fit(
     network = MinkOcc(sizes, classes.num_classes, spec.grid.shape).to(device)
     if initial is not None:
         copy_matching(initial, network)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True)  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
     parts: dict[str, Any] = {"network": network, "average": average}
     head = make_head(spec, config)
     if head is not None:
         parts["head"] = head.to(device)
     parameters = [p for name in ("network", "head") if name in parts for p in parts[name].parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, config.warmup, config.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, config.warmup_steps, config.steps))
     parts.update(optimizer=optimizer, schedule=schedule)
     key = spec.model_copy(update={"provenance": {}}).model_dump_json() + config.model_dump_json(exclude=UNRELATED)
     checkpoint = Checkpoint(out / CHECKPOINT, key, parts)
     first = checkpoint.load()
     weights = [
-        class_balanced_weights(torch.from_numpy(counts), config.beta).to(device)
+        class_balanced_weights(torch.from_numpy(counts), config.class_balance_beta).to(device)
         for counts in (samples.class_counts(classes.num_classes), samples.pixel_counts(classes.num_classes))
     ]
     trainer = Trainer(network, head, optimizer, (weights[0], weights[1]), classes.free, config, group)
-    batches = TrainingSet(samples, spec.voxel_grid, sizes, config.plan, classes.free, group)
-    order = BatchSampler(len(samples), config.plan, first, samples.warm)
-    loader = DataLoader(batches, batch_size=None, sampler=order, num_workers=config.workers)
+    batches = TrainingSet(samples, spec.voxel_grid, sizes, config.sampling_plan, classes.free, group)
+    order = BatchSampler(len(samples), config.sampling_plan, first, samples.warm)
+    loader = DataLoader(batches, batch_size=None, sampler=order, num_workers=config.num_workers)
     network.train()
     engine = use_minkowski(network) if config.sparse_backend == "minkowski" else nullcontext()
-    with Log(out / LOG if group.rank == 0 else None, trainer.losses, first) as log, engine, shared_norms(network, group):
+    with LossLog(out / LOG if group.rank == 0 else None, trainer.losses, first) as log, engine, sync_batch_norms(network, group):
         for step, batch in enumerate(loader, first):
             started = time.perf_counter()
             losses = trainer.step(step, batch.to(device))
             schedule.step()
             average.update_parameters(network)
             log.row(step, losses, time.perf_counter() - started)
-            progress(step, losses)
+            on_progress(step, losses)
             if group.rank == 0 and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps):
                 checkpoint.save(step + 1)
     trained = average.module.cpu().eval()
@@ -192,7 +185,7 @@ class Trainer:
         weights: tuple[Tensor, Tensor],
         free: int,
         config: FitConfig,
-        group: Group,
+        group: ProcessGroup,
     ) -> None:
         self.network, self.head, self.optimizer = network, head, optimizer
         self.weights, self.free, self.config, self.group = weights, free, config, group
@@ -205,16 +198,16 @@ class Trainer:
             FloatingPointError: the loss is not finite; the weights are left as they were.
         """
         losses = self._losses(step, batch)
-        told = self.group.total(torch.stack([losses[name].detach() for name in self.losses]))
-        if not bool(torch.isfinite(told).all()):
-            raise FloatingPointError(f"the loss is {float(told[-1])}; lower the learning rate")
+        values = self.group.total(torch.stack([losses[name].detach() for name in self.losses]))
+        if not bool(torch.isfinite(values).all()):
+            raise FloatingPointError(f"the loss is {float(values[-1])}; lower the learning rate")
         self.optimizer.zero_grad()
         losses["total"].backward()  # type: ignore[no-untyped-call]
         parameters = [p for part in self.optimizer.param_groups for p in part["params"]]
         self.group.add_gradients(parameters)
-        nn.utils.clip_grad_norm_(parameters, self.config.clip_at(step))
+        nn.utils.clip_grad_norm_(parameters, self.config.grad_clip_at(step))
         self.optimizer.step()
-        return dict(zip(self.losses, told.tolist()))
+        return dict(zip(self.losses, values.tolist()))
 
     def _losses(self, step: int, batch: MinkOccBatch) -> dict[str, Tensor]:
         """Eq. 6: before the switch voxel labels and occupancy, after it pseudo-labels and occupancy (and the kept voxel labels)."""
@@ -222,17 +215,17 @@ class Trainer:
         pyramid = occupancy_pyramid(batch.occupancy, 0, len(self.network.unet.up))
         prediction = self.network(batch.inputs, occupied=[level == 1 for level in pyramid])
         voxels, pixels = self.weights
-        losses = supervised_loss(prediction, batch.labels, pyramid, voxels, config.semantic, config.occupancy, total)
+        losses = supervised_loss(prediction, batch.labels, pyramid, voxels, config.semantic_weight, config.occupancy_weight, total)
         if config.recipe is not None:
             pseudo = torch.zeros_like(losses["total"])
-            if step >= config.plan.switch:
+            if step >= config.sampling_plan.switch_step:
                 if self.head is not None:
                     pseudo = self.head.loss(prediction.classes, batch.occupancy, batch.views, pixels, total)
-                if config.recipe.lift:
-                    pseudo = pseudo + config.recipe.lift * class_loss(prediction.classes, batch.lifted, pixels, total)
-                pseudo = config.semantic * pseudo
+                if config.recipe.lift_weight:
+                    pseudo = pseudo + config.recipe.lift_weight * class_loss(prediction.classes, batch.lifted, pixels, total)
+                pseudo = config.semantic_weight * pseudo
                 unlabelled = torch.where(batch.labels == 255, batch.occupancy, 255).to(torch.uint8)
-                free_space = config.occupancy * occupied_class_loss(prediction.classes, unlabelled, self.free, total)
+                free_space = config.occupancy_weight * occupied_class_loss(prediction.classes, unlabelled, self.free, total)
                 losses["occupancy"] = losses["occupancy"] + free_space
             losses["pseudo"] = pseudo
             losses["total"] = losses["semantic"] + losses["occupancy"] + pseudo
@@ -252,10 +245,10 @@ def minkocc_config(spec: BundleSpec) -> MinkOccConfig:
 
 def make_head(spec: BundleSpec, config: FitConfig) -> SphereHead | None:
     """The recipe's renderer with fresh weights; None without a recipe, and where it renders nothing."""
-    if config.recipe is None or not config.recipe.views:
+    if config.recipe is None or not config.recipe.num_views:
         return None
     classes, recipe = taxonomy.load(spec.taxonomy), config.recipe
-    return SphereHead(classes.num_classes, classes.free, spec.voxel_grid, recipe.gamma, recipe.far, recipe.shader)
+    return SphereHead(classes.num_classes, classes.free, spec.voxel_grid, recipe.gamma, recipe.max_depth, recipe.shader_channels)
 
 
 def load_head(spec: BundleSpec, config: FitConfig, out: Path) -> SphereHead:

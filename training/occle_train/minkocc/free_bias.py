@@ -1,7 +1,7 @@
-"""How sure must the network be that a cell is free? Measured on labelled frames after the training, and put into its weights.
+"""Bias of the free class, measured on labelled frames after the training and put into the weights.
 
 Class-balanced cross-entropy and pruning, which lets through what may be occupied, leave the free class too strong: predictions are
-precise and miss cells. One number added to the free class's logit mends that, and costs nothing at inference.
+precise and miss cells. One number added to the free class's logit corrects that, and costs nothing at inference.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from occle_core.networks.minkocc.inputs import Inputs
+from occle_core.networks.minkocc.inputs import MinkOccInputs
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.taxonomy import IGNORE
 from occle_train.metrics.confusion import confusion, ratio
 
 STEPS = tuple(-0.25 * number for number in range(17))
-"""What is tried: 0 to -4. A class that one cell in 55 would have to be argued out of is never too strong."""
+"""Candidates: 0 to -4. At -4 the odds of free are divided by 55."""
 
 
 @torch.no_grad()
 def choose_free_bias(
-    network: MinkOcc, frames: Iterable[tuple[Inputs, NDArray[np.uint8]]], free: int, steps: Sequence[float] = STEPS
+    network: MinkOcc, frames: Iterable[tuple[MinkOccInputs, NDArray[np.uint8]]], free: int, steps: Sequence[float] = STEPS
 ) -> float:
     """The number that gives the best mIoU on frames when it is added to the free class's logit.
 

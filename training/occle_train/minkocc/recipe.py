@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_train.data.label_split import draw_labelled
 from occle_train.data.samples import SOLID, Sample, Samples, View
 from occle_train.data.truth import MaskName
-from occle_train.pseudo_labels.files import LabelFolder
+from occle_train.pseudo_labels.label_folder import LabelFolder
 from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, Moving, accumulated_occupancy
 from occle_train.pseudo_labels.lift import PointLabels, lifted_labels, point_labels
 
@@ -35,58 +35,63 @@ COUNTED = 500
 
 
 class MinkOccRecipeConfig(Config):
-    """Which frames have voxel labels, and how the others are supervised."""
+    """Settings of MinkOcc's recipe: the labelled share, and the weak supervision of the other frames."""
 
     alpha: float = Field(0.1, ge=0, le=1, description="share of the scenes whose voxel labels are used")
     label_seed: int = Field(0, description="draws the labelled scenes")
-    warm: float = Field(0.4, ge=0, le=1, description="share of the steps that see labelled scenes only; 0 where alpha is 0")
-    keep_labels: bool = Field(
+    warmup_fraction: float = Field(
+        0.4, ge=0, le=1, description="share of the steps that see labelled scenes only; 0 where alpha is 0"
+    )
+    keep_voxel_labels: bool = Field(
         True, description="labelled scenes keep their voxel labels after the warm start; the paper drops them unless alpha is 1"
     )
-    repeat: float = Field(
+    min_labelled_fraction: float = Field(
         0.0,
         ge=0,
         le=1,
         description="least share of labelled frames in the batches after the warm start, which are repeated for it; 0 draws all "
         "frames alike, as the paper does",
     )
-    past: int = Field(10, ge=0, description="scans before the present one that are accumulated (the paper's K)")
-    future: int = Field(
+    past_scans: int = Field(10, ge=0, description="scans before the present one that are accumulated (the paper's K)")
+    future_scans: int = Field(
         0,
         ge=0,
         description="scans after the present one that are accumulated as well; the paper takes the past alone. Targets are made "
-        "before the training: the car's later scans tell what it drove up to",
+        "before the training: the car's later scans show what it drove up to",
     )
-    margin: int = Field(
+    free_margin: int = Field(
         2, ge=0, description="how near to an occupied cell no cell is called free, cells; with later scans 1 makes as few mistakes"
     )
-    lift: float = Field(
+    lift_weight: float = Field(
         0.0,
         ge=0,
         description="weight of the classes that accumulated points take from the pixels that show them, beside the rendering's 1; "
         "the paper's 0 renders alone",
     )
-    moving: Moving = Field("carry", description="points on moving objects: carry them with their boxes, remove or keep them")
-    views: int = Field(
+    moving_points: Moving = Field("carry", description="points on moving objects: carry them with their boxes, remove or keep them")
+    num_views: int = Field(
         3, ge=0, description="cameras rendered per frame and step, drawn anew each time; 0 renders nothing and needs `lift`"
     )
     view_width: int = Field(176, ge=16, description="width of the rendered views, pixels")
     view_height: int = Field(100, ge=16, description="height of the rendered views, pixels")
-    far: float = Field(60.0, gt=0, description="how far the rendering looks, metres")
+    max_depth: float = Field(60.0, gt=0, description="how far the rendering looks, metres")
     gamma: float = Field(3e-3, ge=1e-5, le=1, description="depth sharpness of the rendering; 1e-5 shows the nearest sphere only")
-    shader: int = Field(32, ge=8, multiple_of=8, description="channels of the shader's finest scale")
+    shader_channels: int = Field(32, ge=8, multiple_of=8, description="channels of the shader's finest scale")
     switch_steps: int = Field(200, ge=0, description="steps after the warm start in which the gradient is clipped harder")
-    switch_clip: float = Field(1.0, gt=0, description="largest norm of the gradient in these steps")
+    switch_grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient in these steps")
 
     @model_validator(mode="after")
-    def _classes_are_taught(self) -> Self:
-        if not self.views and not self.lift:
-            raise ValueError("recipe.views: 0 renders nothing, and recipe.lift: 0 lifts no labels: nothing would teach classes")
+    def _classes_are_supervised(self) -> MinkOccRecipeConfig:
+        if not self.num_views and not self.lift_weight:
+            raise ValueError(
+                "recipe.num_views: 0 renders nothing and recipe.lift_weight: 0 lifts no labels, so no class is supervised; set one "
+                "of them"
+            )
         return self
 
-    def switch(self, steps: int) -> int:
+    def switch_step(self, steps: int) -> int:
         """The first of `steps` steps that uses weak targets."""
-        return round(self.warm * steps) if self.alpha else 0
+        return round(self.warmup_fraction * steps) if self.alpha else 0
 
 
 class RecipeSamples(Samples):
@@ -130,7 +135,7 @@ class RecipeSamples(Samples):
         index = []
         for number, data in enumerate(self.datasets):
             frames = [i for i in range(len(data)) if data.name not in drawn or data.has_truth(i)]
-            if self.config.switch(100) < 100 and not (data.name in drawn and self.config.keep_labels):
+            if self.config.switch_step(100) < 100 and not (data.name in drawn and self.config.keep_voxel_labels):
                 placed = [i for i in frames if data.pose(i) is not None]
                 if frames and not placed:
                     raise DatasetError(f"{data.kind} {data.name} has no poses: scans cannot be accumulated; leave it out")
@@ -151,11 +156,11 @@ class RecipeSamples(Samples):
 
         Views are given in the weak phase alone, and only where some are rendered.
         """
-        labelled = item in self._warm_set and (self.config.keep_labels or not weak)
+        labelled = item in self._warm_set and (self.config.keep_voxel_labels or not weak)
         if not labelled and not weak:
             raise ValueError(f"frame {item} has no voxel labels and takes no part in the warm start")
         frame, target = self.frame(item), self.truth(item) if labelled else self.weak_target(item)
-        return Sample(frame, target, labelled, self.views(item, frame.cameras) if weak and self.config.views else ())
+        return Sample(frame, target, labelled, self.views(item, frame.cameras) if weak and self.config.num_views else ())
 
     def truth(self, item: int) -> NDArray[np.uint8]:
         """The voxel labels of a labelled frame.
@@ -188,7 +193,7 @@ class RecipeSamples(Samples):
         return counts[:num_classes]
 
     def provenance(self) -> dict[str, Any]:
-        """Which labels were used, for the bundle."""
+        """The labels that were used, for the bundle's provenance."""
         return {
             "voxel_labels": {
                 "alpha": self.config.alpha,
@@ -197,7 +202,9 @@ class RecipeSamples(Samples):
                 "frames": len(self.warm),
             },
             "pseudo_labels": self.labels.source if self.labels else None,
-            "accumulation": self.config.model_dump(include={"past", "future", "margin", "moving", "lift"}),
+            "accumulation": self.config.model_dump(
+                include={"past_scans", "future_scans", "free_margin", "moving_points", "lift_weight"}
+            ),
         }
 
     def _views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
@@ -215,14 +222,14 @@ class RecipeSamples(Samples):
     def _weak_target(self, item: int) -> NDArray[np.uint8]:
         number, i = self.index[item]
         dataset, config = self.datasets[number], self.config
-        scans = (config.past, config.future, config.moving, self.network.points.min_range)
+        scans = (config.past_scans, config.future_scans, config.moving_points, self.network.points.min_range)
 
         def target() -> dict[str, NDArray[Any]]:
-            occupancy = accumulated_occupancy(dataset, i, self.grid, *scans, config.margin)
+            occupancy = accumulated_occupancy(dataset, i, self.grid, *scans, config.free_margin)
             codes = np.full(256, UNKNOWN, np.uint8)
             codes[[FREE, OCCUPIED]] = dataset.taxonomy.free, SOLID
             cells = codes[occupancy]
-            if config.lift:
+            if config.lift_weight:
                 lifted = lifted_labels(dataset, i, self.grid, lambda scan: self._point_labels(number, scan), *scans)
                 cells = np.where(lifted != UNKNOWN, lifted, cells)
             return {"target": cells}
@@ -251,7 +258,7 @@ class RecipeSamples(Samples):
         return f"{dataset.name}/{dataset.numbers[i]:06d}-{origin}"
 
     def _kept(self, name: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-        """What is in the cache under a name, made and written if it is not there."""
+        """The cached arrays of a name, made and written if they are missing."""
         file = self._cache / f"{name}.npz"
         if file.exists():
             try:
@@ -265,7 +272,9 @@ class RecipeSamples(Samples):
 
 
 def _cache_key(grid: VoxelGrid, network: MinkOccConfig, config: MinkOccRecipeConfig, labels: LabelFolder | None) -> str:
-    told = f"{grid} {network.points.min_range} {config.past} {config.future} {config.margin} {config.moving}"
-    if config.lift and labels is not None:
-        told += f" {labels.root.resolve()} {labels.source}"
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    content = (
+        f"{grid} {network.points.min_range} {config.past_scans} {config.future_scans} {config.free_margin} {config.moving_points}"
+    )
+    if config.lift_weight and labels is not None:
+        content += f" {labels.root.resolve()} {labels.source}"
+    return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -1,5 +1,7 @@
-"""Aligned pseudo-labels: a dataset-specific segmenter's classes brought to the task's, completed by an open-vocabulary one
-(OccLE, Sec. 3.2 and Appendix B)."""
+"""Alignment of pseudo-labels (OccLE, Sec. 3.2 and Appendix B).
+
+A dataset-specific segmenter's classes are mapped to the task's and completed by an open-vocabulary segmenter.
+"""
 
 from __future__ import annotations
 

@@ -17,73 +17,73 @@ from occle_core.frame import Frame
 class OccleAugment(Config):
     """Strengths, each 0 where the table has no sign. The paper gives signs, not numbers: the numbers are ours."""
 
-    brightness: float = Field(0.0, ge=0, lt=1, description="largest relative change of brightness and contrast (weak)")
-    hsv: float = Field(
+    brightness_jitter: float = Field(0.0, ge=0, lt=1, description="largest relative change of brightness and contrast (weak)")
+    hsv_jitter: float = Field(
         0.0, ge=0, le=0.5, description="largest relative change of saturation and value; a tenth of it is hue's (weak)"
     )
-    motion_blur: int = Field(0, ge=0, description="longest motion blur, pixels (middle)")
-    weather: float = Field(0.0, ge=0, le=1, description="probability of fog, rain or snow (middle)")
-    cutout: float = Field(0.0, ge=0, le=0.5, description="largest side of a removed rectangle, share of the image (strong)")
-    point_dropout: float = Field(0.0, ge=0, le=1, description="probability that points are dropped")
-    dropped_points: float = Field(0.0, ge=0, lt=1, description="largest share of points dropped then")
-    sampled_points: float = Field(1.0, gt=0, le=1, description="least share of a voxel's points that the voxelisation samples")
+    max_motion_blur: int = Field(0, ge=0, description="longest motion blur, pixels (middle)")
+    weather_prob: float = Field(0.0, ge=0, le=1, description="probability of fog, rain or snow (middle)")
+    max_cutout: float = Field(0.0, ge=0, le=0.5, description="largest side of a removed rectangle, share of the image (strong)")
+    point_dropout_prob: float = Field(0.0, ge=0, le=1, description="probability that points are dropped")
+    max_point_dropout: float = Field(0.0, ge=0, lt=1, description="largest share of points dropped then")
+    min_point_sampling: float = Field(1.0, gt=0, le=1, description="least share of a voxel's points that the voxelisation samples")
 
 
-TEACHER = OccleAugment(brightness=0.1, hsv=0.1, point_dropout=0.2, dropped_points=0.1, sampled_points=0.9)
+TEACHER = OccleAugment(brightness_jitter=0.1, hsv_jitter=0.1, point_dropout_prob=0.2, max_point_dropout=0.1, min_point_sampling=0.9)
 """Table 1's first row: one sign each for brightness, HSV, point dropout and voxelisation."""
 
 STUDENT = OccleAugment(
-    brightness=0.3,
-    hsv=0.3,
-    motion_blur=9,
-    weather=0.3,
-    cutout=0.3,
-    point_dropout=0.6,
-    dropped_points=0.3,
-    sampled_points=0.5,
+    brightness_jitter=0.3,
+    hsv_jitter=0.3,
+    max_motion_blur=9,
+    weather_prob=0.3,
+    max_cutout=0.3,
+    point_dropout_prob=0.6,
+    max_point_dropout=0.3,
+    min_point_sampling=0.5,
 )
 """Table 1's second row: three signs, two for motion blur and weather, one for cutout."""
 
 
-def student(middle: bool = True, strong: bool = True, full: OccleAugment = STUDENT) -> OccleAugment:
+def student_augment(middle: bool = True, strong: bool = True, full: OccleAugment = STUDENT) -> OccleAugment:
     """The student's augmentation with only some of Table 5's degrees; the weak ones are always there."""
-    parts = {"motion_blur": middle, "weather": middle, "cutout": strong}
+    parts = {"max_motion_blur": middle, "weather_prob": middle, "max_cutout": strong}
     return full.model_copy(update={name: 0 for name, wanted in parts.items() if not wanted})
 
 
-def disturb(frame: Frame, config: OccleAugment, rng: Generator) -> Frame:
+def augment_frame(frame: Frame, config: OccleAugment, rng: Generator) -> Frame:
     """The frame with disturbed images and points."""
-    images = [None if image is None else disturb_image(image, config, rng) for image in frame.images]
+    images = [None if image is None else augment_image(image, config, rng) for image in frame.images]
     return replace(frame, images=images, points=drop_points(frame.points, config, rng))
 
 
 def max_points(most: int, config: OccleAugment, rng: Generator) -> int:
-    """How many points a voxel may keep: `most`, or down to the least share of it."""
-    return max(1, round(most * rng.uniform(config.sampled_points, 1)))
+    """Draw the largest number of points per voxel: `most`, or down to the least share of it."""
+    return max(1, round(most * rng.uniform(config.min_point_sampling, 1)))
 
 
 def drop_points(points: NDArray[np.float32], config: OccleAugment, rng: Generator) -> NDArray[np.float32]:
     """Points (N, 4), some left out, in random order: the voxelisation's even picking then is a random sample (Sec. 3.2)."""
     order = rng.permutation(len(points))
-    if rng.random() < config.point_dropout:
-        order = order[: len(points) - int(len(points) * rng.uniform(0, config.dropped_points))]
+    if rng.random() < config.point_dropout_prob:
+        order = order[: len(points) - int(len(points) * rng.uniform(0, config.max_point_dropout))]
     return points[order]
 
 
-def disturb_image(image: NDArray[np.uint8], config: OccleAugment, rng: Generator) -> NDArray[np.uint8]:
+def augment_image(image: NDArray[np.uint8], config: OccleAugment, rng: Generator) -> NDArray[np.uint8]:
     """One image (H, W, 3) uint8 RGB."""
     value = image.astype(np.float32)
-    if config.brightness:
-        contrast, shift = (1 + rng.uniform(-config.brightness, config.brightness, 2)).astype(np.float32)
+    if config.brightness_jitter:
+        contrast, shift = (1 + rng.uniform(-config.brightness_jitter, config.brightness_jitter, 2)).astype(np.float32)
         value = (value - value.mean()) * contrast + value.mean() * shift
-    if config.hsv:
-        value = _shift_hsv(value, config.hsv, rng)
-    if config.motion_blur > 1:
-        value = _motion_blur(value, int(rng.integers(1, config.motion_blur + 1)), rng.uniform(0, np.pi))
-    if rng.random() < config.weather:
+    if config.hsv_jitter:
+        value = _shift_hsv(value, config.hsv_jitter, rng)
+    if config.max_motion_blur > 1:
+        value = _motion_blur(value, int(rng.integers(1, config.max_motion_blur + 1)), rng.uniform(0, np.pi))
+    if rng.random() < config.weather_prob:
         value = (_fog, _rain, _snow)[rng.integers(3)](value, rng)
-    if config.cutout:
-        value = _cutout(value, config.cutout, rng)
+    if config.max_cutout:
+        value = _cutout(value, config.max_cutout, rng)
     return np.asarray(value.clip(0, 255), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Which frames a step of a phase sees, and what is made of them."""
+"""Training batches of OccLE's phases: the frames of a step, augmented and prepared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from occle_core.networks.occle.inputs import OccleInputs, collate, prepare
 from occle_train.loop.sampling import first_usable, pick_pool
-from occle_train.occle.augment import OccleAugment, disturb, max_points
+from occle_train.occle.augment import OccleAugment, augment_frame, max_points
 from occle_train.occle.objectives import OccleBatch
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
@@ -29,15 +29,15 @@ class PhaseBatches(TorchDataset[OccleBatch]):
         samples: the training set.
         phase: decides the augmentation.
         config: strengths and seed.
-        taught: (X, Y, Z) uint8 of a frame from its teacher; only students have one.
+        teacher_labels: (X, Y, Z) uint8 of a frame from its teacher; only students have one.
     """
 
     def __init__(
-        self, samples: OccleSamples, phase: Phase, config: OccleRecipeConfig, taught: Callable[[int], Tensor] | None = None
+        self, samples: OccleSamples, phase: Phase, config: OccleRecipeConfig, teacher_labels: Callable[[int], Tensor] | None = None
     ) -> None:
-        self.samples, self.phase, self.config, self.taught = samples, phase, config, taught
+        self.samples, self.phase, self.config, self.teacher_labels = samples, phase, config, teacher_labels
         self._annotated = frozenset(samples.annotated)
-        self.augment = {"teacher": config.teacher, "student": config.student}.get(phase, NONE)
+        self.augment = {"teacher": config.teacher_augment, "student": config.student_augment}.get(phase, NONE)
 
     def __getitem__(self, address: tuple[int, list[int]]) -> OccleBatch:
         """The batch of a step and its frames."""
@@ -47,7 +47,9 @@ class PhaseBatches(TorchDataset[OccleBatch]):
         most = max_points(samples.network.scan.max_points, self.augment, rng)
         items, inputs = self._usable(items, most, rng)
         labels, truth = (torch.stack([read(item) for item in items]) for read in (samples.pixels, samples.truth))
-        return OccleBatch(inputs, labels, truth, torch.stack([self.taught(item) for item in items]) if self.taught else None)
+        return OccleBatch(
+            inputs, labels, truth, torch.stack([self.teacher_labels(item) for item in items]) if self.teacher_labels else None
+        )
 
     def _usable(self, items: list[int], most: int, rng: np.random.Generator) -> tuple[list[int], OccleInputs]:
         """The frames, each replaced by the next one that serves where no point of it lies in the grid, and their inputs."""
@@ -62,7 +64,7 @@ class PhaseBatches(TorchDataset[OccleBatch]):
         return [item for item, _ in found], collate([inputs for _, inputs in found])
 
 
-class PhaseOrder:
+class PhaseSampler:
     """The frames of every step of a phase from `first` on, for a sampler: each pass over a set is a permutation of its own.
 
     Args:
@@ -98,14 +100,16 @@ def annotated_share(phase: Phase, config: OccleRecipeConfig) -> float:
 
     All where nothing but annotations supervises the phase; `repeat` where there are annotations among other supervision.
     """
-    nothing_else = phase == "fusion" and {"semantic", "projection"} <= set(config.without)
+    nothing_else = phase == "fusion" and {"semantic", "projection"} <= set(config.ablate)
     if phase == "teacher" or nothing_else:
         return 1.0
-    return config.repeat if phase == "student" or (phase == "fusion" and "annotations" not in config.without) else 0.0
+    return (
+        config.min_annotated_fraction if phase == "student" or (phase == "fusion" and "annotations" not in config.ablate) else 0.0
+    )
 
 
 def steps_of(samples: OccleSamples, phase: Phase, config: OccleRecipeConfig) -> int:
-    """How many steps a phase takes; a pass goes over the annotated frames where no others are drawn."""
+    """Number of steps of a phase; a pass goes over the annotated frames where no others are drawn."""
     return config.steps_of(phase, len(samples.annotated) if annotated_share(phase, config) == 1 else len(samples))
 
 
@@ -114,7 +118,7 @@ def disturbed_inputs(samples: OccleSamples, item: int, augment: OccleAugment, mo
     frames, poses = samples.frames(item)
     network = samples.network
     if augment != NONE:
-        frames = tuple(disturb(frame, augment, rng) for frame in frames)
+        frames = tuple(augment_frame(frame, augment, rng) for frame in frames)
         network = network.model_copy(update={"scan": network.scan.model_copy(update={"max_points": most})})
     return prepare(frames, poses, samples.grid, network)
 

@@ -15,8 +15,8 @@ from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_image
 from occle_core.taxonomy import IGNORE
 from occle_train.occle.alignment import Alignment
-from occle_train.pseudo_labels.files import Labels, confidence_file, label_file, read_gray
 from occle_train.pseudo_labels.hub import transformers
+from occle_train.pseudo_labels.label_folder import Labels, confidence_file, label_file, read_gray
 
 Universal = Callable[[Dataset, int, str], Labels]
 """Universal ids (H, W) uint8, 255 unlabelled, and confidences (H, W) uint8 of a data set's frame and camera."""
@@ -49,7 +49,7 @@ class AlignedLabeller:
         return merged, np.where(merged == IGNORE, np.uint8(0), confidence)
 
 
-class UniversalFolder:
+class UniversalLabelFolder:
     """MSeg label maps on disk: ROOT/SCENE/CAMERA/STEM.png with universal ids, and STEM.confidence.png where there are confidences.
 
     Args:
@@ -82,7 +82,7 @@ class UniversalFolder:
 
 
 class TransformersSegmenter:
-    """Any semantic segmentation model of transformers whose class names are, or are told to be, universal ones.
+    """Any semantic segmentation model of transformers whose class names are universal ones, or are renamed to them.
 
     Args:
         name: model name or local folder.
@@ -130,8 +130,10 @@ class TransformersSegmenter:
 
 
 def _normalisation(library: Any, name: str) -> tuple[list[float], list[float], tuple[int, int] | None]:
-    """Mean, standard deviation and the size (H, W) that images are brought to, from the model's preprocessor file; its own code may
-    need torchvision, which does not go with this torch."""
+    """Mean, standard deviation and the size (H, W) that images are resized to, from the model's preprocessor file.
+
+    The preprocessor's own code may need torchvision, which does not go with this torch.
+    """
     settings, _ = library.ImageProcessingMixin.get_image_processor_dict(name)
     size = settings.get("size") or {}
     mean, std = settings.get("image_mean", [0.485, 0.456, 0.406]), settings.get("image_std", [0.229, 0.224, 0.225])

@@ -1,4 +1,4 @@
-"""What each phase minimises (OccLE, Eq. 6)."""
+"""Objectives of the training phases (OccLE, Eq. 6)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from occle_core.networks.occle.inputs import OccleInputs
 from occle_core.networks.occle.lift import lift_labels
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
-from occle_train.losses.scene import occupancy_loss, weighted_cross_entropy
-from occle_train.occle.teacher_targets import merge_targets
+from occle_train.losses.occle import occupancy_loss, weighted_cross_entropy
+from occle_train.occle.distillation import merge_targets
 
 PROJECTION_STRIDE = 4
 """Pixels of the network's image per pixel of the scatter-accumulated projection, along each axis."""
@@ -22,24 +22,24 @@ PROJECTION_STRIDE = 4
 
 @dataclass
 class OccleBatch:
-    """What a step learns from.
+    """Inputs and targets of a training step.
 
     Attributes:
         inputs: the network's.
         labels: (B, V, H, W) uint8 aligned pseudo-labels of the present images at the network's image size, 255 unlabelled.
         truth: (B, X, Y, Z) uint8 voxel annotations; 255 unknown, and everywhere for frames without annotation.
-        taught: (B, X, Y, Z) uint8 the teacher's geometry, 0 free, 1 occupied, 255 unsure; only students have one.
+        teacher_labels: (B, X, Y, Z) uint8 the teacher's geometry, 0 free, 1 occupied, 255 unsure; only students have one.
     """
 
     inputs: OccleInputs
     labels: Tensor
     truth: Tensor
-    taught: Tensor | None = None
+    teacher_labels: Tensor | None = None
 
     def to(self, device: str) -> OccleBatch:
         """The same tensors on another device."""
-        taught = None if self.taught is None else self.taught.to(device)
-        return OccleBatch(self.inputs.to(device), self.labels.to(device), self.truth.to(device), taught)
+        teacher_labels = None if self.teacher_labels is None else self.teacher_labels.to(device)
+        return OccleBatch(self.inputs.to(device), self.labels.to(device), self.truth.to(device), teacher_labels)
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def geometric_loss(network: OccLE, batch: OccleBatch, weights: Weights) -> dict[
     """l_geo: weighted cross-entropy of the geometry G on the annotations and, for a student, on what the teacher is sure of."""
     logits = network.geometric.logits(network.geometry(batch.inputs, network.cells(batch.inputs)))
     target = occupancy_of(batch.truth, weights.free)
-    if batch.taught is not None:
-        target = merge_targets(target, batch.taught)
+    if batch.teacher_labels is not None:
+        target = merge_targets(target, batch.teacher_labels)
     return {"geometry": weighted_cross_entropy(logits, target, weights.geometry)}
 
 

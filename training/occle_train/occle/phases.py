@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable
 from typing import Literal
@@ -15,8 +14,8 @@ from occle_core.config import Config
 from occle_core.networks.occle.network import OccLE
 from occle_train.data.truth import TruthName
 from occle_train.occle.augment import STUDENT, TEACHER, OccleAugment
+from occle_train.occle.distillation import filter_confident
 from occle_train.occle.objectives import OccleBatch, Weights, fusion_loss, geometric_loss, semantic_loss
-from occle_train.occle.teacher_targets import filter_confident
 
 Phase = Literal["semantic", "teacher", "student", "fusion"]
 Module = Literal["semantic", "geometric", "projection", "annotations"]
@@ -35,7 +34,7 @@ TERMS: dict[Phase, tuple[str, ...]] = {
     "student": ("geometry",),
     "fusion": ("occupancy", "projection", "image", "lidar"),
 }
-"""What a phase minimises. (Algorithm 1 prints l_sem for phase II as well; Eq. 6 defines l_geo for it.)"""
+"""Loss terms of each phase. (Algorithm 1 prints l_sem for phase II as well; Eq. 6 defines l_geo for it.)"""
 
 
 class OccleRecipeConfig(Config):
@@ -46,59 +45,61 @@ class OccleRecipeConfig(Config):
     batch_size: int = Field(1, ge=1, description="frames per step")
     learning_rate: float = Field(2e-4, gt=0, description="AdamW's initial learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled decay")
-    clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
-    every: int = Field(
+    grad_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    frame_interval: int = Field(
         1,
         ge=1,
         description="the training set is each n-th frame of a recording, by the recording's numbers; the others are history only",
     )
-    annotated: float = Field(0.1, gt=0, le=1, description="share of the frames whose voxel annotations are used")
+    annotated_fraction: float = Field(0.1, gt=0, le=1, description="share of the frames whose voxel annotations are used")
     truth: TruthName = Field(
         "recorded", description="voxel annotations: the data set's own, or accumulated from its labelled scans and poses"
     )
-    repeat: float = Field(
+    min_annotated_fraction: float = Field(
         0.0,
         ge=0,
         le=1,
         description="least share of annotated frames in the batches of student and fusion, which are repeated for it; "
         "0 draws all frames alike, as the paper does, and is too little for short trainings",
     )
-    confidence: float = Field(0.9, ge=0, le=1, description="least confidence of a teacher's prediction; the paper gives none")
-    teacher: OccleAugment = TEACHER
-    student: OccleAugment = STUDENT
-    without: tuple[Module, ...] = Field(
+    confidence_threshold: float = Field(
+        0.9, ge=0, le=1, description="least confidence of a teacher's prediction; the paper gives none"
+    )
+    teacher_augment: OccleAugment = TEACHER
+    student_augment: OccleAugment = STUDENT
+    ablate: tuple[Module, ...] = Field(
         (),
         description="whose supervision is left out, for the paper's Table 6: semantic (phase I and l_sem), geometric (phase II; "
         "the branch then learns in phase III), projection (Eq. 5), annotations (l_occ of the prediction)",
     )
-    steps: dict[Phase, int] = Field({}, description="optimiser steps of a phase, instead of its passes")
+    phase_steps: dict[Phase, int] = Field({}, description="optimiser steps of a phase, instead of its passes")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    # Not written down with the others: it changes no result, and a run may go on with another number.
-    workers: int = Field(0, ge=0, exclude=True, description="loader processes; 0 loads in the training process")
+    # Not written down with the others: it changes no result, and a run may be resumed with another number.
+    num_workers: int = Field(0, ge=0, exclude=True, description="loader processes; 0 loads in the training process")
     seed: int = Field(0, description="of weights, order and augmentation")
 
     def epochs_of(self, phase: Phase) -> int:
-        """How many passes a phase makes."""
+        """Number of passes of a phase."""
         return self.teacher_epochs if phase == "teacher" else self.epochs
 
     def steps_of(self, phase: Phase, frames: int) -> int:
-        """How many steps a phase takes over its frames."""
-        return self.steps.get(phase) or math.ceil(self.epochs_of(phase) * frames / self.batch_size)
+        """Number of steps of a phase over its frames."""
+        return self.phase_steps.get(phase) or math.ceil(self.epochs_of(phase) * frames / self.batch_size)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
         """The phases that there are, in order."""
-        first: tuple[Phase, ...] = () if "semantic" in self.without else ("semantic",)
-        second: tuple[Phase, ...] = () if "geometric" in self.without else ("teacher", "student")
+        first: tuple[Phase, ...] = () if "semantic" in self.ablate else ("semantic",)
+        second: tuple[Phase, ...] = () if "geometric" in self.ablate else ("teacher", "student")
         return (*first, *second, "fusion")
 
     def learning(self, phase: Phase) -> tuple[str, ...]:
         """The network's parts that a phase trains."""
-        joined = phase == "fusion" and "geometric" in self.without
+        joined = phase == "fusion" and "geometric" in self.ablate
         return (*LEARNING[phase], "geometric") if joined else LEARNING[phase]
 
 
-def begin(network: OccLE, phase: Phase, config: OccleRecipeConfig) -> torch.optim.AdamW:
+def begin_phase(network: OccLE, phase: Phase, config: OccleRecipeConfig) -> torch.optim.AdamW:
     """Set the network up for a phase: what learns is in training mode, everything else is frozen, in evaluation mode.
 
     Returns:
@@ -112,16 +113,16 @@ def begin(network: OccLE, phase: Phase, config: OccleRecipeConfig) -> torch.opti
     return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def run(
+def run_phase(
     network: OccLE,
     phase: Phase,
     batches: Iterable[OccleBatch],
     optimizer: torch.optim.Optimizer,
     weights: Weights,
     config: OccleRecipeConfig,
-    progress: Callable[[dict[str, float]], None] = lambda losses: None,
+    on_progress: Callable[[dict[str, float]], None] = lambda losses: None,
 ) -> None:
-    """One pass over the batches, after `begin`.
+    """One pass over the batches, after `begin_phase`.
 
     Raises:
         FloatingPointError: a loss is not finite; the weights are left as they were.
@@ -134,26 +135,21 @@ def run(
         optimizer.zero_grad()
         if total.requires_grad:
             total.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.clip)
+            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.grad_clip)
             optimizer.step()
-        progress({name: float(value.detach()) for name, value in terms.items()})
-
-
-def teacher_of(network: OccLE) -> OccLE:
-    """A copy of the network whose trained geometric branch is the teacher; the original may start its student afresh."""
-    return copy.deepcopy(network).eval().requires_grad_(False)
+        on_progress({name: float(value.detach()) for name, value in terms.items()})
 
 
 @torch.no_grad()
-def teach(teacher: OccLE, batch: OccleBatch, config: OccleRecipeConfig) -> Tensor:
+def predict_teacher_labels(teacher: OccLE, batch: OccleBatch, config: OccleRecipeConfig) -> Tensor:
     """(B, X, Y, Z) uint8 geometry that the teacher is sure of: Algorithm 1's predictions for unannotated frames."""
     grid = teacher.geometry(batch.inputs, teacher.cells(batch.inputs))
-    return filter_confident(teacher.geometric.logits(grid), config.confidence)
+    return filter_confident(teacher.geometric.logits(grid), config.confidence_threshold)
 
 
 def _loss(network: OccLE, phase: Phase, batch: OccleBatch, weights: Weights, config: OccleRecipeConfig) -> dict[str, Tensor]:
     if phase == "semantic":
         return semantic_loss(network, batch, weights)
     if phase == "fusion":
-        return fusion_loss(network, batch, weights, config.without)
+        return fusion_loss(network, batch, weights, config.ablate)
     return geometric_loss(network, batch, weights)

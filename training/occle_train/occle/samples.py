@@ -1,5 +1,8 @@
-"""Frames of data set folders as OccLE's training set: images, scans and poses of several frames, aligned pseudo-labels, and voxel
-annotations of those frames alone that were sampled for it."""
+"""Frames of data set folders as OccLE's training set.
+
+Each sample has the images, scans and poses of several frames and aligned pseudo-labels; voxel annotations are read of the sampled
+frames alone.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ from occle_core.networks.occle.config import OccleConfig
 from occle_core.taxonomy import IGNORE
 from occle_train.data.samples import FrameCache, resized
 from occle_train.data.truth import TRUTHS, sensor_mask
-from occle_train.losses.scene import frequency_weights
+from occle_train.losses.occle import frequency_weights
 from occle_train.occle.objectives import Weights
 from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.sampling import interval_sample
-from occle_train.pseudo_labels.files import LabelFolder
+from occle_train.pseudo_labels.label_folder import LabelFolder
 
 
 def every_nth(dataset: Dataset, every: int) -> list[int]:
@@ -76,19 +79,21 @@ class OccleSamples:
         self.datasets, self.grid, self.network, self.labels = list(datasets), grid, network, labels
         self._find_truth = TRUTHS[config.truth]
         accumulated = config.truth == "accumulated"
-        self.index = [(number, i) for number, data in enumerate(datasets) for i in every_nth(data, config.every)]
+        self.index = [(number, i) for number, data in enumerate(datasets) for i in every_nth(data, config.frame_interval)]
         could = [item for item, (number, i) in enumerate(self.index) if accumulated or datasets[number].has_truth(i)]
         if not could:
             names = ", ".join(dataset.name for dataset in datasets) or "no data set"
             raise DatasetError(f"no frame of {names} has a voxel truth; simulate some with occle-train simulate")
-        self.annotated = [could[k] for k in interval_sample(len(could), config.annotated)]
+        self.annotated = [could[k] for k in interval_sample(len(could), config.annotated_fraction)]
         self._annotated_set = frozenset(self.annotated)
         self._memory = FrameCache(round(memory * 2**30))
         for dataset in datasets:
             if dataset.taxonomy.name != labels.taxonomy.name:
                 raise DatasetError(f"{dataset.name} has classes of {dataset.taxonomy.name}, the labels of {labels.taxonomy.name}")
-            if network.frames > 1 and all(dataset.pose(i) is None for i in range(len(dataset))):
-                raise DatasetError(f"{dataset.kind} {dataset.name} has no poses, which a network of {network.frames} frames needs")
+            if network.num_frames > 1 and all(dataset.pose(i) is None for i in range(len(dataset))):
+                raise DatasetError(
+                    f"{dataset.kind} {dataset.name} has no poses, which a network of {network.num_frames} frames needs"
+                )
         require_frames((datasets[number], row) for number, i in self.index for row in self._rows(number, i))
 
     def __len__(self) -> int:
@@ -142,7 +147,7 @@ class OccleSamples:
         )
 
     def provenance(self) -> dict[str, Any]:
-        """Which labels were used, for the bundle."""
+        """The labels that were used, for the bundle's provenance."""
         names: dict[str, list[int]] = {}
         for number, i in (self.index[item] for item in self.annotated):
             names.setdefault(self.datasets[number].name, []).append(i)
@@ -153,7 +158,7 @@ class OccleSamples:
 
     def _rows(self, number: int, i: int) -> list[int]:
         """The numbers of a frame and of those before it, newest first."""
-        return past_frames(self.datasets[number], i, self.network.frames, self.network.stride)
+        return past_frames(self.datasets[number], i, self.network.num_frames, self.network.frame_stride)
 
     def _frames(self, number: int, rows: Sequence[int], poses: Sequence[NDArray[np.float64]]) -> tuple[Frame, ...]:
         dataset, out = self.datasets[number], []
@@ -180,7 +185,7 @@ class OccleSamples:
 
     def _pixels(self, number: int, i: int) -> NDArray[np.uint8]:
         dataset, network = self.datasets[number], self.network
-        out = np.full((network.cameras, network.height, network.width), IGNORE, np.uint8)
+        out = np.full((network.num_cameras, network.height, network.width), IGNORE, np.uint8)
         found = 0
         for view, name in enumerate(dataset.camera_names):
             if self.labels.has(dataset, i, name):

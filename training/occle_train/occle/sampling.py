@@ -1,4 +1,4 @@
-"""Which frames keep their voxel annotations: interval sampling (OccLE, Sec. 4.1.1)."""
+"""Interval sampling of the frames that keep their voxel annotations (OccLE, Sec. 4.1.1)."""
 
 from __future__ import annotations
 

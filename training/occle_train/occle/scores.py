@@ -1,4 +1,4 @@
-"""What an OccLE network's branches and the whole of it achieve on frames with a truth."""
+"""Scores and latencies of an OccLE network and its branches on frames with a truth."""
 
 from __future__ import annotations
 
@@ -69,8 +69,11 @@ def completion(network: OccLE, samples: OccleSamples, augment: OccleAugment = NO
 
 @torch.inference_mode()
 def latencies(network: OccLE, samples: OccleSamples) -> dict[str, float]:
-    """Median milliseconds per frame, of eager PyTorch on the CPU: the 2D and the 3D extractor with their headers (Table 4), the
-    geometric branch with its header (Table 5), and the whole network from prepared inputs (Table D.2)."""
+    """Median milliseconds per frame, of eager PyTorch on the CPU.
+
+    Of the 2D and the 3D extractor with their headers (Table 4), the geometric branch with its header (Table 5), and the whole
+    network from prepared inputs (Table D.2).
+    """
 
     def image(inputs: OccleInputs) -> Tensor:
         # Not normalised: time does not depend on values.

@@ -1,4 +1,4 @@
-"""What a teacher is sure of in frames without annotation (Algorithm 1, phase II), on disk."""
+"""Confident predictions of a teacher for frames without annotation (Algorithm 1, phase II), on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from occle_core.networks.occle.inputs import prepare
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
 from occle_train.occle.objectives import OccleBatch
-from occle_train.occle.phases import OccleRecipeConfig, teach
+from occle_train.occle.phases import OccleRecipeConfig, predict_teacher_labels
 from occle_train.occle.samples import OccleSamples
 
 
@@ -46,7 +46,7 @@ class TeacherPredictions:
                 warn_once(f"{self.samples.describe(item)}: the teacher has no prediction: {error}")
                 continue
             nothing = torch.empty(0, dtype=torch.uint8, device=device)
-            found = teach(teacher, OccleBatch(inputs.to(device), nothing, nothing), config)[0].cpu().numpy()
+            found = predict_teacher_labels(teacher, OccleBatch(inputs.to(device), nothing, nothing), config)[0].cpu().numpy()
             with atomic_write(self._file(item)) as temporary:
                 np.savez_compressed(temporary, occupied=np.packbits(found == 1), sure=np.packbits(found != IGNORE))
 

@@ -2,7 +2,7 @@
 
 What goes wrong follows what MinkOcc reports of Grounding DINO + SAM (Sze et al., Sec. VI-A and Fig. 3): outlines are off by
 some pixels, small objects and whole stretches of road or sidewalk stay unlabelled, segments get the wrong class, and a
-detection's confidence tells only partly which. Every connected segment of a class is treated like one detection.
+detection's confidence shows only partly which. Every connected segment of a class is treated like one detection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import Field
 from occle_core.config import Config
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.taxonomy import IGNORE, Taxonomy
-from occle_train.pseudo_labels.files import Labels, read_gray
+from occle_train.pseudo_labels.label_folder import Labels, read_gray
 from occle_train.pseudo_labels.prompts import read_data
 
 CELL = 48
@@ -30,18 +30,20 @@ Confusions = dict[int, tuple[NDArray[np.uint8], NDArray[np.float64]]]
 
 
 class DegradeConfig(Config):
-    """How bad."""
+    """Error rates and confidences of the degraded labels."""
 
-    outline: float = Field(0.002, ge=0, description="standard deviation of outlines' displacement, share of the image width")
-    miss: float = Field(0.05, ge=0, le=1, description="probability that a large segment stays unlabelled")
-    small: float = Field(0.0003, ge=0, description="area, share of the image, at which segments are lost with probability 1 / e")
-    confusion: float = Field(1.0, ge=0, le=1, description="factor on the probabilities of the taxonomy's table of confusions")
-    right: float = Field(0.65, gt=0, lt=1, description="mean confidence of a segment of the right class")
-    wrong: float = Field(0.45, gt=0, lt=1, description="mean confidence of a segment of the wrong class")
-    spread: float = Field(
+    outline_noise: float = Field(0.002, ge=0, description="standard deviation of outlines' displacement, share of the image width")
+    miss_prob: float = Field(0.05, ge=0, le=1, description="probability that a large segment stays unlabelled")
+    small_area: float = Field(
+        0.0003, ge=0, description="area, share of the image, at which segments are lost with probability 1 / e"
+    )
+    confusion_scale: float = Field(1.0, ge=0, le=1, description="factor on the probabilities of the taxonomy's table of confusions")
+    confidence_right: float = Field(0.65, gt=0, lt=1, description="mean confidence of a segment of the right class")
+    confidence_wrong: float = Field(0.45, gt=0, lt=1, description="mean confidence of a segment of the wrong class")
+    confidence_concentration: float = Field(
         12.0, gt=0, description="sum of the parameters of the confidences' beta distributions; larger is narrower"
     )
-    threshold: float = Field(0.3, ge=0, lt=1, description="least confidence, as of a detector's threshold")
+    confidence_threshold: float = Field(0.3, ge=0, lt=1, description="least confidence, as of a detector's threshold")
 
 
 def degrade(labels: NDArray[np.uint8], confusions: Confusions, config: DegradeConfig, rng: Generator) -> Labels:
@@ -56,15 +58,17 @@ def degrade(labels: NDArray[np.uint8], confusions: Confusions, config: DegradeCo
     Returns:
         class ids (H, W) uint8, 255 unlabelled, and confidences (H, W) uint8, 0 where unlabelled; a segment has one confidence.
     """
-    bent = _bend(labels, config.outline * labels.shape[1], rng)
+    bent = _bend(labels, config.outline_noise * labels.shape[1], rng)
     result, confidence = np.full(labels.shape, IGNORE, np.uint8), np.zeros(labels.shape, np.uint8)
     for label in np.unique(bent[bent != IGNORE]).tolist():
         count, segment, stats, _ = cv2.connectedComponentsWithStats((bent == label).astype(np.uint8), connectivity=8)
         areas = stats[1:, cv2.CC_STAT_AREA] / labels.size
-        found = rng.random(count - 1) >= config.miss + (1 - config.miss) * np.exp(-areas / max(config.small, 1e-12))
-        called = _called(label, count - 1, confusions, config.confusion, rng)
-        mean = np.where(called == label, config.right, config.wrong)
-        sure = rng.beta(mean * config.spread, (1 - mean) * config.spread).clip(config.threshold, 1)
+        found = rng.random(count - 1) >= config.miss_prob + (1 - config.miss_prob) * np.exp(-areas / max(config.small_area, 1e-12))
+        called = _called(label, count - 1, confusions, config.confusion_scale, rng)
+        mean = np.where(called == label, config.confidence_right, config.confidence_wrong)
+        sure = rng.beta(mean * config.confidence_concentration, (1 - mean) * config.confidence_concentration).clip(
+            config.confidence_threshold, 1
+        )
         # Entry 0 of both tables is what is not of this class.
         inside = np.concatenate([[False], found])[segment]
         result[inside] = np.concatenate([[IGNORE], called]).astype(np.uint8)[segment][inside]
@@ -89,7 +93,7 @@ def load_confusions(taxonomy: Taxonomy) -> Confusions:
     return result
 
 
-class Degraded:
+class DegradedLabeller:
     """A `Labeller` for `write_missing`: the simulator's semantic images, degraded. The seed and an image's name decide how."""
 
     def __init__(self, taxonomy: Taxonomy, config: DegradeConfig, seed: int) -> None:
@@ -105,7 +109,7 @@ class Degraded:
 
 
 def semantic_file(dataset: Dataset, i: int, camera: str) -> Path:
-    """Where the simulator wrote the classes of an image's pixels: semantic_2/ beside image_2/, semantic/ beside samples/.
+    """Path of the simulator's semantic image: semantic_2/ beside image_2/, semantic/ beside samples/.
 
     Raises:
         DatasetError: no such camera, or a data set that was not simulated.

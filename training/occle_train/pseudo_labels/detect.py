@@ -15,8 +15,8 @@ from occle_train.pseudo_labels.hub import transformers
 
 
 @dataclass(frozen=True, eq=False)
-class Boxes:
-    """What was found in an image.
+class Detections:
+    """Boxes found in an image, with phrases and scores.
 
     Args:
         corners: (N, 4) left, top, right, bottom, pixels.
@@ -53,7 +53,7 @@ class GroundingDino:
         self.captions = _captions(self.processor.tokenizer, phrases, int(self.model.config.max_text_len))
 
     @torch.inference_mode()
-    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+    def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """The boxes in an image (H, W, 3) uint8 RGB; a caption's boxes after another's."""
         corners, phrases, scores = [], [], []
         for text, spans, numbers in self.captions:
@@ -64,11 +64,11 @@ class GroundingDino:
             corners.append(_corners(found.pred_boxes[0].float().cpu()[keep], image.shape[1], image.shape[0]))
             phrases.append(numbers[best[keep]])
             scores.append(score[keep])
-        return Boxes(torch.cat(corners).numpy(), torch.cat(phrases).numpy(), torch.cat(scores).numpy())
+        return Detections(torch.cat(corners).numpy(), torch.cat(phrases).numpy(), torch.cat(scores).numpy())
 
 
 def _captions(tokenizer: Any, phrases: Sequence[str], limit: int) -> list[tuple[str, Tensor, Tensor]]:
-    """Captions of as many phrases as the text encoder reads at once.
+    """Captions of as many phrases as the text encoder reads in one pass.
 
     Returns:
         per caption its text, (limit, P) float32 whose columns average over each phrase's tokens, and (P,) the phrases' numbers.

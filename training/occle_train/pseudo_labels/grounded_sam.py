@@ -12,7 +12,7 @@ from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_image
 from occle_core.taxonomy import IGNORE
 from occle_train.pseudo_labels.detect import GroundingDino
-from occle_train.pseudo_labels.files import Labels
+from occle_train.pseudo_labels.label_folder import Labels
 from occle_train.pseudo_labels.prompts import Prompts
 from occle_train.pseudo_labels.segment import load_segmenter
 
@@ -53,10 +53,10 @@ class GroundedSam:
     def label(self, image: NDArray[np.uint8]) -> Labels:
         """Class ids and confidences of an image (H, W, 3) uint8 RGB; confidences are the detector's."""
         boxes = self.detect(image)
-        return paint(self.segment.masks(image, boxes.corners), self.classes[boxes.phrases], boxes.scores, image.shape[:2])
+        return paint_masks(self.segment.masks(image, boxes.corners), self.classes[boxes.phrases], boxes.scores, image.shape[:2])
 
 
-def paint(
+def paint_masks(
     masks: Iterable[NDArray[np.bool_]], classes: NDArray[np.uint8], scores: NDArray[np.float32], shape: tuple[int, ...]
 ) -> Labels:
     """Masks (H, W) of detections, which have classes (N,) and scores (N,) in 0..1, as one label image; the highest score wins."""

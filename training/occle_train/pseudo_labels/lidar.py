@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
-from occle_core.datasets.poses import TrackedBox, inside_box
+from occle_core.datasets.poses import TrackedBox, inside_oriented_box
 from occle_core.geometry.grid import VoxelGrid
+from occle_core.taxonomy import IGNORE
 from occle_train.data.accumulate import T_grid_world, in_motion, placed, traversed
 
-FREE, OCCUPIED, UNKNOWN = 0, 1, 255
+FREE, OCCUPIED, UNKNOWN = 0, 1, IGNORE
 
 Moving = Literal["keep", "remove", "carry"]
 
 
 @runtime_checkable
-class Tracked(Protocol):
+class MovingBoxDataset(Protocol):
     """A data set that knows the boxes of what moves."""
 
     def boxes(self, i: int) -> Sequence[TrackedBox]:
@@ -38,7 +39,7 @@ def accumulated_occupancy(
     min_range: float = 0.0,
     margin: int = 2,
 ) -> NDArray[np.uint8]:
-    """Which cells around scan `index` are occupied, by it and its neighbours in time.
+    """Occupancy around scan `index`, accumulated from it and its neighbours in time.
 
     A cell that holds a point is occupied. Of the others, those that a ray from the sensor to a point crosses are free, unless an
     occupied one is near them at the same height; the rest is unknown. The margin is there because rays graze surfaces: between
@@ -103,7 +104,7 @@ class PlacedScan:
 
 def neighbours(dataset: Dataset, index: int, before: int, after: int, moving: Moving, min_range: float) -> Iterator[PlacedScan]:
     """Scan `index` and its neighbours in time; for the arguments and errors see `accumulated_occupancy`."""
-    if moving == "carry" and not isinstance(dataset, Tracked):
+    if moving == "carry" and not isinstance(dataset, MovingBoxDataset):
         raise DatasetError(f"{dataset.kind} {dataset.name} has no boxes to carry points along with; use moving='remove' or 'keep'")
     T = T_grid_world(dataset, index)
     for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
@@ -115,7 +116,7 @@ def neighbours(dataset: Dataset, index: int, before: int, after: int, moving: Mo
         if i != index and moving == "remove":
             stay = ~in_motion(dataset, i)[rows]
             points, rows = points[stay], rows[stay]
-        elif i != index and isinstance(dataset, Tracked) and moving == "carry":
+        elif i != index and isinstance(dataset, MovingBoxDataset) and moving == "carry":
             points, stay = _carried(points, dataset.boxes(i), dataset.boxes(index), T)
             points, rows = points[stay], rows[stay]
         yield PlacedScan(i, origin, ends, points, rows)
@@ -130,7 +131,7 @@ def _carried(
     taken = np.zeros(len(points), np.bool_)
     for box in then:
         source = T @ box.T_world_box
-        inside = inside_box(points, source, box.size) & ~taken
+        inside = inside_oriented_box(points, source, box.size) & ~taken
         taken |= inside
         if box.track in targets:
             move = targets[box.track] @ np.linalg.inv(source)

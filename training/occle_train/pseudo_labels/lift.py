@@ -16,11 +16,11 @@ from occle_core.datasets import Dataset
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import IGNORE
-from occle_train.pseudo_labels.files import LabelFolder
+from occle_train.pseudo_labels.label_folder import LabelFolder
 from occle_train.pseudo_labels.lidar import Moving, neighbours
 
 REACH = 0.0125
-"""How far from a point's pixel points that hide it are looked for, share of the image's width: scans are sparser than images."""
+"""Search radius around a point's pixel for points that hide it, share of the image's width: scans are sparser than images."""
 
 BEHIND = 1.25
 """A point this many times as far as one beside it in the picture is hidden by it. The road is further from row to row as well, but
@@ -34,7 +34,7 @@ PointLabels = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
 def point_labels(dataset: Dataset, i: int, folder: LabelFolder) -> PointLabels:
-    """What the pixels say about the points of scan `i`.
+    """Labels and confidences of the points of scan `i`, from the pixels that show them.
 
     Points that no labelled image shows, or that something nearer hides from the camera, are unlabelled. Where several cameras
     see a point, the most confident one decides.
@@ -56,7 +56,7 @@ def point_labels(dataset: Dataset, i: int, folder: LabelFolder) -> PointLabels:
 
 
 def in_sight(points: NDArray[np.floating], camera: Camera) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
-    """Which points (N, 3 or more) of a scan a camera sees, and in which pixels: rows (M,), columns u (M,) and rows v (M,)."""
+    """Points (N, 3 or more) of a scan that a camera sees: their numbers (M,), and their pixels' columns u (M,) and rows v (M,)."""
     uv, depth, visible = camera.project(points)
     rows = np.flatnonzero(visible)
     u, v = np.floor(uv[rows] + 0.5).astype(np.int64).T

@@ -1,4 +1,4 @@
-"""Which phrases an open-vocabulary detector is asked for, and which class each stands for."""
+"""Prompts of an open-vocabulary detector: phrases, and the class that each stands for."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from occle_core.datasets import Dataset
 from occle_core.taxonomy import IGNORE, Taxonomy
-from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded
-from occle_train.pseudo_labels.files import Labels
+from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
+from occle_train.pseudo_labels.label_folder import Labels
 
 CITYSCAPES = {
     "trunk": "vegetation",
@@ -23,18 +23,18 @@ CITYSCAPES = {
 sees in their place, or None where its own class (bus, train, rider) has no namesake and stays unlabelled."""
 
 
-class Unaligned:
+class UnalignedLabeller:
     """A `Labeller` for `write_missing`: the degraded labels of simulated streets in a Cityscapes segmenter's classes.
 
-    Its mistakes are those of `Degraded` with the same seed: the classes are all that differs.
+    Its mistakes are those of `DegradedLabeller` with the same seed: the classes are all that differs.
 
     Args:
         taxonomy: SemanticKITTI's classes.
-        config, seed: see `Degraded`.
+        config, seed: see `DegradedLabeller`.
     """
 
     def __init__(self, taxonomy: Taxonomy, config: DegradeConfig, seed: int) -> None:
-        self.aligned = Degraded(taxonomy, config, seed)
+        self.aligned = DegradedLabeller(taxonomy, config, seed)
         self.source: dict[str, Any] = {**self.aligned.source, "unaligned": CITYSCAPES}
         self.table = np.arange(256, dtype=np.uint8)
         for name, seen in CITYSCAPES.items():

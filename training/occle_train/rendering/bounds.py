@@ -1,4 +1,4 @@
-"""Which pixels a sphere can touch."""
+"""Pixel bounds of spheres in an image."""
 
 from __future__ import annotations
 

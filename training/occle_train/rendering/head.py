@@ -31,9 +31,9 @@ NEAR = 0.3
 class SphereHead(nn.Module):
     """Renders the class logits of voxels as spheres with learnt radius and opacity, and shades the picture.
 
-    A sphere's feature vector is its class logits, so that the voxels' own classes are what the 2D labels teach. The paper
+    A sphere's feature vector is its class logits, so that the 2D labels supervise the voxels' own classes. The paper
     supervises the shaded picture alone; a shader may exchange classes at will, though, and where no voxel is labelled nothing
-    else would tell the voxels' classes which is which. Here half of the loss is on the picture before the shader.
+    else would tie the voxels' classes to their meaning. Here half of the loss is on the picture before the shader.
 
     Flat surfaces lie in the middle of their cells, on average. Spheres with nothing above them sink by their radius, so that their
     tops are there; at their cells' centres they would hide from a car's cameras what lies behind (`benchmark/sphere_radius.py`).

@@ -123,7 +123,7 @@ class _View:
 
 
 def _meet(centers: Tensor, radii: Tensor, rays: Tensor, small: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where unit rays (M, 3) from the origin meet spheres: closeness d, entry and exit, metres; all (M,).
+    """Intersections of unit rays (M, 3) from the origin with spheres: closeness d, entry and exit, metres; all (M,).
 
     A pair that is marked in `small` counts as a ray through the centre.
     """

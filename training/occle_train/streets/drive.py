@@ -12,7 +12,7 @@ from occle_train.streets.scenery.traffic import traffic
 from occle_train.streets.scenery.world import World
 from occle_train.streets.sensors import lidar, truth, visibility
 from occle_train.streets.sensors.camera import RenderedView, render
-from occle_train.streets.sensors.caster import Caster, Snapshot
+from occle_train.streets.sensors.caster import RayCaster, SceneSnapshot
 from occle_train.streets.sensors.light import make_light
 from occle_train.streets.sensors.rigs import Matrix, make_rig
 from occle_train.streets.shapes.boxes import Box, box_of
@@ -27,7 +27,7 @@ AHEAD, BEHIND = 50.0, 10.0
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class VoxelTruth:
     """Exact voxels of one frame, all (X, Y, Z) of the rig's grid.
 
     Args:
@@ -46,7 +46,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class DriveFrame:
-    """What one frame holds.
+    """Sensor data and truth of one frame.
 
     Args:
         T_world_base: (4, 4) pose of the vehicle.
@@ -58,7 +58,7 @@ class DriveFrame:
     T_world_base: NDArray[np.float64]
     views: tuple[RenderedView, ...]
     scan: lidar.SimulatedScan
-    truth: Truth
+    truth: VoxelTruth
 
 
 class Drive:
@@ -90,7 +90,7 @@ class Drive:
             -(self.street.median / 2 + self.street.lane * 0.5) + rng.normal(0, 0.15) + 0.2 * np.sin(self._ego_s / 13)
         )
         world = World(rng, self.street, (-back + 8, end + 52), float(self._ego_d.mean()))
-        self.static = Caster(world.mesh)
+        self.static = RayCaster(world.mesh)
         self._boxes = world.boxes
         ego = np.stack([self._ego_s, self._ego_d], 1).astype(np.float64)
         self.movers = traffic(rng, self.street, ego, self.times, np.array(world.obstacles), world.instances + 1)
@@ -125,7 +125,7 @@ class Drive:
         here = T_world_base[:2, 3]
         poses = [m.pose(self.street, float(self.times[i])) for m in self.movers]
         near = [k for k, T in enumerate(poses) if np.hypot(*(T[:2, 3] - here)) < 130]
-        snapshot = Snapshot(self.static, [self.movers[k].mesh.moved(poses[k]) for k in near])
+        snapshot = SceneSnapshot(self.static, [self.movers[k].mesh.moved(poses[k]) for k in near])
         T_world_lidar = T_world_base @ self.rig.T_base_lidar
         views = tuple(render(snapshot, camera, T_world_base, self.light, self.noise, rng) for camera in self.rig.cameras)
         scan = lidar.scan(snapshot, self.rig.lidar, T_world_lidar, rng)
@@ -159,12 +159,12 @@ class Drive:
     def _truth(
         self,
         i: int,
-        snapshot: Snapshot,
+        snapshot: SceneSnapshot,
         T_world_base: Matrix,
         views: tuple[RenderedView, ...],
         scan: lidar.SimulatedScan,
         near: list[tuple[int, Matrix]],
-    ) -> Truth:
+    ) -> VoxelTruth:
         """The voxels of frame i; `near` are the numbers of the movers near by and their poses."""
         grid, T_world_grid = self.rig.grid, T_world_base @ self.rig.T_base_grid
         T_grid_world = np.asarray(np.linalg.inv(T_world_grid), np.float64)
@@ -191,10 +191,10 @@ class Drive:
         def finish(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
             return truth.refine(visibility.spread_to_surfaces(cells.reshape(coarse.shape), occupied), factor)
 
-        return Truth(cls, moving, finish(seen), finish(now), finish(by_camera))
+        return VoxelTruth(cls, moving, finish(seen), finish(now), finish(by_camera))
 
-    def _seen_now(self, snapshot: Snapshot, T_world_base: Matrix, points: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which points (N, 3) the LiDAR has a free line to. Occ3D counts only what lies between its steepest and flattest beam."""
+    def _seen_now(self, snapshot: SceneSnapshot, T_world_base: Matrix, points: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Mask (N,) of points that the LiDAR has a free line to. Occ3D counts only those between its steepest and flattest beam."""
         origin = (T_world_base @ self.rig.T_base_lidar)[:3, 3]
         now = visibility.sees(visibility.range_image(snapshot.cast, origin), origin, points)
         if self.rig.name == "nuscenes":

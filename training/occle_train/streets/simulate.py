@@ -16,12 +16,12 @@ from occle_train.streets.drive import Drive
 from occle_train.streets.writing import nuscenes as write_nuscenes
 from occle_train.streets.writing import semantickitti as write_semantickitti
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Called with (frames done, frames in all)."""
 
 
 @dataclass(frozen=True)
-class Job:
+class FrameJob:
     """A share of one drive's frames for one process to write into `folder`."""
 
     folder: Path
@@ -41,7 +41,7 @@ def simulate(
     seed: int = 0,
     scale: float = 1.0,
     workers: int = 2,
-    progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
     every: int = 1,
 ) -> list[str]:
     """Simulate drives and write them in SemanticKITTI's (rig "kitti") or nuScenes+Occ3D's layout (rig "nuscenes").
@@ -57,7 +57,7 @@ def simulate(
         seed: chooses the streets.
         scale: image size relative to the real cameras', 0.05..2.
         workers: processes; 1 stays in this one.
-        progress: called after every frame.
+        on_progress: called after every frame.
         every: write each n-th frame only, for training sets whose frames should differ; times and poses are those of all.
 
     Returns:
@@ -74,7 +74,9 @@ def simulate(
         places = {n: folder / f"{n:04d}" for n in numbers}
         kept = tuple(range(0, frames, every))
         jobs = [
-            Job(places[n], rig, seed, n, frames, scale, share) for n in numbers for share in _shares(kept, len(numbers), workers)
+            FrameJob(places[n], rig, seed, n, frames, scale, share)
+            for n in numbers
+            for share in _shares(kept, len(numbers), workers)
         ]
         done, total = 0, len(kept) * len(numbers)
         for place in places.values():
@@ -84,14 +86,14 @@ def simulate(
         for job in _results(jobs, workers):
             done += len(job.share)
             left[job.number] -= len(job.share)
-            if progress is not None:
-                progress(done, total)
+            if on_progress is not None:
+                on_progress(done, total)
             if left[job.number] == 0:
                 written.append((job.number, _publish(out, job)))
     return [name for _, name in sorted(written)]
 
 
-def write_share(job: Job) -> Job:
+def write_share(job: FrameJob) -> FrameJob:
     """Write a job's frames; the process that holds frame 0 writes the sequence's own files too."""
     drive = Drive(job.rig, job.seed, job.number, job.frames, job.scale)
     writer = write_semantickitti if job.rig == "kitti" else write_nuscenes
@@ -102,7 +104,7 @@ def write_share(job: Job) -> Job:
     return job
 
 
-def _results(jobs: list[Job], workers: int) -> Iterator[Job]:
+def _results(jobs: list[FrameJob], workers: int) -> Iterator[FrameJob]:
     if workers == 1 or len(jobs) == 1:
         yield from map(write_share, jobs)
         return
@@ -118,7 +120,7 @@ def _shares(frames: tuple[int, ...], drives: int, workers: int) -> list[tuple[in
     return [frames[a:b] for a, b in pairwise(bounds)]
 
 
-def _publish(out: Path, job: Job) -> str:
+def _publish(out: Path, job: FrameJob) -> str:
     """Move a finished sequence to its place."""
     if job.rig == "nuscenes":
         return write_nuscenes.publish(out, job.folder)

@@ -3,7 +3,7 @@
 The same network is trained with all voxel labels, with those of a tenth of the scenes, with these and the weak targets of all
 scenes (the recipe), and with weak targets alone; on request with a recipe without lifted labels, and with smaller voxels; all for
 the same number of steps. Every stage is kept in the output folder: a run
-that was stopped goes on. Written are tables like the MinkOcc paper's I and II, curves, and pictures like its Figs. 3 and 4.
+that was stopped is resumed. Written are tables like the MinkOcc paper's I and II, curves, and pictures like its Figs. 3 and 4.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from occle_train.experiments.label_efficiency.report import write_report
 from occle_train.loop.checkpoints import LOG
 from occle_train.minkocc.fit import FitConfig, fit, load_head, minkocc_config
 from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
-from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded
-from occle_train.pseudo_labels.files import LabelFolder, write_missing
+from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
+from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 from occle_train.streets import simulate
 
 SHARE = 0.1
@@ -52,7 +52,7 @@ class Setting:
         title: what people read.
         alpha: share of scenes with voxel labels.
         weak: whether weak targets follow the warm start.
-        finer: cells this many times smaller than the scale's.
+        finer: cells this many times smaller than the preset's.
         lift: whether points name the classes of cells as well (`MinkOccRecipeConfig.lift`), as the preset says; otherwise, as
             in the paper, rendering is their only supervision.
     """
@@ -76,23 +76,23 @@ SETTINGS = (
 )
 
 
-class Experiment:
+class LabelEfficiencyExperiment:
     """All stages in one folder.
 
     Args:
-        scale: how large.
+        preset: data, network and steps.
         out: the folder.
         device: torch's name of the device.
         workers: processes of the simulator and loaders of the training.
     """
 
-    def __init__(self, scale: ExperimentPreset, out: Path, device: str, workers: int) -> None:
-        self.scale, self.out, self.device, self.workers = scale, out, device, workers
+    def __init__(self, preset: ExperimentPreset, out: Path, device: str, workers: int) -> None:
+        self.preset, self.out, self.device, self.workers = preset, out, device, workers
         self.classes = load_taxonomy("occ3d_nuscenes")
 
     def data(self, part: str) -> list[Dataset]:
         """The scenes of "train" or "val"; those that are missing are simulated, drive by drive."""
-        streets = self.scale.streets[part]
+        streets = self.preset.streets[part]
         folder = self.out / "data" / f"{part}-{streets.key}"
         there = set(list_scenes(folder)) if any(folder.glob("*/scene.json")) else set()
         missing = [number for number in range(streets.drives) if f"scene-{number:04d}" not in there]
@@ -103,27 +103,27 @@ class Experiment:
 
     def labels(self, part: str) -> LabelFolder:
         """Degraded semantic images in the place of a foundation model's labels."""
-        folder = self.out / "labels" / f"{part}-{self.scale.streets[part].key}"
-        labeller = Degraded(self.classes, DegradeConfig(), 0)
+        folder = self.out / "labels" / f"{part}-{self.preset.streets[part].key}"
+        labeller = DegradedLabeller(self.classes, DegradeConfig(), 0)
         write_missing(folder, self.data(part), labeller, self.classes, labeller.source)
         return LabelFolder(folder, self.classes)
 
     def config(self, setting: Setting) -> FitConfig:
-        """How a setting is trained; only the recipe differs between settings."""
-        warm = self.scale.recipe.warm if setting.weak else 1.0
-        recipe = self.scale.recipe.model_copy(update={"alpha": setting.alpha, "warm": warm})
+        """Training configuration of a setting; only the recipe differs between settings."""
+        warm = self.preset.recipe.warmup_fraction if setting.weak else 1.0
+        recipe = self.preset.recipe.model_copy(update={"alpha": setting.alpha, "warmup_fraction": warm})
         if not setting.lift:
-            recipe = recipe.model_copy(update={"lift": 0.0})
-        return self.scale.fit.model_copy(update={"recipe": recipe})
+            recipe = recipe.model_copy(update={"lift_weight": 0.0})
+        return self.preset.fit.model_copy(update={"recipe": recipe})
 
     def samples(self, part: str, spec: BundleSpec, recipe: MinkOccRecipeConfig, weak: bool = True) -> RecipeSamples:
         """A setting's frames."""
         labels = self.labels(part) if weak else None
         # Every loading process keeps frames of its own.
-        memory = 4.0 / max(1, self.scale.fit.workers)
+        memory = 4.0 / max(1, self.preset.fit.num_workers)
         cache = self.out / "accumulated" / part
         return RecipeSamples(
-            self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory, self.scale.fit.mask
+            self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory, self.preset.fit.truth_mask
         )
 
     def train(self, setting: Setting) -> Path:
@@ -131,18 +131,18 @@ class Experiment:
         folder = self.out / setting.key
         if (folder / "bundle").exists():
             return folder / "bundle"
-        spec, config = self.scale.spec(setting.finer), self.config(setting)
+        spec, config = self.preset.spec(setting.finer), self.config(setting)
         assert config.recipe is not None
         samples = self.samples("train", spec, config.recipe, setting.weak)
         start = time.monotonic()
 
-        def told(step: int, losses: dict[str, float]) -> None:
+        def on_step(step: int, losses: dict[str, float]) -> None:
             if (step + 1) % 50 == 0:
                 values = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
                 print(f"{setting.key}: step {step + 1} of {config.steps}, {time.monotonic() - start:.0f} s, {values}", flush=True)
 
         print(f"{setting.key}: {len(samples)} frames, {len(samples.warm)} with voxel labels", flush=True)
-        network = fit(spec, samples, config, folder, self.device, told)
+        network = fit(spec, samples, config, folder, self.device, on_step)
         provenance = {"data": "simulated streets", "labels": samples.provenance(), "fit": config.model_dump(mode="json")}
         save_bundle(folder / "bundle", spec.model_copy(update={"provenance": provenance}), network)
         return folder / "bundle"
@@ -186,13 +186,14 @@ class Experiment:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing and write the report."""
     parser = argparse.ArgumentParser(prog="python -m occle_train.experiments.label_efficiency", description=__doc__)
-    default = os.environ.get("SCALE", "small")
+    default = os.environ.get("PRESET", "small")
     parser.add_argument(
-        "--scale", choices=tuple(PRESETS), default=default, help="small: two CPU cores; full: a GPU; also SCALE=..."
+        "--preset", choices=tuple(PRESETS), default=default, help="small: two CPU cores; full: a GPU; also PRESET=..."
     )
-    parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/label_efficiency/SCALE if not given")
-    parser.add_argument("--report", type=Path, default=Path("docs/label_efficiency.md"), help="report to write, pictures beside it")
-    parser.add_argument("--steps", type=int, help="optimiser steps per setting, instead of the scale's")
+    parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/label_efficiency/PRESET if not given")
+    report = Path("docs/reports/label_efficiency.md")
+    parser.add_argument("--report", type=Path, default=report, help="report to write, pictures beside it")
+    parser.add_argument("--steps", type=int, help="optimiser steps per setting, instead of the preset's")
     parser.add_argument(
         "--settings", help="comma-separated keys of settings to run; the first four are always needed for the report"
     )
@@ -202,16 +203,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.threads:
         torch.set_num_threads(given.threads)
-    scale: ExperimentPreset = PRESETS[given.scale]
+    preset: ExperimentPreset = PRESETS[given.preset]
     if given.steps:
-        scale = scale.with_steps(given.steps)
-    keys = given.settings.split(",") if given.settings else scale.settings
+        preset = preset.with_steps(given.steps)
+    keys = given.settings.split(",") if given.settings else preset.settings
     unknown = sorted(set(keys) - {setting.key for setting in SETTINGS})
     if unknown:
         parser.error(f"no setting {', '.join(unknown)}; there are {', '.join(setting.key for setting in SETTINGS)}")
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    out = given.out or Path("out/label_efficiency") / given.scale
-    experiment = Experiment(scale, out, device, given.workers)
+    out = given.out or Path("out/label_efficiency") / given.preset
+    experiment = LabelEfficiencyExperiment(preset, out, device, given.workers)
     settings = [setting for setting in SETTINGS if setting.key in keys]
     scores = {setting.key: experiment.scores(setting) for setting in settings}
     if not {"full", "few", "recipe", "none"} <= scores.keys():
@@ -221,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = {s.key: (s.title, s.alpha, s.finer, scores.get(s.key)) for s in SETTINGS}
     machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
     facts = {"date": date.today().isoformat(), "settings": ",".join(scores), **machine}
-    text = write_report(scale, rows, facts, experiment.classes)
+    text = write_report(preset, rows, facts, experiment.classes)
     for file in (given.report, out / "report.md"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How large the label-efficiency experiment is: data, network and steps."""
+"""Presets of the label-efficiency experiment: data, network and steps."""
 
 from __future__ import annotations
 
@@ -62,30 +62,34 @@ class ExperimentPreset:
         return replace(self, fit=self.fit.model_copy(update={"steps": steps}))
 
 
-_AUGMENT = AugmentConfig(drop_camera=0.1, shift=0.03, scale=0.1, roll=3, drop_voxels=0.1)
+_AUGMENT = AugmentConfig(
+    camera_dropout_prob=0.1, max_image_shift=0.03, max_image_scale=0.1, max_image_rotation=3, max_voxel_dropout=0.1
+)
 
 SMALL = ExperimentPreset(
     name="small",
     grid=VoxelGrid((-19.2, -19.2, -1.0), (96, 96, 16), 0.4),
     network=MinkOccConfig(
-        image=ImageConfig(cameras=6, width=160, height=96, base_width=16, stages=3, channels=16),
+        image=ImageConfig(num_cameras=6, width=160, height=96, base_width=16, num_stages=3, channels=16),
         points=PointConfig(min_range=2.5, max_points=4, channels=16),
-        unet=UNetConfig(channels=(16, 24, 32, 48), decoder=(16, 24, 32)),
+        unet=UNetConfig(encoder_channels=(16, 24, 32, 48), decoder_channels=(16, 24, 32)),
     ),
     streets={"train": Streets(20, 10, 11000, 0.11), "val": Streets(5, 12, 21000, 0.11, every=3)},
-    fit=FitConfig(steps=1300, batch_size=2, learning_rate=2e-3, warmup=50, average=0.99, augment=_AUGMENT, checkpoint_every=50),
+    fit=FitConfig(
+        steps=1300, batch_size=2, learning_rate=2e-3, warmup_steps=50, ema_decay=0.99, augment=_AUGMENT, checkpoint_every=50
+    ),
     recipe=MinkOccRecipeConfig(
-        warm=0.2,
-        repeat=0.3,
-        past=10,
-        future=10,
-        margin=1,
-        lift=2.0,
-        views=2,
+        warmup_fraction=0.2,
+        min_labelled_fraction=0.3,
+        past_scans=10,
+        future_scans=10,
+        free_margin=1,
+        lift_weight=2.0,
+        num_views=2,
         view_width=88,
         view_height=50,
-        far=30,
-        shader=16,
+        max_depth=30,
+        shader_channels=16,
         switch_steps=50,
     ),
     settings=("full", "few", "recipe", "none"),
@@ -98,9 +102,25 @@ FULL = ExperimentPreset(
     network=sizes.base("nuscenes"),
     streets={"train": Streets(200, 40, 11000, 0.44), "val": Streets(20, 40, 21000, 0.44, every=4)},
     fit=FitConfig(
-        steps=40_000, batch_size=4, learning_rate=1e-3, warmup=500, average=0.999, augment=_AUGMENT, checkpoint_every=500, workers=8
+        steps=40_000,
+        batch_size=4,
+        learning_rate=1e-3,
+        warmup_steps=500,
+        ema_decay=0.999,
+        augment=_AUGMENT,
+        checkpoint_every=500,
+        num_workers=8,
     ),
-    recipe=MinkOccRecipeConfig(warm=0.4, past=10, future=10, margin=1, lift=2.0, views=3, view_width=176, view_height=100),
+    recipe=MinkOccRecipeConfig(
+        warmup_fraction=0.4,
+        past_scans=10,
+        future_scans=10,
+        free_margin=1,
+        lift_weight=2.0,
+        num_views=3,
+        view_width=176,
+        view_height=100,
+    ),
     settings=("full", "few", "recipe", "none", "recipe_half", "recipe_quarter"),
 )
 """A GPU: Occ3D's volume and the paper's network."""

@@ -2,7 +2,7 @@
 
 The settings share phases: a semantic branch is trained once per kind of pseudo-labels, a geometric branch once per share of
 annotations and degree of augmentation, and each row of the paper's Tables 6 and 7 is a fusion trained on top of them for the same
-number of steps. Every stage is kept in the output folder: a run that was stopped goes on. The report is written anew after every
+number of steps. Every stage is kept in the output folder: a stopped run is resumed. The report is written anew after every
 stage.
 """
 
@@ -17,40 +17,40 @@ from pathlib import Path
 
 import torch
 
-from occle_train.experiments.occle_ablation.experiment import Experiment
+from occle_train.experiments.occle_ablation.experiment import AblationExperiment
 from occle_train.experiments.occle_ablation.presets import PRESETS
-from occle_train.experiments.occle_ablation.report import Found, write_report
+from occle_train.experiments.occle_ablation.report import AblationScores, write_report
 from occle_train.experiments.occle_ablation.settings import BRANCHES, DISTURBED, LABELS, SETTINGS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing and write the report."""
     parser = argparse.ArgumentParser(prog="python -m occle_train.experiments.occle_ablation", description=__doc__)
-    default = os.environ.get("SCALE", "small")
+    default = os.environ.get("PRESET", "small")
     parser.add_argument(
-        "--scale", choices=tuple(PRESETS), default=default, help="small: two CPU cores; full: a GPU; also SCALE=..."
+        "--preset", choices=tuple(PRESETS), default=default, help="small: two CPU cores; full: a GPU; also PRESET=..."
     )
-    parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/occle_ablation/SCALE if not given")
-    parser.add_argument("--report", type=Path, default=Path("docs/occle_ablation.md"), help="report to write")
-    parser.add_argument("--steps", type=int, help="optimiser steps of every phase, instead of the scale's")
+    parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/occle_ablation/PRESET if not given")
+    parser.add_argument("--report", type=Path, default=Path("docs/reports/occle_ablation.md"), help="report to write")
+    parser.add_argument("--steps", type=int, help="optimiser steps of every phase, instead of the preset's")
     parser.add_argument("--device", help="torch's device; cuda where there is one, if not given")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of the simulator")
     given = parser.parse_args(arguments)
     if given.threads:
         torch.set_num_threads(given.threads)
-    scale = PRESETS[given.scale]
+    preset = PRESETS[given.preset]
     if given.steps:
-        scale = scale.with_steps(given.steps)
+        preset = preset.with_steps(given.steps)
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    out = given.out or Path("out/occle_ablation") / given.scale
-    experiment = Experiment(scale, out, device, given.workers)
+    out = given.out or Path("out/occle_ablation") / given.preset
+    experiment = AblationExperiment(preset, out, device, given.workers)
     software = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     facts = {"date": date.today().isoformat(), "device": _device(device), **software}
-    found = Found()
+    found = AblationScores()
 
     def write() -> None:
-        text = write_report(scale, found, facts, experiment.classes)
+        text = write_report(preset, found, facts, experiment.classes)
         for file in (given.report, out / "report.md"):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _device(device: str) -> str:
-    """What computed, in words."""
+    """The device in words."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name()
     models = [line for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""What the paper's tables show, as comparisons that can be checked against ours."""
+"""Claims of the paper's tables as comparisons that can be checked against our figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Claim:
 
     @property
     def holds(self) -> bool | None:
-        """Whether ours agree; None where that is not known."""
+        """True if our figures agree; None where that is not known."""
         return None if self.ours is None else self.ours[0] > self.ours[1]
 
     def sentence(self) -> str:

@@ -19,35 +19,35 @@ from occle_core.taxonomy import IGNORE
 from occle_core.taxonomy import load as load_taxonomy
 from occle_train.data.samples import open_all
 from occle_train.experiments.occle_ablation.presets import ExperimentPreset
-from occle_train.experiments.occle_ablation.settings import ALL, SHARE, Branch, Setting, branch_of, config_of
-from occle_train.occle.augment import OccleAugment, student
-from occle_train.occle.fit import fit_phase, fresh
+from occle_train.experiments.occle_ablation.settings import ALL, SHARE, BranchSetting, Setting, branch_of, config_of
+from occle_train.occle.augment import OccleAugment, student_augment
+from occle_train.occle.fit import fit_phase, fresh_network
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.scores import completion, geometry, latencies, segmentation
-from occle_train.pseudo_labels.degrade import DegradeConfig, Degraded, semantic_file
-from occle_train.pseudo_labels.files import LabelFolder, Labels, read_gray, write_missing
-from occle_train.pseudo_labels.unaligned import Unaligned
+from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller, semantic_file
+from occle_train.pseudo_labels.label_folder import LabelFolder, Labels, read_gray, write_missing
+from occle_train.pseudo_labels.unaligned import UnalignedLabeller
 from occle_train.streets import simulate
 
-GEOMETRY_OFF = {"point_dropout": 0.0, "dropped_points": 0.0, "sampled_points": 1.0}
-IMAGE_OFF = {"brightness": 0.0, "hsv": 0.0, "motion_blur": 0, "weather": 0.0, "cutout": 0.0}
+GEOMETRY_OFF = {"point_dropout_prob": 0.0, "max_point_dropout": 0.0, "min_point_sampling": 1.0}
+IMAGE_OFF = {"brightness_jitter": 0.0, "hsv_jitter": 0.0, "max_motion_blur": 0, "weather_prob": 0.0, "max_cutout": 0.0}
 
 
-class Experiment:
+class AblationExperiment:
     """See the module.
 
     Args:
-        scale: how large.
+        preset: data, network and steps.
         out: the folder; what is there already is not made again.
         device: torch's name of the device that trains; scores are computed on the CPU.
         workers: processes of the simulator.
     """
 
-    def __init__(self, scale: ExperimentPreset, out: Path, device: str, workers: int) -> None:
-        self.scale, self.out, self.device, self.workers = scale, out, device, workers
+    def __init__(self, preset: ExperimentPreset, out: Path, device: str, workers: int) -> None:
+        self.preset, self.out, self.device, self.workers = preset, out, device, workers
         self.classes = load_taxonomy("semantickitti")
-        self.spec = scale.spec
+        self.spec = preset.spec
         self.data = cache(self._data)
         self.samples = cache(self._samples)
         self.val = cache(self._val)
@@ -56,7 +56,7 @@ class Experiment:
         """Table 4: the semantic branch after phase I with labels of a kind."""
         return self._kept(f"semantic-{labels}", lambda: segmentation(self._semantic(labels), self.val()))
 
-    def geometry(self, branch: Branch) -> dict[str, Any]:
+    def geometry(self, branch: BranchSetting) -> dict[str, Any]:
         """Table 5: a geometric branch."""
         return self._kept(branch.key, lambda: {"iou": geometry(self._geometric(branch), self.val())})
 
@@ -67,7 +67,7 @@ class Experiment:
     def disturbed(self, case: str) -> dict[str, Any]:
         """Table D.4: the student's augmentation at inference."""
         off: dict[str, Any] = {"image": GEOMETRY_OFF, "points": IMAGE_OFF, "both": {}, "baseline": GEOMETRY_OFF | IMAGE_OFF}[case]
-        augment: OccleAugment = self.scale.recipe.student.model_copy(update=off)
+        augment: OccleAugment = self.preset.recipe.student_augment.model_copy(update=off)
 
         def measure() -> dict[str, Any]:
             network = self._network(ALL)
@@ -80,22 +80,22 @@ class Experiment:
         return self._kept("latency", lambda: latencies(self._network(ALL), self.val()))
 
     def _semantic(self, labels: str) -> OccLE:
-        config = config_of(self.scale.recipe, SHARE)
-        return self._phase(fresh(self.spec, config), "semantic", config, f"semantic-{labels}", labels=labels)
+        config = config_of(self.preset.recipe, SHARE)
+        return self._phase(fresh_network(self.spec, config), "semantic", config, f"semantic-{labels}", labels=labels)
 
-    def _geometric(self, branch: Branch) -> OccLE:
-        config = config_of(self.scale.recipe, branch.share)
+    def _geometric(self, branch: BranchSetting) -> OccLE:
+        config = config_of(self.preset.recipe, branch.share)
         teacher = f"teacher-{100 * branch.share:g}"
-        network = self._phase(fresh(self.spec, config), "teacher", config, teacher)
+        network = self._phase(fresh_network(self.spec, config), "teacher", config, teacher)
         if not branch.student:
             return network
-        augment = student(branch.middle, branch.strong, config.student)
-        config = config.model_copy(update={"student": augment})
-        return self._phase(fresh(self.spec, config), "student", config, branch.key, teacher)
+        augment = student_augment(branch.middle, branch.strong, config.student_augment)
+        config = config.model_copy(update={"student_augment": augment})
+        return self._phase(fresh_network(self.spec, config), "student", config, branch.key, teacher)
 
     def _network(self, setting: Setting) -> OccLE:
-        config = config_of(self.scale.recipe, setting.share, setting.without)
-        network, branch = fresh(self.spec, config), branch_of(setting)
+        config = config_of(self.preset.recipe, setting.share, setting.without)
+        network, branch = fresh_network(self.spec, config), branch_of(setting)
         if "semantic" not in setting.without:
             network.semantic.load_state_dict(self._semantic("aligned").semantic.state_dict())
         if branch is not None:
@@ -103,8 +103,8 @@ class Experiment:
         network = self._phase(network, "fusion", config, setting.key)
         bundle = self.out / setting.key / "bundle"
         if not bundle.exists():
-            told = {"data": "simulated streets", "labels": self.samples(setting.share, "aligned").provenance()}
-            provenance = {**told, "confidence": config.confidence, "fit": config.model_dump(mode="json")}
+            sources = {"data": "simulated streets", "labels": self.samples(setting.share, "aligned").provenance()}
+            provenance = {**sources, "confidence": config.confidence_threshold, "fit": config.model_dump(mode="json")}
             save_bundle(bundle, self.spec.model_copy(update={"provenance": provenance}), network)
         return network
 
@@ -113,18 +113,18 @@ class Experiment:
     ) -> OccLE:
         started = time.monotonic()
 
-        def told(phase: Phase, step: int, steps: int, losses: dict[str, float]) -> None:
+        def on_step(phase: Phase, step: int, steps: int, losses: dict[str, float]) -> None:
             if (step + 1) % 50 == 0 or step + 1 == steps:
                 values = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
                 print(f"{key}: step {step + 1} of {steps}, {time.monotonic() - started:.0f} s, {values}", flush=True)
 
-        samples = self.samples(config.annotated, labels)
-        fit_phase(network, phase, self.spec, samples, config, self.out / key, self.device, told, self.out / teacher)
+        samples = self.samples(config.annotated_fraction, labels)
+        fit_phase(network, phase, self.spec, samples, config, self.out / key, self.device, on_step, self.out / teacher)
         return network
 
     def _data(self, part: str) -> list[Dataset]:
         """The drives of "train" or "val"; those that are missing are simulated, one by one."""
-        streets = self.scale.streets[part]
+        streets = self.preset.streets[part]
         folder = self.out / "data" / f"{part}-{streets.key}"
         there = set(list_scenes(folder)) if any(folder.glob("sequences/*")) else set()
         for number in (number for number in range(streets.drives) if f"{number:02d}" not in there):
@@ -134,18 +134,18 @@ class Experiment:
 
     def _samples(self, share: float, labels: str) -> OccleSamples:
         """The training set with pseudo-labels of a kind, of which a share is annotated."""
-        maker = (Unaligned if labels == "unaligned" else Degraded)(self.classes, DegradeConfig(), 0)
-        folder = self.out / "labels" / f"{labels}-{self.scale.streets['train'].key}"
+        maker = (UnalignedLabeller if labels == "unaligned" else DegradedLabeller)(self.classes, DegradeConfig(), 0)
+        folder = self.out / "labels" / f"{labels}-{self.preset.streets['train'].key}"
         write_missing(folder, self.data("train"), maker, self.classes, maker.source)
-        config = config_of(self.scale.recipe, share)
-        return OccleSamples(self.data("train"), self.scale.grid, self.scale.network, config, LabelFolder(folder, self.classes))
+        config = config_of(self.preset.recipe, share)
+        return OccleSamples(self.data("train"), self.preset.grid, self.preset.network, config, LabelFolder(folder, self.classes))
 
     def _val(self) -> OccleSamples:
         """Validation frames, all with their truth, and exact labels of their images."""
-        folder = self.out / "labels" / f"exact-{self.scale.streets['val'].key}"
+        folder = self.out / "labels" / f"exact-{self.preset.streets['val'].key}"
         write_missing(folder, self.data("val"), _exact, self.classes, {"exact": "the simulator's"})
-        config = config_of(self.scale.recipe, 1.0)
-        return OccleSamples(self.data("val"), self.scale.grid, self.scale.network, config, LabelFolder(folder, self.classes))
+        config = config_of(self.preset.recipe, 1.0)
+        return OccleSamples(self.data("val"), self.preset.grid, self.preset.network, config, LabelFolder(folder, self.classes))
 
     def _kept(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Scores, measured where they are missing."""

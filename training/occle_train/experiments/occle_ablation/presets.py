@@ -1,4 +1,4 @@
-"""How large the ablation is: data, network and steps."""
+"""Presets of the ablation: data, network and steps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ExperimentPreset:
 
     def with_steps(self, steps: int) -> ExperimentPreset:
         """The same with another number of optimiser steps in every phase."""
-        return replace(self, recipe=self.recipe.model_copy(update={"steps": dict.fromkeys(self.recipe.steps, steps)}))
+        return replace(self, recipe=self.recipe.model_copy(update={"phase_steps": dict.fromkeys(self.recipe.phase_steps, steps)}))
 
 
 def _steps(semantic: int, teacher: int, student: int, fusion: int) -> dict[Phase, int]:
@@ -51,21 +51,21 @@ SMALL = ExperimentPreset(
     network=OccleConfig(
         width=208,
         height=64,
-        frames=2,
+        num_frames=2,
         channels=16,
         scan=ScanConfig(max_points=4, channels=16),
-        semantic=SemanticConfig(image=(12, 24, 32), lidar=(16, 16, 24, 32)),
-        geometric=GeometricConfig(base_width=8, stages=3),
-        fusion=FusionConfig(stages=(16, 24, 32, 32), state=4),
+        semantic=SemanticConfig(image_channels=(12, 24, 32), lidar_channels=(16, 16, 24, 32)),
+        geometric=GeometricConfig(base_width=8, num_stages=3),
+        fusion=FusionConfig(stage_channels=(16, 24, 32, 32), state_size=4),
     ),
     streets={"train": Streets(12, 60, 31000, 0.17, every=6), "val": Streets(5, 48, 41000, 0.17, every=6)},
     recipe=OccleRecipeConfig(
-        steps=_steps(450, 400, 450, 450),
+        phase_steps=_steps(450, 400, 450, 450),
         batch_size=2,
         learning_rate=2e-3,
-        repeat=0.5,
+        min_annotated_fraction=0.5,
         # Of images a sixth as wide as the real ones.
-        student=STUDENT.model_copy(update={"motion_blur": 3}),
+        student_augment=STUDENT.model_copy(update={"max_motion_blur": 3}),
         checkpoint_every=50,
     ),
 )
@@ -76,7 +76,9 @@ FULL = ExperimentPreset(
     grid=SEMANTICKITTI,
     network=occle_base("kitti"),
     streets={"train": Streets(100, 200, 31000, 1.0), "val": Streets(10, 200, 41000, 1.0)},
-    recipe=OccleRecipeConfig(steps=_steps(40_000, 40_000, 40_000, 40_000), every=5, repeat=0.5, checkpoint_every=1000),
+    recipe=OccleRecipeConfig(
+        phase_steps=_steps(40_000, 40_000, 40_000, 40_000), frame_interval=5, min_annotated_fraction=0.5, checkpoint_every=1000
+    ),
 )
 """A GPU: the paper's network and volume, five frames at 10 Hz."""
 

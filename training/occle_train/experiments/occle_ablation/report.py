@@ -1,4 +1,4 @@
-"""docs/occle_ablation.md out of the ablation's scores: the paper's numbers beside ours."""
+"""docs/reports/occle_ablation.md out of the ablation's scores: the paper's numbers beside ours."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ from occle_train.experiments.occle_ablation.settings import (
     TEACHER,
     TEACHER_FULL,
     WEAK,
-    Branch,
+    BranchSetting,
     Setting,
 )
+from occle_train.experiments.wrap_lines import wrap_lines
 from occle_train.pseudo_labels.unaligned import CITYSCAPES
 
 NOT_RUN = "not run"
@@ -42,7 +43,7 @@ WANTED = 0.80
 
 
 @dataclass
-class Found:
+class AblationScores:
     """Scores so far, under the keys of the settings."""
 
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -52,26 +53,26 @@ class Found:
     latency: dict[str, Any] = field(default_factory=dict)
 
 
-def write_report(scale: ExperimentPreset, found: Found, facts: Mapping[str, Any], classes: Taxonomy) -> str:
+def write_report(preset: ExperimentPreset, found: AblationScores, facts: Mapping[str, Any], classes: Taxonomy) -> str:
     """The report.
 
     Args:
-        scale: of the ablation.
+        preset: of the ablation.
         found: scores; what is missing is said to be.
         facts: date, device, threads and torch's version.
         classes: the taxonomy.
     """
-    train, val = scale.streets["train"], scale.streets["val"]
-    recipe, grid, network = scale.recipe, scale.grid, scale.network
+    train, val = preset.streets["train"], preset.streets["val"]
+    recipe, grid, network = preset.recipe, preset.grid, preset.network
     frames = {
-        name: streets.drives * len(range(0, len(range(0, streets.frames, streets.every)), recipe.every))
-        for name, streets in scale.streets.items()
+        name: streets.drives * len(range(0, len(range(0, streets.frames, streets.every)), recipe.frame_interval))
+        for name, streets in preset.streets.items()
     }
-    steps = ", ".join(f"{phase} {count}" for phase, count in recipe.steps.items())
+    steps = ", ".join(f"{phase} {count}" for phase, count in recipe.phase_steps.items())
     lacking = ", ".join(f"{name} ({seen or 'unlabelled'})" for name, seen in CITYSCAPES.items())
-    return f"""# What each part of OccLE's recipe is worth
+    return wrap_lines(f"""# What each part of OccLE's recipe is worth
 
-Written by `python -m occle_train.experiments.occle_ablation --scale {scale.name}` (`make occle-ablation`) on {facts["date"]}; \
+Written by `python -m occle_train.experiments.occle_ablation --preset {preset.name}` (`make occle-ablation`) on {facts["date"]}; \
 {facts["device"]}, {facts["threads"]} threads, torch {facts["torch"]}.
 
 The paper's figures are of SemanticKITTI's validation set and its authors' network; ours of simulated streets and of a network \
@@ -83,9 +84,9 @@ models' are (`training/occle_train/pseudo_labels/degrade.py`); the unaligned one
 of a Cityscapes segmenter, which lacks {lacking}.
 
 **Training.** {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {grid.resolution:g} m, images of {network.width} x \
-{network.height}, {network.frames} frames. Steps of {recipe.batch_size} frames: {steps}, the same for every setting; AdamW from \
-{recipe.learning_rate:g} along a cosine. {_repeat(scale)} Nothing was chosen by looking at the validation drives. mIoU is over the \
-classes that the validation drives hold.
+{network.height}, {network.num_frames} frames. Steps of {recipe.batch_size} frames: {steps}, the same for every setting; AdamW \
+from {recipe.learning_rate:g} along a cosine. {_repeat(preset)} Nothing was chosen by looking at the validation drives. mIoU is \
+over the classes that the validation drives hold.
 
 ## Semantic branch and alignment (Table 4)
 
@@ -140,17 +141,17 @@ Ours: eager PyTorch on the CPU named above, {facts["threads"]} threads, a networ
 IoU in percent.
 
 {_class_table((ALL, FULL, BASELINE), found, classes)}
-"""
+""")
 
 
-def _repeat(scale: ExperimentPreset) -> str:
-    if not scale.recipe.repeat:
+def _repeat(preset: ExperimentPreset) -> str:
+    if not preset.recipe.min_annotated_fraction:
         return ""
-    share = f"{100 * scale.recipe.repeat:g} %"
+    share = f"{100 * preset.recipe.min_annotated_fraction:g} %"
     return f"So few steps would hardly meet the annotated frames: {share} of the frames of student and fusion are drawn from them."
 
 
-def _labels_table(found: Found) -> str:
+def _labels_table(found: AblationScores) -> str:
     lines = []
     for key, (title, image, lidar) in LABELS.items():
         ours = found.labels.get(key, {})
@@ -158,7 +159,7 @@ def _labels_table(found: Found) -> str:
     return markdown(["pseudo-labels", "mIoU(s)", "paper", "mIoU(S)", "paper"], lines)
 
 
-def _branch_table(found: Found) -> str:
+def _branch_table(found: AblationScores) -> str:
     lines = [
         [
             branch.title,
@@ -171,7 +172,7 @@ def _branch_table(found: Found) -> str:
     return markdown(["model, augmentation", "annotations, %", "IoU", "paper"], lines)
 
 
-def _setting_table(settings: Sequence[Setting], found: Found) -> str:
+def _setting_table(settings: Sequence[Setting], found: AblationScores) -> str:
     lines = []
     for setting in settings:
         ours, (miou, iou) = found.settings.get(setting.key, {}), setting.paper
@@ -180,7 +181,7 @@ def _setting_table(settings: Sequence[Setting], found: Found) -> str:
     return markdown(["setting", "annotations, %", "mIoU", "paper", "IoU", "paper"], lines)
 
 
-def _disturbed_table(found: Found) -> str:
+def _disturbed_table(found: AblationScores) -> str:
     lines = []
     for key, (title, iou, miou) in DISTURBED.items():
         ours = found.disturbed.get(key, {})
@@ -188,7 +189,7 @@ def _disturbed_table(found: Found) -> str:
     return markdown(["input", "IoU (geometric)", "paper", "mIoU (fusion)", "paper"], lines)
 
 
-def _latency_table(found: Found) -> str:
+def _latency_table(found: AblationScores) -> str:
     titles = {
         "image": "2D extractor with header",
         "lidar": "3D extractor with header",
@@ -202,7 +203,7 @@ def _latency_table(found: Found) -> str:
     return markdown(["part", "ms", "paper, ms"], lines)
 
 
-def _class_table(settings: Sequence[Setting], found: Found, classes: Taxonomy) -> str:
+def _class_table(settings: Sequence[Setting], found: AblationScores, classes: Taxonomy) -> str:
     ran = [(setting, found.settings[setting.key]) for setting in settings if setting.key in found.settings]
     lines = [
         [classes.names[number + 1], *(f"{100 * scores['per_class'][number]:.2f}" for _, scores in ran)]
@@ -211,7 +212,7 @@ def _class_table(settings: Sequence[Setting], found: Found, classes: Taxonomy) -
     return markdown(["class", *(setting.title for setting, _ in ran)], lines)
 
 
-def _label_claims(found: Found) -> list[Claim]:
+def _label_claims(found: AblationScores) -> list[Claim]:
     reason = "Here alignment concerns classes that are rare in the drives or, in images this small, a few pixels wide."
     names = {"image": ("image", 1), "lidar": ("scan", 2)}
     return [
@@ -226,8 +227,8 @@ def _label_claims(found: Found) -> list[Claim]:
     ]
 
 
-def _branch_claims(found: Found) -> list[Claim]:
-    def claim(better: Branch, worse: Branch, reason: str) -> Claim:
+def _branch_claims(found: AblationScores) -> list[Claim]:
+    def claim(better: BranchSetting, worse: BranchSetting, reason: str) -> Claim:
         ours = _pair(found.branches, (better.key, "iou"), (worse.key, "iou"))
         return Claim(f"the {better.title}", f"the {worse.title}", (better.paper, worse.paper), ours, reason)
 
@@ -241,9 +242,9 @@ def _branch_claims(found: Found) -> list[Claim]:
     ]
 
 
-def _module_claims(found: Found) -> list[Claim]:
+def _module_claims(found: AblationScores) -> list[Claim]:
     reasons = {
-        NO_PROJECTION.key: "The same pseudo-labels teach the semantic branch, so that little is left for the projection to add.",
+        NO_PROJECTION.key: "The same pseudo-labels supervise the semantic branch, so little is left for the projection to add.",
         NO_GEOMETRIC.key: "Without phase II the branch is free to learn in phase III, from annotations that it sees often.",
     }
     other = (BASELINE, PROJECTION, NO_GEOMETRIC, NO_SEMANTIC, NO_PROJECTION)
@@ -268,7 +269,7 @@ def _module_claims(found: Found) -> list[Claim]:
     ]
 
 
-def _ratio_claims(found: Found) -> list[Claim]:
+def _ratio_claims(found: AblationScores) -> list[Claim]:
     return [
         Claim(
             f"{100 * more.share:g} % of the annotations",
@@ -281,7 +282,7 @@ def _ratio_claims(found: Found) -> list[Claim]:
     ]
 
 
-def _disturbed_claims(found: Found) -> list[Claim]:
+def _disturbed_claims(found: AblationScores) -> list[Claim]:
     def claim(better: str, worse: str, key: str, column: int) -> Claim:
         paper = (float(DISTURBED[better][column]), float(DISTURBED[worse][column]))
         ours = _pair(found.disturbed, (better, key), (worse, key))
@@ -300,7 +301,7 @@ def _pair(scores: Mapping[str, dict[str, Any]], one: tuple[str, str], other: tup
     return 100 * float(scores[one[0]][one[1]]), 100 * float(scores[other[0]][other[1]])
 
 
-def _ratio(found: Found) -> str:
+def _ratio(found: AblationScores) -> str:
     pair = _pair(found.settings, (ALL.key, "miou"), (FULL.key, "miou"))
     if pair is None:
         return NOT_RUN

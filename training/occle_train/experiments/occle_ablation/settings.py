@@ -30,7 +30,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Branch:
+class BranchSetting:
     """A trained geometric branch: a row of Table 5.
 
     Args:
@@ -68,11 +68,11 @@ RATIOS = (FEWER, ALL, MORE, FULL)
 SETTINGS = (ALL, FULL, BASELINE, NO_GEOMETRIC, NO_SEMANTIC, NO_PROJECTION, PROJECTION, FEWER, MORE)
 """In the order in which they are trained."""
 
-TEACHER_FULL = Branch("teacher-100", "teacher, all annotations", 56.77, share=1.0, student=False)
-TEACHER = Branch("teacher-10", "teacher, weak", 52.66, student=False)
-WEAK = Branch("student-10-weak", "student, weak", 52.86, middle=False, strong=False)
-MIDDLE = Branch("student-10-middle", "student, weak and middle", 52.88, strong=False)
-STUDENT = Branch("student-10", "student, weak, middle and strong", 53.60)
+TEACHER_FULL = BranchSetting("teacher-100", "teacher, all annotations", 56.77, share=1.0, student=False)
+TEACHER = BranchSetting("teacher-10", "teacher, weak", 52.66, student=False)
+WEAK = BranchSetting("student-10-weak", "student, weak", 52.86, middle=False, strong=False)
+MIDDLE = BranchSetting("student-10-middle", "student, weak and middle", 52.88, strong=False)
+STUDENT = BranchSetting("student-10", "student, weak, middle and strong", 53.60)
 
 BRANCHES = (TEACHER_FULL, TEACHER, WEAK, MIDDLE, STUDENT)
 """Table 5."""
@@ -90,13 +90,17 @@ PAPER_MS = {"image": 6.87, "lidar": 44.59, "geometric": 26.08, "network": 179.5}
 """Tables 4, 5 and D.2: milliseconds on an A6000 Ada."""
 
 
-def branch_of(setting: Setting) -> Branch | None:
+def branch_of(setting: Setting) -> BranchSetting | None:
     """The geometric branch that a setting's fusion starts from; None where it learns in the fusion alone."""
     if "geometric" in setting.without:
         return None
-    return STUDENT if setting.share == SHARE else Branch(f"student-{100 * setting.share:g}", "", float("nan"), share=setting.share)
+    return (
+        STUDENT
+        if setting.share == SHARE
+        else BranchSetting(f"student-{100 * setting.share:g}", "", float("nan"), share=setting.share)
+    )
 
 
 def config_of(recipe: OccleRecipeConfig, share: float, without: tuple[Module, ...] = ()) -> OccleRecipeConfig:
     """The recipe of a setting."""
-    return recipe.model_copy(update={"annotated": share, "without": without})
+    return recipe.model_copy(update={"annotated_fraction": share, "ablate": without})

@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Strip:
+class GroundStrip:
     """A band of ground beside the road's middle: from |d| = inner to outer, `raised` metres above the carriageway."""
 
     inner: float
@@ -32,8 +32,8 @@ class Junction:
 
 
 @dataclass(frozen=True)
-class Style:
-    """What kind of street this is: how often things stand beside it, 0..1."""
+class StreetStyle:
+    """A kind of street: how often things stand beside it, 0..1."""
 
     name: str
     buildings: float
@@ -49,11 +49,11 @@ class Style:
 
 
 STYLES = (
-    Style("suburb", 0.95, 3.5, (1, 3), 0.1, (1.5, 6.5), 0.6, 0.6, 0.65, 0.36, 0.4),
-    Style("town", 1.0, 0.5, (2, 5), 0.3, (0.0, 2.0), 0.35, 0.15, 0.2, 0.55, 1.0),
-    Style("leafy", 0.7, 8.0, (1, 3), 0.1, (4.0, 11.0), 1.0, 0.75, 0.5, 0.25, 0.3),
-    Style("business", 0.9, 8.0, (2, 8), 0.9, (5.0, 16.0), 0.55, 0.4, 0.4, 0.3, 0.5),
-    Style("rural", 0.22, 25.0, (1, 2), 0.1, (4.0, 20.0), 0.85, 0.4, 0.4, 0.1, 0.15),
+    StreetStyle("suburb", 0.95, 3.5, (1, 3), 0.1, (1.5, 6.5), 0.6, 0.6, 0.65, 0.36, 0.4),
+    StreetStyle("town", 1.0, 0.5, (2, 5), 0.3, (0.0, 2.0), 0.35, 0.15, 0.2, 0.55, 1.0),
+    StreetStyle("leafy", 0.7, 8.0, (1, 3), 0.1, (4.0, 11.0), 1.0, 0.75, 0.5, 0.25, 0.3),
+    StreetStyle("business", 0.9, 8.0, (2, 8), 0.9, (5.0, 16.0), 0.55, 0.4, 0.4, 0.3, 0.5),
+    StreetStyle("rural", 0.22, 25.0, (1, 2), 0.1, (4.0, 20.0), 0.85, 0.4, 0.4, 0.1, 0.15),
 )
 
 
@@ -93,15 +93,15 @@ class Street:
         self.median = rng.uniform(1.0, 3.0) if self.lanes == 2 and rng.random() < 0.45 else 0.0
         self.median_cls = str(rng.choice(["terrain", "other_ground"]))
         self.edge = self.lanes * self.lane + self.median / 2 + rng.uniform(0.0, 0.6)
-        self.strips: dict[int, list[Strip]] = {}
+        self.strips: dict[int, list[GroundStrip]] = {}
         kerb = rng.uniform(0.06, 0.16)
         for side in (1, -1):
             at = self.edge
-            strips: list[Strip] = []
+            strips: list[GroundStrip] = []
 
-            def add(width: float, cls: str, raised: float, strips: list[Strip] = strips) -> None:
+            def add(width: float, cls: str, raised: float, strips: list[GroundStrip] = strips) -> None:
                 nonlocal at
-                strips.append(Strip(at, at + width, cls, raised))
+                strips.append(GroundStrip(at, at + width, cls, raised))
                 at += width
 
             if self.style.name == "rural" and rng.random() < 0.6:
@@ -123,7 +123,7 @@ class Street:
             yard = rng.uniform(*self.style.setback)
             yard_cls = str(rng.choice(["terrain", "sidewalk", "other_ground"], p=[0.68, 0.24, 0.08]))
             add(max(yard, 0.3), yard_cls, kerb + rng.choice([0.0, 0.1]))
-            strips.append(Strip(at, self.width, "terrain" if rng.random() < 0.8 else "sidewalk", kerb + 0.05))
+            strips.append(GroundStrip(at, self.width, "terrain" if rng.random() < 0.8 else "sidewalk", kerb + 0.05))
             self.strips[side] = strips
         self.junctions: list[Junction] = []
         s = rng.uniform(-30, 40)
@@ -208,5 +208,5 @@ class Street:
         return cls, raised
 
     def clear_of_junctions(self, s: float, side: int, margin: float = 2.5) -> bool:
-        """Whether s lies outside every side road that leaves to this side."""
+        """True if s lies outside every side road that leaves to this side."""
         return all(side not in j.sides or abs(s - j.s) > j.half + margin for j in self.junctions)

@@ -1,4 +1,4 @@
-"""What moves: vehicles in their lanes, cyclists, and people who walk along or across the street."""
+"""Moving actors: vehicles in their lanes, cyclists, and people who walk along or across the street."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Track = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Mover:
+class Actor:
     """A shape that moves evenly in street coordinates.
 
     Args:
@@ -55,7 +55,7 @@ class Mover:
 
 def traffic(
     rng: np.random.Generator, street: Street, ego: Track, times: NDArray[np.float64], obstacles: NDArray[np.float64], first: int
-) -> list[Mover]:
+) -> list[Actor]:
     """Movers that run into neither the ego vehicle, nor each other, nor anything that stands.
 
     Args:
@@ -70,7 +70,7 @@ def traffic(
         *_cyclists(rng, street, stretch),
         *_walkers(rng, street, stretch),
     ]
-    movers: list[Mover] = []
+    movers: list[Actor] = []
     for mover in wanted:
         track = mover.track(times)
         gap = np.abs(track - ego)
@@ -83,7 +83,7 @@ def traffic(
 
 def _vehicles(
     rng: np.random.Generator, street: Street, stretch: tuple[float, float], duration: float, ego_speed: float
-) -> list[Mover]:
+) -> list[Actor]:
     busy, span = rng.uniform(0.3, 1.2), (stretch[1] - stretch[0]) / 100
     makers = (vehicles.car, vehicles.truck, vehicles.bus, vehicles.construction_vehicle, vehicles.other_vehicle)
     reach = (2.4, 5.2, 6.2, 3.5, 2.2)
@@ -96,11 +96,11 @@ def _vehicles(
                 speed = rng.uniform(4, 13) if side > 0 else ego_speed * rng.uniform(0.75, 1.15)
                 # Oncoming traffic starts further away, so that it passes within the drive.
                 s = rng.uniform(stretch[0], stretch[1] + (speed * duration if side > 0 else 0))
-                found.append(Mover(makers[kind](rng), s, d + rng.normal(0, 0.12), -side * speed, 0.0, reach[kind]))
+                found.append(Actor(makers[kind](rng), s, d + rng.normal(0, 0.12), -side * speed, 0.0, reach[kind]))
     return found
 
 
-def _cyclists(rng: np.random.Generator, street: Street, stretch: tuple[float, float]) -> list[Mover]:
+def _cyclists(rng: np.random.Generator, street: Street, stretch: tuple[float, float]) -> list[Actor]:
     span, found = (stretch[1] - stretch[0]) / 100, []
     kinds = ((people.bicyclist, 2.5, 6.5, 2.2, 0.9), (people.motorcyclist, 5.0, 12.0, 1.3, 1.1))
     for maker, slow, fast, often, radius in kinds:
@@ -108,11 +108,11 @@ def _cyclists(rng: np.random.Generator, street: Street, stretch: tuple[float, fl
             side = int(rng.choice([-1, 1]))
             d = side * (street.edge - rng.uniform(0.4, 1.2))
             s = rng.uniform(stretch[0] + 20, stretch[1])
-            found.append(Mover(maker(rng), s, d, -side * rng.uniform(slow, fast), 0.0, radius))
+            found.append(Actor(maker(rng), s, d, -side * rng.uniform(slow, fast), 0.0, radius))
     return found
 
 
-def _walkers(rng: np.random.Generator, street: Street, stretch: tuple[float, float]) -> list[Mover]:
+def _walkers(rng: np.random.Generator, street: Street, stretch: tuple[float, float]) -> list[Actor]:
     span, found = (stretch[1] - stretch[0]) / 100, []
     for _ in range(int(rng.poisson((2 + 9 * street.style.people) * span)) + 1):
         side = int(rng.choice([-1, 1]))
@@ -120,22 +120,22 @@ def _walkers(rng: np.random.Generator, street: Street, stretch: tuple[float, flo
         s, pace = rng.uniform(stretch[0] + 20, stretch[1]), rng.uniform(0.7, 1.8)
         if rng.random() < 0.15:
             d = side * (street.edge + rng.uniform(0, 3))
-            found.append(Mover(people.person(rng, 0.3), s, d, 0.02, -side * pace, 0.4))
+            found.append(Actor(people.person(rng, 0.3), s, d, 0.02, -side * pace, 0.4))
         else:
             d = side * rng.uniform(strip.inner + 0.3, strip.outer - 0.2)
-            found.append(Mover(people.person(rng, 0.28), s, d, rng.choice([-1, 1]) * pace, 0.0, 0.4))
+            found.append(Actor(people.person(rng, 0.28), s, d, rng.choice([-1, 1]) * pace, 0.0, 0.4))
     return found
 
 
-def _runs_into(mover: Mover, track: Track, obstacles: NDArray[np.float64]) -> bool:
-    """Whether anything stands in the mover's way."""
+def _runs_into(mover: Actor, track: Track, obstacles: NDArray[np.float64]) -> bool:
+    """True if anything stands in the actor's way."""
     half = float(np.abs(mover.mesh.tri[:, :, 1]).max())
     s, d = track[:, :1], track[:, 1:]
     along = (s + mover.radius > obstacles[:, 0]) & (s - mover.radius < obstacles[:, 1])
     return bool((along & (d + half > obstacles[:, 2]) & (d - half < obstacles[:, 3])).any())
 
 
-def _meet(one: Mover, other: Mover, times: NDArray[np.float64]) -> bool:
+def _meet(one: Actor, other: Actor, times: NDArray[np.float64]) -> bool:
     apart = np.abs(one.track(times) - other.track(times))
     wide = 1.6 if max(one.radius, other.radius) > 1.2 else 0.6
     return bool(((apart[:, 0] < one.radius + other.radius + 0.5) & (apart[:, 1] < wide)).any())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from occle_train.streets.scenery.ground import ground
-from occle_train.streets.scenery.layout import Street, Strip
+from occle_train.streets.scenery.layout import GroundStrip, Street
 from occle_train.streets.shapes import buildings, furniture, people, vegetation, vehicles
 from occle_train.streets.shapes.boxes import Box, box_of
 from occle_train.streets.shapes.mesh import Mesh, join, pose
@@ -83,7 +83,7 @@ class World:
             self.boxes.append(box)
         return True
 
-    def _yard(self, side: int) -> Strip:
+    def _yard(self, side: int) -> GroundStrip:
         return self.street.strips[side][-2]
 
     def _houses(self, side: int) -> None:
@@ -131,7 +131,7 @@ class World:
             s += length + rng.uniform(0.0, 2.5)
 
     def _free_line(self, s: float, d: float, half: float) -> bool:
-        """Whether nothing stands within 0.4 m of a line along the street."""
+        """True if nothing stands within 0.4 m of a line along the street."""
         along, _ = self.street.at(np.arange(s - half, s + half, 0.8), d)
         return all(((along - (a, b)) ** 2).sum(1).min() > (r + 0.4) ** 2 for a, b, r in self._taken)
 
@@ -206,7 +206,7 @@ class World:
                 radius = size * rng.uniform(0.7, 1.25)
                 self.place(vegetation.bush(rng, radius), s, side * (d + rng.normal(0, 0.3 * size)), 0.0, 0.0, 0.15)
 
-    def _walkway(self, side: int) -> Strip:
+    def _walkway(self, side: int) -> GroundStrip:
         strips = self.street.strips[side]
         return next((x for x in strips if x.cls == "sidewalk"), strips[0])
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_train.streets.sensors.caster import FAR, Snapshot
-from occle_train.streets.sensors.light import Light
+from occle_train.streets.sensors.caster import FAR, SceneSnapshot
+from occle_train.streets.sensors.light import Lighting
 from occle_train.streets.sensors.rigs import RigCamera
 from occle_train.streets.shapes.mesh import Material
 from occle_train.streets.shapes.texture import Noise, surface_colour, windows
@@ -31,9 +31,14 @@ class RenderedView:
 
 
 def render(
-    snapshot: Snapshot, camera: RigCamera, T_world_base: NDArray[np.float64], light: Light, noise: Noise, rng: np.random.Generator
+    snapshot: SceneSnapshot,
+    camera: RigCamera,
+    T_world_base: NDArray[np.float64],
+    light: Lighting,
+    noise: Noise,
+    rng: np.random.Generator,
 ) -> RenderedView:
-    """What the camera sees.
+    """Render a camera's image with its classes and depths.
 
     Args:
         snapshot: the scene now.
@@ -60,7 +65,7 @@ def render(
     return RenderedView(rgb, cls.reshape(shape), depth.reshape(shape))
 
 
-def sky(directions: NDArray[np.float32], light: Light, noise: Noise) -> NDArray[np.float32]:
+def sky(directions: NDArray[np.float32], light: Lighting, noise: Noise) -> NDArray[np.float32]:
     """Sky colour (N, 3) in directions (N, 3), with clouds."""
     up = np.clip(directions[:, 2], 0, 1)
     share = np.sqrt(up)[:, None]
@@ -73,12 +78,12 @@ def sky(directions: NDArray[np.float32], light: Light, noise: Noise) -> NDArray[
 
 
 def _shade(
-    snapshot: Snapshot,
+    snapshot: SceneSnapshot,
     origin: NDArray[np.float32],
     directions: NDArray[np.float32],
     tri: NDArray[np.int32],
     distance: NDArray[np.float32],
-    light: Light,
+    light: Lighting,
     noise: Noise,
 ) -> NDArray[np.float32]:
     normals = snapshot.normals[tri]
@@ -115,7 +120,7 @@ def _shade(
     return out
 
 
-def _expose(colour: NDArray[np.float32], ground: NDArray[np.bool_], light: Light, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _expose(colour: NDArray[np.float32], ground: NDArray[np.bool_], light: Lighting, rng: np.random.Generator) -> NDArray[np.uint8]:
     """The camera: exposure control on the median below the sky, tone curve, colour, blur and noise."""
     grey = colour.mean(-1)
     middle = float(np.median(grey[ground])) if ground.any() else 0.2

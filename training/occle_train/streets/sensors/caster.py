@@ -13,7 +13,7 @@ FAR = np.float32(1e6)
 """Distance of a ray that hits nothing, metres."""
 
 
-class Caster:
+class RayCaster:
     """Nearest hits and shadow tests on a mesh.
 
     Args:
@@ -41,7 +41,7 @@ class Caster:
         return tri, np.where(tri >= 0, out["tfar"], FAR).astype(np.float32)
 
     def blocked(self, origins: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether anything lies along each ray."""
+        """Mask (N,) of rays along which anything lies."""
         if self._scene is None or not len(directions):
             return np.zeros(len(directions), np.bool_)
         out: NDArray[np.bool_] = (
@@ -50,12 +50,12 @@ class Caster:
         return out
 
 
-class Snapshot:
+class SceneSnapshot:
     """The static and the moving meshes of one instant as one: triangle numbers from `static_count` on belong to movers."""
 
-    def __init__(self, static: Caster, movers: list[Mesh]) -> None:
+    def __init__(self, static: RayCaster, movers: list[Mesh]) -> None:
         self.static = static
-        self.moving = Caster(join(movers))
+        self.moving = RayCaster(join(movers))
         self.static_count = len(static.mesh)
         both = (static.mesh, self.moving.mesh)
         self.cls = np.concatenate([m.cls for m in both])
@@ -74,7 +74,7 @@ class Snapshot:
         return np.where(nearer, tri_moving + self.static_count, tri).astype(np.int32), np.minimum(distance, distance_moving)
 
     def lit(self, points: NDArray[np.float32], sun: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether the sun in direction `sun` (3,) reaches each point (N, 3)."""
+        """Mask (N,) of points (N, 3) that the sun in direction `sun` (3,) reaches."""
         directions = np.broadcast_to(sun, points.shape)
         dark = self.static.blocked(points, directions)
         rest = ~dark

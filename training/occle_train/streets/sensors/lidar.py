@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_train.streets.sensors.caster import Snapshot
+from occle_train.streets.sensors.caster import SceneSnapshot
 from occle_train.streets.sensors.rigs import Lidar
 from occle_train.streets.shapes.classes import ID, REFLECTANCE
 from occle_train.streets.shapes.mesh import Material
@@ -19,7 +19,7 @@ NOTHING = 255
 
 @dataclass(frozen=True, eq=False)
 class SimulatedScan:
-    """Returns of one turn in the LiDAR frame.
+    """Returns of one revolution in the LiDAR frame.
 
     Args:
         points: (N, 4) float32 x, y, z in metres and intensity, 0..1 (echoes from the own vehicle can be brighter).
@@ -34,8 +34,8 @@ class SimulatedScan:
     moving: NDArray[np.bool_]
 
 
-def scan(snapshot: Snapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], rng: np.random.Generator) -> SimulatedScan:
-    """One turn of the LiDAR at this pose (4, 4), all rays at once (a motion-compensated scan)."""
+def scan(snapshot: SceneSnapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], rng: np.random.Generator) -> SimulatedScan:
+    """One revolution of the LiDAR at this pose (4, 4), all rays from one place (a motion-compensated scan)."""
     beams = len(lidar.elevations)
     azimuth = -(np.arange(lidar.columns) + rng.random()) * (2 * np.pi / lidar.columns)
     # Ring by ring, as KITTI orders its points.
@@ -74,7 +74,7 @@ def scan(snapshot: Snapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], r
 
 
 def _strength(
-    snapshot: Snapshot,
+    snapshot: SceneSnapshot,
     origin: NDArray[np.float32],
     directions: NDArray[np.float32],
     tri: NDArray[np.int32],

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
-class Light:
+class Lighting:
     """Illumination and camera response.
 
     Args:
@@ -37,7 +37,7 @@ class Light:
     tint: NDArray[np.float32]
 
 
-def make_light(rng: np.random.Generator, rig: str) -> Light:
+def make_light(rng: np.random.Generator, rig: str) -> Lighting:
     """A random hour and weather of the day, and a camera like the rig's: KITTI's is hard and colourful, nuScenes' soft and pale."""
     azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(18, 65))
     sun = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
@@ -52,7 +52,7 @@ def make_light(rng: np.random.Generator, rig: str) -> Light:
     zenith = np.array([0.1, 0.28, 0.75]) * rng.uniform(0.7, 1.3) * (1 - overcast) + np.array([0.75, 0.78, 0.82]) * overcast
     horizon = np.array([0.6, 0.8, 1.0]) * (1 - overcast) + np.array([0.92, 0.93, 0.95]) * overcast
     kitti = rig == "kitti"
-    return Light(
+    return Lighting(
         sun=sun.astype(np.float32),
         sun_rgb=(warm * 2.4 * bright).astype(np.float32),
         sky_rgb=sky.astype(np.float32),

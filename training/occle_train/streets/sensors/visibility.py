@@ -1,4 +1,4 @@
-"""Which cells a sensor position sees: compared against a spherical range image that is cast once per position."""
+"""Visibility of cells from a sensor's position, by a spherical range image that is cast once per position."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def range_image(cast: CastFrom, origin: NDArray[np.float64]) -> NDArray[np.float
 
 
 def sees(image: NDArray[np.float32], origin: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether a position with this range image sees each point (N, 3) in the world frame."""
+    """Mask (N,) of points (N, 3) in the world frame that a position with this range image sees."""
     offset = points - origin.astype(np.float32)
     flat = np.hypot(offset[:, 0], offset[:, 1])
     elevation = np.arctan2(offset[:, 2], flat)
@@ -38,7 +38,7 @@ def sees(image: NDArray[np.float32], origin: NDArray[np.float64], points: NDArra
 
 
 def in_image(depth: NDArray[np.float32], K: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether each point (N, 3) of the camera frame falls into the image and lies before what its depth (H, W) shows there."""
+    """Mask (N,) of points (N, 3) in the camera frame that fall into the image and lie before what its depth (H, W) shows."""
     height, width = depth.shape
     z = np.maximum(points[:, 2], 1e-3)
     u, v = (np.rint(points[:, a] / z * np.float32(K[a, a]) + np.float32(K[a, 2])).astype(np.int64) for a in (0, 1))

@@ -16,7 +16,7 @@ Triangles = NDArray[np.float32]
 
 
 class Material(IntEnum):
-    """How a surface is shaded."""
+    """Material of a surface, by which it is shaded."""
 
     PLAIN = 0
     ASPHALT = 1

@@ -64,7 +64,7 @@ def surface_colour(points: Floats, normals: Floats, mat: NDArray[np.uint8], rgb:
 
 
 def windows(points: Floats, normals: Floats, par: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where a facade has window panes and where window frames: two (N,) masks. par: base z, pitch, storey height, phase."""
+    """Masks (N,) of a facade's window panes and of its window frames. par: base z, pitch, storey height, phase."""
     along = points[:, 0] * -normals[:, 1] + points[:, 1] * normals[:, 0]
     pitch, storey = np.maximum(par[:, 1], 0.5), np.maximum(par[:, 2], 0.5)
     x = ((along + par[:, 3]) / pitch) % 1 * pitch

@@ -1,0 +1,94 @@
+"""Registry of data set layouts: finds the layout of a path and opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from occle_core.datasets import kitti360, kitti_raw, nuscenes, nuscenes_infos, semantickitti
+from occle_core.datasets.base import Dataset, DatasetError
+from occle_core.taxonomy import Taxonomy
+
+
+def open_dataset(path: Path | str, kind: str | None = None, scene: str | None = None, classes: Taxonomy | None = None) -> Dataset:
+    """One sequence of a data set on disk.
+
+    Args:
+        path: a sequence or drive folder, a data set's root, or the JSON file of an extract.
+        kind: semantickitti, kitti360, kitti, nuscenes or streets (what the simulator wrote, in either layout); None guesses.
+        scene: which sequence of a root; may be left out where there is one only.
+        classes: class list of your own, with the data set's raw ids; None: the data set's.
+
+    Raises:
+        DatasetError: the path holds nothing that is known, no such scene, or several and none was named; the message lists
+            what was found and what is expected.
+    """
+    path = Path(path)
+    reader, found = _find(path, kind)
+    if scene is None:
+        if len(found) > 1:
+            raise DatasetError(f"{path} holds {len(found)} sequences; name one: {_some(found)}")
+        scene = next(iter(found))
+    if scene not in found:
+        raise DatasetError(f"{path} has no sequence {scene!r}; it has {_some(found)}")
+    dataset = reader.open(found[scene], scene)
+    if classes is not None:
+        dataset.taxonomy = classes
+    return dataset
+
+
+def list_scenes(path: Path | str, kind: str | None = None) -> list[str]:
+    """The names of the sequences at a path, for `open_dataset`'s `scene`.
+
+    Raises:
+        DatasetError: the path holds nothing that is known.
+    """
+    return list(_find(Path(path), kind)[1])
+
+
+@dataclass(frozen=True)
+class _Layout:
+    kinds: tuple[str, ...]
+    layout: str
+    scenes: Callable[[Path], Mapping[str, Any]]
+    open: Callable[[Any, str], Dataset]
+
+
+def _open_extract(file: Path, name: str) -> Dataset:
+    if file.name == "infos.json":
+        return nuscenes_infos.NuScenesInfosDataset(file, name)
+    return nuscenes_infos.NuScenesLidarDataset(file, name)
+
+
+_LAYOUTS = (
+    _Layout(("semantickitti", "streets"), semantickitti.LAYOUT, semantickitti.scenes, semantickitti.SemanticKittiDataset),
+    _Layout(("nuscenes", "streets"), nuscenes.LAYOUT, nuscenes.scenes, nuscenes.NuScenesDataset),
+    _Layout(("nuscenes",), nuscenes_infos.LAYOUT, nuscenes_infos.scenes, _open_extract),
+    _Layout(("kitti360",), kitti360.LAYOUT, kitti360.scenes, kitti360.Kitti360Dataset),
+    _Layout(("kitti",), kitti_raw.LAYOUT, kitti_raw.scenes, kitti_raw.KittiRawDataset),
+)
+
+
+def _find(path: Path, kind: str | None) -> tuple[_Layout, Mapping[str, Any]]:
+    kinds = sorted({name for reader in _LAYOUTS for name in reader.kinds})
+    if kind is not None and kind not in kinds:
+        raise DatasetError(f"there is no kind of data set {kind!r}; there are {', '.join(kinds)}")
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist")
+    readers = [reader for reader in _LAYOUTS if kind is None or kind in reader.kinds]
+    for reader in readers:
+        if found := reader.scenes(path):
+            return reader, found
+    entries = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir()) if path.is_dir() else []
+    found_text = f"holds {_some(entries)}" if entries else "is empty" if path.is_dir() else "is a file"
+    wanted = "\n".join(f"  {reader.kinds[0]:14s}{reader.layout}" for reader in readers)
+    raise DatasetError(
+        f"{path} is not a data set that occle knows: it {found_text}. Expected{f' for {kind}' if kind else ''}:\n{wanted}"
+    )
+
+
+def _some(names: Any) -> str:
+    names = list(names)
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

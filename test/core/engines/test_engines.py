@@ -1,0 +1,233 @@
+"""Engines: the same labels as eager PyTorch, a cache that trusts nothing, and errors that say what to do."""
+
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from lively import lively, street
+from occle_train.evaluation.export import calibrate
+
+from occle_core.bundle import load_bundle, save_bundle, save_untrained
+from occle_core.engines import parity
+from occle_core.engines.base import EngineError, EngineResult, describe
+from occle_core.engines.cache import MANIFEST, cached
+from occle_core.engines.loading import load_engine
+from occle_core.engines.openvino_engine import quantise, upstream_of
+from occle_core.engines.static.fallback import FallbackEngine
+from occle_core.engines.torch_engine import TorchEngine
+from occle_core.networks.minkocc.inputs import prepare
+from occle_core.predictor import Predictor
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    """A cache of the tests' own, shared by this file: what is built once is found again."""
+    patch = pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("cache")
+    patch.setenv("OCCLE_CACHE", str(folder))
+    yield folder
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("engines") / "bundle"
+    spec = lively(folder)
+    calibrate(folder, [prepare(street(spec, seed), spec.voxel_grid, spec.network) for seed in range(3)])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_the_engine_agrees_with_pytorch(bundle, name):
+    pytest.importorskip(name, reason=f"{name} is not installed: pip install 'occle_ros[engines]'")
+    spec, network, _ = load_bundle(bundle)
+    frames = [prepare(street(spec, seed), spec.voxel_grid, spec.network) for seed in range(3)]
+    found = parity.compare(load_engine(spec, network, bundle, name, threads=1), TorchEngine(spec, network), frames, 0)
+    assert found.frames == 3 and found.occupied > 1000 and found.overflowed == 0
+    assert found.passes("fp32"), found
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino", "onnxruntime"])
+def test_frames_at_once_are_predicted_as_one_by_one(bundle, name):
+    if name != "torch":
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'occle_ros[engines]'")
+    spec, network, _ = load_bundle(bundle)
+    frames = [prepare(street(spec, seed), spec.voxel_grid, spec.network) for seed in range(4)]
+    engine = load_engine(spec, network, bundle, name, threads=2, max_concurrent=2)
+    alone = [engine.run(frame) for frame in frames]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(engine.run, frames * 3))
+    for number, result in enumerate(together):
+        np.testing.assert_array_equal(result.labels, alone[number % 4].labels)
+        np.testing.assert_array_equal(result.confidence, alone[number % 4].confidence)
+
+
+def test_the_gate_finds_a_wrong_engine(bundle):
+    spec, network, _ = load_bundle(bundle)
+    frames = [prepare(street(spec), spec.voxel_grid, spec.network)]
+    _, other, _ = load_bundle(bundle)
+    with torch.no_grad():
+        other.head.weight.add_(0.05 * torch.randn(other.head.weight.shape, generator=torch.Generator().manual_seed(1)))
+    found = parity.compare(TorchEngine(spec, other), TorchEngine(spec, network), frames, 0)
+    assert found.different > 0 and not found.passes("fp32")
+    assert not parity.Parity().passes("fp32"), "no frames, no pass"
+
+
+def test_auto_says_why(bundle, monkeypatch):
+    spec, network, _ = load_bundle(bundle)
+    for module in ("openvino", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, module, None)
+    lines = []
+    engine = load_engine(spec, network, bundle, "auto", on_progress=lines.append)
+    assert engine.name == "torch"
+    text = describe(engine)
+    assert "openvino is not installed" in text and "runs everywhere" in text and "onnxruntime is not installed" in text
+    assert any("not openvino" in line for line in lines)
+    engine = load_engine(spec, network, bundle, "auto", max_concurrent=2)
+    assert "several concurrent frames" in describe(engine)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "message"),
+    [
+        ("cuda", "fp32", "there is no engine 'cuda'"),
+        ("torch", "int8", "torch runs in fp32, not in int8"),
+        ("openvino", "fp16", "openvino runs in fp32, int8, not in fp16"),
+        ("auto", "int4", "there is no precision 'int4'"),
+    ],
+)
+def test_impossible_engines(bundle, name, precision, message):
+    with pytest.raises(EngineError, match=message):
+        Predictor.load(bundle, name, precision)
+
+
+def test_int8_wants_its_model(bundle):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    with pytest.raises(EngineError, match="occle-train export"):
+        Predictor.load(bundle, "openvino", "int8")
+
+
+def test_int8_on_one_cpu_is_refused_before_openvino_dies_of_it(bundle, tmp_path, monkeypatch):
+    spec, network, _ = load_bundle(bundle)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    with pytest.raises(EngineError, match="two CPUs"):
+        quantise(spec, network, tmp_path / "none.onnx", [], tmp_path / "int8.xml")
+
+
+def test_only_what_leads_to_the_image_convolutions_is_quantised():
+    opset = pytest.importorskip("openvino.opset13", reason="openvino is not installed")
+    image, uv = opset.parameter([1, 2, 4, 4], np.float32, name="image"), opset.parameter([1], np.float32, name="uv")
+    scaled = opset.divide(image, np.float32(255), name="scaled")
+    features = opset.convolution(scaled, np.ones((3, 2, 1, 1), np.float32), [1, 1], [0, 0], [0, 0], [1, 1], name="features")
+    sampled = opset.relu(features, name="sampled")
+    place = opset.floor(uv, name="place")
+    model = pytest.importorskip("openvino").Model([sampled, place], [image, uv], "network")
+    found = upstream_of(model, "Convolution")
+    assert {"image", "scaled", "features"} <= found and not found & {"uv", "sampled", "place"}
+
+
+def test_a_bundle_without_capacities_says_what_to_do(tmp_path):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    save_untrained(tmp_path / "bundle")
+    with pytest.raises(EngineError, match="occle-train export"):
+        Predictor.load(tmp_path / "bundle", "openvino")
+    assert Predictor.load(tmp_path / "bundle", "auto").engine.name == "torch"
+
+
+def test_predictions_of_an_engine_carry_its_overflow(bundle, tmp_path):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    spec, network, _ = load_bundle(bundle)
+    rows = {name: (500 if name == "voxels" else count) for name, count in spec.capacities.sets.items()}
+    small = spec.model_copy(update={"capacities": spec.capacities.model_copy(update={"sets": rows}), "typical": None})
+    save_bundle(tmp_path / "small", small, network)
+    predictor = Predictor.load(tmp_path / "small", "openvino", threads=1)
+    frame = street(spec)
+    needed = len(prepare(frame, spec.voxel_grid, spec.network).coords)
+    occupancy = predictor.predict(frame)
+    assert occupancy.overflow["voxels"] == needed - 500
+    assert {"prepare", "pad", "network"} <= set(occupancy.timings)
+
+
+class Fake:
+    """An engine with room for `room` cells."""
+
+    name, precision, device, reason = "fake", "fp32", "CPU", ""
+
+    def __init__(self, room):
+        self.room, self.runs = room, 0
+
+    def run(self, inputs):
+        self.runs += 1
+        over = {"voxels": inputs - self.room} if inputs > self.room else {}
+        return EngineResult(
+            np.full((1, 1, 1), self.room, np.uint8), np.zeros((1, 1, 1), np.float16), over, {"voxels": inputs}, {"network": 1.0}
+        )
+
+
+def test_two_sizes_run_a_large_frame_again_and_come_back():
+    small, large = Fake(10), Fake(100)
+    both = FallbackEngine(small, large, {"voxels": 10})
+    steps = []
+    for count in (5, 10, 11, 10, 9, 9):
+        result = both.run(count)
+        steps.append((int(result.labels[0, 0, 0]), result.timings["rerun"], result.overflow))
+    # 10 of 10 is too near to the limit to go back; 9 is not.
+    assert steps == [(10, 0.0, {}), (10, 0.0, {}), (100, 1.0, {}), (100, 0.0, {}), (100, 0.0, {}), (10, 0.0, {})]
+    assert both.run(1000).overflow == {"voxels": 900}
+
+
+def build(text, log):
+    def fill(folder):
+        log.append(text)
+        (folder / "model").write_text(text)
+
+    return fill
+
+
+def test_cache_builds_once_and_by_key(tmp_path):
+    log = []
+    first = cached({"weights": "a"}, build("a", log), log.append, tmp_path)
+    assert cached({"weights": "a"}, build("again", log), log.append, tmp_path) == first
+    assert cached({"weights": "b"}, build("b", log), log.append, tmp_path) != first
+    assert log == ["a", "b"] and (first / "model").read_text() == "a"
+
+
+def spoil_file(entry):
+    (entry / "model").write_text("something else")
+
+
+def spoil_key(entry):
+    manifest = json.loads((entry / MANIFEST).read_text())
+    manifest["key"]["weights"] = "foreign"
+    (entry / MANIFEST).write_text(json.dumps(manifest))
+
+
+def spoil_manifest(entry):
+    (entry / MANIFEST).write_text("{")
+
+
+def lose_file(entry):
+    (entry / "model").unlink()
+
+
+@pytest.mark.parametrize("spoil", [spoil_file, spoil_key, spoil_manifest, lose_file])
+def test_cache_rebuilds_what_is_damaged_or_foreign(tmp_path, spoil):
+    log = []
+    spoil(cached({"weights": "a"}, build("a", log), log.append, tmp_path))
+    entry = cached({"weights": "a"}, build("new", log), log.append, tmp_path)
+    assert (entry / "model").read_text() == "new"
+    assert any("not used" in line for line in log)
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path):
+    def fail(folder):
+        (folder / "half").write_text("half")
+        raise RuntimeError("no space")
+
+    with pytest.raises(RuntimeError, match="no space"):
+        cached({"weights": "a"}, fail, print, tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from occle_core.datasets import registry as opening
+from occle_core.engines.loading import ENGINE_NAMES, PRECISIONS
+from occle_ros.config.flat_parameters import declared_parameters
+from occle_ros.config.groups import ConfigError
+from occle_ros.config.loading import config_from_parameters, load_config
+from occle_ros.config.names import DatasetKind, EngineName, Precision
+from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.presets import PRESETS, to_yaml
+
+CONFIG = Path(__file__).resolve().parents[3] / "config"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_shipped_files_are_what_the_model_generates(name: str) -> None:
+    """Mend with: python -m occle_ros.config.presets NAME > config/NAME.yaml"""
+    assert load_config(CONFIG / f"{name}.yaml") == PRESETS[name]
+    assert (CONFIG / f"{name}.yaml").read_text().split("\n", 1)[1] == to_yaml(PRESETS[name])
+
+
+def test_every_parameter_is_described() -> None:
+    for parameter in declared_parameters(("cam2", "cam3")):
+        assert parameter.description, parameter.name
+    names = [parameter.name for parameter in declared_parameters(("cam2", "cam3"))]
+    assert "cameras.cam3.time_offset_ms" in names
+    assert len(set(names)) == len(names)
+
+
+def test_cameras_get_the_topics_that_occle_bag_writes() -> None:
+    config = config_from_parameters({"camera_names": ["left"], "cameras.left.compressed": True})
+    assert config.cameras["left"].topic == "/left/image/compressed"
+    assert config.cameras["left"].info_topic == "/left/camera_info"
+
+
+@pytest.mark.parametrize(
+    ("flat", "message"),
+    [
+        ({"lidar.topik": "/x"}, "unknown parameter lidar.topik; did you mean lidar.topic?"),
+        ({"threads": -1}, "threads: "),
+        ({"qos.reliability": "sometimes"}, "qos.reliability"),
+        ({"cameras.cam9.topic": "/x"}, "cam9 are configured but not in camera_names"),
+        ({"T_grid_lidar": [1.0, 2.0]}, "T_grid_lidar needs 16 numbers"),
+        ({"camera_names": ["a", "a"]}, "different identifiers"),
+        ({"lidar.exclude_box": [0.0, 0.0, 0.0, 1.0, 1.0]}, "lidar.exclude_box: .*needs 6 numbers"),
+        ({"lidar.exclude_box": [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]}, "lidar.exclude_box: .*lowest corner"),
+        ({"lidar.exclude_box": [0.0, 0.0, float("nan"), 1.0, 1.0, 1.0]}, "lidar.exclude_box"),
+        ({"lidar": "x", "lidar.topic": "/x"}, "below a parameter that has a value"),
+    ],
+)
+def test_wrong_parameters_are_named(flat: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
+        config_from_parameters(flat)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- 1", "a: {b: 1}", "/**: {ros__parameters: 3}", "{", "/a: {ros__parameters: {}}\n/b: {ros__parameters: {}}"]
+)
+def test_a_file_that_is_no_parameter_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"x\.yaml"):
+        load_config(tmp_path / "x.yaml")
+
+
+def test_a_bundle_that_is_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="parameter bundle: there is no"):
+        NodeConfig(bundle="nowhere/at/all").bundle_dir()
+    assert NodeConfig(bundle=str(tmp_path)).bundle_dir() == tmp_path
+
+
+def test_engines_precisions_and_kinds_are_those_of_the_core():
+    assert get_args(EngineName) == ENGINE_NAMES
+    assert get_args(Precision) == PRECISIONS
+    assert set(get_args(DatasetKind)) == {kind for reader in opening._READERS for kind in reader.kinds}

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from occle_ros.sync.lidar_led import FrameSynchronizer, SyncedMessages
+
+MS = 1_000_000
+
+
+def play(synchronizer: FrameSynchronizer[str, str], events: str) -> list[SyncedMessages[str, str]]:
+    """Run a script: "L100@105" a scan stamped 100 ms that arrives at 105 ms, "A98@101" an image of camera A, "@250" time passes."""
+    frames: list[SyncedMessages[str, str]] = []
+    for event in events.split():
+        what, _, when = event.partition("@")
+        now = int(when) * MS if when else int(what[1:]) * MS
+        if not what:
+            frames += synchronizer.poll(now)
+        elif what[0] == "L":
+            frames += synchronizer.add_scan(int(what[1:]) * MS, what, now)
+        else:
+            frames += synchronizer.add_image("AB".index(what[0]), int(what[1:]) * MS, what, now)
+    return frames
+
+
+def shown(frames: list[SyncedMessages[str, str]]) -> list[tuple[str | None, ...]]:
+    return [(frame.scan, *frame.images) for frame in frames]
+
+
+ONE, TWO = ["a"], ["a", "b"]
+CASES = {
+    "same stamp, image first": (ONE, "A100 L100", [("L100", "A100")]),
+    "same stamp, scan first": (ONE, "L100 A100@110", [("L100", "A100")]),
+    "waits for the second camera": (TWO, "A100 L100 B101@120", [("L100", "A100", "B101")]),
+    "nearest wins, before the scan": (ONE, "A90 A120@121 L100@122", [("L100", "A90")]),
+    "nearest wins, after the scan": (ONE, "A70 L100 A110@111", [("L100", "A110")]),
+    "an image before the scan waits for a possibly nearer one": (ONE, "A90 L100", []),
+    "the deadline ends that": (ONE, "A90 L100 @200", [("L100", "A90")]),
+    "not before the deadline": (ONE, "A90 L100 @199", []),
+    "a camera's period tells that nothing nearer will come": (ONE, "A10 A90 L100", [("L100", "A90")]),
+    "but not if the next may be nearer": (ONE, "A70 A90 L101", []),
+    "nothing within the tolerance": (ONE, "A40 A160@160 L100@161", [("L100", None)]),
+    "on the tolerance's edge": (ONE, "A150@150 L100@151", [("L100", "A150")]),
+    "one camera silent": (TWO, "A100 L100 @200", [("L100", "A100", None)]),
+    "both silent": (TWO, "L100 @200 L200 @300", [("L100", None, None), ("L200", None, None)]),
+    "a ready frame takes older ones along": (
+        TWO, "L100 B105@110 A200@201 B200@202 L200@203", [("L100", None, "B105"), ("L200", "A200", "B200")]
+    ),
+    "duplicate scan": (ONE, "A100 L100 L100@101 @400", [("L100", "A100")]),
+    "scan out of order": (ONE, "A200 L200 L150@210 @900", [("L200", "A200")]),
+    "bag starts again": (ONE, "A1000 L1000 A100@1100 L100@1101", [("L1000", "A1000"), ("L100", "A100")]),
+    "bag starts again, scan first": (ONE, "A1000 L1000 L100@1101 A100@1102", [("L1000", "A1000"), ("L100", "A100")]),
+    "an open frame survives the clock's jump": (
+        TWO, "A1000 L1000 L100@1101 A100@1102 B100@1103", [("L1000", "A1000", None), ("L100", "A100", "B100")]
+    ),
+    "five waiting frames: the oldest goes": (ONE, "L10@1 L20@2 L30@3 L40@4 L50@5", [("L10", None)]),
+    "the same image for two scans": (ONE, "L100 L130@130 A140@140", [("L100", "A140"), ("L130", "A140")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_frames(case: str) -> None:
+    cameras, events, expected = CASES[case]
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(cameras, tolerance=50 * MS, deadline=100 * MS)
+    assert shown(play(synchronizer, events)) == expected
+
+
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [
+        ("L100 @200", "no_image"),
+        ("A40 L100 @200", "stale"),
+        ("A160@160 L100@161", "out_of_tolerance"),
+        ("A40 A160@160 L100@161", "out_of_tolerance"),
+    ],
+)
+def test_reason_of_a_missing_camera(events: str, reason: str) -> None:
+    (frame,) = play(FrameSynchronizer(ONE, tolerance=50 * MS, deadline=100 * MS), events)
+    assert frame.masked == {"a": reason}
+
+
+@pytest.mark.parametrize(
+    ("events", "counts"),
+    [
+        ("A100 L100 L100@101", {"scan_duplicate": 1}),
+        ("A200 L200 L150@210", {"scan_out_of_order": 1}),
+        ("A100 A100@101", {"image_duplicate:a": 1}),
+        ("A100 A90@101", {"image_out_of_order:a": 1}),
+        ("A1000 L1000 A100@1100 L100@1101", {"clock_reset": 1, "image_clock_reset:a": 1}),
+        ("A1000 A100@1100", {"image_clock_reset:a": 1, "image_unused:a": 1}),
+        # The frame goes out at its deadline; the image that it waited for comes after that.
+        ("L100 @1100 A100@1150", {"image_late:a": 1}),
+        ("A30 A60 L100 A100 L200 A200", {"image_unused:a": 2}),
+        ("L0@10 L0@110 L0@210 L0@310 A0@320 A0@420", {"scan_without_stamp": 3, "image_duplicate:a": 1}),
+        ("L10@1 L20@2 L30@3 L40@4 L50@5", {"scan_overflow": 1}),
+        # A bag of three frames that starts again jumps back by less than the limit.
+        ("L100 L200 L300 L100@400 L200@500 L300@600", {"scan_out_of_order": 2, "clock_reset": 1}),
+    ],
+)
+def test_what_was_not_used_is_counted(events: str, counts: dict[str, int]) -> None:
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(ONE, tolerance=50 * MS, deadline=1000 * MS)
+    play(synchronizer, events)
+    assert synchronizer.counts == counts
+
+
+def test_time_offset_is_added_to_the_cameras_stamps() -> None:
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(ONE, tolerance=5 * MS, deadline=100 * MS, offsets=[40 * MS])
+    assert shown(play(synchronizer, "A60 L100")) == [("L100", "A60")]
+
+
+def test_without_cameras_every_scan_is_a_frame_at_once() -> None:
+    assert shown(play(FrameSynchronizer([], tolerance=0, deadline=100 * MS), "L100 L200")) == [("L100",), ("L200",)]
+
+
+def test_a_camera_at_half_rate_is_masked_in_every_frame_mismatch() -> None:
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(TWO, tolerance=40 * MS, deadline=60 * MS)
+    script = " ".join(f"A{t} {f'B{t}@{t}' if t % 200 == 0 else ''} L{t}@{t + 1}" for t in range(200, 2000, 100))
+    frames = play(synchronizer, script + " @2100")
+    assert [frame.masked for frame in frames] == [{} if f.stamp % (200 * MS) == 0 else {"b": "stale"} for f in frames]
+    assert len(frames) == 18 and all(frame.images[0] for frame in frames)
+
+
+def test_a_bag_in_a_loop_gives_the_same_frames_every_time() -> None:
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(TWO, tolerance=40 * MS, deadline=60 * MS)
+    rounds = []
+    for number in range(3):
+        begin = 10_000 * number
+        script = " ".join(f"A{t}@{begin + t} B{t + 10}@{begin + t + 10} L{t}@{begin + t + 20}" for t in range(1000, 3000, 100))
+        rounds.append(shown(play(synchronizer, script)))
+    assert rounds[0] == rounds[1] == rounds[2] and len(rounds[0]) == 20
+    assert synchronizer.counts["clock_reset"] == 2 and not any("missing" in name or "late" in name for name in synchronizer.counts)
+
+
+def test_one_wild_stamp_does_not_stop_the_frames() -> None:
+    """A driver that sends one scan of the far future: the scans after it are not refused as old."""
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(ONE, tolerance=40 * MS, deadline=60 * MS)
+    frames = play(synchronizer, "A100 L100 L99999999@150 A200 L200 A300 L300")
+    assert ("L200", "A200") in shown(frames) and ("L300", "A300") in shown(frames)
+
+
+def test_next_deadline_and_flush() -> None:
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(ONE, tolerance=50 * MS, deadline=100 * MS)
+    assert synchronizer.next_deadline() is None
+    play(synchronizer, "L100 L130")
+    assert synchronizer.next_deadline() == 200 * MS
+    assert shown(synchronizer.flush()) == [("L100", None), ("L130", None)]
+    assert synchronizer.next_deadline() is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(1, 400), min_size=1, max_size=40),
+    st.integers(0, 60),
+    st.data(),
+)
+def test_every_frame_has_the_nearest_image_of_all(gaps: list[int], tolerance: int, data: st.DataObject) -> None:
+    """Images and scans in order, no deadline in reach: compare with a search over all images."""
+    scans = [sum(gaps[: i + 1]) * MS for i in range(len(gaps))]
+    images = sorted(set(data.draw(st.lists(st.integers(1, max(scans) // MS + 100), max_size=60))))
+    events = sorted([(s, 1, s) for s in scans] + [(i * MS, 0, i * MS) for i in images])
+    synchronizer: FrameSynchronizer[int] = FrameSynchronizer(ONE, tolerance * MS, deadline=1 << 60, max_open=1000, max_images=1000)
+    frames = []
+    for now, is_scan, stamp in events:
+        frames += synchronizer.add_scan(stamp, stamp, now) if is_scan else synchronizer.add_image(0, stamp, stamp, now)
+    frames += synchronizer.flush()
+    assert [frame.stamp for frame in frames] == scans
+    for frame in frames:
+        distances = [abs(i * MS - frame.stamp) for i in images if abs(i * MS - frame.stamp) <= tolerance * MS]
+        (chosen,) = frame.images
+        if chosen is None:
+            assert not distances
+        elif len(set(distances)) == len(distances) and _is_regular(images):
+            assert abs(chosen - frame.stamp) == min(distances)
+        else:
+            assert abs(chosen - frame.stamp) <= tolerance * MS
+
+
+def _is_regular(images: list[int]) -> bool:
+    """The camera's period is no guess: all gaps are equal (otherwise an image may close a frame early)."""
+    return len({b - a for a, b in pairwise(images)}) <= 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("LAB"), st.integers(0, 3000), st.integers(0, 20)), max_size=200))
+def test_anything_may_come_without_growth_or_error(messages: list[tuple[str, int, int]]) -> None:
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer(
+        TWO, tolerance=50 * MS, deadline=100 * MS, max_open=3, max_images=5
+    )
+    now, scans, out = 0, 0, 0
+    for kind, stamp, wait in messages:
+        now += wait * MS
+        scans += kind == "L"
+        out += len(play(synchronizer, f"{kind}{stamp}@{now // MS}"))
+        assert len(synchronizer._open) <= 3
+        assert all(len(camera.stamps) <= 5 and sorted(camera.images) == camera.stamps for camera in synchronizer._cameras)
+    out += len(synchronizer.flush())
+    refused = ("scan_duplicate", "scan_out_of_order", "scan_without_stamp")
+    assert out + sum(synchronizer.counts[reason] for reason in refused) == scans

@@ -1,0 +1,317 @@
+"""The launch file. Where `launch` is not installed, its classes are replaced by ones that keep their arguments."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_kitti import write_sequence
+
+from occle_ros import tools
+from occle_ros.config.loading import config_from_parameters
+from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
+from occle_ros.config.parameter_files import read_parameters
+from occle_ros.config.presets import PRESETS
+from occle_ros.topics.outputs import published, subscribed
+
+ROOT = Path(__file__).resolve().parents[3]
+ARGUMENTS = {
+    "occupancy": {
+        "config", "bundle", "engine", "calibration", "bag", "dataset", "kind", "scene", "rate", "loop", "rviz", "use_sim_time",
+        "namespace", "enclave", "build_only",
+    },
+    "robot": {
+        "points", "image", "camera_info", "base_frame", "odom_frame", "params", "bundle", "engine", "calibration", "namespace",
+        "nav2", "rviz", "use_sim_time", "enclave", "build_only",
+    },
+}  # fmt: skip
+SUPPORT = "occle_ros.tools.launch_support"
+
+
+class Kept:
+    """Keeps what it was made with."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args, self.kwargs = args, kwargs
+
+
+class Configuration(Kept):
+    """LaunchConfiguration over a plain dict as context."""
+
+    def perform(self, context: dict[str, str]) -> str:
+        return context[self.args[0]]
+
+
+def forget_support() -> None:
+    """Import launch_support anew the next time."""
+    sys.modules.pop(SUPPORT, None)
+    if hasattr(tools, "launch_support"):
+        del tools.launch_support
+
+
+@pytest.fixture
+def launch_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """The launch files as modules, with stand-ins for launch, launch_ros and the package index, in which RViz is installed."""
+
+    def module(name: str, **members: Any) -> None:
+        fake = types.ModuleType(name)
+        fake.__dict__.update(members)
+        monkeypatch.setitem(sys.modules, name, fake)
+
+    class PackageNotFoundError(KeyError):
+        """As ament_index_python's."""
+
+    def prefix(name: str) -> str:
+        if name not in ("occle_ros", "rviz2"):
+            raise PackageNotFoundError(name)
+        return str(tmp_path / "prefix")
+
+    names = ("DeclareLaunchArgument", "EmitEvent", "ExecuteProcess", "OpaqueFunction", "RegisterEventHandler")
+    module("launch", LaunchContext=dict, LaunchDescription=list)
+    module("launch.actions", **{name: type(name, (Kept,), {}) for name in names})
+    module("launch.event_handlers", OnProcessExit=type("OnProcessExit", (Kept,), {}))
+    module("launch.events", Shutdown=type("Shutdown", (Kept,), {}))
+    module("launch.substitutions", LaunchConfiguration=Configuration)
+    module("launch_ros")
+    module("launch_ros.actions", Node=type("Node", (Kept,), {}))
+    module("launch_ros.parameter_descriptions", ParameterValue=Kept)
+    module("ament_index_python")
+    module(
+        "ament_index_python.packages",
+        get_package_share_directory=lambda name: str(ROOT),
+        get_package_prefix=prefix,
+        PackageNotFoundError=PackageNotFoundError,
+    )
+    occle = tmp_path / "prefix/lib/occle_ros/occle"
+    occle.parent.mkdir(parents=True)
+    occle.write_text(f"#!{sys.executable}\nfrom occle_ros.cli import main\nmain()\n")
+    occle.chmod(0o755)
+    forget_support()
+    loaded = {}
+    for name in ARGUMENTS:
+        specification = importlib.util.spec_from_file_location(f"{name}_launch", ROOT / "launch" / f"{name}.launch.py")
+        assert specification and specification.loader
+        loaded[name] = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(loaded[name])
+    forget_support()  # the one with stand-ins must not outlive this test
+    return loaded
+
+
+@pytest.fixture
+def launch_file(launch_files: dict[str, Any]) -> Any:
+    """occupancy.launch.py."""
+    return launch_files["occupancy"]
+
+
+def processes(launch_file: Any, **given: str) -> list[Any]:
+    """The node, and what is started with it; each has its handler that ends the others."""
+    context = {entry.args[0]: entry.kwargs["default_value"] for entry in declared(launch_file)} | given
+    actions = launch_file._processes(context)
+    started, handlers = actions[::2], actions[1::2]
+    assert [handler.args[0].kwargs["target_action"] for handler in handlers] == started
+    assert all("sigkill_timeout" in process.kwargs for process in started)
+    return started
+
+
+def declared(launch_file: Any) -> list[Any]:
+    return [entry for entry in launch_file.generate_launch_description() if type(entry).__name__ == "DeclareLaunchArgument"]
+
+
+@pytest.fixture
+def kitti(tmp_path: Path) -> Path:
+    """The root of a SemanticKITTI with one sequence."""
+    return write_sequence(tmp_path, 2)
+
+
+def test_every_argument_is_described(launch_files: dict[str, Any]) -> None:
+    for name, wanted in ARGUMENTS.items():
+        entries = declared(launch_files[name])
+        assert {entry.args[0] for entry in entries} == wanted
+        assert all(entry.kwargs["description"] and isinstance(entry.kwargs["default_value"], str) for entry in entries)
+
+
+def test_the_launch_files_import_the_standard_library_and_launch_alone() -> None:
+    """They run in the Python of the `ros2` command, which may lack everything that the node needs."""
+    allowed = {"__future__", "launch", "launch_ros", "ament_index_python", "occle_ros", "yaml", *sys.stdlib_module_names}
+    for file in (*(ROOT / "launch").glob("*.py"), ROOT / "occle_ros/tools/launch_support.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert name.split(".")[0] in allowed, f"{file.name} imports {name}"
+                assert not name.startswith("occle_ros") or name == "occle_ros.tools", f"{file.name} imports {name}"
+    for package in ("occle_ros", "occle_ros/tools"):
+        assert not [n for n in ast.walk(ast.parse((ROOT / package / "__init__.py").read_text())) if isinstance(n, ast.ImportFrom)]
+
+
+def test_the_node_alone(launch_file: Any) -> None:
+    (node,) = processes(launch_file)
+    assert node.kwargs["executable"] == "occupancy_node"
+    file, parameters, texts = node.kwargs["parameters"]
+    assert file == str(ROOT / "config" / "kitti.yaml")
+    assert (parameters, texts) == ({"use_sim_time": False, "build_only": False}, {})
+    assert not node.kwargs["remappings"]
+
+
+def test_with_a_bag_its_calibration_is_used_and_it_is_played(launch_file: Any, tmp_path: Path) -> None:
+    bag = tmp_path / "08"
+    bag.mkdir()
+    (bag / "calibration.yaml").write_text("grid_frame: base_link\ncameras: {CAM_FRONT: {}, CAM_BACK: {}}\n")
+    node, player, rviz = processes(launch_file, bag=str(bag), rate="0.5", loop="true", bundle="08", engine="torch", rviz="true")
+    file, parameters, texts = node.kwargs["parameters"]
+    assert file == str(ROOT / "config" / "nuscenes.yaml")  # by the bag's cameras
+    assert texts["calibration_file"].args == (str(bag / "calibration.yaml"),)
+    # As a string: launch would read the folder's name as a number.
+    assert (texts["bundle"].args, texts["bundle"].kwargs) == (("08",), {"value_type": str})
+    assert texts["engine"].args == ("torch",)
+    assert parameters["use_sim_time"] is True
+    assert player.kwargs["cmd"][1:6] == ["play", str(bag), "--rate", "0.5", "--loop"]
+    assert rviz.kwargs["arguments"] == ["-d", str(ROOT / "config" / "nuscenes.rviz"), "-f", "base_link"]
+    assert not rviz.kwargs["remappings"]
+
+
+def test_a_data_set_is_played_as_it_is(launch_file: Any, kitti: Path) -> None:
+    node, player, rviz = processes(launch_file, dataset=str(kitti), kind="semantickitti", rviz="true", namespace="robot")
+    file, _, texts = node.kwargs["parameters"]
+    assert file == str(ROOT / "config" / "kitti.yaml")
+    assert texts["calibration_file"].args == (f"{kitti}#08",)
+    assert node.kwargs["namespace"] == "robot"
+    expected = ["--kind", "semantickitti", "--scene", "08", "--raw", "--rate", "1.0", "--namespace", "robot"]
+    assert player.kwargs["cmd"][1:12] == ["play", str(kitti), *expected]
+    # Topics, TF and clock of this replay are the namespace's own.
+    assert {("/tf", "tf"), ("/tf_static", "tf_static"), ("/clock", "/robot/clock")} == set(node.kwargs["remappings"])
+    shown = rviz.kwargs["remappings"]
+    assert ("/occupancy/overlay/cam2", "/robot/occupancy/overlay/cam2") in shown
+    assert ("/lidar/points", "/robot/lidar/points") in shown and ("/clock", "/robot/clock") in shown
+
+
+def test_build_only_starts_the_node_alone(launch_file: Any, kitti: Path) -> None:
+    (node,) = processes(launch_file, dataset=str(kitti), build_only="true")
+    assert node.kwargs["parameters"][1]["build_only"] is True
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "message"),
+    [
+        ("occupancy", {"config": "lyft"}, r"kitti\.yaml, nuscenes\.yaml"),
+        ("occupancy", {"kind": "kitti"}, "add dataset:=FOLDER"),
+        ("occupancy", {"scene": "08", "bag": "/bag"}, "add dataset:=FOLDER"),
+        ("occupancy", {"dataset": "/data", "bag": "/bag"}, "give only one of them"),
+        ("occupancy", {"dataset": "/data", "kind": "lyft"}, "no kind 'lyft'; known: semantickitti"),
+        ("occupancy", {"dataset": "/nowhere/at/all", "kind": "kitti"}, "does not exist"),
+        ("occupancy", {"bag": "/nowhere"}, "launch argument bag: there is no bag at /nowhere"),
+        ("occupancy", {"rate": "fast"}, "launch argument rate: must be a positive number, not 'fast'"),
+        ("occupancy", {"rate": "0"}, "must be a positive number"),
+        ("occupancy", {"use_sim_time": "perhaps"}, "use_sim_time: must be true or false, not 'perhaps'"),
+        ("occupancy", {"loop": "2"}, "loop: must be true or false"),
+        ("robot", {"nav2": "yes"}, "nav2: must be true or false"),
+        ("robot", {"nav2": "true"}, r"nav2:=true needs the package nav2_costmap_2d: sudo apt install ros-.*-nav2-costmap-2d"),
+        ("robot", {"image": "/a/image,/b/image", "camera_info": "/a/info"}, "camera_info: 1 topics for 2 image topics"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_starts(
+    launch_files: dict[str, Any], file: str, given: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        processes(launch_files[file], **given)
+
+
+def test_without_rviz_installed_nothing_starts(launch_file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(name: str) -> str:
+        raise launch_file.support.PackageNotFoundError(name)
+
+    monkeypatch.setattr(launch_file.support, "get_package_prefix", lambda name: nowhere(name) if name == "rviz2" else str(ROOT))
+    monkeypatch.setattr(launch_file.support, "plan", lambda value: {
+        "config": "c.yaml", "calibration": "", "player": [], "grid_frame": "", "camera": "cam2", "layout": "occupancy.rviz"
+    })  # fmt: skip
+    with pytest.raises(ValueError, match=r"rviz:=true needs the package rviz2: sudo apt install ros-.*-rviz2"):
+        processes(launch_file, rviz="true")
+
+
+def test_a_process_that_fails_ends_the_others(launch_file: Any) -> None:
+    """A replay that has come to its end leaves the node running."""
+    ended = types.SimpleNamespace(process_name="player", returncode=0)
+    assert not launch_file.support._on_exit(ended, None)
+    (event,) = launch_file.support._on_exit(types.SimpleNamespace(process_name="player", returncode=2), None)
+    assert "player ended with exit code 2" in event.kwargs["event"].kwargs["reason"]
+
+
+def test_a_robot_of_ones_own(launch_files: dict[str, Any]) -> None:
+    images = "/front/image_raw, /rear/image/compressed"
+    (node,) = processes(
+        launch_files["robot"], points="/ouster/points", image=images, namespace="r1", base_frame="base", odom_frame="o"
+    )
+    file, parameters, texts = node.kwargs["parameters"]
+    assert file == str(ROOT / "config" / "robot.yaml") and not texts
+    assert parameters["camera_names"] == ["camera_0", "camera_1"]
+    assert (parameters["tf.grid_frame"], parameters["tf.world_frame"]) == ("base", "o")
+    assert [parameters[f"cameras.camera_{number}.compressed"] for number in (0, 1)] == [False, True]
+    assert node.kwargs["remappings"] == [
+        ("points", "/ouster/points"),
+        ("camera_0/image", "/front/image_raw"),
+        ("camera_0/camera_info", "/front/camera_info"),
+        ("camera_1/image", "/rear/image/compressed"),
+        ("camera_1/camera_info", "/rear/camera_info"),
+        ("/tf", "tf"),
+        ("/tf_static", "tf_static"),
+    ]
+    given = {name: value for name, value in parameters.items() if name not in ("use_sim_time", "build_only")}
+    config = config_from_parameters(read_parameters(Path(file)) | given)
+    assert config.lidar.topic == "points" and config.cameras["camera_1"].info_topic == "camera_1/camera_info"
+
+
+def test_a_robot_with_a_lidar_alone(launch_files: dict[str, Any]) -> None:
+    (node,) = processes(launch_files["robot"])
+    file, parameters, _ = node.kwargs["parameters"]
+    given = {name: value for name, value in parameters.items() if name not in ("use_sim_time", "build_only")}
+    flat = {name: value for name, value in read_parameters(Path(file)).items() if not name.startswith("cameras.")}
+    assert config_from_parameters(flat | given).camera_names == ()
+
+
+def test_executables_and_files_are_installed() -> None:
+    setup = (ROOT / "setup.py").read_text()
+    assert "occupancy_node = occle_ros.cli:occupancy_node" in setup
+    assert "occle = occle_ros.cli:main" in setup
+
+
+@pytest.mark.parametrize(
+    ("file", "preset", "frame"), [("occupancy.rviz", "kitti", "velodyne"), ("nuscenes.rviz", "nuscenes", "base_link")]
+)
+def test_rviz_shows_the_topics_of_the_node(file: str, preset: str, frame: str) -> None:
+    manager = yaml.safe_load((ROOT / "config" / file).read_text())["Visualization Manager"]
+    assert manager["Global Options"]["Fixed Frame"] == frame
+    shown = {display["Topic"]["Value"]: display["Topic"] for display in manager["Displays"] if "Topic" in display}
+    known = topics_of(PRESETS[preset])
+    assert set(shown) <= set(known)
+    assert {"/occupancy/markers", "/lidar/points", f"/occupancy/overlay/{PRESETS[preset].camera_names[0]}"} <= set(shown)
+    for topic, display in shown.items():
+        assert (display["Durability Policy"] == "Transient Local") == known[topic]
+
+
+def test_foxglove_shows_the_topics_of_the_node() -> None:
+    layout = json.loads((ROOT / "config" / "foxglove_layout.json").read_text())
+    panels = layout["configById"]
+    known = set(topics_of(PRESETS["kitti"]))
+    assert set(panels["3D!occupancy"]["topics"]) <= known
+    assert panels["3D!occupancy"]["followTf"] == "velodyne"
+    assert panels["Image!overlay"]["imageMode"]["imageTopic"] in known
+    assert {path["value"].removesuffix(".data") for path in panels["Plot!latency"]["paths"]} <= known
+    assert set(leaves(layout["layout"])) == set(panels)
+
+
+def leaves(layout: Any) -> list[str]:
+    return [layout] if isinstance(layout, str) else leaves(layout["first"]) + leaves(layout["second"])
+
+
+def topics_of(config: NodeConfig) -> dict[str, bool]:
+    """Topic -> whether it is latched, of a node called /occupancy."""
+    config = resolve_topics(config, absolute_topic)
+    topics = [*subscribed(config), *published(config, ("wait", "publish"))]
+    return {topic.name.replace("~", "/occupancy"): topic.latched for topic in topics}

@@ -1,0 +1,93 @@
+"""Scores of bundles: which ways of counting there are, and that a perfect prediction is perfect."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from occle_train.evaluation.evaluate import evaluate
+from rooms import CLASSES, GRID, Rooms
+
+from occle_core import taxonomy
+from occle_core.datasets import open_dataset
+from occle_core.geometry.grid import SEMANTICKITTI
+
+
+def predictor(grid, labels):
+    occupancy = lambda frame: SimpleNamespace(labels=labels(frame.stamp), timings={"network": 1.0})  # noqa: E731
+    return SimpleNamespace(grid=grid, taxonomy=CLASSES, predict=occupancy, num_frames=1)
+
+
+def test_a_perfect_prediction_on_a_part_of_the_official_volume():
+    rooms = Rooms("a")
+    scores = evaluate(predictor(GRID, rooms.world), [rooms])
+    assert scores["grid"]["iou"] == scores["grid"]["miou_present"] == 1 and scores["frames"] == 3
+    assert 0 < scores["scan"]["iou"] < 1 and scores["scan"]["precision"] == 1
+    assert "official" not in scores
+
+
+def test_the_official_volume_is_scored_in_its_own_cells():
+    rooms, coarse = Rooms("a", 1), SEMANTICKITTI.coarser(2)
+    truth = {coarse.shape: np.zeros(coarse.shape, np.uint8), SEMANTICKITTI.shape: np.zeros(SEMANTICKITTI.shape, np.uint8)}
+    truth[coarse.shape][10, 10, 2] = 1
+    truth[SEMANTICKITTI.shape][20:22, 20:22, 4] = 1  # the upper half of the coarse cell is free
+    rooms.truth = lambda i, grid: truth[grid.shape]
+    scores = evaluate(predictor(coarse, lambda stamp: truth[coarse.shape]), [rooms])
+    assert scores["grid"]["iou"] == 1 and scores["official"]["iou"] == pytest.approx(0.5)
+
+
+RAW = {0: 0, 1: 10, 4: 18, 9: 40, 11: 48, 13: 50, 15: 70, 18: 80}
+"""Raw ids of some classes."""
+
+
+def streets(rng):
+    """A street of blocks at 0.2 m, and a prediction at 0.4 m that is right in most cells."""
+    coarse = np.where(rng.random((64, 64, 8)) < 0.9, 0, rng.choice([9, 13, 15, 18], (64, 64, 8)))
+    truth = coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2).astype(np.uint8)
+    truth[..., 0], truth[5:9, :, 31] = 9, 1
+    predicted = np.where(rng.random((128, 128, 16)) < 0.2, rng.integers(0, 20, (128, 128, 16)), truth[::2, ::2, 1::2])
+    return truth, predicted.astype(np.uint8)
+
+
+@pytest.mark.parametrize("release", ["1.0", "1.1"])
+def test_official_is_the_benchmarks_own_arithmetic_on_files_of_either_release(tmp_path, release):
+    """The benchmark's script compares files value by value, wherever a release put a cell.
+
+    It counts predictions and truths without unknown and invalid cells; IoU is of all that is not 0, mIoU the plain mean over
+    nineteen classes.
+    """
+    rng = np.random.default_rng(1)
+    for name in ("velodyne", "voxels"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "calib.txt").write_text("P2: 700 0 600 0 0 700 180 0 0 0 1 0\nTr: 0 -1 0 0 0 0 -1 0 1 0 0 0\n")
+    (tmp_path / "times.txt").write_text("0\n0.1\n")
+    counts, predictions = np.zeros((20, 20), np.int64), []
+    for i in range(2):
+        truth, predicted = streets(rng)
+        predictions.append(predicted)
+        raw = np.vectorize(RAW.get)(truth).astype("<u2")
+        raw[rng.random(truth.shape) < 0.1] = 52  # what the benchmark does not score
+        cells = np.argwhere(truth > 0)[::2]
+        scan = np.c_[(cells + 0.5) * 0.2 + [0, -25.6, -2], np.full(len(cells), 0.5)]
+        files = [raw, rng.random(truth.shape) < 0.3, predicted.repeat(2, 0).repeat(2, 1).repeat(2, 2)]
+        label, invalid, prediction = (values.ravel() for values in files)
+        if release == "1.0":  # every cell one index late
+            label, invalid, prediction = (np.r_[np.zeros_like(values[:1]), values[:-1]] for values in (label, invalid, prediction))
+        scan.astype("<f4").tofile(tmp_path / "velodyne" / f"{i:06d}.bin")
+        label.tofile(tmp_path / "voxels" / f"{i:06d}.label")
+        np.packbits(invalid).tofile(tmp_path / "voxels" / f"{i:06d}.invalid")
+        classes = np.full(100, 255)
+        classes[list(RAW.values())] = list(RAW)
+        keep = (classes[label] != 255) & ~invalid
+        np.add.at(counts, (prediction[keep], classes[label][keep]), 1)
+    stub = SimpleNamespace(
+        num_frames=1,
+        grid=SEMANTICKITTI.coarser(2),
+        taxonomy=taxonomy.load("semantickitti"),
+        predict=lambda frame: SimpleNamespace(labels=predictions[round(frame.stamp / 1e8)], timings={"network": 0.0}),
+    )
+    found = evaluate(stub, [open_dataset(tmp_path)])["official"]
+    assert found["iou"] == counts[1:, 1:].sum() / (counts.sum() - counts[0, 0])
+    hits = counts.diagonal()
+    ious = (hits / np.maximum(1, counts.sum(0) + counts.sum(1) - hits))[1:]
+    np.testing.assert_array_equal(found["per_class"], ious)
+    assert found["miou"] == ious.mean()

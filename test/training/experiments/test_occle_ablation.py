@@ -1,0 +1,107 @@
+"""OccLE's ablation: its report, and the whole of it in miniature."""
+
+from dataclasses import replace
+
+import pytest
+from occle_train.experiments.label_efficiency.presets import Streets
+from occle_train.experiments.occle_ablation import __main__ as command
+from occle_train.experiments.occle_ablation import presets as scales
+from occle_train.experiments.occle_ablation import settings
+from occle_train.experiments.occle_ablation.claims import Claim
+from occle_train.experiments.occle_ablation.presets import PRESETS, SMALL
+from occle_train.experiments.occle_ablation.report import AblationScores, write_report
+from occle_train.experiments.occle_ablation.settings import (
+    ALL,
+    BASELINE,
+    BRANCHES,
+    DISTURBED,
+    FULL,
+    LABELS,
+    MODULES,
+    RATIOS,
+    SETTINGS,
+)
+from occle_train.occle.augment import STUDENT as STRONG
+
+from occle_core import taxonomy
+
+CLASSES = taxonomy.load("semantickitti")
+FACTS = {"date": "today", "device": "a CPU", "threads": 1, "torch": "2"}
+
+
+def as_in_the_paper():
+    """The paper's own figures as if they were ours."""
+    found = AblationScores(latency=dict(settings.PAPER_MS))
+    found.settings = {
+        setting.key: {"miou": setting.paper[0] / 100, "iou": setting.paper[1] / 100, "per_class": [0.5] * 19}
+        for setting in SETTINGS
+    }
+    found.branches = {branch.key: {"iou": branch.paper / 100} for branch in BRANCHES}
+    found.labels = {key: {"image": image / 100, "lidar": lidar / 100} for key, (_, image, lidar) in LABELS.items()}
+    found.disturbed = {key: {"iou": iou / 100, "miou": miou / 100} for key, (_, iou, miou) in DISTURBED.items()}
+    return found
+
+
+def test_the_papers_figures_agree_with_the_paper():
+    text = write_report(SMALL, as_in_the_paper(), FACTS, CLASSES)
+    assert "Unlike the paper" not in text and "not run" not in text
+    assert "16.59 / 20.32 = 0.816 (met)" in text
+    assert "| all modules | 10 | 16.59 | 16.59 | 40.60 | 40.60 |" in text and "| projection alone | 0 | 0.37 |" in text
+    assert (
+        "| with alignment | 51.51 | 51.51 | 13.94 | 13.94 |" in text and "| geometric branch with header | 26.1 | 26.08 |" in text
+    )
+
+
+def test_a_disagreement_is_a_sentence_and_what_is_missing_is_said():
+    found = as_in_the_paper()
+    found.settings[BASELINE.key]["miou"] = 0.2
+    found.settings[ALL.key]["miou"] = 0.15
+    text = write_report(SMALL, found, FACTS, CLASSES)
+    assert (
+        '**Unlike the paper**, all modules (mIoU) does not beat "baseline: voxel annotations alone": 15.00 against 20.00 here'
+        in text
+    )
+    assert "(missed)" in text
+    empty = write_report(SMALL, AblationScores(), FACTS, CLASSES)
+    assert empty.count("not run") > 40 and "Unlike" not in empty
+
+
+def test_claims():
+    assert Claim("a", "b", (2, 1), (1, 2), "Why not.").sentence().endswith("2.00 against 1.00 there. A possible cause: why not.")
+    assert (
+        Claim("a", "b", (2, 1), (2, 1), "Why not.").sentence()
+        == "As in the paper, a beats b: 2.00 against 1.00 here, 2.00 against 1.00 there."
+    )
+    assert Claim("a", "b", (2, 1), None).holds is None
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_presets_can_be_built_and_are_scored_on_other_streets_than_they_are_trained_on(preset):
+    preset.spec.build()
+    assert preset.streets["train"].seed != preset.streets["val"].seed
+    assert set(preset.with_steps(7).recipe.phase_steps.values()) == {7}
+    assert preset.recipe.student_augment.model_copy(update={"max_motion_blur": STRONG.max_motion_blur}) == STRONG
+
+
+def test_every_row_of_the_tables_is_trained():
+    assert {*MODULES, *RATIOS} == set(SETTINGS) and len({setting.key for setting in SETTINGS}) == len(SETTINGS)
+    assert (
+        settings.branch_of(BASELINE) is None and settings.branch_of(FULL).share == 1 and settings.branch_of(ALL) is settings.STUDENT
+    )
+
+
+@pytest.mark.slow
+def test_the_whole_ablation_in_miniature_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    streets = {"train": Streets(2, 4, 1, 0.17, every=2), "val": Streets(1, 2, 9, 0.17)}
+    monkeypatch.setitem(scales.PRESETS, "small", replace(SMALL, streets=streets))
+    arguments = ["--preset", "small", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "report.md"), "--steps", "2"]
+    arguments += ["--threads", "1", "--workers", "1", "--device", "cpu"]
+    assert command.main(arguments) == 0
+    text = (tmp_path / "report.md").read_text()
+    assert "not run" not in text and text.count("| ") > 100
+    # Shared phases are trained once: two semantic branches, four teachers, six students, nine fusions.
+    assert len(list((tmp_path / "out").glob("*/checkpoint.pt"))) == 2 + 4 + 6 + 9
+    assert len(list((tmp_path / "out").glob("*/bundle/weights.safetensors"))) == 9
+    capsys.readouterr()
+    assert command.main(arguments) == 0
+    assert "step" not in capsys.readouterr().out and (tmp_path / "report.md").read_text() == text

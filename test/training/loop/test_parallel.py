@@ -1,0 +1,57 @@
+"""Two processes with half of each batch are one process with the whole batch."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from occle_train.loop.parallel import ProcessGroup, join_process_group, sync_batch_norms
+from occle_train.minkocc.fit import FitConfig, fit
+from rooms import Rooms, spec
+
+HERE = Path(__file__).parents[1]
+ROOT = HERE.parents[1]
+
+
+def started(out, launcher):
+    out.mkdir()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (HERE, ROOT, ROOT / "training"))), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, str(HERE / "processes.py"), str(out), str(out / "labels")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    with (out / "log.csv").open() as file:
+        return [{name: float(value) for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_two_processes_give_the_curve_of_one(tmp_path):
+    one = started(tmp_path / "one", [])
+    two = started(tmp_path / "two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])
+    assert len(one) == len(two) == 6
+    for row, other in zip(one, two):
+        assert other == pytest.approx(row, rel=5e-4, abs=5e-5)
+    assert one[0]["pseudo"] == 0 < one[4]["pseudo"] and one[0]["semantic"] > 0
+    # Processes stay equal to the bit; running statistics of batch norm included.
+    weights = [torch.load(tmp_path / name, weights_only=True) for name in ("two/weights0.pt", "two/weights1.pt", "one/weights0.pt")]
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+        if name.endswith(("running_mean", "running_var")):
+            torch.testing.assert_close(value, weights[2][name], rtol=2e-2, atol=2e-3)
+
+
+def test_a_process_alone_is_left_as_it_is():
+    network = spec().build()
+    with join_process_group("cpu") as (group, device), sync_batch_norms(network, group):
+        assert (group, device) == (ProcessGroup(), "cpu") and group.total(torch.tensor(3.0)) == 3
+        assert not any("forward" in module.__dict__ for module in network.modules())
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
+    from occle_train.data.samples import Samples
+
+    room = spec()
+    samples = Samples([Rooms("a")], room.voxel_grid, room.network)
+    with pytest.raises(ValueError, match="batch_size 3 cannot be shared out evenly over 2"):
+        fit(room, samples, FitConfig(batch_size=3), tmp_path, group=ProcessGroup(0, 2))
