@@ -308,7 +308,7 @@ def occupancy_node(arguments: list[str] | None = None) -> int:
     except TransportError as error:
         print(f"occupancy node: {error}", file=sys.stderr, flush=True)
         return 1
-    from occle_ros.node.node import main as run_node
+    from occle_ros.node.process import main as run_node
 
     return run_node(arguments or sys.argv)
 

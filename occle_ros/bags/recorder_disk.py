@@ -45,7 +45,7 @@ class WriterThread:
             if self.failure:
                 return False
             if self._bytes + len(data) > self._limit:
-                say_once(f"recorder: messages are lost: the disk is too slow, the buffer of {self._limit >> 20} MiB is full")
+                say_once(f"recorder: messages are lost: the disk is slow, the buffer of {self._limit >> 20} MiB is full")
                 return False
             self._waiting.append((topic, stamp, data))
             self._bytes += len(data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 import traceback
@@ -30,7 +29,6 @@ from occle_ros.config.parameter_files import NODE_NAME
 from occle_ros.config.ros_parameters import EmptyListParameters, declare_config, register_parameter_callback
 from occle_ros.node.diagnostics import Diagnostics
 from occle_ros.node.inference import STARTUP_ERRORS, InferenceRunner
-from occle_ros.node.process import run
 from occle_ros.node.publishers import Publishers
 from occle_ros.node.subscriptions import ReceivedScan, Subscriptions
 from occle_ros.node.throttle import LogThrottle
@@ -332,12 +330,3 @@ def _transforms(node: Node) -> Any:
             f"part of the calibration has to come from TF, which cannot be received ({error}); set parameter "
             "calibration_file (`occle bag` writes one into every bag folder), or T_grid_lidar and cameras.<name>.T_camera_lidar"
         ) from error
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node in this process."""
-    return run(OccupancyNode, args)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

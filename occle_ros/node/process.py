@@ -6,8 +6,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -16,21 +15,18 @@ from rclpy.signals import SignalHandlerOptions
 
 from occle_ros.config.groups import ConfigError
 from occle_ros.node.inference import STARTUP_ERRORS
+from occle_ros.node.node import OccupancyNode
 from occle_ros.system.environment import TransportError
 from occle_ros.system.ros_process import prepare_ros, stop_signals
-
-if TYPE_CHECKING:
-    from occle_ros.node.node import OccupancyNode
 
 _EXPECTED_ERRORS = (*STARTUP_ERRORS, ParameterException)
 LOADING_SECONDS = 0.8
 
 
-def run(make: Callable[[], OccupancyNode], args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM.
 
     Args:
-        make: factory of the node.
         args: with --ros-args, as from the command line.
 
     Returns:
@@ -46,7 +42,7 @@ def run(make: Callable[[], OccupancyNode], args: list[str] | None = None) -> int
         except Exception as error:  # rclpy's own errors have no common base; all of them mean unusable --ros-args
             return _fail(error)
         try:
-            node = make()
+            node = OccupancyNode()
         except _EXPECTED_ERRORS as error:
             rclpy.shutdown()
             return _fail(error)
@@ -110,3 +106,7 @@ def _exit() -> NoReturn:
 def _fail(error: Exception) -> int:
     print(f"occupancy node: {error}", file=sys.stderr, flush=True)
     return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from occle_core.predictor import Predictor
-from occle_ros.node.node import main
+from occle_ros.node.process import main
 
 if __name__ == "__main__":
     delay, predict = Path(sys.argv[1]), Predictor.predict

@@ -126,6 +126,6 @@ def installed(prefix: Path) -> Path:
     marker.touch()
     for name in ("package.xml", "config"):
         os.symlink(ROOT / name, prefix / "share" / "occle_ros" / name)
-    executable.write_text(f"#!{sys.executable}\nimport sys\nfrom occle_ros.node.node import main\nsys.exit(main(sys.argv))\n")
+    executable.write_text(f"#!{sys.executable}\nimport sys\nfrom occle_ros.node.process import main\nsys.exit(main(sys.argv))\n")
     executable.chmod(0o755)
     return prefix

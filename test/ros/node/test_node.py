@@ -184,7 +184,7 @@ def test_a_network_that_looks_back_publishes_and_reports_missing_poses(
 def test_a_configuration_that_cannot_run(
     ros_domain: int, bundle: Path, calibration: Path, tmp_path: Path, broken: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from occle_ros.node.node import main
+    from occle_ros.node.process import main
 
     parameters: dict[str, Any] = {}
     if broken == "no bundle":

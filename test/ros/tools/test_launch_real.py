@@ -40,7 +40,7 @@ def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ros_domain: int, sta
     for name in ("config", "launch", "package.xml"):
         (prefix / "share/occle_ros" / name).symlink_to(ROOT / name)
     executable = prefix / "lib/occle_ros/occupancy_node"
-    executable.write_text(f"#!{sys.executable}\nimport sys\nfrom occle_ros.node.node import main\nsys.exit(main(sys.argv))\n")
+    executable.write_text(f"#!{sys.executable}\nimport sys\nfrom occle_ros.node.process import main\nsys.exit(main(sys.argv))\n")
     executable.chmod(0o755)
     prefixes = filter(None, [str(prefix), os.environ.get("AMENT_PREFIX_PATH")])
     monkeypatch.setenv("AMENT_PREFIX_PATH", os.pathsep.join(prefixes))
