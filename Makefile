@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO := $(VENV)/.demo
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -11,16 +12,21 @@ help: ## this list
 
 venv: $(INSTALLED) ## install everything into .venv
 
-# torch goes first and alone: the rest then finds it installed and leaves it as it is.
-$(INSTALLED): setup.py pyproject.toml Makefile
+# torch goes first and alone: the rest then finds it installed and leaves it as it is. A torch of your own stays.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints/pip.txt
+$(DEMO): setup.py constraints/pip.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
-	@$(PYTHON) -m venv $(VENV) || { echo "no virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(if $(ROS_DISTRO),--system-site-packages) $(VENV) || { echo "no virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "installing into $(VENV): torch, the ROS 2 wheels and tools; this takes a few minutes the first time"
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[ros,engines,train,test,docs]'
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) torch==2.13.0
+	$(PIP) -e '.[ros,engines,simulate]'
 	@touch $@
 
-demo: $(INSTALLED) ## the whole system on a simulated drive; DATA=path: on your KITTI or nuScenes folder
+$(INSTALLED): $(DEMO) pyproject.toml
+	$(PIP) -e '.[ros,engines,train,test,docs]'
+	@touch $@
+
+demo: $(DEMO) ## the whole system on a simulated drive; DATA=path: on your KITTI or nuScenes folder
 	$(BIN)/occle demo $(if $(DATA),--data "$(DATA)")
 
 test: lint ## lint, types and tests

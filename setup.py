@@ -1,4 +1,4 @@
-"""The ament_python package `occle_ros`: for colcon as well as for pip. Versions are pinned here and nowhere else."""
+"""The ament_python package `occle_ros`: for colcon as well as for pip. Versions are ranges here, and exact in constraints/."""
 
 from __future__ import annotations
 
@@ -10,58 +10,53 @@ from setuptools import find_packages, setup
 NAME = "occle_ros"
 ROOT = Path(__file__).resolve().parent
 
+# Ranges that were tested: the lower ends are what older ROS distributions bring (docs/how_to/install.md says what ran where).
+# Exact versions are in constraints/: pip install -c constraints/pip.txt ...
 CORE = [
-    "torch==2.13.0",
-    "numpy==2.4.6; python_version >= '3.11'",
-    "numpy==2.2.6; python_version < '3.11'",
-    "opencv-python-headless==5.0.0.93",
-    "simplejpeg==1.9.0",
-    "safetensors==0.8.0",
-    "pydantic==2.14.3",
-    "typer==0.29.2; python_version >= '3.11'",
-    "typer==0.29.1; python_version < '3.11'",
-    "rich==15.0.0",
-    "pyyaml==6.0.3",
-    "rosbags==0.11.9",
-    "mcap==1.6.0",
-    "zstandard==0.25.0",
-    "backports.zstd==1.8.0; python_version < '3.14'",
+    "torch>=2.8",  # any build: CPU, CUDA, Jetson's; one that is installed is left alone
+    "numpy>=1.21",
+    "opencv-python-headless>=4.5",
+    "simplejpeg>=1.9",
+    "safetensors>=0.4",
+    "pydantic>=2.5.3",
+    "typer>=0.19",
+    "rich>=13",
+    "pyyaml>=5.4",
+    "rosbags>=0.11",
+    "mcap>=1.6",
+    "zstandard>=0.22",
+    "backports.zstd>=1.0; python_version < '3.14'",
 ]
 TENSORRT_RTX = "tensorrt-rtx-cu13==1.7.1.116; sys_platform == 'linux' and platform_machine == 'x86_64'"
 EXTRAS = {
-    # ROS 2 Kilted for machines without a ROS installation.
+    # ROS 2 Kilted for machines without a ROS installation; the wheels are for amd64.
     "ros": [
-        "ros-rclpy==9.1.2",
-        "ros-rmw-fastrtps-cpp==9.3.3",
-        "ros-sensor-msgs==5.5.1",
-        "ros-geometry-msgs==5.5.1",
-        "ros-std-msgs==5.5.1",
-        "ros-visualization-msgs==5.5.1",
-        "ros-diagnostic-msgs==5.5.1",
-        "ros-nav-msgs==5.5.1",
-        "ros-std-srvs==5.5.1",
-        "ros-rosgraph-msgs==2.3.0",
-        "ros-ament-index-python==1.11.0",
+        f"{name}=={version}; platform_machine == 'x86_64'"
+        for name, version in {
+            "ros-rclpy": "9.1.2",
+            "ros-rmw-fastrtps-cpp": "9.3.3",
+            "ros-sensor-msgs": "5.5.1",
+            "ros-geometry-msgs": "5.5.1",
+            "ros-std-msgs": "5.5.1",
+            "ros-visualization-msgs": "5.5.1",
+            "ros-diagnostic-msgs": "5.5.1",
+            "ros-nav-msgs": "5.5.1",
+            "ros-std-srvs": "5.5.1",
+            "ros-rosgraph-msgs": "2.3.0",
+            "ros-ament-index-python": "1.11.0",
+        }.items()
     ],
     # Inference engines for CPUs. Those for NVIDIA GPUs are in docs/how_to/tensorrt.md.
-    "engines": [
-        "openvino==2026.4.1",
-        "onnx==1.23.2",
-        "onnxscript==0.7.2",
-        "onnxruntime==1.31.1; python_version >= '3.11'",
-        "onnxruntime==1.23.2; python_version < '3.11'",
-    ],
+    "engines": ["openvino>=2025.0", "onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"],
     "tensorrt_rtx": [TENSORRT_RTX],
     "tensorrt": ["torch-tensorrt==2.13.0"],
     # Quantising; a quantised bundle runs without it.
-    "int8": ["nncf==3.4.0"],
-    "train": [
-        "embreex==4.4.0.post1",
-        "matplotlib==3.11.2; python_version >= '3.11'",
-        "matplotlib==3.10.9; python_version < '3.11'",
-    ],
+    "int8": ["nncf>=3.0"],
+    # The street simulator's ray caster has wheels for amd64 alone.
+    "simulate": ["embreex>=4.4; platform_machine == 'x86_64'"],
+    "train": ["embreex>=4.4; platform_machine == 'x86_64'", "matplotlib>=3.8"],
     "test": [
-        "spconv==2.3.8",
+        "spconv==2.3.8; platform_machine == 'x86_64' and python_version < '3.14'",
         TENSORRT_RTX,
         "triton==3.7.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "transformers==5.23.0; python_version >= '3.11'",
@@ -73,6 +68,7 @@ EXTRAS = {
         "hypothesis==6.168.5; python_version < '3.11'",
         "ruff==0.17.5",
         "mypy==2.4.1",
+        "vermin==1.6.0",
         "types-PyYAML==6.0.12.20261113",
         "setuptools==84.2.1",  # test_packaging.py builds without isolation
     ],
@@ -111,24 +107,25 @@ def shared_files() -> list[tuple[str, list[str]]]:
     return [(str(folder), files) for folder, files in found.items()]
 
 
-setup(
-    name=NAME,
-    version=version(),
-    description="Live 3D semantic occupancy from cameras and a LiDAR, with networks that learn from few labels",
-    license="Apache-2.0",
-    python_requires=">=3.10",
-    packages=[*find_packages(include=["occle_core*", "occle_ros*"]), *find_packages("training")],
-    package_dir={"occle_train": "training/occle_train"},
-    package_data={"": ["py.typed", "data/**/*", "*.yaml", "*.csv"]},
-    data_files=shared_files(),
-    install_requires=CORE,
-    extras_require=EXTRAS,
-    entry_points={
-        "console_scripts": [
-            "occle = occle_ros.cli:main",
-            "occle-train = occle_train.cli:main",
-            "occupancy_node = occle_ros.cli:occupancy_node",
-        ]
-    },
-    zip_safe=False,
-)
+if __name__ == "__main__":  # scripts/requirements.py reads the lists above
+    setup(
+        name=NAME,
+        version=version(),
+        description="Live 3D semantic occupancy from cameras and a LiDAR, with networks that learn from few labels",
+        license="Apache-2.0",
+        python_requires=">=3.10",
+        packages=[*find_packages(include=["occle_core*", "occle_ros*"]), *find_packages("training")],
+        package_dir={"occle_train": "training/occle_train"},
+        package_data={"": ["py.typed", "data/**/*", "*.yaml", "*.csv"]},
+        data_files=shared_files(),
+        install_requires=CORE,
+        extras_require=EXTRAS,
+        entry_points={
+            "console_scripts": [
+                "occle = occle_ros.cli:main",
+                "occle-train = occle_train.cli:main",
+                "occupancy_node = occle_ros.cli:occupancy_node",
+            ]
+        },
+        zip_safe=False,
+    )
