@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.networks.protocol import NetworkInputs
+if TYPE_CHECKING:  # networks prepare their inputs on kernels that are kept in the engines' cache
+    from occle_core.networks.protocol import NetworkInputs
 
 
 class EngineError(RuntimeError):
