@@ -32,7 +32,7 @@ WAIT_SECONDS = "120"  # for the node to load its network; an engine that has to 
 ARGUMENTS = {
     "config": ("auto", "parameter file, or its name in share/occle_ros/config; auto: what fits the bag's or data set's cameras"),
     "bundle": ("", "folder of the trained network; empty: the config's"),
-    "engine": ("", "auto, torch, torch_graph, openvino, onnxruntime, tensorrt or tensorrt_rtx; empty: the config's"),
+    "engine": ("", "auto, native, torch, torch_graph, openvino, onnxruntime, tensorrt or tensorrt_rtx; empty: the config's"),
     "calibration": ("", "calibration file or folder; empty: the bag's, the data set's, or the config's"),
     "bag": ("", "bag that is replayed"),
     "dataset": ("", "kind of the data set at path: kitti, semantickitti, nuscenes or streets"),

@@ -44,6 +44,7 @@ class EngineChoice(str, Enum):
 
     auto = "auto"
     torch = "torch"
+    native = "native"
     torch_graph = "torch_graph"
     openvino = "openvino"
     onnxruntime = "onnxruntime"

@@ -10,6 +10,7 @@ import torch
 
 from occle_core.bundle import BundleSpec
 from occle_core.engines import (
+    native_engine,
     onnxruntime_engine,
     openvino_engine,
     tensorrt_engine,
@@ -23,7 +24,7 @@ from occle_core.engines.static import onnx_file
 from occle_core.engines.static.two_sizes import TwoSizes
 from occle_core.networks.protocol import Network
 
-ENGINE_NAMES = ("auto", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
+ENGINE_NAMES = ("auto", "native", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
 PRECISIONS = ("fp32", "fp16", "int8")
 
 Tell = Callable[[str], None]
@@ -101,10 +102,12 @@ def _load_named(
     progress: Tell,
     max_concurrent: int,
 ) -> Engine:
-    allowed = {"torch": "fp32", "torch_graph": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(name, "fp32, fp16")
+    allowed = {"native": "fp32", "torch": "fp32", "torch_graph": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(name, "fp32, fp16")
     if precision not in allowed.split(", "):
         raise EngineError(f"engine {name} runs in {allowed}, not in {precision}")
     each = max(1, (threads or os.cpu_count() or 1) // max_concurrent) if max_concurrent > 1 else threads
+    if name == native_engine.NAME:
+        return native_engine.native_engine(spec, network, threads, max_concurrent, progress)
     if name == "torch":
         if each is not None:
             torch.set_num_threads(each)

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.native.library import address, loaded
 from occle_core.native.workspace import Workspace
@@ -112,9 +113,8 @@ def point_features(
 def see(
     space: Workspace,
     points: NDArray[np.float32],
-    T: NDArray[np.float64],
-    size: tuple[int, int],
-    camera: int,
+    camera: Camera,
+    number: int,
     view: Int64,
     uv: NDArray[np.float32],
     margin: NDArray[np.float32],
@@ -122,12 +122,12 @@ def see(
     """One camera's part of `occle_core.networks.minkocc.inputs.choose_views`.
 
     Args:
-        points: (P, 3 or more).
-        T: (3, 4) from points to pixels times depth.
-        size: of the image, width and height.
-        camera: its number.
+        points: (P, 3 or more) in the LiDAR frame.
+        camera: the camera.
+        number: its number.
         view: (P, M), uv (P, M, 2), margin (P, M): the views so far, written in place.
     """
+    T = np.ascontiguousarray(camera.K @ camera.T_camera_lidar[:3])
     count, views = view.shape
     start, rows, row, axis = _strided(points)
     if rows != count or axis != 1:
@@ -140,9 +140,10 @@ def see(
         start,
         row,
         count,
-        address(np.ascontiguousarray(T, np.float64), np.float64, 3, 4),
-        *size,
-        camera,
+        address(T, np.float64, 3, 4),
+        camera.width,
+        camera.height,
+        number,
         views,
         address(view, np.int64, count, views),
         address(uv, np.float32, count, views, 2),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Matrix = Annotated[tuple[float, ...], Field(max_length=16)]
 Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
 Metres = Annotated[float, Field(ge=-1000, le=1000)]
-EngineName = Literal["auto", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx"]
+EngineName = Literal["auto", "native", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx"]
 Precision = Literal["fp32", "fp16", "int8"]
 
 
