@@ -87,7 +87,7 @@ def native_engine(
     if not isinstance(network, MinkOcc):
         raise EngineError(f"engine {NAME} runs networks of kind minkocc, not {spec.network.kind}; use engine: openvino or torch")
     library = load(progress, instructions)
-    each = max(1, (threads or len(os.sched_getaffinity(0))) // max_concurrent)
+    each = max(1, (threads or os.cpu_count() or 1) // max_concurrent)
     images = image_runner(spec, network, library.padded(network.config.image.channels), threads, max_concurrent, progress)
     if images.name == "torch":
         torch.set_num_threads(each)
