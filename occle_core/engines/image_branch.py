@@ -17,10 +17,11 @@ from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import EngineError
 from occle_core.engines.cache import cached
 from occle_core.engines.openvino_engine import openvino
+from occle_core.engines.static.export import undisturbed
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.minkocc.network import MinkOcc
 
-FORM = "1"
+FORM = "2"
 """Changes when `ImageBranch` computes something else for the same weights."""
 
 
@@ -128,8 +129,8 @@ def image_model(spec: BundleSpec, network: MinkOcc, width: int, progress: Callab
     def build(folder: Path) -> None:
         progress("converting the image branch to OpenVINO, some seconds, once")
         example = torch.zeros(image.cameras, image.height, image.width, 3, dtype=torch.uint8)
-        with torch.no_grad():
-            model = ov.convert_model(ImageBranch(network, width), example_input=example, input=[list(example.shape)])
+        with torch.no_grad(), undisturbed():
+            model = ov.convert_model(torch.export.export(ImageBranch(network, width), (example,), strict=False))
         ov.save_model(model, folder / "images.xml", compress_to_fp16=False)
 
     return cached(key, build, progress, root) / "images.xml"

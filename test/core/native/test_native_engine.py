@@ -10,8 +10,8 @@ import torch
 from lively import lively, street
 
 from occle_core import taxonomy
-from occle_core.bundle import load_bundle, read_spec, rig_spec, save_untrained
-from occle_core.datasets import open_dataset
+from occle_core.bundle import load_bundle, rig_spec, save_untrained
+from occle_core.datasets import list_scenes, open_dataset
 from occle_core.engines import parity
 from occle_core.engines.base import EngineError
 from occle_core.engines.loading import load_engine
@@ -22,6 +22,7 @@ from occle_core.networks.minkocc.inputs import collate, prepare
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.predictor import Predictor
 
+TIES = 4
 STEPS = 2
 """Steps of float16 that confidences may differ by."""
 
@@ -37,10 +38,12 @@ def engine_of(spec, network, kernels, threads=1, max_concurrent=1):
     return native_engine(spec, network, threads, max_concurrent, lambda text: None, kernels.instructions)
 
 
-def agree(found, right):
-    assert (found.labels != right.labels).sum() == 0
+def agree(found, right, ties=0):
+    """Equal labels; random weights leave logits within rounding of each other, and `ties` such cells may fall otherwise."""
+    equal = found.labels == right.labels
+    assert (~equal).sum() <= ties
     steps = np.abs(found.confidence.view(np.int16).astype(int) - right.confidence.view(np.int16).astype(int))
-    assert steps.max() <= STEPS
+    assert steps[equal].max() <= STEPS
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -51,7 +54,7 @@ def test_labels_are_pytorchs(bundle, kernels, threads):
         inputs = prepare(street(spec, seed), spec.voxel_grid, spec.network)
         right = reference.run(inputs)
         assert (right.labels != taxonomy.load(spec.taxonomy).free).sum() > 1000
-        agree(engine.run(inputs), right)
+        agree(engine.run(inputs), right, TIES)
 
 
 def test_one_voxel_and_masked_cameras(bundle, kernels):
@@ -122,7 +125,7 @@ def test_without_openvino_pytorch_runs_the_images(bundle, monkeypatch):
     engine = load_engine(spec, network, bundle, "native", progress=said.append, threads=1)
     assert "images by torch" in engine.device and any("openvino is not installed" in line for line in said)
     inputs = prepare(street(spec), spec.voxel_grid, spec.network)
-    agree(engine.run(inputs), TorchEngine(spec, network).run(inputs))
+    agree(engine.run(inputs), TorchEngine(spec, network).run(inputs), TIES)
 
 
 def test_what_it_does_not_run_is_refused(bundle, kernels, tmp_path):
@@ -133,7 +136,7 @@ def test_what_it_does_not_run_is_refused(bundle, kernels, tmp_path):
         engine.run(collate([inputs, inputs]))
     with pytest.raises(ValueError, match="outside of one grid"):
         engine.run(replace(inputs, coords=inputs.coords + 1000))
-    agree(engine.run(inputs), TorchEngine(spec, network).run(inputs))  # what went wrong before leaves no trace
+    agree(engine.run(inputs), TorchEngine(spec, network).run(inputs), TIES)  # what went wrong before leaves no trace
     with pytest.raises(EngineError, match="native runs in fp32, not in int8"):
         Predictor.load(bundle, "native", "int8")
     save_untrained(tmp_path / "occle", kind="occle")
@@ -145,8 +148,9 @@ def test_what_it_does_not_run_is_refused(bundle, kernels, tmp_path):
 def test_the_shipped_bundles_on_real_frames(rig, kernels, real_data):
     folder = f"config/bundles/{rig}"
     spec, network, _ = load_bundle(folder)
-    dataset = open_dataset(real_data / {"kitti": "semantickitti/dataset", "nuscenes": "nuscenes"}[rig])
-    frames = [prepare(dataset.frame(number), spec.voxel_grid, read_spec(folder).network) for number in range(2)]
+    path = real_data / {"kitti": "semantickitti/dataset", "nuscenes": "nuscenes"}[rig]
+    scans = [open_dataset(path, scene=scene).frame(0) for scene in list_scenes(path)[-2:]]
+    frames = [prepare(frame, spec.voxel_grid, spec.network) for frame in scans]
     free = taxonomy.load(spec.taxonomy).free
     found = parity.compare(engine_of(spec, network, kernels), TorchEngine(spec, network), frames, free)
     assert found.frames == 2 and found.occupied > 20_000 and found.different == 0 and found.confidence < 0.002, found
