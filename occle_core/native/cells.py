@@ -86,26 +86,33 @@ def cells_of(space: Workspace, coords: NDArray[np.int64], shape: Shape) -> Cells
 
 def strided(space: Workspace, cells: Cells) -> tuple[Cells, Pairs]:
     """The cells of the grid of twice the cell size that hold one of these, in C order, and the pairs of kernel 2, stride 2."""
-    n = len(cells)
     x, y, z = (-(-size // 2) for size in cells.shape)
-    coarse = Cells(space.empty(np.int32, n), (x, y, z))
-    rows = space.empty(np.int32, n, 8)
+    coarse = Cells(cells.keys[:0], (x, y, z))
+    keys, rows = strided_keys(space, cells.keys, cells.box, coarse.box, 1, -1)
+    return Cells(keys, coarse.shape), pairs_of_map(space, rows, len(cells))
+
+
+def strided_keys(space: Workspace, keys: Int32, box: Shape, coarse_box: Shape, grids: int, none: int) -> tuple[Int32, Int32]:
+    """The keys of the coarser cells of several grids, and (M, 8) int32 fine rows under each, `none` where there is none."""
+    n = len(keys)
+    coarse, rows = space.empty(np.int32, n), space.empty(np.int32, n, 8)
     parent, place = space.empty(np.int32, n), space.empty(np.uint8, n)
-    table = coarse.table(space)
+    table = space.table(grids * int(np.prod(coarse_box)))
     made = space.library.call(
         "strided_cells",
-        cells.key_address,
+        address(keys, np.int32, n),
         n,
-        *cells.box[1:],
+        *box,
         len(table),
-        *coarse.box[1:],
+        *coarse_box,
+        none,
         address(table, np.int32, None),
-        coarse.key_address,
+        address(coarse, np.int32, n),
         address(rows, np.int32, n, 8),
         address(parent, np.int32, n),
         address(place, np.uint8, n),
     )
-    return Cells(coarse.keys[:made], coarse.shape), pairs_of_map(space, rows[:made], n)
+    return coarse[:made], rows[:made]
 
 
 def grown(space: Workspace, cells: Cells) -> tuple[Cells, Pairs]:

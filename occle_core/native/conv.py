@@ -33,12 +33,14 @@ class Pairs:
     starts: Int32
 
     @classmethod
-    def empty(cls, space: Workspace, inputs: int, outputs: int, kernel: int) -> Pairs:
-        """With room for all pairs that there can be."""
+    def empty(cls, space: Workspace, inputs: int, outputs: int, kernel: int, kept: bool) -> Pairs:
+        """With room for all pairs that there can be; `kept` ones outlive the frame."""
         tiles = -(-outputs // space.library.tile_rows)
-        room = tiles * space.library.call("pairs_region", kernel)
+        room, starts = tiles * space.library.call("pairs_region", kernel), tiles * (kernel + 1)
+        if kept:
+            return cls(inputs, outputs, kernel, np.empty(room, np.int32), np.empty(room, np.uint16), np.empty(starts, np.int32))
         source, target = space.empty(np.int32, room), space.empty(np.uint16, room)
-        return cls(inputs, outputs, kernel, source, target, space.empty(np.int32, tiles * (kernel + 1)))
+        return cls(inputs, outputs, kernel, source, target, space.empty(np.int32, starts))
 
     @property
     def addresses(self) -> tuple[int, int, int]:
@@ -68,6 +70,14 @@ class Weight:
         self.bias: Floats = np.full(self.weight.shape[2], fill, np.float32)
         self.bias[: self.width] = 0 if bias is None else np.asarray(bias, np.float32)
 
+    @classmethod
+    def of_whole_vectors(cls, weight: Floats) -> Weight:
+        """A weight (K, C, D) without bias whose D is a multiple of the vector; it is not copied."""
+        new = cls.__new__(cls)
+        new.kernel, new.channels, new.width = weight.shape
+        new.weight, new.bias = weight, np.zeros(new.width, np.float32)
+        return new
+
 
 def padded_rows(library: Library, matrix: Any) -> Floats:
     """(N, C) float -> (N, C rounded up to whole vectors), zeros behind."""
@@ -77,7 +87,7 @@ def padded_rows(library: Library, matrix: Any) -> Floats:
     return out
 
 
-def pairs_of_table(space: Workspace, table: Int32, keys: Int32, steps: Int32, inputs: int) -> Pairs:
+def pairs_of_table(space: Workspace, table: Int32, keys: Int32, steps: Int32, inputs: int, kept: bool = False) -> Pairs:
     """Pairs of cells with the cells that are `steps` away from them.
 
     Args:
@@ -85,8 +95,9 @@ def pairs_of_table(space: Workspace, table: Int32, keys: Int32, steps: Int32, in
         keys: (M,) of the output's cells, whose steps all lie in the table.
         steps: (K,) from a key to its neighbours'.
         inputs: rows of the input.
+        kept: whether the pairs outlive the frame.
     """
-    pairs = Pairs.empty(space, inputs, len(keys), len(steps))
+    pairs = Pairs.empty(space, inputs, len(keys), len(steps), kept)
     space.library.call(
         "pairs_of_table",
         space.pool.handle,
@@ -100,18 +111,22 @@ def pairs_of_table(space: Workspace, table: Int32, keys: Int32, steps: Int32, in
     return pairs
 
 
-def pairs_of_map(space: Workspace, rows: Int32, inputs: int) -> Pairs:
+def pairs_of_map(space: Workspace, rows: Int32, inputs: int, kept: bool = False) -> Pairs:
     """Pairs of a map (M, K) of input rows; numbers that are no row stand for none."""
-    pairs = Pairs.empty(space, inputs, *rows.shape)
+    pairs = Pairs.empty(space, inputs, rows.shape[0], rows.shape[1], kept)
     where = address(rows, np.int32, None, None)
     space.library.call("pairs_of_map", space.pool.handle, where, *rows.shape, inputs, *pairs.addresses)
     return pairs
 
 
-def convolve(space: Workspace, x: Floats, weight: Weight, pairs: Pairs, relu: bool = False) -> Floats:
-    """act(bias + sum over an output's pairs of x[source] @ weight[offset]): (inputs, C or more) -> (outputs, padded D)."""
+def convolve(space: Workspace, x: Floats, weight: Weight, pairs: Pairs, relu: bool = False, out: Floats | None = None) -> Floats:
+    """act(bias + sum over an output's pairs of x[source] @ weight[offset]): (inputs, C or more) -> (outputs, padded D).
+
+    `out` is the result's memory; None takes the workspace's.
+    """
     _check(x, weight, pairs.inputs, pairs.kernel)
-    out = space.empty(np.float32, pairs.outputs, len(weight.bias))
+    if out is None:
+        out = space.empty(np.float32, pairs.outputs, len(weight.bias))
     space.library.call(
         "convolve",
         space.pool.handle,
@@ -125,7 +140,28 @@ def convolve(space: Workspace, x: Floats, weight: Weight, pairs: Pairs, relu: bo
         pairs.outputs,
         address(weight.bias, np.float32, None),
         relu,
-        address(out, np.float32, pairs.outputs, None),
+        address(out, np.float32, pairs.outputs, len(weight.bias)),
+    )
+    return out
+
+
+def correlate(space: Workspace, x: Floats, grad: Floats, pairs: Pairs) -> Floats:
+    """Every offset's sum over pairs of x[source]^T grad[target]: (inputs, C), (outputs, D) -> (K, C, D), the caller's own."""
+    (rows, channels), width = x.shape, grad.shape[1]
+    if rows != pairs.inputs or width % space.library.lanes:
+        raise ValueError(f"features {x.shape} and gradients {grad.shape} do not fit {pairs.inputs} rows and whole vectors")
+    out = np.empty((pairs.kernel, channels, width), np.float32)
+    space.library.call(
+        "correlate",
+        space.pool.handle,
+        address(x, np.float32, rows, channels),
+        channels,
+        address(grad, np.float32, pairs.outputs, width),
+        width,
+        pairs.kernel,
+        *pairs.addresses,
+        pairs.outputs,
+        address(out, np.float32, None, None, None),
     )
     return out
 

@@ -14,6 +14,38 @@ using namespace occle;
 namespace {
 constexpr int64_t TILE = 128;
 constexpr int64_t region(int64_t K) { return TILE * K + 16; }  // 16 more: sixteen pairs are written at once, found or not
+
+// total (R rows of N vectors, `D` floats apart) += sum over pairs of x[in] (R floats) times grad[to].
+template <int R, int N>
+void correlate_block(const float* x, int64_t C, const int32_t* in, const float* grad, int64_t D, const uint16_t* to, int64_t pairs,
+                     float* total) {
+    Vector sum[R][N];
+    UNROLL for (int r = 0; r < R; r++) {
+        UNROLL for (int n = 0; n < N; n++) sum[r][n] = load(total + r * D + n * LANES);
+    }
+    for (int64_t p = 0; p < pairs; p++) {
+        const float* a = x + in[p] * C;
+        const float* g = grad + to[p] * D;
+        Vector b[N];
+        UNROLL for (int n = 0; n < N; n++) b[n] = load(g + n * LANES);
+        UNROLL for (int r = 0; r < R; r++) {
+            UNROLL for (int n = 0; n < N; n++) sum[r][n] += a[r] * b[n];
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++) {
+        UNROLL for (int n = 0; n < N; n++) store(total + r * D + n * LANES, sum[r][n]);
+    }
+}
+
+// The same for all C rows.
+template <int N>
+void correlate_panel(const float* x, int64_t C, const int32_t* in, const float* grad, int64_t D, const uint16_t* to, int64_t pairs,
+                     float* total) {
+    constexpr int R = LANES == 16 ? 8 : 4;
+    int64_t c = 0;
+    for (; c + R <= C; c += R) correlate_block<R, N>(x + c, C, in, grad, D, to, pairs, total + c * D);
+    for (; c < C; c++) correlate_block<1, N>(x + c, C, in, grad, D, to, pairs, total + c * D);
+}
 }  // namespace
 
 extern "C" {
@@ -99,6 +131,24 @@ void convolve(Pool* pool, const float* x, int64_t stride, int64_t C, const float
         }
         if (relu)
             for (int64_t i = 0; i < rows * D; i++) sums[i] = std::max(sums[i], 0.f);
+    });
+}
+
+// total (K, C, D) = sum over pairs of x[in] (C floats) times grad[out] (D floats, a multiple of LANES): gradients of a weight.
+void correlate(Pool* pool, const float* x, int64_t C, const float* grad, int64_t D, int64_t K, const int32_t* in, const uint16_t* to,
+               const int32_t* starts, int64_t m, float* total) {
+    each(pool, K, [&](int64_t k, int64_t) {
+        float* of_k = total + k * C * D;
+        std::fill(of_k, of_k + C * D, 0.f);
+        for (int64_t tile = 0; tile < parts_of(m, TILE); tile++) {
+            const int32_t begin = starts[tile * (K + 1) + k], pairs = starts[tile * (K + 1) + k + 1] - begin;
+            const int32_t* from = in + tile * region(K) + begin;
+            const uint16_t* row_of = to + tile * region(K) + begin;
+            const float* rows = grad + tile * TILE * D;
+            int64_t d = 0;
+            for (; d + 2 * LANES <= D; d += 2 * LANES) correlate_panel<2>(x, C, from, rows + d, D, row_of, pairs, of_k + d);
+            if (d < D) correlate_panel<1>(x, C, from, rows + d, D, row_of, pairs, of_k + d);
+        }
     });
 }
 

@@ -8,7 +8,7 @@ namespace {
 // Quotients of numbers below 2^32 by a constant, exact, with a multiplication.
 struct Divider {
     uint64_t inverse;
-    explicit Divider(int64_t divisor) : inverse((uint64_t{1} << 63) / divisor + 1) {}
+    explicit Divider(int64_t divisor) : inverse((uint64_t{1} << 63) / static_cast<uint64_t>(divisor) + 1) {}
     int32_t operator()(int32_t n) const {
         __extension__ typedef unsigned __int128 Wide;
         return static_cast<int32_t>(static_cast<Wide>(static_cast<uint32_t>(n)) * inverse >> 63);
@@ -41,22 +41,24 @@ void clear_table(int32_t* table, const int32_t* keys, int64_t n) {
     for (int64_t i = 0; i < n; i++) table[keys[i]] = -1;
 }
 
-// The coarser cells (of a padded box of `cells`, CY, CZ along y, z) that hold a cell, in C order, and their map (m, 8) of fine rows,
-// -1 for none. PY, PZ: the fine box. `parent` and `place` have room for n. The coarse table is clear before and after. Returns m.
-int64_t strided_cells(const int32_t* keys, int64_t n, int64_t PY, int64_t PZ, int64_t cells, int64_t CY, int64_t CZ, int32_t* table,
-                      int32_t* coarse, int32_t* map, int32_t* parent, uint8_t* place) {
-    const Divider plane(PY * PZ), row(PZ);
+// The coarser cells that hold a cell, in C order, and their map (m, 8) of fine rows, `none` where there is no cell. PX, PY, PZ and CX,
+// CY, CZ: the padded boxes of the fine and of the coarse grid, of which there may be several, one after the other; `cells`: of all
+// coarse boxes. `parent` and `place` have room for n. The coarse table is clear before and after. Returns m.
+int64_t strided_cells(const int32_t* keys, int64_t n, int64_t PX, int64_t PY, int64_t PZ, int64_t cells, int64_t CX, int64_t CY,
+                      int64_t CZ, int64_t none, int32_t* table, int32_t* coarse, int32_t* map, int32_t* parent, uint8_t* place) {
+    const Divider box(PX), plane(PY * PZ), row(PZ);
     for (int64_t i = 0; i < n; i++) {
-        const int32_t px = plane(keys[i]), rest = keys[i] - px * static_cast<int32_t>(PY * PZ), py = row(rest);
-        const int32_t x = px - 1, y = py - 1, z = rest - py * static_cast<int32_t>(PZ) - 1;
-        parent[i] = static_cast<int32_t>((((x >> 1) + 1) * CY + (y >> 1) + 1) * CZ + (z >> 1) + 1);
+        const int32_t planes = plane(keys[i]), rest = keys[i] - planes * static_cast<int32_t>(PY * PZ), py = row(rest);
+        const int32_t b = box(planes), x = planes - b * static_cast<int32_t>(PX) - 1, y = py - 1;
+        const int32_t z = rest - py * static_cast<int32_t>(PZ) - 1;
+        parent[i] = static_cast<int32_t>(((b * CX + (x >> 1) + 1) * CY + (y >> 1) + 1) * CZ + (z >> 1) + 1);
         place[i] = static_cast<uint8_t>((x & 1) * 4 + (y & 1) * 2 + (z & 1));
         table[parent[i]] = 0;
     }
     int32_t m = 0;
     for (int64_t key = 0; key < cells; key++)
         if (table[key] >= 0) table[key] = m, coarse[m++] = static_cast<int32_t>(key);
-    std::fill(map, map + 8 * m, -1);
+    std::fill(map, map + 8 * m, static_cast<int32_t>(none));
     for (int64_t i = 0; i < n; i++) map[table[parent[i]] * 8 + place[i]] = static_cast<int32_t>(i);
     clear_table(table, coarse, m);
     return m;

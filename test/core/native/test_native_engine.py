@@ -17,6 +17,7 @@ from occle_core.engines.base import EngineError
 from occle_core.engines.loading import load_engine
 from occle_core.engines.native_engine import native_engine
 from occle_core.engines.torch_engine import TorchEngine
+from occle_core.native.library import VARIABLE
 from occle_core.networks.minkocc.config import ImageConfig, MinkOccConfig, PointConfig, UNetConfig
 from occle_core.networks.minkocc.inputs import collate, prepare
 from occle_core.networks.minkocc.network import MinkOcc
@@ -32,6 +33,12 @@ def bundle(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("native") / "bundle"
     lively(folder, request.param)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def pytorch_alone(monkeypatch):
+    """The reference, and the preparation, without any compiled kernel."""
+    monkeypatch.setenv(VARIABLE, "off")
 
 
 def engine_of(spec, network, kernels, threads=1, max_concurrent=1):
@@ -120,9 +127,11 @@ def test_any_channel_counts(config, kernels):
 
 def test_without_openvino_pytorch_runs_the_images(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delenv(VARIABLE)
     spec, network, _ = load_bundle(bundle)
     said = []
     engine = load_engine(spec, network, bundle, "native", progress=said.append, threads=1)
+    monkeypatch.setenv(VARIABLE, "off")
     assert "images by torch" in engine.device and any("openvino is not installed" in line for line in said)
     inputs = prepare(street(spec), spec.voxel_grid, spec.network)
     agree(engine.run(inputs), TorchEngine(spec, network).run(inputs), TIES)

@@ -9,7 +9,7 @@ import pytest
 
 from occle_core.native import build
 
-TESTS = ("conv", "decoder", "points", "prepare")
+TESTS = ("conv", "decoder", "layers", "points", "prepare")
 RUN = """
 import sys
 from pathlib import Path
