@@ -25,6 +25,7 @@ from occle_train.commands.common import (
     console,
     device_of,
     found_in,
+    load_kernels,
     names,
     origin,
     path_option,
@@ -97,6 +98,7 @@ def fit_command(
         raise ValueError(f"{start_from} holds no MinkOcc network; start from another bundle")
     with joined(device_of(device)) as (group, place):
         console.quiet = group.rank > 0
+        load_kernels(place)
         console.print(
             f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.warm)} with voxel labels, "
             f"{settings.steps} steps on {group.size} x {place}, log in {out / LOG}"

@@ -15,7 +15,18 @@ from occle_core.config import Config
 from occle_core.networks.occle.config import OccleConfig
 from occle_core.networks.occle.network import OccLE
 from occle_core.networks.protocol import RigName, Size
-from occle_train.commands.common import console, device_of, found_in, names, origin, path_option, progress, read_yaml, validated
+from occle_train.commands.common import (
+    console,
+    device_of,
+    found_in,
+    load_kernels,
+    names,
+    origin,
+    path_option,
+    progress,
+    read_yaml,
+    validated,
+)
 from occle_train.data.samples import open_all
 from occle_train.loop.checkpoints import LOG
 from occle_train.occle.fit import fit_occle
@@ -63,6 +74,7 @@ def fit_command(
     folder = LabelFolder(labels, taxonomy.load(spec.taxonomy))
     samples = OccleSamples(datasets, spec.voxel_grid, spec.network, run.recipe, folder, 4.0 / max(1, run.recipe.workers))
     place = device_of(device)
+    load_kernels(place)
     console.print(
         f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.annotated)} of them annotated; "
         f"phases {', '.join(run.recipe.phases)} on {place}, logs in {out / '*' / LOG}"
