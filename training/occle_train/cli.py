@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from occle_core.bundle import BundleError
 from occle_core.datasets import DatasetError
-from occle_core.engines.base import EngineError
+from occle_core.errors import EngineError
 from occle_core.frame import FrameError
 from occle_train.commands import evaluate, export, fit, fit_occle, label, simulate
 

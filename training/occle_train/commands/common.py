@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from occle_core.datasets import Dataset
+from occle_core.errors import EngineError
+from occle_core.native import library
 
 console = Console()
 M = TypeVar("M", bound=BaseModel)
@@ -51,6 +53,15 @@ def describe_dataset(data: Path, datasets: Sequence[Dataset]) -> str:
 def resolve_device(name: str) -> str:
     """torch's name of a device; "auto" is a GPU where there is one."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def load_kernels(device: str) -> None:
+    """Load the compiled kernels for training on a CPU, built the first time; without a compiler PyTorch does the work."""
+    if device == "cpu":
+        try:
+            library.load(lambda text: console.print(text, highlight=False))
+        except EngineError as error:
+            console.print(f"trains without compiled kernels: {error}", highlight=False)
 
 
 def user_path(text: str) -> Path:

@@ -25,6 +25,7 @@ from occle_train.commands.common import (
     Size,
     console,
     describe_dataset,
+    load_kernels,
     parse_config,
     path_option,
     progress_bar,
@@ -102,6 +103,7 @@ def fit_command(
         raise ValueError(f"{start_from} holds no MinkOcc network; start from another bundle")
     with join_process_group(resolve_device(device)) as (group, place):
         console.quiet = group.rank > 0
+        load_kernels(place)
         console.print(
             f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.warm)} with voxel labels, "
             f"{settings.steps} steps on {group.size} x {place}, log in {out / LOG}"

@@ -18,6 +18,7 @@ from occle_core.networks.protocol import RigName, Size
 from occle_train.commands.common import (
     console,
     describe_dataset,
+    load_kernels,
     parse_config,
     path_option,
     progress_bar,
@@ -73,6 +74,7 @@ def fit_command(
     folder = LabelFolder(labels, taxonomy.load(spec.taxonomy))
     samples = OccleSamples(datasets, spec.voxel_grid, spec.network, run.recipe, folder, 4.0 / max(1, run.recipe.num_workers))
     place = resolve_device(device)
+    load_kernels(place)
     console.print(
         f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.annotated)} of them annotated; "
         f"phases {', '.join(run.recipe.phases)} on {place}, logs in {out / '*' / LOG}"
