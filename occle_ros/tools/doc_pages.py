@@ -25,7 +25,7 @@ def parameters_page() -> str:
     rows = []
     for parameter in declared_parameters(config.camera_names, config):
         shown = parameter.name.replace(f"cameras.{name}.", f"cameras.{CAMERA}.")
-        default = _default(parameter).replace(f"/{name}/", f"/{CAMERA}/") if shown != parameter.name else _default(parameter)
+        default = _default(parameter).replace(f"{name}/", f"{CAMERA}/") if shown != parameter.name else _default(parameter)
         live = "yes" if parameter.is_live else ""
         rows.append(f"| `{shown}` | {default} | {_range(parameter)} | {live} | {_cell(parameter.description)} |")
     return "\n".join(

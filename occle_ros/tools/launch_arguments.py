@@ -124,5 +124,5 @@ def config_file(name: str, share: Path, preset: str) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    known = ", ".join(sorted(file.name for file in shipped.glob("*.yaml")))
+    known = ", ".join(f"{name}.yaml" for name in PRESETS)
     raise ConfigError(f"launch argument config: there is no {name!r}; give a path or one of {known}")

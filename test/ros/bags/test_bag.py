@@ -168,7 +168,7 @@ def test_transforms_connect_map_grid_lidar_and_cameras(rig, tmp_path):
     np.testing.assert_allclose(
         transforms.lookup("left_optical", "lidar_top"), dataset.frame(0).cameras[1].T_camera_lidar, atol=1e-9
     )
-    np.testing.assert_allclose(transforms.lookup("map", "lidar_top"), dataset.pose(2), atol=1e-9)
+    np.testing.assert_allclose(transforms.lookup("odom", "lidar_top"), dataset.pose(2), atol=1e-9)
 
 
 def test_the_calibration_file_is_what_the_node_reads(rig, tmp_path):

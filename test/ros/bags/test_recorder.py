@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from documented import assert_rows
 from mcap.reader import make_reader
-from occle_core.run_folder import OutputError
 from rclpy.serialization import deserialize_message, serialize_message
 from ros_process import ROOT, Process
 from rosbags.interfaces import Qos, QosDurability, QosReliability
@@ -23,6 +22,7 @@ from std_msgs.msg import String
 
 from occle_core.bags.bag_file import open_bag
 from occle_core.bags.writer import BagWriter
+from occle_core.output_folder import OutputError
 from occle_ros.bags.recorder_disk import WriterThread
 from occle_ros.bags.recorder_folder import recording_folder
 from occle_ros.bags.recorder_topic import SequenceCounter

@@ -48,7 +48,7 @@ def test_camera_info_that_is_missing_then_arrives_then_changes():
     calibration = Calibration(with_extrinsics())
     rig = calibration.rig("velodyne")
     assert rig.cameras == (None,) and rig.lenses == (None,) and rig.masked == {"cam2": "no_camera_info"}
-    assert "/cam2/camera_info (parameter cameras.cam2.info_topic)" in rig.problems["cam2"]
+    assert "cam2/camera_info (parameter cameras.cam2.info_topic)" in rig.problems["cam2"]
     assert calibration.add_camera_info("cam2", info()) is False  # nothing was replaced
     first = calibration.rig("velodyne")
     np.testing.assert_array_equal(first.cameras[0].K, CAMERA.K)
@@ -66,8 +66,8 @@ def test_a_pose_is_looked_up_only_where_it_is_wanted_and_its_absence_is_told():
     assert calibration.rig("velodyne").T_world_lidar is None and calibration.rig("velodyne").pose_problem == ""
     rig = calibration.rig("velodyne", 5, pose=True)
     assert rig.T_world_lidar is None
-    assert "no transform from 'velodyne' to 'map'" in rig.pose_problem and "tf.world_frame" in rig.pose_problem
-    frames.known["map", "velodyne"] = np.diag([1.0, 1, 1, 1])
+    assert "no transform from 'velodyne' to 'odom'" in rig.pose_problem and "tf.world_frame" in rig.pose_problem
+    frames.known["odom", "velodyne"] = np.diag([1.0, 1, 1, 1])
     assert calibration.rig("velodyne", 5, pose=True).pose_problem == ""
     np.testing.assert_array_equal(calibration.rig("velodyne", 5, pose=True).T_world_lidar, np.eye(4))
     assert "TF is not in use" in Calibration(with_extrinsics()).rig("velodyne", 5, pose=True).pose_problem
@@ -406,8 +406,8 @@ def test_a_distorted_image_reaches_the_frame_rectified():
 @pytest.mark.parametrize(
     ("image", "reason", "words"),
     [
-        (message_from_image(IMAGE[:30], 5, "c"), "wrong_size", "/cam2/image is 160 x 30, but"),
-        (compressed_message(b"\xff\xd8\xff\xda", "jpeg", 5, "c"), "unreadable_image", "/cam2/image: .*cut off"),
+        (message_from_image(IMAGE[:30], 5, "c"), "wrong_size", "cam2/image is 160 x 30, but"),
+        (compressed_message(b"\xff\xd8\xff\xda", "jpeg", 5, "c"), "unreadable_image", "cam2/image: .*cut off"),
     ],
 )
 def test_an_image_that_cannot_be_used_masks_its_camera_and_the_frame_goes_on(image, reason, words):

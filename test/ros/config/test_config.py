@@ -34,8 +34,8 @@ def test_every_parameter_is_described() -> None:
 
 def test_cameras_get_the_topics_that_occle_bag_writes() -> None:
     config = config_from_parameters({"camera_names": ["left"], "cameras.left.compressed": True})
-    assert config.cameras["left"].topic == "/left/image/compressed"
-    assert config.cameras["left"].info_topic == "/left/camera_info"
+    assert config.cameras["left"].topic == "left/image/compressed"
+    assert config.cameras["left"].info_topic == "left/camera_info"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from rclpy.node import Node
 
 from occle_ros.config.groups import ConfigError
 from occle_ros.config.loading import load_config
-from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.config.parameter_files import read_parameters
 from occle_ros.node.node import OccupancyNode
 
@@ -128,7 +128,7 @@ def test_a_nodes_own_dump_is_taken_by_the_node_and_offline(tmp_path: Path, ros_d
     path = tmp_path / "dumped.yaml"
     path.write_text(text)
     assert configured(["x", "--ros-args", "--params-file", str(path)]) == (text, config)
-    assert load_config(path) == config
+    assert resolve_topics(load_config(path), lambda topic: absolute_topic(topic, namespace)) == config
 
 
 def test_an_unknown_empty_list_is_refused_by_the_node_too(tmp_path: Path, ros_domain: int) -> None:

@@ -206,7 +206,10 @@ def test_the_network_in_memory_goes_on(running: tuple[Process, Car], place: Path
 @fault("two nodes in one domain")
 def test_two_nodes_see_the_same_and_are_told_apart(running: tuple[Process, Car], place: Path) -> None:
     _, car = running
-    second = Process((*arguments(place), "-r", "__ns:=/robot"), place / "second.log", 100)
+    # Its inputs are those of the other robot, which are relative names.
+    shared = ("lidar/points", "cam2/image", "cam2/camera_info", "cam3/image/compressed", "cam3/camera_info")
+    rules = [word for topic in shared for word in ("-r", f"{topic}:=/{topic}")]
+    second = Process((*arguments(place), "-r", "__ns:=/robot", *rules), place / "second.log", 100)
     try:
         second.wait_for("ready: bundle", 60)
         with ros_node("other_car") as ours:

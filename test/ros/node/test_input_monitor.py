@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.messages.common import time_from
 from occle_ros.node.input_monitor import ClockMonitor, InputMonitor, clock_problem
 from occle_ros.system.ros_process import ros_node
@@ -22,7 +22,7 @@ from occle_ros.topics.inputs import diagnose_silence, input_topics, type_name
 from occle_ros.topics.qos import input_qos, qos_profile
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
-CONFIG = NodeConfig()
+CONFIG = resolve_topics(NodeConfig(), absolute_topic)
 SCAN, IMAGE, INFO = input_topics(CONFIG)
 
 
@@ -65,10 +65,10 @@ def test_the_inputs_of_a_configuration():
         {"camera_names": ["left", "right"], "cameras": {"left": {"compressed": True}, "right": {"info_topic": ""}}}
     )
     assert [(i.topic, i.message, i.topic_parameter, i.once) for i in input_topics(config)] == [
-        ("/lidar/points", PointCloud2, "lidar.topic", False),
-        ("/left/image/compressed", CompressedImage, "cameras.left.topic", False),
-        ("/left/camera_info", CameraInfo, "cameras.left.info_topic", True),
-        ("/right/image", Image, "cameras.right.topic", False),
+        ("lidar/points", PointCloud2, "lidar.topic", False),
+        ("left/image/compressed", CompressedImage, "cameras.left.topic", False),
+        ("left/camera_info", CameraInfo, "cameras.left.info_topic", True),
+        ("right/image", Image, "cameras.right.topic", False),
     ]
 
 

@@ -164,7 +164,7 @@ def test_a_network_that_looks_back_publishes_and_reports_missing_poses(
             np.testing.assert_array_equal(live.labels, expected.labels)
             assert len(np.unique(expected.labels)) > 2
         car.spin_until(lambda: any("without history" in status.message for status in car.status))
-    assert "frame without history: no transform from 'velodyne' to 'map'" in node.output
+    assert "frame without history: no transform from 'velodyne' to 'odom'" in node.output
     node.interrupt(signal.SIGTERM)
     assert node.result(5) == 0, node.output
     assert json.loads(report.read_text())["counts"]["history"] == {"no_pose": 2}
