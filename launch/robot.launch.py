@@ -20,7 +20,10 @@ from occle_ros.tools import launch_support as support
 
 ARGUMENTS = {
     "points": ("points", "PointCloud2 topic of the LiDAR"),
-    "image": ("", "Image or CompressedImage topics (those end in compressed), separated by commas; empty: LiDAR alone"),
+    "image": (
+        "",
+        "Image or CompressedImage topics (those end in compressed), separated by commas; empty: those of params, or LiDAR alone",
+    ),
     "camera_info": ("", "CameraInfo topics in the images' order; empty: camera_info beside each image topic"),
     "base_frame": ("base_link", "frame that the voxels are published in, fixed to the robot"),
     "odom_frame": ("odom", "continuous frame of the robot's motion (REP 105), for networks that look back"),
@@ -56,8 +59,9 @@ def _processes(context: LaunchContext) -> list[Any]:
         "lidar.topic": "points",
         "tf.grid_frame": value["base_frame"],
         "tf.world_frame": value["odom_frame"],
-        "camera_names": list(cameras) or [""],
     }
+    if cameras:
+        parameters["camera_names"] = list(cameras)
     remappings = [("points", value["points"])] if value["points"] != "points" else []
     for name, (image, info) in cameras.items():
         parameters |= {

@@ -26,7 +26,7 @@ PRESETS = {
     # The grid's frame is base_link, on the ground: the bands begin a hand above it.
     "robot": NodeConfig.model_validate(
         {
-            "camera_names": ["camera_0"],
+            "camera_names": [],  # robot.launch.py adds those of image:=
             "lidar": {"topic": "points"},
             "tf": {"grid_frame": "base_link"},
             "occupancy_grid": {"min_height": -0.5, "max_height": 2.0},
@@ -57,14 +57,16 @@ def to_yaml(config: NodeConfig, comment: str = "") -> str:
     lines += ["/**:", "  ros__parameters:"]
     opened: list[str] = []
     for parameter in declared_parameters(config.camera_names, config):
-        if parameter.default == ():
+        # YAML has no empty list of strings: [""] stands for no camera.
+        value = ("",) if parameter.name == "camera_names" and not parameter.default else parameter.default
+        if value == ():
             continue
         *groups, leaf = parameter.name.split(".")
         common = next((i for i, (a, b) in enumerate(zip(groups, opened)) if a != b), min(len(groups), len(opened)))
         lines += [f"{'  ' * (2 + level)}{groups[level]}:" for level in range(common, len(groups))]
         opened = groups
         indent = "  " * (2 + len(groups))
-        value = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        value = list(value) if isinstance(value, tuple) else value
         text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
         if isinstance(value, str):
             text = f'"{value}"'

@@ -66,7 +66,8 @@ def test_the_security_policy_lists_what_the_node_uses() -> None:
     def topics(kind: str) -> set[str]:
         return {topic.text or "" for topic in profile.findall(f"topics[@{kind}='ALLOW']/topic")}
 
-    config: NodeConfig = PRESETS["robot"]
+    cameras = {"camera_names": ["camera_0"]}  # as robot.launch.py names them
+    config = NodeConfig.model_validate(PRESETS["robot"].model_dump(exclude={"camera_names", "cameras"}) | cameras)
     allowed = topics("publish")
     for topic in published(config, ("wait",)):
         name = topic.name.lstrip("/")
