@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"occle_core": ROOT / "occle_core", "occle_ros": ROOT / "occle_ros", "occle_train": ROOT / "training" / "occle_train"}
 
 CORE = (
-    "config", "atomic_file", "console", "paths", "output_folder", "taxonomy",
+    "config", "atomic_file", "console", "paths", "share_files", "output_folder", "taxonomy",
     "geometry", "frame", "occupancy", "visibility", "sensors", "bags", "datasets", "history", "pictures",
     "sparse",
     "networks.capacities", "networks.blocks", "networks.protocol", "networks.minkocc", "networks.occle", "networks.registry",
@@ -24,8 +24,8 @@ CORE = (
 )  # fmt: skip
 ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipeline", "node", "bags", "tools", "cli")
 TRAIN = (
-    "metrics", "losses", "data", "rendering", "pseudo_labels", "loop", "minkocc", "occle", "evaluation",
-    "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.writing", "streets",
+    "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "loop", "minkocc", "occle", "evaluation",
+    "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.writing", "streets", "runs",
     "experiments.label_efficiency", "experiments.occle_ablation", "commands", "cli",
 )  # fmt: skip
 LAYERS = {"occle_core": CORE, "occle_ros": ROS, "occle_train": TRAIN}

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from occle_ros.system import share_files
+from occle_core import share_files
 
 
 def test_share_files_are_found_installed_too(monkeypatch, tmp_path):
     assert share_files.share_file("config/fastdds_shm.xml") == Path(__file__).resolve().parents[3] / "config/fastdds_shm.xml"
-    monkeypatch.setattr(share_files, "__file__", str(tmp_path / "site-packages" / "occle_ros" / "system" / "share_files.py"))
+    monkeypatch.setattr(share_files, "__file__", str(tmp_path / "site-packages" / "occle_core" / "share_files.py"))
     with pytest.raises(FileNotFoundError, match=r"config/nothing.yaml of occle_ros is not installed; searched"):
         share_files.share_file("config/nothing.yaml")
     installed = tmp_path / "install" / "share" / "occle_ros" / "config" / "nothing.yaml"
