@@ -26,7 +26,7 @@ def test_the_average_is_that_of_a_loop_over_numbers():
 
 @pytest.mark.parametrize("steps", [20, 100, 300])
 def test_after_a_short_training_little_of_the_start_is_left(steps):
-    """Weights that jump from 1 to 0 after the first step: what is left of the 1 is the share of the start, 55 % without a warm-up."""
+    """Weights that jump from 1 to 0: what is left of the 1 is the share of the start, which was 55 % of 300 steps."""
     network = nn.Linear(1, 1, bias=False)
     average = running_average(network, 0.998)
     network.weight.data.fill_(1)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from occle_core.datasets import Dataset
+from occle_train.commands.progress import LineProgress
 
 console = Console()
 
@@ -47,7 +48,9 @@ def path_option(text: str, *names: str) -> Any:
     return typer.Option(*names, help=text, parser=user_path, metavar="PATH")
 
 
-def progress_bar(extra: str = "") -> Progress:
-    """A progress bar; `extra` is a further column."""
+def progress_bar() -> Progress:
+    """A progress bar on a terminal; in a pipe or a log file, a line every so often."""
+    if not console.is_terminal:
+        return LineProgress(console)
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
-    return Progress(*columns, TextColumn(extra), console=console)
+    return Progress(*columns, console=console)

@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, a line every so often in a pipe or a log file."""
+"""Progress: a bar on a terminal, a line every so often in a pipe or a log file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,38 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 INTERVAL = 20.0
 """Seconds between two lines where there is no terminal."""
+
+
+class LineProgress(Progress):
+    """A progress bar's calls, answered by a line every so often: `simulating: 12 of 64, about 3 min left`.
+
+    Args:
+        console: where to.
+        interval: seconds between two lines.
+    """
+
+    def __init__(self, console: Console, interval: float = INTERVAL) -> None:
+        super().__init__(console=console, disable=True)
+        self.interval, self._began, self._last = interval, time.monotonic(), time.monotonic()
+
+    def update(self, task_id: TaskID, **values: Any) -> None:
+        """Set a task's values; its line is printed when the last one is old."""
+        super().update(task_id, **values)
+        self._print(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Count a part of a task as done."""
+        super().advance(task_id, advance)
+        self._print(task_id)
+
+    def _print(self, task_id: TaskID) -> None:
+        task, now = self.tasks[task_id], time.monotonic()
+        done, total = task.completed, task.total
+        if not total or (now - self._last < self.interval and done < total):
+            return
+        self._last = now
+        left = f", about {duration((now - self._began) / done * (total - done))} left" if 0 < done < total else ""
+        self.console.print(f"{task.description}: {done:.0f} of {total:.0f}{left}", highlight=False, soft_wrap=True)
 
 
 class TrainingProgress:
