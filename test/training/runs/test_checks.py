@@ -43,9 +43,7 @@ def test_the_rig_is_found_by_the_layout(tmp_path):
     assert rig_of([Layout("nuscenes")], None, tmp_path) == "nuscenes"
     assert rig_of([Layout("semantickitti")], "kitti", tmp_path) == "kitti"
     assert rig_of([Layout("rooms")], "kitti360", tmp_path) == "kitti360"
-    with pytest.raises(
-        DatasetError, match=r"--rig nuscenes: .*, which is of the rig kitti; leave --rig"
-    ):
+    with pytest.raises(DatasetError, match=r"--rig nuscenes: .*, which is of the rig kitti; leave --rig"):
         rig_of([Layout("semantickitti")], "nuscenes", tmp_path)
     with pytest.raises(DatasetError, match="several rigs"):
         rig_of([Layout("semantickitti"), Layout("nuscenes")], None, tmp_path)
@@ -61,9 +59,7 @@ def test_labels_that_are_missing_are_counted(tmp_path):
     check_labels(samples, tmp_path / "data")
     for file in sorted((tmp_path / "labels").rglob("00[01].png"))[:3]:
         file.unlink()
-    with pytest.raises(
-        DatasetError, match=r"no labels of 3 of 6 frames, the first: a frame 0, a frame 1, b frame 0; make"
-    ):
+    with pytest.raises(DatasetError, match=r"no labels of 3 of 6 frames, the first: a frame 0, a frame 1, b frame 0; make"):
         check_labels(samples, tmp_path / "data")
 
 

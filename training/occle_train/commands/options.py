@@ -15,7 +15,7 @@ Labels = Annotated[Path | None, path_option("2D pseudo-labels: what label wrote,
 Bundle = Annotated[Path | None, path_option("also write the bundle here; it is in the run's folder anyway")]
 Out = Annotated[Path | None, path_option("folder of the run, instead of the next runs/NAME-NNN")]
 Resume = Annotated[Path | None, path_option("run to resume; other options are the run's unless they are given")]
-Name = Annotated[str, typer.Option(help="name of the run's folder; the network's without")]
+Name = Annotated[str, typer.Option(help="name of the run's folder; minkocc or occle without")]
 Config = Annotated[str | None, typer.Option(help="configuration: a YAML file, or the name of a shipped one")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="a value of the configuration: --set seed=3", metavar="KEY=VALUE")]
 Seed = Annotated[int | None, typer.Option(help="seed, instead of the configuration's")]

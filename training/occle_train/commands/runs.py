@@ -25,7 +25,9 @@ def list_runs(
     found = find_runs(folder)
     if not found:
         raise ValueError(f"{folder} holds no runs; occle-train fit makes one")
-    table = Table("run", "network", "steps", "loss", "IoU, %", "mIoU, %", "scored on", "began", box=None)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in ("run", "size", "steps", "loss", "IoU, %", "mIoU, %", "on", "date"):
+        table.add_column(column, no_wrap=column != "run", overflow="fold")
     for run in found:
         table.add_row(*summary(run))
     console.print(table)
@@ -39,7 +41,9 @@ def compare(
 
     Example: occle-train compare runs/minkocc-001 runs/minkocc-002
     """
-    table = Table("", one.name, other.name, box=None)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in ("", one.name, other.name):
+        table.add_column(column, overflow="fold")
     for row in [*differences(one, other), *score_rows(one, other)]:
         table.add_row(*row)
     console.print(table)

@@ -115,7 +115,7 @@ def opened_run(
 def open_data(run: Run, classes: taxonomy.Taxonomy | None) -> list[Dataset]:
     """The training data, said in a line."""
     datasets = open_all(run.data, split_names(run.options.sequences or ""), classes)
-    console.print(describe_dataset(run.data, datasets), highlight=False)
+    console.print(describe_dataset(run.data, datasets), highlight=False, soft_wrap=True)
     return datasets
 
 
@@ -133,10 +133,12 @@ def validation_slice(run: Run, classes: taxonomy.Taxonomy, own: bool, truth: Tru
     if wrong:
         raise ValueError(f"--validation {data} is labelled with {wrong[0].taxonomy.name}, the training with {classes.name}")
     part = slice_of(datasets, run.options.validation_frames or 24, data, truth)
-    console.print(f"validation: {len(part.frames)} frames of {describe_dataset(data, datasets)}", highlight=False)
+    console.print(f"validation: {len(part.frames)} frames of {describe_dataset(data, datasets)}", highlight=False, soft_wrap=True)
     same = data.resolve() == run.data.resolve() and run.options.validation_sequences == run.options.sequences
     if same:
-        console.print("warning: the validation frames are training frames; their scores say nothing about new streets")
+        console.print(
+            "warning: the validation frames are training frames; their scores say nothing about new streets", soft_wrap=True
+        )
     return part
 
 

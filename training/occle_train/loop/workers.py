@@ -1,4 +1,4 @@
-"""Loader processes: how many, and that Ctrl-C in a terminal leaves them to the training process."""
+"""Loader processes: how many, and that signals to stop are the training process's."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ def loader_processes(asked: int | None, device: str, processes: int = 1) -> int:
     return max(1, min(MOST, cores - 1)) if device.startswith("cuda") else min(MOST, cores // 4)
 
 
-def ignore_ctrl_c(worker: int) -> None:
-    """Let the training process alone answer Ctrl-C, which a terminal sends to loader processes as well."""
+def ignore_signals(worker: int) -> None:
+    """Let the training process alone answer Ctrl-C and SIGTERM, which terminals and schedulers send to loader processes as well.
+
+    Loader processes end when the training process does.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

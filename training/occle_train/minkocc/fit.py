@@ -25,7 +25,7 @@ from occle_train.loop.sampling import BatchSampler
 from occle_train.loop.schedule import copy_matching, scheduled_rate, seed_everything, set_learning_rate
 from occle_train.loop.steps import ALONE, Clock, LoopHooks, run_steps
 from occle_train.loop.training_log import LOG, TrainingLog
-from occle_train.loop.workers import ignore_ctrl_c, loader_processes
+from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.losses.minkocc import class_balanced_weights
 from occle_train.minkocc.batches import MinkOccBatch, TrainingSet
 from occle_train.minkocc.config import FitConfig
@@ -149,7 +149,7 @@ def make_loader(
     batches = TrainingSet(samples, spec.voxel_grid, minkocc_config(spec), config.sampling_plan, free, group)
     order = BatchSampler(len(samples), config.sampling_plan, first, samples.warm)
     workers = loader_processes(config.num_workers, device, group.size)
-    return DataLoader(batches, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=ignore_ctrl_c)
+    return DataLoader(batches, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=ignore_signals)
 
 
 def minkocc_config(spec: BundleSpec) -> MinkOccConfig:

@@ -18,7 +18,7 @@ from occle_train.loop.run_key import run_key
 from occle_train.loop.schedule import scheduled_rate, seed_everything, set_learning_rate
 from occle_train.loop.steps import Clock, LoopHooks, run_steps
 from occle_train.loop.training_log import LOG, TrainingLog
-from occle_train.loop.workers import ignore_ctrl_c, loader_processes
+from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
 from occle_train.occle.objectives import OccleBatch, Weights
 from occle_train.occle.phases import TERMS, OccleRecipeConfig, Phase, begin_phase, run_phase
@@ -144,7 +144,7 @@ def fit_phase(
         hooks.on_progress = lambda step, losses: on_progress(phase, step, steps, losses)
         order = PhaseSampler(samples, phase, config, first, steps)
         made, workers = PhaseBatches(samples, phase, config, teacher_labels), loader_processes(config.num_workers, device)
-        batches = DataLoader(made, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=ignore_ctrl_c)
+        batches = DataLoader(made, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=ignore_signals)
         with TrainingLog(out / LOG, (*TERMS[phase], "total"), first, device) as log:
             done = run_steps(batches, take_step, first, steps, config.batch_size, config.checkpoint_every, log, checkpoint, hooks)
     network.cpu().eval().requires_grad_(False)

@@ -14,7 +14,7 @@ from occle_train.runs.folder import SCORES, read_record
 
 
 def summary(run: Path) -> tuple[str, ...]:
-    """Name, network, steps done and in all, last loss, IoU, mIoU, what was scored, and date of a run."""
+    """Name, size, steps done and in all, last loss, IoU, mIoU, what was scored, and date of a run."""
     record = read_record(run)
     logs = [run / LOG] if (run / LOG).exists() else sorted(run.glob(f"*/{LOG}"), key=lambda file: file.stat().st_mtime)
     rows = [read_rows(log) for log in logs]
@@ -26,16 +26,15 @@ def summary(run: Path) -> tuple[str, ...]:
     scores = _scores(run)
     found = scores.get("headline", {})
     size = record.options.size or record.settings.get("size") or "small"
-    network = f"{'minkocc' if record.command == 'fit' else 'occle'} {size}"
     return (
         run.name,
-        network,
+        str(size),
         f"{done} of {total}",
         "" if last is None else f"{last:.3f}",
         _percent(found.get("iou")),
         _percent(found.get("miou")),
         str(scores.get("on", "")),
-        str(record.environment.get("date", ""))[:16].replace("T", " "),
+        str(record.environment.get("date", ""))[:10],
     )
 
 

@@ -88,7 +88,7 @@ def finish_run(end: Finish, network: Network, steps: int, bundle: Path | None) -
     predictor = Predictor.load(end.run / chosen)
     if part is not None:
         scores = evaluate(predictor, part.datasets, part.truth, part.every)
-        on = "validation" if end.validator else "training frames"
+        on = "validation" if end.validator else "training"
         write_json(end.run / SCORES, {"bundle": chosen, "on": on, "headline": headline(scores), **scores})
         draw_validation(end.run, part, predictor)
         draw_curves(end)
