@@ -119,7 +119,10 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["occle_core*", "occle_ros*"]), *find_packages("training")],
     package_dir={"occle_train": "training/occle_train"},
-    package_data={"": ["py.typed", "data/**/*", "*.yaml", "*.csv"]},
+    package_data={
+        "": ["py.typed", "data/**/*", "*.yaml", "*.csv"],
+        "occle_core.native": ["src/*.cpp", "src/*.h", "_prebuilt/*.so"],
+    },
     data_files=shared_files(),
     install_requires=CORE,
     extras_require=EXTRAS,

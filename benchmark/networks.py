@@ -26,12 +26,19 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.machine import drive, machine, spread
-from occle_core.engines.base import EngineError
+from occle_core.errors import EngineError
 from occle_core.frame import Frame
 from occle_core.predictor import Predictor
 
 BUNDLES = {"kitti": Path("config/bundles/kitti"), "nuscenes": Path("config/bundles/nuscenes")}
-ENGINES = (("torch", "fp32"), ("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "int8"), ("tensorrt", "fp32"))
+ENGINES = (
+    ("torch", "fp32"),
+    ("native", "fp32"),
+    ("onnxruntime", "fp32"),
+    ("openvino", "fp32"),
+    ("openvino", "int8"),
+    ("tensorrt", "fp32"),
+)
 AT_ONCE = (1, 2)
 WARM = 4
 

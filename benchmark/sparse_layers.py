@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from torch import Tensor
 from benchmark.machine import machine
 from benchmark.peers import Dense, Kind, Minkowski, Occle, Peer, Problem, Spconv, goal, positions
 from benchmark.scans import scans, voxelised
+from occle_core.errors import EngineError
+from occle_core.native import library
 
 PEERS: dict[str, tuple[type[Peer], str | None]] = {
     Occle.name: (Occle, None),
@@ -88,6 +91,8 @@ def main() -> int:
     parser.add_argument("--cells", default="0.4,0.2", help="edges of the cells, metres; 0.2 takes many times as long as 0.4")
     given = parser.parse_args()
     with_threads(given.threads)
+    with suppress(EngineError):  # without a compiler PyTorch's own way is measured
+        print(f"compiled kernels: {library.load(print).instructions}")
     console = Console()
     here = Path(__file__).resolve().parents[1]
     data = given.data or Path(os.environ.get("OCCLE_DATA") or here.parent / "shared" / "data")

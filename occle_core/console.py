@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+
+ProgressCallback = Callable[[str], None]
+"""Called with one line of text before a step that takes long."""
 
 
 def print_notice(text: str) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, find_bundle, load_bundle
-from occle_core.engines.base import Engine, ProgressCallback
+from occle_core.console import ProgressCallback
+from occle_core.engines.base import Engine
 from occle_core.engines.loading import load_engine
 from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid

@@ -269,7 +269,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from occle_core.bags.storage import BagError
     from occle_core.bundle import BundleError
     from occle_core.datasets import DatasetError
-    from occle_core.engines.base import EngineError
+    from occle_core.errors import EngineError
     from occle_core.frame import FrameError
     from occle_core.output_folder import OutputError
     from occle_core.sensors.messages import ConversionError

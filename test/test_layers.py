@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"occle_core": ROOT / "occle_core", "occle_ros": ROOT / "occle_ros", "occle_train": ROOT / "training" / "occle_train"}
 
 CORE = (
-    "config", "atomic_file", "console", "paths", "share_files", "output_folder", "taxonomy",
+    "config", "errors", "atomic_file", "console", "paths", "share_files", "build_cache", "output_folder", "taxonomy",
     "geometry", "frame", "occupancy", "visibility", "sensors", "bags", "datasets", "history", "pictures",
-    "sparse",
+    "native", "sparse",
     "networks.capacities", "networks.blocks", "networks.protocol", "networks.minkocc", "networks.occle", "networks.registry",
     "bundle",
-    "engines.base", "engines.cache", "engines.float16", "engines.static", "engines.cuda", "engines.parity", "engines",
+    "engines.base", "engines.float16", "engines.static", "engines.cuda", "engines.parity", "engines",
     "engines.loading",
     "predictor",
 )  # fmt: skip
@@ -26,7 +26,7 @@ ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipelin
 TRAIN = (
     "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "loop", "minkocc", "occle", "evaluation",
     "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.writing", "streets", "runs",
-    "experiments.label_efficiency", "experiments.occle_ablation", "commands", "cli",
+    "experiments.wrap_lines", "experiments.label_efficiency", "experiments.occle_ablation", "commands", "cli",
 )  # fmt: skip
 LAYERS = {"occle_core": CORE, "occle_ros": ROS, "occle_train": TRAIN}
 """Per package its folders and modules from the lowest to the highest; one imports itself and those before it. A module belongs to
@@ -174,7 +174,8 @@ def test_folders_of_layers_hold_no_code():
     for package, layers in LAYERS.items():
         for module, text in sources_of(package)[0].items():
             if module == package or _is_folder_of_layers(module, package, layers):
-                assert all(isinstance(node, ast.Expr) for node in ast.parse(text).body), module
+                # Nothing but docstring and version.
+                assert all(isinstance(node, (ast.Expr, ast.Assign)) for node in ast.parse(text).body), module
 
 
 def test_packages_import_occle_core_only(imports):

@@ -1,8 +1,7 @@
-"""The protocol of inference engines, their result and their error."""
+"""The protocol of inference engines, and their result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,13 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.networks.protocol import NetworkInputs
-
-ProgressCallback = Callable[[str], None]
-"""Called with one line of text before a step that takes long."""
-
-
-class EngineError(RuntimeError):
-    """An engine that cannot work here; the message says why and what would help."""
 
 
 @dataclass

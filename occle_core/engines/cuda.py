@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from occle_core.bundle import BundleSpec, weights_digest
-from occle_core.engines.base import EngineError
 from occle_core.engines.float16 import to_float16
 from occle_core.engines.static.export import FORM
+from occle_core.errors import EngineError
 from occle_core.networks.protocol import Network
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from occle_core.bundle import BundleSpec
+from occle_core.console import ProgressCallback
 from occle_core.engines import (
+    native_engine,
     onnxruntime_engine,
     openvino_engine,
     tensorrt_engine,
@@ -17,13 +19,15 @@ from occle_core.engines import (
     torch_engine,
     torch_graph_engine,
 )
-from occle_core.engines.base import Engine, EngineError, ProgressCallback
+from occle_core.engines.base import Engine
+from occle_core.engines.choosing import fastest_engine
 from occle_core.engines.cuda import capability
 from occle_core.engines.static import onnx_file
 from occle_core.engines.static.fallback import FallbackEngine
+from occle_core.errors import EngineError
 from occle_core.networks.protocol import Network
 
-ENGINE_NAMES = ("auto", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
+ENGINE_NAMES = ("auto", "native", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
@@ -43,7 +47,7 @@ def load_engine(
         spec: the bundle's spec.
         network: its network, in evaluation mode.
         folder: the bundle's folder, where quantised models lie.
-        name: one of ENGINE_NAMES; "auto" takes the first that works of those which are fastest on this machine.
+        name: one of ENGINE_NAMES; "auto" takes the fastest that works on this machine, see `choosing`.
         precision: one of PRECISIONS.
         threads: CPU threads; None leaves the engine's choice.
         on_progress: called with a line before what takes long, and what "auto" passed over.
@@ -58,35 +62,23 @@ def load_engine(
         raise EngineError(f"there is no precision {precision!r}; there are {', '.join(PRECISIONS)}")
     if name != "auto":
         return _load_named(name, spec, network, folder, precision, threads, on_progress, max_concurrent)
-    passed = []
-    for candidate, why in _candidates(max_concurrent):
-        try:
-            engine = _load_named(candidate, spec, network, folder, precision, threads, on_progress, max_concurrent)
-        except EngineError as error:
-            passed.append(f"{candidate}: {error}")
-            on_progress(f"not {candidate}: {error}")
-        else:
-            engine.reason = f"auto: {why}" + "".join(f"; not {text}" for text in passed)
-            return engine
-    raise EngineError("no engine works here: " + "; ".join(passed))
+
+    def load(candidate: str) -> Engine:
+        return _load_named(candidate, spec, network, folder, precision, threads, on_progress, max_concurrent)
+
+    if not torch.cuda.is_available():
+        return fastest_engine(spec, network, load, precision, threads, max_concurrent, on_progress)
+    engine = load("torch")
+    # The others were never compared with PyTorch on a GPU, so they are used by name only.
+    engine.reason = (
+        f"auto: runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by name: docs/reference/engines.md"
+    )
+    return engine
 
 
 def quantised_file(folder: Path, typical: bool) -> Path:
     """Path of a bundle's int8 model, for the typical capacities or for all."""
     return folder / "int8" / ("typical.xml" if typical else "full.xml")
-
-
-def _candidates(max_concurrent: int) -> Iterator[tuple[str, str]]:
-    """Engines from the fastest on, and why (figures: docs/reports/performance.md)."""
-    if torch.cuda.is_available():
-        # The others were never compared with PyTorch on a GPU, so they are used by name only.
-        yield "torch", f"runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by name: docs/reference/engines.md"
-        return
-    if max_concurrent > 1:
-        yield "torch", "the fastest on CPUs with several concurrent frames: it pays only for the voxels that are there"
-    yield "openvino", "the fastest on CPUs with one frame at a time"
-    yield "onnxruntime", "the next fastest on CPUs"
-    yield "torch", "runs everywhere"
 
 
 def _load_named(
@@ -99,10 +91,14 @@ def _load_named(
     on_progress: ProgressCallback,
     max_concurrent: int,
 ) -> Engine:
-    allowed = {"torch": "fp32", "torch_graph": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(name, "fp32, fp16")
+    allowed = {"native": "fp32", "torch": "fp32", "torch_graph": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(
+        name, "fp32, fp16"
+    )
     if precision not in allowed.split(", "):
         raise EngineError(f"engine {name} runs in {allowed}, not in {precision}")
     each = max(1, (threads or os.cpu_count() or 1) // max_concurrent) if max_concurrent > 1 else threads
+    if name == native_engine.NAME:
+        return native_engine.native_engine(spec, network, threads, max_concurrent, on_progress)
     if name == "torch":
         if each is not None:
             torch.set_num_threads(each)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.bundle import BundleSpec, weights_digest
-from occle_core.engines.base import EngineError
 from occle_core.engines.static.engine import StaticEngine
 from occle_core.engines.static.program import capacities_of, pad
+from occle_core.errors import EngineError
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.protocol import Network, NetworkInputs
 

@@ -7,7 +7,8 @@ import time
 import torch
 
 from occle_core.bundle import BundleSpec
-from occle_core.engines.base import EngineError, EngineResult
+from occle_core.engines.base import EngineResult
+from occle_core.errors import EngineError
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.protocol import Network, NetworkInputs
 from occle_core.taxonomy import load as load_taxonomy

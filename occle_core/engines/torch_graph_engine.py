@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
+from occle_core.build_cache import cached
 from occle_core.bundle import BundleSpec, weights_digest
-from occle_core.engines.base import EngineError, ProgressCallback
-from occle_core.engines.cache import cached
+from occle_core.console import ProgressCallback
 from occle_core.engines.cuda import capability
 from occle_core.engines.static.engine import StaticEngine
 from occle_core.engines.static.export import FORM, export_program
 from occle_core.engines.static.program import capacities_of, program_for
+from occle_core.errors import EngineError
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.protocol import Network
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from occle_core.native.conv import Pairs
+from occle_core.sparse import native_gemm
 from occle_core.sparse.runs import DENSE_SHARE, Runs
 
 Shape = tuple[int, int, int]
@@ -129,6 +131,11 @@ class Coordinates:
         on_cpu = self.keys.device.type == "cpu"
         return Runs.of(self.keys, self.strides, self.cells, DENSE_SHARE) if on_cpu else None
 
+    @cached_property
+    def pairs(self) -> Pairs | None:
+        """The cells' pairs of a 3x3x3 kernel for compiled kernels; None where these are not loaded."""
+        return native_gemm.pairs_of_keys(self.keys, self.strides, self.cells) if self.keys.device.type == "cpu" else None
+
     def mean(self, features: Tensor) -> Tensor:
         """Mean of features (N, C) over each grid's active cells, (B, C); zeros for a grid without any."""
         if self.batch_size == 1:
@@ -138,6 +145,9 @@ class Coordinates:
 
     def strided(self, kernel_size: int, stride: int) -> tuple[Coordinates, Tensor]:
         """The coarser cells that hold an active cell, and (M, K^3) int32 rows of the fine cells under each one's kernel."""
+        if kernel_size == stride == 2 and (found := native_gemm.strided(self.keys, self.shape, self.batch_size)) is not None:
+            keys, rows = found
+            return Coordinates(keys, divided(self.shape, 2), self.batch_size, self.counts)._counted(), rows
         fine = self.coords
         coarse = torch.div(fine, torch.tensor([1, stride, stride, stride], device=fine.device), rounding_mode="floor")
         out = Coordinates(self.keys[:0], divided(self.shape, stride), self.batch_size, self.counts)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from occle_core.sparse import triton_gemm
+from occle_core.sparse import native_gemm, triton_gemm
 from occle_core.sparse.pairs import Pairs, pairs_of, share_of
 from occle_core.sparse.runs import CHUNK_ROWS, DENSE_SHARE
 
@@ -26,6 +26,8 @@ def gather_gemm(features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool =
     """
     if torch.compiler.is_exporting():
         return _exported(features, weight, rows)
+    if native_gemm.available(features, weight):
+        return native_gemm.multiply(features, weight, native_gemm.pairs_of_rows(rows, len(features)), None if mirrored else rows)
     out: Tensor = _GatherGemm.apply(features, weight, rows, mirrored)  # type: ignore[no-untyped-call]
     return out
 

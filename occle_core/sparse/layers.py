@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from occle_core.sparse import native_gemm
 from occle_core.sparse.coordinates import Coordinates
 from occle_core.sparse.gather_gemm import gather_gemm
 from occle_core.sparse.runs import convolve_runs
@@ -43,6 +44,8 @@ class SubmanifoldConv3d(_Kernel):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(N, in_channels) -> (N, out_channels) on the same cells."""
+        if self.kernel_size == 3 and native_gemm.available(x.features, self.weight) and (pairs := x.coordinates.pairs) is not None:
+            return self._finish(x.coordinates, native_gemm.multiply(x.features, self.weight, pairs))
         runs = x.coordinates.runs if self.kernel_size == 3 else None
         if runs is not None:
             return self._finish(x.coordinates, convolve_runs(x.features, self.weight, runs))

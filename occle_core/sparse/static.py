@@ -111,6 +111,11 @@ class StaticCoordinates(Coordinates):
         """None: their number is not known beforehand."""
         return None
 
+    @property
+    def pairs(self) -> None:
+        """None: as `runs`."""
+        return None
+
     def mean(self, features: Tensor) -> Tensor:
         """Mean of features (capacity, C) over the active cells, (1, C)."""
         valid = self.valid[:, None]

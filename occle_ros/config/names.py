@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-EngineName = Literal["auto", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx"]
+EngineName = Literal["auto", "native", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx"]
 """`occle_core.engines.loading.ENGINE_NAMES`, for the type checker and the help texts; a test compares the two."""
 Precision = Literal["fp32", "fp16", "int8"]
 """`occle_core.engines.loading.PRECISIONS`, compared likewise."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from occle_core.bundle import BundleError
-from occle_core.engines.base import EngineError, describe
+from occle_core.engines.base import describe
+from occle_core.errors import EngineError
 from occle_core.frame import Frame, FrameError
 from occle_core.geometry.camera import Camera
 from occle_core.predictor import Predictor

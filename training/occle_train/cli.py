@@ -81,7 +81,7 @@ def main() -> None:
 
 def is_expected(error: Exception) -> bool:
     """Whether a user can act on an error; others are faults of the program, and keep their traceback."""
-    from occle_core.engines.base import EngineError  # ValueError covers the other errors of occle's own
+    from occle_core.errors import EngineError  # ValueError covers the other errors of occle's own
 
     expected = (EngineError, ValueError, KeyError, FloatingPointError, OSError, ModuleNotFoundError)
     return isinstance(error, expected) or (isinstance(error, RuntimeError) and "DataLoader worker" in str(error))

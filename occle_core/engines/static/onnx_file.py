@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from occle_core.build_cache import cached
 from occle_core.bundle import BundleSpec, weights_digest
-from occle_core.engines.base import EngineError, ProgressCallback
-from occle_core.engines.cache import cached
+from occle_core.console import ProgressCallback
 from occle_core.engines.static.export import FORM, export_program, quiet_export
 from occle_core.engines.static.program import OUTPUTS, capacities_of, program_for
+from occle_core.errors import EngineError
 from occle_core.networks.protocol import Network
 
 OPSET = 18

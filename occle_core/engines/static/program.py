@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from occle_core.bundle import BundleSpec
-from occle_core.engines.base import EngineError
+from occle_core.errors import EngineError
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.protocol import Network, NetworkInputs, Program

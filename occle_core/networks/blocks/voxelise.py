@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.geometry.grid import VoxelGrid
+from occle_core.native import prepare as native
 from occle_core.sensors.returns import no_return
 
 POINT_FEATURES = 10
@@ -36,6 +37,8 @@ def voxelise(
         rows (P,) of `points` that were kept, voxel (P,) of each kept point, table (V, max_points) of positions in `rows`
         (P where a voxel has fewer), cells (V, 3) int64 in C order.
     """
+    if (space := native.workspace()) is not None:
+        return native.voxelise(space, points, grid, max_points)
     ijk, inside = grid.index(points)
     candidates = np.flatnonzero(inside)
     _, ny, nz = grid.shape
@@ -65,6 +68,8 @@ def point_features(
 
     Offsets are in voxels (MVX-Net's VFE input, Sindagi et al., Sec. 3.1, with the centre offset of dynamic voxelisation).
     """
+    if (space := native.workspace()) is not None:
+        return native.point_features(space, points, intensity, voxel, cells, grid)
     count = np.bincount(voxel, minlength=len(cells)).astype(np.float32)
     mean = np.stack([np.bincount(voxel, points[:, axis], len(cells)) for axis in range(3)], 1).astype(np.float32) / count[:, None]
     lower, upper = np.asarray(grid.origin, np.float32), np.asarray(grid.upper, np.float32)

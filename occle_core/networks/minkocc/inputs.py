@@ -19,6 +19,7 @@ from occle_core.frame import Frame, FrameError
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
+from occle_core.native import prepare as native
 from occle_core.networks.blocks.voxelise import drop_own_vehicle, point_features, voxelise
 from occle_core.networks.minkocc.config import MinkOccConfig
 
@@ -116,8 +117,13 @@ def prepare_images(images: Sequence[NDArray[np.uint8] | None], config: MinkOccCo
     """Images (H, W, 3) uint8 RGB -> (V, height, width, 3) uint8; masked and absent cameras are zeros."""
     size = (config.image.width, config.image.height)
     out = np.zeros((config.image.num_cameras, size[1], size[0], 3), np.uint8)
+    space = native.workspace()
     for number, image in enumerate(images):
-        if image is not None:
+        if image is None:
+            continue
+        if space is not None and native.can_resize(image, *size):
+            native.resize(space, image, out[number])
+        else:
             same = (image.shape[1], image.shape[0]) == size
             out[number] = image if same else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return out
@@ -138,8 +144,12 @@ def choose_views(
     view = np.full((len(points), max_views), slots, np.int64)
     uv = np.zeros((len(points), max_views, 2), np.float32)
     margin = np.full((len(points), max_views), -1.0, np.float32)
+    space = native.workspace()
     for number, (image, camera) in enumerate(zip(images, cameras)):
         if image is None:
+            continue
+        if space is not None:
+            native.see(space, points, camera, number, view, uv, margin)
             continue
         pixels, _, visible = camera.project(points)
         seen = np.flatnonzero(visible)

@@ -11,14 +11,15 @@ import torch
 from lively import lively, street
 from occle_train.evaluation.export import calibrate
 
+from occle_core.build_cache import MANIFEST, cached
 from occle_core.bundle import load_bundle, save_bundle, save_untrained
 from occle_core.engines import parity
-from occle_core.engines.base import EngineError, EngineResult, describe
-from occle_core.engines.cache import MANIFEST, cached
+from occle_core.engines.base import EngineResult, describe
 from occle_core.engines.loading import load_engine
 from occle_core.engines.openvino_engine import quantise, upstream_of
 from occle_core.engines.static.fallback import FallbackEngine
 from occle_core.engines.torch_engine import TorchEngine
+from occle_core.errors import EngineError
 from occle_core.networks.minkocc.inputs import prepare
 from occle_core.predictor import Predictor
 
@@ -81,14 +82,13 @@ def test_auto_says_why(bundle, monkeypatch):
     spec, network, _ = load_bundle(bundle)
     for module in ("openvino", "onnxruntime"):
         monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setenv("OCCLE_NATIVE", "off")
     lines = []
     engine = load_engine(spec, network, bundle, "auto", on_progress=lines.append)
     assert engine.name == "torch"
     text = describe(engine)
-    assert "openvino is not installed" in text and "runs everywhere" in text and "onnxruntime is not installed" in text
+    assert "openvino is not installed" in text and "onnxruntime is not installed" in text and "turned off" in text
     assert any("not openvino" in line for line in lines)
-    engine = load_engine(spec, network, bundle, "auto", max_concurrent=2)
-    assert "several concurrent frames" in describe(engine)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,8 @@ def test_only_what_leads_to_the_image_convolutions_is_quantised():
     assert {"image", "scaled", "features"} <= found and not found & {"uv", "sampled", "place"}
 
 
-def test_a_bundle_without_capacities_says_what_to_do(tmp_path):
+def test_a_bundle_without_capacities_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("OCCLE_NATIVE", "off")
     pytest.importorskip("openvino", reason="openvino is not installed")
     save_untrained(tmp_path / "bundle")
     with pytest.raises(EngineError, match="occle-train export"):

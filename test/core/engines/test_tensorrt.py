@@ -9,13 +9,13 @@ import torch
 
 from occle_core.bundle import load_bundle, rig_spec, spec_for
 from occle_core.engines import cuda, tensorrt_engine, tensorrt_rtx_engine
-from occle_core.engines.base import EngineError
 from occle_core.engines.float16 import to_float16
 from occle_core.engines.static.measure import limits_of
 from occle_core.engines.static.onnx_file import onnx_of
 from occle_core.engines.static.program import input_names, program_for
 from occle_core.engines.tensorrt_engine import TensorRtEngine, program_of
 from occle_core.engines.tensorrt_rtx_engine import TensorRtRtxEngine, build_plan, plan_of
+from occle_core.errors import EngineError
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid

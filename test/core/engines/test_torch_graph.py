@@ -10,11 +10,11 @@ from torch.utils._pytree import tree_leaves
 
 from occle_core.bundle import load_bundle, spec_for
 from occle_core.engines import parity, torch_graph_engine
-from occle_core.engines.base import EngineError
 from occle_core.engines.loading import load_engine
 from occle_core.engines.static.measure import limits_of
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.engines.torch_graph_engine import TorchGraphEngine, exported_of, on_device
+from occle_core.errors import EngineError
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.minkocc.inputs import prepare

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from calibration_rig import CAMERA, IMAGE, T_CAMERA_LIDAR, by_tf, config, info, moved, with_extrinsics
 from sensor_msgs.msg import CameraInfo
-from test_transforms import message as tf_message
+from tf_messages import tf_message
 
 from occle_core.datasets import open_dataset
 from occle_core.frame import FrameError
@@ -21,25 +22,14 @@ from occle_ros.calibration.files import CalibrationError, find_calibration, read
 from occle_ros.calibration.rig import Calibration, is_rectified
 from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
-from occle_ros.messages.camera_info import info_from_camera
 from occle_ros.messages.clouds import cloud_from_points
 from occle_ros.messages.images import compressed_message, message_from_image
 from occle_ros.pipeline.assemble import assemble
 from occle_ros.sync.lidar_led import SyncedMessages
 
 SECOND = 1_000_000_000
-T_CAMERA_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.2], [0, 0, 0, 1]])
-CAMERA = Camera(np.array([[80.0, 0, 80], [0, 80, 30], [0, 0, 1]]), T_CAMERA_LIDAR, 160, 60)
 P2 = [707.0912, 0, 601.8873, 46.88783, 0, 707.0912, 183.1104, 0.1178601, 0, 0, 1, 0.006203223]
 TR = [0, -1, 0, 0.01, 0, 0, -1, -0.07, 1, 0, 0, -0.33]
-
-
-def config(**given) -> NodeConfig:
-    return NodeConfig.model_validate({"T_grid_lidar": np.eye(4).reshape(-1).tolist(), **given})
-
-
-def with_extrinsics(**given) -> NodeConfig:
-    return config(cameras={"cam2": {"T_camera_lidar": T_CAMERA_LIDAR.reshape(-1).tolist(), **given}})
 
 
 class Frames:
@@ -52,13 +42,6 @@ class Frames:
         if (target, source) not in self.known:
             raise TransformError(f"no transform from {source!r} to {target!r}")
         return self.known[target, source]
-
-
-def info(camera: Camera = CAMERA, **changes) -> CameraInfo:
-    message = info_from_camera(camera, 0, "cam2_optical")
-    for name, value in changes.items():
-        setattr(message, name, value)
-    return message
 
 
 def test_camera_info_that_is_missing_then_arrives_then_changes():
@@ -125,21 +108,6 @@ def test_p_leads_from_tfs_frame_to_the_camera_but_not_from_a_given_pose():
         calibration.add_camera_info("cam2", stereo)
     np.testing.assert_allclose(by_tf.rig("velodyne").cameras[0].T_camera_lidar[:3, 3], [-0.5, 0, -0.2])
     np.testing.assert_allclose(given.rig("velodyne").cameras[0].T_camera_lidar, T_CAMERA_LIDAR)
-
-
-def moved(x: float, yaw: float = 0.0) -> np.ndarray:
-    T = np.eye(4)
-    T[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
-    T[0, 3] = x
-    return T
-
-
-def by_tf(*links: tuple[str, str, np.ndarray], **given) -> tuple[Calibration, TransformBuffer]:
-    """A calibration that has everything from TF, and that TF."""
-    transforms = TransformBuffer()
-    for parent, child, T in links:
-        transforms.add(tf_message(parent, child, T), fixed=True)
-    return Calibration(NodeConfig.model_validate({"tf": {"grid_frame": "base_link"}, **given}), transforms), transforms
 
 
 def test_two_lidars_on_one_topic_have_a_pose_each():
@@ -395,7 +363,6 @@ def test_other_folders_and_missing_files_are_named(tmp_path):
 
 
 SCAN = cloud_from_points(np.array([[8, 0, 0, 0.5], [np.nan, 0, 0, 0]], np.float32), 5, "velodyne")
-IMAGE = np.random.default_rng(0).integers(0, 255, (60, 160, 3)).astype(np.uint8)
 
 
 def assembled(image, message_info: CameraInfo | None = None, masked: dict[str, str] | None = None):

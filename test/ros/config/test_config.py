@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from occle_core.datasets import registry as opening
+from occle_core.datasets import DatasetError, open_dataset
 from occle_core.engines.loading import ENGINE_NAMES, PRECISIONS
 from occle_ros.config.flat_parameters import declared_parameters
 from occle_ros.config.groups import ConfigError
@@ -73,7 +73,9 @@ def test_a_bundle_that_is_nowhere(tmp_path: Path) -> None:
     assert NodeConfig(bundle=str(tmp_path)).bundle_dir() == tmp_path
 
 
-def test_engines_precisions_and_kinds_are_those_of_the_core():
+def test_engines_precisions_and_kinds_are_those_of_the_core(tmp_path: Path) -> None:
     assert get_args(EngineName) == ENGINE_NAMES
     assert get_args(Precision) == PRECISIONS
-    assert set(get_args(DatasetKind)) == {kind for reader in opening._READERS for kind in reader.kinds}
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(tmp_path, "none")
+    assert str(caught.value).partition("there are ")[2] == ", ".join(sorted(get_args(DatasetKind)))

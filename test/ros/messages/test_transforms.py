@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-from geometry_msgs.msg import TransformStamped
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tf_messages import tf_message as message
 
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import LazyTransformBuffer, TransformBuffer, TransformError
-from occle_ros.messages.common import time_from
-from occle_ros.messages.transforms import transform_from_matrix
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -25,13 +21,6 @@ def at(x: float, yaw: float = 0.0) -> np.ndarray:
     T[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
     T[0, 3] = x
     return T
-
-
-def message(parent: str, child: str, T: np.ndarray, stamp: int = 0) -> SimpleNamespace:
-    """What a tf2_msgs/TFMessage holds (its package has no wheel)."""
-    one = TransformStamped(child_frame_id=child, transform=transform_from_matrix(T))
-    one.header.frame_id, one.header.stamp = parent, time_from(stamp)
-    return SimpleNamespace(transforms=[one])
 
 
 class SlowTransforms:

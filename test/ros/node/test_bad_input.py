@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from calibration_rig import IMAGE, by_tf, info, moved
 from node_rig import SECOND, lively_bundle, write_bag, write_calibration
-from test_calibration import IMAGE, by_tf, info, moved
-from test_transforms import message as tf_message
+from tf_messages import tf_message
 from typer.testing import CliRunner
 
 from occle_core.frame import FrameError

@@ -11,7 +11,7 @@ import pytest
 from node_rig import CAMERA, SECOND, lively_bundle, lively_occle, sensors, write_calibration
 
 from occle_core.bundle import BundleError
-from occle_core.engines.base import EngineError
+from occle_core.errors import EngineError
 from occle_core.frame import Frame, FrameError
 from occle_core.predictor import Predictor
 from occle_ros.calibration.rig import Calibration

@@ -71,7 +71,7 @@ def test_an_engine_that_says_something_else_is_refused(streets, tmp_path, monkey
         other.head.weight.data.neg_()
         return TorchEngine(spec, other)
 
-    monkeypatch.setattr("occle_train.evaluation.export.load", wrong)
+    monkeypatch.setattr("occle_train.evaluation.export.load_engine", wrong)
     asked = ["export", str(tmp_path / "bundle"), "--data", str(streets), "--check", "--engines", "torch"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 1 and "torch: labels differ from PyTorch's" in done.output, done.output

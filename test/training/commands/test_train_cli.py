@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import yaml
 
+from occle_core import build_cache as cache
 from occle_core.bundle import load_bundle, save_untrained
-from occle_core.engines import cache
-from occle_core.engines.base import EngineError
+from occle_core.errors import EngineError
 
 LEARNS = ("--set", "learning_rate=0.01")
 """With it a tiny network predicts something after two dozen steps."""

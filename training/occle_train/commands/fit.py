@@ -114,6 +114,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     check_labels(samples, run.data)
     check_disk(run.folder, spec.build())
     part = training.validation_slice(run, classes, own is not None)
+    training.load_kernels(place)
     with join_process_group(place) as (group, device):
         settings, spent = settings.for_frames(len(samples)), 0.0
         if settings.max_minutes is not None and not run.resumed:

@@ -115,6 +115,7 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
     check_labels(samples, run.data)
     check_disk(run.folder, spec.build(), len(recipe.phases))
     part = training.validation_slice(run, classes, False, TRUTHS[recipe.truth])
+    training.load_kernels(place)
     if recipe.max_minutes is not None and not run.resumed:
         recipe = fit_phases_to_time(spec, samples, recipe, place)
         settings = settings.model_copy(update={"recipe": recipe})

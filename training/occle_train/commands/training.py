@@ -15,6 +15,8 @@ import typer
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, find_bundle
 from occle_core.datasets import Dataset
+from occle_core.errors import EngineError
+from occle_core.native import library
 from occle_core.networks.protocol import Network
 from occle_train.commands.common import console, describe_dataset, split_names
 from occle_train.data.samples import open_all
@@ -140,6 +142,15 @@ def validation_slice(run: Run, classes: taxonomy.Taxonomy, own: bool, truth: Tru
             "warning: the validation frames are training frames; their scores say nothing about new streets", soft_wrap=True
         )
     return part
+
+
+def load_kernels(device: str) -> None:
+    """Load the compiled kernels for training on a CPU, built the first time; without a compiler PyTorch does the work."""
+    if device == "cpu":
+        try:
+            library.load(lambda text: console.print(text, highlight=False))
+        except EngineError as error:
+            console.print(f"trains without compiled kernels: {error}", highlight=False)
 
 
 def start_folder(run: Run) -> Path | None:

@@ -10,7 +10,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from occle_core.engines.base import EngineError, ProgressCallback
+from occle_core.console import ProgressCallback
+from occle_core.errors import EngineError
 
 MANIFEST = "manifest.json"
 

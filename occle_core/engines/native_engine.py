@@ -1,0 +1,95 @@
+"""Compiled kernels for CPUs, built on the machine that runs them: the fastest way through MinkOcc without a GPU."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import torch
+
+from occle_core.bundle import BundleSpec
+from occle_core.engines.base import EngineResult
+from occle_core.engines.image_branch import ImageRunner, image_runner
+from occle_core.errors import EngineError
+from occle_core.native.library import Library, load
+from occle_core.native.workspace import Workspace
+from occle_core.networks.minkocc.inputs import MinkOccInputs
+from occle_core.networks.minkocc.native_network import NativeMinkOcc
+from occle_core.networks.minkocc.network import MinkOcc
+from occle_core.networks.protocol import Network, NetworkInputs
+from occle_core.taxonomy import load as load_taxonomy
+
+NAME = "native"
+
+
+class NativeEngine:
+    """MinkOcc's voxels on compiled kernels, its images by an `ImageRunner`.
+
+    Args:
+        library: the kernels.
+        spec: the bundle's spec.
+        network: its network.
+        images: runs the image branch, with pixels as wide as `library.padded` says.
+        threads: CPU threads of one frame.
+    """
+
+    name, precision, reason = NAME, "fp32", ""
+
+    def __init__(self, library: Library, spec: BundleSpec, network: MinkOcc, images: ImageRunner, threads: int) -> None:
+        self.device = f"CPU ({library.instructions}, images by {images.name})"
+        self._library, self._images, self._threads = library, images, threads
+        self._network = NativeMinkOcc(library, network, load_taxonomy(spec.taxonomy).free)
+        self._own = threading.local()
+
+    def run(self, inputs: NetworkInputs) -> EngineResult:
+        """Predict one frame; timings per stage of the network."""
+        assert isinstance(inputs, MinkOccInputs)
+        timings: dict[str, float] = {}
+        last = time.perf_counter()
+
+        def stage_done(stage: str) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            timings[stage] = (now - last) * 1e3
+            last = now
+
+        if not hasattr(self._own, "space"):
+            self._own.space = Workspace(self._library, self._threads)
+        pyramid = self._images(inputs.images[0].numpy())
+        stage_done("image")
+        labels, confidence = self._network(self._own.space, inputs, pyramid, stage_done)
+        stage_done("labels")
+        return EngineResult(labels, confidence, timings=timings)
+
+
+def native_engine(
+    spec: BundleSpec,
+    network: Network,
+    threads: int | None,
+    max_concurrent: int,
+    progress: Callable[[str], None],
+    instructions: str | None = None,
+) -> NativeEngine:
+    """The engine on this machine's CPU.
+
+    Args:
+        spec: the bundle's spec.
+        network: its network.
+        threads: CPU threads of all frames together; None takes all there are.
+        max_concurrent: frames at the same time, among which the threads are divided.
+        progress: called with what takes long, and with what is not there.
+        instructions: an instruction set, see `occle_core.native.library.load`.
+
+    Raises:
+        EngineError: the network is another one, or no library is there and none can be compiled.
+    """
+    if not isinstance(network, MinkOcc):
+        raise EngineError(f"engine {NAME} runs networks of kind minkocc, not {spec.network.kind}; use engine: openvino or torch")
+    library = load(progress, instructions)
+    each = max(1, (threads or os.cpu_count() or 1) // max_concurrent)
+    images = image_runner(spec, network, library.padded(network.config.image.channels), threads, max_concurrent, progress)
+    if images.name == "torch":
+        torch.set_num_threads(each)
+    return NativeEngine(library, spec, network, images, each)

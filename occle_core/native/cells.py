@@ -1,0 +1,177 @@
+"""The active cells of a level for compiled kernels, and the cells that convolutions make of them (see coordinates.cpp)."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.native.conv import Floats, Int32, Pairs, pairs_of_map, pairs_of_table
+from occle_core.native.library import address
+from occle_core.native.workspace import Workspace
+
+Shape = tuple[int, int, int]
+
+
+class Cells:
+    """Cells of one grid.
+
+    Args:
+        keys: (N,) int32, distinct: (x + 1, y + 1, z + 1) in C order in a box that is one cell larger on every side.
+        shape: cells of the grid along x, y, z.
+    """
+
+    def __init__(self, keys: Int32, shape: Shape) -> None:
+        self.keys, self.shape = keys, shape
+        self._neighbours: Pairs | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def box(self) -> Shape:
+        """Cells of the larger box."""
+        return (self.shape[0] + 2, self.shape[1] + 2, self.shape[2] + 2)
+
+    @property
+    def steps(self) -> Int32:
+        """(27,) from a key to those of its neighbours, offsets in C order."""
+        _, y, z = self.box
+        return np.array([(a * y + b) * z + c for a, b, c in itertools.product((-1, 0, 1), repeat=3)], np.int32)
+
+    @property
+    def key_address(self) -> int:
+        """Where the keys lie."""
+        return address(self.keys, np.int32, None)
+
+    def table(self, space: Workspace) -> Int32:
+        """The level's table, negative everywhere."""
+        return space.table(int(np.prod(self.box)))
+
+    def fill(self, space: Workspace) -> Int32:
+        """The level's table with these cells' rows; `clear` follows."""
+        table = self.table(space)
+        space.library.call("fill_table", address(table, np.int32, None), self.key_address, len(self))
+        return table
+
+    def clear(self, space: Workspace) -> None:
+        """These cells taken out of the level's table."""
+        space.library.call("clear_table", address(self.table(space), np.int32, None), self.key_address, len(self))
+
+    def neighbours(self, space: Workspace) -> Pairs:
+        """Pairs of a submanifold convolution of 3 x 3 x 3, found once."""
+        if self._neighbours is None:
+            self._neighbours = pairs_of_table(space, self.fill(space), self.keys, self.steps, len(self))
+            self.clear(space)
+        return self._neighbours
+
+
+def cells_of(space: Workspace, coords: NDArray[np.int64], shape: Shape) -> Cells:
+    """From (N, 4) batch, x, y, z of a single grid.
+
+    Raises:
+        ValueError: a cell lies outside the grid, or stands twice.
+    """
+    cells = Cells(space.empty(np.int32, len(coords)), shape)
+    table = cells.table(space)
+    where = address(coords, np.int64, None, 4)
+    wrong = space.library.call("enter_cells", where, len(coords), *shape, address(table, np.int32, None), cells.key_address)
+    if wrong >= 0:
+        Cells(cells.keys[:wrong], shape).clear(space)
+        raise ValueError(f"cell {coords[wrong].tolist()} lies outside of one grid of shape {shape}, or stands twice")
+    cells.clear(space)
+    return cells
+
+
+def strided(space: Workspace, cells: Cells) -> tuple[Cells, Pairs]:
+    """The cells of the grid of twice the cell size that hold one of these, in C order, and the pairs of kernel 2, stride 2."""
+    x, y, z = (-(-size // 2) for size in cells.shape)
+    coarse = Cells(cells.keys[:0], (x, y, z))
+    keys, rows = strided_keys(space, cells.keys, cells.box, coarse.box, 1, -1)
+    return Cells(keys, coarse.shape), pairs_of_map(space, rows, len(cells))
+
+
+def strided_keys(space: Workspace, keys: Int32, box: Shape, coarse_box: Shape, grids: int, none: int) -> tuple[Int32, Int32]:
+    """The keys of the coarser cells of several grids, and (M, 8) int32 fine rows under each, `none` where there is none."""
+    n = len(keys)
+    coarse, rows = space.empty(np.int32, n), space.empty(np.int32, n, 8)
+    parent, place = space.empty(np.int32, n), space.empty(np.uint8, n)
+    table = space.table(grids * int(np.prod(coarse_box)))
+    made = space.library.call(
+        "strided_cells",
+        address(keys, np.int32, n),
+        n,
+        *box,
+        len(table),
+        *coarse_box,
+        none,
+        address(table, np.int32, None),
+        address(coarse, np.int32, n),
+        address(rows, np.int32, n, 8),
+        address(parent, np.int32, n),
+        address(place, np.uint8, n),
+    )
+    return coarse[:made], rows[:made]
+
+
+def grown(space: Workspace, cells: Cells) -> tuple[Cells, Pairs]:
+    """These cells and all next to them within the grid, in C order, and the pairs of a transposed kernel 3, stride 1."""
+    table = cells.table(space)
+    keys = space.empty(np.int32, 27 * len(cells))
+    where = address(table, np.int32, None)
+    made = space.library.call("grown_cells", cells.key_address, len(cells), *cells.box, where, address(keys, np.int32, None))
+    out = Cells(keys[:made], cells.shape)
+    out.clear(space)
+    # An output cell's source under an offset lies on the other side.
+    pairs = pairs_of_table(space, cells.fill(space), out.keys, -cells.steps, len(cells))
+    cells.clear(space)
+    return out, pairs
+
+
+def add_at(space: Workspace, out: Floats, cells: Cells, x: Floats, others: Cells) -> None:
+    """Add features x of other cells to those of `cells`, where both are; in place."""
+    width = out.shape[1]
+    table = cells.fill(space)
+    space.library.call(
+        "add_at_cells",
+        address(table, np.int32, None),
+        others.key_address,
+        len(others),
+        width,
+        address(x, np.float32, len(others), width),
+        address(out, np.float32, len(cells), width),
+    )
+    cells.clear(space)
+
+
+def children(space: Workspace, cells: Cells, shape: Shape) -> Int32:
+    """(8 N,) keys, in a grid of half the cell size, of the eight cells that each cell falls into."""
+    if shape != tuple(2 * size for size in cells.shape):
+        raise ValueError(f"the grid {shape} has not twice as many cells along every axis as {cells.shape}")
+    keys = space.empty(np.int32, 8 * len(cells))
+    fine = Cells(keys, shape)
+    space.library.call("children_cells", cells.key_address, len(cells), *cells.box[1:], *fine.box[1:], fine.key_address)
+    return keys
+
+
+def unite(space: Workspace, first: Cells, x: Floats, second: Cells, more: Floats) -> tuple[Cells, Floats]:
+    """First's cells, then second's that are not among them; features (N, D) and (M, D) added where both are."""
+    n, m, width = len(first), len(second), x.shape[1]
+    keys, out = space.empty(np.int32, n + m), space.empty(np.float32, n + m, width)
+    keys[:n], out[:n] = first.keys, x
+    table = first.fill(space)
+    total = space.library.call(
+        "unite_cells",
+        address(table, np.int32, None),
+        address(keys, np.int32, n + m),
+        n,
+        second.key_address,
+        m,
+        width,
+        address(more, np.float32, m, width),
+        address(out, np.float32, n + m, width),
+    )
+    united = Cells(keys[:total], first.shape)
+    united.clear(space)
+    return united, out[:total]

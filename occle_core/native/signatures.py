@@ -1,0 +1,45 @@
+"""The library's functions: what they return and take. p: an array or a pool, i: int64, f: float, d: double, v: nothing."""
+
+from __future__ import annotations
+
+SIGNATURES: dict[str, tuple[str, str]] = {
+    # conv.cpp
+    "lanes": ("i", ""),
+    "tile_rows": ("i", ""),
+    "pairs_region": ("i", "i"),
+    "pool_create": ("p", "i"),
+    "pool_destroy": ("v", "p"),
+    "pairs_of_table": ("v", "pppipippp"),
+    "pairs_of_map": ("v", "ppiiippp"),
+    "convolve": ("v", "ppiipiipppipip"),
+    "correlate": ("v", "ppipiipppip"),
+    "linear": ("v", "ppiiipipip"),
+    # coordinates.cpp
+    "enter_cells": ("i", "piiiipp"),
+    "fill_table": ("v", "ppi"),
+    "clear_table": ("v", "ppi"),
+    "strided_cells": ("i", "piiiiiiiiippppp"),
+    "grown_cells": ("i", "piiiipp"),
+    "children_cells": ("v", "piiiiip"),
+    "add_at_cells": ("v", "ppiipp"),
+    "unite_cells": ("i", "ppipiipp"),
+    "places_of_cells": ("v", "piiip"),
+    # decoder.cpp
+    "finest_parents": ("i", ""),
+    "excite": ("v", "pppiiipppppp"),
+    "prune_cells": ("i", "ppiipff"),
+    "finest_level": ("i", "ppiiipipppp" + "ip" + "pff" + "ppppp"),
+    "label_cells": ("v", "ppiiiippp"),
+    # points.cpp
+    "encoder_rows": ("i", ""),
+    "fuse_points": ("v", "ppppiiipfppiipip"),
+    "encode_voxels": ("v", "ppiipiiippppppp"),
+    # prepare.cpp
+    "cells_of_points": ("v", "piiipfiiipp"),
+    "sort_points": ("i", "pipippp"),
+    "keep_points": ("v", "pppiiiiipppp"),
+    "features_of_points": ("v", "piippipipdpppp"),
+    "view_of_points": ("v", "piipiiiippp"),
+    # resize.cpp
+    "resize_area": ("v", "piiiiippp"),
+}

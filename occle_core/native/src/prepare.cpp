@@ -1,0 +1,110 @@
+// Points into voxels and into images, bit by bit as NumPy computes it: compiled without contraction, no multiply-add may be fused here.
+#include <algorithm>
+#include <cstdint>
+
+extern "C" {
+
+// The cell (x * Y + y) * Z + z of each of n points (rows `row`, coordinates `axis` floats apart), or -1 outside the grid, and how
+// many points each cell holds: the table `counts`, one less than that, clear (-1 everywhere) before.
+void cells_of_points(const float* points, int64_t n, int64_t row, int64_t axis, const float* origin, float size, int64_t X, int64_t Y,
+                     int64_t Z, int32_t* cells, int32_t* counts) {
+    for (int64_t i = 0; i < n; i++) {
+        const float* p = points + i * row;
+        const float x = (p[0] - origin[0]) / size, y = (p[axis] - origin[1]) / size, z = (p[2 * axis] - origin[2]) / size;
+        const bool inside = x >= 0 && x < static_cast<float>(X) && y >= 0 && y < static_cast<float>(Y) && z >= 0 && z < static_cast<float>(Z);
+        cells[i] = inside ? static_cast<int32_t>((static_cast<int64_t>(x) * Y + static_cast<int64_t>(y)) * Z + static_cast<int64_t>(z)) : -1;
+        if (inside) counts[cells[i]]++;
+    }
+}
+
+// The occupied cells of a table of counts, in C order, with their points in scan order: a stable counting sort. `cell` and `count`
+// (room for n) are written per voxel, `order` (room for n) holds the points. The table is clear again afterwards. Returns how many.
+int64_t sort_points(const int32_t* cells, int64_t n, int32_t* counts, int64_t size, int32_t* order, int32_t* cell, int32_t* count) {
+    int32_t voxels = 0, begin = 0;
+    for (int64_t at = 0; at < size; at++)
+        if (counts[at] >= 0) {
+            const int32_t own = counts[at] + 1;
+            cell[voxels] = static_cast<int32_t>(at);
+            count[voxels++] = own;
+            counts[at] = begin;
+            begin += own;
+        }
+    for (int64_t i = 0; i < n; i++)
+        if (cells[i] >= 0) order[counts[cells[i]]++] = static_cast<int32_t>(i);
+    for (int32_t v = 0; v < voxels; v++) counts[cell[v]] = -1;
+    return voxels;
+}
+
+// At most K points of each of V voxels, spread evenly: rows and voxel (P,), table (V, K) of positions in them (P for none), cells
+// (V, 3). P is the sum of min(count, K).
+void keep_points(const int32_t* order, const int32_t* cell, const int32_t* count, int64_t V, int64_t K, int64_t P, int64_t Y, int64_t Z,
+                 int64_t* rows, int64_t* voxel, int64_t* table, int64_t* cells) {
+    int64_t p = 0, begin = 0;
+    for (int64_t v = 0; v < V; v++) {
+        const int64_t all = count[v], kept = std::min(all, K);
+        for (int64_t k = 0; k < K; k++) {
+            table[v * K + k] = k < kept ? p : P;
+            if (k >= kept) continue;
+            rows[p] = order[begin + k * all / kept];
+            voxel[p++] = v;
+        }
+        begin += all;
+        cells[3 * v] = cell[v] / (Y * Z);
+        cells[3 * v + 1] = cell[v] / Z % Y;
+        cells[3 * v + 2] = cell[v] % Z;
+    }
+}
+
+// Ten features (see occle_core.networks.blocks.voxelise) of P points of V voxels; `sums` has room for 4 numbers per voxel.
+void features_of_points(const float* points, int64_t row, int64_t axis, const float* intensity, const int64_t* voxel,
+                        int64_t P, const int64_t* cells, int64_t V, const double* origin, double size,
+                        const float* lower, const float* upper, double* sums, float* out) {
+    std::fill(sums, sums + 4 * V, 0.0);
+    for (int64_t p = 0; p < P; p++) {
+        double* sum = sums + 4 * voxel[p];
+        for (int64_t a = 0; a < 3; a++) sum[a] += static_cast<double>(points[p * row + a * axis]);
+        sum[3] += 1;
+    }
+    const float edge = static_cast<float>(size);
+    for (int64_t p = 0; p < P; p++) {
+        const int64_t v = voxel[p];
+        float* f = out + 10 * p;
+        f[3] = intensity[p];
+        for (int64_t a = 0; a < 3; a++) {
+            const float at = points[p * row + a * axis];
+            const float mean = static_cast<float>(sums[4 * v + a]) / static_cast<float>(sums[4 * v + 3]);
+            const float center = static_cast<float>((static_cast<double>(cells[3 * v + a]) + 0.5) * size + origin[a]);
+            f[a] = (at - lower[a]) / (upper[a] - lower[a]) * 2 - 1;
+            f[4 + a] = (at - mean) / edge;
+            f[7 + a] = (at - center) / edge;
+        }
+    }
+}
+
+// One more camera for P points (rows `row` floats apart): where each is seen in it, inserted among its M views so far, the farthest
+// from the border first. T (3, 4) maps points to pixels times depth. view, uv, margin (P, M) hold "none", 0 and -1 at first.
+void view_of_points(const float* points, int64_t row, int64_t P, const double* T, int64_t width, int64_t height, int64_t camera,
+                    int64_t M, int64_t* view, float* uv, float* margin) {
+    const double W = static_cast<double>(width), H = static_cast<double>(height);
+    for (int64_t p = 0; p < P; p++) {
+        const double x = points[p * row], y = points[p * row + 1], z = points[p * row + 2];
+        const double depth = x * T[8] + y * T[9] + z * T[10] + T[11];
+        if (!(depth > 0)) continue;
+        const double u = (x * T[0] + y * T[1] + z * T[2] + T[3]) / depth, v = (x * T[4] + y * T[5] + z * T[6] + T[7]) / depth;
+        if (!(u >= -0.5 && u < W - 0.5 && v >= -0.5 && v < H - 0.5)) continue;
+        const float a = static_cast<float>((u + 0.5) / W), b = static_cast<float>((v + 0.5) / H);
+        const float inset = std::min(std::min(a, 1 - a), std::min(b, 1 - b));
+        int64_t* views = view + p * M;
+        float* places = uv + 2 * p * M;
+        float* margins = margin + p * M;
+        int64_t slot = 0;
+        while (slot < M && !(inset > margins[slot])) slot++;
+        for (int64_t i = M - 1; i > slot; i--) {
+            views[i] = views[i - 1], margins[i] = margins[i - 1];
+            places[2 * i] = places[2 * i - 2], places[2 * i + 1] = places[2 * i - 1];
+        }
+        if (slot < M) views[slot] = camera, margins[slot] = inset, places[2 * slot] = a, places[2 * slot + 1] = b;
+    }
+}
+
+}  // extern "C"

@@ -1,0 +1,73 @@
+// Images made smaller: every pixel is the mean of the area that it covers. The order and precision of the sums are those of OpenCV's
+// INTER_AREA, so that both give the same bytes: compiled without contraction, no multiply-add may be fused here.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+typedef float Four __attribute__((vector_size(16)));
+typedef int32_t FourIntegers __attribute__((vector_size(16)));
+
+inline Four pixel_of(const uint8_t* p) { return __builtin_convertvector((FourIntegers{p[0], p[1], p[2], 0}), Four); }
+inline uint8_t byte_of(float x) { return static_cast<uint8_t>(std::min(255l, std::max(0l, std::lrint(x)))); }
+
+// An axis of `size` pixels that becomes one of `made`: for each new pixel its first source pixel, how many there are, and where their
+// shares begin (the arrays have room for `made` and for size + 2 made).
+void shares_of(int64_t size, int64_t made, int32_t* first, int32_t* count, float* shares) {
+    const double scale = static_cast<double>(size) / static_cast<double>(made);
+    int64_t at = 0;
+    for (int64_t to = 0; to < made; to++) {
+        const double from = static_cast<double>(to) * scale, until = from + scale;
+        const double width = std::min(scale, static_cast<double>(size) - from);
+        const int64_t last = std::min(static_cast<int64_t>(std::floor(until)), size - 1);
+        const int64_t whole = std::min(static_cast<int64_t>(std::ceil(from)), last);
+        const int64_t begin = at;
+        first[to] = static_cast<int32_t>(whole);
+        if (static_cast<double>(whole) - from > 1e-3) {
+            first[to]--;
+            shares[at++] = static_cast<float>((static_cast<double>(whole) - from) / width);
+        }
+        for (int64_t i = whole; i < last; i++) shares[at++] = static_cast<float>(1.0 / width);
+        if (until - static_cast<double>(last) > 1e-3)
+            shares[at++] = static_cast<float>(std::min(std::min(until - static_cast<double>(last), 1.0), width) / width);
+        count[to] = static_cast<int32_t>(at - begin);
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+// (h, w, 3) uint8 with rows `stride` bytes apart -> (H, W, 3), H <= h, W <= w, not both whole parts of them. numbers: room for 2 (H + W) int32.
+// work: room for h + 2 H + w + 2 W + 8 W floats.
+void resize_area(const uint8_t* image, int64_t h, int64_t w, int64_t stride, int64_t H, int64_t W, uint8_t* out, int32_t* numbers,
+                 float* work) {
+    int32_t *row = numbers, *rows = row + H, *column = rows + H, *columns = column + W;
+    float *down = work, *across = down + h + 2 * H, *line = across + w + 2 * W, *sum = line + 4 * W;
+    shares_of(h, H, row, rows, down);
+    shares_of(w, W, column, columns, across);
+    for (int64_t Y = 0; Y < H; Y++) {
+        for (int32_t i = 0; i < rows[Y]; i++) {
+            const uint8_t* from = image + (row[Y] + i) * stride;
+            const float* share = across;
+            for (int64_t X = 0; X < W; X++) {
+                const uint8_t* pixel = from + 3 * column[X];
+                Four total{};
+                for (int32_t j = 0; j < columns[X]; j++) total += pixel_of(pixel + 3 * j) * share[j];
+                share += columns[X];
+                std::memcpy(line + 4 * X, &total, sizeof total);
+            }
+            const float beta = *down++;
+            if (i)
+                for (int64_t k = 0; k < 4 * W; k++) sum[k] += beta * line[k];
+            else
+                for (int64_t k = 0; k < 4 * W; k++) sum[k] = beta * line[k];
+        }
+        for (int64_t X = 0; X < W; X++)
+            for (int64_t c = 0; c < 3; c++) out[(Y * W + X) * 3 + c] = byte_of(sum[4 * X + c]);
+    }
+}
+
+}  // extern "C"

@@ -1,0 +1,77 @@
+// Vectors of floats, as wide as the compiler's flags allow. Written with GCC's and clang's vector extensions, so that the same source
+// becomes AVX-512, AVX2, SSE or NEON.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define ALWAYS_INLINE __attribute__((always_inline)) inline
+
+namespace occle {
+
+typedef float Vector __attribute__((vector_size(LANES * 4)));
+typedef float Unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef int32_t Integers __attribute__((vector_size(LANES * 4)));
+
+ALWAYS_INLINE Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
+ALWAYS_INLINE void store(float* to, Vector x) { *reinterpret_cast<Unaligned*>(to) = x; }
+ALWAYS_INLINE Vector broadcast(float x) { return Vector{} + x; }
+ALWAYS_INLINE Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
+
+// The sum and the largest of a vector's floats, by halves.
+ALWAYS_INLINE float sum_of(Vector x) {
+    float part[LANES];
+    std::memcpy(part, &x, sizeof part);
+    for (int width = LANES / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) part[i] += part[i + width];
+    return part[0];
+}
+ALWAYS_INLINE float largest_of(Vector x) {
+    float part[LANES];
+    std::memcpy(part, &x, sizeof part);
+    for (int width = LANES / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) part[i] = part[i] > part[i + width] ? part[i] : part[i + width];
+    return part[0];
+}
+
+// exp of numbers that are not positive, relative error 2e-7: a power of two times a polynomial. Below -80 it is exp(-80).
+ALWAYS_INLINE Vector exp_of(Vector x) {
+    const Vector t = maximum(x, broadcast(-80.f)) * 1.44269504f;
+    const Integers power = __builtin_convertvector(t - 0.5f, Integers);  // towards zero: the nearest, since t is not positive
+    const Vector r = (t - __builtin_convertvector(power, Vector)) * 0.69314718f;
+    Vector sum = broadcast(1.f / 720);
+    sum = sum * r + 1.f / 120;
+    sum = sum * r + 1.f / 24;
+    sum = sum * r + 1.f / 6;
+    sum = sum * r + 0.5f;
+    sum = sum * r + 1.f;
+    sum = sum * r + 1.f;
+    const Integers bits = (power + 127) << 23;
+    Vector scale;
+    std::memcpy(&scale, &bits, sizeof scale);
+    return sum * scale;
+}
+
+// A non-negative float as a float16's bits, rounded to nearest even.
+ALWAYS_INLINE uint16_t half_of(float x) {
+    if (x < 6.103515625e-5f) return static_cast<uint16_t>(std::lrint(x * 16777216.f));  // below the smallest normal number
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    bits += 0x0fff + (bits >> 13 & 1);
+    return static_cast<uint16_t>((bits - (112u << 23)) >> 13);
+}
+
+}  // namespace occle

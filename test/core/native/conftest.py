@@ -1,0 +1,20 @@
+"""Kernels of every instruction set that this CPU has, on one thread and on two."""
+
+import pytest
+
+from occle_core.errors import EngineError
+from occle_core.native import build, library
+from occle_core.native.workspace import Workspace
+
+
+@pytest.fixture(scope="session", params=build.supported())
+def kernels(request):
+    try:
+        return library.load(instructions=request.param)
+    except EngineError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session", params=[1, 2], ids=["1thread", "2threads"])
+def space(kernels, request):
+    return Workspace(kernels, request.param)

@@ -1,0 +1,116 @@
+"""Finding, building and calling the library: no compiler, a broken one, other sources, wrong arguments."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from lively import lively, street
+
+from occle_core.bundle import load_bundle
+from occle_core.engines.loading import load_engine
+from occle_core.errors import EngineError
+from occle_core.native import build, library, prepare
+from occle_core.native.signatures import SIGNATURES
+from occle_core.networks.minkocc.inputs import prepare as prepare_frame
+
+KINDS = {"int64_t": "i", "float": "f", "double": "d", "void": "v", "Pool*": "p"}
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """A process that has loaded nothing, with an empty cache and no library in the package."""
+    monkeypatch.setattr(library, "_LOADED", {})
+    monkeypatch.setattr(build, "PREBUILT", tmp_path / "prebuilt")
+    monkeypatch.setenv("OCCLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CXX", raising=False)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    lively(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def test_signatures_are_those_of_the_sources():
+    found = {}
+    for path in build.SOURCES.glob("*.cpp"):
+        exported = path.read_text().split('extern "C" {', 1)[1]
+        for result, name, arguments in re.findall(r"^([\w*]+) (\w+)\(([^{;]*?)\) \{", exported, re.MULTILINE):
+            kinds = ["p" if "*" in one else KINDS[one.split()[-2]] for one in arguments.split(",") if one.strip()]
+            found[name] = (KINDS[result], "".join(kinds))
+    assert found == SIGNATURES
+
+
+def test_without_a_compiler_the_engine_says_what_to_install_and_auto_goes_on(fresh, bundle, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    spec, network, _ = load_bundle(bundle)
+    with pytest.raises(EngineError, match=r"a C\+\+ compiler is not installed; install g\+\+"):
+        load_engine(spec, network, bundle, "native")
+    said = []
+    engine = load_engine(spec, network, bundle, "auto", progress=said.append)
+    assert engine.name != "native" and "not native: a C++ compiler is not installed" in engine.reason
+    assert any("not native" in line for line in said)
+    assert prepare.workspace() is None
+    assert engine.run(prepare_frame(street(spec), spec.voxel_grid, spec.network)).labels.shape == spec.voxel_grid.shape
+
+
+def test_a_broken_compiler_is_reported_with_what_it_says(fresh, bundle, monkeypatch, tmp_path):
+    broken = tmp_path / "broken-c++"
+    broken.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "broken 1.0" && exit\necho "no room left" >&2; exit 3\n')
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    spec, network, _ = load_bundle(bundle)
+    with pytest.raises(EngineError, match=r"broken-c\+\+ fails with exit code 3 \(no room left\)"):
+        load_engine(spec, network, bundle, "native")
+    assert "exit code 3" in load_engine(spec, network, bundle, "auto").reason
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(EngineError, match=r"the C\+\+ compiler no-such-compiler \(CXX\) is not installed"):
+        library.load()
+
+
+def test_a_library_of_the_package_needs_no_compiler(fresh, kernels, monkeypatch):
+    instructions = kernels.instructions
+    build.PREBUILT.mkdir()
+    source = build.built(instructions, lambda text: None)
+    library._LOADED.clear()
+    shutil.copy(source, build.PREBUILT / build.library_name(instructions))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert library.load(instructions=instructions).lanes == kernels.lanes
+    library._LOADED.clear()
+    monkeypatch.setattr(build, "sources_digest", lambda: "0" * 64)
+    with pytest.raises(EngineError, match="not installed"):
+        library.load(instructions=instructions)
+
+
+def test_a_library_that_is_none_is_refused(tmp_path):
+    (tmp_path / "native.so").write_bytes(b"nothing")
+    with pytest.raises(EngineError, match=r"cannot be loaded .*; remove it"):
+        library.Library(tmp_path / "native.so", "plain")
+
+
+@pytest.mark.parametrize(("value", "message"), [("off", "turned off"), ("mmx", "no instruction set"), ("avx512", "has only")])
+def test_the_variable_is_understood_or_refused(monkeypatch, value, message):
+    monkeypatch.setenv(library.VARIABLE, value)
+    monkeypatch.setattr(library, "supported", lambda: ("avx2", "plain"))
+    with pytest.raises(EngineError, match=message):
+        library.load()
+    assert library.loaded() is None
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((3, 4)), np.zeros((3, 5), np.float32), np.zeros(3, np.float32), np.zeros((4, 3), np.float32).T],
+    ids=["type", "shape", "axes", "order"],
+)
+def test_arrays_are_checked(array):
+    with pytest.raises(ValueError, match="expects float32"):
+        library.address(array, np.float32, None, 4)
+
+
+def test_libraries_for_wheels_are_built_by_a_command(tmp_path):
+    command = [sys.executable, "-m", "occle_core.native.build", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
+    assert {path.name for path in tmp_path.iterdir()} >= {build.library_name(name) for name in build.supported()}
