@@ -21,7 +21,7 @@ from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.protocol import Network, NetworkConfig, RigName, Size
 from occle_core.networks.registry import NETWORKS
-from occle_core.share_files import share_file
+from occle_core.paths import share_file
 from occle_core.taxonomy import TaxonomyConfig
 
 KINDS = tuple(NETWORKS)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"occle_core": ROOT / "occle_core", "occle_ros": ROOT / "occle_ros", "occle_train": ROOT / "training" / "occle_train"}
 
 CORE = (
-    "config", "errors", "atomic_file", "console", "paths", "share_files", "build_cache", "output_folder", "taxonomy",
+    "config", "errors", "atomic_file", "console", "paths", "build_cache", "output_folder", "taxonomy",
     "geometry", "frame", "occupancy", "visibility", "sensors", "bags", "datasets", "history", "pictures",
     "native", "sparse",
     "networks.capacities", "networks.blocks", "networks.protocol", "networks.minkocc", "networks.occle", "networks.registry",

@@ -1,7 +1,7 @@
-"""Lookup of shipped files; see `occle_core.share_files`."""
+"""Lookup of shipped files; see `occle_core.paths`."""
 
 from __future__ import annotations
 
-from occle_core.share_files import share_file
+from occle_core.paths import share_file
 
 __all__ = ["share_file"]
