@@ -26,8 +26,8 @@ $(INSTALLED): $(DEMO) pyproject.toml
 	$(PIP) -e '.[ros,engines,train,test,docs]'
 	@touch $@
 
-demo: $(DEMO) ## the whole system on a simulated drive; DATA=path: on your KITTI or nuScenes folder
-	$(BIN)/occle demo $(if $(DATA),--data "$(DATA)")
+demo: $(DEMO) ## the whole system on a simulated drive; DATA=path: on your KITTI or nuScenes folder; BUNDLE=path: your network
+	$(BIN)/occle demo $(if $(DATA),--data "$(DATA)") $(if $(BUNDLE),--bundle "$(BUNDLE)")
 
 test: lint ## lint, types and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile test --ignore test/ros

@@ -21,11 +21,14 @@ from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.protocol import Network, NetworkConfig, RigName, Size
 from occle_core.networks.registry import NETWORKS
+from occle_core.paths import share_file
 from occle_core.taxonomy import TaxonomyConfig
 
 KINDS = tuple(NETWORKS)
 FORMAT_VERSION = 1
 SPEC_FILE, WEIGHTS_FILE = "bundle.yaml", "weights.safetensors"
+SHIPPED: tuple[str, ...] = ("kitti", "nuscenes")
+"""Bundles that are installed with the package."""
 
 
 class BundleError(ValueError):
@@ -90,6 +93,21 @@ def rig_spec(size: Size, rig: RigName, kind: str = "minkocc", classes: TaxonomyC
     grid = (OCC3D_NUSCENES if rig == "nuscenes" else SEMANTICKITTI).coarser(coarsening)
     usual = {"kitti": "semantickitti", "nuscenes": "occ3d_nuscenes", "kitti360": "sscbench_kitti360"}[rig]
     return spec_for(network, grid, classes or usual, f"{kind}-{size}-{rig}")
+
+
+def find_bundle(name: Path | str) -> Path:
+    """A bundle's folder: a path, or the name of a shipped one, such as "kitti".
+
+    Raises:
+        BundleError: a name that is neither a folder here nor a shipped bundle's.
+    """
+    path = Path(name)
+    if path.exists() or len(path.parts) != 1:
+        return path
+    try:
+        return share_file(f"config/bundles/{name}")
+    except FileNotFoundError as error:
+        raise BundleError(f"{name} is no folder here, and no shipped bundle; shipped are {', '.join(SHIPPED)}") from error
 
 
 def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> None:

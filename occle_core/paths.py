@@ -1,8 +1,13 @@
-"""Expansion of ~ in paths."""
+"""Paths: ~ as the home folder, and shipped files (config, launch, bundles) in a checkout or an installation."""
 
 from __future__ import annotations
 
+import os
+import sys
+from importlib import metadata
 from pathlib import Path
+
+PACKAGE = "occle_ros"
 
 
 def expand_home(path: str | Path) -> Path:
@@ -11,3 +16,39 @@ def expand_home(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def share_file(relative: str) -> Path:
+    """Path of a shipped file, such as "config/kitti.yaml".
+
+    Looked up in the checkout, then in `share/occle_ros` of every AMENT_PREFIX_PATH entry, of this Python environment and
+    of the installed distribution.
+
+    Raises:
+        FileNotFoundError: not found; the message lists the searched places.
+    """
+    candidates = [folder / relative for folder in _share_folders()]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    places = "\n  ".join(str(candidate) for candidate in candidates)
+    raise FileNotFoundError(f"{relative} of {PACKAGE} is not installed; searched\n  {places}\nInstall it again: `pip install .`")
+
+
+def _share_folders() -> list[Path]:
+    checkout = Path(__file__).resolve().parents[1]
+    folders = [checkout] if (checkout / "package.xml").exists() or (checkout / "pyproject.toml").exists() else []
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    folders += [prefix / "share" / PACKAGE for prefix in [*prefixes, Path(sys.prefix)]]
+    return folders + _distribution_folders()
+
+
+def _distribution_folders() -> list[Path]:
+    """share/occle_ros by the file list of the installed distribution (user installs are outside sys.prefix)."""
+    try:
+        distribution = metadata.distribution(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return []
+    share = f"share/{PACKAGE}/"
+    roots = {file.as_posix().partition(share)[0] for file in distribution.files or () if share in file.as_posix()}
+    return [Path(str(distribution.locate_file(root + share))).resolve() for root in sorted(roots)]

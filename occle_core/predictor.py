@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from occle_core import taxonomy
-from occle_core.bundle import BundleSpec, load_bundle
+from occle_core.bundle import BundleSpec, find_bundle, load_bundle
 from occle_core.console import ProgressCallback
 from occle_core.engines.base import Engine
 from occle_core.engines.loading import load_engine
@@ -41,17 +41,17 @@ class Predictor:
     @classmethod
     def load(
         cls,
-        bundle_dir: Path | str,
+        bundle: Path | str,
         engine: str = "torch",
         precision: str = "fp32",
         threads: int | None = None,
         on_progress: ProgressCallback = lambda text: None,
         max_concurrent: int = 1,
     ) -> Predictor:
-        """From a bundle's folder.
+        """From a bundle.
 
         Args:
-            bundle_dir: the folder.
+            bundle: its folder, or the name of a shipped one: "kitti" or "nuscenes".
             engine: what runs the network, one of `occle_core.engines.loading.ENGINE_NAMES`.
             precision: one of `occle_core.engines.loading.PRECISIONS`.
             threads: CPU threads of the engine; None leaves its own choice.
@@ -63,9 +63,10 @@ class Predictor:
             BundleError: the bundle cannot be used.
             EngineError: the engine cannot work here.
         """
-        spec, network, bundle_id = load_bundle(bundle_dir)
+        folder = find_bundle(bundle)
+        spec, network, bundle_id = load_bundle(folder)
         max_concurrent = max_concurrent if spec.network.num_frames == 1 else 1
-        loaded = load_engine(spec, network, Path(bundle_dir), engine, precision, threads, on_progress, max_concurrent)
+        loaded = load_engine(spec, network, folder, engine, precision, threads, on_progress, max_concurrent)
         return cls(spec, loaded, bundle_id, max_concurrent)
 
     @property

@@ -24,8 +24,8 @@ CORE = (
 )  # fmt: skip
 ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipeline", "node", "bags", "tools", "cli")
 TRAIN = (
-    "metrics", "losses", "data", "rendering", "pseudo_labels", "loop", "minkocc", "occle", "evaluation",
-    "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.writing", "streets",
+    "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "loop", "minkocc", "occle", "evaluation",
+    "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.writing", "streets", "runs",
     "experiments.wrap_lines", "experiments.label_efficiency", "experiments.occle_ablation", "commands", "cli",
 )  # fmt: skip
 LAYERS = {"occle_core": CORE, "occle_ros": ROS, "occle_train": TRAIN}

@@ -109,6 +109,11 @@ def test_the_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> Non
     bundle = "from occle_ros.system.share_files import share_file; print(share_file('config/bundles/kitti/bundle.yaml'))"
     found = subprocess.run([binaries / "python", "-c", bundle], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert Path(found.stdout.strip()).is_relative_to(tmp_path / "venv"), found.stderr
+    named = "from occle_core.bundle import find_bundle; from occle_train.configs import find_config; "
+    named += "print(find_bundle('kitti')); print(find_config('minkocc_10'))"
+    found = subprocess.run([binaries / "python", "-c", named], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert all(Path(line).exists() and Path(line).is_relative_to(tmp_path / "venv") for line in found.stdout.splitlines())
 
 
 def test_an_editable_install_runs_outside_the_checkout(source: Path, tmp_path: Path) -> None:

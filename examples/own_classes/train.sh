@@ -11,7 +11,7 @@ here=$(dirname "$0")
 
 # The label files of the data set are read by this list, and the list travels inside the bundle: the node, the pictures and
 # the evaluation take it from there.
-occle-train fit --data "$data" --bundle "$bundle" --out "${bundle}_training" --classes "$here/classes.yaml" "$@"
+occle-train fit --data "$data" --bundle "$bundle" --classes "$here/classes.yaml" "$@"
 
 occle-train evaluate --bundle "$bundle" --data "$data"
 

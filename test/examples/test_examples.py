@@ -84,7 +84,9 @@ def test_evaluate_dataset_prints_the_scores(streets: Path, bundle: Path, tmp_pat
 
 def test_own_classes_train_score_and_predict(streets: Path, tmp_path: Path) -> None:
     script = EXAMPLES / "own_classes" / "train.sh"
-    said = run(script, streets, "own", "--size", "tiny", "--steps", "2", "--threads", "1", cwd=tmp_path)
+    said = run(
+        script, streets, "own", "--size", "tiny", "--steps", "24", "--set", "learning_rate=0.01", "--threads", "1", cwd=tmp_path
+    )
     spec = read_spec(tmp_path / "own")
     assert load(spec.taxonomy).names == ("free", "drivable", "ground", "vehicle", "person", "structure")
     assert "drivable" in said and "mIoU" in said

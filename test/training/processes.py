@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 from occle_train.loop.parallel import join_process_group
-from occle_train.minkocc.fit import FitConfig, fit
+from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.fit import fit
 from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
 

@@ -3,61 +3,88 @@
 from __future__ import annotations
 
 import errno
+from importlib import import_module
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from typer.core import TyperGroup
-
-from occle_core.bundle import BundleError
-from occle_core.datasets import DatasetError
-from occle_core.errors import EngineError
-from occle_core.frame import FrameError
-from occle_train.commands import evaluate, export, fit, fit_occle, label, simulate
+from typer.core import TyperCommand, TyperGroup
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-EXPECTED = (BundleError, EngineError, DatasetError, FrameError, ValueError, KeyError, OSError, ModuleNotFoundError)
-"""Errors that a user can act on."""
+COMMANDS = {
+    "simulate": ("simulate", "simulate", "Simulate street drives: a data set to try everything with."),
+    "label": ("label", "label", "Make 2D pseudo-labels of images for the recipes."),
+    "fit": ("fit", "fit_command", "Train MinkOcc, on voxel labels or by the label-efficient recipe."),
+    "fit-occle": ("fit_occle", "fit_command", "Train OccLE from few voxel annotations and 2D pseudo-labels."),
+    "list": ("runs", "list_runs", "List the runs of a folder with their scores."),
+    "compare": ("runs", "compare", "Show what two runs differ in, settings and scores."),
+    "bundle": ("runs", "write_bundle", "Write the bundle of a run or a checkpoint, finished or not."),
+    "evaluate": ("evaluate", "evaluate", "Score a bundle on labelled frames."),
+    "export": ("export", "export", "Get a bundle ready for inference engines."),
+}
+"""Command -> module of occle_train.commands, its function, and the help's line: PyTorch is imported when a command runs."""
 
 
 class Commands(TyperGroup):
     """The commands; errors that a user can act on are one line on stderr and exit code 1, Ctrl-C is exit code 130."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of a user's work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        """A command's name and help alone; `resolve_command` loads it."""
+        return TyperCommand(name, help=COMMANDS[name][2]) if name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that was called, loaded."""
+        name, _, rest = super().resolve_command(ctx, args)
+        if name not in COMMANDS:
+            return name, None, rest
+        module, function, _ = COMMANDS[name]
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command(name)(getattr(import_module(f"occle_train.commands.{module}"), function))
+        return name, typer.main.get_command(alone), rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was called."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _print("interrupted; a training is resumed from its last checkpoint with the same command")
+            _print("interrupted")
             raise typer.Exit(130) from None
-        except EXPECTED as error:
-            _print(one_line(error))
-            raise typer.Exit(1) from error
         except EOFError as error:  # of which typer would say "Aborted." and nothing else
             raise RuntimeError("a file ended before its end") from error
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except Exception as error:
+            if not is_expected(error):
                 raise
-            _print(
-                f"a loader process died: {str(error).splitlines()[0]} Where /dev/shm is full (df -h /dev/shm; 64 MB in a container "
-                "by default), enlarge it (docker run --shm-size=2g) or set num_workers: 0 in --config; where memory is, fewer"
-            )
+            _print(one_line(error))
             raise typer.Exit(1) from error
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-app.command()(simulate.simulate)
-app.command()(label.label)
-app.command("fit")(fit.fit_command)
-app.command("fit-occle")(fit_occle.fit_command)
-app.command()(export.export)
-app.command()(evaluate.evaluate)
+
+
+@app.callback()
+def _commands() -> None:
+    pass
+
+
+_commands.__doc__ = __doc__
 
 
 def main() -> None:
     """Entry point."""
     app()
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether a user can act on an error; others are faults of the program, and keep their traceback."""
+    from occle_core.errors import EngineError  # ValueError covers the other errors of occle's own
+
+    expected = (EngineError, ValueError, KeyError, FloatingPointError, OSError, ModuleNotFoundError)
+    return isinstance(error, expected) or (isinstance(error, RuntimeError) and "DataLoader worker" in str(error))
 
 
 def one_line(error: Exception) -> str:
@@ -71,6 +98,11 @@ def one_line(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"{error.filename}: permission denied; change its mode or owner, or use another place"
     text = str(error).strip()
+    if "DataLoader worker" in text:
+        return (
+            f"a loader process died: {text.splitlines()[0]} Where /dev/shm is full (df -h /dev/shm; 64 MB in a container "
+            "by default), enlarge it (docker run --shm-size=2g) or give --set num_workers=0; where memory is, fewer"
+        )
     if "Original Traceback" in text:
         return text.splitlines()[-1].partition(": ")[2]
     return text

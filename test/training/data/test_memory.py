@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from occle_train.data.samples import FrameCache, Samples
-from occle_train.minkocc.fit import FitConfig, fit
+from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.fit import fit
 from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
 

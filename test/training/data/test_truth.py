@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from occle_train.data.samples import Samples
 from occle_train.data.truth import scored_grid, sensor_mask, voxel_truth
-from occle_train.minkocc.fit import FitConfig
+from occle_train.minkocc.config import FitConfig
 from rooms import GRID, NETWORK, Rooms
 
 from occle_core import taxonomy

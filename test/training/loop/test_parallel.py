@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from occle_train.loop.parallel import ProcessGroup, join_process_group, sync_batch_norms
-from occle_train.minkocc.fit import FitConfig, fit
+from occle_train.loop.training_log import TIMES
+from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.fit import fit
 from rooms import Rooms, spec
 
 HERE = Path(__file__).parents[1]
@@ -23,7 +25,7 @@ def started(out, launcher):
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     with (out / "log.csv").open() as file:
-        return [{name: float(value) for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+        return [{name: float(value) for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
 
 
 def test_two_processes_give_the_curve_of_one(tmp_path):

@@ -11,7 +11,8 @@ from occle_train.data.samples import Samples
 from occle_train.loop.curves import draw_curve
 from occle_train.loop.sampling import BatchSampler
 from occle_train.loop.schedule import copy_matching, warmup_cosine
-from occle_train.minkocc.fit import FitConfig, fit
+from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.fit import fit
 
 from occle_core import taxonomy
 from occle_core.bundle import rig_spec

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from occle_train.commands.fit import _free_bias
 from occle_train.data.samples import Samples
 from occle_train.loop.parallel import ProcessGroup
 from occle_train.minkocc.batches import TrainingSet
-from occle_train.minkocc.fit import FitConfig, fit
+from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.finish import set_free_bias
+from occle_train.minkocc.fit import fit
 from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from occle_train.occle.fit import fit_occle
 from occle_train.occle.phases import OccleRecipeConfig
@@ -54,7 +55,7 @@ def test_a_scan_outside_the_grid_is_left_out_by_name(tmp_path, caplog):
         assert caplog.text.count(f"sequence a, frame {number} is left out of the training: ") == 1
     assert "frame 0" not in caplog.text
     # Measuring the free class's bias meets the same frames.
-    assert _free_bias(network, spec(), samples) <= 0
+    assert set_free_bias(network, spec(), samples) <= 0
 
 
 def test_the_frame_that_takes_its_place_is_the_next_of_its_pool():

@@ -5,167 +5,219 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
 
 from occle_core import taxonomy
-from occle_core.bundle import BundleSpec, load_bundle, rig_spec, save_bundle, spec_for
-from occle_core.frame import FrameError
-from occle_core.networks.minkocc.inputs import MinkOccInputs, prepare
+from occle_core.bundle import BundleSpec, load_bundle, rig_spec, spec_for
 from occle_core.networks.minkocc.network import MinkOcc
+from occle_core.networks.protocol import RigName, Size
 from occle_core.taxonomy import TaxonomyConfig, read_classes
-from occle_train.commands.common import (
-    RigChoice,
-    Size,
-    console,
-    describe_dataset,
-    load_kernels,
-    parse_config,
-    path_option,
-    progress_bar,
-    read_yaml,
-    resolve_device,
-    software_versions,
-    split_names,
-)
-from occle_train.data.samples import Samples, open_all
-from occle_train.loop.checkpoints import LOG
-from occle_train.loop.curves import draw_curve
+from occle_train.commands import options as opt
+from occle_train.commands import training
+from occle_train.commands.common import console, path_option
+from occle_train.commands.progress import TrainingProgress
+from occle_train.commands.settings import merged_settings, parse_config
+from occle_train.data.samples import Samples
+from occle_train.loop.checkpoints import CHECKPOINT, read_checkpoint
 from occle_train.loop.parallel import join_process_group
-from occle_train.minkocc.fit import FitConfig, fit, minkocc_config
-from occle_train.minkocc.free_bias import add_free_bias, choose_free_bias
+from occle_train.loop.run_key import run_key
+from occle_train.loop.stop_request import stop_on_signals
+from occle_train.loop.training_log import LOG
+from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.finish import set_free_bias, training_inputs
+from occle_train.minkocc.fit import fit, minkocc_config
 from occle_train.minkocc.recipe import RecipeSamples
+from occle_train.minkocc.time_budget import fit_steps_to_time
 from occle_train.pseudo_labels.label_folder import LabelFolder
+from occle_train.runs.checks import check_device, check_disk, check_labels, check_processes, rig_of
+from occle_train.runs.finish import CHECKED_FRAMES, Finish, silent_losses
+from occle_train.runs.folder import RunOptions, new_run_folder
+from occle_train.runs.validation import Slice, Validator, slice_of
 
-FREE_BIAS_FRAMES = 100
-"""Largest number of labelled frames that the free class's bias is measured on."""
+REMEDY = (
+    "train longer (--steps 4000, or --max-minutes 10), start from a trained bundle (--start-from kitti), or lower the learning "
+    "rate (--set learning_rate=0.0005)"
+)
 
 
 def fit_command(
-    data: Annotated[Path, path_option("data set root with voxel truth")],
-    bundle: Annotated[Path, path_option("bundle to write at the end")],
-    out: Annotated[Path, path_option("folder of checkpoint, log and curve; a run that was stopped is resumed from here")] = Path(
-        "out/fit"
-    ),
-    rig: Annotated[RigChoice, typer.Option(help="which volume and class list")] = RigChoice.kitti,
-    size: Annotated[Size, typer.Option(help="network size")] = Size.small,
+    data: opt.Data = None,
+    bundle: opt.Bundle = None,
+    out: opt.Out = None,
+    resume: opt.Resume = None,
+    name: opt.Name = "",
+    rig: Annotated[RigName | None, typer.Option(help="volume and class list, where the data's layout does not say it")] = None,
+    size: Annotated[Size | None, typer.Option(help="network size; small without")] = None,
     classes: Annotated[Path | None, path_option("YAML file with a class list of your own, instead of the rig's")] = None,
-    finer: Annotated[int, typer.Option(min=1, help="cells this many times smaller than 0.4 m: 2 for 0.2 m, 4 for 0.1 m")] = 1,
-    config: Annotated[Path | None, path_option("YAML file with values of FitConfig, such as config/training/*.yaml")] = None,
-    labels: Annotated[Path | None, path_option("2D pseudo-labels of a recipe: what label wrote, or label images")] = None,
+    finer: Annotated[int | None, typer.Option(min=1, help="cells this many times smaller than 0.4 m: 2 for 0.2 m")] = None,
+    config: opt.Config = None,
+    assignments: opt.Set = None,
+    labels: opt.Labels = None,
     steps: Annotated[int | None, typer.Option(min=1, help="optimiser steps, instead of the configuration's")] = None,
-    seed: Annotated[int | None, typer.Option(help="seed, instead of the configuration's")] = None,
-    sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
-    start_from: Annotated[Path | None, path_option("bundle whose weights to start from where they fit")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="processes that share every batch, one per GPU")] = 1,
+    max_minutes: opt.MaxMinutes = None,
+    seed: opt.Seed = None,
+    sequences: opt.Sequences = None,
+    start_from: opt.StartFrom = None,
+    validation: opt.Validation = None,
+    validation_sequences: opt.ValidationSequences = None,
+    validate_every: opt.ValidateEvery = None,
+    validation_frames: opt.ValidationFrames = None,
+    device: opt.Device = None,
+    threads: opt.Threads = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="processes that share every batch, one per GPU")] = None,
 ) -> None:
-    """Train on labelled voxels, or by the recipe of the configuration, and write a bundle.
+    """Train MinkOcc on labelled voxels, or by the recipe of the configuration; a run folder holds all that it writes.
 
-    Example: occle-train fit --data out/streets --bundle out/bundle --steps 4000
+    Examples:
+      occle-train fit --data out/streets --validation out/validation --max-minutes 10
+      occle-train fit --resume runs/minkocc-small-kitti-001
     """
-    settings = settings_of(config, steps, seed)
-    if settings.batch_size % processes:
-        raise ValueError(
-            f"--processes {processes}: batch_size {settings.batch_size} cannot be shared out evenly; set batch_size to a multiple "
-            f"of {processes} in --config, or give as many processes as divide it"
-        )
-    if processes > 1 and "RANK" not in os.environ:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        raise typer.Exit(subprocess.run([*torchrun, "-m", "occle_train.cli", *sys.argv[1:]]).returncode)
-    if threads:
-        torch.set_num_threads(threads)
-    own = read_classes(classes) if classes else None
-    spec = _spec(size, rig, finer, own)
-    sizes = minkocc_config(spec)
-    datasets = open_all(data, split_names(sequences), taxonomy.load(own) if own else None)
-    if "RANK" not in os.environ or os.environ["RANK"] == "0":
-        console.print(describe_dataset(data, datasets), highlight=False)
-    memory = 4.0 / max(1, settings.num_workers)
-    if settings.recipe:
-        folder = LabelFolder(labels, taxonomy.load(spec.taxonomy)) if labels else None
-        cache = out / "accumulated"
-        samples: Samples = RecipeSamples(
-            datasets, spec.voxel_grid, sizes, settings.recipe, folder, cache, memory, settings.truth_mask
-        )
-    else:
-        samples = Samples(datasets, spec.voxel_grid, sizes, memory, settings.truth_mask)
-    settings = settings.for_frames(len(samples))
-    initial = load_bundle(start_from)[1] if start_from else None
+    given = RunOptions(
+        data=data, sequences=sequences, labels=labels, rig=rig, size=size, classes=read_classes(classes) if classes else None,
+        finer=finer, start_from=start_from, validation=validation, validation_sequences=validation_sequences,
+        validate_every=validate_every, validation_frames=validation_frames, bundle=bundle, device=device, threads=threads,
+        processes=processes,
+    )  # fmt: skip
+    options, saved = training.resumed_options("fit", resume, given) if resume else (given, {})
+    settings = settings_of(config, assignments or [], saved, steps=steps, max_minutes=max_minutes, seed=seed)
+    place = check_device(options.device or "auto")
+    check_processes(options.processes or 1, settings.batch_size, place)
+    if (options.processes or 1) > 1 and "RANK" not in os.environ:
+        raise typer.Exit(_start_processes(options.processes or 1, name or "minkocc", out, resume))
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    writes = os.environ.get("RANK", "0") == "0"
+    console.quiet = not writes
+    with training.opened_run(options, saved, resume, name or "minkocc", out, writes) as run:
+        _train(run, settings, place)
+
+
+def _train(run: training.Run, settings: FitConfig, place: str) -> None:
+    """Train in the run's folder."""
+    options = run.options
+    own = taxonomy.load(options.classes) if options.classes else None
+    started = training.start_folder(run)
+    initial = load_bundle(started)[1] if started else None
     if initial is not None and not isinstance(initial, MinkOcc):
-        raise ValueError(f"{start_from} holds no MinkOcc network; start from another bundle")
-    with join_process_group(resolve_device(device)) as (group, place):
-        console.quiet = group.rank > 0
-        load_kernels(place)
+        raise ValueError(f"--start-from {options.start_from}: no MinkOcc network; start from another bundle")
+    if settings.recipe is not None and settings.recipe.switch_step(100) < 100 and options.labels is None:
+        raise ValueError("the recipe needs 2D labels of the images; make them with occle-train label, and give --labels DIR")
+    datasets = training.open_data(run, own)
+    spec = spec_of(options.size or "small", rig_of(datasets, options.rig, run.data), options.finer or 1, options.classes)
+    classes = taxonomy.load(spec.taxonomy)
+    samples = _samples(run, settings, spec, datasets)
+    check_labels(samples, run.data)
+    check_disk(run.folder, spec.build())
+    part = training.validation_slice(run, classes, own is not None)
+    training.load_kernels(place)
+    with join_process_group(place) as (group, device):
+        settings, spent = settings.for_frames(len(samples)), 0.0
+        if settings.max_minutes is not None and not run.resumed:
+            settings, spent = fit_steps_to_time(spec, samples, settings, device, group)
+            console.print(f"{settings.max_minutes:g} minutes are enough for about {settings.steps} steps", highlight=False)
+        key = run_key(spec, samples, settings, initial)
+        spec = training.bundle_spec(spec, key)
+        first = _steps_done(run.folder)
+        training.print_start(run, first, settings.steps)
         console.print(
             f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.warm)} with voxel labels, "
-            f"{settings.steps} steps on {group.size} x {place}, log in {out / LOG}"
-        )
-        with progress_bar("{task.fields[loss]}") as bar:
-            task = bar.add_task("training", total=settings.steps, loss="")
+            f"{settings.steps} steps on {group.size} x {device}, run in {run.folder}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        validator = None
+        if group.rank == 0:
+            training.record_run(run, "fit", settings.model_dump(mode="json"))
+            if part is not None:
+                validator = Validator(run.folder, part, spec, first, device, lambda text: console.print(text, highlight=False))
 
-            def on_step(step: int, losses: dict[str, float]) -> None:
-                bar.update(task, completed=step + 1, loss=" ".join(f"{name} {value:.3f}" for name, value in losses.items()))
+        def validate(step: int, network: MinkOcc) -> None:
+            set_free_bias(network, spec, samples, CHECKED_FRAMES)
+            assert validator is not None
+            validator(step, network)
 
-            network = fit(spec, samples, settings, out, place, on_step, initial, group)
+        with TrainingProgress({"training": settings.steps}, console) as progress, stop_on_signals() as stop:
+            progress.steps = first
+            network = fit(
+                spec, samples, settings, run.folder, device,
+                lambda step, losses: progress.update("training", step, losses),
+                initial, group, stop, validate if part is not None else None,
+                options.validate_every or max(50, settings.steps // 10), spent,
+            )  # fmt: skip
         if group.rank:
             return
-    draw_curve(out / LOG, out / "curve.png", spec.name)
-    provenance = {
-        "data": {
-            "root": data.name,
-            "layout": rig.value,
-            "sequences": [dataset.name for dataset in datasets],
-            "frames": len(samples),
-        },
-        "labels": samples.provenance() if isinstance(samples, RecipeSamples) else "voxel truth of every frame",
-        "started_from": load_bundle(start_from)[2] if start_from else None,
-        "fit": settings.model_dump(mode="json"),
-        "free_bias": _free_bias(network, spec, samples),
-        **software_versions(),
-    }
-    save_bundle(bundle, spec.model_copy(update={"provenance": provenance}), network)
-    console.print(f"wrote {bundle}; measure it: occle-train evaluate --bundle {bundle} --data DIR")
+    done = settings.steps if _steps_done(run.folder) >= settings.steps else progress.steps
+    _say_what_learned_nothing(run.folder / LOG, settings)
+    end = Finish(
+        run.folder, spec, lambda: training_inputs(spec, samples, CHECKED_FRAMES), _training_slice(samples, run), validator,
+        {"training": run.folder / LOG}, REMEDY,
+    )  # fmt: skip
+
+    def finish(network: Any) -> None:
+        bias = set_free_bias(network, spec, samples, CHECKED_FRAMES if done < settings.steps else 100)
+        provenance = {**end.spec.provenance, "free_bias": bias}
+        end.spec = end.spec.model_copy(update={"provenance": provenance})
+        if validator is not None:
+            validator.spec = end.spec
+
+    training.end_run(run, "fit", end, network, (done, settings.steps), stop, finish)
 
 
-def _free_bias(network: MinkOcc, spec: BundleSpec, samples: Samples) -> float:
-    """Measure how strong the free class is to be, and put it into the weights."""
-    frames = samples.warm[:: max(1, len(samples.warm) // FREE_BIAS_FRAMES)]
-    free = taxonomy.load(spec.taxonomy).free
-    bias = choose_free_bias(network, _prepared(spec, samples, frames), free)
-    add_free_bias(network, free, bias)
-    return bias
-
-
-def _prepared(spec: BundleSpec, samples: Samples, frames: Sequence[int]) -> Iterator[tuple[MinkOccInputs, NDArray[np.uint8]]]:
-    """Inputs and labels of the frames that a network can use."""
-    for item in frames:
-        try:
-            inputs = prepare(samples.frame(item), spec.voxel_grid, minkocc_config(spec))
-        except FrameError:
-            continue  # the training has named it
-        yield inputs, samples.truth(item)
-
-
-def settings_of(config: Path | None, steps: int | None, seed: int | None) -> FitConfig:
-    """A configuration file's values with those of the command line."""
-    content = read_yaml(config)
-    if steps is not None:
+def settings_of(config: str | None, assignments: Sequence[str], saved: dict[str, Any], **given: Any) -> FitConfig:
+    """Values of a resumed run, of a configuration, of --set and of options, the later ones before the earlier."""
+    content = merged_settings(saved, config, assignments)
+    if given.get("steps") is not None:
         content.pop("epochs", None)
-    content.update({name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None})
-    return parse_config(FitConfig, content, config)
+    content.update({name: value for name, value in given.items() if value is not None})
+    if isinstance(content.get("recipe"), dict) and ("rig" in content or "teacher_epochs" in content["recipe"]):
+        raise ValueError(f"--config {config}: a configuration of OccLE; train it with occle-train fit-occle")
+    return parse_config(FitConfig, content, config or ("--set" if assignments else "the options"))
 
 
-def _spec(size: Size, rig: RigChoice, finer: int, classes: TaxonomyConfig | None) -> BundleSpec:
+def spec_of(size: Size, rig: RigName, finer: int, classes: TaxonomyConfig | None) -> BundleSpec:
     """The spec of a network size, on cells `finer` times smaller than its own."""
-    spec = rig_spec(size.value, rig.value, classes=classes)
+    spec = rig_spec(size, rig, classes=classes)
     if finer == 1:
         return spec
     return spec_for(spec.network, spec.voxel_grid.finer(finer), spec.taxonomy, f"{spec.name}-{finer}x")
+
+
+def _samples(run: training.Run, settings: FitConfig, spec: BundleSpec, datasets: Sequence[Any]) -> Samples:
+    sizes, memory = minkocc_config(spec), 4.0 / max(1, settings.num_workers or 1)
+    if settings.recipe is None:
+        return Samples(datasets, spec.voxel_grid, sizes, memory, settings.truth_mask)
+    folder = LabelFolder(run.options.labels, taxonomy.load(spec.taxonomy)) if run.options.labels else None
+    cache = run.folder / "accumulated"
+    return RecipeSamples(datasets, spec.voxel_grid, sizes, settings.recipe, folder, cache, memory, settings.truth_mask)
+
+
+def _training_slice(samples: Samples, run: training.Run) -> Slice | None:
+    """Some of the training frames with voxel labels, to be scored where there is no validation; None where none has any."""
+    named = {samples.datasets[samples.index[item][0]].name for item in samples.labelled()}
+    datasets = [dataset for dataset in samples.datasets if dataset.name in named]
+    return slice_of(datasets, CHECKED_FRAMES, run.data) if datasets else None
+
+
+def _steps_done(folder: Path) -> int:
+    file = folder / CHECKPOINT
+    return int(read_checkpoint(file)["step"]) if file.exists() else 0
+
+
+def _say_what_learned_nothing(log: Path, settings: FitConfig) -> None:
+    switch = settings.sampling_plan.switch_step
+    if settings.recipe is not None and switch < settings.steps and "pseudo" in silent_losses(log, switch):
+        console.print("warning: the 2D labels taught nothing: their loss was 0 in every step; are they all 255 (unlabelled)?")
+
+
+def _start_processes(count: int, name: str, out: Path | None, resume: Path | None) -> int:
+    """Start this command once per process by torchrun, all with one run folder. Returns the exit code."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    command = [*torchrun, "-m", "occle_train.cli", *sys.argv[1:]]
+    if resume is not None:
+        return subprocess.run(command).returncode
+    with new_run_folder(name, out) as folder:
+        return subprocess.run([*command, "--out", str(folder)]).returncode

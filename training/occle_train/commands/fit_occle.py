@@ -2,117 +2,223 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from pydantic import Field
 
 from occle_core import taxonomy
-from occle_core.bundle import BundleSpec, load_bundle, rig_spec, save_bundle
+from occle_core.bundle import BundleSpec, load_bundle, rig_spec
 from occle_core.config import Config
+from occle_core.frame import FrameError
 from occle_core.networks.occle.config import OccleConfig
+from occle_core.networks.occle.inputs import OccleInputs, prepare
 from occle_core.networks.occle.network import OccLE
 from occle_core.networks.protocol import RigName, Size
-from occle_train.commands.common import (
-    console,
-    describe_dataset,
-    load_kernels,
-    parse_config,
-    path_option,
-    progress_bar,
-    read_yaml,
-    resolve_device,
-    software_versions,
-    split_names,
-)
-from occle_train.data.samples import open_all
-from occle_train.loop.checkpoints import LOG
+from occle_train.commands import options as opt
+from occle_train.commands import training
+from occle_train.commands.common import console
+from occle_train.commands.progress import TrainingProgress
+from occle_train.commands.settings import merged_settings, parse_config
+from occle_train.data.truth import TRUTHS
+from occle_train.loop.checkpoints import CHECKPOINT, read_checkpoint
+from occle_train.loop.run_key import run_key
+from occle_train.loop.stop_request import stop_on_signals
+from occle_train.loop.training_log import LOG
+from occle_train.occle.batches import steps_of
 from occle_train.occle.fit import fit_occle
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
+from occle_train.occle.time_budget import fit_phases_to_time
 from occle_train.pseudo_labels.label_folder import LabelFolder
+from occle_train.runs.checks import check_device, check_disk, check_labels, rig_of
+from occle_train.runs.finish import CHECKED_FRAMES, Finish, silent_losses
+from occle_train.runs.folder import RunOptions
+from occle_train.runs.validation import Slice, Validator, slice_of
+
+REMEDY = (
+    "train longer (--steps 2000, or --max-minutes 60), give more annotations (--set recipe.annotated_fraction=0.2) or repeat them "
+    "(--set recipe.min_annotated_fraction=0.5), or start from a trained bundle (--start-from BUNDLE)"
+)
 
 
 class OccleRun(Config):
-    """The contents of config/training/occle_*.yaml."""
+    """The contents of a configuration of OccLE, such as occle_nuscenes."""
 
-    rig: RigName = Field("kitti", description="which volume and class list")
+    rig: RigName | None = Field(None, description="which volume and class list; the data's layout says it")
     size: Size = Field("small", description="network size; base is the paper's")
     recipe: OccleRecipeConfig = OccleRecipeConfig()
 
 
 def fit_command(
-    data: Annotated[Path, path_option("data set root with images, poses and voxel truth")],
-    labels: Annotated[Path, path_option("2D pseudo-labels: what label wrote, or label images")],
-    bundle: Annotated[Path, path_option("bundle to write at the end")],
-    out: Annotated[
-        Path, path_option("a folder per phase with checkpoint and log; a run that was stopped is resumed from here")
-    ] = Path("out/fit_occle"),
-    config: Annotated[Path | None, path_option("YAML file such as config/training/occle_*.yaml")] = None,
-    size: Annotated[str, typer.Option(help="network size, instead of the configuration's: tiny, small or base")] = "",
+    data: opt.Data = None,
+    labels: opt.Labels = None,
+    bundle: opt.Bundle = None,
+    out: opt.Out = None,
+    resume: opt.Resume = None,
+    name: opt.Name = "",
+    rig: Annotated[RigName | None, typer.Option(help="volume and class list, where the data's layout does not say it")] = None,
+    size: Annotated[Size | None, typer.Option(help="network size, instead of the configuration's")] = None,
+    config: opt.Config = None,
+    assignments: opt.Set = None,
     steps: Annotated[int | None, typer.Option(min=1, help="optimiser steps of every phase, instead of the configuration's")] = None,
-    sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
-    start_from: Annotated[Path | None, path_option("OccLE bundle to fine-tune, with its network and volume")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
+    max_minutes: opt.MaxMinutes = None,
+    seed: opt.Seed = None,
+    sequences: opt.Sequences = None,
+    start_from: opt.StartFrom = None,
+    validation: opt.Validation = None,
+    validation_sequences: opt.ValidationSequences = None,
+    validate_every: opt.ValidateEvery = None,
+    validation_frames: opt.ValidationFrames = None,
+    device: opt.Device = None,
+    threads: opt.Threads = None,
 ) -> None:
-    """Train OccLE by its three phases from few voxel annotations and 2D pseudo-labels, and write a bundle.
+    """Train OccLE by its three phases from few voxel annotations and 2D pseudo-labels; a run folder holds all that it writes.
 
-    Example: occle-train fit-occle --data out/streets --labels out/labels --bundle out/occle --size tiny --steps 20
+    Examples:
+      occle-train fit-occle --data out/streets --labels out/labels --size tiny --steps 20
+      occle-train fit-occle --resume runs/occle-001
     """
-    if threads:
-        torch.set_num_threads(threads)
-    run = _run_of(config, size, steps)
-    if start_from and size:
-        raise ValueError(f"--size {size}: the network is that of {start_from}; leave one of the two out")
-    spec, initial, started_from = _begun(start_from) if start_from else (rig_spec(run.size, run.rig, "occle"), None, None)
+    given = RunOptions(
+        data=data, sequences=sequences, labels=labels, rig=rig, size=size, start_from=start_from, validation=validation,
+        validation_sequences=validation_sequences, validate_every=validate_every, validation_frames=validation_frames,
+        bundle=bundle, device=device, threads=threads,
+    )  # fmt: skip
+    options, saved = training.resumed_options("fit-occle", resume, given) if resume else (given, {})
+    settings = settings_of(config, assignments or [], saved, size=size, steps=steps, max_minutes=max_minutes, seed=seed)
+    place = check_device(options.device or "auto")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    with training.opened_run(options, saved, resume, name or "occle", out) as run:
+        _train(run, settings, place)
+
+
+def _train(run: training.Run, settings: OccleRun, place: str) -> None:
+    """Train in the run's folder."""
+    options = run.options
+    if options.start_from and options.size:
+        raise ValueError(f"--size {options.size}: the network is that of {options.start_from}; leave one of the two out")
+    if options.labels is None:
+        raise ValueError("OccLE learns from 2D labels of the images; make them with occle-train label, and give --labels DIR")
+    started = training.start_folder(run)
+    spec, initial = _begun(started) if started else (None, None)
+    datasets = training.open_data(run, None)
+    if spec is None:
+        spec = rig_spec(settings.size, rig_of(datasets, options.rig or settings.rig, run.data), "occle")
     assert isinstance(spec.network, OccleConfig)
-    datasets = open_all(data, split_names(sequences))
-    console.print(describe_dataset(data, datasets), highlight=False)
-    folder = LabelFolder(labels, taxonomy.load(spec.taxonomy))
-    samples = OccleSamples(datasets, spec.voxel_grid, spec.network, run.recipe, folder, 4.0 / max(1, run.recipe.num_workers))
-    place = resolve_device(device)
-    load_kernels(place)
+    recipe, classes = settings.recipe, taxonomy.load(spec.taxonomy)
+    memory = 4.0 / max(1, recipe.num_workers or 1)
+    samples = OccleSamples(datasets, spec.voxel_grid, spec.network, recipe, LabelFolder(options.labels, classes), memory)
+    check_labels(samples, run.data)
+    check_disk(run.folder, spec.build(), len(recipe.phases))
+    part = training.validation_slice(run, classes, False, TRUTHS[recipe.truth])
+    training.load_kernels(place)
+    if recipe.max_minutes is not None and not run.resumed:
+        recipe = fit_phases_to_time(spec, samples, recipe, place)
+        settings = settings.model_copy(update={"recipe": recipe})
+    counts = {phase: steps_of(samples, phase, recipe) for phase in recipe.phases}
+    key = run_key(spec, samples, recipe, initial)
+    spec = training.bundle_spec(spec, key)
+    first, total = sum(_steps_done(run.folder, phase) for phase in counts), sum(counts.values())
+    training.print_start(run, first, total)
     console.print(
         f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.annotated)} of them annotated; "
-        f"phases {', '.join(run.recipe.phases)} on {place}, logs in {out / '*' / LOG}"
-    )
-    with progress_bar("{task.fields[loss]}") as bar:
-        tasks = {phase: bar.add_task(phase, total=None, loss="") for phase in run.recipe.phases}
+        f"{', '.join(f'{count} steps of {phase}' for phase, count in counts.items())} on {place}, run in {run.folder}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    training.record_run(run, "fit-occle", settings.model_dump(mode="json"))
+    last = recipe.phases[-1]
+    validator = None
+    if part is not None:
+        done = _steps_done(run.folder, last)
+        validator = Validator(run.folder, part, spec, done, place, lambda text: console.print(text, highlight=False))
+
+    def validate(step: int, network: OccLE) -> None:
+        assert validator is not None
+        validator(step, network)
+
+    with TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
 
         def on_step(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
-            text = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-            bar.update(tasks[phase], total=count, completed=step + 1, loss=text)
+            progress.update(phase, step, losses)
+            if step + 1 == count:
+                _say_what_learned_nothing(phase, run.folder / phase / LOG, recipe)
 
-        network = fit_occle(spec, samples, run.recipe, out, place, on_step, initial)
-    provenance = {
-        "data": {"root": data.name, "sequences": [dataset.name for dataset in datasets], "frames": len(samples)},
-        "labels": {**samples.provenance(), "teacher_confidence": run.recipe.confidence_threshold},
-        "started_from": started_from,
-        "fit": run.recipe.model_dump(mode="json"),
-        **software_versions(),
-    }
-    save_bundle(bundle, spec.model_copy(update={"provenance": provenance}), network)
-    console.print(f"wrote {bundle}; measure it: occle-train evaluate --bundle {bundle} --data DIR")
-
-
-def _begun(bundle: Path) -> tuple[BundleSpec, OccLE, str]:
-    """The network that a bundle holds, and the bundle's id."""
-    spec, network, bundle_id = load_bundle(bundle)
-    if not isinstance(network, OccLE):
-        raise ValueError(f"{bundle} holds no OccLE network; start from another bundle")
-    return spec, network, bundle_id
+        every = options.validate_every or max(50, counts[last] // 10)
+        network = fit_occle(
+            spec, samples, recipe, run.folder, place, on_step, initial, stop, validate if validator else None, every
+        )
+    end = Finish(
+        run.folder, spec, lambda: _inputs(samples), _training_slice(samples, run, recipe), validator,
+        {phase: run.folder / phase / LOG for phase in recipe.phases}, REMEDY,
+    )  # fmt: skip
+    trained = sum(_steps_done(run.folder, phase) for phase in counts)
+    training.end_run(run, "fit-occle", end, network, (trained, total), stop)
 
 
-def _run_of(config: Path | None, size: str, steps: int | None) -> OccleRun:
-    """A configuration file's values with those of the command line."""
-    content = read_yaml(config)
-    if size:
-        content["size"] = size
-    run = parse_config(OccleRun, content, config)
-    if steps is None:
+def settings_of(config: str | None, assignments: Sequence[str], saved: dict[str, Any], **given: Any) -> OccleRun:
+    """Values of a resumed run, of a configuration, of --set and of options, the later ones before the earlier."""
+    content = merged_settings(saved, config, assignments)
+    if "batch_size" in content or "epochs" in content:
+        raise ValueError(f"--config {config}: a configuration of MinkOcc; train it with occle-train fit")
+    if given.get("size") is not None:
+        content["size"] = given["size"]
+    recipe = {name: given[name] for name in ("seed", "max_minutes") if given.get(name) is not None}
+    if recipe:
+        content["recipe"] = {**content.get("recipe", {}), **recipe}
+    run = parse_config(OccleRun, content, config or ("--set" if assignments else "the options"))
+    if given.get("steps") is None:
         return run
-    every = dict.fromkeys(run.recipe.phases, steps)
+    every = dict.fromkeys(run.recipe.phases, given["steps"])
     return run.model_copy(update={"recipe": run.recipe.model_copy(update={"phase_steps": every})})
+
+
+def _begun(bundle: Path) -> tuple[BundleSpec, OccLE]:
+    """The network that a bundle holds."""
+    spec, network, _ = load_bundle(bundle)
+    if not isinstance(network, OccLE):
+        raise ValueError(f"--start-from {bundle}: no OccLE network; start from another bundle")
+    return spec, network
+
+
+def _inputs(samples: OccleSamples) -> Iterator[OccleInputs]:
+    """Inputs of some training frames, annotated ones."""
+    for item in samples.annotated[:: max(1, -(-len(samples.annotated) // CHECKED_FRAMES))]:
+        try:
+            yield prepare(*samples.frames(item), samples.grid, samples.network)
+        except FrameError:
+            continue  # the training has named it
+
+
+def _training_slice(samples: OccleSamples, run: training.Run, recipe: OccleRecipeConfig) -> Slice:
+    """Some frames of the sequences that have annotations, to be scored where there is no validation."""
+    named = {samples.index[item][0] for item in samples.annotated}
+    return slice_of([samples.datasets[number] for number in sorted(named)], CHECKED_FRAMES, run.data, TRUTHS[recipe.truth])
+
+
+def _steps_done(folder: Path, phase: Phase) -> int:
+    file = folder / phase / CHECKPOINT
+    return int(read_checkpoint(file)["step"]) if file.exists() else 0
+
+
+def _say_what_learned_nothing(phase: Phase, log: Path, recipe: OccleRecipeConfig) -> None:
+    ablated = {"annotations": "occupancy", "projection": "projection"}
+    left_out = {ablated[name] for name in recipe.ablate if name in ablated}
+    left_out |= {"image", "lidar"} if "semantic" in recipe.ablate else set()
+    silent = [name for name in silent_losses(log) if name not in left_out and name != "total"]
+    if not silent:
+        return
+    why = {
+        "student": f"no cell of the teacher's predictions reached the confidence {recipe.confidence_threshold:g}, and no annotated "
+        "frame was drawn; lower it (--set recipe.confidence_threshold=0.6) or repeat the annotated frames "
+        "(--set recipe.min_annotated_fraction=0.5)",
+        "fusion": "no annotated frame was drawn; repeat them (--set recipe.min_annotated_fraction=0.5) or train longer",
+    }
+    console.print(
+        f"warning: phase {phase} learned nothing from {', '.join(silent)}: the loss was 0 in every step; "
+        f"{why.get(phase, 'are the labels all 255 (unlabelled)?')}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from occle_core.datasets.completeness import require_files
-from occle_train.commands.common import console, path_option, progress_bar, resolve_device, split_names
+from occle_train.commands.common import console, path_option, progress_bar, split_names
+from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import open_all
 from occle_train.occle.alignment import Alignment, load_alignment
 from occle_train.occle.labeller import AlignedLabeller, TransformersSegmenter, Universal, UniversalLabelFolder
@@ -16,6 +17,7 @@ from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.grounded_sam import GroundedSam
 from occle_train.pseudo_labels.label_folder import Labeller, write_missing
 from occle_train.pseudo_labels.prompts import load_prompts
+from occle_train.runs.checks import check_device
 
 
 def label(
@@ -28,6 +30,10 @@ def label(
     specific: Annotated[str, typer.Option(help="OccLE's aligned labels: folder of MSeg label maps, or a segmentation model")] = "",
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="with --simulated, value of DegradeConfig: --set miss_prob=0.1", metavar="KEY=VALUE"),
+    ] = None,
 ) -> None:
     """Make 2D pseudo-labels of all images for fit's and fit-occle's --labels; a stopped run is resumed.
 
@@ -35,6 +41,10 @@ def label(
 
     Example: occle-train label --data data/nuscenes --out data/labels --segmenter facebook/sam2.1-hiera-large
     """
+    place = check_device(device)
+    if assignments and not simulated:
+        raise ValueError("--set changes how --simulated labels are degraded; foundation models have --threshold")
+    errors = parse_config(DegradeConfig, merged_settings({}, None, assignments or []), "--set")
     datasets = open_all(data, split_names(sequences))
     images = ((dataset, i, camera) for dataset in datasets for i in range(len(dataset)) for camera in dataset.camera_names)
     found = ((dataset.name, dataset.image_file(i, camera)) for dataset, i, camera in images)
@@ -42,15 +52,15 @@ def label(
     classes = datasets[0].taxonomy
     labeller: Labeller
     if simulated:
-        labeller = DegradedLabeller(classes, DegradeConfig(), 0)
+        labeller = DegradedLabeller(classes, errors, 0)
         source = labeller.source
     else:
         alignment = load_alignment(classes) if specific else None
         prompts = alignment.prompts if alignment else load_prompts(classes)
-        labeller = GroundedSam(detector, segmenter, prompts, resolve_device(device), threshold)
+        labeller = GroundedSam(detector, segmenter, prompts, place, threshold)
         source = labeller.source
         if alignment:
-            labeller = AlignedLabeller(_universal(specific, alignment, resolve_device(device)), labeller, alignment)
+            labeller = AlignedLabeller(_universal(specific, alignment, place), labeller, alignment)
             source = {"specific": specific, "open_vocabulary": source, "alignment": classes.name}
     with progress_bar() as bar:
         task = bar.add_task("labelling", total=sum(map(len, datasets)))

@@ -93,6 +93,9 @@ class Samples:
         DatasetError: no frame has voxel truth, or files of the frames are missing.
     """
 
+    labels: Any = None
+    """Folder of 2D pseudo-labels, where some are used."""
+
     def __init__(
         self,
         datasets: Sequence[Dataset],
@@ -112,6 +115,14 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def labelled(self) -> Sequence[int]:
+        """Numbers of the frames whose voxel labels are used."""
+        return self.warm
+
+    def provenance(self) -> Any:
+        """The labels that are used, for the bundle's provenance."""
+        return "voxel truth of every frame"
 
     def _find(self) -> tuple[list[tuple[int, int]], Sequence[int]]:
         """(dataset, frame) of every frame, and the numbers of those with voxel labels."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from occle_core.bundle import BundleSpec, load_bundle, save_bundle
+from occle_core.bundle import BundleError, BundleSpec, load_bundle, save_bundle
 from occle_core.datasets import Dataset
 from occle_core.engines import openvino_engine
 from occle_core.engines.base import Engine
@@ -39,9 +39,18 @@ def calibrate(bundle: Path, frames: Sequence[NetworkInputs]) -> BundleSpec:
 
     Returns:
         The new spec: `capacities` for all frames, `typical` for most.
+
+    Raises:
+        BundleError: the network prunes everything on all frames; the bundle is left as it is.
     """
     spec, network, _ = load_bundle(bundle)
     counts = measure(network, frames)
+    empty = sorted(name for name, rows in counts.items() if not max(rows, default=0))
+    if empty:
+        raise BundleError(
+            f"{bundle} predicts nothing on these {len(frames)} frames (no rows in {', '.join(empty)}), so that no engine can be "
+            "measured; are they frames of its rig? Train it longer otherwise: occle-train fit --start-from"
+        )
     limits = limits_of(network, spec.network.max_points)
     full = capacities.choose_capacities(counts, limits)
     typical = capacities.choose_capacities(counts, limits, capacities.TYPICAL_PERCENTILE)

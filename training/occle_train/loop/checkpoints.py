@@ -1,18 +1,16 @@
-"""Checkpoints and logs, from which a stopped run is resumed: checkpoint.pt and log.csv in its folder."""
+"""Checkpoints, from which a stopped run is resumed: checkpoint.pt in its folder."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+import json
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 
-from occle_core.atomic_file import atomic_write
+from occle_train.loop.run_key import describe_differences, key_differences
 
-CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
+CHECKPOINT = "checkpoint.pt"
 
 
 class Checkpoint:
@@ -20,11 +18,11 @@ class Checkpoint:
 
     Args:
         path: the file.
-        key: what must be the same for a run to be resumed.
+        key: what must be the same for a run to be resumed, see `run_key`.
         parts: networks, optimiser, schedule: whatever has a state_dict.
     """
 
-    def __init__(self, path: Path, key: str, parts: dict[str, Any]) -> None:
+    def __init__(self, path: Path, key: dict[str, Any], parts: dict[str, Any]) -> None:
         self.path, self.key, self.parts = path, key, parts
 
     def save(self, step: int) -> None:
@@ -32,7 +30,7 @@ class Checkpoint:
         states = {name: part.state_dict() for name, part in self.parts.items()}
         fresh = self.path.with_suffix(".part")
         try:
-            torch.save({"key": self.key, "step": step, "torch_rng": torch.get_rng_state(), **states}, fresh)
+            torch.save({"key": json.dumps(self.key), "step": step, "torch_rng": torch.get_rng_state(), **states}, fresh)
             fresh.replace(self.path)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
             fresh.unlink(missing_ok=True)
@@ -49,8 +47,12 @@ class Checkpoint:
         if not self.path.exists():
             return 0
         saved = read_checkpoint(self.path)
-        if saved["key"] != self.key:
-            raise ValueError(f"{self.path} was written with another configuration; use another --out, or delete it to start afresh")
+        differences = key_differences(saved["key"], self.key)
+        if differences:
+            raise ValueError(
+                f"{self.path} was written with another configuration: {describe_differences(differences)}; resume it with the same "
+                "settings and data, or start a run of its own with another --out"
+            )
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
         torch.set_rng_state(saved["torch_rng"])
@@ -58,7 +60,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The contents of a checkpoint; code in it is not run.
+    """The contents of a checkpoint, "key" and "step" among them; code in it is not run.
 
     Raises:
         ValueError: the file is damaged or no checkpoint.
@@ -72,37 +74,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged ({why[:200]}); delete it to start afresh") from error
     if not isinstance(saved, dict) or not {"key", "step", "torch_rng"} <= set(saved):
         raise ValueError(f"{path} is no checkpoint of occle-train; use another --out")
+    try:
+        saved["key"] = json.loads(saved["key"])
+    except ValueError as error:
+        raise ValueError(f"{path} is a checkpoint of an older occle-train; use another --out, or delete it") from error
     return saved
-
-
-class LossLog:
-    """log.csv: a row per step; rows after the checkpoint that a run is resumed from are dropped.
-
-    Args:
-        path: the file; None writes nothing, as processes other than the first do.
-        losses: their names, the columns.
-        first: the step that the run continues with.
-    """
-
-    def __init__(self, path: Path | None, losses: Sequence[str], first: int) -> None:
-        self.losses = losses
-        self._file = None
-        if path is not None:
-            rows = list(csv.reader(path.open()))[1 : first + 1] if first and path.exists() else []
-            with atomic_write(path) as temporary, temporary.open("w", newline="") as fresh:
-                csv.writer(fresh).writerows([("step", *losses, "seconds"), *rows])
-            self._file = path.open("a", newline="")
-            self._writer = csv.writer(self._file)
-
-    def row(self, step: int, losses: dict[str, float], seconds: float) -> None:
-        """Add a step."""
-        if self._file is not None:
-            self._writer.writerow((step, *(f"{losses[name]:.5f}" for name in self.losses), f"{seconds:.3f}"))
-            self._file.flush()
-
-    def __enter__(self) -> LossLog:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._file is not None:
-            self._file.close()

@@ -17,6 +17,26 @@ def warmup_cosine(step: int, warmup: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
+def scheduled_rate(step: int, warmup: int, steps: int, seconds: float = 0.0, limit: float | None = None) -> float:
+    """Share of the peak learning rate at a step; a schedule with a time limit ends with it, however slow the machine.
+
+    Args:
+        step, warmup, steps: see `warmup_cosine`.
+        seconds: that the training has taken.
+        limit: largest number of seconds; None has no limit.
+    """
+    if limit is None or step < warmup:
+        return warmup_cosine(step, warmup, steps)
+    by_time = warmup + (steps - warmup) * min(1.0, seconds / limit)
+    return min(warmup_cosine(step, warmup, steps), 0.5 * (1 + math.cos(math.pi * (by_time - warmup) / max(1, steps - warmup))))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch."""
     random.seed(seed)

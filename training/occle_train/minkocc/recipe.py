@@ -122,7 +122,8 @@ class RecipeSamples(Samples):
         mask: MaskName = "camera",
     ) -> None:
         self.labelled_scenes = draw_labelled([dataset.name for dataset in datasets], config.alpha, config.label_seed)
-        self.config, self.labels = config, labels
+        self.config = config
+        self.labels: LabelFolder | None = labels
         self._cache = cache / _cache_key(grid, network, config, labels)
         super().__init__(datasets, grid, network, memory, mask)
 

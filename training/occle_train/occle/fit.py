@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import copy
-import time
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch.utils.data import DataLoader
 
 from occle_core import taxonomy
-from occle_core.bundle import BundleSpec, weights_digest
+from occle_core.bundle import BundleSpec
 from occle_core.networks.occle.network import OccLE
-from occle_train.loop.checkpoints import CHECKPOINT, LOG, Checkpoint, LossLog, read_checkpoint
-from occle_train.loop.schedule import seed_everything, warmup_cosine
+from occle_train.loop.checkpoints import CHECKPOINT, Checkpoint, read_checkpoint
+from occle_train.loop.run_key import run_key
+from occle_train.loop.schedule import scheduled_rate, seed_everything, set_learning_rate
+from occle_train.loop.steps import Clock, LoopHooks, run_steps
+from occle_train.loop.training_log import LOG, TrainingLog
+from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
-from occle_train.occle.objectives import Weights
+from occle_train.occle.objectives import OccleBatch, Weights
 from occle_train.occle.phases import TERMS, OccleRecipeConfig, Phase, begin_phase, run_phase
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.teacher_predictions import TeacherPredictions
@@ -34,6 +37,9 @@ def fit_occle(
     device: str = "cpu",
     on_progress: ProgressCallback = lambda phase, step, steps, losses: None,
     initial: OccLE | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    validate: Callable[[int, OccLE], None] | None = None,
+    validate_every: int = 500,
 ) -> OccLE:
     """Train all phases, or resume the run in `out`.
 
@@ -45,12 +51,16 @@ def fit_occle(
         device: torch's name of the device.
         on_progress: called after every step with phase, step, number of steps and losses.
         initial: a network of the spec's structure whose weights all phases start from; None starts from the seed's.
+        should_stop: asked after every step; True saves a checkpoint and ends the training early.
+        validate: called every `validate_every` steps of the last phase, before which nothing is predicted, with the phase's steps
+            done and a copy of the network, on the CPU.
+        validate_every: see `validate`.
 
     Returns:
         the network, on the CPU, in evaluation mode.
 
     Raises:
-        ValueError: a checkpoint in `out` was written with another configuration.
+        ValueError: a checkpoint in `out` is of another configuration, data or start.
         FloatingPointError: a loss is not finite.
     """
     network = fresh_network(spec, config)
@@ -58,11 +68,17 @@ def fit_occle(
         network.load_state_dict(initial.state_dict())
     # The student is of the same structure as its teacher, and trained from the start.
     untaught = copy.deepcopy(network.geometric.state_dict())
-    origin = "" if initial is None else weights_digest(spec, initial)
     for phase in config.phases:
         if phase == "student":
             network.geometric.load_state_dict(untaught)
-        fit_phase(network, phase, spec, samples, config, out / phase, device, on_progress, out / "teacher", origin)
+        hooks = LoopHooks(should_stop=should_stop, validate_every=validate_every)
+        if validate is not None and phase == config.phases[-1]:
+            hooks.validate = _on_copies(network, validate)
+        finished = fit_phase(
+            network, phase, spec, samples, config, out / phase, device, on_progress, out / "teacher", initial, hooks
+        )
+        if not finished:
+            break
     return network
 
 
@@ -75,7 +91,7 @@ def fresh_network(spec: BundleSpec, config: OccleRecipeConfig) -> OccLE:
     seed_everything(config.seed)
     network = spec.build()
     if not isinstance(network, OccLE):
-        raise ValueError(f"{spec.name} is no OccLE network")
+        raise ValueError(f"{spec.name} is no OccLE network, which is trained in another way: occle-train fit")
     return network
 
 
@@ -89,8 +105,9 @@ def fit_phase(
     device: str,
     on_progress: ProgressCallback,
     teacher: Path,
-    origin: str = "",
-) -> None:
+    initial: OccLE | None = None,
+    hooks: LoopHooks | None = None,
+) -> bool:
     """Train one phase, or resume the run in `out`; a finished one is only loaded.
 
     Args:
@@ -99,57 +116,64 @@ def fit_phase(
         spec, samples, config, device, on_progress: see `fit_occle`.
         out: the phase's folder.
         teacher: the teacher's folder; students read its checkpoint, and its predictions are kept there.
-        origin: digest of the weights that the first phase started from, where they are not the seed's.
+        initial: the weights that the first phase started from, where they are not the seed's.
+        hooks: whether to stop, and validation; `on_progress` is set here.
+
+    Returns:
+        whether the phase is finished.
     """
     out.mkdir(parents=True, exist_ok=True)
     network.to(device)
-    steps = steps_of(samples, phase, config)
+    steps, clock = steps_of(samples, phase, config), Clock()
     optimizer = begin_phase(network, phase, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, 0, steps))
-    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
-    checkpoint = Checkpoint(out / CHECKPOINT, _key(spec, samples, config, phase) + origin, parts)
-    first = checkpoint.load()
+    parts = {"network": network, "optimizer": optimizer, "clock": clock}
+    checkpoint = Checkpoint(out / CHECKPOINT, {**run_key(spec, samples, config, initial), "phase": phase}, parts)
+    done = first = checkpoint.load()
     if first < steps:
         teacher_labels = _teacher_predictions(spec, samples, config, teacher, device) if phase == "student" else None
-        weights = _on(samples.weights(taxonomy.load(spec.taxonomy).free), device)
+        weights = weights_on(samples.weights(taxonomy.load(spec.taxonomy).free), device)
+
+        def take_step(step: int, batch: OccleBatch) -> dict[str, float]:
+            rate = config.learning_rate * scheduled_rate(step, 0, steps)
+            set_learning_rate(optimizer, rate)
+            values: dict[str, float] = {"learning_rate": rate}
+            run_phase(network, phase, [batch.to(device)], optimizer, weights, config, values.update)
+            return values | {"total": sum(values[name] for name in TERMS[phase])}
+
+        hooks = hooks or LoopHooks()
+        hooks.on_progress = lambda step, losses: on_progress(phase, step, steps, losses)
         order = PhaseSampler(samples, phase, config, first, steps)
-        made = PhaseBatches(samples, phase, config, teacher_labels)
-        batches = DataLoader(made, batch_size=None, sampler=order, num_workers=config.num_workers)
-        started = time.perf_counter()
-        with LossLog(out / LOG, (*TERMS[phase], "total"), first) as log:
-            for step, batch in enumerate(batches, first):
-                losses: dict[str, float] = {}
-                run_phase(network, phase, [batch.to(device)], optimizer, weights, config, losses.update)
-                schedule.step()
-                losses["total"] = sum(losses.values())
-                log.row(step, losses, time.perf_counter() - started)
-                started = time.perf_counter()
-                on_progress(phase, step, steps, losses)
-                if (step + 1) % config.checkpoint_every == 0 or step + 1 == steps:
-                    checkpoint.save(step + 1)
+        made, workers = PhaseBatches(samples, phase, config, teacher_labels), loader_processes(config.num_workers, device)
+        batches = DataLoader(made, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=ignore_signals)
+        with TrainingLog(out / LOG, (*TERMS[phase], "total"), first, device) as log:
+            done = run_steps(batches, take_step, first, steps, config.batch_size, config.checkpoint_every, log, checkpoint, hooks)
     network.cpu().eval().requires_grad_(False)
+    return done >= steps
+
+
+def _on_copies(network: OccLE, validate: Callable[[int, OccLE], None]) -> Callable[[int], None]:
+    return lambda step: validate(step, copy.deepcopy(network).cpu().eval())
 
 
 def _teacher_predictions(
     spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, folder: Path, device: str
 ) -> TeacherPredictions:
-    """The predictions of the teacher whose checkpoint is in `folder`, kept there; those that are missing are made."""
-    teacher_labels = TeacherPredictions(samples, folder / f"teacher_labels-{config.confidence_threshold:g}")
+    """The predictions of the teacher whose checkpoint is in `folder`, kept there; those that are missing are made.
+
+    The folder's name says which teacher they are of: after another training they are not taken for the new one's.
+    """
+    weights = read_checkpoint(folder / CHECKPOINT)["network"]
+    digest = hashlib.sha256(b"".join(value.contiguous().numpy().tobytes() for value in weights.values())).hexdigest()[:12]
+    teacher_labels = TeacherPredictions(samples, folder / f"teacher_labels-{config.confidence_threshold:g}-{digest}")
     if teacher_labels.missing:
         teacher = fresh_network(spec, config)
-        teacher.load_state_dict(read_checkpoint(folder / CHECKPOINT)["network"])
+        teacher.load_state_dict(weights)
         teacher_labels.predict(teacher.to(device).eval().requires_grad_(False), config, device)
     return teacher_labels
 
 
-def _on(weights: Weights, device: str) -> Weights:
+def weights_on(weights: Weights, device: str) -> Weights:
+    """The same class weights on a device."""
     return replace(
         weights, pixels=weights.pixels.to(device), voxels=weights.voxels.to(device), geometry=weights.geometry.to(device)
     )
-
-
-def _key(spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, phase: Phase) -> str:
-    """Key of a phase's checkpoint: everything that has to be the same when it is resumed."""
-    network = spec.model_copy(update={"provenance": {}}).model_dump_json()
-    recipe = config.model_dump_json(exclude={"checkpoint_every"})
-    return f"{network} {phase} {recipe} {len(samples)} {samples.annotated} {samples.labels.source}"

@@ -74,8 +74,14 @@ class OccleRecipeConfig(Config):
     )
     phase_steps: dict[Phase, int] = Field({}, description="optimiser steps of a phase, instead of its passes")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
-    # Not written down with the others: it changes no result, and a run may be resumed with another number.
-    num_workers: int = Field(0, ge=0, exclude=True, description="loader processes; 0 loads in the training process")
+    num_workers: int | None = Field(
+        None, ge=0, description="loader processes; 0 loads in the training process, by default as many as the machine's cores allow"
+    )
+    max_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="time limit of all phases; scales their steps by the measured time of a step",
+    )
     seed: int = Field(0, description="of weights, order and augmentation")
 
     def epochs_of(self, phase: Phase) -> int:
@@ -122,7 +128,7 @@ def run_phase(
     config: OccleRecipeConfig,
     on_progress: Callable[[dict[str, float]], None] = lambda losses: None,
 ) -> None:
-    """One pass over the batches, after `begin_phase`.
+    """One pass over the batches, after `begin_phase`; `on_progress` is called with losses and "gradient_norm" of every step.
 
     Raises:
         FloatingPointError: a loss is not finite; the weights are left as they were.
@@ -133,11 +139,13 @@ def run_phase(
         if not bool(torch.isfinite(total)):
             raise FloatingPointError(f"phase {phase}: the loss is {float(total.detach())}; lower the learning rate")
         optimizer.zero_grad()
+        norm = 0.0
         if total.requires_grad:
             total.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.grad_clip)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip))
             optimizer.step()
-        on_progress({name: float(value.detach()) for name, value in terms.items()})
+        on_progress({name: float(value.detach()) for name, value in terms.items()} | {"gradient_norm": norm})
 
 
 @torch.no_grad()

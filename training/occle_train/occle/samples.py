@@ -146,6 +146,10 @@ class OccleSamples:
             frequency_weights(torch.as_tensor(pixels)[:classes]), frequency_weights(counts), frequency_weights(geometry), free
         )
 
+    def labelled(self) -> Sequence[int]:
+        """Numbers of the frames whose voxel labels are used."""
+        return self.annotated
+
     def provenance(self) -> dict[str, Any]:
         """The labels that were used, for the bundle's provenance."""
         names: dict[str, list[int]] = {}

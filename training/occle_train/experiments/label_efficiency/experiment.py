@@ -32,8 +32,9 @@ from occle_train.evaluation import evaluate as scoring
 from occle_train.experiments.label_efficiency.figures import draw_curves, draw_maps, draw_views
 from occle_train.experiments.label_efficiency.presets import PRESETS, ExperimentPreset
 from occle_train.experiments.label_efficiency.report import write_report
-from occle_train.loop.checkpoints import LOG
-from occle_train.minkocc.fit import FitConfig, fit, load_head, minkocc_config
+from occle_train.loop.training_log import LOG
+from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.fit import fit, load_head, minkocc_config
 from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
@@ -120,7 +121,7 @@ class LabelEfficiencyExperiment:
         """A setting's frames."""
         labels = self.labels(part) if weak else None
         # Every loading process keeps frames of its own.
-        memory = 4.0 / max(1, self.preset.fit.num_workers)
+        memory = 4.0 / max(1, self.preset.fit.num_workers or 1)
         cache = self.out / "accumulated" / part
         return RecipeSamples(
             self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory, self.preset.fit.truth_mask

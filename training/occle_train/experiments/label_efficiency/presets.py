@@ -11,7 +11,7 @@ from occle_core.geometry.grid import OCC3D_NUSCENES, VoxelGrid
 from occle_core.networks.minkocc import config as sizes
 from occle_core.networks.minkocc.config import ImageConfig, MinkOccConfig, PointConfig, UNetConfig
 from occle_train.data.augment import AugmentConfig
-from occle_train.minkocc.fit import FitConfig
+from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.recipe import MinkOccRecipeConfig
 
 

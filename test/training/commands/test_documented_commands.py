@@ -1,0 +1,139 @@
+"""Every training command of README and the how-to pages runs, in the order of its page, on tiny data."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from occle_train.cli import app
+from occle_train.commands.common import console
+from occle_train.data.samples import open_all
+from occle_train.pseudo_labels.label_folder import label_file
+from occle_train.streets import simulate
+from typer.testing import CliRunner
+
+from occle_core.bundle import load_bundle
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = ("README.md", "docs/how_to/train_minkocc.md", "docs/how_to/train_occle.md", "docs/how_to/own_classes.md")
+ELSEWHERE = ("pip install", "make", "ros2 launch", "source ", "export ")
+"""Commands that are no training's: they are tested where they belong."""
+QUICK = (
+    (r"--drives \d+", "--drives 2"), (r"--frames \d+ --every \d+", "--frames 3 --every 2"), (r"--frames \d+", "--frames 2"),
+    (r" --scale [\d.]+", ""), (r"(occle-train simulate \S+)", r"\1 --scale 0.1"), (r" --size \w+", ""), (r" --steps \d+", ""),
+    (r" --max-minutes \d+", ""), (r" --set \S*learning_rate=\S+", ""), (r"\bDATA\b", "data"), (r"00,01,[\d,]+", "00"),
+    (r"--sequences 08", "--sequences 01"), (r"-sequences 08", "-sequences 01"),
+    ("my_classes.yaml", str(ROOT / "examples/own_classes/classes.yaml")),
+)  # fmt: skip
+"""What makes a documented command a tiny one: pattern and replacement."""
+TINY = {
+    "fit": "--size tiny --steps 24 --set learning_rate=0.01 --threads 1",
+    "fit-occle": "--size tiny --steps 24 --set recipe.learning_rate=0.01 --threads 1",
+}
+SMALL_VIEWS = "--set recipe.num_views=1 --set recipe.view_width=32 --set recipe.view_height=18"
+
+
+def commands(page: str) -> list[list[str]]:
+    """The command lines of a page's fenced blocks, continued lines joined; what follows "Without the data" is a list of its own."""
+    parts: list[list[str]] = []
+    for text in re.split(r"^## Without the data", (ROOT / page).read_text("utf-8"), flags=re.MULTILINE):
+        blocks = re.findall(r"^```(.*?)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        lines = [line for kind, block in blocks if not kind for line in block.replace("\\\n", " ").splitlines()]
+        parts.append([re.sub(r"\s+", " ", line.partition(" # ")[0]).strip() for line in lines if line.strip()])
+    return parts
+
+
+def tiny(command: str, models: dict[str, Path]) -> str:
+    """A command at tiny scale."""
+    for pattern, replacement in QUICK:
+        command = re.sub(pattern, replacement, command)
+    for option, folder in models.items():
+        command = re.sub(rf"--{option} \S+", f"--{option} {folder}", command)
+    words = command.split()
+    if words[:1] == ["occle-train"] and words[1] in TINY:
+        command += f" {TINY[words[1]]}" + (f" {SMALL_VIEWS}" if "minkocc_" in command and words[1] == "fit" else "")
+    return command
+
+
+def run(command: str) -> str:
+    """Run a command in the working folder; `occle-train` in this process. Returns what it printed."""
+    listed = re.sub(r"\$\(paste -sd, (\S+)\)", lambda found: ",".join(Path(found[1]).read_text().split()), command)
+    words = shlex.split(listed)
+    if words[0] == "occle-train":
+        console.quiet = False
+        done = CliRunner().invoke(app, words[1:])
+        assert done.exit_code == 0, f"{command}\n{done.output}\n{done.exception!r}"
+        return done.output
+    assert words[0] == "occle", f"no test knows how to run: {command}"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "training")])}
+    found = subprocess.run(
+        [sys.executable, "-m", "occle_ros.cli", *words[1:]], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert found.returncode == 0, f"{command}\n{found.stdout}{found.stderr}"
+    return found.stdout
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Detector and segmenter with random weights."""
+    pytest.importorskip("transformers", reason="pip install transformers")
+    from tiny_models import save_grounding_dino, save_sam
+
+    folder = tmp_path_factory.mktemp("models")
+    return {"detector": Path(save_grounding_dino(folder / "dino")), "segmenter": Path(save_sam(folder / "sam"))}
+
+
+def prepare(page: str) -> dict[str, Path]:
+    """What the reader of a page has: a data set, lists of scenes, label maps of MSeg. Returns folders of models."""
+    if page == "README.md":
+        return {}
+    rig = "nuscenes" if "minkocc" in page else "kitti"
+    simulate(Path("data"), rig, drives=2, frames=2, seed=3, scale=0.1, workers=1)
+    datasets = open_all(Path("data"))
+    Path("train_scenes.txt").write_text(f"{datasets[0].name}\n")
+    Path("val_scenes.txt").write_text(f"{datasets[1].name}\n")
+    if "occle" not in page:
+        return {}
+    for dataset in datasets:
+        for i in range(len(dataset)):
+            for camera in dataset.camera_names:
+                file = label_file(Path("mseg"), dataset, i, camera)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                image = dataset.image_file(i, camera)
+                assert image is not None
+                shape = cv2.imread(str(image)).shape[:2]
+                cv2.imwrite(str(file), np.full(shape, 98, np.uint8))  # road, in MSeg's universal ids
+    return {"specific": Path("mseg")}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_run(page: str, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, part in enumerate(commands(page)):
+        (tmp_path / str(number)).mkdir()
+        monkeypatch.chdir(tmp_path / str(number))
+        folders = models | (prepare(page) if number == 0 else {})
+        found = [line for line in part if not line.startswith(ELSEWHERE)]
+        assert sum(line.startswith("occle-train") for line in found) >= 2
+        printed = [run(tiny(line, folders)) for line in found]
+        assert any("IoU" in text for text in printed)
+        for bundle in re.findall(r"--bundle (out/\S+)", " ".join(found)):
+            load_bundle(bundle)
+
+
+def test_python_blocks_of_the_python_page_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how_to/python.md").read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == 5
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile("\n".join(blocks), "python.md", "exec"), names)
+    centers, labels, confidence = names["centers"], names["labels"], names["confidence"]
+    assert centers.shape == (len(labels), 3) and len(confidence) == len(labels) > 100  # type: ignore[attr-defined, arg-type]
+    assert (tmp_path / "out/page.png").stat().st_size > 10_000
+    load_bundle(tmp_path / "out/bundle")

@@ -1,0 +1,97 @@
+"""The loop itself: stopping after any step and resuming gives the same curve; a time limit ends the schedule."""
+
+import csv
+
+import pytest
+import torch
+from occle_train.data.samples import Samples
+from occle_train.loop.checkpoints import read_checkpoint
+from occle_train.loop.schedule import scheduled_rate, warmup_cosine
+from occle_train.loop.training_log import TIMES
+from occle_train.loop.workers import loader_processes
+from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.fit import fit
+from rooms import GRID, NETWORK, Rooms, spec
+
+CONFIG = FitConfig(steps=5, warmup_steps=1, batch_size=1, checkpoint_every=2)
+
+
+def rows(folder):
+    with (folder / "log.csv").open() as file:
+        return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def samples():
+    torch.set_num_threads(1)
+    return Samples([Rooms("a")], GRID, NETWORK)
+
+
+@pytest.fixture(scope="module")
+def whole(samples, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, fit(spec(), samples, CONFIG, folder).state_dict()
+
+
+@pytest.mark.parametrize("stop", range(1, 5))
+def test_stopping_after_any_step_and_resuming_gives_the_same_curve_and_weights(samples, whole, tmp_path, stop):
+    seen = []
+    fit(
+        spec(), samples, CONFIG, tmp_path, on_progress=lambda step, losses: seen.append(step), should_stop=lambda: len(seen) == stop
+    )
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == stop == len(seen)
+    resumed = fit(spec(), samples, CONFIG, tmp_path).state_dict()
+    assert rows(tmp_path) == rows(whole[0]) and len(rows(tmp_path)) == 5
+    assert all(torch.equal(resumed[name], value) for name, value in whole[1].items())
+
+
+@pytest.mark.parametrize("killed", range(1, 5))
+def test_dying_in_any_step_and_resuming_gives_the_same_curve_and_weights(samples, whole, tmp_path, killed):
+    """Without a word, between two checkpoints: the steps since the last one are made again."""
+
+    def die(step, losses):
+        if step == killed:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fit(spec(), samples, CONFIG, tmp_path, on_progress=die)
+    resumed = fit(spec(), samples, CONFIG, tmp_path).state_dict()
+    assert rows(tmp_path) == rows(whole[0])
+    assert all(torch.equal(resumed[name], value) for name, value in whole[1].items())
+
+
+def test_validation_sees_a_copy_of_the_average_and_changes_nothing(samples, whole, tmp_path):
+    seen = []
+
+    def validate(step, network):
+        assert not network.training
+        seen.append(step)
+        for parameter in network.parameters():
+            parameter.data.zero_()
+
+    network = fit(spec(), samples, CONFIG, tmp_path, validate=validate, validate_every=2).state_dict()
+    assert seen == [2, 4] and all(torch.equal(network[name], value) for name, value in whole[1].items())
+
+
+def test_a_training_whose_time_is_over_is_finished(samples, tmp_path):
+    config = CONFIG.model_copy(update={"steps": 1000, "max_minutes": 1e-4})
+    fit(spec(), samples, config, tmp_path)
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 1000 and len(rows(tmp_path)) < 20
+    before = rows(tmp_path)
+    fit(spec(), samples, config, tmp_path)
+    assert rows(tmp_path) == before
+
+
+def test_with_a_time_limit_the_learning_rate_follows_whichever_is_further_on_step_or_clock():
+    assert scheduled_rate(50, 10, 100, 10, 100) == warmup_cosine(50, 10, 100)  # the machine is as fast as measured, or faster
+    assert scheduled_rate(20, 10, 100, 50, 100) == pytest.approx(warmup_cosine(55, 10, 100))  # slower: half of the time is over
+    assert scheduled_rate(20, 10, 100, 100, 100) == pytest.approx(0)
+    assert scheduled_rate(5, 10, 100, 90, 100) == warmup_cosine(5, 10, 100)  # the warm-up is one of steps
+
+
+def test_loader_processes_by_the_cores(monkeypatch):
+    for cores, cpu, cuda in ((1, 0, 1), (2, 0, 1), (4, 1, 3), (16, 4, 8)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda pid, count=cores: set(range(count)))
+        assert (loader_processes(None, "cpu"), loader_processes(None, "cuda:0")) == (cpu, cuda)
+        assert loader_processes(5, "cpu") == 5
+    assert loader_processes(None, "cuda", processes=4) == 3

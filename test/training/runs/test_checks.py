@@ -1,0 +1,72 @@
+"""Checks before the first step: one line each, with the remedy."""
+
+import pytest
+import torch
+from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
+from occle_train.runs import checks
+from occle_train.runs.checks import check_device, check_disk, check_labels, check_processes, rig_of
+from rooms import GRID, NETWORK, Rooms, label_folder, spec
+
+from occle_core.datasets import DatasetError
+
+
+class Layout(Rooms):
+    def __init__(self, kind):
+        super().__init__("a")
+        self.kind = kind
+
+
+def test_devices(monkeypatch):
+    assert check_device("cpu") == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert check_device("auto") == "cpu"
+    for name, message in (("cuda", "finds no GPU"), ("gpu", "no such device; give cpu"), ("meta", "runs on cpu or cuda")):
+        with pytest.raises(ValueError, match=rf"--device {name}: .*{message}"):
+            check_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert check_device("auto") == "cuda" and check_device("cuda:1") == "cuda:1"
+    with pytest.raises(ValueError, match="has 2 GPUs, cuda:0 to cuda:1"):
+        check_device("cuda:2")
+
+
+def test_processes_share_a_batch_and_have_a_gpu_each(monkeypatch):
+    check_processes(2, 4, "cpu")
+    with pytest.raises(ValueError, match=r"batch_size 4 cannot be .*--set batch_size=3"):
+        check_processes(3, 4, "cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="has 1 GPUs"):
+        check_processes(2, 4, "cuda")
+
+
+def test_the_rig_is_found_by_the_layout(tmp_path):
+    assert rig_of([Layout("nuscenes")], None, tmp_path) == "nuscenes"
+    assert rig_of([Layout("semantickitti")], "kitti", tmp_path) == "kitti"
+    assert rig_of([Layout("rooms")], "kitti360", tmp_path) == "kitti360"
+    with pytest.raises(DatasetError, match=r"--rig nuscenes: .*, which is of the rig kitti; leave --rig"):
+        rig_of([Layout("semantickitti")], "nuscenes", tmp_path)
+    with pytest.raises(DatasetError, match="several rigs"):
+        rig_of([Layout("semantickitti"), Layout("nuscenes")], None, tmp_path)
+    with pytest.raises(DatasetError, match="has the layout rooms, which is of no rig; give --rig"):
+        rig_of([Layout("rooms")], None, tmp_path)
+
+
+def test_labels_that_are_missing_are_counted(tmp_path):
+    rooms = [Rooms("a"), Rooms("b")]
+    labels = label_folder(tmp_path / "labels", rooms)
+    recipe = MinkOccRecipeConfig(past_scans=1, moving_points="keep")
+    samples = RecipeSamples(rooms, GRID, NETWORK, recipe, labels, tmp_path / "cache")
+    check_labels(samples, tmp_path / "data")
+    for file in sorted((tmp_path / "labels").rglob("00[01].png"))[:3]:
+        file.unlink()
+    with pytest.raises(DatasetError, match=r"no labels of 3 of 6 frames, the first: a frame 0, a frame 1, b frame 0; make"):
+        check_labels(samples, tmp_path / "data")
+
+
+def test_a_full_disk_is_found_before_the_first_checkpoint(tmp_path, monkeypatch):
+    network = spec().build()
+    check_disk(tmp_path, network)
+    usage = checks.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    with pytest.raises(OSError, match="checkpoints and bundles need"):
+        check_disk(tmp_path, network)

@@ -1,0 +1,222 @@
+"""What `occle-train fit` and `occle-train fit-occle` share: resuming, data, validation, and the end of a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import typer
+
+from occle_core import taxonomy
+from occle_core.bundle import BundleSpec, find_bundle
+from occle_core.datasets import Dataset
+from occle_core.errors import EngineError
+from occle_core.native import library
+from occle_core.networks.protocol import Network
+from occle_train.commands.common import console, describe_dataset, split_names
+from occle_train.data.samples import open_all
+from occle_train.data.truth import TruthReader, voxel_truth
+from occle_train.evaluation.terminal_tables import score_table
+from occle_train.loop.run_key import provenance_of
+from occle_train.loop.stop_request import StopRequest
+from occle_train.runs.finish import Finish, finish_run, stop_run
+from occle_train.runs.folder import (
+    BEST,
+    LAST,
+    REPORT,
+    RunOptions,
+    RunRecord,
+    environment,
+    is_run,
+    new_run_folder,
+    read_record,
+    write_record,
+)
+from occle_train.runs.validation import Slice, headline, headline_text, slice_of
+
+Command = Literal["fit", "fit-occle"]
+
+
+@dataclass
+class Run:
+    """A run that begins or is resumed.
+
+    Attributes:
+        folder: its folder.
+        options: of the run, with what was given now.
+        settings: values of the configuration that a resumed run has; empty for a new one.
+        resumed: whether it is resumed.
+    """
+
+    folder: Path
+    options: RunOptions
+    settings: dict[str, Any]
+    resumed: bool
+
+    @property
+    def data(self) -> Path:
+        """Folder of the training data.
+
+        Raises:
+            ValueError: none was given.
+        """
+        if self.options.data is None:
+            raise ValueError("no training data; give --data DATASET (occle-train simulate makes one), or --resume RUN")
+        return self.options.data
+
+    def resume_command(self, command: Command) -> str:
+        """The command that resumes the run."""
+        return f"occle-train {command} --resume {shlex.quote(str(self.folder))}"
+
+
+def resumed_options(command: Command, resume: Path, given: RunOptions) -> tuple[RunOptions, dict[str, Any]]:
+    """Options and settings of a run, with what is given now.
+
+    Raises:
+        ValueError: the folder holds no run of this command.
+    """
+    record = read_record(resume)
+    if record.command != command:
+        raise ValueError(f"{resume} is a run of occle-train {record.command}; resume it with that command")
+    return record.options.updated(given), record.settings
+
+
+@contextmanager
+def opened_run(
+    options: RunOptions, settings: dict[str, Any], resume: Path | None, name: str, out: Path | None, writes: bool = True
+) -> Iterator[Run]:
+    """The folder of a run that is resumed, or a new one.
+
+    Args:
+        options, settings: see Run.
+        resume: folder of the run to resume.
+        name: of a new run's folder.
+        out: folder of a new run, instead of the next `runs/NAME-NNN`.
+        writes: whether this process is the first of those that train together; the others are given the folder.
+
+    Raises:
+        ValueError: both folders are given, or `out` holds a run.
+    """
+    if resume is not None and out is not None:
+        raise ValueError("--out is for a new run and --resume for an old one; leave one of the two out")
+    if resume is not None:
+        yield Run(resume, options, settings, True)
+    elif not writes:
+        assert out is not None
+        yield Run(out, options, settings, False)
+    else:
+        with new_run_folder(name, out) as folder:
+            yield Run(folder, options, settings, False)
+
+
+def open_data(run: Run, classes: taxonomy.Taxonomy | None) -> list[Dataset]:
+    """The training data, said in a line."""
+    datasets = open_all(run.data, split_names(run.options.sequences or ""), classes)
+    console.print(describe_dataset(run.data, datasets), highlight=False, soft_wrap=True)
+    return datasets
+
+
+def validation_slice(run: Run, classes: taxonomy.Taxonomy, own: bool, truth: TruthReader = voxel_truth) -> Slice | None:
+    """The validation frames; None without --validation.
+
+    Raises:
+        DatasetError: they have no truth, or other classes.
+    """
+    data = run.options.validation
+    if data is None:
+        return None
+    datasets = open_all(data, split_names(run.options.validation_sequences or ""), classes if own else None)
+    wrong = [dataset for dataset in datasets if dataset.taxonomy.name != classes.name]
+    if wrong:
+        raise ValueError(f"--validation {data} is labelled with {wrong[0].taxonomy.name}, the training with {classes.name}")
+    part = slice_of(datasets, run.options.validation_frames or 24, data, truth)
+    console.print(f"validation: {len(part.frames)} frames of {describe_dataset(data, datasets)}", highlight=False, soft_wrap=True)
+    same = data.resolve() == run.data.resolve() and run.options.validation_sequences == run.options.sequences
+    if same:
+        console.print(
+            "warning: the validation frames are training frames; their scores say nothing about new streets", soft_wrap=True
+        )
+    return part
+
+
+def load_kernels(device: str) -> None:
+    """Load the compiled kernels for training on a CPU, built the first time; without a compiler PyTorch does the work."""
+    if device == "cpu":
+        try:
+            library.load(lambda text: console.print(text, highlight=False))
+        except EngineError as error:
+            console.print(f"trains without compiled kernels: {error}", highlight=False)
+
+
+def start_folder(run: Run) -> Path | None:
+    """Folder of the bundle that the training starts from."""
+    return find_bundle(Path(run.options.start_from).expanduser()) if run.options.start_from else None
+
+
+def record_run(run: Run, command: Command, settings: dict[str, Any]) -> None:
+    """Write run.yaml: paths are absolute, so that the run can be resumed from another folder."""
+    paths = {name: value.expanduser().resolve() for name, value in run.options if isinstance(value, Path)}
+    start = start_folder(run)
+    options = run.options.model_copy(update={**paths, **({"start_from": str(start.resolve())} if start else {})})
+    made = read_record(run.folder).environment if run.resumed and is_run(run.folder) else environment()
+    if run.resumed:
+        made = {**made, "resumed": [*made.get("resumed", []), environment()["date"]]}
+    write_record(run.folder, RunRecord(command=command, options=options, settings=settings, environment=made))
+
+
+def bundle_spec(spec: BundleSpec, key: dict[str, Any], **more: Any) -> BundleSpec:
+    """The spec of a run's bundles: provenance from the run's key."""
+    made = environment()
+    versions = {"revision": made["revision"], "date": made["date"][:10], "torch": torch.__version__}
+    return spec.model_copy(update={"provenance": {**provenance_of(key), **more, **versions}})
+
+
+def print_start(run: Run, first: int, steps: int) -> None:
+    """Say where a run begins or is resumed."""
+    if run.resumed and first >= steps:
+        console.print(f"{run.folder}: already finished, {steps} steps; writing its bundle and report anew", highlight=False)
+    elif run.resumed:
+        console.print(f"{run.folder}: resuming at step {first} of {steps}", highlight=False)
+
+
+def end_run(
+    run: Run,
+    command: Command,
+    end: Finish,
+    network: Network,
+    steps: tuple[int, int],
+    stop: StopRequest,
+    finish: Callable[[Network], None] = lambda network: None,
+) -> None:
+    """Write what a run leaves behind, and say it; exit with the signal's code after a request to stop.
+
+    Args:
+        run, command, end: see above.
+        network: with the trained weights.
+        steps: done, and in all.
+        stop: whether the run was asked to stop.
+        finish: makes the network as a bundle is to hold it.
+    """
+    finish(network)
+    if stop() and steps[0] < steps[1]:
+        stop_run(end, network, run.options.bundle)
+        typer.echo(
+            f"stopped at step {steps[0]} of {steps[1]}; the bundle of the weights until now is {end.run / LAST}; resume with: "
+            f"{run.resume_command(command)}",
+            err=True,
+        )
+        raise typer.Exit(stop.exit_code)
+    scores = finish_run(end, network, steps[1], run.options.bundle)
+    chosen = end.run / (BEST if end.validator else LAST)
+    if scores is not None:
+        on = "validation" if end.validator else "training"
+        console.print(score_table(scores, taxonomy.load(end.spec.taxonomy), f"{chosen}, {on} frames"))
+        console.print(f"{on}: {headline_text(headline(scores))}", highlight=False)
+    bundle = run.options.bundle or chosen
+    console.print(f"wrote {bundle} and {end.run / REPORT}", highlight=False, soft_wrap=True)
+    console.print(f"measure it: occle-train evaluate --bundle {bundle} --data DIR", highlight=False, soft_wrap=True)

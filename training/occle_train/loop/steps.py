@@ -1,0 +1,116 @@
+"""The training loop: batch after batch, with log, checkpoints, validation, a time limit, and a stop on request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from occle_train.loop.checkpoints import Checkpoint
+from occle_train.loop.parallel import ProcessGroup
+from occle_train.loop.training_log import TrainingLog
+
+B = TypeVar("B")
+ALONE = ProcessGroup()
+
+
+class Clock:
+    """Seconds that a run has trained, over all of its starts; a part of the checkpoint.
+
+    Args:
+        spent: seconds that count before the first step, such as those of measuring a step's time.
+    """
+
+    def __init__(self, spent: float = 0.0) -> None:
+        self._before, self._started = spent, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds until now."""
+        return self._before + time.monotonic() - self._started
+
+    def state_dict(self) -> dict[str, float]:
+        """For the checkpoint."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Continue from a checkpoint."""
+        self._before, self._started = state["seconds"], time.monotonic()
+
+
+@dataclass
+class LoopHooks:
+    """Callbacks of a training loop.
+
+    Args:
+        on_progress: called after every step with its number and losses.
+        should_stop: asked after every step; True saves a checkpoint and ends the loop.
+        validate: called with the number of steps done, every `validate_every` steps and at the end of the loop.
+        validate_every: steps between validations.
+    """
+
+    on_progress: Callable[[int, dict[str, float]], None] = lambda step, losses: None
+    should_stop: Callable[[], bool] = lambda: False
+    validate: Callable[[int], None] | None = None
+    validate_every: int = 1
+
+
+def run_steps(
+    batches: Iterable[B],
+    take_step: Callable[[int, B], dict[str, float]],
+    first: int,
+    steps: int,
+    batch_size: int,
+    checkpoint_every: int,
+    log: TrainingLog,
+    checkpoint: Checkpoint,
+    hooks: LoopHooks,
+    group: ProcessGroup = ALONE,
+    out_of_time: Callable[[], bool] = lambda: False,
+) -> int:
+    """Run the steps from `first` on.
+
+    Args:
+        batches: of the steps from `first` on.
+        take_step: trains on a batch; returns the losses, "learning_rate" and "gradient_norm".
+        first, steps: the step to begin with, and the number of steps in all.
+        batch_size: frames of a batch, over all processes.
+        checkpoint_every: steps between checkpoints.
+        log, checkpoint, hooks: what is written and called.
+        group: the processes that train together: they stop together, the first writes.
+        out_of_time: asked after every step; True ends the training as its last step does.
+
+    Returns:
+        the number of steps done: `steps`, or fewer after a request to stop. A training whose time is over counts as done.
+    """
+    done, began = first, time.perf_counter()
+    for step, batch in enumerate(batches, first):
+        waited = time.perf_counter() - began
+        values = take_step(step, batch)
+        log.row(step, values, time.perf_counter() - began, waited, batch_size)
+        hooks.on_progress(step, {name: values[name] for name in log.losses})
+        done = step + 1
+        stop, late = (value > 0 for value in _agreed(group, hooks.should_stop(), out_of_time()))
+        last = late or done == steps
+        if group.rank == 0 and (stop or last or done % checkpoint_every == 0):
+            checkpoint.save(steps if last else done)
+        if hooks.validate and not last and not stop and done % hooks.validate_every == 0 and group.rank == 0:
+            hooks.validate(done)
+        if last:
+            return steps
+        if stop:
+            return done
+        began = time.perf_counter()
+    return done
+
+
+def _agreed(group: ProcessGroup, *wishes: bool) -> list[float]:
+    """How many processes wish each: all have to end after the same step."""
+    if group.size == 1:
+        return [float(wish) for wish in wishes]
+    device = f"cuda:{torch.cuda.current_device()}" if torch.distributed.get_backend() == "nccl" else "cpu"
+    counts: list[float] = group.total(torch.tensor([float(wish) for wish in wishes], device=device)).tolist()
+    return counts

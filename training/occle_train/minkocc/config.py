@@ -1,0 +1,71 @@
+"""Settings of MinkOcc's training."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from occle_core.config import Config
+from occle_train.data.augment import AugmentConfig
+from occle_train.data.truth import MaskName
+from occle_train.loop.sampling import SamplingPlan
+from occle_train.minkocc.recipe import MinkOccRecipeConfig
+
+
+class FitConfig(Config):
+    """Training settings."""
+
+    steps: int = Field(4000, ge=1, description="optimiser steps")
+    batch_size: int = Field(2, ge=1, description="frames per step, over all processes")
+    learning_rate: float = Field(2e-3, gt=0, description="peak of the cosine schedule")
+    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up, at most a quarter of all")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled decay; 0 is Adam")
+    semantic_weight: float = Field(0.5, ge=0, description="weight of the class losses in 3D and 2D (the paper's lambda_1)")
+    occupancy_weight: float = Field(1.0, ge=0, description="weight of the pruning losses (the paper's lambda_2)")
+    grad_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    class_balance_beta: float = Field(
+        0.99999, ge=0, lt=1, description="of the effective number of cells or pixels of a class; 0.9 weighs all alike"
+    )
+    ema_decay: float = Field(
+        0.998, ge=0, lt=1, description="largest decay of the running average of the weights, which is what is kept"
+    )
+    seed: int = Field(0, description="of weights, order and augmentation")
+    truth_mask: MaskName = Field(
+        "camera", description="whose sight makes a cell of Occ3D's truth count: camera (the benchmark's), lidar, either or none"
+    )
+    augment: AugmentConfig = AugmentConfig()
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    num_workers: int | None = Field(
+        None, ge=0, description="loader processes; 0 loads in the training process, by default as many as the machine's cores allow"
+    )
+    epochs: int | None = Field(None, ge=1, description="passes over the frames; sets `steps` if given")
+    max_minutes: float | None = Field(
+        None, gt=0, description="time limit of the training; sets `steps` by the measured time of a step, whatever else is given"
+    )
+    sparse_backend: Literal["occle", "minkowski"] = Field(
+        "occle", description="what computes sparse convolutions; minkowski needs MinkowskiEngine"
+    )
+    recipe: MinkOccRecipeConfig | None = Field(None, description="the label-efficient recipe; without: voxel labels only")
+
+    def for_frames(self, count: int) -> FitConfig:
+        """The configuration whose `steps` are as many as `epochs` passes over `count` frames take."""
+        if self.epochs is None:
+            return self
+        return self.model_copy(update={"steps": math.ceil(self.epochs * count / self.batch_size), "epochs": None})
+
+    @property
+    def sampling_plan(self) -> SamplingPlan:
+        """Settings that determine the frames of every step."""
+        switch = self.recipe.switch_step(self.steps) if self.recipe else self.steps
+        views = self.recipe.num_views if self.recipe else 0
+        repeat = self.recipe.min_labelled_fraction if self.recipe and self.recipe.alpha and self.recipe.keep_voxel_labels else 0.0
+        return SamplingPlan(self.seed, self.steps, self.batch_size, switch, views, self.augment, repeat)
+
+    def grad_clip_at(self, step: int) -> float:
+        """Largest norm of the gradient: smaller just after the warm start, where the losses change (Sec. V-B)."""
+        switch = self.sampling_plan.switch_step
+        if self.recipe and 0 < switch <= step < switch + self.recipe.switch_steps:
+            return min(self.grad_clip, self.recipe.switch_grad_clip)
+        return self.grad_clip

@@ -1,0 +1,92 @@
+"""One optimiser step of MinkOcc: losses, gradients, update."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from occle_core import taxonomy
+from occle_core.bundle import BundleSpec
+from occle_core.networks.minkocc.network import MinkOcc
+from occle_train.loop.parallel import ProcessGroup
+from occle_train.losses.minkocc import class_loss, occupancy_pyramid, occupied_class_loss, supervised_loss
+from occle_train.minkocc.batches import MinkOccBatch
+from occle_train.minkocc.config import FitConfig
+from occle_train.rendering.head import SphereHead
+
+
+class Trainer:
+    """One optimiser step after the other.
+
+    Args:
+        network: in training mode.
+        head: the renderer, where there is a recipe that renders.
+        optimizer: of both.
+        weights: (C,) class weights of voxels and of pixels.
+        free: id of the free class.
+        config: how.
+        group: the processes that train together.
+    """
+
+    def __init__(
+        self,
+        network: MinkOcc,
+        head: SphereHead | None,
+        optimizer: torch.optim.Optimizer,
+        weights: tuple[Tensor, Tensor],
+        free: int,
+        config: FitConfig,
+        group: ProcessGroup,
+    ) -> None:
+        self.network, self.head, self.optimizer = network, head, optimizer
+        self.weights, self.free, self.config, self.group = weights, free, config, group
+        self.losses = ("semantic", "occupancy", *(("pseudo",) if config.recipe is not None else ()), "total")
+
+    def step(self, step: int, batch: MinkOccBatch) -> dict[str, float]:
+        """One step on this process's share of a batch. Returns the whole batch's losses, the learning rate and the gradient's norm.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the weights are left as they were.
+        """
+        losses = self._losses(step, batch)
+        values = self.group.total(torch.stack([losses[name].detach() for name in self.losses]))
+        if not bool(torch.isfinite(values).all()):
+            raise FloatingPointError(f"the loss is {float(values[-1])}; lower the learning rate")
+        self.optimizer.zero_grad()
+        losses["total"].backward()  # type: ignore[no-untyped-call]
+        parameters = [p for part in self.optimizer.param_groups for p in part["params"]]
+        self.group.add_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.grad_clip_at(step))
+        self.optimizer.step()
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        return dict(zip(self.losses, values.tolist())) | {"learning_rate": rate, "gradient_norm": float(norm)}
+
+    def _losses(self, step: int, batch: MinkOccBatch) -> dict[str, Tensor]:
+        """Eq. 6: before the switch voxel labels and occupancy, after it pseudo-labels and occupancy (and the kept voxel labels)."""
+        config, total = self.config, self.group.total
+        pyramid = occupancy_pyramid(batch.occupancy, 0, len(self.network.unet.up))
+        prediction = self.network(batch.inputs, occupied=[level == 1 for level in pyramid])
+        voxels, pixels = self.weights
+        losses = supervised_loss(prediction, batch.labels, pyramid, voxels, config.semantic_weight, config.occupancy_weight, total)
+        if config.recipe is not None:
+            pseudo = torch.zeros_like(losses["total"])
+            if step >= config.sampling_plan.switch_step:
+                if self.head is not None:
+                    pseudo = self.head.loss(prediction.classes, batch.occupancy, batch.views, pixels, total)
+                if config.recipe.lift_weight:
+                    pseudo = pseudo + config.recipe.lift_weight * class_loss(prediction.classes, batch.lifted, pixels, total)
+                pseudo = config.semantic_weight * pseudo
+                unlabelled = torch.where(batch.labels == 255, batch.occupancy, 255).to(torch.uint8)
+                free_space = config.occupancy_weight * occupied_class_loss(prediction.classes, unlabelled, self.free, total)
+                losses["occupancy"] = losses["occupancy"] + free_space
+            losses["pseudo"] = pseudo
+            losses["total"] = losses["semantic"] + losses["occupancy"] + pseudo
+        return losses
+
+
+def make_head(spec: BundleSpec, config: FitConfig) -> SphereHead | None:
+    """The recipe's renderer with fresh weights; None without a recipe, and where it renders nothing."""
+    if config.recipe is None or not config.recipe.num_views:
+        return None
+    classes, recipe = taxonomy.load(spec.taxonomy), config.recipe
+    return SphereHead(classes.num_classes, classes.free, spec.voxel_grid, recipe.gamma, recipe.max_depth, recipe.shader_channels)

@@ -1,0 +1,1 @@
+"""Run folders: what a training writes, from its options to its report."""
