@@ -27,6 +27,7 @@ CORE = [
     "backports.zstd==1.8.0; python_version < '3.14'",
 ]
 TENSORRT_RTX = "tensorrt-rtx-cu13==1.7.1.116; sys_platform == 'linux' and platform_machine == 'x86_64'"
+EDT = "edt==3.1.2"
 EXTRAS = {
     # ROS 2 Kilted for machines without a ROS installation.
     "ros": [
@@ -51,6 +52,8 @@ EXTRAS = {
     ],
     "tensorrt_rtx": [TENSORRT_RTX],
     "tensorrt": ["torch-tensorrt==2.13.0"],
+    # Three-dimensional distance fields of the map.
+    "map": [EDT],
     # Quantising; a quantised bundle runs without it.
     "int8": ["nncf==3.4.0"],
     "train": [
@@ -61,6 +64,11 @@ EXTRAS = {
     "test": [
         "spconv==2.3.8",
         TENSORRT_RTX,
+        EDT,
+        # Independent references of the map's distances, objects and OctoMap files.
+        "scipy==1.17.1; python_version >= '3.11'",
+        "scipy==1.15.3; python_version < '3.11'",
+        "pyoctomap==1.2.2",
         "triton==3.7.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "transformers==5.23.0",
         "pytest==9.2.0",

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from occle_core import taxonomy
+from occle_core.calibration import Calibration
 from occle_core.config import Config
 from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_core.networks.capacities import Capacities
@@ -63,6 +64,7 @@ class BundleSpec(Config):
     typical: Capacities | None = Field(
         None, description="rows that most frames need: CPUs run in these and fall back to capacities"
     )
+    calibration: Calibration | None = Field(None, description="what the network's confidence is worth, measured on held-out frames")
     provenance: dict[str, Any] = Field(default_factory=dict, description="data, labels, metrics, revision, date")
 
     @property
@@ -199,7 +201,8 @@ def save_untrained(directory: Path | str, size: Size = "tiny", rig: RigName = "k
 
 def weights_digest(spec: BundleSpec, network: nn.Module) -> str:
     """Changes whenever the network computes something else: hash of its configuration, grid, classes, capacities and weights."""
-    digest = hashlib.sha256(spec.model_copy(update={"name": "", "provenance": {}}).model_dump_json().encode())
+    computing = spec.model_copy(update={"name": "", "provenance": {}}).model_dump_json(exclude={"calibration"})
+    digest = hashlib.sha256(computing.encode())
     for name, value in sorted(_weights(network).items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

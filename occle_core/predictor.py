@@ -112,9 +112,12 @@ class Predictor:
         timings = {"prepare": (time.perf_counter() - started) * 1e3}
         found = self.engine.run(inputs)
         timings |= found.timings
+        confidence, probability = found.confidence, None
+        if self.spec.calibration is not None:
+            confidence, probability = self.spec.calibration.apply(confidence, found.labels != self.taxonomy.free)
         return Occupancy(
             found.labels,
-            found.confidence,
+            confidence,
             self.grid,
             self.taxonomy,
             frame.stamp,
@@ -122,4 +125,5 @@ class Predictor:
             timings,
             found.overflow,
             short_history,
+            probability,
         )
