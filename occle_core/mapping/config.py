@@ -19,8 +19,11 @@ class MapConfig(Config):
     resolution: float = Field(0.4, gt=0, description="edge length of a cell, metres; the default is the shipped networks' cell")
     occupied_log_odds: float = Field(0.0, ge=0, lt=MAX_LOG_ODDS, description="a cell is occupied above this, natural log-odds")
     free_log_odds: float = Field(-0.3, le=0, gt=-MAX_LOG_ODDS, description="a cell is free below this, natural log-odds")
-    limit: float = Field(
-        3.0, gt=0, le=MAX_LOG_ODDS, description="log-odds stay within plus and minus this: the smaller, the faster cells change"
+    occupied_limit: float = Field(
+        3.0, gt=0, le=MAX_LOG_ODDS, description="log-odds stay below this: the smaller, the sooner what has left is cleared"
+    )
+    free_limit: float = Field(
+        1.0, gt=0, le=MAX_LOG_ODDS, description="log-odds stay above minus this: the smaller, the sooner what arrives is seen"
     )
     network_gain: float = Field(
         0.15, gt=0, le=1, description="share of a network's log-odds that counts: neighbouring frames are not independent"
@@ -32,14 +35,15 @@ class MapConfig(Config):
         0.1, ge=0, le=1, description="share of a free cell's evidence that counts where the network says occupied next to it"
     )
     hit: float = Field(3.0, ge=0, le=MAX_LOG_ODDS, description="evidence of a return inside the cell, natural log-odds")
-    miss: float = Field(0.1, ge=0, le=MAX_LOG_ODDS, description="evidence of a ray that passed the cell, natural log-odds")
+    miss: float = Field(0.25, ge=0, le=MAX_LOG_ODDS, description="evidence of a ray that passed the cell, natural log-odds")
     dynamic_clearing: float = Field(
         1.5,
         ge=0,
         le=MAX_LOG_ODDS,
         description="least evidence of free space in cells of dynamic classes, natural log-odds: moving objects leave no trail",
     )
-    rays: int = Field(8000, gt=0, description="returns of a scan whose rays are followed; each frame takes others in turn")
+    returns: int = Field(24000, gt=0, description="returns of a scan that mark cells; each frame takes others in turn")
+    rays: int = Field(8000, gt=0, description="of these returns, how many rays are followed to clear what they passed")
     dynamic_memory: float = Field(2.0, gt=0, description="seconds after which an unobserved cell of a dynamic class is unknown")
     static_memory: float = Field(300.0, gt=0, description="seconds after which any other unobserved occupied cell is unknown")
     free_memory: float = Field(60.0, gt=0, description="seconds after which an unobserved free cell is unknown")
@@ -51,8 +55,8 @@ class MapConfig(Config):
     def _check(self) -> MapConfig:
         if min(self.size) < self.resolution:
             raise ValueError(f"size {self.size} is smaller than a cell of {self.resolution} m")
-        if max(self.occupied_log_odds, -self.free_log_odds) >= self.limit:
-            raise ValueError("limit must be larger than occupied_log_odds and -free_log_odds: no cell could reach them")
+        if self.occupied_log_odds >= self.occupied_limit or -self.free_log_odds >= self.free_limit:
+            raise ValueError("occupied_log_odds and -free_log_odds must be below their limits: no cell could reach them")
         return self
 
     @property

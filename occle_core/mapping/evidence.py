@@ -36,10 +36,11 @@ class Evidence:
         self.votes = np.zeros(config.shape, np.uint8)
         self._dynamic = np.zeros(config.shape, np.bool_)  # dynamic[labels], kept: looking it up for all cells takes longer
         self._is_dynamic = dynamic
-        self._limit = round(config.limit * UNITS)
+        self._limits = -round(config.free_limit * UNITS), round(config.occupied_limit * UNITS)
         self._clearing = round(config.dynamic_clearing * UNITS)
-        memories = (config.dynamic_memory, config.static_memory, config.free_memory)
-        self._memories = [_Memory(seconds, self._limit) for seconds in memories]
+        lowest, highest = self._limits
+        memories = ((config.dynamic_memory, highest), (config.static_memory, highest), (config.free_memory, -lowest))
+        self._memories = [_Memory(*memory) for memory in memories]
 
     def restore(self, log_odds: Bytes, labels: Labels, votes: NDArray[np.uint8]) -> None:
         """Replace all cells; arrays (X, Y, Z) in ring order."""
@@ -63,7 +64,7 @@ class Evidence:
         left = np.flatnonzero(self._dynamic & (evidence < 0))
         flat[left] = np.minimum(flat[left], -self._clearing)
         self.log_odds += evidence  # neither is farther from 0 than 62
-        np.clip(self.log_odds, -self._limit, self._limit, out=self.log_odds)
+        np.clip(self.log_odds, *self._limits, out=self.log_odds)
 
     def vote(self, cells: NDArray[np.intp], labels: Labels, confidence: NDArray[np.uint8]) -> None:
         """Classes that one frame's network names.
@@ -75,8 +76,9 @@ class Evidence:
         """
         weight = confidence.astype(np.int16)
         lead = self.votes.reshape(-1)[cells].astype(np.int16)
-        lead += np.where(labels == self.labels.reshape(-1)[cells], weight, -weight)
-        replaced = lead < 0
+        held = self.labels.reshape(-1)[cells]
+        lead += np.where(labels == held, weight, -weight)
+        replaced = (lead < 0) | (held == IGNORE)
         np.abs(lead, out=lead)
         self.votes.reshape(-1)[cells] = np.minimum(lead, round(MAX_VOTES * UNITS))
         changed, new = cells[replaced], labels[replaced]

@@ -40,14 +40,13 @@ def observed_by_scan(evidence: NDArray[np.int8], config: MapConfig, points: NDAr
     Args:
         evidence: (X, Y, Z) int8 of the map's window, in steps of 1 / UNITS of natural log-odds.
         config: constants.
-        points: (N, 3) metres from the window's lowest corner.
+        points: (N, 3) finite, metres from the window's lowest corner.
         eye: (3,) the LiDAR there.
     """
     window = VoxelGrid((0.0, 0.0, 0.0), config.shape, config.resolution)
-    finite = np.isfinite(points).all(axis=1)
-    points = points if finite.all() else points[finite]
     hit, miss = round(config.hit * UNITS), round(config.miss * UNITS)
-    np.multiply(lidar_cells(window, points, eye).view(np.int8), np.int8(-miss), out=evidence)
+    rays = points[:: 1 + len(points) // config.rays]
+    np.multiply(lidar_cells(window, rays, eye).view(np.int8), np.int8(-miss), out=evidence)
     evidence[window.occupied(points)] = hit
 
 

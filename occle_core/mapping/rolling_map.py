@@ -80,7 +80,7 @@ class RollingMap:
         """
         if occupancy.taxonomy.name != self.taxonomy.name:
             raise ValueError(
-                f"the map holds classes of {self.taxonomy.name}, the occupancy {occupancy.taxonomy.name}; make a new map"
+                f"the map holds {self.taxonomy.name} classes, the occupancy {occupancy.taxonomy.name}; make a new map"
             )
         if refused := pose_fault(T_world_grid):
             return MapUpdate(False, refused)
@@ -151,9 +151,10 @@ class RollingMap:
 
     def _observe_scan(self, frame: Frame, T_window_grid: Pose) -> None:
         T_window_lidar = T_window_grid @ frame.T_grid_lidar
-        step = 1 + len(frame.points) // self.config.rays
+        step = 1 + len(frame.points) // self.config.returns
         chosen = frame.points[self._frames % step :: step, :3]
-        points = transform_points(T_window_lidar, chosen)
+        finite = np.isfinite(chosen).all(axis=1)
+        points = transform_points(T_window_lidar, chosen if finite.all() else chosen[finite])
         observed_by_scan(self._window, self.config, points, T_window_lidar[:3, 3])
 
     def _add(self, named: NamedCells, seconds: float) -> None:
