@@ -79,9 +79,7 @@ class RollingMap:
             ValueError: the occupancy has other classes than the map.
         """
         if occupancy.taxonomy.name != self.taxonomy.name:
-            raise ValueError(
-                f"the map holds {self.taxonomy.name} classes, the occupancy {occupancy.taxonomy.name}; make a new map"
-            )
+            raise ValueError(f"the map holds {self.taxonomy.name} classes, the occupancy {occupancy.taxonomy.name}; make a new map")
         if refused := pose_fault(T_world_grid):
             return MapUpdate(False, refused)
         T, stamp = np.asarray(T_world_grid, np.float64), occupancy.stamp if stamp is None else stamp
@@ -120,7 +118,7 @@ class RollingMap:
             ValueError: the saved map has other classes, another size or other cells.
         """
         if saved.taxonomy.name != self.taxonomy.name:
-            raise ValueError(f"the saved map holds classes of {saved.taxonomy.name}, this one {self.taxonomy.name}")
+            raise ValueError(f"the saved map holds {saved.taxonomy.name} classes, this one {self.taxonomy.name} classes")
         if (saved.grid.shape, saved.grid.resolution) != (self.config.shape, self.config.resolution):
             raise ValueError(
                 f"the saved map has {saved.grid.shape} cells of {saved.grid.resolution} m, this one {self.config.shape} of "

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from map_frames import BUILDING, CAR, CLASSES, GRID, SECOND, center, occupancy, pose, scan, state
+from map_frames import BUILDING, CAR, CLASSES, SECOND, center, occupancy, pose, scan, state
 
 from occle_core import taxonomy
 from occle_core.geometry.grid import VoxelGrid
@@ -183,7 +183,14 @@ def test_a_frame_without_a_usable_pose_is_refused_and_changes_nothing(T, reason)
 
 @pytest.mark.parametrize(
     ("x", "seconds", "restarted"),
-    [(0.3, 0.1, ""), (20.0, 0.1, "pose_jump"), (20.0, 5.0, ""), (0.0, -0.1, "clock_jump"), (0.0, 11.0, "clock_jump"), (0.0, 0.0, "")],
+    [
+        (0.3, 0.1, ""),
+        (20.0, 0.1, "pose_jump"),
+        (20.0, 5.0, ""),
+        (0.0, -0.1, "clock_jump"),
+        (0.0, 11.0, "clock_jump"),
+        (0.0, 0.0, ""),
+    ],
 )
 def test_jumps_start_the_map_anew(x, seconds, restarted):
     world = RollingMap(CLASSES, SMALL)
