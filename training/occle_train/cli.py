@@ -14,7 +14,7 @@ from occle_core.bundle import BundleError
 from occle_core.datasets import DatasetError
 from occle_core.engines.base import EngineError
 from occle_core.frame import FrameError
-from occle_train.commands import evaluate, export, fit, fit_occle, label, simulate
+from occle_train.commands import calibrate, evaluate, export, fit, fit_occle, label, simulate
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXPECTED = (BundleError, EngineError, DatasetError, FrameError, ValueError, KeyError, OSError, ModuleNotFoundError)
@@ -53,6 +53,7 @@ app.command("fit")(fit.fit_command)
 app.command("fit-occle")(fit_occle.fit_command)
 app.command()(export.export)
 app.command()(evaluate.evaluate)
+app.command()(calibrate.calibrate)
 
 
 def main() -> None:

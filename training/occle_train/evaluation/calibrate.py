@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.calibration import Calibration
+from occle_core.datasets import Dataset
 from occle_core.occupancy import Occupancy
+from occle_core.predictor import Predictor
+from occle_train.data.truth import Truth, scored_grid
+from occle_train.evaluation.evaluate import scored_frames
 
 BINS = 1000
 """Intervals of the confidence in which cells are counted."""
@@ -65,22 +69,19 @@ class CalibrationCounts:
         if not self.named.sum() or not self.free:
             raise ValueError("no cells to calibrate on; give frames whose truth is known")
         filled = np.flatnonzero(self.named)
-        mean = self.confidence[filled] / self.named[filled]
-        share = np.cumsum(self.named[filled]) / self.named.sum()
-        places = np.unique(np.searchsorted(share, np.linspace(0, 1, KNOTS)).clip(0, len(filled) - 1))
-        curves = [isotonic(counts[filled] / self.named[filled], self.named[filled]) for counts in (self.occupied, self.correct)]
-        if len(places) < 2:
-            places = np.array([0, 0])
-        knots = mean[places]
-        knots[0], knots[-1] = (0.0, 1.0) if len(set(places.tolist())) < 2 else (knots[0], knots[-1])
-
-        def rounded(values: Iterable[float]) -> tuple[float, ...]:
-            return tuple(round(float(v), 4) for v in values)
-
+        weights = self.named[filled]
+        mean = self.confidence[filled] / weights
+        # Knots at evenly filled places, and at both ends so that the curves are constant beyond what was seen.
+        share = np.cumsum(weights) / weights.sum()
+        places = np.unique(np.append(np.searchsorted(share, np.linspace(0, 1, KNOTS)).clip(0, len(filled) - 1), 0))
+        occupied, correct = (isotonic(counts[filled] / weights, weights)[places] for counts in (self.occupied, self.correct))
+        knots = np.round(mean[places], 4)
+        if len(places) == 1:  # one confidence for all cells
+            knots, occupied, correct = np.array([0.0, 1.0]), occupied.repeat(2), correct.repeat(2)
         return Calibration(
-            confidence=rounded(knots),
-            occupied=rounded(curves[0][places]),
-            correct=rounded(curves[1][places]),
+            confidence=tuple(knots.tolist()),
+            occupied=tuple(np.round(occupied, 4).tolist()),
+            correct=tuple(np.round(correct, 4).tolist()),
             free=round(self.free_occupied / self.free, 5),
         )
 
@@ -107,6 +108,39 @@ class CalibrationCounts:
             "occupied": expected_calibration_error(full, self.named, self.occupied),
             "occupied_all": expected_calibration_error(*both),
         }
+
+
+def count_cells(
+    predictor: Predictor,
+    datasets: Sequence[Dataset],
+    truth: Truth,
+    every: int = 1,
+    progress: Callable[[str, int], None] = lambda name, i: None,
+) -> CalibrationCounts:
+    """Counts over all frames that have a truth.
+
+    Args:
+        predictor: of a bundle without calibration.
+        datasets: sequences with the bundle's classes.
+        truth: where the truth comes from.
+        every: count each n-th of a sequence's frames with a truth only.
+        progress: called before each counted frame.
+    """
+    counts = CalibrationCounts()
+    for dataset in datasets:
+        grid, finer = scored_grid(predictor.grid, dataset)
+        if finer > 1:
+            raise ValueError(f"{dataset.name}: its truth is coarser than the network's cells of {predictor.grid.resolution} m")
+        predictor.forget()
+        wanted = set(scored_frames(dataset, truth, every))
+        for i in range(len(dataset)) if predictor.frames > 1 else sorted(wanted):
+            target = truth(dataset, i, grid) if i in wanted else None
+            if target is None:
+                predictor.observe(dataset.frame(i))
+                continue
+            progress(dataset.name, i)
+            counts.add(predictor.predict(dataset.frame(i)), target)
+    return counts
 
 
 def isotonic(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
