@@ -32,10 +32,10 @@ class MapConfig(Config):
         1.5, gt=0, le=MAX_LOG_ODDS, description="largest evidence of one frame's network, natural log-odds"
     )
     beside: float = Field(
-        0.15, ge=0, le=1, description="share of a free cell's evidence that counts where the network says occupied next to it"
+        0.2, ge=0, le=1, description="share of a free cell's evidence that counts where the network says occupied next to it"
     )
     hit: float = Field(3.0, ge=0, le=MAX_LOG_ODDS, description="evidence of a return inside the cell, natural log-odds")
-    miss: float = Field(0.4, ge=0, le=MAX_LOG_ODDS, description="evidence of a ray that passed the cell, natural log-odds")
+    miss: float = Field(0.5, ge=0, le=MAX_LOG_ODDS, description="evidence of a ray that passed the cell, natural log-odds")
     dynamic_clearing: float = Field(
         3.0,
         ge=0,

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.mapping.classes import GROUND, lookup
-from occle_core.mapping.layers import OBSTACLE
+from occle_core.mapping.layers import OBSTACLE, obstacles
 from occle_core.mapping.snapshot import MapSnapshot
 
 
@@ -28,7 +27,7 @@ def distance_2d(layer: NDArray[np.uint8], resolution: float) -> NDArray[np.float
 
 
 def distance_3d(snapshot: MapSnapshot) -> NDArray[np.float32]:
-    """Exact distance of every cell's centre from the nearest occupied cell's that is not ground.
+    """Exact distance of every cell's centre from the nearest cell's of `obstacles`.
 
     Returns:
         (X, Y, Z) float32 metres, 0 in such cells, infinite where there is none.
@@ -40,7 +39,7 @@ def distance_3d(snapshot: MapSnapshot) -> NDArray[np.float32]:
         import edt
     except ImportError as error:
         raise ImportError("three-dimensional distances need the package edt: pip install 'occle_ros[map]'") from error
-    solid = snapshot.occupied & ~lookup(snapshot.taxonomy, GROUND)[snapshot.labels]
+    solid = obstacles(snapshot)
     if not solid.any():
         return np.full(solid.shape, np.inf, np.float32)
     distance = edt.edt(np.ascontiguousarray(~solid), anisotropy=(snapshot.grid.resolution,) * 3, order="C", parallel=1)

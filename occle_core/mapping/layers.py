@@ -37,6 +37,19 @@ class HeightBand:
             raise ValueError(f"a height band needs low < high, not {self.low} and {self.high}")
 
 
+def obstacles(snapshot: MapSnapshot) -> NDArray[np.bool_]:
+    """(X, Y, Z) bool: occupied cells of other classes than ground, and those for which no class was named.
+
+    A cell without a class that lies on a cell of ground is ground too: its returns are those of a surface that is about to
+    rise into it.
+    """
+    occupied, ground = snapshot.occupied, lookup(snapshot.taxonomy, GROUND)[snapshot.labels]
+    surface = occupied & (snapshot.labels == snapshot.taxonomy.ignore)
+    surface[:, :, 1:] &= (occupied & ground)[:, :, :-1]
+    surface[:, :, 0] = False
+    return occupied & ~ground & ~surface
+
+
 def ground_elevation(snapshot: MapSnapshot) -> NDArray[np.float32]:
     """(X, Y) float32: height of the ground's surface per column, metres in the map's frame; NaN where no ground is mapped.
 
@@ -68,8 +81,8 @@ def filled_elevation(snapshot: MapSnapshot, elevation: NDArray[np.float32]) -> N
 def project_bands(snapshot: MapSnapshot, bands: Sequence[HeightBand]) -> list[NDArray[np.uint8]]:
     """The map from above, once per height band.
 
-    A column is an obstacle where an occupied cell of another class than ground lies in the band (cells that no class was named
-    for count); else drivable where its ground is mapped and of a drivable class; else unknown.
+    A column is an obstacle where a cell of `obstacles` lies in the band; else drivable where its ground is mapped and of a
+    drivable class; else unknown.
 
     Args:
         snapshot: the map.
@@ -80,8 +93,7 @@ def project_bands(snapshot: MapSnapshot, bands: Sequence[HeightBand]) -> list[ND
     """
     elevation = ground_elevation(snapshot)
     base = filled_elevation(snapshot, elevation)
-    occupied = snapshot.occupied
-    solid = occupied & ~lookup(snapshot.taxonomy, GROUND)[snapshot.labels]
+    solid = obstacles(snapshot)
     resolution = snapshot.grid.resolution
     x, y, z = np.nonzero(solid)
     above = snapshot.grid.origin[2] + (z + 0.5) * resolution - base[x, y]

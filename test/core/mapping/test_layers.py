@@ -40,7 +40,7 @@ FLOOR = {(i, j, 1): ROAD for i, j in product(range(12), range(10))}
 
 
 def test_bands_of_a_street_with_a_car_below_a_bridge():
-    street = FLOOR | {(3, 3, 2): CAR, (3, 3, 3): CAR, (7, 7, 7): BUILDING, (9, 1, 2): 255, (0, 0, 1): SIDEWALK}
+    street = FLOOR | {(3, 3, 2): CAR, (3, 3, 3): CAR, (7, 7, 7): BUILDING, (9, 1, 3): 255, (5, 5, 2): 255, (0, 0, 1): SIDEWALK}
     shot = snapshot(street)
     low, high, road = project_bands(shot, [HeightBand(0.3, 1.0), HeightBand(2.0, 2.5), HeightBand(0.3, 1.0, drivable={"road"})])
     assert set(map(tuple, np.argwhere(low == OBSTACLE))) == {(3, 3), (9, 1)}
