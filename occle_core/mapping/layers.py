@@ -47,7 +47,7 @@ def obstacles(snapshot: MapSnapshot) -> NDArray[np.bool_]:
     surface = occupied & (snapshot.labels == snapshot.taxonomy.ignore)
     surface[:, :, 1:] &= (occupied & ground)[:, :, :-1]
     surface[:, :, 0] = False
-    return occupied & ~ground & ~surface
+    return np.asarray(occupied & ~ground & ~surface)
 
 
 def ground_elevation(snapshot: MapSnapshot) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -
 
 @dataclass
 class Thing:
-    """A box (length along x, width, height) in the street, metres, that moves evenly."""
+    """A box (length along x, width, height) in the street, metres, that moves evenly after `wait` seconds."""
 
     x: float
     y: float
@@ -35,9 +35,11 @@ class Thing:
     vx: float = 0.0
     vy: float = 0.0
     label: int = 1
+    wait: float = 0.0
 
     def at(self, time):
-        return self.x + self.vx * time, self.y + self.vy * time
+        moving = max(0.0, time - self.wait)
+        return self.x + self.vx * moving, self.y + self.vy * moving
 
     def distance(self, x, y, time):
         """Metres from a point to the box, 0 inside."""
@@ -45,14 +47,14 @@ class Thing:
         return float(np.hypot(max(abs(x - cx) - self.length / 2, 0), max(abs(y - cy) - self.width / 2, 0)))
 
 
-def costs_to(goal, cost):
-    """(X, Y) cost of the cheapest 8-connected way from every cell to `goal`, by Bellman and Ford's relaxation.
+def costs_ahead(row, cost):
+    """(X, Y) cost of the cheapest 8-connected way from every cell to those whose x is `row`, by Bellman and Ford's relaxation.
 
     Args:
-        goal: a cell. cost: (X, Y) of entering a cell, infinite where it is blocked.
+        row: x of the goals. cost: (X, Y) of entering a cell, infinite where it is blocked.
     """
     total = np.full(np.add(cost.shape, 2), np.inf)
-    total[goal[0] + 1, goal[1] + 1] = 0
+    total[row + 1, 1:-1] = np.where(np.isfinite(cost[row]), 0, np.inf)
     inner = total[1:-1, 1:-1]
     entering = np.pad(cost, 1, constant_values=np.inf)
     while True:
@@ -73,16 +75,17 @@ def next_step(obstacle, low, resolution, here, goal):
     Args:
         obstacle: (X, Y) bool.
         low: (x, y) of the layer's lowest corner; resolution: metres.
-        here, goal: (x, y) metres.
+        here: (x, y) metres. goal: x to be reached, metres.
     """
     distance = cv2.distanceTransform((~obstacle).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) * resolution
     cell = np.floor((np.asarray(here) - low) / resolution).astype(int)
-    target = np.clip(np.floor((np.asarray(goal) - low) / resolution).astype(int), 0, np.array(obstacle.shape) - 1)
+    # A third of the window ahead, not at its end: what lies there has hardly been seen.
+    row = min(int((goal - low[0]) / resolution), int(cell[0]) + obstacle.shape[0] // 3)
     # Distances are between centres: an obstacle may begin half a cell nearer, and the robot stand half a cell off.
     margin = min(RADIUS + resolution, max(float(distance[tuple(cell)]), RADIUS))
     cost = np.where(distance < margin, np.inf, 1 + 4 * np.exp(-distance))
-    cost[tuple(cell)], cost[tuple(target)] = 1.0, 1.0
-    total = costs_to(tuple(target), cost)
+    cost[tuple(cell)] = 1.0
+    total = costs_ahead(row, cost)
     if not np.isfinite(total[tuple(cell)]):
         return here
     ahead = cell
@@ -102,7 +105,7 @@ def _at(layer, cell):
 GRID = VoxelGrid((0.0, -6.4, -1.2), (32, 32, 8), 0.4)
 """What the robot's network sees, from its LiDAR one metre above the ground."""
 GROUND_Z = -1.0
-LENGTH, HALF_ROAD = 30.0, 5.0
+LENGTH, HALF_ROAD = 30.0, 7.0
 
 
 def street(seed):
@@ -112,10 +115,10 @@ def street(seed):
     for x in np.arange(5.0, LENGTH - 3, 6.5):
         side = rng.choice([-1, 1])
         things.append(Thing(x + rng.uniform(0, 2), side * rng.uniform(0.5, 3.2), 4.2, 1.8, 1.5))
-    for _ in range(4):
-        x, side = rng.uniform(8, LENGTH - 4), rng.choice([-1, 1])
-        things.append(Thing(x, side * rng.uniform(4, 12), 0.6, 0.6, 1.7, vy=-side * rng.uniform(0.4, 0.9), label=PERSON))
-    things.append(Thing(rng.uniform(30, 60), -3.9, 4.2, 1.8, 1.5, vx=-rng.uniform(1.5, 3.0)))
+    for _ in range(3):
+        side, pace, wait = rng.choice([-1, 1]), rng.uniform(0.4, 0.9), rng.uniform(0, 12)
+        things.append(Thing(rng.uniform(8, LENGTH - 4), side * 6.4, 0.6, 0.6, 1.7, vy=-side * pace, label=PERSON, wait=wait))
+    things.append(Thing(rng.uniform(30, 60), -5.5, 4.2, 1.8, 1.5, vx=-rng.uniform(1.5, 3.0)))
     things += [Thing(LENGTH / 2, side * (HALF_ROAD + 0.4), LENGTH + 20, 0.4, 2.0, label=BUILDING) for side in (-1, 1)]
     return things
 
@@ -158,7 +161,7 @@ def _probability(labels):
     return np.where(labels > 0, np.float16(0.85), np.float16(0.04))
 
 
-def drive(seed, use_map, limit=45.0):
+def drive(seed, use_map, limit=60.0):
     """Drive to the street's end.
 
     Returns:
@@ -166,7 +169,7 @@ def drive(seed, use_map, limit=45.0):
     """
     things, rng = street(seed), np.random.default_rng(seed + 1000)
     world = RollingMap(CLASSES, MapConfig(size=(24.0, 24.0, 4.0)))
-    here, yaw, goal = (0.0, 0.0), 0.0, (LENGTH, 0.0)
+    here, yaw = (0.0, 0.0), 0.0
     for number in range(round(limit / STEP)):
         time = number * STEP
         moved = here
@@ -181,7 +184,7 @@ def drive(seed, use_map, limit=45.0):
             world.update(occupancy, replace(frame, points=frame.points[:0]), T)
         shot = world.snapshot()
         (layer,) = project_bands(shot, [HeightBand(0.3, 2.0)])
-        here = next_step(layer == OBSTACLE, shot.grid.origin[:2], shot.grid.resolution, here, goal)
+        here = next_step(layer == OBSTACLE, shot.grid.origin[:2], shot.grid.resolution, here, LENGTH)
         way = np.subtract(here, moved)
         if np.hypot(*way) > 1e-6:
             turn = (np.arctan2(way[1], way[0]) - yaw + np.pi) % (2 * np.pi) - np.pi
