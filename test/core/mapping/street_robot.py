@@ -109,7 +109,7 @@ LENGTH, HALF_ROAD = 30.0, 7.0
 
 
 def street(seed):
-    """Parked cars on both sides, some far in the lane, and people and cars that cross or come towards the robot."""
+    """Parked cars, many of them in the lane, people who cross it, and a slow car ahead."""
     rng = np.random.default_rng(seed)
     things = []
     for x in np.arange(5.0, LENGTH - 3, 6.5):
@@ -118,7 +118,7 @@ def street(seed):
     for _ in range(3):
         side, pace, wait = rng.choice([-1, 1]), rng.uniform(0.4, 0.9), rng.uniform(0, 12)
         things.append(Thing(rng.uniform(8, LENGTH - 4), side * 6.4, 0.6, 0.6, 1.7, vy=-side * pace, label=PERSON, wait=wait))
-    things.append(Thing(rng.uniform(30, 60), -5.5, 4.2, 1.8, 1.5, vx=-rng.uniform(1.5, 3.0)))
+    things.append(Thing(rng.uniform(5, 9), -5.5, 4.2, 1.8, 1.5, vx=rng.uniform(0.5, 1.2)))
     things += [Thing(LENGTH / 2, side * (HALF_ROAD + 0.4), LENGTH + 20, 0.4, 2.0, label=BUILDING) for side in (-1, 1)]
     return things
 
