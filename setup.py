@@ -28,6 +28,7 @@ CORE = [
     "backports.zstd>=1.0; python_version < '3.14'",
 ]
 TENSORRT_RTX = "tensorrt-rtx-cu13==1.7.1.116; sys_platform == 'linux' and platform_machine == 'x86_64'"
+EDT = "edt==3.1.2"
 EXTRAS = {
     # ROS 2 Kilted for machines without a ROS installation; the wheels are for amd64.
     "ros": [
@@ -50,6 +51,8 @@ EXTRAS = {
     "engines": ["openvino>=2025.0", "onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"],
     "tensorrt_rtx": [TENSORRT_RTX],
     "tensorrt": ["torch-tensorrt==2.13.0"],
+    # Three-dimensional distance fields of the map.
+    "map": [EDT],
     # Quantising; a quantised bundle runs without it.
     "int8": ["nncf>=3.0"],
     # The street simulator's ray caster has wheels for amd64 alone.
@@ -58,6 +61,11 @@ EXTRAS = {
     "test": [
         "spconv==2.3.8; platform_machine == 'x86_64' and python_version < '3.14'",
         TENSORRT_RTX,
+        EDT,
+        # Independent references of the map's distances, objects and OctoMap files.
+        "scipy==1.17.1; python_version >= '3.11'",
+        "scipy==1.15.3; python_version < '3.11'",
+        "pyoctomap==1.2.2",
         "triton==3.7.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "transformers==5.23.0; python_version >= '3.11'",
         "transformers==5.20.2; python_version < '3.11'",

@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from occle_core import taxonomy
+from occle_core.atomic_file import atomic_write
+from occle_core.calibration import Calibration
 from occle_core.config import Config
 from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_core.networks.capacities import Capacities
@@ -66,6 +68,7 @@ class BundleSpec(Config):
     typical: Capacities | None = Field(
         None, description="rows that most frames need: CPUs run in these and fall back to capacities"
     )
+    calibration: Calibration | None = Field(None, description="what the network's confidence is worth, measured on held-out frames")
     provenance: dict[str, Any] = Field(default_factory=dict, description="data, labels, metrics, revision, date")
 
     @property
@@ -118,7 +121,7 @@ def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> 
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: _stored(value) for name, value in _weights(network).items()}
-    text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text = _as_yaml(spec)
     fresh = directory.with_name(f".{directory.name}.{secrets.token_hex(6)}.part")
     fresh.mkdir()
     try:
@@ -130,6 +133,16 @@ def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> 
         fresh.rename(directory)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def replace_spec(directory: Path | str, spec: BundleSpec) -> None:
+    """Write a bundle's bundle.yaml anew, beside the weights that it has.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with atomic_write(Path(directory) / SPEC_FILE) as temporary:
+        temporary.write_text(_as_yaml(spec), encoding="utf-8")
 
 
 def load_bundle(directory: Path | str) -> tuple[BundleSpec, Network, str]:
@@ -217,10 +230,15 @@ def save_untrained(directory: Path | str, size: Size = "tiny", rig: RigName = "k
 
 def weights_digest(spec: BundleSpec, network: nn.Module) -> str:
     """Changes whenever the network computes something else: hash of its configuration, grid, classes, capacities and weights."""
-    digest = hashlib.sha256(spec.model_copy(update={"name": "", "provenance": {}}).model_dump_json().encode())
+    computing = spec.model_copy(update={"name": "", "provenance": {}}).model_dump_json(exclude={"calibration"})
+    digest = hashlib.sha256(computing.encode())
     for name, value in sorted(_weights(network).items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _as_yaml(spec: BundleSpec) -> str:
+    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

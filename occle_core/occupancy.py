@@ -25,6 +25,7 @@ class Occupancy:
         timings: milliseconds spent per stage of the prediction.
         overflow: cells (or points) that did not fit the engine's capacities and were left out, the farthest, per table.
         short_history: why a network of several frames saw copies in place of past ones, see `History`; empty where it did not.
+        probability: (X, Y, Z) float16 in 0..1, calibrated probability of occupancy; None where the bundle has no calibration.
     """
 
     labels: NDArray[np.uint8]
@@ -36,6 +37,7 @@ class Occupancy:
     timings: dict[str, float] = field(default_factory=dict)
     overflow: dict[str, int] = field(default_factory=dict)
     short_history: str = ""
+    probability: NDArray[np.float16] | None = None
 
     @property
     def occupied(self) -> NDArray[np.bool_]:

@@ -113,9 +113,12 @@ class Predictor:
         timings = {"prepare": (time.perf_counter() - started) * 1e3}
         found = self.engine.run(inputs)
         timings |= found.timings
+        confidence, probability = found.confidence, None
+        if self.spec.calibration is not None:
+            confidence, probability = self.spec.calibration.apply(confidence, found.labels != self.taxonomy.free)
         return Occupancy(
             found.labels,
-            found.confidence,
+            confidence,
             self.grid,
             self.taxonomy,
             frame.stamp,
@@ -123,4 +126,5 @@ class Predictor:
             timings,
             found.overflow,
             short_history,
+            probability,
         )

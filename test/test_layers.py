@@ -14,13 +14,13 @@ PACKAGES = {"occle_core": ROOT / "occle_core", "occle_ros": ROOT / "occle_ros", 
 
 CORE = (
     "config", "errors", "atomic_file", "console", "paths", "build_cache", "output_folder", "taxonomy",
-    "geometry", "frame", "occupancy", "visibility", "sensors", "bags", "datasets", "history", "pictures",
+    "geometry", "frame", "occupancy", "visibility", "sensors", "bags", "datasets", "history", "pictures", "calibration",
     "native", "sparse",
     "networks.capacities", "networks.blocks", "networks.protocol", "networks.minkocc", "networks.occle", "networks.registry",
     "bundle",
     "engines.base", "engines.float16", "engines.static", "engines.cuda", "engines.parity", "engines",
     "engines.loading",
-    "predictor",
+    "predictor", "mapping",
 )  # fmt: skip
 ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipeline", "node", "bags", "tools", "cli")
 TRAIN = (
@@ -34,7 +34,7 @@ the longest name that is its own or its folder's."""
 
 MOST_FILES = 14
 """Python files of a folder, `__init__.py` left out."""
-LARGER: dict[str, str] = {}
+LARGER: dict[str, str] = {"occle_core": "what all of its folders share lies beside them"}
 """Folders with more files, and the reason."""
 
 Imports = dict[str, set[str]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.geometry.grid import VoxelGrid
 from occle_train.streets.scenery.layout import Street
 from occle_train.streets.scenery.traffic import traffic
 from occle_train.streets.scenery.world import World
@@ -138,6 +139,25 @@ class Drive:
         moving = [box_of(m.mesh, m.pose(self.street, float(self.times[i])), int(m.mesh.inst[0]), moving=True) for m in self.movers]
         return [b for b in [*self._boxes, *moving] if b is not None and np.hypot(*(b.centre[:2] - here)) < 70]
 
+    def voxels(self, i: int, grid: VoxelGrid, T_grid_world: Matrix) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Exact voxels of frame i in any grid near the rig's own.
+
+        Args:
+            grid: whose cells are asked about; only surfaces that come near the rig's grid in some frame exist.
+            T_grid_world: (4, 4), maps street coordinates into the grid's frame.
+
+        Returns:
+            cls (X, Y, Z) uint8 internal class, truth.EMPTY where nothing is; moving (X, Y, Z) bool, a mover labels the cell.
+        """
+        poses = [m.pose(self.street, float(self.times[i])) for m in self.movers]
+        return self._voxelise(grid, T_grid_world, list(enumerate(poses)))
+
+    def _voxelise(
+        self, grid: VoxelGrid, T_grid_world: Matrix, near: list[tuple[int, Matrix]]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        groups = [(self._samples, T_grid_world)] + [(self._mover_samples[k], T_grid_world @ T) for k, T in near]
+        return truth.voxelise(groups, grid)
+
     def _around(self, mesh: Mesh) -> Mesh:
         """The triangles that can come into the grid of some frame."""
         grid = self.rig.grid
@@ -168,8 +188,7 @@ class Drive:
         """The voxels of frame i; `near` are the numbers of the movers near by and their poses."""
         grid, T_world_grid = self.rig.grid, T_world_base @ self.rig.T_base_grid
         T_grid_world = np.asarray(np.linalg.inv(T_world_grid), np.float64)
-        groups = [(self._samples, T_grid_world)] + [(self._mover_samples[k], T_grid_world @ T) for k, T in near]
-        cls, moving = truth.voxelise(groups, grid)
+        cls, moving = self._voxelise(grid, T_grid_world, near)
         factor = round(COARSE / grid.resolution)
         coarse = grid.coarser(factor)
         occupied = truth.coarsen(cls != truth.EMPTY, factor)

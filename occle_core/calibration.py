@@ -1,0 +1,49 @@
+"""Calibrated probabilities: what a network's confidence is worth, as measured on held-out frames."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from occle_core.config import Config
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Calibration(Config):
+    """Two monotone curves over the confidence of cells that are called occupied, and one number for those called free."""
+
+    confidence: tuple[Probability, ...] = Field(min_length=2, description="the curves' knots, ascending: softmax probability")
+    occupied: tuple[Probability, ...] = Field(description="how often such a cell is occupied, at every knot")
+    correct: tuple[Probability, ...] = Field(description="how often such a cell is of the named class, at every knot")
+    free: Probability = Field(description="how often a cell that is called free is occupied")
+
+    @model_validator(mode="after")
+    def _check(self) -> Calibration:
+        if not len(self.confidence) == len(self.occupied) == len(self.correct):
+            raise ValueError("confidence, occupied and correct must have one number per knot")
+        if any(b <= a for a, b in zip(self.confidence, self.confidence[1:])):
+            raise ValueError("confidence must ascend")
+        return self
+
+    def apply(
+        self, confidence: NDArray[np.float16], occupied: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+        """What Predictor makes of a network's confidence.
+
+        Args:
+            confidence: (X, Y, Z) float16 softmax probability of the class.
+            occupied: (X, Y, Z) bool, the network names a class.
+
+        Returns:
+            (X, Y, Z) float16 probability that the class is right, 0 in free cells; (X, Y, Z) float16 probability of occupancy.
+        """
+        cells = np.flatnonzero(occupied)
+        raw = confidence.reshape(-1)[cells]
+        right, full = np.zeros(confidence.shape, np.float16), np.full(confidence.shape, self.free, np.float16)
+        right.reshape(-1)[cells] = np.interp(raw, self.confidence, self.correct)
+        full.reshape(-1)[cells] = np.interp(raw, self.confidence, self.occupied)
+        return right, full

@@ -1,0 +1,117 @@
+"""What every cell of the map has gathered: log-odds of occupancy and votes for its class."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.mapping.config import UNITS, MapConfig
+from occle_core.taxonomy import IGNORE
+
+Bytes = NDArray[np.int8]
+Labels = NDArray[np.uint8]
+MAX_VOTES = 12.0
+"""Confident frames (votes) that a class can be ahead of all others: as many frames of another class replace it."""
+
+
+class Evidence:
+    """Arrays of one byte per cell and quantity, in ring order, and their update rules.
+
+    A class is voted for as in Boyer and Moore's majority vote (1981): a vote for the cell's class adds to its lead, a vote for
+    another one takes from it, and a class whose lead is used up is replaced.
+
+    Args:
+        config: constants.
+        dynamic: (256,) bool, ids of classes whose objects move.
+
+    Attributes:
+        log_odds: (X, Y, Z) int8, of occupancy, in steps of 1 / UNITS; 0 is unknown.
+        labels: (X, Y, Z) uint8, 255 where no network has named a class yet.
+        votes: (X, Y, Z) uint8, the class's lead, in steps of 1 / UNITS of a fully confident frame.
+    """
+
+    def __init__(self, config: MapConfig, dynamic: NDArray[np.bool_]) -> None:
+        self.log_odds: Bytes = np.zeros(config.shape, np.int8)
+        self.labels: Labels = np.full(config.shape, IGNORE, np.uint8)
+        self.votes = np.zeros(config.shape, np.uint8)
+        self._dynamic = np.zeros(config.shape, np.bool_)  # dynamic[labels], kept: looking it up for all cells takes longer
+        self._is_dynamic = dynamic
+        self._limits = -round(config.free_limit * UNITS), round(config.occupied_limit * UNITS)
+        self._clearing = round(config.dynamic_clearing * UNITS)
+        lowest, highest = self._limits
+        memories = ((config.dynamic_memory, highest), (config.static_memory, highest), (config.free_memory, -lowest))
+        self._memories = [_Memory(*memory) for memory in memories]
+
+    def restore(self, log_odds: Bytes, labels: Labels, votes: NDArray[np.uint8]) -> None:
+        """Replace all cells; arrays (X, Y, Z) in ring order."""
+        self.log_odds, self.labels, self.votes = log_odds, labels, votes
+        self._dynamic = self._is_dynamic[labels]
+
+    def clear(self, part: tuple[slice, ...] = (slice(None),)) -> None:
+        """Make a part of the storage unknown."""
+        self.log_odds[part] = 0
+        self.labels[part] = IGNORE
+        self.votes[part] = 0
+        self._dynamic[part] = False
+
+    def add(self, evidence: Bytes) -> None:
+        """Evidence of one frame.
+
+        Args:
+            evidence: (X, Y, Z) ring order, steps of 1 / UNITS, 0 where the frame says nothing. It is changed.
+        """
+        flat = evidence.reshape(-1)
+        left = np.flatnonzero(self._dynamic & (evidence < 0))
+        flat[left] = np.minimum(flat[left], -self._clearing)
+        self.log_odds += evidence  # neither is farther from 0 than 62
+        np.clip(self.log_odds, *self._limits, out=self.log_odds)
+
+    def vote(self, cells: NDArray[np.intp], labels: Labels, confidence: NDArray[np.uint8]) -> None:
+        """Classes that one frame's network names.
+
+        Args:
+            cells: (N,) different flat numbers in ring order.
+            labels: (N,) class ids.
+            confidence: (N,) uint8, their probabilities in steps of 1 / UNITS.
+        """
+        weight = confidence.astype(np.int16)
+        lead = self.votes.reshape(-1)[cells].astype(np.int16)
+        held = self.labels.reshape(-1)[cells]
+        lead += np.where(labels == held, weight, -weight)
+        replaced = (lead < 0) | (held == IGNORE)
+        np.abs(lead, out=lead)
+        self.votes.reshape(-1)[cells] = np.minimum(lead, round(MAX_VOTES * UNITS))
+        changed, new = cells[replaced], labels[replaced]
+        self.labels.reshape(-1)[changed] = new
+        self._dynamic.reshape(-1)[changed] = self._is_dynamic[new]
+
+    def forget(self, seconds: float, unobserved: NDArray[np.bool_]) -> None:
+        """Let cells that a frame said nothing about fade towards unknown, evenly in time.
+
+        Args:
+            seconds: since the last call.
+            unobserved: (X, Y, Z) bool, ring order.
+        """
+        held = self.log_odds
+        dynamic, static, free = (memory.steps(seconds) for memory in self._memories)
+        if dynamic:
+            fading = np.flatnonzero(unobserved & self._dynamic & (held > 0))
+            held.reshape(-1)[fading] = np.maximum(held.reshape(-1)[fading] - dynamic, 0)
+        if static:
+            np.copyto(held, np.maximum(held - np.int8(static), 0), where=unobserved & (held > 0) & ~self._dynamic)
+        if free:
+            np.copyto(held, np.minimum(held + np.int8(free), 0), where=unobserved & (held < 0))
+
+
+class _Memory:
+    """Time as whole steps of the log-odds: `limit` of them in `seconds`."""
+
+    def __init__(self, seconds: float, limit: int) -> None:
+        self._rate, self._limit = limit / seconds, limit
+        self._owed = 0.0
+
+    def steps(self, seconds: float) -> int:
+        self._owed += seconds * self._rate
+        whole = int(self._owed)
+        self._owed -= whole
+        return min(whole, self._limit)

@@ -1,0 +1,1 @@
+"""Exports of the map: nav2 map files, OctoMap, PLY."""

@@ -1,0 +1,86 @@
+"""Log-odds and votes of every cell against a loop over cells in plain Python."""
+
+import numpy as np
+import pytest
+
+from occle_core.mapping.config import UNITS, MapConfig
+from occle_core.mapping.evidence import MAX_VOTES, Evidence
+from occle_core.taxonomy import IGNORE
+
+DYNAMIC = np.zeros(256, bool)
+DYNAMIC[[1, 2]] = True
+CONFIG = MapConfig(size=(2.0, 1.6, 1.2), dynamic_memory=1.0, static_memory=10.0, free_memory=5.0)
+
+
+class Cell:
+    """One cell, as the docs describe it."""
+
+    def __init__(self):
+        self.log_odds, self.label, self.lead = 0, IGNORE, 0
+
+    def frame(self, evidence, label, confidence):
+        lowest, highest = -round(CONFIG.free_limit * UNITS), round(CONFIG.occupied_limit * UNITS)
+        if DYNAMIC[self.label] and evidence < 0:
+            evidence = min(evidence, -round(CONFIG.dynamic_clearing * UNITS))
+        self.log_odds = max(lowest, min(highest, self.log_odds + evidence))
+        if label is not None:
+            self.lead += confidence if label == self.label else -confidence
+            if self.lead < 0 or self.label == IGNORE:
+                self.label, self.lead = label, abs(self.lead)
+            self.lead = min(self.lead, round(MAX_VOTES * UNITS))
+
+
+def test_random_frames_give_every_cell_what_a_loop_gives_it():
+    rng = np.random.default_rng(0)
+    evidence = Evidence(CONFIG, DYNAMIC)
+    count = evidence.log_odds.size
+    cells = [Cell() for _ in range(count)]
+    for _ in range(60):
+        given = rng.integers(-62, 63, count).astype(np.int8)
+        named = np.flatnonzero(rng.random(count) < 0.5)
+        labels = rng.integers(1, 4, len(named)).astype(np.uint8)
+        confidence = rng.integers(0, UNITS + 1, len(named)).astype(np.uint8)
+        said = dict(zip(named.tolist(), zip(labels.tolist(), confidence.tolist())))
+        for number, cell in enumerate(cells):
+            cell.frame(int(given[number]), *said.get(number, (None, 0)))
+        evidence.add(given.reshape(CONFIG.shape))
+        evidence.vote(named, labels, confidence)
+        assert evidence.log_odds.reshape(-1).tolist() == [cell.log_odds for cell in cells]
+        assert evidence.labels.reshape(-1).tolist() == [cell.label for cell in cells]
+        assert evidence.votes.reshape(-1).tolist() == [cell.lead for cell in cells]
+
+
+def held(log_odds, label):
+    evidence = Evidence(CONFIG, DYNAMIC)
+    evidence.restore(
+        np.full(CONFIG.shape, log_odds, np.int8), np.full(CONFIG.shape, label, np.uint8), np.full(CONFIG.shape, 9, np.uint8)
+    )
+    return evidence
+
+
+@pytest.mark.parametrize("step", [0.01, 0.1, 0.33])
+@pytest.mark.parametrize(
+    ("log_odds", "label", "memory"), [(48, 1, 1.0), (48, 3, 10.0), (48, IGNORE, 10.0), (-16, 1, 5.0), (-16, IGNORE, 5.0)]
+)
+def test_unobserved_cells_fade_evenly_whatever_the_frame_rate(step, log_odds, label, memory):
+    evidence = held(log_odds, label)
+    unobserved = np.ones(CONFIG.shape, bool)
+    for number in range(1, round(memory / step) + 1):
+        evidence.forget(step, unobserved)
+        expected = log_odds * (1 - min(1, number * step / memory))
+        assert np.abs(evidence.log_odds - expected).max() <= 1
+    evidence.forget(step, unobserved)
+    assert not evidence.log_odds.any()
+
+
+def test_observed_cells_do_not_fade():
+    evidence, unobserved = held(48, 1), np.ones(CONFIG.shape, bool)
+    unobserved[0] = False
+    evidence.forget(100.0, unobserved)
+    assert (evidence.log_odds[0] == 48).all() and not evidence.log_odds[1:].any()
+
+
+def test_restored_cells_know_which_of_them_move():
+    evidence = held(48, 2)
+    evidence.add(np.full(CONFIG.shape, -1, np.int8))
+    assert (evidence.log_odds == 48 - round(CONFIG.dynamic_clearing * UNITS)).all()
