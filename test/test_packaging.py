@@ -140,5 +140,5 @@ def test_colcon_makes_all_three_packages_importable(source: Path, tmp_path: Path
 def test_the_version_stands_in_one_place() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", occle_core.__version__)
     assert ElementTree.parse(ROOT / "package.xml").findtext("version") == occle_core.__version__
-    assert f"## [{occle_core.__version__}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert f"\n{occle_core.__version__} (" in (ROOT / "CHANGELOG.rst").read_text("utf-8")
     assert f"version: {occle_core.__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
