@@ -118,13 +118,14 @@ class TransformBuffer:
         with self._lock:
             if may_be_constant and (known := self._constant.get((target, source))) is not None:
                 return known
-            up_target, up_source = self._ancestors(target, stamp, slack), self._ancestors(source, stamp, slack)
-            common = next((frame for frame in up_source if frame in up_target), None)
+            above_target = self._ancestors(target)
+            common = next((frame for frame in self._ancestors(source) if frame in above_target), None)
             if common is None:
                 raise TransformError(
                     f"no transform from {source!r} to {target!r}; the frames known from /tf_static and /tf are: {self}"
                 )
-            T = np.linalg.inv(up_target[common]) @ up_source[common]
+            # As in tf2, transforms above the common frame do not matter, also where they are not known at that time.
+            T = np.linalg.inv(self._climb(target, common, stamp, slack)) @ self._climb(source, common, stamp, slack)
             T.setflags(write=False)
             if may_be_constant and not (self._moves(target, common) or self._moves(source, common)):
                 self._constant[target, source] = T
@@ -133,20 +134,26 @@ class TransformBuffer:
     def __str__(self) -> str:
         return ", ".join(f"{link.parent} -> {child}" for child, link in sorted(self._links.items())) or "none"
 
-    def _ancestors(self, frame: str, stamp: int | None, slack: int) -> dict[str, Matrix]:
-        """Every frame above `frame`, itself first, with T_ancestor_frame."""
-        T = np.eye(4)
-        found = {frame: T}
+    def _ancestors(self, frame: str) -> list[str]:
+        """Every frame above `frame`, itself first."""
+        found = [frame]
         while (link := self._links.get(frame)) is not None:
-            step, is_outside = link.at(frame, stamp, slack)
-            if is_outside:
-                self.notes.add(used_nearest(f"{link.parent} -> {frame}", slack))
             frame = link.parent
             if frame in found:
                 raise TransformError(f"the transforms form a loop at {frame!r}: {self}")
-            T = step @ T
-            found[frame] = T
+            found.append(frame)
         return found
+
+    def _climb(self, frame: str, ancestor: str, stamp: int | None, slack: int) -> Matrix:
+        """T_ancestor_frame at a time."""
+        T: Matrix = np.eye(4)
+        while frame != ancestor:
+            link = self._links[frame]
+            step, is_outside = link.at(frame, stamp, slack)
+            if is_outside:
+                self.notes.add(used_nearest(f"{link.parent} -> {frame}", slack))
+            frame, T = link.parent, step @ T
+        return T
 
     def _moves(self, frame: str, ancestor: str) -> bool:
         while frame != ancestor:

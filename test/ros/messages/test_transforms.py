@@ -54,19 +54,23 @@ class SlowTransforms:
         return (parent, at(*nearest[1:])) if abs(nearest[0] - stamp) <= slack else None
 
     def lookup(self, target: str, source: str, stamp: int | None, slack: int) -> np.ndarray | None:
-        chains = []
-        for frame in (target, source):
-            T, chain = np.eye(4), {}
-            chain[frame] = T
-            while self.link(frame):
+        above = {frame: [frame] for frame in (target, source)}
+        for chain in above.values():
+            while link := self.link(chain[-1]):
+                chain.append(link[0])
+        common = next((frame for frame in above[source] if frame in above[target]), None)
+        if common is None:
+            return None
+        found = []
+        for frame in (target, source):  # what lies above the common frame does not matter, as in tf2
+            T = np.eye(4)
+            while frame != common:
                 step = self.step(frame, stamp, slack)
                 if step is None:
                     return None
                 frame, T = step[0], step[1] @ T
-                chain[frame] = T
-            chains.append(chain)
-        common = next((frame for frame in chains[1] if frame in chains[0]), None)
-        return None if common is None else np.linalg.inv(chains[0][common]) @ chains[1][common]
+            found.append(T)
+        return np.linalg.inv(found[0]) @ found[1]
 
 
 PARENTS = {"mast": ("base",), "lidar": ("base", "mast"), "camera": ("lidar", "mast")}
@@ -75,6 +79,19 @@ MESSAGES = st.tuples(st.sampled_from(sorted(PARENTS)), st.integers(0, 1), METRES
 QUESTIONS = st.tuples(
     st.sampled_from(FRAMES), st.sampled_from(FRAMES), st.none() | st.integers(-3, 30), st.sampled_from([0, 200 * MS])
 )
+
+
+def test_what_moves_above_the_common_frame_does_not_matter():
+    """Two sensors on a mast whose own place is known at one moment only."""
+    transforms = TransformBuffer()
+    for child, x in (("lidar", 1.0), ("camera", 2.0)):
+        transforms.add(message("mast", child, at(x), 0), fixed=True)
+    for second in (5, 6):
+        transforms.add(message("base", "mast", at(float(second)), second * SECOND))
+    np.testing.assert_allclose(transforms.lookup("lidar", "camera", 99 * SECOND), at(1.0))
+    assert not transforms.notes
+    with pytest.raises(TransformError, match="base -> mast is known from"):
+        transforms.lookup("base", "camera", 99 * SECOND)
 
 
 @settings(max_examples=200, deadline=None)
