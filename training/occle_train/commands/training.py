@@ -22,6 +22,7 @@ from occle_train.commands.common import console, describe_dataset, split_names
 from occle_train.data.samples import open_all
 from occle_train.data.truth import TruthReader, voxel_truth
 from occle_train.evaluation.terminal_tables import score_table
+from occle_train.loop.curves import read_rows
 from occle_train.loop.run_key import provenance_of
 from occle_train.loop.stop_request import StopRequest
 from occle_train.runs.finish import Finish, finish_run, stop_run
@@ -211,7 +212,10 @@ def end_run(
             err=True,
         )
         raise typer.Exit(stop.exit_code)
-    scores = finish_run(end, network, steps[1], run.options.bundle)
+    trained = len(read_rows(list(end.logs.values())[-1]))
+    if trained < steps[1] and len(end.logs) == 1:
+        console.print(f"the time limit ended the training after {trained} of {steps[1]} steps", highlight=False)
+    scores = finish_run(end, network, trained, run.options.bundle)
     chosen = end.run / (BEST if end.validator else LAST)
     if scores is not None:
         on = "validation" if end.validator else "training"

@@ -65,7 +65,7 @@ def finish_run(end: Finish, network: Network, steps: int, bundle: Path | None) -
     Args:
         end: see Finish.
         network: the trained network, as the bundle is to hold it.
-        steps: that were trained.
+        steps: that were trained, of the last phase.
         bundle: where the bundle is written as well.
 
     Returns:
