@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--picture", type=Path, help="JPEG or PNG of the map from above, the single frame beside it")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    predictor = Predictor.load(given.bundle, given.engine, threads=1, progress=lambda text: print(text, file=sys.stderr))
+    predictor = Predictor.load(given.bundle, given.engine, threads=1, on_progress=lambda text: print(text, file=sys.stderr))
     with TemporaryDirectory(prefix="occle-mapping-") as temporary:
         folder = given.data or Path(temporary)
         if not (folder / "sequences").is_dir():

@@ -17,7 +17,7 @@ def street(spec, seed=0, points=6000):
     at[points // 2 : points * 3 // 4, 1] = grid.origin[1] + 3.0
     cloud = np.hstack([at, rng.random((points, 1))]).astype(np.float32)
     camera = Camera(np.array([[300.0, 0, 320], [0, 300, 96], [0, 0, 1]]), looking_forward(), 640, 192)
-    images = [rng.integers(0, 255, (192, 640, 3), dtype=np.uint8) for _ in range(spec.network.image.cameras)]
+    images = [rng.integers(0, 255, (192, 640, 3), dtype=np.uint8) for _ in range(spec.network.image.num_cameras)]
     return Frame(0, cloud, images, [camera] * len(images))
 
 

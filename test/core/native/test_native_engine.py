@@ -97,14 +97,16 @@ def test_frames_at_once_are_predicted_as_one_by_one(bundle, kernels):
     "config",
     [
         MinkOccConfig(
-            image=ImageConfig(cameras=2, width=64, height=32, base_width=8, stages=1, channels=5),
+            image=ImageConfig(num_cameras=2, width=64, height=32, base_width=8, num_stages=1, channels=5),
             points=PointConfig(max_points=1, max_views=2, channels=8),
-            unet=UNetConfig(channels=(20, 36), decoder=(72,), blocks=(0, 2), keep=(0.5,)),
+            unet=UNetConfig(encoder_channels=(20, 36), decoder_channels=(72,), encoder_blocks=(0, 2), prune_thresholds=(0.5,)),
         ),
         MinkOccConfig(
-            image=ImageConfig(cameras=1, width=96, height=64, base_width=8, stages=3, channels=17, backbone="resnet50"),
+            image=ImageConfig(num_cameras=1, width=96, height=64, base_width=8, num_stages=3, channels=17, backbone="resnet50"),
             points=PointConfig(max_points=70, max_views=1, channels=8),
-            unet=UNetConfig(channels=(4, 8, 140), decoder=(4, 100), blocks=(2, 1, 1), keep=(0.5, 0.5)),
+            unet=UNetConfig(
+                encoder_channels=(4, 8, 140), decoder_channels=(4, 100), encoder_blocks=(2, 1, 1), prune_thresholds=(0.5, 0.5)
+            ),
         ),
     ],
     ids=["wide decoder", "many points"],
@@ -130,7 +132,7 @@ def test_without_openvino_pytorch_runs_the_images(bundle, monkeypatch):
     monkeypatch.delenv(VARIABLE)
     spec, network, _ = load_bundle(bundle)
     said = []
-    engine = load_engine(spec, network, bundle, "native", progress=said.append, threads=1)
+    engine = load_engine(spec, network, bundle, "native", on_progress=said.append, threads=1)
     monkeypatch.setenv(VARIABLE, "off")
     assert "images by torch" in engine.device and any("openvino is not installed" in line for line in said)
     inputs = prepare(street(spec), spec.voxel_grid, spec.network)

@@ -50,7 +50,7 @@ def test_without_a_compiler_the_engine_says_what_to_install_and_auto_goes_on(fre
     with pytest.raises(EngineError, match=r"a C\+\+ compiler is not installed; install g\+\+"):
         load_engine(spec, network, bundle, "native")
     said = []
-    engine = load_engine(spec, network, bundle, "auto", progress=said.append)
+    engine = load_engine(spec, network, bundle, "auto", on_progress=said.append)
     assert engine.name != "native" and "not native: a C++ compiler is not installed" in engine.reason
     assert any("not native" in line for line in said)
     assert prepare.workspace() is None
