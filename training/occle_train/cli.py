@@ -99,13 +99,13 @@ def one_line(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"{error.filename}: permission denied; change its mode or owner, or use another place"
     text = str(error).strip()
+    if "Original Traceback" in text:
+        return text.splitlines()[-1].partition(": ")[2]
     if "DataLoader worker" in text:
         return (
             f"a loader process died: {text.splitlines()[0]} Where /dev/shm is full (df -h /dev/shm; 64 MB in a container "
             "by default), enlarge it (docker run --shm-size=2g) or give --set num_workers=0; where memory is, fewer"
         )
-    if "Original Traceback" in text:
-        return text.splitlines()[-1].partition(": ")[2]
     return text
 
 

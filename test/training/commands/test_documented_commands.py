@@ -27,7 +27,8 @@ ELSEWHERE = ("pip install", "make", "ros2 launch", "source ", "export ")
 """Commands that are no training's: they are tested where they belong."""
 QUICK = (
     (r"--drives \d+", "--drives 2"), (r"--frames \d+ --every \d+", "--frames 3 --every 2"), (r"--frames \d+", "--frames 2"),
-    (r" --scale [\d.]+", ""), (r"(occle-train simulate \S+)", r"\1 --scale 0.1 --workers 1"), (r" --size \w+", ""), (r" --steps \d+", ""),
+    (r" --scale [\d.]+", ""), (r"(occle-train simulate \S+)", r"\1 --scale 0.1 --workers 1"),
+    (r" --size \w+", ""), (r" --steps \d+", ""),
     (r" --max-minutes \d+", ""), (r" --set \S*learning_rate=\S+", ""), (r"\bDATA\b", "data"), (r"00,01,[\d,]+", "00"),
     (r"--sequences 08", "--sequences 01"), (r"-sequences 08", "-sequences 01"),
     ("my_classes.yaml", str(ROOT / "examples/own_classes/classes.yaml")),

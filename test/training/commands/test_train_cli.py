@@ -263,7 +263,7 @@ def test_a_dead_loader_process_is_said_with_the_remedy(monkeypatch, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main()
     (line,) = capsys.readouterr().err.splitlines()
-    assert left.value.code == 1 and "killed by signal" in line and "--shm-size" in line and "workers: 0" in line
+    assert left.value.code == 1 and "killed by signal" in line and "--shm-size" in line and "num_workers=0" in line
 
 
 @pytest.mark.parametrize("rig", ["kitti", "nuscenes"])

@@ -12,6 +12,7 @@ import torch
 from occle_train.loop.checkpoints import Checkpoint
 from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.training_log import TrainingLog
+from occle_train.loop.workers import close_loader
 
 B = TypeVar("B")
 ALONE = ProcessGroup()
@@ -86,25 +87,29 @@ def run_steps(
     Returns:
         the number of steps done: `steps`, or fewer after a request to stop. A training whose time is over counts as done.
     """
-    done, began = first, time.perf_counter()
-    for step, batch in enumerate(batches, first):
-        waited = time.perf_counter() - began
-        values = take_step(step, batch)
-        log.row(step, values, time.perf_counter() - began, waited, batch_size)
-        hooks.on_progress(step, {name: values[name] for name in log.losses})
-        done = step + 1
-        stop, late = (value > 0 for value in _agreed(group, hooks.should_stop(), out_of_time()))
-        last = late or done == steps
-        if group.rank == 0 and (stop or last or done % checkpoint_every == 0):
-            checkpoint.save(steps if last else done)
-        if hooks.validate and not last and not stop and done % hooks.validate_every == 0 and group.rank == 0:
-            hooks.validate(done)
-        if last:
-            return steps
-        if stop:
-            return done
-        began = time.perf_counter()
-    return done
+    iterator = iter(batches)
+    try:
+        done, began = first, time.perf_counter()
+        for step, batch in enumerate(iterator, first):
+            waited = time.perf_counter() - began
+            values = take_step(step, batch)
+            log.row(step, values, time.perf_counter() - began, waited, batch_size)
+            hooks.on_progress(step, {name: values[name] for name in log.losses})
+            done = step + 1
+            stop, late = (value > 0 for value in _agreed(group, hooks.should_stop(), out_of_time()))
+            last = late or done == steps
+            if group.rank == 0 and (stop or last or done % checkpoint_every == 0):
+                checkpoint.save(steps if last else done)
+            if hooks.validate and not last and not stop and done % hooks.validate_every == 0 and group.rank == 0:
+                hooks.validate(done)
+            if last:
+                return steps
+            if stop:
+                return done
+            began = time.perf_counter()
+        return done
+    finally:
+        close_loader(iterator)
 
 
 def _agreed(group: ProcessGroup, *wishes: bool) -> list[float]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 MOST = 8
 """Loader processes beside a GPU, at most."""
+GRACE = 30
+"""Seconds that a loader process works on after SIGTERM."""
 
 
 def loader_processes(asked: int | None, device: str, processes: int = 1) -> int:
@@ -27,7 +30,14 @@ def loader_processes(asked: int | None, device: str, processes: int = 1) -> int:
 def ignore_signals(worker: int) -> None:
     """Let the training process alone answer Ctrl-C and SIGTERM, which terminals and schedulers send to loader processes as well.
 
-    Loader processes end when the training process does.
+    After SIGTERM a loader process serves for GRACE seconds more, in which the training ends its step and closes the loader.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.setitimer(signal.ITIMER_REAL, GRACE))
+
+
+def close_loader(iterator: Any) -> None:
+    """End the processes of a loader's iterator at once; after an error its traceback would keep them until the program ends."""
+    shutdown = getattr(iterator, "_shutdown_workers", None)
+    if shutdown is not None:
+        shutdown()
