@@ -22,7 +22,12 @@ from typer.testing import CliRunner
 from occle_core.bundle import load_bundle
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = ("README.md", "docs/how_to/train_minkocc.md", "docs/how_to/train_occle.md", "docs/how_to/own_classes.md")
+PAGES = (
+    "README.md",
+    "docs/how_to/train_minkocc.md",
+    pytest.param("docs/how_to/train_occle.md", marks=pytest.mark.slow),
+    pytest.param("docs/how_to/own_classes.md", marks=pytest.mark.slow),
+)
 ELSEWHERE = ("pip install", "make", "ros2 launch", "source ", "export ")
 """Commands that are no training's: they are tested where they belong."""
 QUICK = (
