@@ -216,7 +216,7 @@ def end_run(
     if trained < steps[1] and len(end.logs) == 1:
         console.print(f"the time limit ended the training after {trained} of {steps[1]} steps", highlight=False)
     scores = finish_run(end, network, trained, run.options.bundle)
-    chosen = end.run / (BEST if end.validator else LAST)
+    chosen = end.run / (BEST if (end.run / BEST).is_dir() else LAST)
     if scores is not None:
         on = "validation" if end.validator else "training"
         console.print(score_table(scores, taxonomy.load(end.spec.taxonomy), f"{chosen}, {on} frames"))

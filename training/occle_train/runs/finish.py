@@ -83,7 +83,9 @@ def finish_run(end: Finish, network: Network, steps: int, bundle: Path | None) -
     part, chosen = end.training, LAST
     scores: dict[str, Any] | None = None
     if end.validator is not None:
-        scores, part, chosen = end.validator(steps, network), end.validator.part, BEST
+        scores, part = end.validator(steps, network), end.validator.part
+        # There is no best one while no class of the validation was met.
+        chosen = BEST if (end.run / BEST).is_dir() else LAST
     # Of the best bundle, read anew: its matrices are stored in half precision.
     predictor = Predictor.load(end.run / chosen)
     if part is not None:
