@@ -147,7 +147,7 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
 
     def _configure(self) -> None:
         calibration = Calibration(self.config)
-        if calibration.needs_transforms:
+        if calibration.needs_transforms and not self.config.build_only:  # which processes no frame
             self._transforms = self._transforms or _transforms(self)
             calibration.use_transforms(self._transforms)
         self.inference = InferenceRunner(self.config, calibration, self._log_error, self._log_info)

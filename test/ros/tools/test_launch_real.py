@@ -128,6 +128,14 @@ def test_build_only_ends_by_itself(launch: Callable[..., Any], tmp_path: Path) -
     assert "engine built; exiting" in process.output
 
 
+def test_the_engine_of_a_robot_is_built_without_calibration_and_tf(launch: Callable[..., Any], tmp_path: Path) -> None:
+    """The last step of the installation, on a machine without sensors."""
+    bundle = lively_bundle(tmp_path / "bundle")
+    process = launch("build_only:=true", f"bundle:={bundle}", "engine:=torch", name="robot")
+    assert process.result(60) == 0, process.output
+    assert "engine built; exiting" in process.output
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
