@@ -33,6 +33,7 @@ from benchmark.peers import Dense, Kind, Minkowski, Occle, Peer, Problem, Spconv
 from benchmark.scans import scans, voxelised
 from occle_core.errors import EngineError
 from occle_core.native import library
+from occle_core.sparse.native_gemm import use_kernels
 
 PEERS: dict[str, tuple[type[Peer], str | None]] = {
     Occle.name: (Occle, None),
@@ -93,6 +94,7 @@ def main() -> int:
     with_threads(given.threads)
     with suppress(EngineError):  # without a compiler PyTorch's own way is measured
         print(f"compiled kernels: {library.load(print).instructions}")
+        use_kernels()
     console = Console()
     here = Path(__file__).resolve().parents[1]
     data = given.data or Path(os.environ.get("OCCLE_DATA") or here.parent / "shared" / "data")

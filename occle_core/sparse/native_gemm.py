@@ -1,4 +1,4 @@
-"""The gather-GEMM on CPUs as a compiled kernel (see occle_core/native/src/conv.cpp), with gradients; where the library is loaded.
+"""The gather-GEMM on CPUs as a compiled kernel (see occle_core/native/src/conv.cpp), with gradients: for training on CPUs.
 
 `gather_gemm.py` and `runs.py` keep PyTorch's ways for other types and widths, and for machines without the library.
 """
@@ -16,15 +16,28 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from occle_core.native.cells import strided_keys
 from occle_core.native.conv import Pairs, Weight, convolve, correlate, pairs_of_map, pairs_of_table
-from occle_core.native.library import loaded
+from occle_core.native.library import Library, loaded
 from occle_core.native.workspace import Workspace
 
 _OWN = threading.local()
+_switch = {"on": False}
+
+
+def use_kernels(on: bool = True) -> None:
+    """Let the sparse layers of this process run on compiled kernels, once the library is loaded; off at the start.
+
+    They differ from PyTorch's own way by rounding, so engine `torch`, the reference of all others, never turns them on.
+    """
+    _switch["on"] = on
+
+
+def _library() -> Library | None:
+    return loaded() if _switch["on"] else None
 
 
 def workspace() -> Workspace | None:
-    """This thread's, with PyTorch's number of threads; None where the library is not loaded."""
-    library = loaded()
+    """This thread's, with PyTorch's number of threads; None where the layers do not use the kernels."""
+    library = _library()
     if library is None:
         return None
     threads = torch.get_num_threads()
@@ -38,7 +51,7 @@ def available(features: Tensor, weight: Tensor) -> bool:
     """Whether the kernel runs on these: float32 on a CPU, outside of an export, channels in whole vectors."""
     if features.device.type != "cpu" or not features.dtype == weight.dtype == torch.float32 or torch.compiler.is_exporting():
         return False
-    library = loaded()
+    library = _library()
     return library is not None and not any(channels % library.lanes for channels in weight.shape[1:])
 
 

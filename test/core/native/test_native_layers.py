@@ -20,6 +20,22 @@ LAYERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _layers_on_kernels():
+    native_gemm.use_kernels()
+    yield
+    native_gemm.use_kernels(False)
+
+
+def test_layers_stay_with_pytorch_until_they_are_let(kernels, monkeypatch):
+    """Engine `torch` is the reference of all others, also in a process that has loaded the library."""
+    monkeypatch.setenv(library.VARIABLE, kernels.instructions)
+    features, weight = torch.randn(5, 32), torch.randn(27, 32, 48)
+    assert native_gemm.available(features, weight)
+    native_gemm.use_kernels(False)
+    assert not native_gemm.available(features, weight) and native_gemm.workspace() is None
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     name=st.sampled_from(sorted(LAYERS)), shape=shapes, batch=st.integers(1, 3), fill=st.sampled_from([0.0, 0.05, 0.6]), seed=seeds

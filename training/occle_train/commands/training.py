@@ -18,6 +18,7 @@ from occle_core.datasets import Dataset
 from occle_core.errors import EngineError
 from occle_core.native import library
 from occle_core.networks.protocol import Network
+from occle_core.sparse.native_gemm import use_kernels
 from occle_train.commands.common import console, describe_dataset, split_names
 from occle_train.data.samples import open_all
 from occle_train.data.truth import TruthReader, voxel_truth
@@ -146,10 +147,11 @@ def validation_slice(run: Run, classes: taxonomy.Taxonomy, own: bool, truth: Tru
 
 
 def load_kernels(device: str) -> None:
-    """Load the compiled kernels for training on a CPU, built the first time; without a compiler PyTorch does the work."""
+    """Let the layers train on compiled kernels on a CPU, built the first time; without a compiler PyTorch does the work."""
     if device == "cpu":
         try:
             library.load(lambda text: console.print(text, highlight=False))
+            use_kernels()
         except EngineError as error:
             console.print(f"trains without compiled kernels: {error}", highlight=False)
 
