@@ -89,7 +89,9 @@ def test_label_and_the_recipe_on_two_processes(streets, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "12 images labelled, 0 had labels" in done.stdout
     recipe = {"alpha": 0.1, "warmup_fraction": 0.5, "num_views": 1, "view_width": 32, "view_height": 18, "shader_channels": 8}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"epochs": 40, "batch_size": 2, "warmup_steps": 1, "learning_rate": 0.01, "recipe": recipe}))
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump({"epochs": 40, "batch_size": 2, "warmup_steps": 1, "learning_rate": 0.01, "recipe": recipe})
+    )
     fit = ("fit", "--data", data, "--bundle", tmp_path / "bundle", "--out", tmp_path / "fit", "--rig", rig, "--size", "tiny")
     done = occle_train(
         *fit, "--config", tmp_path / "recipe.yaml", "--labels", tmp_path / "labels", "--processes", 2, "--device", "cpu"
