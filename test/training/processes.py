@@ -9,24 +9,13 @@ import torch
 from occle_train.loop.parallel import join_process_group
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit
-from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
-from rooms import GRID, NETWORK, Rooms, label_folder, spec
+from occle_train.minkocc.recipe import RecipeSamples
+from rooms import GRID, NETWORK, RECIPE, Rooms, label_folder, spec
 
 
 def main(out: Path, labels: Path) -> None:
     torch.set_num_threads(1)
-    recipe = MinkOccRecipeConfig(
-        alpha=0.5,
-        warmup_fraction=0.5,
-        past_scans=1,
-        moving_points="keep",
-        num_views=1,
-        view_width=32,
-        view_height=16,
-        max_depth=20,
-        shader_channels=8,
-        switch_steps=1,
-    )
+    recipe = RECIPE.model_copy(update={"switch_steps": 1})
     config = FitConfig(steps=6, warmup_steps=1, checkpoint_every=3, learning_rate=1e-3, batch_size=2, recipe=recipe)
     rooms = [Rooms(name) for name in "ab"]
     with join_process_group("cpu") as (group, device):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from occle_train.minkocc.recipe import MinkOccRecipeConfig
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 
 from occle_core import taxonomy
@@ -19,6 +20,17 @@ NETWORK = MinkOccConfig(
     image=ImageConfig(num_cameras=1, width=64, height=32, base_width=8, num_stages=2, channels=8),
     points=PointConfig(max_points=3, max_views=1, channels=8),
     unet=UNetConfig(encoder_channels=(8, 8, 8, 8), decoder_channels=(8, 8, 8)),
+)
+RECIPE = MinkOccRecipeConfig(
+    alpha=0.5,
+    warmup_fraction=0.5,
+    past_scans=1,
+    moving_points="keep",
+    num_views=1,
+    view_width=32,
+    view_height=16,
+    max_depth=20,
+    shader_channels=8,
 )
 CLASSES = taxonomy.load("semantickitti")
 ROAD, BUILDING = 9, 13

@@ -24,16 +24,6 @@ from occle_core.networks.minkocc.inputs import prepare
 from occle_core.predictor import Predictor
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory):
-    """A cache of the tests' own, shared by this file: what is built once is found again."""
-    patch = pytest.MonkeyPatch()
-    folder = tmp_path_factory.mktemp("cache")
-    patch.setenv("OCCLE_CACHE", str(folder))
-    yield folder
-    patch.undo()
-
-
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engines") / "bundle"

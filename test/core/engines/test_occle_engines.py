@@ -36,16 +36,6 @@ def out_of_sight():
     return [present, replace(past, T_world_lidar=moved(-100))]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory):
-    """A cache of the tests' own: what is exported once is found again."""
-    patch = pytest.MonkeyPatch()
-    folder = tmp_path_factory.mktemp("cache")
-    patch.setenv("OCCLE_CACHE", str(folder))
-    yield folder
-    patch.undo()
-
-
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     """A bundle of two frames and two cameras, with classes that differ from cell to cell, calibrated on three frames."""

@@ -63,11 +63,6 @@ def no_gpu(monkeypatch):
 # Builds
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def test_rtx_accepts_the_whole_network_and_builds_it_once(small, cache):
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError, reason="pip install 'occle_ros[tensorrt_rtx]'")
     spec, network = small

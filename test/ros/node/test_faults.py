@@ -147,7 +147,7 @@ def test_what_the_sensors_send(running: tuple[Process, Car], name: str) -> None:
     node, car = running
     case = FAULTS[name]
     assert car.spin_until(lambda: car.status)
-    before, seen, told, said = car.counts(), len(car.stamps), len(car.status), len(node.output)
+    before, seen, reported, printed = car.counts(), len(car.stamps), len(car.status), len(node.output)
     car.markers.clear()
     car.play(case.script, case.out)
     expected = [car.base + stamp * MS for stamp in case.out]
@@ -156,13 +156,13 @@ def test_what_the_sensors_send(running: tuple[Process, Car], name: str) -> None:
     car.spin_until(lambda: car.lost(before) == case.lost, 5)
     assert car.lost(before) == case.lost
     for words in case.said:
-        assert re.search(words, node.output[said:]), node.output[said:]
+        assert re.search(words, node.output[printed:]), node.output[printed:]
     if case.status:
         level, part, words = case.status
-        shown = [s for s in car.status[told:] if s.name == f"occupancy: {part}" and s.level == level and words in s.message]
-        assert shown, [(status.name, status.level, status.message) for status in car.status[told:]]
+        shown = [s for s in car.status[reported:] if s.name == f"occupancy: {part}" and s.level == level and words in s.message]
+        assert shown, [(status.name, status.level, status.message) for status in car.status[reported:]]
     assert car.cleared() or not case.cleared
-    assert "Traceback" not in node.output[said:]
+    assert "Traceback" not in node.output[printed:]
 
 
 @fault("subscriber that appears and leaves")
@@ -230,7 +230,7 @@ def test_two_nodes_see_the_same_and_are_told_apart(running: tuple[Process, Car],
 
 class Slow(NamedTuple):
     """A node whose network takes as long as the file `delay` says; a word instead of a number breaks it. `segments` is its shared
-    memory, which can be told from its peers' only while it has none."""
+    memory, which differs from its peers' only while it has none."""
 
     node: Process
     car: Car
@@ -295,7 +295,7 @@ def test_a_crash_costs_one_frame_and_three_the_engine(slow: Slow) -> None:
         for number in range(crashes):
             car.play("F0")
             stamp = f"scan {car.base / 1e9:.3f}"
-            # The same problem is told once in five seconds; diagnostics always have the newest.
+            # The same problem is reported once in five seconds; diagnostics always have the newest.
             assert car.spin_until(lambda stamp=stamp: stamp in car.values().get("last_error", ""), 5), (number, node.output)
         delay.write_text("0.2")
         car.play("F0", (0,))

@@ -67,17 +67,17 @@ def test_three_failures_in_a_row_bring_the_fallback(
         return Broken(predictor) if engine == "openvino" else predictor
 
     monkeypatch.setattr(module, "load", load)
-    told: list[str] = []
-    network = InferenceRunner(config, Calibration(config), told.append, print)
+    messages: list[str] = []
+    network = InferenceRunner(config, Calibration(config), messages.append, print)
     for number in range(3):
         assert asked == ["openvino"], number
         assert not network.degraded
         with pytest.raises(RuntimeError, match="out of memory"):
             network.process(synced())
     assert asked == ["openvino", "torch"]
-    assert told == [network.degraded]
-    assert "3 frames in a row failed" in told[0]
-    assert "RuntimeError: out of memory" in told[0]
+    assert messages == [network.degraded]
+    assert "3 frames in a row failed" in messages[0]
+    assert "RuntimeError: out of memory" in messages[0]
     assert network.process(synced()).occupancy.stamp == 5
     # A reload tries the configured engine again.
     network.reload()
@@ -102,11 +102,11 @@ def test_an_engine_that_cannot_start_is_replaced_and_told(
         return predictor
 
     monkeypatch.setattr(module, "load", load)
-    told: list[str] = []
+    messages: list[str] = []
     progress: list[str] = []
-    network = InferenceRunner(config, Calibration(config), told.append, progress.append)
+    network = InferenceRunner(config, Calibration(config), messages.append, progress.append)
     assert words in network.degraded and "Using torch instead" in network.degraded
-    assert told == [network.degraded] and progress == ["compiling"]
+    assert messages == [network.degraded] and progress == ["compiling"]
     assert network.engine.startswith("torch fp32 on cpu")
     assert network.process(synced()).occupancy.occupied.any()
     # A reload tries it again, and is not degraded once that works.
@@ -129,7 +129,9 @@ def test_precision_is_that_of_the_configured_engine_only(monkeypatch: pytest.Mon
     monkeypatch.setattr(
         Predictor,
         "load",
-        lambda folder, engine, precision, threads, told, max_concurrent: asked.append((engine, precision, threads, max_concurrent)),
+        lambda folder, engine, precision, threads, report, most: asked.append(
+            (engine, precision, threads, max_concurrent)
+        ),
     )
     wanted = config.model_copy(update={"precision": "int8", "threads": 3, "max_concurrent_frames": 4})
     module.load(wanted, "openvino", print)

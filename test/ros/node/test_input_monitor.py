@@ -158,7 +158,7 @@ def test_an_incompatible_publisher_is_told_at_once(robot):
     publisher.publish(PointCloud2())
     time.sleep(0.2)
     assert not received
-    # What the warning says mends it.
+    # The remedy in the warning works.
     robot.ours.create_subscription(PointCloud2, SCAN.topic, received.append, qos_profile("best_effort", 5))
     robot.spin_until(lambda: bool(publisher.publish(PointCloud2()) or received))
     watch.on_message(SCAN.topic)

@@ -126,10 +126,10 @@ def test_best_effort_publishers_are_heard_without_a_setting(config):
 
 def test_nothing_at_all(ros_domain):
     found = diagnose(NodeConfig(), seconds=0.5)
-    told = problems(found)
-    assert set(told) == {"the configuration", "/lidar/points", "/cam2/image", "/cam2/camera_info"}
-    assert "the pose of the voxel grid is not known" in told["the configuration"]
-    assert "no publisher of /lidar/points" in told["/lidar/points"]
+    problem = problems(found)
+    assert set(problem) == {"the configuration", "/lidar/points", "/cam2/image", "/cam2/camera_info"}
+    assert "the pose of the voxel grid is not known" in problem["the configuration"]
+    assert "no publisher of /lidar/points" in problem["/lidar/points"]
     assert all(row.rate is None and row.publishers == 0 for row in found.topics)
 
 
@@ -174,8 +174,8 @@ def test_what_is_wrong_is_named_with_what_mends_it(config, case):
     if topic.endswith("compressed"):
         camera = config.cameras["cam2"].model_copy(update={"topic": topic, "compressed": True})
         config = config.model_copy(update={"cameras": {"cam2": camera}})
-    told = problems(examined(rig, insisting(config)))
-    assert topic in told and re.search(words, told[topic]), told
+    problem = problems(examined(rig, insisting(config)))
+    assert topic in problem and re.search(words, problem[topic]), problem
 
 
 def test_points_that_are_left_out_are_counted_in_the_content(config):
@@ -190,9 +190,9 @@ def test_points_that_are_left_out_are_counted_in_the_content(config):
 def test_a_constant_delay_is_proposed_as_offset_and_the_offset_mends_it(config):
     strict = config.model_copy(update={"sync": config.sync.model_copy(update={"tolerance_ms": 5.0})})
     rig = Rig(image_delay=20 * MS)
-    told = problems(examined(rig, strict))
-    assert "images are -20 ms from the nearest scans" in told["/cam2/image"]
-    assert "cameras.cam2.time_offset_ms:=20.0" in told["/cam2/image"]
+    problem = problems(examined(rig, strict))
+    assert "images are -20 ms from the nearest scans" in problem["/cam2/image"]
+    assert "cameras.cam2.time_offset_ms:=20.0" in problem["/cam2/image"]
     camera = config.cameras["cam2"].model_copy(update={"time_offset_ms": 20.0})
     assert problems(examined(rig, strict.model_copy(update={"cameras": {"cam2": camera}}))) == {}
 

@@ -46,10 +46,10 @@ def voxels(bag: Path) -> list[PointCloud2]:
 
 
 def test_every_frame_is_written(bag: Path, bundle: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    summary = run_bag(bag, bundle, tmp_path / "out", pictures=2, on_progress=lambda done, total: told.append((done, total)))
+    reports: list[tuple[int, int]] = []
+    summary = run_bag(bag, bundle, tmp_path / "out", pictures=2, on_progress=lambda done, total: reports.append((done, total)))
     assert (summary.frames, summary.failed) == (5, ())
-    assert told == [(number, 5) for number in range(1, 6)]
+    assert reports == [(number, 5) for number in range(1, 6)]
     predictor = Predictor.load(bundle)
     files = sorted((tmp_path / "out" / "frames").iterdir())
     assert [file.name for file in files] == [f"{number:06d}.npz" for number in range(5)]

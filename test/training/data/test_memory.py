@@ -8,8 +8,8 @@ import torch
 from occle_train.data.samples import FrameCache, Samples
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit
-from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
-from rooms import GRID, NETWORK, Rooms, label_folder, spec
+from occle_train.minkocc.recipe import RecipeSamples
+from rooms import GRID, NETWORK, RECIPE, Rooms, label_folder, spec
 
 
 def resident():
@@ -45,18 +45,7 @@ def test_frames_that_do_not_fit_are_read_each_time():
 
 def test_memory_is_flat_over_an_epoch(tmp_path):
     torch.set_num_threads(1)
-    recipe = MinkOccRecipeConfig(
-        alpha=0.5,
-        warmup_fraction=0.2,
-        past_scans=1,
-        moving_points="keep",
-        num_views=1,
-        view_width=32,
-        view_height=16,
-        max_depth=20,
-        shader_channels=8,
-        switch_steps=0,
-    )
+    recipe = RECIPE.model_copy(update={"warmup_fraction": 0.2, "switch_steps": 0})
     rooms = [Rooms(name) for name in "ab"]
     samples = RecipeSamples(rooms, GRID, NETWORK, recipe, label_folder(tmp_path / "labels", rooms), tmp_path / "cache", memory=0)
     config = FitConfig(steps=30, warmup_steps=1, batch_size=1, recipe=recipe)

@@ -20,22 +20,12 @@ from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
 from occle_train.pseudo_labels.lidar import accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from rooms import BUILDING, GRID, NETWORK, ROAD, Rooms, label_folder, spec
+from rooms import RECIPE as ROOMS_RECIPE
 
 from occle_core.datasets import DatasetError
 
 SCENES = ("a", "b", "c", "d")
-RECIPE = MinkOccRecipeConfig(
-    alpha=0.25,
-    warmup_fraction=0.5,
-    past_scans=2,
-    moving_points="keep",
-    num_views=1,
-    view_width=32,
-    view_height=16,
-    max_depth=20,
-    shader_channels=8,
-    switch_steps=2,
-)
+RECIPE = ROOMS_RECIPE.model_copy(update={"alpha": 0.25, "past_scans": 2, "switch_steps": 2})
 FIT = FitConfig(steps=8, warmup_steps=1, checkpoint_every=3, learning_rate=1e-2, batch_size=2, recipe=RECIPE)
 
 

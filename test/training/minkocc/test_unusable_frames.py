@@ -9,28 +9,16 @@ from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.finish import set_free_bias
 from occle_train.minkocc.fit import fit
-from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.occle.fit import fit_occle
 from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.samples import OccleSamples, every_nth
-from rooms import GRID, NETWORK, Rooms, label_folder, spec
+from rooms import GRID, NETWORK, RECIPE, Rooms, label_folder, spec
 
 from occle_core.bundle import spec_for
 from occle_core.datasets import DatasetError
 from occle_core.datasets.files import warn_once
 from occle_core.networks.occle.config import tiny as occle_tiny
-
-RECIPE = MinkOccRecipeConfig(
-    alpha=0.5,
-    warmup_fraction=0.5,
-    past_scans=1,
-    moving_points="keep",
-    num_views=1,
-    view_width=32,
-    view_height=16,
-    max_depth=20,
-    shader_channels=8,
-)
 
 
 class Patchy(Rooms):

@@ -210,7 +210,7 @@ def _steps_done(folder: Path) -> int:
 def _say_what_learned_nothing(log: Path, settings: FitConfig) -> None:
     switch = settings.sampling_plan.switch_step
     if settings.recipe is not None and switch < settings.steps and "pseudo" in silent_losses(log, switch):
-        console.print("warning: the 2D labels taught nothing: their loss was 0 in every step; are they all 255 (unlabelled)?")
+        console.print("warning: the 2D labels had no effect: their loss was 0 in every step; are they all 255 (unlabelled)?")
 
 
 def _start_processes(count: int, name: str, out: Path | None, resume: Path | None) -> int:
