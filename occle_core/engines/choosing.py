@@ -138,7 +138,7 @@ def frame_times(
 
 
 def synthetic(spec: BundleSpec) -> NetworkInputs:
-    """MinkOccInputs of a made-up street: ground, a wall and clutter in the bundle's grid, noise in its cameras."""
+    """Inputs of a made-up street: ground, a wall and clutter in the bundle's grid, noise in its cameras."""
     rng = np.random.default_rng(0)
     grid = spec.voxel_grid
     at = rng.uniform(grid.origin, grid.upper, (POINTS, 3))
