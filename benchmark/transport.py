@@ -23,7 +23,7 @@ from rclpy.serialization import serialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from occle_ros.system.ros_process import PROFILE_VARIABLES
+from occle_ros.system.environment import PROFILE_VARIABLES, profile_variable
 from occle_ros.system.share_files import share_file
 from occle_ros.topics.qos import qos_profile
 
@@ -68,7 +68,7 @@ def measure(payload: Payload, reliability: str, shared_memory: bool, seconds: fl
     for name in PROFILE_VARIABLES:
         os.environ.pop(name, None)
     if shared_memory:
-        os.environ[PROFILE_VARIABLES[0]] = str(share_file("config/fastdds_shm.xml"))
+        os.environ[profile_variable()] = str(share_file("config/fastdds_shm.xml"))
     latencies: list[float] = []
 
     def take(raw: bytes) -> None:

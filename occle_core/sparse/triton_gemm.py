@@ -48,10 +48,17 @@ def gather_gemm_forward(features: Tensor, weight: Tensor, rows: Tensor) -> Tenso
         blocks = block_sizes(channels, width)
         grid = (triton.cdiv(count, BLOCK_ROWS), triton.cdiv(width, blocks["BLOCK_D"]))
         arguments = (features.contiguous(), weight.contiguous(), rows.contiguous(), out, size, count)
-        exact = not (features.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32")
+        exact = features.dtype != torch.float32 or not _allows_tf32()
         sizes = {"C": channels, "D": width, "K": kernel, "EXACT": exact, "BLOCK_M": BLOCK_ROWS, **blocks}
         _kernel[grid](*arguments, **sizes, num_warps=WARPS, num_stages=STAGES)
     return out
+
+
+def _allows_tf32() -> bool:
+    """True if float32 products may be rounded to TF32, as torch's own settings say."""
+    matmul = torch.backends.cuda.matmul
+    precision = getattr(matmul, "fp32_precision", None)  # since torch 2.9
+    return bool(matmul.allow_tf32) if precision is None else precision == "tf32"
 
 
 @gather_gemm_forward.register_fake

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -48,6 +49,7 @@ class TopicRecorder:
         self.offered: list[Qos] = []
         """QoS offers of all its publishers so far, for the bag's metadata."""
         self._sequences: dict[bytes, SequenceCounter] = {}
+        self._recent = RecentMessages(10 * DEPTH)
         self._logged: set[str] = set()
         self._old: list[tuple[float, Any]] = []
         # Before there is a publisher: compatible with most. A latched history arrives after `update_qos` has seen the offer.
@@ -100,7 +102,11 @@ class TopicRecorder:
 
     def _take(self, data: bytes, info: Any) -> None:
         number, publisher = info.get("publication_sequence_number"), info.get("publisher_gid")
-        if number is not None and publisher is not None:
+        if number is None or publisher is None:
+            _say_losses_are_not_counted()
+            if not self._recent.is_new((info.get("source_timestamp", 0), number, len(data))):
+                return
+        else:
             sequence = self._sequences.setdefault(bytes(publisher["data"]), SequenceCounter(number))
             if not sequence.is_new(number):
                 return
@@ -149,6 +155,34 @@ class SequenceCounter:
         """Number of missing messages since the last call."""
         lost, self._lost = self._lost, 0
         return lost
+
+
+class RecentMessages:
+    """The last messages of a topic: detects duplicates where rclpy does not name a message's publisher (before Kilted).
+
+    Args:
+        size: how many are remembered.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._keys: dict[tuple[int, int | None, int], None] = {}
+
+    def is_new(self, key: tuple[int, int | None, int]) -> bool:
+        """True for the first arrival of (source timestamp, sequence number, bytes), and of any without a source timestamp."""
+        if not key[0]:
+            return True
+        if key in self._keys:
+            return False
+        self._keys[key] = None
+        if len(self._keys) > self._size:
+            del self._keys[next(iter(self._keys))]
+        return True
+
+
+@cache
+def _say_losses_are_not_counted() -> None:
+    print_notice("recorder: messages lost on their way are not counted: this rclpy does not name a message's publisher")
 
 
 def as_bag_qos(profile: QoSProfile) -> Qos:

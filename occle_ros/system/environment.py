@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from occle_core.console import print_notice
@@ -17,6 +18,9 @@ SEGMENT_BYTES = 67_108_864
 """Shared memory of every DDS participant: `segment_size` of config/fastdds_shm.xml."""
 MAX_DOMAIN = 232
 """Largest ROS_DOMAIN_ID with UDP ports."""
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Names since Fast DDS 3 (ROS 2 Kilted) and before it."""
+_OLD_NAME_DISTRIBUTIONS = ("humble", "iron", "jazzy")
 _SPARE_BYTES = 4 << 20
 _RMW = "RMW_IMPLEMENTATION"
 
@@ -56,6 +60,18 @@ def ignore_missing_middleware() -> None:
     name, known = os.environ.get(_RMW), installed_middleware()
     if name and known and name not in known:
         del os.environ[_RMW]
+
+
+def profile_variable() -> str:
+    """The environment variable in which the installed Fast DDS looks for its profiles."""
+    new, old = PROFILE_VARIABLES
+    distribution = os.environ.get("ROS_DISTRO")
+    if distribution:
+        return old if distribution in _OLD_NAME_DISTRIBUTIONS else new
+    try:  # ROS from wheels sets no ROS_DISTRO
+        return old if int(version("rclpy").split(".")[0]) < 9 else new
+    except PackageNotFoundError:
+        return new
 
 
 def ensure_log_folder() -> None:

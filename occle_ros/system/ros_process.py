@@ -10,14 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from occle_ros.system.environment import TransportError, check_middleware, ensure_log_folder, has_shared_memory
+from occle_ros.system.environment import (
+    PROFILE_VARIABLES,
+    TransportError,
+    check_middleware,
+    ensure_log_folder,
+    has_shared_memory,
+    profile_variable,
+)
 from occle_ros.system.share_files import share_file
 
 if TYPE_CHECKING:
     from rclpy.node import Node
-
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-_OLD_NAME_DISTRIBUTIONS = ("humble", "iron", "jazzy")
 
 
 def use_shared_memory_profile() -> Path | None:
@@ -30,7 +34,6 @@ def use_shared_memory_profile() -> Path | None:
     Returns:
         The profile that was set; None if the environment has one already or shared memory is too small.
     """
-    new, old = PROFILE_VARIABLES
     profile = share_file("config/fastdds_shm.xml")
     given = [os.environ[name] for name in PROFILE_VARIABLES if os.environ.get(name)]
     if any(name != str(profile) for name in given):
@@ -42,9 +45,7 @@ def use_shared_memory_profile() -> Path | None:
         return None
     if given:
         return None
-    os.environ[new] = str(profile)
-    if os.environ.get("ROS_DISTRO") in _OLD_NAME_DISTRIBUTIONS:  # later distributions warn about the old name
-        os.environ[old] = str(profile)
+    os.environ[profile_variable()] = str(profile)
     return profile
 
 

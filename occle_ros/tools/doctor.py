@@ -24,6 +24,7 @@ from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_top
 from occle_ros.messages.common import message_class
 from occle_ros.node.input_monitor import clock_problem
 from occle_ros.pipeline.assemble import describe_dropped, frame_mismatch, read_scan
+from occle_ros.system.environment import profile_variable
 from occle_ros.system.ros_process import ros_node
 from occle_ros.tools.topic_listener import ClockListener, TopicListener, TopicReport
 from occle_ros.topics.inputs import InputTopic, Problem, diagnose_silence, input_topics
@@ -175,7 +176,7 @@ def _transport_problems(node: Node, listener: TopicListener, config: NodeConfig,
     if limit < listener.age <= 10:
         text = f"messages are {listener.age:.1f} s old at their arrival"
         problems.append(Problem(text, "set the sensor's clock (PTP, NTP); if that is right, use shared memory on the sending side: "
-                                      "FASTDDS_DEFAULT_PROFILES_FILE=<share/occle_ros>/config/fastdds_shm.xml"))  # fmt: skip
+                                      f"{profile_variable()}=<share/occle_ros>/config/fastdds_shm.xml"))  # fmt: skip
     return problems
 
 

@@ -12,6 +12,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.system.environment import profile_variable
 from occle_ros.topics.qos import format_qos, qos_mismatch
 
 
@@ -89,7 +90,7 @@ def diagnose_silence(node: Node, wanted: InputTopic, qos: QoSProfile) -> Problem
     if qos.reliability == ReliabilityPolicy.BEST_EFFORT and wanted.message in (Image, PointCloud2):
         return Problem(
             text,
-            "large best-effort messages are lost without shared memory: start the publisher with FASTDDS_DEFAULT_PROFILES_FILE="
+            f"large best-effort messages are lost without shared memory: start the publisher with {profile_variable()}="
             "<share/occle_ros>/config/fastdds_shm.xml, or set parameter qos.reliability:=reliable if it offers that",
         )
     return Problem(text, f"check that it sends: `ros2 topic hz {topic}` (a paused bag or a sensor that is off does not)")

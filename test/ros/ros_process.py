@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from occle_ros.system.environment import PROFILE_VARIABLES, profile_variable
+
 ROOT = Path(__file__).resolve().parents[2]
 _LOCKS = Path(f"/tmp/occle_test_domains_{os.getuid()}")
 _DOMAINS = range(1, 101)
@@ -37,8 +39,9 @@ def own_domain(environment: pytest.MonkeyPatch) -> Iterator[int]:
             except BlockingIOError:
                 continue
             environment.setenv("ROS_DOMAIN_ID", file.name)
-            environment.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
-            environment.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_shm.xml"))
+            for variable in PROFILE_VARIABLES:
+                environment.delenv(variable, raising=False)
+            environment.setenv(profile_variable(), str(ROOT / "config" / "fastdds_shm.xml"))
             try:
                 yield int(file.name)
             finally:
@@ -79,7 +82,7 @@ class Process:
     def segments(self) -> set[Path]:
         """Fast DDS's shared memory that it has mapped: its own, and that of peers which it has heard."""
         maps = Path(f"/proc/{self.pid}/maps").read_text()
-        return {Path(name) for name in re.findall(r"/dev/shm/fastdds_[0-9a-f]{16}", maps)}
+        return {Path(name) for name in re.findall(r"/dev/shm/(?:fastdds|fastrtps)_[0-9a-f]{16}", maps)}
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """Send a signal (`timeout` passes it on to the Python)."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -59,6 +60,20 @@ def interpreted(tmp_path_factory):
     done = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return torch.load(folder / "out.pt")
+
+
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        ({"fp32_precision": "tf32"}, True),
+        ({"fp32_precision": "none"}, False),
+        ({"allow_tf32": True}, True),
+        ({"allow_tf32": False}, False),
+    ],
+)
+def test_tf32_is_read_from_torchs_settings_before_and_since_2_9(monkeypatch, settings, allowed):
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(**settings))
+    assert triton_gemm._allows_tf32() is allowed
 
 
 @needs_triton

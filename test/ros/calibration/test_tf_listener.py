@@ -17,7 +17,6 @@ from occle_ros.messages.common import time_from
 from occle_ros.messages.transforms import transform_from_matrix
 
 SECOND = 1_000_000_000
-VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
 def rigid(seed: int) -> np.ndarray:
