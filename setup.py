@@ -29,6 +29,8 @@ CORE = [
 ]
 TENSORRT_RTX = "tensorrt-rtx-cu13==1.7.1.116; sys_platform == 'linux' and platform_machine == 'x86_64'"
 EDT = "edt==3.1.2"
+# The street simulator's ray caster: embreex has wheels for amd64 alone.
+RAY_CASTERS = ["embreex>=4.4; platform_machine == 'x86_64'", "libigl>=2.6.3; platform_machine != 'x86_64'"]
 EXTRAS = {
     # ROS 2 Kilted for machines without a ROS installation; the wheels are for amd64.
     "ros": [
@@ -55,13 +57,13 @@ EXTRAS = {
     "map": [EDT],
     # Quantising; a quantised bundle runs without it.
     "int8": ["nncf>=3.0"],
-    # The street simulator's ray caster has wheels for amd64 alone.
-    "simulate": ["embreex>=4.4; platform_machine == 'x86_64'"],
-    "train": ["embreex>=4.4; platform_machine == 'x86_64'", "matplotlib>=3.8"],
+    "simulate": RAY_CASTERS,
+    "train": [*RAY_CASTERS, "matplotlib>=3.8"],
     "test": [
         "spconv==2.3.8; platform_machine == 'x86_64' and python_version < '3.14'",
         TENSORRT_RTX,
         EDT,
+        "libigl==2.6.3",
         # Independent references of the map's distances, objects and OctoMap files.
         "scipy==1.17.1; python_version >= '3.11'",
         "scipy==1.15.3; python_version < '3.11'",

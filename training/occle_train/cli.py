@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -55,6 +57,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             _print("interrupted")
             raise typer.Exit(130) from None
+        except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
         except EOFError as error:  # of which typer would say "Aborted." and nothing else
             raise RuntimeError("a file ended before its end") from error
         except Exception as error:

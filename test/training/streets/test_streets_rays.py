@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from occle_train.streets.sensors import lidar, truth, visibility
 from occle_train.streets.sensors.caster import RayCaster, SceneSnapshot
+from occle_train.streets.sensors.embree import EmbreexScene, IglScene, build_scene
 from occle_train.streets.sensors.rigs import make_rig
 from occle_train.streets.shapes.classes import ID
 from occle_train.streets.shapes.mesh import box, join, pose, quads, surface, tube
@@ -35,6 +38,31 @@ def test_casting_finds_the_nearest_triangle():
     expected = brute_force(mesh.tri, origins, directions)
     assert np.array_equal(tri >= 0, np.isfinite(expected))
     assert np.allclose(distance[tri >= 0], expected[tri >= 0], rtol=1e-4)
+
+
+def test_both_bindings_of_embree_give_the_same_hits():
+    """amd64 has embreex, arm64 libigl; the same drive comes out of both."""
+    rng = np.random.default_rng(1)
+    triangles = (rng.uniform(-30, 30, (3000, 1, 3)) + rng.normal(0, 1, (3000, 3, 3))).astype(np.float32)
+    scenes = [EmbreexScene(triangles), IglScene(triangles)]
+    origins = np.broadcast_to(np.zeros(3, np.float32), (4000, 3))
+    directions = rng.normal(size=(4000, 3)).astype(np.float32)
+    (tri, distance), (other, other_distance) = (scene.nearest(origins, directions) for scene in scenes)
+    assert 0.2 < (tri >= 0).mean() < 0.95 and np.array_equal(tri, other)
+    assert np.allclose(distance[tri >= 0], other_distance[tri >= 0], rtol=1e-5)
+    for scene in scenes:
+        assert np.array_equal(scene.blocked(origins, directions), tri >= 0)
+        assert len(scene.nearest(origins[:0], directions[:0])[0]) == 0
+
+
+def test_without_embreex_libigl_casts_and_without_both_the_remedy_is_named(monkeypatch):
+    triangles = np.zeros((1, 3, 3), np.float32)
+    monkeypatch.setitem(sys.modules, "embreex", None)
+    monkeypatch.setitem(sys.modules, "embreex.mesh_construction", None)
+    assert isinstance(build_scene(triangles), IglScene)
+    monkeypatch.setitem(sys.modules, "igl.embree", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install embreex .* or libigl"):
+        build_scene(triangles)
 
 
 def test_a_snapshot_sees_movers_before_what_stands_behind_them():

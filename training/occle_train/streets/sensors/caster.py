@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 
+from occle_train.streets.sensors.embree import build_scene
 from occle_train.streets.shapes.mesh import Mesh, join
 
 FAR = np.float32(1e6)
@@ -22,11 +21,7 @@ class RayCaster:
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
-        self._scene = None
-        if len(mesh):
-            self._scene = EmbreeScene()
-            vertices = np.ascontiguousarray(mesh.tri.reshape(-1, 3))
-            TriangleMesh(self._scene, vertices, np.arange(len(vertices), dtype=np.int32).reshape(-1, 3))
+        self._scene = build_scene(mesh.tri) if len(mesh) else None
         edges = mesh.tri[:, 1:] - mesh.tri[:, :1]
         normals = np.cross(edges[:, 0], edges[:, 1])
         self.normals = (normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)).astype(np.float32)
@@ -36,18 +31,14 @@ class RayCaster:
         n = len(directions)
         if self._scene is None or n == 0:
             return np.full(n, -1, np.int32), np.full(n, FAR, np.float32)
-        out = self._scene.run(np.ascontiguousarray(origins), np.ascontiguousarray(directions), query="INTERSECT", output=True)
-        tri = out["primID"].astype(np.int32)
-        return tri, np.where(tri >= 0, out["tfar"], FAR).astype(np.float32)
+        tri, distance = self._scene.nearest(origins, directions)
+        return tri, np.where(tri >= 0, distance, FAR).astype(np.float32)
 
     def blocked(self, origins: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Mask (N,) of rays along which anything lies."""
         if self._scene is None or not len(directions):
             return np.zeros(len(directions), np.bool_)
-        out: NDArray[np.bool_] = (
-            self._scene.run(np.ascontiguousarray(origins), np.ascontiguousarray(directions), query="OCCLUDED") >= 0
-        )
-        return out
+        return self._scene.blocked(origins, directions)
 
 
 class SceneSnapshot:
