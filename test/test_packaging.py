@@ -116,6 +116,17 @@ def test_the_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> Non
     assert all(Path(line).exists() and Path(line).is_relative_to(tmp_path / "venv") for line in found.stdout.splitlines())
 
 
+@pytest.mark.slow
+def test_documented_training_commands_run_from_the_wheel_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    binaries = fresh_environment(tmp_path / "venv")
+    pip("--python", str(binaries / "python"), "install", "--no-deps", str(wheel))
+    asked = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", "-k", "commands_of_a_page"]
+    asked += [f"--basetemp={tmp_path / 'pages'}", "test/training/commands/test_documented_commands.py"]
+    named = {**os.environ, "OCCLE_TEST_BINARIES": str(binaries)}
+    done = subprocess.run([sys.executable, *asked], cwd=ROOT, env=named, capture_output=True, text=True)
+    assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_an_editable_install_runs_outside_the_checkout(source: Path, tmp_path: Path) -> None:
     binaries = fresh_environment(tmp_path / "venv")
     pip("--python", str(binaries / "python"), "install", "--no-deps", "--no-build-isolation", "--editable", str(source))

@@ -39,6 +39,8 @@ QUICK = (
     ("my_classes.yaml", str(ROOT / "examples/own_classes/classes.yaml")),
 )  # fmt: skip
 """What makes a documented command a tiny one: pattern and replacement."""
+BINARIES = os.environ.get("OCCLE_TEST_BINARIES")
+"""Folder of the console scripts to run instead of this process's code: those of an installed wheel (test_packaging.py)."""
 TINY = {
     "fit": "--size tiny --steps 24 --set learning_rate=0.01 --threads 1",
     "export": "--engines torch",
@@ -73,6 +75,12 @@ def run(command: str) -> str:
     """Run a command in the working folder; `occle-train` in this process. Returns what it printed."""
     listed = re.sub(r"\$\(paste -sd, (\S+)\)", lambda found: ",".join(Path(found[1]).read_text().split()), command)
     words = shlex.split(listed)
+    if BINARIES:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        called = [f"{BINARIES}/{words[0]}", *words[1:]]
+        found = subprocess.run(called, capture_output=True, text=True, timeout=600, env=environment)
+        assert found.returncode == 0, f"{command}\n{found.stdout}{found.stderr}"
+        return found.stdout
     if words[0] == "occle-train":
         console.quiet = False
         done = CliRunner().invoke(app, words[1:])

@@ -77,6 +77,20 @@ def test_an_engine_that_says_something_else_is_refused(streets, tmp_path, monkey
     assert done.exit_code == 1 and "torch: labels differ from PyTorch's" in done.output, done.output
 
 
+def test_a_network_that_prunes_everything_is_refused_and_its_bundle_left_as_it_is(streets, tmp_path):
+    spec = lively(tmp_path / "bundle")
+    _, network, _ = load_bundle(tmp_path / "bundle")
+    for head in network.unet.occupancy:
+        head.weight.data.zero_()
+        head.bias.data.fill_(-30)
+    save_bundle(tmp_path / "bundle", spec, network)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "bundle").iterdir()}
+    done = CliRunner().invoke(app, ["export", str(tmp_path / "bundle"), "--data", str(streets)])
+    assert done.exit_code == 1 and "predicts nothing on these 3 frames (no rows in" in done.output, done.output
+    assert "Train it longer" in done.output and "Traceback" not in done.output
+    assert {file.name: file.read_bytes() for file in (tmp_path / "bundle").iterdir()} == before
+
+
 @pytest.mark.parametrize("asked", [[], ["--check", "--keep-capacities"], ["--int8", "--keep-capacities"]])
 def test_what_is_asked_for_without_frames(asked, tmp_path):
     lively(tmp_path / "bundle")
