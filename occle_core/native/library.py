@@ -129,13 +129,15 @@ _LOADED: dict[str, Library] = {}
 
 
 def _chosen(instructions: str | None) -> str:
-    wanted = instructions or os.environ.get(VARIABLE) or _widest()
+    named = os.environ.get(VARIABLE)
+    wanted = instructions or named or _widest()
+    asked = repr(wanted) if instructions else f"{VARIABLE}={wanted}"
     if wanted == "off":
-        raise EngineError(f"native kernels are turned off ({VARIABLE}=off)")
+        raise EngineError(f"native kernels are turned off ({asked})")
     if wanted not in FLAGS:
-        raise EngineError(f"{VARIABLE}={wanted} is no instruction set; there are {', '.join(FLAGS)} and off")
+        raise EngineError(f"{asked} is no instruction set; there are {', '.join(FLAGS)} and off")
     if wanted not in supported():
-        raise EngineError(f"{VARIABLE}={wanted}: this CPU has only {', '.join(supported())}")
+        raise EngineError(f"{asked}: this CPU has only {', '.join(supported())}")
     return wanted
 
 
