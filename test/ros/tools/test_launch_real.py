@@ -65,6 +65,14 @@ def test_a_data_set_is_replayed_through_the_node(launch: Callable[..., Any], tmp
     assert "Traceback" not in process.output
 
 
+def test_launch_testing_passes(launch: Callable[..., Any], tmp_path: Path, start: Callable[..., Any]) -> None:
+    pytest.importorskip("launch_testing", reason="launch_testing is not installed: it comes with a ROS installation")
+    words = f"bundle:={lively_bundle(tmp_path / 'bundle')}", f"dataset:={write_sequence(tmp_path / 'data', 3)}"
+    file = Path(__file__).with_name("occupancy_launch_test.py")
+    done = start("-m", "launch_testing.launch_test", file, *words, seconds=100.0)
+    assert done.result(100) == 0 and "Ran 1 test" in done.output, done.output
+
+
 def test_two_robots_do_not_hear_each_other(launch: Callable[..., Any], tmp_path: Path) -> None:
     """Two replays in namespaces of their own: each node sees the three scans of its own, and one clock."""
     data = write_sequence(tmp_path / "data", 3)
