@@ -120,7 +120,7 @@ def test_the_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> Non
 def test_documented_training_commands_run_from_the_wheel_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     binaries = fresh_environment(tmp_path / "venv")
     pip("--python", str(binaries / "python"), "install", "--no-deps", str(wheel))
-    asked = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", "-k", "commands_of_a_page"]
+    asked = ["-m", "pytest", "-p", "no:cacheprovider", "-m", "", "-k", "commands_of_a_page"]
     asked += [f"--basetemp={tmp_path / 'pages'}", "test/training/commands/test_documented_commands.py"]
     named = {**os.environ, "OCCLE_TEST_BINARIES": str(binaries)}
     done = subprocess.run([sys.executable, *asked], cwd=ROOT, env=named, capture_output=True, text=True)
