@@ -55,3 +55,18 @@ def pack_layer(layer: Layer) -> bytes:
     opacity = np.nan_to_num(np.clip(layer.opacity, 0, 1))
     levels = np.round(opacity * (LEVELS - 1)).astype(np.uint8)
     return zlib.compress(np.packbits(mask, bitorder="little").tobytes() + layer.labels.tobytes() + levels.tobytes(), 7)
+
+
+def surface_cells(layer: Layer) -> NDArray[np.bool_]:
+    """(N,) bool: which voxels have a side that no other voxel of the layer covers; the others cannot be seen."""
+    x, y, z = layer.grid.shape
+    solid = np.zeros((x + 2, y + 2, z + 2), np.bool_)
+    inside = solid[1:-1, 1:-1, 1:-1]
+    i, j, k = np.unravel_index(layer.cells, layer.grid.shape)
+    inside[i, j, k] = True
+    covered = np.ones(len(layer.cells), np.bool_)
+    for axis in range(3):
+        for step in (-1, 1):
+            a, b, c = (v + 1 + step * (axis == n) for n, v in enumerate((i, j, k)))
+            covered &= solid[a, b, c]
+    return ~covered

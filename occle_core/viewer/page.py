@@ -98,7 +98,11 @@ def _write_frames(file: TextIOWrapper, frames: Iterable[ViewFrame]) -> dict[str,
     if first is None:
         raise ViewError("there is no frame to show")
     grid = first.occupancy.grid
-    return {"frames": rows, "classes": _legend(counts, first.occupancy.taxonomy), "bounds": {"low": grid.origin, "high": grid.upper}}
+    return {
+        "frames": rows,
+        "classes": _legend(counts, first.occupancy.taxonomy),
+        "bounds": {"low": grid.origin, "high": grid.upper},
+    }
 
 
 def _row(shown: ViewFrame, layers: dict[str, Layer], start: NDArray[np.float64] | None) -> dict[str, Any]:
@@ -137,7 +141,9 @@ def _legend(counts: Counter[int], taxonomy: Taxonomy) -> Sequence[dict[str, Any]
 def _jpeg(image: NDArray[np.uint8]) -> str:
     height, width = image.shape[:2]
     if width > IMAGE_WIDTH:
-        image = np.asarray(cv2.resize(image, (IMAGE_WIDTH, max(1, round(height * IMAGE_WIDTH / width))), interpolation=cv2.INTER_AREA))
+        image = np.asarray(
+            cv2.resize(image, (IMAGE_WIDTH, max(1, round(height * IMAGE_WIDTH / width))), interpolation=cv2.INTER_AREA)
+        )
     written, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert written
     return base64.b64encode(data.tobytes()).decode()

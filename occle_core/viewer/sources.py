@@ -48,15 +48,19 @@ class ViewSource:
     Args:
         title: name of the recording.
         subtitle: where it is from, and the network.
-        total: number of frames that the recording has.
-        count: number of frames that are shown, at most.
+        taxonomy: the classes.
+        camera_names: of the images.
+        total: number of frames that the recording has; None: it has no end.
+        count: number of frames that are shown, at most; None: it has no end.
         frames: are made one by one, once.
     """
 
     title: str
     subtitle: str
-    total: int
-    count: int
+    taxonomy: Taxonomy
+    camera_names: tuple[str, ...]
+    total: int | None
+    count: int | None
     frames: Iterator[ViewFrame]
 
 
@@ -79,6 +83,8 @@ def results_source(folder: Path, selection: Selection, bundle: Path | None = Non
     saved = sorted((folder / "frames").glob("*.npz"))
     chosen = [saved[i] for i in selection.numbers(len(saved))]
     classes = taxonomy.load(read_spec(find_bundle(bundle)).taxonomy) if bundle else None
+    first = _result(chosen[0], folder / "pictures", classes)
+    cameras = sorted({name for file in chosen for name in _image_files(folder / "pictures", file.stem)})
     frames = (_result(file, folder / "pictures", classes) for file in chosen)
     network = ""
     if (folder / "summary.json").exists():
@@ -86,7 +92,8 @@ def results_source(folder: Path, selection: Selection, bundle: Path | None = Non
             network = str(json.loads((folder / "summary.json").read_text("utf-8"))["bundle"])
         except (ValueError, KeyError, TypeError) as error:
             raise ViewError(f"{folder / 'summary.json'} is damaged ({one_line(error)}); run `occle run` again") from error
-    return ViewSource(folder.resolve().name, f"results of occle run, {network}", len(saved), len(chosen), frames)
+    subtitle = f"results of occle run, {network}"
+    return ViewSource(folder.resolve().name, subtitle, first.occupancy.taxonomy, tuple(cameras), len(saved), len(chosen), frames)
 
 
 def dataset_source(
@@ -120,7 +127,8 @@ def dataset_source(
             yield ViewFrame.of(number, frame, dataset.camera_names, occupancy, truth)
 
     title = f"{dataset.kind} {dataset.name}"
-    return ViewSource(title, f"{path.resolve().name}, {predictor.bundle_id}", len(dataset), len(numbers), frames())
+    subtitle = f"{path.resolve().name}, {predictor.bundle_id}"
+    return ViewSource(title, subtitle, predictor.taxonomy, dataset.camera_names, len(dataset), len(numbers), frames())
 
 
 def _result(file: Path, pictures: Path, classes: Taxonomy | None) -> ViewFrame:
@@ -129,7 +137,7 @@ def _result(file: Path, pictures: Path, classes: Taxonomy | None) -> ViewFrame:
             labels, confidence = saved["labels"], saved["confidence"]
             grid = VoxelGrid(tuple(saved["origin"].tolist()), labels.shape, float(saved["resolution"]))
             name, stamp, frame_id = str(saved["taxonomy"]), int(saved["stamp"]), str(saved["frame_id"])
-            pose = saved["T_world_grid"] if "T_world_grid" in saved else None
+            pose = saved.get("T_world_grid")
             timings = json.loads(str(saved["timings"])) if "timings" in saved else {}
             number = int(file.stem)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -152,11 +160,13 @@ def _classes(file: Path, name: str) -> Taxonomy:
         raise ViewError(f"{file} has classes of your own, {name}; give the network with --bundle") from error
 
 
-def _images(folder: Path, stem: str) -> dict[str, NDArray[np.uint8]]:
+def _image_files(folder: Path, stem: str) -> dict[str, Path]:
     """The pictures that `occle run` drew of a frame, by camera: NNNNNN_CAMERA.png."""
-    images = {}
-    for file in sorted(folder.glob(f"{stem}_*.png")):
-        image = cv2.imread(str(file))
-        if image is not None:
-            images[f"{file.stem.removeprefix(f'{stem}_')}, with voxels"] = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-    return images
+    return {file.stem.removeprefix(f"{stem}_"): file for file in sorted(folder.glob(f"{stem}_*.png"))}
+
+
+def _images(folder: Path, stem: str) -> dict[str, NDArray[np.uint8]]:
+    images = {name: cv2.imread(str(file)) for name, file in _image_files(folder, stem).items()}
+    return {
+        name: np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8) for name, image in images.items() if image is not None
+    }
