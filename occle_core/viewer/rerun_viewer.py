@@ -49,17 +49,18 @@ class RerunViewer:
         title: of the recording.
         taxonomy: the classes.
         camera_names: for the layout.
+        live: follow the newest frame by its time; else the timeline counts frames.
 
     Raises:
         ViewError: rerun is not installed.
     """
 
-    def __init__(self, title: str, taxonomy: Taxonomy, camera_names: Iterable[str]) -> None:
+    def __init__(self, title: str, taxonomy: Taxonomy, camera_names: Iterable[str], live: bool = False) -> None:
         self._rr = load_rerun()
         self.taxonomy = taxonomy
         self._recording = self._rr.RecordingStream("occle")
         self._recording.send_recording_name(title)
-        self._layout = self._blueprint(tuple(camera_names))
+        self._layout = self._blueprint(tuple(camera_names), "time" if live else "frame")
         self._classes: dict[str, set[int]] = {}
 
     def save(self, path: Path) -> None:
@@ -199,10 +200,9 @@ class RerunViewer:
     def _log(self, path: str, what: Any) -> None:
         self._recording.log(path, what)
 
-    def _blueprint(self, camera_names: tuple[str, ...]) -> Any:
+    def _blueprint(self, camera_names: tuple[str, ...], timeline: str) -> Any:
         views = self._rr.blueprint
         images = [views.Spatial2DView(origin=f"{ROBOT}/{_part(name)}", contents="$origin", name=name) for name in camera_names]
-        # The truth and the scan lie where the voxels are: they are switched on in the list of entities.
         hidden = [f"- {ROBOT}/truth/**", f"- {MAP}/**"]
         eye = views.EyeControls3D(position=(-18.0, -10.0, 16.0), look_target=(12.0, 0.0, -2.0), eye_up=(0.0, 0.0, 1.0))
         space = views.Tabs(
@@ -212,7 +212,7 @@ class RerunViewer:
         )
         side = views.Vertical(*images, views.TimeSeriesView(origin="timings", name="timings, ms"))
         layout = views.Horizontal(space, side, column_shares=[3, 1.4])
-        panels = [views.TimePanel(state="collapsed"), views.SelectionPanel(state="hidden")]
+        panels = [views.TimePanel(state="collapsed", timeline=timeline), views.SelectionPanel(state="hidden")]
         return views.Blueprint(layout, *panels, views.BlueprintPanel(state="collapsed"), auto_views=False)
 
 

@@ -47,7 +47,7 @@ def view_rerun(
     Raises:
         ViewError: rerun is not installed or cannot start. OSError: the file cannot be written. What the source raises.
     """
-    viewer = RerunViewer(source.title, source.taxonomy, source.camera_names)
+    viewer = RerunViewer(source.title, source.taxonomy, source.camera_names, live=source.count is None)
     try:
         if save:
             viewer.save(save)
