@@ -12,6 +12,7 @@ from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.mapping import MapSnapshot, RollingMap
 from occle_core.occupancy import Occupancy
+from occle_core.pictures.overlay import viewing_order
 
 
 class ViewError(ValueError):
@@ -44,10 +45,14 @@ class ViewFrame:
     def of(
         cls, number: int, frame: Frame, camera_names: Iterable[str], occupancy: Occupancy, truth: NDArray[np.uint8] | None = None
     ) -> ViewFrame:
-        """From a network's input and output; `camera_names` are in the order of the frame's images."""
-        names = tuple(camera_names)
-        images = {name: image for name, image in zip(names, frame.images) if image is not None}
-        return cls(number, occupancy, frame, images, dict(zip(names, frame.cameras)), truth)
+        """From a network's input and output; `camera_names` are in the order of the frame's images.
+
+        The images are then in the order in which they are shown: ahead from left to right, then behind.
+        """
+        rig = zip(camera_names, frame.images, frame.cameras)
+        ordered = sorted(rig, key=lambda entry: viewing_order(entry[2], frame.T_grid_lidar))
+        images = {name: image for name, image, _ in ordered if image is not None}
+        return cls(number, occupancy, frame, images, {name: camera for name, _, camera in ordered}, truth)
 
     @property
     def T_world_grid(self) -> NDArray[np.float64] | None:

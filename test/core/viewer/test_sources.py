@@ -11,8 +11,10 @@ from dataset_files import write_semantickitti
 from view_frames import GRID, view_frame
 
 from occle_core.bundle import save_untrained
+from occle_core.frame import Frame
+from occle_core.geometry.camera import Camera
 from occle_core.viewer.sources import Selection, dataset_source, is_results, results_source
-from occle_core.viewer.view_frame import ViewError
+from occle_core.viewer.view_frame import ViewError, ViewFrame
 
 
 def write_results(folder, count=4, **changes):
@@ -99,3 +101,19 @@ def test_a_bundle_on_a_data_set(tmp_path):
     assert [len(frame.frame.points) for frame in shown] == [500, 500]
     np.testing.assert_allclose((np.linalg.inv(shown[0].T_world_grid) @ shown[1].T_world_grid)[:3, 3], (1, 0, 0), atol=0.1)
     assert all({"prepare"} <= frame.occupancy.timings.keys() for frame in shown)
+
+
+def test_images_are_shown_from_left_to_right_then_those_behind():
+    occupancy = view_frame().occupancy
+    azimuths = {"back": 180, "right": -55, "front": 0, "back_left": 110, "left": 55, "back_right": -110}
+    cameras = []
+    for angle in np.radians(list(azimuths.values())):
+        ahead = np.array([np.cos(angle), np.sin(angle), 0])
+        T = np.eye(4)
+        T[:3, :3] = np.cross(ahead, (0, 0, 1)), (0, 0, -1), ahead
+        cameras.append(Camera(np.eye(3), T, 2, 2))
+    images = [np.zeros((2, 2, 3), np.uint8)] * 5 + [None]
+    frame = Frame(0, np.zeros((0, 4), np.float32), images, cameras)
+    shown = ViewFrame.of(0, frame, azimuths, occupancy)
+    assert list(shown.images) == ["left", "front", "right", "back_left", "back"]
+    assert list(shown.cameras) == [*shown.images, "back_right"]
