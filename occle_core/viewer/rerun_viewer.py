@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.camera import Camera
-from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import Taxonomy
 from occle_core.viewer.layers import Layer, layers_of, surface_cells
 from occle_core.viewer.view_frame import ViewError, ViewFrame
@@ -130,42 +129,21 @@ class RerunViewer:
         self._recording.set_time("time", timestamp=np.datetime64(stamp, "ns"))
 
     def log_voxels(self, path: str, layer: Layer) -> None:
-        """The surface voxels of a layer, an entity per class, so that classes can be hidden."""
+        """The surface voxels of a layer, an entity per class under `path`, so that classes can be hidden."""
         surface = surface_cells(layer)
-        centers, labels = layer.grid.centers_at(layer.cells[surface]), layer.labels[surface]
-        self.log_centers(path, centers, labels, layer.opacity[surface], layer.grid)
-
-    def log_centers(
-        self,
-        path: str,
-        centers: NDArray[np.floating],
-        labels: NDArray[np.uint8],
-        opacity: NDArray[np.float32],
-        grid: VoxelGrid | float,
-    ) -> None:
-        """Voxels by their centres (N, 3), metres.
-
-        Args:
-            path: entity.
-            centers, labels, opacity: one row per voxel.
-            grid: their grid, or the edge length of a voxel, metres.
-        """
-        edge = grid.resolution if isinstance(grid, VoxelGrid) else grid
+        centers, labels, opacity = layer.grid.centers_at(layer.cells[surface]), layer.labels[surface], layer.opacity[surface]
         present = set(np.unique(labels).tolist())
         for label in sorted(present | self._classes.get(path, set())):
             mine = labels == label
+            count = int(mine.sum())
             known = label < self.taxonomy.num_classes
             rgb = self.taxonomy.colors[label] if known else UNNAMED_COLOR
             alpha = (FAINTEST + (1 - FAINTEST) * np.clip(opacity[mine], 0, 1)) * (1 if known else UNNAMED_OPACITY)
-            colors = np.column_stack([np.tile(rgb, (int(mine.sum()), 1)), np.round(255 * alpha)]).astype(np.uint8)
-            name = self.taxonomy.names[label] if known else "no class yet"
+            colors = np.column_stack([np.tile(rgb, (count, 1)), np.round(255 * alpha)]).astype(np.uint8)
+            half_sizes = np.full((count, 3), layer.grid.resolution / 2)
+            boxes = self._rr.Boxes3D(centers=centers[mine], half_sizes=half_sizes, colors=colors, fill_mode="solid")
             # A class that has gone is logged once more, without voxels: an entity keeps its last value.
-            self._log(
-                f"{path}/{_part(name)}",
-                self._rr.Boxes3D(
-                    centers=centers[mine], half_sizes=np.full((int(mine.sum()), 3), edge / 2), colors=colors, fill_mode="solid"
-                ),
-            )
+            self._log(f"{path}/{_part(self.taxonomy.names[label] if known else 'no class yet')}", boxes)
         self._classes[path] = present
 
     def log_points(self, points: NDArray[np.floating]) -> None:

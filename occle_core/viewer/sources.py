@@ -102,9 +102,11 @@ def dataset_source(
     """A bundle on a data set; the truth is shown where the data set has it.
 
     Args:
-        path, kind, scene: as for `occle_core.datasets.open_dataset`.
+        path: as for `occle_core.datasets.open_dataset`.
         bundle: the network's folder.
         selection: of the data set's frames.
+        kind: layout of the data set; None guesses.
+        scene: which sequence, if there are several.
         engine: one of `occle_core.engines.loading.ENGINE_NAMES`.
 
     Raises:
