@@ -55,6 +55,8 @@ EXTRAS = {
     "tensorrt": ["torch-tensorrt==2.13.0"],
     # Three-dimensional distance fields of the map.
     "map": [EDT],
+    # The rerun viewer (`occle view` without --html). Its wheels need numpy 2.
+    "viewer": ["rerun-sdk>=0.39"],
     # Quantising; a quantised bundle runs without it.
     "int8": ["nncf>=3.0"],
     "simulate": RAY_CASTERS,

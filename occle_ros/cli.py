@@ -201,6 +201,57 @@ def demo(
 
 
 @app.command()
+def view(
+    source: Annotated[
+        Path | None,
+        _path_argument(help="results of `occle run`, bag, data set, or recording of voxels; default: the running node's topics"),
+    ] = None,
+    html: Annotated[Path | None, _path_option(help="write one self-contained page instead of opening the rerun viewer")] = None,
+    save: Annotated[Path | None, _path_option(help="write a recording of the rerun viewer (.rrd) instead of opening it")] = None,
+    web: Annotated[bool, typer.Option("--web", help="serve the rerun viewer to browsers")] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="of --web")] = 9090,
+    bundle: Annotated[Path | None, _path_option(help="folder of the network; default: the preset's")] = None,
+    config: Annotated[Path | None, _path_option(help="parameter file of the node, for its topics")] = None,
+    kind: Annotated[DatasetKind | None, typer.Option(help="layout of a data set; default: detected")] = None,
+    scene: Annotated[str | None, typer.Option(help="sequence or scene of a data set")] = None,
+    namespace: Annotated[str, typer.Option(help="namespace of the running node")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of frames; default: 100 in a page, else all")] = None,
+    every: Annotated[int, typer.Option(min=1, help="show each n-th frame only")] = 1,
+    with_map: Annotated[bool, typer.Option("--map/--no-map", help="the rolling map, where poses are known")] = True,
+    engine: Annotated[EngineName, typer.Option(help="inference engine for a bag or a data set")] = "auto",
+) -> None:
+    """Show cameras, scan, voxels, map and timings: in a page, or in the rerun viewer (pip install 'occle_ros[viewer]').
+
+    Examples: occle view out/run_08 --html page.html            occle view out/bag_08 --web            occle view
+    """
+    if sum((html is not None, save is not None, web)) > 1:
+        _usage("give one of --html, --save and --web")
+    if source is None and (html or kind or scene or limit or every > 1):
+        _usage("--html, --kind, --scene, --limit and --every need a SOURCE; without it the running node is shown")
+    with report_errors(needs_ros=source is None), _progress("viewing") as on_progress:
+        from occle_core.viewer.sources import Selection
+        from occle_ros.config.loading import load_config
+        from occle_ros.config.node_config import NodeConfig
+        from occle_ros.system.ros_process import stop_signals
+        from occle_ros.viewer.live_source import live_source
+        from occle_ros.viewer.show import PAGE_FRAMES, view_page, view_rerun
+        from occle_ros.viewer.sources import open_source
+
+        parameters = load_config(config) if config else None
+        selection = Selection(limit or (PAGE_FRAMES if html else None), every)
+        if source is not None and html is not None:
+            line = view_page(open_source(source, selection, bundle, parameters, kind, scene, engine), html, with_map, on_progress)
+        else:
+            with stop_signals() as stop:
+                if source is None:
+                    found = live_source(parameters or NodeConfig(), bundle, namespace, stop)
+                else:
+                    found = open_source(source, selection, bundle, parameters, kind, scene, engine)
+                line = view_rerun(found, save, port if web else None, with_map, on_progress, stop)
+    typer.echo(line)
+
+
+@app.command()
 def doctor(
     topics: Annotated[
         list[str] | None, typer.Option(help="topic to check (repeatable); default: all inputs of the configuration")
@@ -289,13 +340,14 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from occle_core.frame import FrameError
     from occle_core.output_folder import OutputError
     from occle_core.sensors.messages import ConversionError
+    from occle_core.viewer.view_frame import ViewError
     from occle_ros.bags.player import PlayError
     from occle_ros.calibration.files import CalibrationError
     from occle_ros.config.groups import ConfigError
     from occle_ros.system.child_process import ProcessError
 
     core = (BundleError, DatasetError, EngineError, FrameError, OSError)
-    return (*core, BagError, OutputError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError)
+    return (*core, BagError, OutputError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError, ViewError)
 
 
 @contextmanager

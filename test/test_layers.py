@@ -20,9 +20,9 @@ CORE = (
     "bundle",
     "engines.base", "engines.float16", "engines.static", "engines.cuda", "engines.parity", "engines",
     "engines.loading",
-    "predictor", "mapping",
+    "predictor", "mapping", "viewer",
 )  # fmt: skip
-ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipeline", "node", "bags", "tools", "cli")
+ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipeline", "node", "bags", "tools", "viewer", "cli")
 TRAIN = (
     "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "loop", "minkocc", "occle", "evaluation",
     "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.writing", "streets", "runs",

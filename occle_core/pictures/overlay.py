@@ -40,3 +40,10 @@ def overlay(
     seen_from_grid = Camera(camera.K, camera.T_camera_lidar @ np.linalg.inv(T_grid_lidar), camera.width, camera.height)
     faces = voxel_faces(labels, grid, taxonomy, seen_from_grid.position)
     return blend_layer(image, draw_faces(shade_faces(faces), seen_from_grid, grid), alpha)
+
+
+def viewing_order(camera: Camera, T_grid_lidar: NDArray[np.float64]) -> tuple[bool, float]:
+    """Sort key: cameras that look ahead before those that look back, each row from the left side to the right side."""
+    x, y, _ = T_grid_lidar[:3, :3] @ camera.T_camera_lidar[2, :3]
+    azimuth = float(np.degrees(np.arctan2(y, x)))
+    return (abs(azimuth) > 90, azimuth % 360 if abs(azimuth) > 90 else -azimuth)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from occle_core.frame import Frame
 from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
 from occle_ros.calibration.rig import Calibration
@@ -64,6 +65,11 @@ class Pipeline:
         occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
         occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})
         return ProcessedFrame(assembled, occupancy)
+
+    def posed_frame(self, synced: SyncedMessages[Any, Any], processed: ProcessedFrame) -> Frame:
+        """The frame that was processed, with the scan's pose where TF has it, also where the network needs none."""
+        rig = self._calibration.rig(synced.scan.header.frame_id, synced.stamp, pose=True)
+        return replace(processed.assembled.frame, T_world_lidar=rig.T_world_lidar)
 
 
 def count_losses(processed: ProcessedFrame, statistics: Statistics) -> None:

@@ -14,18 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.serialization import deserialize_message
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 
 from occle_core.atomic_file import write_json
 from occle_core.bags.bag_file import open_bag
 from occle_core.datasets import Dataset, list_scenes, open_dataset
 from occle_core.output_folder import lock_folder
-from occle_core.predictor import Predictor
-from occle_core.sensors.messages import stamp_of
 from occle_ros.bags.converter import convert
 from occle_ros.bags.dataset_messages import stamp_shifts
 from occle_ros.bags.reader import BagReader
@@ -33,14 +29,13 @@ from occle_ros.calibration.files import CALIBRATION_FILE
 from occle_ros.config.node_config import absolute_topic
 from occle_ros.config.presets import PRESETS, preset_for
 from occle_ros.config.share_paths import resolve
-from occle_ros.messages.clouds import occupancy_from_cloud
 from occle_ros.system.child_process import ChildProcess, ProcessError
 from occle_ros.system.ros_process import ros_node, termination_signals
 from occle_ros.system.share_files import share_file
 from occle_ros.tools.demo_inputs import pick_sequence, recorded_rate, simulate_drive, sustained_rate
+from occle_ros.tools.demo_pictures import DemoPictures
 from occle_ros.tools.demo_report import print_report, summarise
 from occle_ros.tools.offline_run import flatten_bag_folder
-from occle_ros.tools.snapshots import write_snapshots
 
 LATENCY_TOPIC = "/occupancy/debug/pipeline_latency_ms"
 RECORDED = {
@@ -109,10 +104,13 @@ def _demo(
     report = summarise(player, node, _message_counts(out / "occupancy.mcap"), "/lidar/points", speed)
     report["played_hz"] = hz
     write_json(out / "report.json", report)
-    files = _draw(console, out, dataset, network, stamps, pictures)
+    drawn = DemoPictures(out, dataset, network, stamps)
+    files, page = drawn.draw(pictures), drawn.write_page(node)
     print_report(console, report)
     console.print(f"published messages: {out / 'occupancy.mcap'}\nreport: {out / 'report.json'}", highlight=False, soft_wrap=True)
     console.print(f"pictures: {', '.join(str(file) for file in files)}", highlight=False, soft_wrap=True)
+    if page:
+        console.print(f"open in a browser: {page}", highlight=False, soft_wrap=True)
     if not report["frames"]["published"]:
         raise ProcessError(f"the node published no frame; see {out / 'logs'}")
     return report
@@ -237,30 +235,11 @@ def _message_counts(bag: Path) -> dict[str, int]:
         return {name: info.msgcount for name, info in reader.topics.items()}
 
 
-def _draw(console: Console, out: Path, dataset: Dataset, bundle: Path, stamps: Sequence[int], pictures: int) -> list[Path]:
-    """Draw pictures of evenly spaced frames from the recorded messages."""
-    predictor = Predictor.load(bundle)
-    pages = []
-    with open_bag(out / "occupancy.mcap") as reader:
-        clouds = [raw for c, _, raw in reader.messages([c for c in reader.connections if c.topic == "/occupancy/voxels"])]
-    chosen = {(2 * i + 1) * len(clouds) // (2 * pictures) for i in range(pictures)} if clouds and pictures else set()
-    for number in sorted(chosen):
-        message = deserialize_message(clouds[number], PointCloud2)
-        frame_number = stamps.index(stamp_of(message))
-        occupancy = occupancy_from_cloud(message, predictor.grid, predictor.taxonomy)
-        same_classes = dataset.taxonomy.name == predictor.taxonomy.name
-        truth = dataset.truth(frame_number, predictor.grid) if same_classes else None
-        frame = dataset.frame(frame_number)
-        name = f"frame_{frame_number:06d}"
-        pages.append(write_snapshots(out / "pictures", name, frame, dataset.camera_names, occupancy, truth)[0])
-    return pages
-
-
 def _clear(out: Path) -> None:
     """Remove the files of an earlier demo, and nothing else."""
     for name in ("streets", "bag", "logs", "pictures", "recording"):
         shutil.rmtree(out / name, ignore_errors=True)
-    for name in ("occupancy.mcap", "report.json"):
+    for name in ("occupancy.mcap", "report.json", "page.html"):
         (out / name).unlink(missing_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
                     losses.failed.append(f"{synced.stamp / 1e9:.3f}: {error}")
                     continue
                 losses.add(processed)
-                yield _Prediction(number, processed.assembled.frame, processed.occupancy, None)
+                yield _Prediction(number, pipeline.posed_frame(synced, processed), processed.occupancy, None)
             for reason, messages in reader.synchronizer_counts.items():
                 losses.statistics.count("synchronizer", reason, messages)
 
@@ -161,9 +162,15 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
         return _run(folder, out, predictor.bundle_id, dataset.camera_names, count, predictions, pictures, on_progress)
 
 
-def save_occupancy(path: Path, occupancy: Occupancy) -> None:
-    """Write one frame as npz, atomically: labels, confidence, stamp, origin, resolution, taxonomy, frame_id."""
+def save_occupancy(path: Path, occupancy: Occupancy, frame: Frame) -> None:
+    """Write one frame as npz, atomically: labels, confidence, stamp, origin, resolution, taxonomy, frame_id, timings.
+
+    Also T_world_grid (4, 4), where the frame has a pose.
+    """
     grid = occupancy.grid
+    arrays: dict[str, Any] = {}
+    if frame.T_world_lidar is not None:
+        arrays["T_world_grid"] = frame.T_world_lidar @ np.linalg.inv(frame.T_grid_lidar)
     with atomic_write(path) as temporary:
         np.savez_compressed(
             temporary,
@@ -174,6 +181,8 @@ def save_occupancy(path: Path, occupancy: Occupancy) -> None:
             resolution=np.float64(grid.resolution),
             taxonomy=np.str_(occupancy.taxonomy.name),
             frame_id=np.str_(occupancy.frame_id),
+            timings=np.str_(json.dumps(occupancy.timings)),
+            **arrays,
         )
 
 
@@ -186,7 +195,7 @@ def _run(folder: Path, out: Path, bundle_id: str, camera_names: tuple[str, ...],
     chosen = _chosen(count, pictures)
     with _occupancy_bag(folder) as write:
         for prediction in predictions(losses):
-            save_occupancy(folder / "frames" / f"{prediction.number:06d}.npz", prediction.occupancy)
+            save_occupancy(folder / "frames" / f"{prediction.number:06d}.npz", prediction.occupancy, prediction.frame)
             write(prediction.occupancy)
             if prediction.number in chosen:
                 write_snapshots(

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from occle_core.atomic_file import atomic_write
 from occle_core.frame import Frame
-from occle_core.geometry.camera import Camera
 from occle_core.occupancy import Occupancy
 from occle_core.pictures import legend, overlay, panel, perspective, top_view
+from occle_core.pictures.overlay import viewing_order
 
 IMAGES_IN_A_ROW = 3
 
@@ -34,7 +34,7 @@ def write_snapshots(
     Returns:
         The files, the page first.
     """
-    rig = sorted(zip(camera_names, frame.images, frame.cameras), key=lambda entry: _place(entry[2], frame.T_grid_lidar))
+    rig = sorted(zip(camera_names, frame.images, frame.cameras), key=lambda entry: viewing_order(entry[2], frame.T_grid_lidar))
     overlays = {
         camera_name: overlay(image, camera, occupancy.labels, occupancy.grid, occupancy.taxonomy, frame.T_grid_lidar)
         for camera_name, image, camera in rig
@@ -54,13 +54,6 @@ def page(overlays: dict[str, NDArray[np.uint8]], occupancy: Occupancy, truth: ND
     above = [(f"{title}, from above", top_view(labels, grid, taxonomy)) for title, labels in shown]
     rows += [oblique + above] if truth is None else [oblique, above]
     return panel(rows, footer=legend([labels for _, labels in shown], taxonomy, 1600))
-
-
-def _place(camera: Camera, T_grid_lidar: NDArray[np.float64]) -> tuple[bool, float]:
-    """Sort key: cameras that look ahead before those that look back, each row from the left side to the right side."""
-    x, y, _ = T_grid_lidar[:3, :3] @ camera.T_camera_lidar[2, :3]
-    azimuth = float(np.degrees(np.arctan2(y, x)))
-    return (abs(azimuth) > 90, azimuth % 360 if abs(azimuth) > 90 else -azimuth)
 
 
 def _write(path: Path, image: NDArray[np.uint8]) -> Path:

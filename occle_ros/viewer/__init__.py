@@ -1,0 +1,1 @@
+"""`occle view`: bags, recordings and the running node as sources of the viewers."""
