@@ -63,6 +63,7 @@ class MapParameters(MapConfig):
     update: Literal["subscribed", "always", "never"] = Field(
         "subscribed", description="when frames go into the map: while a topic ~/map/* has a subscriber, always, or never"
     )
+    max_rate_hz: float = max_rate("frames into the map", 10.0)
     file: str = Field("", description="map file of ~/save_map and ~/load_map; empty: map.occlemap in $ROS_HOME or ~/.ros")
     pose_timeout_ms: float = Field(
         300.0, ge=0, le=10_000, description="how long the map waits for the transform at a scan's stamp; the node does not wait"
