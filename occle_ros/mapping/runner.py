@@ -26,8 +26,8 @@ from occle_ros.node.worker import Worker
 from occle_ros.pipeline.pipeline import ProcessedFrame
 from occle_ros.pipeline.statistics import Statistics
 
-NICENESS = 8
-"""Of the map's thread, above the process's: where the processors are busy, each of the network's threads gets six times its share."""
+NICENESS = 10
+"""Of the map's thread, above the process's, as of `nice`: on busy processors it gets a tenth of what a thread of the network gets."""
 WAITING = "waiting for the first frame"
 JUMPS = {
     "pose_jump": "the pose jumped: {frame} has to be continuous (odometry); a robot that was carried starts a new map",
