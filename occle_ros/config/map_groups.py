@@ -30,7 +30,7 @@ class MapGridConfig(ParameterGroup):
     """~/map/occupancy_grid, ~/map/occupancy_grid_updates and ~/map/distance."""
 
     max_rate_hz: float = max_rate("~/map/occupancy_grid, the whole grid", 1.0)
-    updates_max_rate_hz: float = max_rate("~/map/occupancy_grid_updates", 5.0)
+    updates_max_rate_hz: float = max_rate("~/map/occupancy_grid_updates")
     min_height: Metres = live_parameter(0.3, "lower limit of the band in which things are obstacles, metres above the ground there")
     max_height: Metres = live_parameter(2.0, "upper limit of the band; include the height of the vehicle")
     drivable: tuple[str, ...] = live_parameter(

@@ -27,7 +27,7 @@ from occle_ros.pipeline.pipeline import ProcessedFrame
 from occle_ros.pipeline.statistics import Statistics
 
 NICENESS = 10
-"""Of the map's thread, above the process's, as of `nice`: on busy processors it gets a tenth of what a thread of the network gets."""
+"""Of the map's thread, above the process's, as of `nice`: on busy processors it gets a tenth of a network thread's share."""
 WAITING = "waiting for the first frame"
 JUMPS = {
     "pose_jump": "the pose jumped: {frame} has to be continuous (odometry); a robot that was carried starts a new map",

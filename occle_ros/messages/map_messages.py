@@ -72,24 +72,32 @@ class GridStream:
         self._sent, self._touched = (cells, low_of(shot.grid)[:2]), np.zeros(cells.shape, np.bool_)
         return grid_message(cells, shot.grid, shot.stamp, shot.frame_id)
 
-    def update(self, layer: NDArray[np.uint8], shot: MapSnapshot) -> Any:
-        """map_msgs/OccupancyGridUpdate in the cells of the newest whole grid; None before the first and without a change.
+    def changes(self, layer: NDArray[np.uint8], shot: MapSnapshot) -> tuple[int, int, NDArray[np.int8]] | None:
+        """The box of an update: its lowest column's x and y in the newest whole grid, and its values (X, Y).
 
         Columns that the window has left keep what the whole grid says, those that it has entered wait for the next one.
+
+        Returns:
+            None before the first whole grid, and where nothing has changed since.
         """
-        kind = message_class(UPDATE)
-        if self._sent is None or kind is None:
+        if self._sent is None:
             return None
         whole, low = self._sent
-        now_low, shape = low_of(shot.grid)[:2], whole.shape
-        inside = in_window(np.ones(shape, np.bool_), now_low, low, 0)
+        now_low = low_of(shot.grid)[:2]
+        inside = in_window(np.ones(whole.shape, np.bool_), now_low, low, 0)
         now = np.where(inside, in_window(_VALUES[layer], now_low, low, -1), whole)
         self._touched |= whole != now
         box = bounding_box(self._touched)
-        if box is None:
+        return None if box is None else (box[0].start, box[1].start, now[box])
+
+    def update(self, layer: NDArray[np.uint8], shot: MapSnapshot) -> Any:
+        """map_msgs/OccupancyGridUpdate of `changes`; None where there are none, or map_msgs is not installed."""
+        kind = message_class(UPDATE)
+        changed = None if kind is None else self.changes(layer, shot)
+        if kind is None or changed is None:
             return None
-        values = now[box]
-        message = kind(header=header(shot.stamp, shot.frame_id), x=box[0].start, y=box[1].start)
+        x, y, values = changed
+        message = kind(header=header(shot.stamp, shot.frame_id), x=x, y=y)
         message.width, message.height = values.shape
         message.data = array("b", values.T.tobytes())
         return message
