@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from occle_core.atomic_file import atomic_write
@@ -21,4 +22,10 @@ def replace_figures(page: Path, benchmark: str, text: str) -> None:
     if not (found and ended):
         raise ValueError(f"{page} has no block of figures of {benchmark}")
     with atomic_write(page) as file:
-        file.write_text(f"{before}{begin}\n{text}\n\n{END}{after}", "utf-8")
+        file.write_text(f"{before}{begin}\n{_wrapped(text).strip()}\n\n{END}{after}", "utf-8")
+
+
+def _wrapped(text: str) -> str:
+    """Lines of at most 120 characters, as all documents have; rows of tables stay."""
+    lines = (line if line.startswith("|") else textwrap.fill(line, 120, break_on_hyphens=False) for line in text.split("\n"))
+    return "\n".join(lines)
