@@ -12,6 +12,7 @@ from occle_train.metrics import CompletionMetrics
 from occle_core.datasets.voxels import coarsen
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.mapping import MapSnapshot
+from occle_core.mapping.changes import in_window
 from occle_core.mapping.classes import GROUND, lookup
 from occle_core.mapping.resample import source_cells
 from occle_core.occupancy import Occupancy
@@ -139,27 +140,17 @@ class MapScores:
 
     def _compare(self, now: Moment) -> None:
         before = self._past[-1]
-        target = _moved(before.target, before.low, now.low, IGNORE)
-        mapped, single = (_moved(a, before.low, now.low, 0) > 0 for a in (before.mapped, before.single))
+        target = in_window(before.target, before.low, now.low, IGNORE)
+        mapped, single = (in_window(a, before.low, now.low, 0) > 0 for a in (before.mapped, before.single))
         steady = (target != IGNORE) & (now.target != IGNORE) & ((target > 0) == (now.target > 0))
         some = steady & (mapped | single | (now.mapped > 0) | (now.single > 0))
         self.flicker += [(steady & (mapped != (now.mapped > 0))).sum(), (steady & (single != (now.single > 0))).sum(), some.sum()]
         if len(self._past) == TRAIL:
             past = self._past[0]
-            left = _moved(past.moving, past.low, now.low, False) & (now.target == 0)
+            left = in_window(past.moving, past.low, now.low, False) & (now.target == 0)
             held = left & (now.mapped > 0)
             self.trails += [left.sum(), held.sum(), (held & ~self._ground[now.mapped]).sum(), (left & (now.single > 0)).sum()]
 
 
 _ENTRIES = (("IoU", "iou"), ("mIoU", "miou_present"))
 _TRAILS = ("map trails", "map trails, not ground", "single trails")
-
-
-def _moved(cells: NDArray[np.generic], before: tuple[int, int, int], now: tuple[int, int, int], fill: int) -> NDArray[np.generic]:
-    """An array of an earlier window in the present one."""
-    out = np.full_like(cells, fill)
-    shift = [b - a for a, b in zip(before, now)]
-    source = tuple(slice(max(0, s), max(0, min(n, n + s))) for s, n in zip(shift, cells.shape))
-    target = tuple(slice(max(0, -s), max(0, min(n, n - s))) for s, n in zip(shift, cells.shape))
-    out[target] = cells[source]
-    return out

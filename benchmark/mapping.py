@@ -26,6 +26,7 @@ from occle_train.streets.shapes.classes import KITTI_CLASS
 
 from benchmark.machine import machine, spread
 from benchmark.map_scores import MapScores
+from benchmark.page import replace_figures
 from occle_core.atomic_file import atomic_write
 from occle_core.datasets import Dataset, open_dataset
 from occle_core.geometry.grid import SEMANTICKITTI, VoxelGrid
@@ -36,7 +37,6 @@ from occle_core.predictor import Predictor
 
 SCALE = 0.52
 """Of the simulated images; the network's input is still smaller."""
-BEGIN, END = "<!-- figures: written by benchmark.mapping -->\n", "<!-- end of figures -->\n"
 _CLASSES = np.append(KITTI_CLASS, np.zeros(256 - len(KITTI_CLASS), np.uint8))
 _CLASSES[255] = 0
 
@@ -67,11 +67,7 @@ def main() -> int:
     text = f"`python -m benchmark.mapping {shlex.join(sys.argv[1:])}` on {machine(1)}\n\n" + "\n".join(parts)
     print(text)
     if given.write:
-        page = given.write.read_text("utf-8")
-        before, _, rest = page.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        with atomic_write(given.write) as file:
-            file.write_text(before + BEGIN + "\n" + text + "\n" + END + after, "utf-8")
+        replace_figures(given.write, "benchmark.mapping", text)
     return 0
 
 

@@ -1,26 +1,28 @@
 """A long run of the live node, and what it holds on to: memory, file descriptors, threads and latency over time.
 
 `python -m benchmark.soak --minutes 20` drives the node at 0.8 of what it sustains; `--load 5` overloads it. Viewers come and go,
-and a camera falls silent now and then. Exit code 1 where something grew.
+those of the map among them, and a camera falls silent now and then. Exit code 1 where something grew.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from occle_train.streets import simulate
 
-from benchmark.soak_driver import Driver
+from benchmark.soak_driver import MAP_VIEWS, VIEWS, Driver
 from occle_core.datasets import list_scenes, open_dataset
 from occle_ros.bags.dataset_messages import DatasetMessages
 from occle_ros.config.presets import PRESETS, preset_for
@@ -98,25 +100,10 @@ def soak(
     Raises:
         ProcessError: the node did not start or ended.
     """
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        data = data.resolve() if data else _street(folder / "street")
-        scene = list_scenes(data)[0]
-        dataset = open_dataset(data, scene=scene)
-        preset = preset_for(dataset.camera_names)
-        os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-        max_concurrent = max_concurrent or PRESETS[preset].max_concurrent_frames
-        given = {"calibration_file": f"{data}#{scene}", "engine": engine} | ({"bundle": bundle} if bundle else {})
-        parameters = [word for name, value in given.items() for word in ("-p", f'{name}:="{value}"')]
-        parameters += ["-p", f"max_concurrent_frames:={max_concurrent}"]
-        file = str(share_file(f"config/{preset}.yaml"))
-        command = [sys.executable, "-m", "occle_ros.cli", "node", "--ros-args", "--params-file", file, *parameters]
-        node = stack.enter_context(ChildProcess("node", command, folder / "node.log"))
-        node.wait_for("ready: bundle", 300)
-        compressed = PRESETS[preset].cameras[dataset.camera_names[0]].compressed
-        driver = Driver(stack.enter_context(ros_node("soak")), DatasetMessages(dataset, compressed, min(FRAMES, len(dataset))))
-        driver.connect()
-        frame, sustained = driver.pace(max_concurrent)
+    given = {"engine": engine} | ({"bundle": bundle} if bundle else {})
+    given |= {"max_concurrent_frames": max_concurrent} if max_concurrent else {}
+    with driven_node(data, given) as (node, driver, concurrent):
+        frame, sustained = driver.pace(concurrent)
         hz = load * sustained if load > 1 else min(10.0, load * sustained)
         samples = list(_cycles(driver, node, minutes * 60, hz, interval))
         driver.send()
@@ -124,6 +111,40 @@ def soak(
         began = time.monotonic()
         code = node.stop(10)
         return Report(frame * 1e3, hz, samples, time.monotonic() - began, code)
+
+
+@contextmanager
+def driven_node(data: Path | None, parameters: Mapping[str, Any]) -> Iterator[tuple[ChildProcess, Driver, int]]:
+    """A node in a ROS domain of its own, connected to a driver of a data set.
+
+    Args:
+        data: a data set; None simulates a street.
+        parameters: of the node, beside those of the rig's preset.
+
+    Returns:
+        the node, the driver, and how many frames the node works on at the same time.
+
+    Raises:
+        ProcessError: the node did not start.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        data = data.resolve() if data else _street(folder / "street")
+        scene = list_scenes(data)[0]
+        dataset = open_dataset(data, scene=scene)
+        preset = preset_for(dataset.camera_names)
+        os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+        concurrent = parameters.get("max_concurrent_frames", PRESETS[preset].max_concurrent_frames)
+        given = {"calibration_file": f"{data}#{scene}", **parameters}
+        words = [word for name, value in given.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+        file = str(share_file(f"config/{preset}.yaml"))
+        command = [sys.executable, "-m", "benchmark.posed_node", "--ros-args", "--params-file", file, *words]
+        node = stack.enter_context(ChildProcess("node", command, folder / "node.log"))
+        node.wait_for("ready: bundle", 300)
+        compressed = PRESETS[preset].cameras[dataset.camera_names[0]].compressed
+        driver = Driver(stack.enter_context(ros_node("driver")), DatasetMessages(dataset, compressed, min(FRAMES, len(dataset))))
+        driver.connect()
+        yield node, driver, concurrent
 
 
 def growth(samples: Sequence[Sample]) -> list[str]:
@@ -149,7 +170,7 @@ def _cycles(driver: Driver, node: ChildProcess, seconds: float, hz: float, inter
         latencies: list[float] = []
         cycle = time.monotonic()
         for number in range(CYCLE):
-            driver.view(number < 2)
+            driver.view({**VIEWS, **MAP_VIEWS} if number < 2 else {})
             latencies += driver.drive(interval, hz, silent_camera=number == 2)
             node.check()
         process = Path(f"/proc/{node.pid}")
@@ -184,7 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--interval", type=float, default=5.0, help="seconds; four of them give a line")
     parser.add_argument("--bundle", default="", help="folder of the network; default: the shipped one")
     parser.add_argument("--engine", default="auto")
-    parser.add_argument("--at-once", type=int, help="frames at the same time; default: as the node's parameters say")
+    parser.add_argument(
+        "--at-once", type=int, dest="max_concurrent", help="frames at the same time; default: as the node's parameters say"
+    )
     parser.add_argument("--data", type=Path, help="a data set; default: a simulated street")
     given = parser.parse_args(arguments)
     report = soak(given.minutes, given.load, given.interval, given.bundle, given.engine, given.data, given.max_concurrent)

@@ -1,25 +1,45 @@
-"""Sensors and viewers around the live node, for long runs: sends a data set's frames, and measures how late their voxels come."""
+"""Sensors and viewers around the live node, for long runs: sends a data set's frames, and measures how late their voxels come.
+
+With poses for the map (`benchmark.posed_node`): a drive straight on, whatever the frames show.
+"""
 
 from __future__ import annotations
 
 import struct
 import time
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
 from statistics import median
 from typing import Any
 
+import numpy as np
+from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import OccupancyGrid
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
 
+from benchmark.posed_node import TOPIC
 from occle_ros.bags.dataset_messages import POINTS_TOPIC, DatasetMessages
-from occle_ros.messages.common import message_class
+from occle_ros.messages.common import message_class, time_from
+from occle_ros.messages.transforms import transform_from_matrix
 
 PACE_FRAMES = 16
 """Frames that are timed for the pace."""
 APART = 0.1
 """Seconds between the frames that the node gets to work on at the same time."""
+SPEED = 8.0
+"""Of the poses, metres a second."""
+VIEWS: dict[str, type[Any]] = {"/occupancy/markers": MarkerArray, "/occupancy/occupancy_grid": OccupancyGrid}
+MAP_VIEWS: dict[str, type[Any]] = {
+    "/occupancy/map/voxels": PointCloud2,
+    "/occupancy/map/voxels_updates": PointCloud2,
+    "/occupancy/map/occupancy_grid": OccupancyGrid,
+    "/occupancy/map/distance": PointCloud2,
+}
+"""The map, its costmap and its distances."""
 
 
 class Driver:
@@ -35,9 +55,13 @@ class Driver:
             kind = message_class(source.topics[topic])
             assert kind is not None
             self._publishers[topic] = node.create_publisher(kind, topic, 5)
+        self._poses = node.create_publisher(TransformStamped, TOPIC, 5)
+        self._lidar_frame, self._began = source.dataset.lidar_frame, time.time_ns()
         self._images = [topic for topic in self._publishers if "/image" in topic]
         self._latencies: list[float] = []
-        self._views: list[Any] = []
+        self.came = 0  # frames whose voxels came
+        self._views: dict[str, Any] = {}
+        self.seen: Counter[str] = Counter()  # messages that viewers got, by topic
         self._sent = 0
         node.create_subscription(PointCloud2, "/occupancy/voxels", self._take, 5, raw=True)
 
@@ -54,7 +78,13 @@ class Driver:
         """One frame, stamped now."""
         frame = self._frames[self._sent % len(self._frames)]
         self._sent += 1
-        stamp = divmod(time.time_ns(), 1_000_000_000)
+        now = time.time_ns()
+        T = np.eye(4)
+        T[0, 3] = SPEED * (now - self._began) / 1e9
+        pose = TransformStamped(child_frame_id=self._lidar_frame, transform=transform_from_matrix(T))
+        pose.header.frame_id, pose.header.stamp = "odom", time_from(now)
+        self._poses.publish(pose)
+        stamp = divmod(now, 1_000_000_000)
         for topic, data in frame.items():
             if topic != without:
                 struct.pack_into("<iI", data, 4, *stamp)  # every one of them begins with its header
@@ -88,18 +118,19 @@ class Driver:
             self._executor.spin_once(timeout_sec=max(0.0, min(number / hz, seconds) - (time.monotonic() - began)))
         return list(self._latencies)
 
-    def view(self, wanted: bool) -> None:
-        """Let viewers of markers and map come or go."""
-        if wanted and not self._views:
-            kinds = {"/occupancy/markers": MarkerArray, "/occupancy/occupancy_grid": OccupancyGrid}
-            self._views = [self._node.create_subscription(kind, t, lambda raw: None, 5, raw=True) for t, kind in kinds.items()]
-        elif not wanted:
-            for view in self._views:
-                self._node.destroy_subscription(view)
-            self._views = []
+    def view(self, topics: Mapping[str, type[Any]]) -> None:
+        """Let viewers of these topics come, and all others go."""
+        for topic in self._views.keys() - topics.keys():
+            self._node.destroy_subscription(self._views.pop(topic))
+        for topic in topics.keys() - self._views.keys():
+            self._views[topic] = self._node.create_subscription(topics[topic], topic, partial(self._seen, topic), 5, raw=True)
+
+    def _seen(self, topic: str, raw: bytes) -> None:
+        self.seen[topic] += 1
 
     def _take(self, raw: bytes) -> None:
         seconds, nanoseconds = struct.unpack_from("<iI", raw, 4)
+        self.came += 1
         self._latencies.append((time.time_ns() - seconds * 1_000_000_000 - nanoseconds) / 1e9)
 
     def _spin(self, seconds: float) -> None:

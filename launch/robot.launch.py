@@ -32,7 +32,7 @@ ARGUMENTS = {
     "engine": ("", "what runs the network, see docs/reference/engines.md; empty: the parameter file's"),
     "calibration": ("", "calibration file with the sensors' poses; empty: TF"),
     "namespace": ("", "namespace of the node; relative topics and /tf lie in it"),
-    "nav2": ("false", "true: also a nav2 costmap from the voxels (config/nav2_costmap.yaml)"),
+    "nav2": ("false", "true: also a nav2 costmap of single frames; map: of the rolling map (config/nav2)"),
     "rviz": ("false", "true: show voxels, points and image in RViz"),
     "use_sim_time": ("false", "true: follow /clock"),
     "enclave": ("", "SROS 2 enclave of the node"),
@@ -49,9 +49,8 @@ def generate_launch_description() -> LaunchDescription:
 def _processes(context: LaunchContext) -> list[Any]:
     """The processes; needs the arguments' values, so it runs when they are known."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    build_only, with_nav2, with_rviz, follow = (
-        support.flag(value, name) for name in ("build_only", "nav2", "rviz", "use_sim_time")
-    )
+    build_only, with_rviz, follow = (support.flag(value, name) for name in ("build_only", "rviz", "use_sim_time"))
+    costmap = support.choice(value, "nav2", {"false": "", "true": "frame_costmap.yaml", "map": "map_costmap.yaml"})
     cameras = _cameras(value)
     parameters: dict[str, Any] = {
         "use_sim_time": follow,
@@ -73,8 +72,8 @@ def _processes(context: LaunchContext) -> list[Any]:
     file = value["params"] or str(support.share() / "config" / "robot.yaml")
     node = support.node(value, [file, parameters], remappings)
     others: list[Any] = []
-    if with_nav2 and not build_only:
-        others += _costmap(value, follow)
+    if costmap and not build_only:
+        others += _costmap(value, follow, costmap)
     if with_rviz and not build_only:
         others.append(support.rviz(value, "occupancy.rviz", next(iter(cameras), ""), value["base_frame"], value["points"]))
     return support.together(node, others)
@@ -90,10 +89,10 @@ def _cameras(value: dict[str, str]) -> dict[str, tuple[str, str]]:
     return {f"camera_{number}": pair for number, pair in enumerate(zip(images, infos or beside))}
 
 
-def _costmap(value: dict[str, str], follow: bool) -> list[Any]:
-    """A rolling costmap of nav2 and the manager that brings it up."""
+def _costmap(value: dict[str, str], follow: bool, file: str) -> list[Any]:
+    """A rolling costmap of nav2 with a parameter file of config/nav2, and the manager that brings it up."""
     for package in ("nav2_costmap_2d", "nav2_lifecycle_manager"):
-        support.require(package, "nav2:=true")
+        support.require(package, f"nav2:={value['nav2']}")
     common: dict[str, Any] = {"namespace": value["namespace"], "output": "screen", **support.GRACE}
     tf = support.namespaced_tf(value["namespace"])
     frames = {"use_sim_time": follow, "global_frame": value["odom_frame"], "robot_base_frame": value["base_frame"]}
@@ -102,7 +101,7 @@ def _costmap(value: dict[str, str], follow: bool) -> list[Any]:
         Node(
             package="nav2_costmap_2d",
             executable="nav2_costmap_2d",
-            parameters=[str(support.share() / "config" / "nav2_costmap.yaml"), frames],
+            parameters=[str(support.share() / "config" / "nav2" / file), frames],
             remappings=[("points", value["points"]), *tf],
             **common,
         ),

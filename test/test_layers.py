@@ -22,7 +22,8 @@ CORE = (
     "engines.loading",
     "predictor", "mapping", "viewer",
 )  # fmt: skip
-ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipeline", "node", "bags", "tools", "viewer", "cli")
+ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipeline", "node.throttle", "node.worker", "mapping",
+       "node", "bags", "tools", "viewer", "cli")  # fmt: skip
 TRAIN = (
     "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "loop", "minkocc", "occle", "evaluation",
     "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.writing", "streets", "runs",

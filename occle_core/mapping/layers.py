@@ -43,11 +43,10 @@ def obstacles(snapshot: MapSnapshot) -> NDArray[np.bool_]:
     A cell without a class that lies on a cell of ground is ground too: its returns are those of a surface that is about to
     rise into it.
     """
-    occupied, ground = snapshot.occupied, lookup(snapshot.taxonomy, GROUND)[snapshot.labels]
-    surface = occupied & (snapshot.labels == snapshot.taxonomy.ignore)
-    surface[:, :, 1:] &= (occupied & ground)[:, :, :-1]
-    surface[:, :, 0] = False
-    return np.asarray(occupied & ~ground & ~surface)
+    solid = np.zeros(snapshot.grid.shape, np.bool_)
+    cells, labels = _occupied(snapshot)
+    solid.reshape(-1)[_obstacle_cells(snapshot, cells, labels)] = True
+    return solid
 
 
 def ground_elevation(snapshot: MapSnapshot) -> NDArray[np.float32]:
@@ -55,14 +54,8 @@ def ground_elevation(snapshot: MapSnapshot) -> NDArray[np.float32]:
 
     It is the centre of the lowest occupied cell of a ground class, and of those that lie directly on it the highest.
     """
-    ground = snapshot.occupied & lookup(snapshot.taxonomy, GROUND)[snapshot.labels]
-    lowest = ground.argmax(axis=2)
-    levels = np.arange(ground.shape[2])
-    # Slopes and their discretisation fill two cells of a column: the upper one carries the wheel.
-    stack = np.logical_and.accumulate(ground | (levels < lowest[:, :, None]), axis=2)
-    top = stack.sum(axis=2) - 1
-    height = snapshot.grid.origin[2] + (top + 0.5) * snapshot.grid.resolution
-    return np.where(ground.any(axis=2), height, np.nan).astype(np.float32)
+    column, level, _ = _ground_surface(snapshot, *_occupied(snapshot))
+    return _elevation(snapshot, column, level)
 
 
 def filled_elevation(snapshot: MapSnapshot, elevation: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -91,21 +84,61 @@ def project_bands(snapshot: MapSnapshot, bands: Sequence[HeightBand]) -> list[ND
     Returns:
         (X, Y) uint8 per band: UNKNOWN, DRIVABLE or OBSTACLE. Where no ground is mapped anywhere all is unknown.
     """
-    elevation = ground_elevation(snapshot)
-    base = filled_elevation(snapshot, elevation)
-    solid = obstacles(snapshot)
-    resolution = snapshot.grid.resolution
-    x, y, z = np.nonzero(solid)
-    above = snapshot.grid.origin[2] + (z + 0.5) * resolution - base[x, y]
-    level = np.nan_to_num((elevation - snapshot.grid.origin[2]) / resolution, nan=0.0).astype(np.intp)
-    surface = np.take_along_axis(snapshot.labels, level[:, :, None], axis=2)[:, :, 0]
+    cells, labels = _occupied(snapshot)
+    column, level, surface = _ground_surface(snapshot, cells, labels)
+    base = filled_elevation(snapshot, _elevation(snapshot, column, level)).reshape(-1)
+    resolution, heights = snapshot.grid.resolution, snapshot.grid.shape[2]
+    solid = _obstacle_cells(snapshot, cells, labels)
+    at = solid // heights
+    above = snapshot.grid.origin[2] + (solid % heights + 0.5) * resolution - base[at]
     layers = []
     for band in bands:
-        drivable = np.isfinite(elevation) & lookup(snapshot.taxonomy, band.drivable)[surface]
-        layer = np.where(drivable, np.uint8(DRIVABLE), np.uint8(UNKNOWN))
+        layer = np.full(len(base), UNKNOWN, np.uint8)
+        layer[column[lookup(snapshot.taxonomy, band.drivable)[surface]]] = DRIVABLE
         # Half a percent of a cell: the band's edges often lie exactly on a centre.
         slack = resolution * 0.005
         within = (above >= band.low - slack) & (above < band.high - slack)
-        layer[x[within], y[within]] = OBSTACLE
-        layers.append(layer)
+        layer[at[within]] = OBSTACLE
+        layers.append(layer.reshape(snapshot.grid.shape[:2]))
     return layers
+
+
+def _occupied(snapshot: MapSnapshot) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
+    """Flat numbers of the occupied cells, ascending, and their labels: few of a map's cells, which are read once."""
+    cells = np.flatnonzero(snapshot.occupied)
+    return cells, snapshot.labels.reshape(-1)[cells]
+
+
+def _obstacle_cells(snapshot: MapSnapshot, cells: NDArray[np.intp], labels: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Flat numbers of `obstacles`; arguments as `_occupied` gives."""
+    ground = lookup(snapshot.taxonomy, GROUND)[labels]
+    kept = ~ground
+    on_ground = np.zeros(len(cells), np.bool_)
+    on_ground[1:] = ground[:-1] & (np.diff(cells) == 1) & (cells[1:] % snapshot.grid.shape[2] > 0)
+    kept &= ~((labels == snapshot.taxonomy.ignore) & on_ground)
+    return cells[kept]
+
+
+def _ground_surface(
+    snapshot: MapSnapshot, cells: NDArray[np.intp], labels: NDArray[np.uint8]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]:
+    """Flat numbers of the columns with ground, the level of its surface there, and the surface's class.
+
+    Slopes and their discretisation fill two cells of a column: the upper one carries the wheel.
+    """
+    is_ground = lookup(snapshot.taxonomy, GROUND)[labels]
+    ground, named = cells[is_ground], labels[is_ground]
+    heights = snapshot.grid.shape[2]
+    column = ground // heights
+    new_column = np.append(True, column[1:] != column[:-1])[: len(ground)]
+    ends = np.flatnonzero(np.append(new_column[1:] | (np.diff(ground) != 1), True)[: len(ground)])
+    first = np.flatnonzero(new_column)
+    top = ends[np.searchsorted(ends, first)]
+    return column[first], ground[top] % heights, named[top]
+
+
+def _elevation(snapshot: MapSnapshot, column: NDArray[np.intp], level: NDArray[np.intp]) -> NDArray[np.float32]:
+    x, y, _ = snapshot.grid.shape
+    elevation = np.full(x * y, np.nan, np.float32)
+    elevation[column] = snapshot.grid.origin[2] + (level + 0.5) * snapshot.grid.resolution
+    return elevation.reshape(x, y)

@@ -47,21 +47,23 @@ def find_objects(snapshot: MapSnapshot, min_cells: int = 3) -> list[MapObject]:
     Returns:
         in the order of their first cell.
     """
-    probability = snapshot.probability
+    occupied = np.flatnonzero(snapshot.occupied)
+    named = snapshot.labels.reshape(-1)[occupied]
     found: list[tuple[int, MapObject]] = []
     for names in (VEHICLES, PEOPLE):
-        cells = snapshot.occupied & lookup(snapshot.taxonomy, names)[snapshot.labels]
-        _, parts = cv2.connectedComponents(np.asarray(cells.any(axis=2), np.uint8), connectivity=8)
-        at = np.argwhere(cells)
+        chosen = lookup(snapshot.taxonomy, names)[named]
+        cells, labels = occupied[chosen], named[chosen]
+        at = np.stack(np.unravel_index(cells, snapshot.grid.shape), axis=1)
+        above = np.zeros(snapshot.grid.shape[:2], np.uint8)
+        above[at[:, 0], at[:, 1]] = 1
+        _, parts = cv2.connectedComponents(above, connectivity=8)
         owner = parts[at[:, 0], at[:, 1]]
         order = np.argsort(owner, kind="stable")
         for own in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
             if len(own) >= min_cells:
-                ijk = at[own]
-                label = int(np.bincount(snapshot.labels[tuple(ijk.T)]).argmax())
-                mean = float(probability[tuple(ijk.T)].mean())
-                first = int(np.ravel_multi_index(tuple(ijk[0]), cells.shape))
-                found.append((first, MapObject(label, *_box(snapshot, ijk), len(ijk), mean)))
+                label = int(np.bincount(labels[own]).argmax())
+                mean = float(snapshot.probability_at(cells[own]).mean())
+                found.append((int(cells[own[0]]), MapObject(label, *_box(snapshot, at[own]), len(own), mean)))
     return [thing for _, thing in sorted(found, key=lambda entry: entry[0])]
 
 

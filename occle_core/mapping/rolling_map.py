@@ -66,6 +66,15 @@ class RollingMap:
         self.evidence.clear()
         self._last, self._frames = None, 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is known of any cell."""
+        return not self.evidence.log_odds.any()
+
+    def resume(self) -> None:
+        """Let the next frame continue the map whatever its stamp and pose: after a pause neither is a jump."""
+        self._last = None
+
     def update(self, occupancy: Occupancy, frame: Frame, T_world_grid: Pose | None, stamp: int | None = None) -> MapUpdate:
         """Add a frame.
 

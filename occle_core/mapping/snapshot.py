@@ -53,6 +53,10 @@ class MapSnapshot:
         """(X, Y, Z) float32, of occupancy; 0.5 where nothing is known."""
         return np.take(_PROBABILITIES, self.log_odds.view(np.uint8))
 
+    def probability_at(self, cells: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(N,) float32, of occupancy in cells given by their flat numbers."""
+        return _PROBABILITIES[self.log_odds.reshape(-1)[cells].view(np.uint8)]
+
     def voxels(self) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
         """The occupied cells as a list in C order of the grid.
 
@@ -60,8 +64,7 @@ class MapSnapshot:
             centres (N, 3) float32 in `frame_id` (metres), labels (N,) uint8, probability of occupancy (N,) float32.
         """
         numbers = np.flatnonzero(self.occupied)
-        probability = _PROBABILITIES[self.log_odds.reshape(-1)[numbers].view(np.uint8)]
-        return self.grid.centers_at(numbers), self.labels.reshape(-1)[numbers], probability
+        return self.grid.centers_at(numbers), self.labels.reshape(-1)[numbers], self.probability_at(numbers)
 
 
 _PROBABILITIES: NDArray[np.float32] = (1 / (1 + np.exp(-np.arange(256, dtype=np.uint8).view(np.int8) / UNITS))).astype(np.float32)

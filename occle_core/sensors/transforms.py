@@ -131,6 +131,17 @@ class TransformBuffer:
                 self._constant[target, source] = T
         return T
 
+    def latest(self, target: str, source: str) -> int | None:
+        """Newest stamp (nanoseconds) that T_target_source is known for; None where it is constant or not known at all."""
+        target, source = frame_name(target), frame_name(source)
+        with self._lock:
+            up, down = self._ancestors(source), self._ancestors(target)
+            common = next((frame for frame in up if frame in down), None)
+            if common is None:
+                return None
+            links = [self._links[frame] for path in (up, down) for frame in path[: path.index(common)]]
+            return min((link.known[-1][0] for link in links if not link.is_fixed), default=None)
+
     def __str__(self) -> str:
         return ", ".join(f"{link.parent} -> {child}" for child, link in sorted(self._links.items())) or "none"
 

@@ -53,6 +53,14 @@ class Tf2Transforms:
             self._moves.add((target, source))
         return matrix_from_transform(found.transform)
 
+    def latest(self, target: str, source: str) -> int | None:
+        """As `TransformBuffer.latest`."""
+        try:
+            found = self._buffer.get_latest_common_time(frame_name(target), frame_name(source))
+        except self._failure:
+            return None
+        return found.nanoseconds or None
+
     def _query(self, target: str, source: str, stamp: int | None, timeout: int) -> Any:
         from rclpy.duration import Duration
         from rclpy.time import Time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from occle_core.mapping.classes import GROUND
 from occle_core.taxonomy import Taxonomy
 from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
@@ -46,8 +47,18 @@ def ground_ids(names: Sequence[str], taxonomy: Taxonomy) -> list[int]:
     return class_ids(chosen, taxonomy, "obstacles.ground")
 
 
+def map_drivable(names: Sequence[str], taxonomy: Taxonomy) -> frozenset[str]:
+    """Class names of parameter map.occupancy_grid.drivable; no names: all ground.
+
+    Raises:
+        ConfigError: as `class_ids`.
+    """
+    class_ids(names, taxonomy, "map.occupancy_grid.drivable")
+    return frozenset(names) or GROUND
+
+
 def check_classes(config: NodeConfig, taxonomy: Taxonomy) -> None:
-    """Validate the class names of parameters show.classes, occupancy_grid.drivable and obstacles.ground.
+    """Validate the class names of parameters show.classes, occupancy_grid.drivable, obstacles.ground and those of the map.
 
     Raises:
         ConfigError: as `class_ids`.
@@ -55,3 +66,4 @@ def check_classes(config: NodeConfig, taxonomy: Taxonomy) -> None:
     class_ids(config.show.classes, taxonomy, "show.classes")
     drivable_ids(config.occupancy_grid.drivable, taxonomy)
     ground_ids(config.obstacles.ground, taxonomy)
+    map_drivable(config.map.occupancy_grid.drivable, taxonomy)

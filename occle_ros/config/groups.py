@@ -26,7 +26,8 @@ def live_parameter(default: Any, description: str, **limits: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"live": True}, **limits)
 
 
-def _max_rate(topic: str, default: float = 0.0) -> Any:
+def max_rate(topic: str, default: float = 0.0) -> Any:
+    """Field of a topic's maximum rate."""
     return live_parameter(default, f"maximum rate of {topic}; 0: every frame", ge=0, le=1000)
 
 
@@ -115,14 +116,14 @@ class ShowConfig(ParameterGroup):
 class VoxelsConfig(ParameterGroup):
     """~/voxels, the PointCloud2 of occupied voxels."""
 
-    max_rate_hz: float = _max_rate("~/voxels")
+    max_rate_hz: float = max_rate("~/voxels")
     include_unknown: bool = live_parameter(False, "also publish unobserved cells, with label 255 and confidence 0")
 
 
 class MarkersConfig(ParameterGroup):
     """~/markers, the MarkerArray of occupied voxels."""
 
-    max_rate_hz: float = _max_rate("~/markers")
+    max_rate_hz: float = max_rate("~/markers")
     max_voxels: int = live_parameter(
         60_000, "largest number of cubes in one MarkerArray, nearest first; viewers are slow with more", ge=1, le=2_000_000
     )
@@ -132,7 +133,7 @@ class MarkersConfig(ParameterGroup):
 class OccupancyGridConfig(ParameterGroup):
     """~/occupancy_grid, the two-dimensional costmap for planners."""
 
-    max_rate_hz: float = _max_rate("~/occupancy_grid")
+    max_rate_hz: float = max_rate("~/occupancy_grid")
     min_height: Metres = live_parameter(-2.0, "lower limit of the height band that is projected, metres, z of the grid frame")
     max_height: Metres = live_parameter(0.4, "upper limit of the height band; include the height of the vehicle")
     drivable: tuple[str, ...] = live_parameter((), "classes that are not obstacles; empty: road, parking and driveable_surface")
@@ -147,7 +148,7 @@ class OccupancyGridConfig(ParameterGroup):
 class ObstaclesConfig(ParameterGroup):
     """~/obstacles, the occupied voxels that are no ground, for obstacle layers."""
 
-    max_rate_hz: float = _max_rate("~/obstacles")
+    max_rate_hz: float = max_rate("~/obstacles")
     min_height: Metres = live_parameter(-2.0, "lower limit of the height band, metres, z of the grid frame")
     max_height: Metres = live_parameter(0.4, "upper limit of the height band; include the height of the vehicle")
     ground: tuple[str, ...] = live_parameter(
@@ -164,14 +165,14 @@ class ObstaclesConfig(ParameterGroup):
 class OverlayConfig(ParameterGroup):
     """~/overlay/<camera>, camera images with the voxels projected into them."""
 
-    max_rate_hz: float = _max_rate("~/overlay/<camera>", 1.0)
+    max_rate_hz: float = max_rate("~/overlay/<camera>", 1.0)
     alpha: float = live_parameter(0.55, "opacity of the voxels", ge=0, le=1)
 
 
 class DebugConfig(ParameterGroup):
     """~/debug/*, timings as topics."""
 
-    max_rate_hz: float = _max_rate("~/debug/*")
+    max_rate_hz: float = max_rate("~/debug/*")
 
 
 class DiagnosticsConfig(ParameterGroup):
@@ -192,5 +193,6 @@ class TfConfig(ParameterGroup):
     world_frame: str = Field(
         "odom",
         min_length=1,
-        description="continuous frame of the robot's motion (REP 105): networks with a history look up the scans' poses in it",
+        description="continuous frame of the robot's motion (REP 105): the map lies in it, and networks with a history look up the "
+        "scans' poses in it",
     )

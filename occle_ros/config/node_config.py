@@ -27,6 +27,7 @@ from occle_ros.config.groups import (
     VoxelsConfig,
     live_parameter,
 )
+from occle_ros.config.map_groups import MapParameters
 from occle_ros.config.names import EngineName, Precision
 from occle_ros.config.share_paths import resolve
 
@@ -69,6 +70,7 @@ class NodeConfig(ParameterGroup):
     markers: MarkersConfig = MarkersConfig()
     occupancy_grid: OccupancyGridConfig = OccupancyGridConfig()
     obstacles: ObstaclesConfig = ObstaclesConfig()
+    map: MapParameters = MapParameters()
     overlay: OverlayConfig = OverlayConfig()
     debug: DebugConfig = DebugConfig()
     diagnostics: DiagnosticsConfig = DiagnosticsConfig()

@@ -45,11 +45,26 @@ def cloud_from_occupancy(occupancy: Occupancy, unknown: bool = False) -> PointCl
         centres = np.concatenate([centres, occupancy.grid.centers_at(numbers)])
         labels = np.concatenate([labels, np.full(len(numbers), occupancy.taxonomy.ignore, np.uint8)])
         confidence = np.concatenate([confidence, np.zeros(len(numbers), np.float32)])
+    return voxel_cloud(centres, labels, confidence, occupancy.taxonomy, header(occupancy.stamp, occupancy.frame_id))
+
+
+def voxel_cloud(
+    centres: NDArray[np.float32], labels: NDArray[np.uint8], confidence: NDArray[np.float32], taxonomy: Taxonomy, head: Header
+) -> PointCloud2:
+    """PointCloud2 of labelled voxels in the layout of `VOXEL_DTYPE`.
+
+    Args:
+        centres: (N, 3) metres.
+        labels: (N,) class ids; 255 is drawn grey.
+        confidence: (N,) in 0..1.
+        taxonomy: gives the colours.
+        head: of the message.
+    """
     voxels = np.zeros(len(labels), VOXEL_DTYPE)
     voxels["x"], voxels["y"], voxels["z"] = centres.T
     voxels["label"], voxels["confidence"] = labels, confidence
     colours = np.full((256, 3), UNKNOWN_GREY, np.uint32)
-    colours[: len(occupancy.taxonomy.colors)] = occupancy.taxonomy.colors
+    colours[: len(taxonomy.colors)] = taxonomy.colors
     voxels["rgb"] = (colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2])[labels]
     fields = [_field(name, offset, PointField.FLOAT32) for name, offset in (("x", 0), ("y", 4), ("z", 8))]
     fields += [
@@ -57,7 +72,7 @@ def cloud_from_occupancy(occupancy: Occupancy, unknown: bool = False) -> PointCl
         _field("confidence", 16, PointField.FLOAT32),
         _field("rgb", 20, PointField.FLOAT32),
     ]
-    return _cloud(header(occupancy.stamp, occupancy.frame_id), fields, VOXEL_DTYPE.itemsize, len(voxels), voxels)
+    return _cloud(head, fields, VOXEL_DTYPE.itemsize, len(voxels), voxels)
 
 
 def obstacles_from_occupancy(occupancy: Occupancy, min_height: float, max_height: float, ground: Sequence[int]) -> PointCloud2:
@@ -86,8 +101,8 @@ def occupancy_from_cloud(message: PointCloud2, grid: VoxelGrid, taxonomy: Taxono
     Raises:
         ConversionError: the cloud has another layout, or a voxel lies outside the grid or has a label the taxonomy lacks.
     """
-    if message.point_step != VOXEL_DTYPE.itemsize or not {"label", "confidence"} <= {field.name for field in message.fields}:
-        fields = ", ".join(field.name for field in message.fields) or "none"
+    if message.point_step != VOXEL_DTYPE.itemsize or not {"label", "confidence"} <= {f.name for f in message.fields}:
+        fields = ", ".join(f.name for f in message.fields) or "none"
         raise ConversionError(f"not a cloud of labelled voxels; its fields are {fields}")
     raw = np.frombuffer(message.data, np.uint8)
     if len(raw) != message.width * message.point_step:
@@ -106,6 +121,25 @@ def occupancy_from_cloud(message: PointCloud2, grid: VoxelGrid, taxonomy: Taxono
     at = tuple(ijk.T)
     labels[at], confidence[at] = voxels["label"], voxels["confidence"]
     return Occupancy(labels, confidence, grid, taxonomy, stamp_of(message), message.header.frame_id)
+
+
+def distance_cloud(distance: NDArray[np.float32], ground: NDArray[np.float32], grid: VoxelGrid, head: Header) -> PointCloud2:
+    """Organised PointCloud2 of a map's columns: x, y, z of the ground, and distance, all float32; width along x, height along y.
+
+    Args:
+        distance: (X, Y) metres from the nearest obstacle column, infinite without one.
+        ground: (X, Y) metres, NaN where no ground is mapped.
+        grid: of the map.
+        head: of the message.
+    """
+    width, height = distance.shape
+    x, y = (o + (np.arange(n) + 0.5) * grid.resolution for o, n in zip(grid.origin[:2], distance.shape))
+    rows = np.empty((height, width, 4), "<f4")
+    rows[..., 0], rows[..., 1], rows[..., 2], rows[..., 3] = x, y[:, None], ground.T, distance.T
+    fields = [_field(name, 4 * i, PointField.FLOAT32) for i, name in enumerate(("x", "y", "z", "distance"))]
+    message = _cloud(head, fields, 16, width * height, rows)
+    message.height, message.width, message.row_step, message.is_dense = height, width, 16 * width, False
+    return message
 
 
 def _field(name: str, offset: int, datatype: int) -> PointField:

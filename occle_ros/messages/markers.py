@@ -40,7 +40,13 @@ class MarkerBytes:
     left_out: int
 
 
-def marker_array(occupancy: Occupancy, limit: int = 60_000, surface_only: bool = True, alpha: float = 1.0) -> MarkerBytes:
+def marker_array(
+    occupancy: Occupancy,
+    limit: int = 60_000,
+    surface_only: bool = True,
+    alpha: float = 1.0,
+    middle: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> MarkerBytes:
     """MarkerArray with one CUBE_LIST per class that is present, and a DELETE for every other class.
 
     The marker id is the class id, in namespace "occupancy", so that viewers update cubes in place. Every message has the
@@ -48,16 +54,17 @@ def marker_array(occupancy: Occupancy, limit: int = 60_000, surface_only: bool =
 
     Args:
         occupancy: to draw, in the taxonomy's colours.
-        limit: maximum number of cubes; the voxels nearest to the grid frame's origin are kept.
+        limit: maximum number of cubes; the voxels nearest to `middle` are kept.
         surface_only: leave out voxels whose six neighbours are all occupied (cells at the grid's border are drawn).
         alpha: opacity of the cubes, 0..1.
+        middle: x, y, z in the grid frame, metres.
     """
     occupied = occupancy.occupied
     cells = surface_cells(occupied) if surface_only else np.flatnonzero(occupied)
     hidden = int(np.count_nonzero(occupied)) - len(cells)
     left_out = max(0, len(cells) - limit)
     if left_out:
-        distances = (occupancy.grid.centers_at(cells, np.float64) ** 2).sum(axis=1)
+        distances = ((occupancy.grid.centers_at(cells, np.float64) - middle) ** 2).sum(axis=1)
         cells = cells[np.argpartition(distances, limit)[:limit]] if limit else cells[:0]
     labels = occupancy.labels.reshape(-1)[cells]
 

@@ -9,6 +9,7 @@ import numpy as np
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import NDArray
 
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
 from occle_ros.messages.common import header, time_from
 
@@ -24,16 +25,21 @@ def occupancy_grid(occupancy: Occupancy, min_height: float, max_height: float, d
         max_height: upper end of the band.
         drivable: class ids that are not obstacles.
     """
-    grid = occupancy.grid
-    message = OccupancyGrid(header=header(occupancy.stamp, occupancy.frame_id))
-    message.info.map_load_time = time_from(occupancy.stamp)
+    cells = costmap(occupancy, min_height, max_height, drivable)
+    return grid_message(cells, occupancy.grid, occupancy.stamp, occupancy.frame_id)
+
+
+def grid_message(cells: NDArray[np.int8], grid: VoxelGrid, stamp: int, frame_id: str) -> OccupancyGrid:
+    """OccupancyGrid of (X, Y) values over the columns of a grid; it lies at the height of the frame's origin."""
+    message = OccupancyGrid(header=header(stamp, frame_id))
+    message.info.map_load_time = time_from(stamp)
     message.info.resolution = grid.resolution
-    message.info.width, message.info.height = grid.shape[:2]
-    # The pose of cell (0, 0)'s lower corner; the map lies at the height of the grid frame's origin.
+    message.info.width, message.info.height = cells.shape
+    # The pose of cell (0, 0)'s lower corner.
     message.info.origin.position.x, message.info.origin.position.y = grid.origin[:2]
     message.info.origin.orientation.w = 1.0
     # Row-major with x fastest: the transpose of [x, y].
-    message.data = array("b", costmap(occupancy, min_height, max_height, drivable).T.tobytes())
+    message.data = array("b", cells.T.tobytes())
     return message
 
 

@@ -1,4 +1,4 @@
-"""Publisher of /diagnostics, once a second: status of the pipeline and of each camera."""
+"""Publisher of /diagnostics, once a second: status of the pipeline, of the map and of each camera."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rclpy.clock import Clock
 from rclpy.node import Node
 
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.mapping.runner import MapRunner
 from occle_ros.node.inference import InferenceRunner
 from occle_ros.node.subscriptions import Subscriptions
 from occle_ros.pipeline.statistics import Statistics
@@ -21,12 +22,13 @@ Counts = Mapping[str, Mapping[str, int]]
 
 
 class NodeState(Protocol):
-    """State of the node; `inference` is None while it is not configured, `inputs` while it is not active."""
+    """State of the node; `inference` is None while it is not configured, `inputs` and `map` while it is not active."""
 
     config: NodeConfig
     statistics: Statistics
     inference: InferenceRunner | None
     inputs: Subscriptions | None
+    map: MapRunner | None
 
 
 class Diagnostics:
@@ -49,7 +51,9 @@ class Diagnostics:
         counts, last_error = self._state.statistics.counts()
         lately = {group: Counter(members) - self._before.get(group, Counter()) for group, members in counts.items()}
         self._before = {group: Counter(members) for group, members in counts.items()}
-        array = DiagnosticArray(status=[self._pipeline(counts, lately, last_error), *self._cameras(counts, lately)])
+        array = DiagnosticArray(
+            status=[self._pipeline(counts, lately, last_error), *self._map(counts), *self._cameras(counts, lately)]
+        )
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
 
@@ -67,7 +71,9 @@ class Diagnostics:
             values |= {"latency_median_ms": f"{np.median(latencies):.1f}", "latency_max_ms": f"{max(latencies):.1f}"}
         synchronizer = self._state.inputs.synchronizer_counts if self._state.inputs else {}
         groups = {**counts, "synchronizer": Counter(counts.get("synchronizer", {})) + Counter(synchronizer)}
-        values |= {f"{group}.{reason}": str(n) for group, members in groups.items() for reason, n in members.items()}
+        values |= {
+            f"{group}.{reason}": str(n) for group, members in groups.items() if group != "map" for reason, n in members.items()
+        }
         values["last_error"] = last_error
         return self._status("pipeline", level, message, values)
 
@@ -98,6 +104,13 @@ class Diagnostics:
         if median > limits.latency_warn_ms:
             return DiagnosticStatus.WARN, f"latency {median:.0f} ms is over {limits.latency_warn_ms:.0f} ms"
         return DiagnosticStatus.OK, "running"
+
+    def _map(self, counts: Counts) -> list[DiagnosticStatus]:
+        if self._state.map is None:
+            return []
+        is_fine, message, values = self._state.map.state()
+        values |= {reason: str(number) for reason, number in counts.get("map", {}).items()}
+        return [self._status("map", DiagnosticStatus.OK if is_fine else DiagnosticStatus.WARN, message, values)]
 
     def _cameras(self, counts: Counts, lately: Mapping[str, Counter[str]]) -> list[DiagnosticStatus]:
         config, subscriptions = self._state.config, self._state.inputs

@@ -15,6 +15,7 @@ from occle_core.frame import Frame, FrameError
 from occle_core.geometry.camera import Camera
 from occle_core.predictor import Predictor
 from occle_core.sensors.messages import ConversionError
+from occle_core.taxonomy import Taxonomy
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.classes import check_classes
@@ -72,6 +73,11 @@ class InferenceRunner:
     def bundle_id(self) -> str:
         """Name and content hash of the bundle."""
         return self._predictor.bundle_id
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """Class list of the network."""
+        return self._predictor.taxonomy
 
     def process(self, synced: SyncedMessages[Any, Any]) -> ProcessedFrame:
         """Process one frame.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -11,25 +9,24 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
-from rclpy.task import Future
-from std_srvs.srv import Trigger
 
 from occle_core.frame import FrameError
 from occle_core.paths import expand_home
 from occle_core.sensors.messages import ConversionError
 from occle_ros.calibration.files import CalibrationError
-from occle_ros.calibration.rig import Calibration
+from occle_ros.calibration.rig import Calibration, TransformLookup
 from occle_ros.config.node_config import NodeConfig, resolve_topics
 from occle_ros.config.parameter_files import NODE_NAME
 from occle_ros.config.ros_parameters import EmptyListParameters, declare_config, register_parameter_callback
+from occle_ros.mapping.runner import MapRunner
 from occle_ros.node.diagnostics import Diagnostics
 from occle_ros.node.inference import STARTUP_ERRORS, InferenceRunner
 from occle_ros.node.publishers import Publishers
+from occle_ros.node.services import Services
 from occle_ros.node.subscriptions import ReceivedScan, Subscriptions
 from occle_ros.node.throttle import LogThrottle
 from occle_ros.node.worker import CompletionCallback, Worker
@@ -58,9 +55,10 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         self.statistics = Statistics()
         self.inference: InferenceRunner | None = None
         self.inputs: Subscriptions | None = None
+        self.map: MapRunner | None = None
         self.problem: Exception | None = None
         self._calibration: Calibration | None = None
-        self._transforms: Any = None
+        self._transforms: TransformLookup | None = None
         self._outputs: Publishers | None = None
         self._worker: Worker[SyncedMessages[ReceivedScan, Any]] | None = None
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -70,10 +68,7 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         self._viewers = 0
         Diagnostics(self, self, self._steady)
         register_parameter_callback(self, self.config, self._accept)
-        self.create_service(Trigger, outputs.SAVE_TIMINGS.name, self._save_timings)
-        # A callback group of its own: while it waits for the loading thread, the default group must keep running.
-        group = ReentrantCallbackGroup()
-        self.create_service(Trigger, outputs.RELOAD_BUNDLE.name, self._reload_bundle, callback_group=group)
+        Services(self, self, self._log_info, self._log_error)
         self.create_timer(0.25, self._check_viewers, clock=self._steady)
         self.create_timer(1.0, self._check_inputs, clock=self._steady)
 
@@ -148,8 +143,7 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
     def _configure(self) -> None:
         calibration = Calibration(self.config)
         if calibration.needs_transforms and not self.config.build_only:  # which processes no frame
-            self._transforms = self._transforms or _transforms(self)
-            calibration.use_transforms(self._transforms)
+            calibration.use_transforms(self._tf())
         self.inference = InferenceRunner(self.config, calibration, self._log_error, self._log_info)
         if self.inference.frames > 1 and not calibration.needs_transforms:
             self._use_poses(calibration, self.inference.frames)
@@ -159,18 +153,17 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
     def _use_poses(self, calibration: Calibration, frames: int) -> None:
         """Use TF for the poses that a network with a history needs; without TF every frame is processed alone."""
         try:
-            self._transforms = self._transforms or _transforms(self)
+            calibration.use_transforms(self._tf())
         except CalibrationError:
             self.get_logger().warning(
                 f"the network has a history of {frames} frames and needs their poses from TF, but tf2_msgs is not installed (it is "
                 "part of a ROS installation): every frame is processed alone"
             )
-            return
-        calibration.use_transforms(self._transforms)
 
     def _activate(self) -> None:
         assert self.inference is not None and self._calibration is not None
         self._outputs = Publishers(self, self.config, self.statistics, self.inference.stages)
+        self.map = MapRunner(self, self.config, self.inference.taxonomy, self.statistics, self._tf)
         self._worker = Worker(self._work, self._on_error, "occupancy", self.inference.max_concurrent)
         self.inputs = Subscriptions(self, self.config, self._calibration, self.statistics, self._steady, self._submit)
         self.get_logger().info(f"ready: bundle {self.inference.bundle_id}, waiting for {self.config.lidar.topic}")
@@ -180,9 +173,11 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         if self.inputs:
             self.inputs.close()
         stopped = self._worker.stop(STOP_SECONDS) if self._worker else True
+        if self.map:
+            self.map.close(0.5)
         if self._outputs:
             self._outputs.close(0.3)
-        self.inputs = self._worker = self._outputs = None
+        self.inputs = self._worker = self._outputs = self.map = None
         return stopped
 
     def _release(self) -> None:
@@ -196,11 +191,15 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         self.config = config
         if self._outputs:
             self._outputs.config = config
+        if self.map:
+            self.map.reconfigure(config)
         if self.inputs:
             self.inputs.set_timeout(config.diagnostics.input_timeout_s)
 
     def _check_viewers(self) -> None:
         self._use_transforms_for_scans()
+        if self.map:
+            self.map.check()
         if not self._outputs or not self.inputs:
             return
         viewers = self._outputs.subscriber_count(outputs.VOXELS)
@@ -216,11 +215,14 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         if calibration is None or calibration.has_transforms or not calibration.needs_transforms or not self._has_tf:
             return
         try:
-            self._transforms = self._transforms or _transforms(self)
+            calibration.use_transforms(self._tf())
         except CalibrationError:  # the error of each frame names the remedy
             self._has_tf = False
-            return
-        calibration.use_transforms(self._transforms)
+
+    def _tf(self) -> TransformLookup:
+        """TF, listened to from the first call on; CalibrationError where it cannot be received."""
+        self._transforms = self._transforms or _transforms(self)
+        return self._transforms
 
     def _check_inputs(self) -> None:
         for warning in self.inputs.check() if self.inputs else []:
@@ -248,11 +250,12 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
     def _publish(
         self, synced: SyncedMessages[ReceivedScan, Any], processed: ProcessedFrame, waited: float, processed_at: float
     ) -> None:
-        outputs, scan = self._outputs, synced.scan
-        if outputs is None:
+        outputs, world, scan = self._outputs, self.map, synced.scan
+        if outputs is None or world is None:
             return  # deactivated in the meantime
         began = time.perf_counter()
         outputs.publish(processed)
+        world.offer(processed, self.config.tf.lidar_frame or scan.message.header.frame_id)
         published = (time.perf_counter() - began) * 1e3
         # By the node's clock until the arrival, then in real time: /clock ends with the bag, before its last frame is published.
         latency = scan.age_ms + (time.perf_counter() - scan.arrived) * 1e3
@@ -287,41 +290,8 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
             where = "" if expected else "\n" + "".join(traceback.format_exception(error))
             self.get_logger().error(text + where)
 
-    def _save_timings(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        folder = self.config.timings_folder or os.environ.get("ROS_HOME") or "~/.ros"
-        file = expand_home(folder) / f"occupancy_timings_{time.strftime('%Y%m%d_%H%M%S')}.csv"
-        try:
-            rows = self.statistics.write_table(file)
-        except OSError as error:
-            response.success, response.message = False, f"the timings cannot be written: {error}; see parameter timings_folder"
-            return response
-        response.success, response.message = True, f"{file} ({rows} frames)"
-        return response
 
-    async def _reload_bundle(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        inference = self.inference
-        if inference is None:
-            response.message = "no network is loaded: configure the node first"
-            return response
-        done: Future[tuple[bool, str]] = Future(executor=self.executor)
-
-        def load() -> None:
-            try:
-                done.set_result((True, f"running {inference.reload()} on {inference.engine}"))
-            except Exception as error:  # of any kind: it is returned in the response
-                kind = "" if isinstance(error, STARTUP_ERRORS) else f"{type(error).__name__}: "
-                done.set_result((False, f"{kind}{error}. Still running {inference.bundle_id} on {inference.engine}"))
-
-        threading.Thread(target=load, name="reload", daemon=True).start()
-        answer = await done
-        assert answer is not None  # only a cancelled future has none
-        response.success, response.message = answer
-        log = self._log_info if response.success else self._log_error
-        log(f"reload: {response.message}")
-        return response
-
-
-def _transforms(node: Node) -> Any:
+def _transforms(node: Node) -> TransformLookup:
     try:
         from occle_ros.calibration.tf_listener import listen_to_transforms
 

@@ -26,6 +26,7 @@ from occle_ros.node.input_monitor import clock_problem
 from occle_ros.pipeline.assemble import describe_dropped, frame_mismatch, read_scan
 from occle_ros.system.environment import profile_variable
 from occle_ros.system.ros_process import ros_node
+from occle_ros.tools.pose_listener import PoseListener, PoseSource
 from occle_ros.tools.topic_listener import ClockListener, TopicListener, TopicReport
 from occle_ros.topics.inputs import InputTopic, Problem, diagnose_silence, input_topics
 from occle_ros.topics.qos import publisher_qos, qos_mismatch
@@ -76,15 +77,17 @@ def diagnose(config: NodeConfig, seconds: float = 5.0, topics: Sequence[str] = (
         found = Diagnosis()
         config = resolve_topics(config, lambda topic: absolute_topic(topic, namespace))
         inputs = _named_inputs(node, config, topics, found) if topics else input_topics(config)
-        calibration = None if topics else _calibration(node, config, found)
+        calibration, transforms = (None, None) if topics else _calibration(node, config, found)
         clock = ClockListener(node)
         executor = SingleThreadedExecutor(context=node.context)
         executor.add_node(node)
         _wait_for_publishers(node, inputs, _DISCOVERY_SECONDS)
         listeners = [TopicListener(node, wanted, config, clock) for wanted in inputs]
+        poses = PoseListener(transforms, config, clock)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             executor.spin_once(timeout_sec=0.05)
+            poses.sample(listeners[0].last if listeners else None)
         found.clock = clock.summary()
         rig = _rig(calibration, listeners, found) if calibration else None
         for listener in listeners:
@@ -95,6 +98,13 @@ def diagnose(config: NodeConfig, seconds: float = 5.0, topics: Sequence[str] = (
                 found.add(listener.wanted.topic, problem)
             if rig and listener.wanted.camera and not listener.wanted.once:
                 found.add(listener.wanted.topic, *_camera_problems(listener, listeners[0], rig, config, found.topics[-1]))
+        if calibration and listeners[0].stamps:
+            note, problem = poses.verdict(listeners[0].stamps)
+            # A node without a map, and a network that looks at one frame, need no poses.
+            if problem and config.map.update == "always":
+                found.add(_GRAPH, problem)
+            else:
+                found.notes.append(f"{note}{f': {problem}' if problem else ''}")
         executor.shutdown()
     return found
 
@@ -120,19 +130,21 @@ def _named_inputs(node: Node, config: NodeConfig, topics: Sequence[str], found: 
     return inputs
 
 
-def _calibration(node: Node, config: NodeConfig, found: Diagnosis) -> Calibration | None:
+def _calibration(node: Node, config: NodeConfig, found: Diagnosis) -> tuple[Calibration | None, PoseSource | None]:
     try:
         calibration = Calibration(config)
     except (CalibrationError, ConfigError) as error:
         found.add(_GRAPH, Problem(str(error)))
-        return None
+        return None, None
+    transforms = None
     try:
-        calibration.use_transforms(listen_to_transforms(node))
+        transforms = listen_to_transforms(node)
+        calibration.use_transforms(transforms)
     except ImportError as error:
         if calibration.needs_transforms:
             text = f"part of the calibration has to come from TF, which cannot be received ({error})"
             found.add(_GRAPH, Problem(text, "set parameter calibration_file (`occle bag` writes one into every bag folder)"))
-    return calibration
+    return calibration, transforms
 
 
 def _wait_for_publishers(node: Node, inputs: Sequence[InputTopic], seconds: float) -> None:

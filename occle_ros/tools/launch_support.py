@@ -12,7 +12,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch.actions import EmitEvent, ExecuteProcess, RegisterEventHandler
@@ -21,6 +21,7 @@ from launch.events import Shutdown
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+T = TypeVar("T")
 PACKAGE = "occle_ros"
 GRACE = {"sigterm_timeout": "5", "sigkill_timeout": "5"}
 """Seconds that a process has to leave after SIGINT, then after SIGTERM."""
@@ -53,10 +54,19 @@ def flag(value: Mapping[str, str], name: str) -> bool:
     Raises:
         LaunchError: it is neither.
     """
+    return choice(value, name, {"true": True, "false": False})
+
+
+def choice(value: Mapping[str, str], name: str, meanings: Mapping[str, T]) -> T:
+    """What a launch argument stands for.
+
+    Raises:
+        LaunchError: it is none of `meanings`.
+    """
     text = value[name].strip().lower()
-    if text not in ("true", "false"):
-        raise LaunchError(f"launch argument {name}: must be true or false, not {value[name]!r}")
-    return text == "true"
+    if text not in meanings:
+        raise LaunchError(f"launch argument {name}: must be {' or '.join(meanings)}, not {value[name]!r}")
+    return meanings[text]
 
 
 def names(text: str) -> list[str]:

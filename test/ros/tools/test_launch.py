@@ -211,8 +211,9 @@ def test_build_only_starts_the_node_alone(launch_file: Any, kitti: Path) -> None
         ("occupancy", {"rate": "0"}, "must be a positive number"),
         ("occupancy", {"use_sim_time": "perhaps"}, "use_sim_time: must be true or false, not 'perhaps'"),
         ("occupancy", {"loop": "2"}, "loop: must be true or false"),
-        ("robot", {"nav2": "yes"}, "nav2: must be true or false"),
+        ("robot", {"nav2": "yes"}, "nav2: must be false or true or map"),
         ("robot", {"nav2": "true"}, r"nav2:=true needs the package nav2_costmap_2d: sudo apt install ros-.*-nav2-costmap-2d"),
+        ("robot", {"nav2": "map"}, r"nav2:=map needs the package nav2_costmap_2d"),
         ("robot", {"image": "/a/image,/b/image", "camera_info": "/a/info"}, "camera_info: 1 topics for 2 image topics"),
     ],
 )

@@ -1,4 +1,4 @@
-"""config/nav2_costmap.yaml and config/sros2_policy.xml against what nav2's layers declare and what the node offers.
+"""config/nav2 and config/sros2_policy.xml against what nav2's layers declare and what the node offers.
 
 The parameter names are those that the layers of nav2_costmap_2d declare (its source of August 2026).
 """
@@ -6,13 +6,26 @@ The parameter names are those that the layers of nav2_costmap_2d declare (its so
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
+import pytest
 import yaml
 
+from occle_core.mapping import MapConfig
 from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.config.presets import PRESETS
-from occle_ros.topics.outputs import LABEL_INFO, OBSTACLES, OCCUPANCY_GRID, SERVICES, published, subscribed
+from occle_ros.topics.outputs import (
+    LABEL_INFO,
+    MAP_GRID,
+    MAP_GRID_UPDATES,
+    OBSTACLES,
+    OCCUPANCY_GRID,
+    SERVICES,
+    published,
+    subscribed,
+)
+from occle_ros.topics.qos import qos_mismatch, qos_profile
 
 ROOT = Path(__file__).resolve().parents[3]
 COSTMAP = {
@@ -40,23 +53,64 @@ SOURCE = {
 }  # fmt: skip
 
 
-def test_every_parameter_is_one_that_nav2_declares() -> None:
-    costmap = yaml.safe_load((ROOT / "config/nav2_costmap.yaml").read_text())["costmap"]["ros__parameters"]
-    layers = {name: costmap.pop(name) for name in costmap["plugins"]}
+FILES = {file.name: file for file in sorted((ROOT / "config/nav2").glob("*.yaml"))}
+
+
+def costmap_of(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The parameters of a costmap, and those of its layers by name."""
+    content = yaml.safe_load(file.read_text())
+    while "ros__parameters" not in content:
+        (content,) = content.values()
+    costmap = content["ros__parameters"]
+    return costmap, {name: costmap.pop(name) for name in costmap["plugins"]}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_parameter_is_one_that_nav2_declares(name: str) -> None:
+    costmap, layers = costmap_of(FILES[name])
     assert set(costmap) <= COSTMAP
+    assert costmap["rolling_window"] and costmap["global_frame"] == "odom"
     for layer in layers.values():
         sources = {name: layer.pop(name) for name in layer.get("observation_sources", "").split()}
         assert set(layer) - {"plugin"} <= LAYERS[layer["plugin"]]
         for source in sources.values():
             assert set(source) <= SOURCE and source["data_type"] in ("PointCloud2", "LaserScan")
+            # Their defaults are 0: every point outside 0..0 m of global_frame would be dropped.
+            assert source["min_obstacle_height"] < 0 < source["max_obstacle_height"]
+
+
+def test_the_costmap_of_single_frames() -> None:
+    _, layers = costmap_of(FILES["frame_costmap.yaml"])
     static, voxels = layers["occupancy_layer"], layers["obstacle_layer"]
-    assert costmap["rolling_window"] and static["map_subscribe_transient_local"]
+    assert static["map_subscribe_transient_local"]
     assert static["map_topic"] == OCCUPANCY_GRID.name.replace("~", "/occupancy") and OCCUPANCY_GRID.latched
     assert voxels["z_voxels"] <= 16  # the voxel grid's columns have 16 bits
-    marks, clears = (yaml.safe_load((ROOT / "config/nav2_costmap.yaml").read_text())["costmap"]["ros__parameters"][
-        "obstacle_layer"][name] for name in ("voxels", "lidar"))  # fmt: skip
+    marks, clears = voxels["voxels"], voxels["lidar"]
     assert marks["topic"] == OBSTACLES.name.replace("~", "/occupancy") and marks["marking"] and not marks["clearing"]
     assert clears["topic"] == "/points" and clears["clearing"] and not clears["marking"]
+
+
+@pytest.mark.parametrize("name", ["map_costmap.yaml", "map_global_costmap.yaml"])
+def test_the_costmaps_of_the_map(name: str) -> None:
+    costmap, layers = costmap_of(FILES[name])
+    static = layers["map_layer"]
+    assert costmap["track_unknown_space"]  # else -1 would be free
+    assert static["map_topic"] == MAP_GRID.name.replace("~", "/occupancy")
+    assert static["map_subscribe_transient_local"] and MAP_GRID.latched
+    # StaticLayer itself appends the ending to its topic; it asks reliable and volatile of the updates.
+    assert static["subscribe_to_updates"] and MAP_GRID_UPDATES.name == MAP_GRID.name + "_updates"
+    # The map may hold the robot itself; restoring keeps the layer as the map says for where the robot has been.
+    assert static["footprint_clearing_enabled"] and static["restore_cleared_footprint"]
+    assert costmap["width"] <= MapConfig().size[0] and costmap["height"] <= MapConfig().size[1]
+
+
+def test_nav2s_subscriptions_fit_the_publishers() -> None:
+    """nav2_ros_common/qos_profiles.hpp: LatchedSubscriptionQoS(3) for the map, StandardTopicQoS for updates, SensorDataQoS."""
+    latched = qos_profile("reliable", 1, "transient_local")  # as MapPublishers and Publishers have it
+    plain = qos_profile(NodeConfig().output_qos.reliability, 10, NodeConfig().output_qos.durability)
+    assert qos_mismatch(latched, qos_profile("reliable", 3, "transient_local")) is None
+    assert qos_mismatch(plain, qos_profile("reliable", 10)) is None
+    assert qos_mismatch(plain, qos_profile("best_effort", 50)) is None
 
 
 def test_the_security_policy_lists_what_the_node_uses() -> None:

@@ -1,0 +1,99 @@
+"""What the rolling map costs the live node: `python -m benchmark.map_node`.
+
+The node gets the next scan as soon as one comes out, so that the network is never idle. Viewers of the map, its costmap and its
+distances come and go in turn; compared are the frames a second with and without them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from benchmark.machine import machine
+from benchmark.soak import driven_node
+from benchmark.soak_driver import MAP_VIEWS
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Frames a second of every turn, and what the map's viewers got.
+
+    Args:
+        without, with_map: Hz, one per turn.
+        latency_without, latency_with: milliseconds from a scan to its voxels.
+        cpu_without, cpu_with: milliseconds of processor time that the node takes for a frame, of all its threads.
+        seen: messages a second by topic, while they were looked at.
+    """
+
+    without: list[float]
+    with_map: list[float]
+    latency_without: list[float]
+    latency_with: list[float]
+    cpu_without: list[float]
+    cpu_with: list[float]
+    seen: dict[str, float]
+
+    @property
+    def loss(self) -> float:
+        """Share of the rate that the map costs, percent: the median over turns, each against the mean of its neighbours without."""
+        pairs = zip(self.with_map, self.without[:-1], self.without[1:])
+        return 100 * median(1 - rate / ((before + after) / 2) for rate, before, after in pairs)
+
+
+def measure(turns: int, engine: str, data: Path | None, bundle: str = "") -> Rates:
+    """Alternate `turns` turns with viewers of the map between turns without."""
+    given = {"engine": engine} | ({"bundle": bundle} if bundle else {})
+    with driven_node(data, given) as (node, driver, concurrent):
+        driver.pace(concurrent)  # warm
+        rates = Rates([], [], [], [], [], [], {})
+        for turn in range(2 * turns + 1):
+            driver.view(MAP_VIEWS if turn % 2 else {})
+            driver.drive(1.0, 2.0, silent_camera=False)  # viewers are noticed
+            driver.seen.clear()
+            began, came = _processor_ms(node.pid), driver.came
+            seconds, hz = driver.pace(concurrent)
+            node.check()
+            used = (_processor_ms(node.pid) - began) / (driver.came - came)
+            (rates.cpu_with if turn % 2 else rates.cpu_without).append(used)
+            (rates.with_map if turn % 2 else rates.without).append(hz)
+            (rates.latency_with if turn % 2 else rates.latency_without).append(seconds * 1e3)
+            if turn % 2:
+                for topic, number in driver.seen.items():
+                    rates.seen[topic] = rates.seen.get(topic, 0.0) + number
+        return rates
+
+
+def _processor_ms(pid: int) -> float:
+    """Processor time of a process and its threads so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1e3 / os.sysconf("SC_CLK_TCK")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark.map_node", description=__doc__)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--data", type=Path, help="a data set; default: a simulated street")
+    given = parser.parse_args(arguments)
+    rates = measure(given.turns, given.engine, given.data)
+    print(f"`python -m benchmark.map_node --turns {given.turns}` on {machine()}\n")
+    print("| | Hz, median (lowest to highest) | ms from a scan to its voxels | ms of processor time a frame |")
+    print("| --- | ---: | ---: | ---: |")
+    for name, hz, latency, used in (
+        ("nobody looks at the map", rates.without, rates.latency_without, rates.cpu_without),
+        ("map, costmap, distance", rates.with_map, rates.latency_with, rates.cpu_with),
+    ):
+        print(f"| {name} | {median(hz):.2f} ({min(hz):.2f} to {max(hz):.2f}) | {median(latency):.0f} | {median(used):.0f} |")
+    print(f"\nThe map costs {rates.loss:.1f} % of the rate (wanted: at most 15).")
+    print("Messages that viewers got: " + ", ".join(f"{topic} {number:.0f}" for topic, number in sorted(rates.seen.items())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The rolling map in the live node."""
