@@ -209,7 +209,7 @@ def view(
     html: Annotated[Path | None, _path_option(help="write one self-contained page instead of opening the rerun viewer")] = None,
     save: Annotated[Path | None, _path_option(help="write a recording of the rerun viewer (.rrd) instead of opening it")] = None,
     web: Annotated[bool, typer.Option("--web", help="serve the rerun viewer to browsers")] = False,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="of --web")] = 9090,
+    port: Annotated[int, typer.Option(min=1, max=65534, help="of --web; its data are on the next one")] = 9090,
     bundle: Annotated[Path | None, _path_option(help="folder of the network; default: the preset's")] = None,
     config: Annotated[Path | None, _path_option(help="parameter file of the node, for its topics")] = None,
     kind: Annotated[DatasetKind | None, typer.Option(help="layout of a data set; default: detected")] = None,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import socket
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.console import one_line
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.camera import Camera
 from occle_core.taxonomy import Taxonomy
@@ -19,7 +24,7 @@ from occle_core.viewer.view_frame import ViewError, ViewFrame
 WORLD, ROBOT, MAP = "world", "world/robot", "world/map"
 UNNAMED_COLOR, UNNAMED_OPACITY = (128, 128, 128), 0.3
 FAINTEST = 0.15  # opacity of a voxel of no confidence
-GRPC_PORT, WEB_PORT = 9876, 9090
+WEB_PORT = 9090
 
 
 def load_rerun() -> Any:
@@ -77,31 +82,39 @@ class RerunViewer:
         """Show what follows in rerun's window; one that is open already is used.
 
         Raises:
-            ViewError: it cannot be started.
+            ViewError: there is no display, or it cannot be started.
         """
+        if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise ViewError("there is no display for rerun's window (DISPLAY is not set); use --web, --save or --html")
+        # The viewer of the same installation: PATH has another one, or none where the environment is not activated.
+        packaged = importlib.util.find_spec("rerun_cli")
+        program = Path(packaged.origin).with_name("rerun") if packaged and packaged.origin else None
+        path = str(program) if program and program.exists() else None
         try:
-            self._recording.spawn(default_blueprint=self._layout)
+            self._rr.spawn(executable_path=path, default_blueprint=self._layout, recording=self._recording)
         except (OSError, RuntimeError) as error:
-            raise ViewError(f"rerun's window cannot be opened ({error}); use --web, --save or --html") from error
+            raise ViewError(f"rerun's window cannot be opened ({one_line(error)}); use --web, --save or --html") from error
 
-    def serve(self, web_port: int = WEB_PORT, grpc_port: int = GRPC_PORT) -> None:
-        """Serve what follows to browsers until this process ends.
+    def serve(self, web_port: int = WEB_PORT) -> int:
+        """Serve what follows to browsers until this process ends: the page on a port, and its data on the next one.
 
-        Args:
-            web_port: of the page.
-            grpc_port: of the data.
+        Returns:
+            The data's port.
 
         Raises:
             ViewError: a port is taken.
         """
+        data_port = web_port + 1
+        for port in (web_port, data_port):
+            _check_port(port)
         try:
-            # The page comes from web_port, under whatever name this machine has, and reads from grpc_port.
-            self._recording.serve_grpc(
-                grpc_port=grpc_port, default_blueprint=self._layout, cors_allow_origin=[f"http://*:{web_port}"]
-            )
+            # The page comes from web_port, under whatever name this machine has, and reads from data_port.
+            origins = [f"http://*:{web_port}"]
+            self._recording.serve_grpc(grpc_port=data_port, default_blueprint=self._layout, cors_allow_origin=origins)
             self._rr.serve_web_viewer(web_port=web_port, open_browser=False)
         except (OSError, RuntimeError) as error:
-            raise ViewError(f"ports {web_port} and {grpc_port} cannot be served ({error}); choose another with --port") from error
+            raise ViewError(f"browsers cannot be served ({one_line(error)}); choose another --port") from error
+        return data_port
 
     def show(self, shown: ViewFrame) -> None:
         """Add a frame."""
@@ -171,9 +184,19 @@ class RerunViewer:
             self._log(f"timings/{_part(name)}", self._rr.Scalars(milliseconds))
 
     def close(self) -> None:
-        """Write or send what is left."""
-        self._recording.flush()
-        self._recording.disconnect()
+        """Write or send what is left.
+
+        Raises:
+            ViewError: that was not possible, for instance because the disk is full.
+        """
+        try:
+            self._recording.flush()
+        except RuntimeError as error:
+            raise ViewError(
+                f"the recording is not complete ({one_line(error)}): is the disk full, or the viewer closed?"
+            ) from error
+        finally:
+            self._recording.disconnect()
 
     def _log(self, path: str, what: Any) -> None:
         self._recording.log(path, what)
@@ -197,3 +220,13 @@ class RerunViewer:
 def _part(name: str) -> str:
     """A name as one part of an entity's path."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name) or "_"
+
+
+def _check_port(port: int) -> None:
+    """Rerun logs a taken port and goes on without it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except (OSError, OverflowError) as error:
+            raise ViewError(f"port {port} cannot be used ({one_line(error)}); choose another with --port") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from occle_core.console import print_notice
 from occle_core.viewer.page import write_page
-from occle_core.viewer.rerun_viewer import GRPC_PORT, RerunViewer
+from occle_core.viewer.rerun_viewer import RerunViewer
 from occle_core.viewer.sources import ViewSource
 from occle_core.viewer.view_frame import ViewFrame, add_map
 
@@ -48,26 +48,23 @@ def view_rerun(
         ViewError: rerun is not installed or cannot start. OSError: the file cannot be written. What the source raises.
     """
     viewer = RerunViewer(source.title, source.taxonomy, source.camera_names, live=source.count is None)
-    try:
-        if save:
-            viewer.save(save)
-        elif web_port is not None:
-            viewer.serve(web_port)
-            host = socket.gethostname()
-            print_notice(f"open http://{host}:{web_port}/?url=rerun%2Bhttp://{host}:{GRPC_PORT}/proxy (Ctrl-C ends it)")
-        else:
-            viewer.open_window()
-        frames = 0
-        for shown in _frames(source, with_map, on_progress):
-            viewer.show(shown)
-            frames += 1
-            if stop.is_set():
-                break
-        if web_port is not None and not stop.is_set():
-            print_notice(f"all {frames} frames are served")
-            stop.wait()
-    finally:
-        viewer.close()
+    if save:
+        viewer.save(save)
+    elif web_port is not None:
+        data_port, host = viewer.serve(web_port), socket.gethostname()
+        print_notice(f"open http://{host}:{web_port}/?url=rerun%2Bhttp://{host}:{data_port}/proxy (Ctrl-C ends it)")
+    else:
+        viewer.open_window()
+    frames = 0
+    for shown in _frames(source, with_map, on_progress):
+        viewer.show(shown)
+        frames += 1
+        if stop.is_set():
+            break
+    if web_port is not None and not stop.is_set():
+        print_notice(f"all {frames} frames are served")
+        stop.wait()
+    viewer.close()
     return f"{save}: {frames} frames, {save.stat().st_size / 1e6:.1f} MB" if save else f"{frames} frames were shown"
 
 

@@ -10,7 +10,7 @@ const isVisible = new Uint8Array(256).fill(1);
 const hash = new URLSearchParams(location.hash.slice(1)); // #frame=3&layer=map&view=above
 let shown = Math.min(scene.frames.length - 1, Math.max(0, Number(hash.get("frame")) || 0));
 let layerName = hash.get("layer") || "frame";
-let timer = 0;
+const playing = { on: false, turn: 0 };
 let painter = null;
 
 function problem(text) {
@@ -160,7 +160,7 @@ function showLayers(names) {
   box.replaceChildren(...names.map((name) => {
     const label = document.createElement("label"), button = document.createElement("input");
     Object.assign(button, { type: "radio", name: "layer", value: name, checked: name === (names.includes(layerName) ? layerName : "frame") });
-    button.onchange = () => { layerName = name; show(); };
+    button.onchange = () => { layerName = name; update(); };
     label.append(button, ` ${titles[name]} `);
     return label;
   }));
@@ -170,7 +170,7 @@ function buildLegend() {
   byId("classes").replaceChildren(...scene.classes.map(({ id, name, rgb }) => {
     const row = document.createElement("label"), box = document.createElement("input"), swatch = document.createElement("i");
     Object.assign(box, { type: "checkbox", checked: true, value: id });
-    box.onchange = () => { isVisible[id] = box.checked; show(); };
+    box.onchange = () => { isVisible[id] = box.checked; update(); };
     swatch.style.background = `rgb(${rgb.join()})`;
     row.append(box, swatch, name, document.createElement("b"));
     return row;
@@ -178,7 +178,7 @@ function buildLegend() {
   for (const [id, on] of [["all", true], ["none", false]]) {
     byId(id).onclick = () => {
       for (const box of byId("classes").querySelectorAll("input")) isVisible[box.value] = box.checked = on;
-      show();
+      update();
     };
   }
 }
@@ -198,28 +198,41 @@ function look(from) {
   else painter.fit(low, [high[0], high[1], low[2] + 0.6 * (high[2] - low[2])], 0.28, 0.52);
 }
 
-function step(by) {
-  shown = (shown + by + scene.frames.length) % scene.frames.length;
-  show();
+function update() {
+  return show().catch((error) => {
+    problem(error.message);
+    document.body.dataset.state = "failed";
+  });
 }
 
-function play(on) {
-  clearInterval(timer);
-  timer = on ? setInterval(() => step(1), 200) : 0;
+function step(by) {
+  shown = (shown + by + scene.frames.length) % scene.frames.length;
+  return update();
+}
+
+// Five frames a second, or as many as this machine draws.
+async function play(on) {
+  const turn = ++playing.turn;
+  playing.on = on;
   byId("play").textContent = on ? "\u23f8" : "\u25b6";
+  while (playing.on && playing.turn === turn) {
+    const next = performance.now() + 200;
+    await step(1);
+    await new Promise((resolve) => setTimeout(resolve, Math.max(20, next - performance.now())));
+  }
 }
 
 byId("time").max = scene.frames.length - 1;
-byId("time").oninput = () => { shown = Number(byId("time").value); show(); };
-byId("play").onclick = () => play(!timer);
-byId("fade").onchange = show;
+byId("time").oninput = () => { shown = Number(byId("time").value); update(); };
+byId("play").onclick = () => play(!playing.on);
+byId("fade").onchange = update;
 byId("behind").onclick = () => look("behind");
 byId("above").onclick = () => look("above");
 addEventListener("keydown", (event) => {
   if (event.target.type === "range" || event.target.type === "radio") return; // they have these keys themselves
   if (event.key === "ArrowRight") step(1);
   if (event.key === "ArrowLeft") step(-1);
-  if (event.key === " " && event.target.tagName !== "BUTTON") { event.preventDefault(); play(!timer); }
+  if (event.key === " " && event.target.tagName !== "BUTTON") { event.preventDefault(); play(!playing.on); }
 });
 buildLegend();
 try {
@@ -230,4 +243,4 @@ try {
 }
 look(hash.get("view") || "behind");
 if (hash.get("fade") === "0") byId("fade").checked = false;
-show().catch((error) => { problem(error.message); document.body.dataset.state = "failed"; });
+update();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from dataclasses import replace
 
@@ -91,3 +92,20 @@ def test_a_missing_package_is_one_line_with_the_command(monkeypatch):
     with pytest.raises(ViewError, match=r"pip install .*'occle_ros\[viewer\]'") as raised:
         RerunViewer("drive", CLASSES, [])
     assert "\n" not in str(raised.value)
+
+
+def test_what_cannot_be_opened_is_one_line(monkeypatch):
+    pytest.importorskip("rerun", reason="the extra [viewer] is not installed")
+    viewer = RerunViewer("drive", CLASSES, [])
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    if sys.platform == "linux":
+        with pytest.raises(ViewError, match="no display for rerun's window"):
+            viewer.open_window()
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for page in (port, port - 1):  # of the page, and of its data
+            with pytest.raises(ViewError, match=rf"port {port} cannot be used .*; choose another with --port"):
+                viewer.serve(page)
