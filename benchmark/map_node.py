@@ -15,11 +15,12 @@ from pathlib import Path
 from statistics import median
 
 from benchmark.machine import machine
+from benchmark.page import replace_figures
 from benchmark.soak import driven_node
 from benchmark.soak_driver import MAP_VIEWS
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rates:
     """Frames a second of every turn, and what the map's viewers got.
 
@@ -27,7 +28,8 @@ class Rates:
         without, with_map: Hz, one per turn.
         latency_without, latency_with: milliseconds from a scan to its voxels.
         cpu_without, cpu_with: milliseconds of processor time that the node takes for a frame, of all its threads.
-        seen: messages a second by topic, while they were looked at.
+        seen: messages by topic.
+        frames: that came out while the map was looked at.
     """
 
     without: list[float]
@@ -37,6 +39,7 @@ class Rates:
     cpu_without: list[float]
     cpu_with: list[float]
     seen: dict[str, float]
+    frames: int = 0
 
     @property
     def loss(self) -> float:
@@ -63,6 +66,7 @@ def measure(turns: int, engine: str, data: Path | None, bundle: str = "") -> Rat
             (rates.with_map if turn % 2 else rates.without).append(hz)
             (rates.latency_with if turn % 2 else rates.latency_without).append(seconds * 1e3)
             if turn % 2:
+                rates.frames += driver.came - came
                 for topic, number in driver.seen.items():
                     rates.seen[topic] = rates.seen.get(topic, 0.0) + number
         return rates
@@ -80,18 +84,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--data", type=Path, help="a data set; default: a simulated street")
+    parser.add_argument("--write", type=Path, help="page whose figures are replaced")
     given = parser.parse_args(arguments)
     rates = measure(given.turns, given.engine, given.data)
-    print(f"`python -m benchmark.map_node --turns {given.turns}` on {machine()}\n")
-    print("| | Hz, median (lowest to highest) | ms from a scan to its voxels | ms of processor time a frame |")
-    print("| --- | ---: | ---: | ---: |")
+    load = os.getloadavg()[1]
+    lines = [f"`python -m benchmark.map_node --turns {given.turns}` on {machine()}; load of the machine {load:.0f}", ""]
+    lines += ["| | Hz, median (lowest to highest) | ms from a scan to its voxels | ms of processor time a frame |"]
+    lines += ["| --- | ---: | ---: | ---: |"]
     for name, hz, latency, used in (
         ("nobody looks at the map", rates.without, rates.latency_without, rates.cpu_without),
         ("map, costmap, distance", rates.with_map, rates.latency_with, rates.cpu_with),
     ):
-        print(f"| {name} | {median(hz):.2f} ({min(hz):.2f} to {max(hz):.2f}) | {median(latency):.0f} | {median(used):.0f} |")
-    print(f"\nThe map costs {rates.loss:.1f} % of the rate (wanted: at most 15).")
-    print("Messages that viewers got: " + ", ".join(f"{topic} {number:.0f}" for topic, number in sorted(rates.seen.items())))
+        lines += [f"| {name} | {median(hz):.2f} ({min(hz):.2f} to {max(hz):.2f}) | {median(latency):.0f} | {median(used):.0f} |"]
+    seen = ", ".join(f"`{topic.removeprefix('/occupancy/')}` {number:.0f}" for topic, number in sorted(rates.seen.items()))
+    lines += [
+        "",
+        f"The map costs {rates.loss:.1f} % of the rate (wanted: at most 15). In {rates.frames} frames its viewers got: {seen}.",
+    ]
+    text = "\n".join(lines)
+    print(text)
+    if given.write:
+        replace_figures(given.write, "benchmark.map_node", text)
     return 0
 
 

@@ -26,7 +26,7 @@ ARGUMENTS = {
     ),
     "camera_info": ("", "CameraInfo topics in the images' order; empty: camera_info beside each image topic"),
     "base_frame": ("base_link", "frame that the voxels are published in, fixed to the robot"),
-    "odom_frame": ("odom", "continuous frame of the robot's motion (REP 105), for networks that look back"),
+    "odom_frame": ("odom", "continuous frame of the robot's motion (REP 105), for the map and for networks that look back"),
     "params": ("", "parameter file of the node; empty: config/robot.yaml"),
     "bundle": ("", "folder of the trained network; empty: the parameter file's"),
     "engine": ("", "what runs the network, see docs/reference/engines.md; empty: the parameter file's"),

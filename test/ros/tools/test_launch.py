@@ -291,6 +291,10 @@ def test_rviz_shows_the_topics_of_the_node(file: str, preset: str, frame: str) -
     known = topics_of(PRESETS[preset])
     assert set(shown) <= set(known)
     assert {"/occupancy/markers", "/lidar/points", f"/occupancy/overlay/{PRESETS[preset].camera_names[0]}"} <= set(shown)
+    of_map = {"markers", "voxels", "occupancy_grid", "distance"}
+    assert {f"/occupancy/map/{name}" for name in of_map} <= set(shown)
+    # A display that is on subscribes, and the map is computed for subscribers.
+    assert not any(display["Enabled"] for display in manager["Displays"] if "/map/" in display.get("Topic", {}).get("Value", ""))
     for topic, display in shown.items():
         assert (display["Durability Policy"] == "Transient Local") == known[topic]
 
@@ -301,6 +305,7 @@ def test_foxglove_shows_the_topics_of_the_node() -> None:
     known = set(topics_of(PRESETS["kitti"]))
     assert set(panels["3D!occupancy"]["topics"]) <= known
     assert panels["3D!occupancy"]["followTf"] == "velodyne"
+    assert {f"/occupancy/map/{name}" for name in ("markers", "voxels", "distance")} <= set(panels["3D!occupancy"]["topics"])
     assert panels["Image!overlay"]["imageMode"]["imageTopic"] in known
     assert {path["value"].removesuffix(".data") for path in panels["Plot!latency"]["paths"]} <= known
     assert set(leaves(layout["layout"])) == set(panels)
