@@ -117,6 +117,8 @@ class MapRunner:
             return True, "paused (~/pause_map)", numbers
         if not self.is_wanted:
             return True, "idle: nobody subscribes to ~/map/*", numbers
+        if self._problem == WAITING:
+            return True, WAITING, numbers
         return not self._problem, f"off: {self._problem}" if self._problem else f"running in {self._world.frame_id}", numbers
 
     def save(self, path: Path) -> str:

@@ -60,7 +60,7 @@ def topics_page() -> str:
             _MADE,
             "# Topics and services of the `occupancy` node\n",
             "`~` is the node's name, `/occupancy` unless a namespace or another name is given. Stamps are the scan's, `frame_id`",
-            "is the grid frame (overlays: the image's own frame).\n",
+            "is the grid frame (overlays: the image's own frame; the map: tf.world_frame).\n",
             "## Published\n",
             "Each is computed only while it has a subscriber, at most at the rate `max_rate_hz` of its group. They are reliable",
             "unless `output_qos.reliability` is best_effort; those marked latched keep their last message for late",
@@ -80,8 +80,8 @@ def topics_page() -> str:
             "|---|---|---|",
             *(f"| `{shown}` | `{topic.kind}` | {_cell(topic.description)} |" for shown, topic in received),
             "| `/tf`, `/tf_static` | `tf2_msgs/msg/TFMessage` | if neither a calibration file nor parameters give the "
-            "extrinsics, if the scans are in another frame than the calibration file's lidar_frame, and for networks with a "
-            "history, which need the scans' poses (tf.world_frame) |\n",
+            "extrinsics, if the scans are in another frame than the calibration file's lidar_frame, and for the map and networks "
+            "with a history, which need the scans' poses (tf.world_frame) |\n",
             "## Services\n",
             "| service | type | |",
             "|---|---|---|",

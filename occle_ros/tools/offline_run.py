@@ -19,6 +19,7 @@ from occle_core.bags.writer import BagWriter
 from occle_core.datasets import Dataset, open_dataset
 from occle_core.datasets.completeness import require_frames
 from occle_core.frame import Frame, FrameError
+from occle_core.mapping import MapConfig
 from occle_core.occupancy import Occupancy
 from occle_core.output_folder import new_folder
 from occle_core.predictor import Predictor
@@ -27,6 +28,7 @@ from occle_ros.bags.converter import offered_qos
 from occle_ros.bags.reader import BagReader
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.mapping.run_map import RunMap
 from occle_ros.messages.clouds import cloud_from_occupancy
 from occle_ros.messages.markers import marker_array
 from occle_ros.pipeline.assemble import AssembledFrame
@@ -48,7 +50,7 @@ class RunSummary:
         frames: number of frames that were predicted.
         failed: "stamp: error" of each frame that failed.
         counts: by group and reason as on /diagnostics: masked (cameras), synchronizer (scans and images), points, overflow,
-            history.
+            history, map.
         notes: of the rig, and for each masked camera and reason the first problem.
         stages_ms: per stage, median and 95th percentile, milliseconds.
     """
@@ -95,7 +97,7 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
         bag: a rosbag2 folder or file.
         bundle: the network's folder.
         out: folder to create, atomically: frames/NNNNNN.npz (labels, confidence, stamp, grid), occupancy.mcap with the node's
-            messages, pictures/*.png, summary.json.
+            messages, pictures/*.png, map.occlemap where frames have poses, summary.json.
         config: the node's configuration; None: derived from the bag's topics.
         limit: maximum number of frames.
         pictures: number of frames, evenly spaced, to draw pictures of.
@@ -124,7 +126,9 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
             for reason, messages in reader.synchronizer_counts.items():
                 losses.statistics.count("synchronizer", reason, messages)
 
-        return _run(folder, out, predictor.bundle_id, reader.config.camera_names, count, predictions, pictures, on_progress)
+        world = reader.config.map.constants, reader.config.tf.world_frame
+        names = reader.config.camera_names
+        return _run(folder, out, predictor.bundle_id, names, count, predictions, pictures, on_progress, world)
 
 
 def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, scene: str | None = None,
@@ -159,7 +163,9 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
                 with_truth = number in _chosen(count, pictures) and dataset.taxonomy.name == predictor.taxonomy.name
                 yield _Prediction(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)
 
-        return _run(folder, out, predictor.bundle_id, dataset.camera_names, count, predictions, pictures, on_progress)
+        # `occle bag` publishes a data set's poses in that frame.
+        world, names = (MapConfig(), NodeConfig().tf.world_frame), dataset.camera_names
+        return _run(folder, out, predictor.bundle_id, names, count, predictions, pictures, on_progress, world)
 
 
 def save_occupancy(path: Path, occupancy: Occupancy, frame: Frame) -> None:
@@ -188,8 +194,9 @@ def save_occupancy(path: Path, occupancy: Occupancy, frame: Frame) -> None:
 
 def _run(folder: Path, out: Path, bundle_id: str, camera_names: tuple[str, ...], count: int,
          predictions: Callable[[_Losses], Iterator[_Prediction]], pictures: int,
-         on_progress: ProgressCallback | None) -> RunSummary:  # fmt: skip
+         on_progress: ProgressCallback | None, world: tuple[MapConfig, str]) -> RunSummary:  # fmt: skip
     losses = _Losses()
+    run_map = RunMap(*world, losses.statistics)
     stages: dict[str, list[float]] = {}
     frames = 0
     chosen = _chosen(count, pictures)
@@ -197,6 +204,7 @@ def _run(folder: Path, out: Path, bundle_id: str, camera_names: tuple[str, ...],
         for prediction in predictions(losses):
             save_occupancy(folder / "frames" / f"{prediction.number:06d}.npz", prediction.occupancy, prediction.frame)
             write(prediction.occupancy)
+            run_map.add(prediction.frame, prediction.occupancy)
             if prediction.number in chosen:
                 write_snapshots(
                     folder / "pictures",
@@ -211,6 +219,7 @@ def _run(folder: Path, out: Path, bundle_id: str, camera_names: tuple[str, ...],
             frames += 1
             if on_progress:
                 on_progress(prediction.number + 1, count)
+    run_map.save(folder / "map.occlemap")
     counts, _ = losses.statistics.counts()
     notes = tuple(note for note in losses.notes.values() if note)
     times = {stage: percentiles(samples, (50, 95)) for stage, samples in stages.items()}

@@ -31,6 +31,12 @@ def report_lines(summary: RunSummary) -> Iterator[str]:
         yield f"  points dropped: {number} {_words(reason)}"
     for table, cells in summary.counts.get("overflow", {}).items():
         yield f"  cells beyond the network's capacity: {cells} {table}"
+    mapped = summary.counts.get("map", {})
+    if mapped.get("frames"):
+        yield f"  map.occlemap: {mapped['frames']} frames"
+    for reason, number in mapped.items():
+        if reason != "frames":
+            yield f"  map, {_words(reason)}: {number}"
     for stage, times in summary.stages_ms.items():
         yield f"  {stage:12s} p50 {times['p50']:7.1f} ms  p95 {times['p95']:7.1f} ms"
 

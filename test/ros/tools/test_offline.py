@@ -17,6 +17,7 @@ from small_kitti import write_sequence
 from typer.testing import CliRunner
 
 from occle_core.bags.bag_file import open_bag
+from occle_core.mapping.storage import load_map
 from occle_core.output_folder import OutputError
 from occle_core.predictor import Predictor
 from occle_core.sensors.messages import stamp_of
@@ -109,6 +110,12 @@ def test_a_network_that_looks_back_takes_the_poses_of_the_bag(tmp_path: Path) ->
         assert (labels["from_bag"][number] == labels["dataset"][number]).mean() > 0.9999
     assert (labels["alone"][0] == labels["dataset"][0]).all()
     assert (labels["alone"][2] != labels["dataset"][2]).mean() > 0.001
+    # With poses the frames make a map.
+    one, other = (load_map(tmp_path / out / "map.occlemap") for out in ("dataset", "from_bag"))
+    assert one.occupied.any() and (one.grid, one.frame_id) == (other.grid, other.frame_id)
+    assert (one.log_odds == other.log_odds).mean() > 0.999
+    assert json.loads((tmp_path / "dataset" / "summary.json").read_text())["counts"]["map"] == {"frames": 3}
+    assert not (tmp_path / "alone" / "map.occlemap").exists()
 
 
 def test_a_frame_that_fails_is_named_and_the_others_are_written(bundle: Path, tmp_path: Path) -> None:
