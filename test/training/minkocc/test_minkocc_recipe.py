@@ -16,7 +16,8 @@ from occle_train.loop.sampling import BatchSampler
 from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit, load_head
-from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import RecipeSamples
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.lidar import accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from rooms import BUILDING, GRID, NETWORK, ROAD, Rooms, label_folder, spec
@@ -55,7 +56,7 @@ def test_no_voxel_label_of_an_unlabelled_scene_influences_anything(tmp_path, lab
     recipe = RECIPE.model_copy(update={"lift_weight": lift})
     config = FIT.model_copy(update={"recipe": recipe})
     plain = samples_of(tmp_path, labels, recipe)
-    (drawn,) = plain.labelled_scenes
+    (drawn,) = plain.drawn
     weights, log = trained(tmp_path / "plain", plain, config)
 
     def nonsense(truth):
@@ -216,7 +217,7 @@ def test_the_gradient_is_clipped_harder_just_after_the_switch():
 def test_provenance_names_every_label_that_was_used(tmp_path, labels):
     samples = samples_of(tmp_path, labels)
     provenance = samples.provenance()
-    assert provenance["voxel_labels"] == {"alpha": 0.25, "seed": 0, "scenes": samples.labelled_scenes, "frames": 3}
+    assert provenance["voxel_labels"] == {"alpha": 0.25, "seed": 0, "scenes": sorted(samples.drawn), "frames": 3}
     assert provenance["pseudo_labels"] == {"by": "hand"}
     assert provenance["accumulation"] == {
         "past_scans": 2,

@@ -136,7 +136,8 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
                 validator = Validator(run.folder, part, spec, first, device, lambda text: console.print(text, highlight=False))
 
         def validate(step: int, network: MinkOcc) -> None:
-            set_free_bias(network, spec, samples, CHECKED_FRAMES)
+            if settings.free_bias:
+                set_free_bias(network, spec, samples, CHECKED_FRAMES)
             assert validator is not None
             validator(step, network)
 
@@ -158,7 +159,8 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     )  # fmt: skip
 
     def finish(network: Any) -> None:
-        bias = set_free_bias(network, spec, samples, CHECKED_FRAMES if done < settings.steps else 100)
+        most = CHECKED_FRAMES if done < settings.steps else 100
+        bias = set_free_bias(network, spec, samples, most) if settings.free_bias else 0.0
         provenance = {**end.spec.provenance, "free_bias": bias}
         end.spec = end.spec.model_copy(update={"provenance": provenance})
         if validator is not None:

@@ -35,7 +35,8 @@ from occle_train.experiments.label_efficiency.report import write_report
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit, load_head, minkocc_config
-from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import RecipeSamples
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 from occle_train.streets import simulate
