@@ -8,7 +8,6 @@ import pytest
 import torch
 from occle_rig import GRID, frame, moved
 from occle_train.losses.occle import occupancy_loss, weighted_cross_entropy
-from occle_train.occle import objectives
 from occle_train.occle.augment import (
     STUDENT,
     TEACHER,
@@ -200,10 +199,9 @@ def test_frames_without_annotation_are_supervised_by_their_projection():
     assert net.fusion.mamba.merge.weight.grad.abs().sum() > 0 and net.geometric.first.conv.weight.grad is None
 
 
-def test_pixels_that_no_cell_falls_on_have_no_projection_loss(monkeypatch):
-    monkeypatch.setattr(objectives, "PROJECTION_STRIDE", 1)
+def test_pixels_that_no_cell_falls_on_have_no_projection_loss():
     net, sample = network().eval(), batch()
-    before = fusion_loss(net, sample, WEIGHTS)["projection"]
+    before = fusion_loss(net, sample, WEIGHTS, stride=1)["projection"]
     cells = net.cells(sample.inputs)
     fused = net.fusion(net.semantics(sample.inputs, cells).grid, net.geometry(sample.inputs, cells))
     _, hit = net.fusion.projected_logits(fused, sample.inputs.projections[:, 0], net.centers, 32, 64)
@@ -211,7 +209,8 @@ def test_pixels_that_no_cell_falls_on_have_no_projection_loss(monkeypatch):
     outside = ~hit
     assert outside.any() and hit.any()
     blank[:, 0][outside] = (blank[:, 0][outside] + 1) % CLASSES
-    torch.testing.assert_close(fusion_loss(net, OccleBatch(sample.inputs, blank, sample.truth), WEIGHTS)["projection"], before)
+    changed = OccleBatch(sample.inputs, blank, sample.truth)
+    torch.testing.assert_close(fusion_loss(net, changed, WEIGHTS, stride=1)["projection"], before)
 
 
 @pytest.mark.parametrize("phase", list(LEARNING))

@@ -8,11 +8,9 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from pydantic import Field
 
 from occle_core import taxonomy
-from occle_core.bundle import BundleSpec, load_bundle, rig_spec
-from occle_core.config import Config
+from occle_core.bundle import BundleSpec, load_bundle
 from occle_core.frame import FrameError
 from occle_core.networks.occle.config import OccleConfig
 from occle_core.networks.occle.inputs import OccleInputs, prepare
@@ -31,6 +29,7 @@ from occle_train.loop.training_log import LOG
 from occle_train.occle.batches import steps_of
 from occle_train.occle.fit import fit_occle
 from occle_train.occle.phases import OccleRecipeConfig, Phase
+from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.time_budget import fit_phases_to_time
 from occle_train.pseudo_labels.label_folder import LabelFolder
@@ -43,14 +42,6 @@ REMEDY = (
     "train longer (--steps 2000, or --max-minutes 60), give more annotations (--set recipe.annotated_fraction=0.2) or repeat them "
     "(--set recipe.min_annotated_fraction=0.5), or start from a trained bundle (--start-from BUNDLE)"
 )
-
-
-class OccleRun(Config):
-    """The contents of a configuration of OccLE, such as occle_nuscenes."""
-
-    rig: RigName | None = Field(None, description="which volume and class list; the data's layout says it")
-    size: Size = Field("small", description="network size; base is the paper's")
-    recipe: OccleRecipeConfig = OccleRecipeConfig()
 
 
 def fit_command(
@@ -107,7 +98,7 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
     spec, initial = _begun(started) if started else (None, None)
     datasets = training.open_data(run, None)
     if spec is None:
-        spec = rig_spec(settings.size, rig_of(datasets, options.rig or settings.rig, run.data), "occle")
+        spec = spec_of(settings, rig_of(datasets, options.rig or settings.rig, run.data))
     assert isinstance(spec.network, OccleConfig)
     recipe, classes = settings.recipe, taxonomy.load(spec.taxonomy)
     memory = 4.0 / max(1, recipe.num_workers or 1)

@@ -47,7 +47,9 @@ class FitConfig(Config):
     sparse_backend: Literal["occle", "minkowski"] = Field(
         "occle", description="what computes sparse convolutions; minkowski needs MinkowskiEngine"
     )
-    free_bias: bool = Field(True, description="end by measuring the free class's bias on labelled training frames; not in the paper")
+    free_bias: bool = Field(
+        True, description="end by measuring the free class's bias on labelled training frames; not in the paper"
+    )
     recipe: MinkOccRecipeConfig | None = Field(None, description="the label-efficient recipe; without: voxel labels only")
 
     def for_frames(self, count: int) -> FitConfig:

@@ -1,8 +1,8 @@
 """MinkOcc's two steps of supervision (Sze et al., Sec. IV-A): few scenes with voxel labels, then weak targets for all of them.
 
-A frame has *voxel labels* only if it, or its scene, was drawn as labelled; the voxel truth of every other frame is never opened. Weak
-targets need no voxel label: 2D pseudo-labels of the images, occupancy accumulated from neighbouring scans, and classes that these
-scans' points take from the pixels (`training/occle_train/pseudo_labels/lift.py`).
+A frame has *voxel labels* only if it, or its scene, was drawn as labelled; the voxel truth of every other frame is never opened.
+Weak targets need no voxel label: 2D pseudo-labels of the images, occupancy accumulated from neighbouring scans, and classes that
+these scans' points take from the pixels (`training/occle_train/pseudo_labels/lift.py`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class RecipeSamples(Samples):
         So are frames that will have weak targets and have no pose: nothing can be accumulated around them.
         """
         by_scene = self.config.label_unit == "scene"
-        index, warm = [], []
+        index: list[tuple[int, int]] = []
+        warm: list[int] = []
         for number, data in enumerate(self.datasets):
             labelled = {i for i in range(len(data)) if self._drawn_name(data, i) in self.drawn and data.has_truth(i)}
             if by_scene and data.name in self.drawn and not labelled:

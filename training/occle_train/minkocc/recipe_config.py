@@ -53,8 +53,8 @@ class MinkOccRecipeConfig(Config):
     )
     sphere_cells: Literal["accumulated", "predicted"] = Field(
         "accumulated",
-        description="which cells become spheres: those that the target knows to be occupied and, where it knows nothing, the predicted "
-        "ones; or what the network's own pruning leaves (the paper)",
+        description="which cells become spheres: those that the target knows to be occupied and, where it knows nothing, the "
+        "predicted ones; or what the network's own pruning leaves (the paper)",
     )
     sunken_spheres: bool = Field(
         True, description="spheres with nothing above them sink by their radius; the paper's stand in their cells' centres"

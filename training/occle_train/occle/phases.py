@@ -46,6 +46,9 @@ class OccleRecipeConfig(Config):
     learning_rate: float = Field(2e-4, gt=0, description="AdamW's initial learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled decay")
     grad_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    projection_stride: int = Field(
+        4, ge=1, description="pixels of the network's image per pixel of the projection of Eq. 5, along each axis; the paper's is 1"
+    )
     frame_interval: int = Field(
         1,
         ge=1,
@@ -159,5 +162,5 @@ def _loss(network: OccLE, phase: Phase, batch: OccleBatch, weights: Weights, con
     if phase == "semantic":
         return semantic_loss(network, batch, weights)
     if phase == "fusion":
-        return fusion_loss(network, batch, weights, config.ablate)
+        return fusion_loss(network, batch, weights, config.ablate, config.projection_stride)
     return geometric_loss(network, batch, weights)

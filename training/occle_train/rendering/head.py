@@ -86,8 +86,8 @@ class SphereHead(nn.Module):
             views: at least one, all of one size.
 
         Returns:
-            logits (V, C, H, W) before and after the shader; free's is so low that it takes no part. Rendered features are no logits:
-            what stands before the shader is then what stands behind it.
+            logits (V, C, H, W) before and after the shader; free's is so low that it takes no part. Rendered features are no
+            logits: both are then the picture after the shader.
         """
         known = classes.at_cells(occupancy)
         solid = torch.where(known == 1, True, (known != 0) & (classes.features.detach().argmax(1) != self.free))
