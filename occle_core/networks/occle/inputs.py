@@ -132,9 +132,9 @@ def fit_image(image: NDArray[np.uint8], config: OccleConfig, fill: int = 0, near
         nearest: takes the nearest pixel's value instead of a mean, for labels.
     """
     width, height = config.width, config.height
-    if image.shape[:2] == (height, width):
-        return image
     if config.crop is None:
+        if image.shape[:2] == (height, width):
+            return image
         method = cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA
         return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
     kept = image[: min(config.crop[1], height), : min(config.crop[0], width)]

@@ -54,9 +54,11 @@ def test_the_past_is_the_nodes(tmp_path, frames, stride, monkeypatch):
     drives = [Drive("a"), Drive("b", without_pose=(4,))]
     scored = {}
     monkeypatch.setattr(
-        module._Kitti, "update", lambda self, labels, target, hit, dataset, i, truth: scored.update({(dataset.name, i): labels})
+        module.KittiScores,
+        "update",
+        lambda self, labels, target, hit, dataset, i, truth: scored.update({(dataset.name, i): labels}),
     )
-    monkeypatch.setattr(module._Kitti, "result", lambda self: {})
+    monkeypatch.setattr(module.KittiScores, "result", lambda self: {})
     scores = evaluate(predictor(tmp_path / "bundle", frames, stride), drives)
     assert list(scored) == [("a", 0), ("a", 5), ("b", 0), ("b", 5)] and scores["frames"] == 4
     # The first frame of a drive has no past.
