@@ -1,10 +1,7 @@
 """Several processes score as one does, and share the frames in order."""
 
-import pickle
-
 import pytest
 from occle_train.data.samples import open_all
-from occle_train.evaluation import processes
 from occle_train.evaluation.evaluate import evaluate
 from occle_train.evaluation.processes import Job, evaluate_in_processes, share_frames
 from occle_train.streets import simulate
@@ -35,19 +32,6 @@ def scored(kind, tmp_path):
 
 def without_times(scores):
     return str({name: value for name, value in scores.items() if name != "milliseconds"})
-
-
-@pytest.mark.parametrize("kind", ["nuscenes", "past"])
-def test_the_parts_add_up_to_the_scores_of_one_process(tmp_path, kind):
-    job = scored(kind, tmp_path)
-    alone = evaluate(Predictor.load(job.bundle, threads=1), open_all(job.data))
-    processes._open(job)
-    parts = share_frames([range(4), range(4)], 3)
-    assert len(parts) == 3 and any(frames[0] for part in parts for frames in part.values())  # one begins in the middle
-    whole, *others = [pickle.loads(pickle.dumps(processes._measure(part))) for part in parts]
-    for other in others:
-        whole.merge(other)
-    assert without_times(whole.result()) == without_times(alone) and alone["frames"] == 8
 
 
 @pytest.mark.slow

@@ -195,7 +195,7 @@ def test_rayiou_measures_to_the_far_face():
     metrics.rays = np.array([[1.0, 0, 0]])
     classes, depth = metrics._render(target, target != metrics.free, np.array([0.5, 0, 0]))
     assert classes.tolist() == [4] and depth.tolist() == [3.5]
-    classes, depth = metrics._render(wall_at(None)[1], np.array([0.5, 0, 0]))
+    classes, depth = metrics._render(wall_at(None)[1], wall_at(None)[1] != metrics.free, np.array([0.5, 0, 0]))
     assert classes.tolist() == [17] and depth.tolist() == [9.5]
     classes, depth = metrics._render(target, target != metrics.free, np.array([0.5, 7, 0]))
     assert classes.tolist() == [17] and depth.tolist() == [-1.0]
