@@ -60,6 +60,7 @@ def fit_command(
     seed: opt.Seed = None,
     sequences: opt.Sequences = None,
     start_from: opt.StartFrom = None,
+    image_weights: opt.ImageWeights = None,
     validation: opt.Validation = None,
     validation_sequences: opt.ValidationSequences = None,
     validate_every: opt.ValidateEvery = None,
@@ -74,7 +75,8 @@ def fit_command(
       occle-train fit-occle --resume runs/occle-001
     """
     given = RunOptions(
-        data=data, sequences=sequences, labels=labels, rig=rig, size=size, start_from=start_from, validation=validation,
+        data=data, sequences=sequences, labels=labels, rig=rig, size=size, start_from=start_from,
+        image_weights=image_weights, validation=validation,
         validation_sequences=validation_sequences, validate_every=validate_every, validation_frames=validation_frames,
         bundle=bundle, device=device, threads=threads,
     )  # fmt: skip
@@ -101,6 +103,8 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
         spec = spec_of(settings, rig_of(datasets, options.rig or settings.rig, run.data))
     assert isinstance(spec.network, OccleConfig)
     recipe, classes = settings.recipe, taxonomy.load(spec.taxonomy)
+    initial, pretrained = training.with_image_weights(run, spec, initial, recipe.seed)
+    assert initial is None or isinstance(initial, OccLE)
     memory = 4.0 / max(1, recipe.num_workers or 1)
     samples = OccleSamples(datasets, spec.voxel_grid, spec.network, recipe, LabelFolder(options.labels, classes), memory)
     check_labels(samples, run.data)
@@ -112,7 +116,7 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
         settings = settings.model_copy(update={"recipe": recipe})
     counts = {phase: steps_of(samples, phase, recipe) for phase in recipe.phases}
     key = run_key(spec, samples, recipe, initial)
-    spec = training.bundle_spec(spec, key)
+    spec = training.bundle_spec(spec, key, **pretrained)
     first, total = sum(_steps_done(run.folder, phase) for phase in counts), sum(counts.values())
     training.print_start(run, first, total)
     console.print(
