@@ -263,3 +263,18 @@ def test_the_papers_numbers_are_the_defaults():
     config = OccleRecipeConfig()
     assert (config.learning_rate, config.weight_decay, config.batch_size, config.annotated_fraction) == (2e-4, 1e-4, 1, 0.1)
     assert [config.epochs_of(phase) for phase in ("semantic", "teacher", "student", "fusion")] == [40, 100, 40, 40]
+
+
+def test_the_weighted_projection_counts_cells_by_their_nearness():
+    net, sample = network(), batch()
+    weights = objectives.nearness(sample.inputs.projections[:, 0], net.centers)
+    assert weights.shape == (sample.inputs.batch_size, len(net.centers))
+    # Cameras from their matrices' null spaces, independently of the code's solve.
+    for number, matrices in enumerate(sample.inputs.projections[:, 0].double().numpy()):
+        there = [matrix for matrix in matrices if np.abs(matrix).sum()]
+        places = [(lambda v: v[:3] / v[3])(np.linalg.svd(matrix)[2][-1]) for matrix in there]
+        distance = np.min([np.linalg.norm(net.centers.numpy() - place, axis=1) for place in places], 0)
+        np.testing.assert_allclose(weights[number].numpy(), 1 - distance / distance.max(), atol=1e-4)
+    plain = fusion_loss(net.eval(), sample, WEIGHTS)["projection"]
+    weighted = fusion_loss(net, sample, WEIGHTS, weighted=True)["projection"]
+    assert plain.item() != weighted.item()

@@ -33,6 +33,7 @@ def label(
         list[str] | None,
         typer.Option("--rename", help="with --specific, a model's class as a universal one", metavar="CLASS=UNIVERSAL"),
     ] = None,
+    align: Annotated[bool, typer.Option(help="with --specific, let detector and segmenter add the classes that it lacks")] = True,
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
     assignments: Annotated[
@@ -49,6 +50,8 @@ def label(
     place = check_device(device)
     if renames and not specific:
         raise ValueError("--rename is for the classes of --specific MODEL; prompts are in pseudo_labels/data/prompts")
+    if not align and not specific:
+        raise ValueError("--no-align is about the labels of --specific; give that too")
     if assignments and not simulated:
         raise ValueError("--set changes how --simulated labels are degraded; foundation models have --threshold")
     errors = parse_config(DegradeConfig, merged_settings({}, None, assignments or []), "--set")
@@ -64,12 +67,15 @@ def label(
     else:
         alignment = load_alignment(classes) if specific else None
         prompts = alignment.prompts if alignment else load_prompts(classes)
-        labeller = GroundedSam(detector, segmenter, prompts, place, threshold)
-        source = labeller.source
-        if alignment:
+        found_by = GroundedSam(detector, segmenter, prompts, place, threshold) if align else None
+        if alignment is None:
+            assert found_by is not None
+            labeller, source = found_by, found_by.source
+        else:
             rename = parse_renames(renames or [], set(alignment.names.values()))
-            labeller = AlignedLabeller(_universal(specific, alignment, place, rename), labeller, alignment)
-            source = {"specific": specific, "open_vocabulary": source, "alignment": classes.name}
+            labeller = AlignedLabeller(_universal(specific, alignment, place, rename), found_by, alignment)
+            open_vocabulary = found_by.source if found_by else None
+            source = {"specific": specific, "open_vocabulary": open_vocabulary, "alignment": classes.name}
             source |= {"rename": rename} if rename else {}
     with progress_bar() as bar:
         task = bar.add_task("labelling", total=sum(map(len, datasets)))
