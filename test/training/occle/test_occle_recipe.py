@@ -25,6 +25,7 @@ from occle_train.occle.objectives import (
     fusion_loss,
     geometric_loss,
     lifted_labels,
+    nearness,
     occupancy_of,
     semantic_loss,
 )
@@ -267,7 +268,7 @@ def test_the_papers_numbers_are_the_defaults():
 
 def test_the_weighted_projection_counts_cells_by_their_nearness():
     net, sample = network(), batch()
-    weights = objectives.nearness(sample.inputs.projections[:, 0], net.centers)
+    weights = nearness(sample.inputs.projections[:, 0], net.centers)
     assert weights.shape == (sample.inputs.batch_size, len(net.centers))
     # Cameras from their matrices' null spaces, independently of the code's solve.
     for number, matrices in enumerate(sample.inputs.projections[:, 0].double().numpy()):

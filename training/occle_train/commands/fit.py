@@ -112,8 +112,9 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     datasets = training.open_data(run, own)
     spec = spec_of(options.size or "small", rig_of(datasets, options.rig, run.data), options.finer or 1, options.classes)
     classes = taxonomy.load(spec.taxonomy)
-    initial, pretrained = training.with_image_weights(run, spec, initial, settings.seed)
-    assert initial is None or isinstance(initial, MinkOcc)
+    begun, pretrained = training.with_image_weights(run, spec, initial, settings.seed)
+    assert begun is None or isinstance(begun, MinkOcc)
+    initial = begun
     samples = _samples(run, settings, spec, datasets)
     check_labels(samples, run.data)
     check_disk(run.folder, spec.build())

@@ -103,8 +103,9 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
         spec = spec_of(settings, rig_of(datasets, options.rig or settings.rig, run.data))
     assert isinstance(spec.network, OccleConfig)
     recipe, classes = settings.recipe, taxonomy.load(spec.taxonomy)
-    initial, pretrained = training.with_image_weights(run, spec, initial, recipe.seed)
-    assert initial is None or isinstance(initial, OccLE)
+    begun, pretrained = training.with_image_weights(run, spec, initial, recipe.seed)
+    assert begun is None or isinstance(begun, OccLE)
+    initial = begun
     memory = 4.0 / max(1, recipe.num_workers or 1)
     samples = OccleSamples(datasets, spec.voxel_grid, spec.network, recipe, LabelFolder(options.labels, classes), memory)
     check_labels(samples, run.data)

@@ -26,7 +26,7 @@ from occle_train.data.samples import SOLID, Sample, Samples, View
 from occle_train.data.truth import MaskName
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.label_folder import LabelFolder
-from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, accumulated_occupancy
+from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, MovingBoxDataset, accumulated_occupancy
 from occle_train.pseudo_labels.lift import PointLabels, lifted_labels, point_labels
 
 COUNTED = 500
@@ -65,6 +65,11 @@ class RecipeSamples(Samples):
         self.labels: LabelFolder | None = labels
         self._cache = cache / _cache_key(grid, network, config, labels)
         super().__init__(datasets, grid, network, memory, mask)
+        if config.moving_points == "carry" and config.switch_step(100) < 100:
+            # Tables of boxes are read before loader processes are forked, which then share them.
+            for dataset in datasets:
+                if isinstance(dataset, MovingBoxDataset) and len(dataset):
+                    dataset.boxes(0)
 
     def _find(self) -> tuple[list[tuple[int, int]], Sequence[int]]:
         """Labelled frames are those that were drawn, or of a drawn scene, and have a truth; others of a drawn scene are left out.

@@ -65,12 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     software = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     facts = {"date": date.today().isoformat(), "device": _device(device), **software}
     if recorded_data is not None:
-        counts = {
-            part: len(experiment.samples(1.0, "aligned") if part == "train" else experiment.val()) for part in ("train", "val")
-        }
+        train, val = len(experiment.samples(1.0, "aligned")), len(experiment.val())
         facts["data"] = (
-            f"`{given.data.name}`: {counts['train']} training frames of the sequences {given.train}, {counts['val']} validation frames "
-            f"of {given.val}. Segmentations of images are scored against the pseudo-labels, for lack of others."
+            f"`{given.data.name}`: {train} training frames of the sequences {given.train}, {val} validation frames of {given.val}. "
+            "Segmentations of images are scored against the pseudo-labels, for lack of others."
         )
     found = AblationScores()
 

@@ -73,11 +73,11 @@ def write_report(preset: ExperimentPreset, found: AblationScores, facts: Mapping
     }
     steps = ", ".join(f"{phase} {count}" for phase, count in recipe.phase_steps.items())
     lacking = ", ".join(f"{name} ({seen or 'unlabelled'})" for name, seen in CITYSCAPES.items())
+    drives = f"{train.drives} training drives ({frames['train']} frames), {val.drives} validation drives ({frames['val']} frames)"
     simulated = (
-        f"Simulated KITTI-rig streets: {train.drives} training drives ({frames['train']} frames), {val.drives} validation drives "
-        f"({frames['val']} frames) of other streets. Aligned pseudo-labels are the simulator's semantic images, degraded as "
-        "foundation models' are (`training/occle_train/pseudo_labels/degrade.py`); the unaligned ones have the same mistakes in the classes "
-        f"of a Cityscapes segmenter, which lacks {lacking}."
+        f"Simulated KITTI-rig streets: {drives} of other streets. Aligned pseudo-labels are the simulator's semantic images, degraded "
+        "as foundation models' are (`training/occle_train/pseudo_labels/degrade.py`); the unaligned ones have the same mistakes in "
+        f"the classes of a Cityscapes segmenter, which lacks {lacking}."
     )
     return wrap_lines(f"""# What each part of OccLE's recipe is worth
 
