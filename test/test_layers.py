@@ -27,7 +27,8 @@ ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipelin
 TRAIN = (
     "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "loop", "minkocc", "occle", "evaluation",
     "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.writing", "streets", "runs",
-    "experiments.wrap_lines", "experiments.label_efficiency", "experiments.occle_ablation", "commands", "cli",
+    "experiments.wrap_lines", "experiments.label_efficiency", "experiments.occle_ablation", "experiments.paper_differences",
+    "commands", "cli",
 )  # fmt: skip
 LAYERS = {"occle_core": CORE, "occle_ros": ROS, "occle_train": TRAIN}
 """Per package its folders and modules from the lowest to the highest; one imports itself and those before it. A module belongs to

@@ -122,6 +122,10 @@ class SemanticKittiDataset:
         """SemanticKITTI has no sensor masks: an empty dict."""
         return {}
 
+    def has_voxels(self, i: int) -> bool:
+        """True if voxels/NNNNNN.bin exists; the hidden test set has those alone."""
+        return self._voxels.file(i, "bin").exists()
+
     def voxel_bits(self, i: int, suffix: str) -> NDArray[np.bool_] | None:
         """(256, 256, 32) bool of voxels/NNNNNN.`suffix` (bin, invalid, occluded) on SEMANTICKITTI; None without that file."""
         if not self._voxels.file(i, suffix).exists():

@@ -40,6 +40,8 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "keep_points": ("v", "pppiiiiipppp"),
     "features_of_points": ("v", "piippipipdpppp"),
     "view_of_points": ("v", "piipiiiippp"),
+    # rays.cpp
+    "end_rays": ("v", "piiippippp"),
     # resize.cpp
     "resize_area": ("v", "piiiiippp"),
 }

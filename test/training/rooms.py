@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from occle_train.minkocc.recipe import MinkOccRecipeConfig
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 
 from occle_core import taxonomy

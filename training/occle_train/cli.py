@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": ("runs", "compare", "Show what two runs differ in, settings and scores."),
     "bundle": ("runs", "write_bundle", "Write the bundle of a run or a checkpoint, finished or not."),
     "evaluate": ("evaluate", "evaluate", "Score a bundle on labelled frames."),
+    "submit": ("submit", "submit", "Write a submission for SemanticKITTI's hidden test set."),
     "calibrate": ("calibrate", "calibrate", "Fit calibrated probabilities for a bundle on held-out frames."),
     "export": ("export", "export", "Get a bundle ready for inference engines."),
 }

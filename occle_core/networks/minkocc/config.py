@@ -83,7 +83,7 @@ def small(rig: Literal["kitti", "nuscenes"]) -> MinkOccConfig:
 
 
 def base(rig: Literal["kitti", "nuscenes"] = "nuscenes") -> MinkOccConfig:
-    """The paper's size: ResNet-50 and six cameras at 256 x 704 (MinkOcc, Sec. V-B)."""
+    """The paper's ResNet-50 and six cameras (MinkOcc, Sec. III and IV-A); it names no image size, 704 x 256 is ours."""
     image = ImageConfig(
         num_cameras=6 if rig == "nuscenes" else 1,
         width=704,

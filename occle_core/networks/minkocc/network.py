@@ -37,10 +37,12 @@ class MinkOccPrediction:
     Attributes:
         classes: (N, num_classes) logits on the cells that survived pruning; the free class is one of them.
         levels: every decoder level's proposals, finest first (training reads them).
+        features: (N, C) what the class head read (training renders it).
     """
 
     classes: SparseTensor
     levels: list[DecoderLevel]
+    features: SparseTensor
 
 
 class MinkOcc(Network):
@@ -116,7 +118,7 @@ class MinkOcc(Network):
         features, levels = self.unet(SparseTensor.at(coordinates, voxels), occupied)
         classes = features.with_features(self.head(features.features))
         stage_done("voxels")
-        return MinkOccPrediction(classes, levels)
+        return MinkOccPrediction(classes, levels, features)
 
     @staticmethod
     def prepare(frames: Sequence[Frame], grid: VoxelGrid, config: MinkOccConfig) -> MinkOccInputs:

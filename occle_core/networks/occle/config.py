@@ -53,6 +53,10 @@ class OccleConfig(Config):
     num_cameras: int = Field(1, ge=1, description="how many cameras the rig has; fewer images are masked")
     width: int = Field(640, ge=32, description="width that images are resized to, pixels, a multiple of 8")
     height: int = Field(192, ge=32, description="height that images are resized to, pixels, a multiple of 8")
+    crop: tuple[int, int] | None = Field(
+        None,
+        description="width and height that images are cut to from the upper left, then padded to the network's; None resizes them",
+    )
     num_frames: int = Field(1, ge=1, description="frames that the geometric branch sees, the present one included")
     frame_stride: int = Field(1, ge=1, description="it sees each n-th of the frames before the present one")
     channels: int = Field(24, ge=4, description="channels of the semantic, the geometric and the fused feature grid, even")
@@ -72,6 +76,10 @@ class OccleConfig(Config):
         return self.scan.max_points
 
 
+CROPS: dict[str, tuple[int, int]] = {"kitti": (1220, 370), "nuscenes": (1600, 900), "kitti360": (1408, 376)}
+"""Width and height that the paper crops the images of each data set to (D.2)."""
+
+
 def small(rig: Literal["kitti", "nuscenes"], frames: int = 1) -> OccleConfig:
     """For CPUs and grids of 0.4 m: a narrow ResNet-18 instead of the paper's ResNet-50, fewer points and channels."""
     scan = ScanConfig(max_points=6, min_range=0.0 if rig == "kitti" else OWN_VEHICLE_RADIUS)
@@ -84,9 +92,9 @@ def base(rig: Literal["kitti", "nuscenes", "kitti360"] = "kitti") -> OccleConfig
     """The paper's sizes where it states them (Sec. 3.2 and D.2): ResNet-50, 35 points, image sizes rounded up to multiples of 8.
 
     One frame for nuScenes; for KITTI five, at t, t-3, t-6, t-9 and t-12, as the works that the paper follows there use (Li et al.,
-    VoxFormer-T). Channels are ours.
+    VoxFormer-T). Channels are ours. Images are resized; the paper's crops are `CROPS`.
     """
-    sizes = {"kitti": (1224, 376), "nuscenes": (1600, 904), "kitti360": (1408, 376)}
+    sizes = {name: (-(-width // 8) * 8, -(-height // 8) * 8) for name, (width, height) in CROPS.items()}
     return OccleConfig(
         num_cameras=6 if rig == "nuscenes" else 1,
         width=sizes[rig][0],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from occle_core.frame import Frame, FrameError
+from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.blocks.voxelise import drop_own_vehicle, point_features, voxelise
 from occle_core.networks.occle.config import OccleConfig
@@ -121,12 +122,38 @@ def _joined(scans: Sequence[VoxelisedScan]) -> VoxelisedScan:
     return VoxelisedScan(points, torch.cat(voxel), torch.cat(table), torch.cat(coords), counts)
 
 
+def fit_image(image: NDArray[np.uint8], config: OccleConfig, fill: int = 0, nearest: bool = False) -> NDArray[np.uint8]:
+    """An image (H, W, ...) uint8 at the network's size: resized, or cropped and padded (`OccleConfig.crop`).
+
+    Args:
+        image: RGB, or labels (H, W).
+        config: the network's sizes.
+        fill: value of padded pixels.
+        nearest: takes the nearest pixel's value instead of a mean, for labels.
+    """
+    width, height = config.width, config.height
+    if config.crop is None:
+        if image.shape[:2] == (height, width):
+            return image
+        method = cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA
+        return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+    kept = image[: min(config.crop[1], height), : min(config.crop[0], width)]
+    out = np.full((height, width, *image.shape[2:]), fill, np.uint8)
+    out[: kept.shape[0], : kept.shape[1]] = kept
+    return out
+
+
+def fit_camera(camera: Camera, config: OccleConfig) -> Camera:
+    """The camera of an image that `fit_image` made."""
+    size = (config.width, config.height)
+    return camera.resized(*size) if config.crop is None else Camera(camera.K, camera.T_camera_lidar, *size)
+
+
 def _images(frame: Frame, config: OccleConfig) -> NDArray[np.uint8]:
     out = np.zeros((config.num_cameras, config.height, config.width, 3), np.uint8)
     for number, image in enumerate(frame.images):
         if image is not None:
-            same = image.shape[:2] == out.shape[1:3]
-            out[number] = image if same else cv2.resize(image, (config.width, config.height), interpolation=cv2.INTER_AREA)
+            out[number] = fit_image(image, config)
     return out
 
 
@@ -134,7 +161,8 @@ def _projections(frame: Frame, T_lidar_grid: NDArray[np.float64], config: OccleC
     out = np.zeros((config.num_cameras, 3, 4), np.float32)
     for number, (image, camera) in enumerate(zip(frame.images, frame.cameras)):
         if image is not None:
-            out[number] = projection(camera, T_lidar_grid)
+            # A resized image keeps its shares: only a crop moves them.
+            out[number] = projection(camera if config.crop is None else fit_camera(camera, config), T_lidar_grid)
     return out
 
 

@@ -1,6 +1,7 @@
 """The assembled OccLE: shapes, gradients, what it sees, and that its static and exported forms say the same."""
 
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from occle_core.networks.capacities import Capacities
 from occle_core.networks.occle.config import base as occle_base
 from occle_core.networks.occle.config import small as occle_small
 from occle_core.networks.occle.config import tiny as occle_tiny
-from occle_core.networks.occle.inputs import collate, prepare
+from occle_core.networks.occle.inputs import collate, fit_camera, fit_image, prepare
 from occle_core.networks.occle.network import OccLE, OccleProgram, label_grid
 
 CLASSES = 6
@@ -236,3 +237,27 @@ def test_the_label_is_the_first_of_the_best():
     expected[0, 0, 0, 0] = 2
     assert torch.equal(labels, expected.to(torch.uint8))
     torch.testing.assert_close(confidence.float(), torch.where(expected == 1, 0.0, probability), atol=1e-3, rtol=0)
+
+
+def test_cropped_images_are_cut_at_the_upper_left_and_their_cameras_keep_their_pixels():
+    shown = frame(0)
+    height, width = shown.images[0].shape[:2]
+    config = occle_tiny(frames=1).model_copy(update={"width": 64, "height": 32, "crop": (width - 9, height - 3)})
+    sample = prepare([shown], [moved(0)], GRID, config)
+    across, down = min(width - 9, 64), min(height - 3, 32)
+    image = sample.images[0, 0, 0].numpy()
+    np.testing.assert_array_equal(image[:down, :across], shown.images[0][:down, :across])
+    assert not image[down:].any() and not image[:, across:].any()
+    # A point falls on the same pixel as in the whole image.
+    point = np.array([6.0, 0.5, -0.5, 1.0])
+    camera = shown.cameras[0]
+    uv = (camera.K @ (camera.T_camera_lidar @ np.linalg.inv(shown.T_grid_lidar) @ point)[:3])[[0, 1, 2]]
+    found = sample.projections[0, 0, 0].numpy() @ point
+    np.testing.assert_allclose(found[:2] / found[2] * [64, 32] - 0.5, uv[:2] / uv[2], atol=1e-3)
+    # What training has cropped before is left as it is.
+    again = prepare([replace(shown, images=[image], cameras=[fit_camera(camera, config)])], [moved(0)], GRID, config)
+    assert torch.equal(again.images, sample.images) and torch.equal(again.projections, sample.projections)
+    labels = np.arange(height * width, dtype=np.uint8).reshape(height, width)
+    cut = fit_image(labels, config, 255, nearest=True)
+    np.testing.assert_array_equal(cut[:down, :across], labels[:down, :across])
+    assert (cut[down:] == 255).all()

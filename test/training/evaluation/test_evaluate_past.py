@@ -1,11 +1,13 @@
 """Evaluation shows a network what the node would show it, scores what cannot be predicted as free, and says what is missing."""
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from occle_train.evaluation import evaluate as module
+from occle_train.evaluation import processes
 from occle_train.evaluation.evaluate import evaluate
 from rooms import CLASSES, GRID, Rooms
 
@@ -54,9 +56,11 @@ def test_the_past_is_the_nodes(tmp_path, frames, stride, monkeypatch):
     drives = [Drive("a"), Drive("b", without_pose=(4,))]
     scored = {}
     monkeypatch.setattr(
-        module._Kitti, "update", lambda self, labels, target, hit, dataset, i, truth: scored.update({(dataset.name, i): labels})
+        module.KittiScores,
+        "update",
+        lambda self, labels, target, hit, dataset, i, truth: scored.update({(dataset.name, i): labels}),
     )
-    monkeypatch.setattr(module._Kitti, "result", lambda self: {})
+    monkeypatch.setattr(module.KittiScores, "result", lambda self: {})
     scores = evaluate(predictor(tmp_path / "bundle", frames, stride), drives)
     assert list(scored) == [("a", 0), ("a", 5), ("b", 0), ("b", 5)] and scores["frames"] == 4
     # The first frame of a drive has no past.
@@ -71,6 +75,30 @@ def test_the_past_is_the_nodes(tmp_path, frames, stride, monkeypatch):
     node.forget()
     alone = node.predict(drives[0].frame(5)).labels
     assert np.array_equal(scored["a", 5], alone) == (frames == 1)  # the past does show in the labels
+
+
+@pytest.mark.parametrize(("frames", "stride"), [(1, 1), (3, 2)])
+def test_parts_of_a_drive_add_up_to_the_scores_of_the_whole(tmp_path, frames, stride, monkeypatch):
+    """Each part looks back as far as the network does, also over frames without a pose and those that cannot be used."""
+
+    def far(drive):
+        points = drive.points
+        drive.points = lambda i: np.full((2, 4), 90, np.float32) if i == 3 else points(i)
+        return drive
+
+    drives = [Drive("a", without_pose=(2,)), far(Drive("b"))]
+    bundle = predictor(tmp_path / "bundle", frames, stride)
+    monkeypatch.setattr(Drive, "has_truth", lambda self, i: i % 2 == 0)
+    whole = evaluate(bundle, drives)
+    job = processes.Job(tmp_path / "bundle", "torch", "fp32", 1, tmp_path, (), "recorded")
+    monkeypatch.setattr(processes, "_OPENED", (job, bundle, drives))
+    parts = processes.share_frames([range(0, 10, 2)] * 2, 6)
+    first, *others = [pickle.loads(pickle.dumps(processes._measure(part))) for part in parts]
+    for other in others:
+        first.merge(other)
+    found = first.result()
+    assert len(parts) == 6 and found["frames"] == 10 and found["short_history"] == whole["short_history"]
+    assert str({**found, "milliseconds": 0}) == str({**whole, "milliseconds": 0})
 
 
 def test_every_counts_the_frames_that_have_a_truth(monkeypatch):

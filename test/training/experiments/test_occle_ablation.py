@@ -1,8 +1,10 @@
 """OccLE's ablation: its report, and the whole of it in miniature."""
 
+import re
 from dataclasses import replace
 
 import pytest
+from occle_train.data.samples import open_all
 from occle_train.experiments.label_efficiency.presets import Streets
 from occle_train.experiments.occle_ablation import __main__ as command
 from occle_train.experiments.occle_ablation import presets as scales
@@ -18,10 +20,14 @@ from occle_train.experiments.occle_ablation.settings import (
     FULL,
     LABELS,
     MODULES,
+    MORE_SETTINGS,
     RATIOS,
     SETTINGS,
 )
 from occle_train.occle.augment import STUDENT as STRONG
+from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
+from occle_train.pseudo_labels.label_folder import write_missing
+from occle_train.streets import simulate
 
 from occle_core import taxonomy
 
@@ -34,7 +40,7 @@ def as_in_the_paper():
     found = AblationScores(latency=dict(settings.PAPER_MS))
     found.settings = {
         setting.key: {"miou": setting.paper[0] / 100, "iou": setting.paper[1] / 100, "per_class": [0.5] * 19}
-        for setting in SETTINGS
+        for setting in (*SETTINGS, *MORE_SETTINGS)
     }
     found.branches = {branch.key: {"iou": branch.paper / 100} for branch in BRANCHES}
     found.labels = {key: {"image": image / 100, "lidar": lidar / 100} for key, (_, image, lidar) in LABELS.items()}
@@ -84,7 +90,10 @@ def test_presets_can_be_built_and_are_scored_on_other_streets_than_they_are_trai
 
 
 def test_every_row_of_the_tables_is_trained():
-    assert {*MODULES, *RATIOS} == set(SETTINGS) and len({setting.key for setting in SETTINGS}) == len(SETTINGS)
+    known = (*SETTINGS, *MORE_SETTINGS)
+    assert {*MODULES, *RATIOS} == set(SETTINGS) and len({setting.key for setting in known}) == len(known)
+    assert {*settings.ALIGNMENT, *settings.PIPELINE, *settings.EXTREME} - {ALL} == set(MORE_SETTINGS)
+    assert settings.branch_of(settings.WITH_TEACHER) is settings.TEACHER
     assert (
         settings.branch_of(BASELINE) is None and settings.branch_of(FULL).share == 1 and settings.branch_of(ALL) is settings.STUDENT
     )
@@ -98,10 +107,37 @@ def test_the_whole_ablation_in_miniature_goes_on_where_it_was(tmp_path, monkeypa
     arguments += ["--threads", "1", "--workers", "1", "--device", "cpu"]
     assert command.main(arguments) == 0
     text = (tmp_path / "report.md").read_text()
-    assert "not run" not in text and text.count("| ") > 100
+    assert text.count("not run") == 2 * len(MORE_SETTINGS) and text.count("| ") > 100
     # Shared phases are trained once: two semantic branches, four teachers, six students, nine fusions.
     assert len(list((tmp_path / "out").glob("*/checkpoint.pt"))) == 2 + 4 + 6 + 9
     assert len(list((tmp_path / "out").glob("*/bundle/weights.safetensors"))) == 9
     capsys.readouterr()
     assert command.main(arguments) == 0
     assert "step" not in capsys.readouterr().out and (tmp_path / "report.md").read_text() == text
+
+
+@pytest.mark.slow
+def test_the_appendix_on_recorded_data(tmp_path, monkeypatch):
+    """A data set of SemanticKITTI's layout with label images of its own, in the place of simulated drives."""
+    classes, labeller = CLASSES, DegradedLabeller(CLASSES, DegradeConfig(), 0)
+    simulate(tmp_path / "data", "kitti", drives=2, frames=4, scale=0.17, workers=1)
+    write_missing(tmp_path / "labels", open_all(tmp_path / "data"), labeller, classes, labeller.source)
+    monkeypatch.setattr(command, "BRANCHES", ())
+    monkeypatch.setattr(command, "DISTURBED", {})
+    arguments = ["--out", str(tmp_path / "out"), "--report", str(tmp_path / "report.md"), "--steps", "1", "--threads", "1"]
+    arguments += ["--data", str(tmp_path / "data"), "--labels", str(tmp_path / "labels"), "--train", "00", "--val", "01"]
+    keys = "all,noise-6,from-teacher,weighted,share-1"
+    assert command.main([*arguments, "--settings", keys]) == 0
+    text = (tmp_path / "report.md").read_text()
+    assert "4 training frames of the sequences 00" in text
+    for title in (
+        "6 % of the pixels wrong",
+        "with the geometric teacher",
+        "projection weighted by distance",
+        "1 % of the annotations",
+    ):
+        assert re.search(rf"^\| {title} \| \d+ \| \d", text, re.MULTILINE), title
+    with pytest.raises(ValueError, match="occle-train label --no-align"):
+        command.main([*arguments, "--settings", "unaligned"])
+    with pytest.raises(SystemExit):
+        command.main(["--settings", "nothing"])

@@ -11,7 +11,8 @@ from occle_train.loop.checkpoints import read_checkpoint
 from occle_train.loop.run_key import describe_differences, flatten, key_differences, provenance_of, run_key
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit
-from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import RecipeSamples
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from rooms import CLASSES, GRID, NETWORK, Rooms, label_folder, spec
 
 CONFIG = FitConfig(steps=2, warmup_steps=0, batch_size=1)

@@ -44,7 +44,7 @@ def prediction_for(target, logits_seed=0):
         cells = torch.ones(volume.shape, dtype=torch.bool).nonzero()
         proposed = SparseTensor(torch.zeros(len(cells), 1), cells, volume.shape[1:], len(volume))
         levels.append(DecoderLevel(proposed, torch.randn(len(cells), generator=generator, requires_grad=True)))
-    return MinkOccPrediction(classes, levels)
+    return MinkOccPrediction(classes, levels, classes)
 
 
 def test_supervised_loss_against_a_loop():

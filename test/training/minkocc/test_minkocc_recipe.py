@@ -1,7 +1,6 @@
 """The recipe: who is labelled, what is read, what each phase trains on, and that a stopped run is resumed to the same curve."""
 
 import csv
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,7 +15,8 @@ from occle_train.loop.sampling import BatchSampler
 from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit, load_head
-from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import RecipeSamples
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.lidar import accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from rooms import BUILDING, GRID, NETWORK, ROAD, Rooms, label_folder, spec
@@ -55,7 +55,7 @@ def test_no_voxel_label_of_an_unlabelled_scene_influences_anything(tmp_path, lab
     recipe = RECIPE.model_copy(update={"lift_weight": lift})
     config = FIT.model_copy(update={"recipe": recipe})
     plain = samples_of(tmp_path, labels, recipe)
-    (drawn,) = plain.labelled_scenes
+    (drawn,) = plain.drawn
     weights, log = trained(tmp_path / "plain", plain, config)
 
     def nonsense(truth):
@@ -216,7 +216,7 @@ def test_the_gradient_is_clipped_harder_just_after_the_switch():
 def test_provenance_names_every_label_that_was_used(tmp_path, labels):
     samples = samples_of(tmp_path, labels)
     provenance = samples.provenance()
-    assert provenance["voxel_labels"] == {"alpha": 0.25, "seed": 0, "scenes": samples.labelled_scenes, "frames": 3}
+    assert provenance["voxel_labels"] == {"alpha": 0.25, "seed": 0, "scenes": sorted(samples.drawn), "frames": 3}
     assert provenance["pseudo_labels"] == {"by": "hand"}
     assert provenance["accumulation"] == {
         "past_scans": 2,
@@ -242,14 +242,83 @@ def test_what_is_missing_is_said(tmp_path, labels):
         samples_of(tmp_path / "x", labels, RECIPE.model_copy(update={"moving_points": "carry", "alpha": 0.0})).weak_target(0)
 
 
-def test_the_shipped_configurations_are_valid_and_differ_in_alpha_only():
-    folder = Path(configs.__file__).parent
-    settings = [FitConfig.model_validate(yaml.safe_load(file.read_text())) for file in sorted(folder.glob("minkocc_*.yaml"))]
+@pytest.mark.parametrize("kind", ["", "_paper"])
+def test_the_shipped_configurations_are_valid_and_differ_in_alpha(kind):
+    files = [configs.find_config(f"minkocc_{share}{kind}") for share in (0, 10, 100)]
+    settings = [FitConfig.model_validate(yaml.safe_load(file.read_text())) for file in files]
     assert [config.recipe.alpha for config in settings] == [0.0, 0.1, 1.0]
-    same = [c.model_copy(update={"recipe": c.recipe.model_copy(update={"alpha": 0})}) for c in settings]
+    # At 100 % the paper keeps the voxel labels, and at 0 % features would leave the class head untaught.
+    assert [config.recipe.keep_voxel_labels for config in settings] == ([False, False, True] if kind else [True] * 3)
+    assert [config.recipe.sphere_values for config in settings] == (
+        ["classes", "features", "features"] if kind else ["classes"] * 3
+    )
+    alike = {"alpha": 0, "keep_voxel_labels": True, "sphere_values": "classes"}
+    same = [c.model_copy(update={"recipe": c.recipe.model_copy(update=alike)}) for c in settings]
     assert same[0] == same[1] == same[2]
     # 28,130 frames, 30 epochs, batches of two (Sec. V).
     assert settings[1].for_frames(28130).steps == 421950
+
+
+PAPER = {"sphere_values": "features", "sphere_cells": "predicted", "sunken_spheres": False, "unshaded_share": 0.0} | {
+    "pixel_class_weights": False,
+    "free_space_weight": 0.0,
+    "keep_voxel_labels": False,
+    "label_unit": "frame",
+}
+
+
+def test_the_papers_recipe_trains_the_renderer_and_leaves_the_class_head_alone_after_the_warm_start(tmp_path, labels):
+    recipe = RECIPE.model_copy(update=PAPER)
+    config = FIT.model_copy(update={"recipe": recipe, "ema_decay": 0.0, "class_balance_beta": 0.9, "weight_decay": 0.0})
+    samples = samples_of(tmp_path, labels, recipe)
+    seen = {}
+
+    def on_progress(step, losses):
+        seen[step] = losses
+
+    trained(tmp_path / "fit", samples, config, on_progress=on_progress)
+    assert [seen[step]["pseudo"] > 0 for step in range(8)] == [False] * 4 + [True] * 4
+    assert [seen[step]["semantic"] > 0 for step in range(8)] == [True] * 4 + [False] * 4
+    head = load_head(spec(), config, tmp_path / "fit")
+    assert head.channels == 8 and head.shape.in_features == 8 and head.shader.head.out_channels == 20
+
+
+def test_alpha_may_be_a_share_of_the_frames(tmp_path, labels):
+    recipe = RECIPE.model_copy(update={"label_unit": "frame"})
+    rooms = [Rooms(name) for name in SCENES]
+    samples = samples_of(tmp_path, labels, recipe, rooms)
+    assert len(samples) == 12 and len(samples.warm) == 3  # a quarter of the frames
+    named = {f"{SCENES[number]}/{i}" for number, i in (samples.index[item] for item in samples.warm)}
+    assert named == samples.drawn and len({name[0] for name in named}) > 1
+    assert samples.provenance()["voxel_labels"]["which"] == sorted(named)
+    rest = next(item for item in range(12) if item not in samples.warm)
+    with pytest.raises(ValueError, match="must not be used"):
+        samples.truth(rest)
+    # A frame that was not drawn has weak targets, though its scene's neighbour is labelled.
+    assert samples.sample(samples.warm[0], True).labelled and not samples.sample(rest, True).labelled
+    for item in range(12):
+        samples.sample(item, True)
+    assert sum(room.read for room in rooms) == 3
+
+
+def test_free_space_and_pixel_weights_can_be_left_out(tmp_path, labels, monkeypatch):
+    counts = np.ones(20, np.int64)
+    counts[BUILDING] = 10**6
+    monkeypatch.setattr(RecipeSamples, "pixel_counts", lambda self, classes: counts)
+    logs = {}
+    for name, more in {"ours": {}, "space": {"free_space_weight": 0.0}, "weights": {"pixel_class_weights": False}}.items():
+        recipe = RECIPE.model_copy(update={"alpha": 0.0, **more})
+        config = FIT.model_copy(update={"steps": 1, "recipe": recipe})
+        _, log = trained(tmp_path / name, samples_of(tmp_path / f"{name}-s", labels, recipe), config)
+        logs[name] = next(csv.DictReader(log))
+    ours, space, weights = (logs[name] for name in ("ours", "space", "weights"))
+    assert float(space["occupancy"]) < float(ours["occupancy"]) and space["pseudo"] == ours["pseudo"]
+    assert weights["pseudo"] != ours["pseudo"] and weights["occupancy"] == ours["occupancy"]
+
+
+def test_features_need_the_loss_behind_the_shader():
+    with pytest.raises(ValueError, match=r"recipe.unshaded_share: 0"):
+        MinkOccRecipeConfig(sphere_values="features")
 
 
 def test_class_weights_count_labelled_frames_only(tmp_path, labels):
@@ -266,3 +335,18 @@ def test_pixel_weights_count_the_pseudo_labels_of_all_frames(tmp_path, labels):
     views = [view for item in range(len(samples)) for view in samples.views(item, samples.frame(item).cameras)]
     assert counts.tolist() == [sum(int((view.labels == number).sum()) for view in views) for number in range(20)]
     assert (counts > 0).sum() > 1 and samples_of(tmp_path, None).pixel_counts(20).sum() == 0
+
+
+def test_boxes_are_read_before_loader_processes_are_forked(tmp_path, labels):
+    class Boxed(Rooms):
+        asked = 0
+
+        def boxes(self, i):
+            Boxed.asked += 1
+            return []
+
+    rooms = [Boxed(name) for name in SCENES]
+    samples_of(tmp_path, labels, RECIPE, rooms)
+    assert Boxed.asked == 0  # points are kept where they are: no box is needed
+    samples_of(tmp_path, labels, RECIPE.model_copy(update={"moving_points": "carry"}), rooms)
+    assert Boxed.asked == len(SCENES)

@@ -70,7 +70,7 @@ def recipe_samples(tmp_path, rooms, recipe=RECIPE):
 def test_frames_without_a_pose_have_no_weak_targets_and_are_left_out(tmp_path, caplog):
     rooms = [Patchy("a", lost=(1,)), Patchy("b", lost=(1,))]
     samples = recipe_samples(tmp_path, rooms)
-    (drawn,) = samples.labelled_scenes
+    (drawn,) = samples.drawn
     labelled = 0 if drawn == "a" else 1
     assert [i for number, i in samples.index if number == labelled] == [0, 1, 2, 3]
     assert [i for number, i in samples.index if number != labelled] == [0, 2, 3]

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from occle_train.occle.alignment import load_alignment, parse_alignment
 from occle_train.occle.labeller import AlignedLabeller, UniversalLabelFolder
+from occle_train.pseudo_labels.universal_names import parse_renames, universal_name
 
 from occle_core import taxonomy
 from occle_core.datasets import DatasetError
@@ -166,3 +167,26 @@ def test_any_transformers_segmenter_can_be_the_specific_model(tmp_path):
     transformers.SegformerForSemanticSegmentation(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="universal one"):
         TransformersSegmenter(str(tmp_path), alignment)
+
+
+NAMES = "road sidewalk building wall fence pole traffic_light traffic_sign vegetation terrain sky person rider car truck bus train "
+CITYSCAPES = (*NAMES.split(), "motorcycle", "bicycle")
+
+
+@pytest.mark.parametrize("name", ["semantickitti", "occ3d_nuscenes", "sscbench_kitti360"])
+def test_no_class_of_a_cityscapes_model_gets_lost_but_those_that_no_table_has(name):
+    alignment = load_alignment(taxonomy.load(name))
+    known = set(alignment.names.values())
+    found = {label: universal_name(label, known, {}) for label in CITYSCAPES}
+    allowed = {"sky"} | {"occ3d_nuscenes": {"fence", "pole", "train"}, "semantickitti": set(), "sscbench_kitti360": set()}[name]
+    assert {label for label, universal in found.items() if universal is None} <= allowed
+    assert found["sidewalk"] == "sidewalk_pavement" and found["rider"] in ("rider_other", "person")
+    assert universal_name("rider", known, {"rider": "person"}) == "person"
+
+
+def test_own_names_are_read_and_wrong_ones_refused():
+    known = {"sidewalk_pavement", "car"}
+    assert parse_renames(["Foot path = sidewalk_pavement", "auto=car"], known) == {"foot_path": "sidewalk_pavement", "auto": "car"}
+    for text in ("auto", "auto=truck", "=car"):
+        with pytest.raises(ValueError, match=r"give CLASS=UNIVERSAL.*car, sidewalk_pavement"):
+            parse_renames([text], known)

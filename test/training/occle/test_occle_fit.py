@@ -1,24 +1,23 @@
 """OccLE's training from files: annotated frames, reading, batches, and that a stopped run is resumed the same way."""
 
-from pathlib import Path
-
 import numpy as np
-import occle_train.configs
 import pytest
 import torch
 import yaml
-from occle_train.commands.fit_occle import OccleRun, settings_of
+from occle_train.commands.fit_occle import settings_of
+from occle_train.configs import find_config
 from occle_train.data.accumulate import accumulate
 from occle_train.occle.augment import STUDENT, TEACHER
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, annotated_share, steps_of
 from occle_train.occle.fit import fit_occle, fresh_network
 from occle_train.occle.objectives import OccleBatch
 from occle_train.occle.phases import OccleRecipeConfig, predict_teacher_labels
+from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.teacher_predictions import TeacherPredictions
 from rooms import BUILDING, CLASSES, GRID, ROAD, Rooms, label_folder
 
-from occle_core.bundle import load_bundle, rig_spec, save_bundle, spec_for
+from occle_core.bundle import load_bundle, save_bundle, spec_for
 from occle_core.datasets import DatasetError
 from occle_core.networks.occle.config import tiny as occle_tiny
 from occle_core.networks.occle.inputs import prepare
@@ -287,23 +286,28 @@ def test_every_nth_frame_is_trained_on_and_the_others_are_history(labels):
     assert [frame.stamp for frame in frames] == [3, 2]
 
 
-def test_the_shipped_configurations_are_the_papers():
-    folder = Path(occle_train.configs.__file__).parent
-    runs = {file.stem: OccleRun.model_validate(yaml.safe_load(file.read_text())) for file in folder.glob("occle_*.yaml")}
-    assert {name: run.rig for name, run in runs.items()} == {
-        "occle_semantickitti": "kitti",
-        "occle_nuscenes": "nuscenes",
-        "occle_kitti360": "kitti360",
-    }
+@pytest.mark.parametrize("kind", ["", "_paper"])
+def test_the_shipped_configurations_have_the_papers_values(kind):
+    rigs = {"occle_semantickitti": "kitti", "occle_nuscenes": "nuscenes", "occle_kitti360": "kitti360"}
+    runs = {n: OccleRun.model_validate(yaml.safe_load(find_config(f"{n}{kind}").read_text())) for n in rigs}
+    assert {name: run.rig for name, run in runs.items()} == rigs
+    paper = {"grad_clip": 1e6, "projection_stride": 1} if kind else {}
     for run in runs.values():
-        assert run.recipe.model_copy(update={"frame_interval": 1, "checkpoint_every": 500}) == OccleRecipeConfig()
+        assert run.recipe.model_copy(update={"frame_interval": 1, "checkpoint_every": 500}) == OccleRecipeConfig(**paper)
         assert (run.recipe.teacher_augment, run.recipe.student_augment) == (TEACHER, STUDENT)
-    specs = {name: rig_spec(run.size, run.rig, "occle") for name, run in runs.items()}
+    specs = {name: spec_of(run, run.rig) for name, run in runs.items()}
     assert {name: (s.network.num_frames, s.network.width, s.network.height, s.grid.resolution) for name, s in specs.items()} == {
         "occle_semantickitti": (5, 1224, 376, 0.2),
         "occle_nuscenes": (1, 1600, 904, 0.4),
         "occle_kitti360": (5, 1408, 376, 0.2),
     }
+    crops = {"occle_semantickitti": (1220, 370), "occle_nuscenes": (1600, 900), "occle_kitti360": (1408, 376)}
+    assert {name: s.network.crop for name, s in specs.items()} == (crops if kind else dict.fromkeys(crops))
+
+
+def test_a_crop_needs_the_network_of_its_size():
+    with pytest.raises(ValueError, match="crop_images: the paper's crop fits size base"):
+        spec_of(OccleRun(crop_images=True), "kitti")
 
 
 def test_the_command_line_goes_before_the_file(tmp_path):

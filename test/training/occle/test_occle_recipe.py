@@ -8,7 +8,6 @@ import pytest
 import torch
 from occle_rig import GRID, frame, moved
 from occle_train.losses.occle import occupancy_loss, weighted_cross_entropy
-from occle_train.occle import objectives
 from occle_train.occle.augment import (
     STUDENT,
     TEACHER,
@@ -26,6 +25,7 @@ from occle_train.occle.objectives import (
     fusion_loss,
     geometric_loss,
     lifted_labels,
+    nearness,
     occupancy_of,
     semantic_loss,
 )
@@ -200,10 +200,9 @@ def test_frames_without_annotation_are_supervised_by_their_projection():
     assert net.fusion.mamba.merge.weight.grad.abs().sum() > 0 and net.geometric.first.conv.weight.grad is None
 
 
-def test_pixels_that_no_cell_falls_on_have_no_projection_loss(monkeypatch):
-    monkeypatch.setattr(objectives, "PROJECTION_STRIDE", 1)
+def test_pixels_that_no_cell_falls_on_have_no_projection_loss():
     net, sample = network().eval(), batch()
-    before = fusion_loss(net, sample, WEIGHTS)["projection"]
+    before = fusion_loss(net, sample, WEIGHTS, stride=1)["projection"]
     cells = net.cells(sample.inputs)
     fused = net.fusion(net.semantics(sample.inputs, cells).grid, net.geometry(sample.inputs, cells))
     _, hit = net.fusion.projected_logits(fused, sample.inputs.projections[:, 0], net.centers, 32, 64)
@@ -211,7 +210,8 @@ def test_pixels_that_no_cell_falls_on_have_no_projection_loss(monkeypatch):
     outside = ~hit
     assert outside.any() and hit.any()
     blank[:, 0][outside] = (blank[:, 0][outside] + 1) % CLASSES
-    torch.testing.assert_close(fusion_loss(net, OccleBatch(sample.inputs, blank, sample.truth), WEIGHTS)["projection"], before)
+    changed = OccleBatch(sample.inputs, blank, sample.truth)
+    torch.testing.assert_close(fusion_loss(net, changed, WEIGHTS, stride=1)["projection"], before)
 
 
 @pytest.mark.parametrize("phase", list(LEARNING))
@@ -264,3 +264,18 @@ def test_the_papers_numbers_are_the_defaults():
     config = OccleRecipeConfig()
     assert (config.learning_rate, config.weight_decay, config.batch_size, config.annotated_fraction) == (2e-4, 1e-4, 1, 0.1)
     assert [config.epochs_of(phase) for phase in ("semantic", "teacher", "student", "fusion")] == [40, 100, 40, 40]
+
+
+def test_the_weighted_projection_counts_cells_by_their_nearness():
+    net, sample = network(), batch()
+    weights = nearness(sample.inputs.projections[:, 0], net.centers)
+    assert weights.shape == (sample.inputs.batch_size, len(net.centers))
+    # Cameras from their matrices' null spaces, independently of the code's solve.
+    for number, matrices in enumerate(sample.inputs.projections[:, 0].double().numpy()):
+        there = [matrix for matrix in matrices if np.abs(matrix).sum()]
+        places = [(lambda v: v[:3] / v[3])(np.linalg.svd(matrix)[2][-1]) for matrix in there]
+        distance = np.min([np.linalg.norm(net.centers.numpy() - place, axis=1) for place in places], 0)
+        np.testing.assert_allclose(weights[number].numpy(), 1 - distance / distance.max(), atol=1e-4)
+    plain = fusion_loss(net.eval(), sample, WEIGHTS)["projection"]
+    weighted = fusion_loss(net, sample, WEIGHTS, weighted=True)["projection"]
+    assert plain.item() != weighted.item()

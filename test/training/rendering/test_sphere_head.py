@@ -114,3 +114,37 @@ def test_without_views_the_loss_is_zero(head):
     loss = head.loss(cells, unknown(), [], torch.ones(20), lambda value: value)
     loss.backward()
     assert float(loss.detach()) == 0 and not cells.features.grad.any()
+
+
+def test_features_are_rendered_through_the_shader_alone():
+    torch.manual_seed(0)
+    head = SphereHead(20, FREE, GRID, gamma=3e-3, far=20, width=8, channels=3, sunken=False, unshaded=0.0)
+    cells = tensor(wall(15, BUILDING))
+    features = SparseTensor(torch.randn(len(cells.features), 3, requires_grad=True), cells.coords, GRID.shape)
+    plain, shaded = head(cells, unknown(), [view()], features)
+    assert torch.equal(plain, shaded) and shaded.shape == (1, 20, 32, 64)
+    head.loss(cells, unknown(), [view(ROAD)], torch.ones(20), lambda value: value, features).backward()
+    assert features.features.grad.abs().sum() > 0 and cells.features.grad is None  # the class logits take no part
+    assert head.shader.head.weight.grad.abs().sum() > 0
+
+
+def test_the_top_of_a_near_wall_is_higher_where_spheres_are_centred():
+    """At 2.6 m a radius of 0.2 m is 2.3 pixels."""
+    top = {}
+    for sunken in (False, True):
+        torch.manual_seed(0)
+        head = SphereHead(20, FREE, GRID, gamma=3e-3, far=20, width=8, sunken=sunken)
+        picture = head(tensor(wall(6, BUILDING)), unknown(), [view()])[0][0].detach()
+        top[sunken] = int((picture[BUILDING, :, 28:36] > 4).any(1).nonzero().min())
+    assert 1 <= top[True] - top[False] <= 3
+
+
+def test_the_share_before_the_shader_is_part_of_the_loss(head):
+    nn = torch.nn.init
+    nn.normal_(head.shader.head.weight)
+    cells, total = tensor(wall(15, BUILDING)), lambda value: value
+    losses = []
+    for share in (0.0, 0.3, 1.0):
+        head.unshaded = share
+        losses.append(float(head.loss(cells, unknown(), [view(ROAD)], torch.ones(20), total).detach()))
+    assert losses[1] == pytest.approx(0.7 * losses[0] + 0.3 * losses[2], rel=1e-5) and losses[0] != losses[2]

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import RecipeSamples
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.runs import checks
 from occle_train.runs.checks import check_device, check_disk, check_labels, check_processes, rig_of
 from rooms import GRID, NETWORK, Rooms, label_folder, spec

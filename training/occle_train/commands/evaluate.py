@@ -14,6 +14,7 @@ from occle_train.commands.common import console, path_option, progress_bar, spli
 from occle_train.data.samples import open_all
 from occle_train.data.truth import TRUTHS, TruthName
 from occle_train.evaluation import evaluate as scoring
+from occle_train.evaluation.processes import Job, evaluate_in_processes
 from occle_train.evaluation.terminal_tables import score_table
 
 
@@ -26,7 +27,8 @@ def evaluate(
     json_file: Annotated[Path | None, path_option("also write the scores here", "--json")] = None,
     engine: Annotated[str, typer.Option(help="what runs the network, see occle-train export")] = "torch",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8")] = "fp32",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads, of each process")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="processes that share the frames; the scores are one's")] = 1,
 ) -> None:
     """Completion IoU, mIoU and per-class IoU of a bundle, with the plain voxelised scan beside it.
 
@@ -39,7 +41,11 @@ def evaluate(
     with progress_bar() as bar:
         count = sum(len(scoring.scored_frames(dataset, TRUTHS[truth], every)) for dataset in datasets)
         task = bar.add_task("evaluating", total=count)
-        scores = scoring.evaluate(predictor, datasets, TRUTHS[truth], every, lambda name, i: bar.advance(task))
+        if processes == 1:
+            scores = scoring.evaluate(predictor, datasets, TRUTHS[truth], every, lambda name, i: bar.advance(task))
+        else:
+            job = Job(bundle, engine, precision, threads, data, split_names(sequences), truth)
+            scores = evaluate_in_processes(job, datasets, every, processes, lambda count: bar.advance(task, count))
     console.print(score_table(scores, predictor.taxonomy, predictor.bundle_id))
     if json_file:
         write_json(json_file, {"bundle": predictor.bundle_id, **scores})

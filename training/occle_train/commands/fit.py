@@ -63,6 +63,7 @@ def fit_command(
     seed: opt.Seed = None,
     sequences: opt.Sequences = None,
     start_from: opt.StartFrom = None,
+    image_weights: opt.ImageWeights = None,
     validation: opt.Validation = None,
     validation_sequences: opt.ValidationSequences = None,
     validate_every: opt.ValidateEvery = None,
@@ -79,7 +80,8 @@ def fit_command(
     """
     given = RunOptions(
         data=data, sequences=sequences, labels=labels, rig=rig, size=size, classes=read_classes(classes) if classes else None,
-        finer=finer, start_from=start_from, validation=validation, validation_sequences=validation_sequences,
+        finer=finer, start_from=start_from,
+        image_weights=image_weights, validation=validation, validation_sequences=validation_sequences,
         validate_every=validate_every, validation_frames=validation_frames, bundle=bundle, device=device, threads=threads,
         processes=processes,
     )  # fmt: skip
@@ -110,6 +112,9 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     datasets = training.open_data(run, own)
     spec = spec_of(options.size or "small", rig_of(datasets, options.rig, run.data), options.finer or 1, options.classes)
     classes = taxonomy.load(spec.taxonomy)
+    begun, pretrained = training.with_image_weights(run, spec, initial, settings.seed)
+    assert begun is None or isinstance(begun, MinkOcc)
+    initial = begun
     samples = _samples(run, settings, spec, datasets)
     check_labels(samples, run.data)
     check_disk(run.folder, spec.build())
@@ -121,7 +126,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
             settings, spent = fit_steps_to_time(spec, samples, settings, device, group)
             console.print(f"{settings.max_minutes:g} minutes are enough for about {settings.steps} steps", highlight=False)
         key = run_key(spec, samples, settings, initial)
-        spec = training.bundle_spec(spec, key)
+        spec = training.bundle_spec(spec, key, **pretrained)
         first = _steps_done(run.folder)
         training.print_start(run, first, settings.steps)
         console.print(
@@ -136,7 +141,8 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
                 validator = Validator(run.folder, part, spec, first, device, lambda text: console.print(text, highlight=False))
 
         def validate(step: int, network: MinkOcc) -> None:
-            set_free_bias(network, spec, samples, CHECKED_FRAMES)
+            if settings.free_bias:
+                set_free_bias(network, spec, samples, CHECKED_FRAMES)
             assert validator is not None
             validator(step, network)
 
@@ -158,7 +164,8 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     )  # fmt: skip
 
     def finish(network: Any) -> None:
-        bias = set_free_bias(network, spec, samples, CHECKED_FRAMES if done < settings.steps else 100)
+        most = CHECKED_FRAMES if done < settings.steps else 100
+        bias = set_free_bias(network, spec, samples, most) if settings.free_bias else 0.0
         provenance = {**end.spec.provenance, "free_bias": bias}
         end.spec = end.spec.model_copy(update={"provenance": provenance})
         if validator is not None:

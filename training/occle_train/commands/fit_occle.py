@@ -8,11 +8,9 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from pydantic import Field
 
 from occle_core import taxonomy
-from occle_core.bundle import BundleSpec, load_bundle, rig_spec
-from occle_core.config import Config
+from occle_core.bundle import BundleSpec, load_bundle
 from occle_core.frame import FrameError
 from occle_core.networks.occle.config import OccleConfig
 from occle_core.networks.occle.inputs import OccleInputs, prepare
@@ -31,6 +29,7 @@ from occle_train.loop.training_log import LOG
 from occle_train.occle.batches import steps_of
 from occle_train.occle.fit import fit_occle
 from occle_train.occle.phases import OccleRecipeConfig, Phase
+from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.time_budget import fit_phases_to_time
 from occle_train.pseudo_labels.label_folder import LabelFolder
@@ -43,14 +42,6 @@ REMEDY = (
     "train longer (--steps 2000, or --max-minutes 60), give more annotations (--set recipe.annotated_fraction=0.2) or repeat them "
     "(--set recipe.min_annotated_fraction=0.5), or start from a trained bundle (--start-from BUNDLE)"
 )
-
-
-class OccleRun(Config):
-    """The contents of a configuration of OccLE, such as occle_nuscenes."""
-
-    rig: RigName | None = Field(None, description="which volume and class list; the data's layout says it")
-    size: Size = Field("small", description="network size; base is the paper's")
-    recipe: OccleRecipeConfig = OccleRecipeConfig()
 
 
 def fit_command(
@@ -69,6 +60,7 @@ def fit_command(
     seed: opt.Seed = None,
     sequences: opt.Sequences = None,
     start_from: opt.StartFrom = None,
+    image_weights: opt.ImageWeights = None,
     validation: opt.Validation = None,
     validation_sequences: opt.ValidationSequences = None,
     validate_every: opt.ValidateEvery = None,
@@ -83,7 +75,8 @@ def fit_command(
       occle-train fit-occle --resume runs/occle-001
     """
     given = RunOptions(
-        data=data, sequences=sequences, labels=labels, rig=rig, size=size, start_from=start_from, validation=validation,
+        data=data, sequences=sequences, labels=labels, rig=rig, size=size, start_from=start_from,
+        image_weights=image_weights, validation=validation,
         validation_sequences=validation_sequences, validate_every=validate_every, validation_frames=validation_frames,
         bundle=bundle, device=device, threads=threads,
     )  # fmt: skip
@@ -107,9 +100,12 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
     spec, initial = _begun(started) if started else (None, None)
     datasets = training.open_data(run, None)
     if spec is None:
-        spec = rig_spec(settings.size, rig_of(datasets, options.rig or settings.rig, run.data), "occle")
+        spec = spec_of(settings, rig_of(datasets, options.rig or settings.rig, run.data))
     assert isinstance(spec.network, OccleConfig)
     recipe, classes = settings.recipe, taxonomy.load(spec.taxonomy)
+    begun, pretrained = training.with_image_weights(run, spec, initial, recipe.seed)
+    assert begun is None or isinstance(begun, OccLE)
+    initial = begun
     memory = 4.0 / max(1, recipe.num_workers or 1)
     samples = OccleSamples(datasets, spec.voxel_grid, spec.network, recipe, LabelFolder(options.labels, classes), memory)
     check_labels(samples, run.data)
@@ -121,7 +117,7 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
         settings = settings.model_copy(update={"recipe": recipe})
     counts = {phase: steps_of(samples, phase, recipe) for phase in recipe.phases}
     key = run_key(spec, samples, recipe, initial)
-    spec = training.bundle_spec(spec, key)
+    spec = training.bundle_spec(spec, key, **pretrained)
     first, total = sum(_steps_done(run.folder, phase) for phase in counts), sum(counts.values())
     training.print_start(run, first, total)
     console.print(

@@ -17,6 +17,7 @@ from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.grounded_sam import GroundedSam
 from occle_train.pseudo_labels.label_folder import Labeller, write_missing
 from occle_train.pseudo_labels.prompts import load_prompts
+from occle_train.pseudo_labels.universal_names import parse_renames
 from occle_train.runs.checks import check_device
 
 
@@ -28,6 +29,11 @@ def label(
     threshold: Annotated[float, typer.Option(min=0, max=1, help="least confidence of a detection")] = 0.3,
     simulated: Annotated[bool, typer.Option(help="the street simulator's semantic images, degraded; no models needed")] = False,
     specific: Annotated[str, typer.Option(help="OccLE's aligned labels: folder of MSeg label maps, or a segmentation model")] = "",
+    renames: Annotated[
+        list[str] | None,
+        typer.Option("--rename", help="with --specific, a model's class as a universal one", metavar="CLASS=UNIVERSAL"),
+    ] = None,
+    align: Annotated[bool, typer.Option(help="with --specific, let detector and segmenter add the classes that it lacks")] = True,
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
     assignments: Annotated[
@@ -42,6 +48,10 @@ def label(
     Example: occle-train label --data data/nuscenes --out data/labels --segmenter facebook/sam2.1-hiera-large
     """
     place = check_device(device)
+    if renames and not specific:
+        raise ValueError("--rename is for the classes of --specific MODEL; prompts are in pseudo_labels/data/prompts")
+    if not align and not specific:
+        raise ValueError("--no-align is about the labels of --specific; give that too")
     if assignments and not simulated:
         raise ValueError("--set changes how --simulated labels are degraded; foundation models have --threshold")
     errors = parse_config(DegradeConfig, merged_settings({}, None, assignments or []), "--set")
@@ -57,20 +67,29 @@ def label(
     else:
         alignment = load_alignment(classes) if specific else None
         prompts = alignment.prompts if alignment else load_prompts(classes)
-        labeller = GroundedSam(detector, segmenter, prompts, place, threshold)
-        source = labeller.source
-        if alignment:
-            labeller = AlignedLabeller(_universal(specific, alignment, place), labeller, alignment)
-            source = {"specific": specific, "open_vocabulary": source, "alignment": classes.name}
+        found_by = GroundedSam(detector, segmenter, prompts, place, threshold) if align else None
+        if alignment is None:
+            assert found_by is not None
+            labeller, source = found_by, found_by.source
+        else:
+            rename = parse_renames(renames or [], set(alignment.names.values()))
+            labeller = AlignedLabeller(_universal(specific, alignment, place, rename), found_by, alignment)
+            open_vocabulary = found_by.source if found_by else None
+            source = {"specific": specific, "open_vocabulary": open_vocabulary, "alignment": classes.name}
+            source |= {"rename": rename} if rename else {}
     with progress_bar() as bar:
         task = bar.add_task("labelling", total=sum(map(len, datasets)))
         done = write_missing(out, datasets, labeller, classes, source, lambda scene, i: bar.advance(task))
     console.print(f"{done[0]} images labelled, {done[1]} had labels, in {out}")
 
 
-def _universal(specific: str, alignment: Alignment, device: str) -> Universal:
+def _universal(specific: str, alignment: Alignment, device: str, rename: dict[str, str]) -> Universal:
     """MSeg label maps from a folder, or a model's; a folder with a config.json is a model's."""
     folder = Path(specific)
     if folder.is_dir() and not (folder / "config.json").exists():
         return UniversalLabelFolder(folder)
-    return TransformersSegmenter(specific, alignment, device=device)
+    model = TransformersSegmenter(specific, alignment, rename, device)
+    for names, what in ((model.unused, "classes of it that stand for nothing"), (model.lacking, "universal classes that it lacks")):
+        if names:
+            console.print(f"{specific}: {what}: {', '.join(names)}", highlight=False, soft_wrap=True)
+    return model

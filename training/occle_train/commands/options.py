@@ -21,6 +21,9 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="a value of the con
 Seed = Annotated[int | None, typer.Option(help="seed, instead of the configuration's")]
 MaxMinutes = Annotated[float | None, typer.Option(min=0, help="time limit of the training; the schedule is fitted to it")]
 StartFrom = Annotated[str | None, typer.Option(help="bundle whose weights to start from: a folder, or kitti or nuscenes")]
+ImageWeights = Annotated[
+    Path | None, path_option("weights of the image trunk, such as torchvision's ResNet-50: .safetensors, or .pth of tensors alone")
+]
 Validation = Annotated[Path | None, path_option("data set that is scored during the training; the best bundle is kept")]
 ValidationSequences = Annotated[str | None, typer.Option(help="comma-separated sequences of --validation; all without")]
 ValidateEvery = Annotated[int | None, typer.Option(min=1, help="steps between validations; a tenth of all without")]

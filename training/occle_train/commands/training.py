@@ -24,7 +24,9 @@ from occle_train.data.samples import open_all
 from occle_train.data.truth import TruthReader, voxel_truth
 from occle_train.evaluation.terminal_tables import score_table
 from occle_train.loop.curves import read_rows
+from occle_train.loop.image_weights import load_image_weights
 from occle_train.loop.run_key import provenance_of
+from occle_train.loop.schedule import seed_everything
 from occle_train.loop.stop_request import StopRequest
 from occle_train.runs.finish import Finish, finish_run, stop_run
 from occle_train.runs.folder import (
@@ -159,6 +161,23 @@ def load_kernels(device: str) -> None:
 def start_folder(run: Run) -> Path | None:
     """Folder of the bundle that the training starts from."""
     return find_bundle(Path(run.options.start_from).expanduser()) if run.options.start_from else None
+
+
+def with_image_weights(run: Run, spec: BundleSpec, initial: Network | None, seed: int) -> tuple[Network | None, dict[str, Any]]:
+    """The network that a training starts from, its image trunk pretrained where that is asked for, and what the provenance says.
+
+    Args:
+        run, spec: see above.
+        initial: the network of --start-from.
+        seed: of the weights where there is none.
+    """
+    file = run.options.image_weights
+    if file is None:
+        return initial, {}
+    if initial is None:
+        seed_everything(seed)
+        initial = spec.build()
+    return initial, {"image_weights": load_image_weights(file.expanduser(), initial)}
 
 
 def record_run(run: Run, command: Command, settings: dict[str, Any]) -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.completeness import require_frames
 from occle_core.datasets.voxels import coarsen
 from occle_core.frame import FrameError
-from occle_core.geometry.grid import SEMANTICKITTI, VoxelGrid
 from occle_core.predictor import Predictor
-from occle_train.data.truth import TruthReader, scored_grid, sensor_mask, voxel_truth
-from occle_train.metrics import CompletionMetrics, Occ3DMetrics, RayIoU, scene_origins
+from occle_train.data.truth import TruthReader, scored_grid, voxel_truth
+from occle_train.evaluation.scores import KittiScores, Occ3DScores
 
 
 def evaluate(
@@ -50,28 +49,87 @@ def evaluate(
     Raises:
         DatasetError: no frame has a truth, files are missing, or the classes are others.
     """
-    timings: list[dict[str, float]] = []
-    unusable: list[str] = []
-    short: Counter[str] = Counter()
+    wanted = {number: scored_frames(dataset, truth, every) for number, dataset in enumerate(datasets)}
+    return measure(predictor, datasets, wanted, truth, on_progress).result()
+
+
+@dataclass
+class Measured:
+    """What was counted on frames, to be put together with other frames'.
+
+    Attributes:
+        scores: of the data set's kind.
+        timings: per predicted frame, milliseconds of its stages.
+        unusable: frames of which no point lies in the grid, in words.
+        short: why past frames were missing, with the number of scored frames.
+    """
+
+    scores: KittiScores | Occ3DScores
+    timings: list[dict[str, float]] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+    short: Counter[str] = field(default_factory=Counter)
+
+    def merge(self, other: Measured) -> None:
+        """Add what was counted on later frames."""
+        self.scores.merge(other.scores)  # type: ignore[arg-type]
+        self.timings += other.timings
+        self.unusable += other.unusable
+        self.short += other.short
+
+    def result(self) -> dict[str, Any]:
+        """See `evaluate`.
+
+        Raises:
+            DatasetError: nothing was predicted.
+        """
+        if not self.timings:
+            why = self.unusable[0] if self.unusable else "no frame has a voxel truth"
+            raise DatasetError(f"{why}; simulate one with occle-train simulate, or ask for --truth accumulated")
+        milliseconds = {stage: float(np.median([timing[stage] for timing in self.timings])) for stage in self.timings[0]}
+        frames, short = len(self.timings) + len(self.unusable), dict(self.short)
+        return {
+            **self.scores.result(),
+            "frames": frames,
+            "milliseconds": milliseconds,
+            "unusable": self.unusable,
+            "short_history": short,
+        }
+
+
+def measure(
+    predictor: Predictor,
+    datasets: Sequence[Dataset],
+    wanted: Mapping[int, Sequence[int]],
+    truth: TruthReader,
+    on_progress: Callable[[str, int], None] = lambda name, i: None,
+) -> Measured:
+    """Count over some frames.
+
+    Args:
+        predictor, datasets, truth, on_progress: see `evaluate`.
+        wanted: number of a data set -> the frames that are scored, ascending.
+    """
     grid, finer = scored_grid(predictor.grid, datasets[0]) if datasets else (predictor.grid, 1)
-    scores = _Occ3D(predictor, grid) if predictor.taxonomy.name == "occ3d_nuscenes" else _Kitti(predictor, grid)
+    is_occ3d = predictor.taxonomy.name == "occ3d_nuscenes"
+    found = Measured((Occ3DScores if is_occ3d else KittiScores)(predictor.taxonomy, grid))
     for dataset in datasets:
         if dataset.taxonomy.name != predictor.taxonomy.name:
             raise DatasetError(
                 f"{dataset.name} is labelled with {dataset.taxonomy.name}, the bundle predicts {predictor.taxonomy.name}"
             )
-    if isinstance(scores, _Kitti) and predictor.taxonomy.free != 0:
+    if not is_occ3d and predictor.taxonomy.free != 0:
         raise DatasetError(f"{predictor.taxonomy.name}: scores of completion need the free class first in the class list")
     looks_back = predictor.num_frames > 1
-    scored = {number: scored_frames(dataset, truth, every) for number, dataset in enumerate(datasets)}
-    read = {number: range(len(datasets[number])) if looks_back else frames for number, frames in scored.items()}
+    begin = {number: _history_begin(predictor, datasets[number], frames[0]) for number, frames in wanted.items() if frames}
+    read = {n: range(begin[n], frames[-1] + 1) if looks_back else frames for n, frames in wanted.items() if frames}
     require_frames((datasets[number], i) for number, frames in read.items() for i in frames)
-    for number, dataset in enumerate(datasets):
+    for number in read:
+        dataset, frames, scored = datasets[number], wanted[number], frozenset(wanted[number])
         if looks_back:
-            predictor.forget()
-        for i in read[number]:
+            _look_back(predictor, dataset, begin[number], frames[0])
+        for i in range(frames[0], frames[-1] + 1) if looks_back else frames:
             frame = dataset.frame(i)
-            target = truth(dataset, i, grid) if i in scored[number] else None
+            target = truth(dataset, i, grid) if i in scored else None
             if target is None:
                 with suppress(FrameError):  # what cannot be predicted is not remembered either
                     predictor.observe(frame)
@@ -81,86 +139,39 @@ def evaluate(
             try:
                 occupancy = predictor.predict(frame)
                 labels = occupancy.labels
-                timings.append(occupancy.timings)
+                found.timings.append(occupancy.timings)
                 if looks_back and occupancy.short_history:
-                    short[occupancy.short_history] += 1
+                    found.short[occupancy.short_history] += 1
             except FrameError as error:
-                unusable.append(f"{dataset.name} frame {dataset.numbers[i]}: {error}")
+                found.unusable.append(f"{dataset.name} frame {dataset.numbers[i]}: {error}")
             points = frame.points[:, :3] @ frame.T_grid_lidar[:3, :3].T + frame.T_grid_lidar[:3, 3]
-            scores.update(coarsen(labels, finer, predictor.taxonomy), target, grid.occupied(points), dataset, i, truth)
-    if not timings:
-        why = unusable[0] if unusable else "no frame has a voxel truth"
-        raise DatasetError(f"{why}; simulate one with occle-train simulate, or ask for --truth accumulated")
-    milliseconds = {stage: float(np.median([timing[stage] for timing in timings])) for stage in timings[0]}
-    frames = len(timings) + len(unusable)
-    return {**scores.result(), "frames": frames, "milliseconds": milliseconds, "unusable": unusable, "short_history": dict(short)}
+            found.scores.update(coarsen(labels, finer, predictor.taxonomy), target, grid.occupied(points), dataset, i, truth)
+    return found
+
+
+def _history_begin(predictor: Predictor, dataset: Dataset, first: int) -> int:
+    """The frame from which on the history of frame `first` is complete: as many frames with a pose lie between."""
+    wanted = (predictor.num_frames - 1) * predictor.spec.network.frame_stride if predictor.num_frames > 1 else 0
+    begin = first
+    while begin and wanted:
+        begin -= 1
+        wanted -= dataset.pose(begin) is not None
+    return begin
+
+
+def _look_back(predictor: Predictor, dataset: Dataset, begin: int, first: int) -> None:
+    """Show the predictor the frames before `first`, from `begin` on, or from the first on where one of these cannot be used."""
+    predictor.forget()
+    try:
+        for i in range(begin, first):
+            predictor.observe(dataset.frame(i))
+    except FrameError:  # it is not remembered: others before it are
+        predictor.forget()
+        for i in range(first):
+            with suppress(FrameError):
+                predictor.observe(dataset.frame(i))
 
 
 def scored_frames(dataset: Dataset, truth: TruthReader, every: int) -> list[int]:
     """Each n-th of the frames that have a truth."""
     return [i for i in range(len(dataset)) if truth is not voxel_truth or dataset.has_truth(i)][::every]
-
-
-class _Kitti:
-    """SemanticKITTI's scores on the bundle's grid and, where that fills the official volume, on the official one."""
-
-    def __init__(self, predictor: Predictor, grid: VoxelGrid) -> None:
-        classes = predictor.taxonomy.num_classes
-        self.factor = round(grid.resolution / SEMANTICKITTI.resolution)
-        self.grid, self.scan = CompletionMetrics(classes), CompletionMetrics(classes)
-        self.official = CompletionMetrics(classes) if grid.finer(self.factor) == SEMANTICKITTI else None
-
-    def update(
-        self,
-        labels: NDArray[np.uint8],
-        target: NDArray[np.uint8],
-        hit: NDArray[np.bool_],
-        dataset: Dataset,
-        i: int,
-        truth: TruthReader,
-    ) -> None:
-        self.grid.update(labels, target)
-        self.scan.update(hit.astype(np.uint8), target)
-        if self.official and (fine := truth(dataset, i, SEMANTICKITTI)) is not None:
-            self.official.update(np.kron(labels, np.ones((self.factor,) * 3, np.uint8)), fine)
-
-    def result(self) -> dict[str, Any]:
-        official = {"official": self.official.result()} if self.official else {}
-        return {"grid": self.grid.result(), "scan": self.scan.result(), **official}
-
-
-class _Occ3D:
-    """Occ3D's mIoU under the camera mask and RayIoU; completion over all known cells beside them."""
-
-    def __init__(self, predictor: Predictor, grid: VoxelGrid) -> None:
-        count, free = predictor.taxonomy.num_classes, predictor.taxonomy.free
-        self.free, self.cells = free, grid
-        self.grid, self.scan = Occ3DMetrics(count, free), Occ3DMetrics(count, free)
-        self.masked, self.all_masked = Occ3DMetrics(count, free), True
-        self.rays = RayIoU(grid, count, free)
-
-    def update(
-        self,
-        labels: NDArray[np.uint8],
-        target: NDArray[np.uint8],
-        hit: NDArray[np.bool_],
-        dataset: Dataset,
-        i: int,
-        truth: TruthReader,
-    ) -> None:
-        known = target != 255
-        camera = sensor_mask(dataset, i, self.cells, ("camera",))
-        self.grid.update(labels, target, known)
-        self.scan.update(np.where(hit, 0, self.free).astype(np.uint8), target, known)
-        if camera is None:
-            self.all_masked = False
-        else:
-            self.masked.update(labels, target, known & camera)
-        poses = [pose for k in range(len(dataset)) if (pose := dataset.pose(k)) is not None]
-        if len(poses) == len(dataset):
-            self.rays.update(labels, target, scene_origins(np.stack(poses), i, dataset.T_grid_lidar))
-
-    def result(self) -> dict[str, Any]:
-        # The benchmark's score is under the camera mask; over all cells it would be another one.
-        masked = {"occ3d": self.masked.result()} if self.all_masked else {}
-        return {"grid": self.grid.result(), "scan": self.scan.result(), **masked, "rayiou": self.rays.result()}

@@ -56,6 +56,10 @@ class CompletionMetrics:
             keep &= ~np.asarray(invalid).astype(bool)
         self.counts += confusion(pred, target, keep, self.num_classes)
 
+    def merge(self, other: CompletionMetrics) -> None:
+        """Add what another one has counted."""
+        self.counts += other.counts
+
     def result(self) -> CompletionResult:
         """Scores over everything given so far."""
         counts = self.counts

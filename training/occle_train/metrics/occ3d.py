@@ -55,6 +55,10 @@ class Occ3DMetrics:
             keep &= np.asarray(mask).astype(bool)
         self.counts += confusion(pred, target, keep, self.num_classes)
 
+    def merge(self, other: Occ3DMetrics) -> None:
+        """Add what another one has counted."""
+        self.counts += other.counts
+
     def result(self) -> Occ3DResult:
         """Scores over everything given so far."""
         counts = self.counts

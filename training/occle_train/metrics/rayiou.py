@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.geometry.raycast import cast
+from occle_core.native.library import Library
+from occle_core.native.rays import end_rays
 
 THRESHOLDS = (1.0, 2.0, 4.0)  # metres
 MAX_ORIGINS = 8
@@ -39,9 +41,13 @@ class RayIoU:
         num_classes: all classes including free.
         free: id of the free class.
         ignore: target label of unknown cells; rays pass through them as if they were free.
+        library: compiled kernels, which give the same numbers several times as fast; None takes NumPy.
     """
 
-    def __init__(self, grid: VoxelGrid, num_classes: int = 18, free: int = 17, ignore: int = 255) -> None:
+    def __init__(
+        self, grid: VoxelGrid, num_classes: int = 18, free: int = 17, ignore: int = 255, library: Library | None = None
+    ) -> None:
+        self.library = library
         self.grid = grid
         self.num_classes = num_classes
         self.free = free
@@ -66,9 +72,10 @@ class RayIoU:
         starts = np.asarray(origins, np.float64)
         if starts.ndim != 2 or starts.shape[1] != 3:
             raise ValueError(f"origins must be (O, 3), not {starts.shape}")
+        occupied = [labels != self.free for labels in (true, predicted)]
         for origin in starts:
-            true_class, true_depth = self._render(true, origin)
-            pred_class, pred_depth = self._render(predicted, origin)
+            true_class, true_depth = self._render(true, occupied[0], origin)
+            pred_class, pred_depth = self._render(predicted, occupied[1], origin)
             counts = true_class != self.free
             self.target_counts += np.bincount(true_class[counts], minlength=self.num_classes)
             self.pred_counts += np.bincount(pred_class[counts], minlength=self.num_classes)
@@ -76,6 +83,12 @@ class RayIoU:
             error = np.abs(true_depth - pred_depth)
             for row, threshold in enumerate(THRESHOLDS):
                 self.correct[row] += np.bincount(true_class[agree & (error < threshold)], minlength=self.num_classes)
+
+    def merge(self, other: RayIoU) -> None:
+        """Add what another one has counted."""
+        self.target_counts += other.target_counts
+        self.pred_counts += other.pred_counts
+        self.correct += other.correct
 
     def result(self) -> RayIoUResult:
         """Scores over everything given so far."""
@@ -104,10 +117,16 @@ class RayIoU:
             raise ValueError(f"the {name} holds class id {strange}, but the ids of this taxonomy are 0..{self.num_classes - 1}")
         return ids
 
-    def _render(self, labels: NDArray[np.int64], origin: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _render(
+        self, labels: NDArray[np.int64], occupied: NDArray[np.bool_], origin: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Class (R,) of the cell in which each ray ends and depth (R,) to that cell's far face; free and -1 outside the grid."""
-        ends = cast(self.grid, labels != self.free, origin, self.rays)
         classes = np.full(len(self.rays), self.free, np.int64)
+        if self.library is not None:
+            cell, hit, leaves = end_rays(self.library, self.grid, occupied, origin, self.rays)
+            classes[hit] = labels.reshape(-1)[cell[hit]]
+            return classes, leaves
+        ends = cast(self.grid, occupied, origin, self.rays)
         classes[ends.hit] = labels[tuple(ends.cell[ends.hit].T)]
         return classes, ends.exit
 

@@ -11,7 +11,7 @@ from occle_core.config import Config
 from occle_train.data.augment import AugmentConfig
 from occle_train.data.truth import MaskName
 from occle_train.loop.sampling import SamplingPlan
-from occle_train.minkocc.recipe import MinkOccRecipeConfig
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 
 
 class FitConfig(Config):
@@ -46,6 +46,9 @@ class FitConfig(Config):
     )
     sparse_backend: Literal["occle", "minkowski"] = Field(
         "occle", description="what computes sparse convolutions; minkowski needs MinkowskiEngine"
+    )
+    free_bias: bool = Field(
+        True, description="end by measuring the free class's bias on labelled training frames; not in the paper"
     )
     recipe: MinkOccRecipeConfig | None = Field(None, description="the label-efficient recipe; without: voxel labels only")
 

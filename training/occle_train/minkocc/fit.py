@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -149,6 +150,8 @@ def make_loader(
     batches = TrainingSet(samples, spec.voxel_grid, minkocc_config(spec), config.sampling_plan, free, group)
     order = BatchSampler(len(samples), config.sampling_plan, first, samples.warm)
     workers = loader_processes(config.num_workers, device, group.size)
+    if workers:
+        gc.freeze()  # the collector would write to every object that the loader processes share, and so copy it
     return DataLoader(batches, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=ignore_signals)
 
 

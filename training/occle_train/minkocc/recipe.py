@@ -1,8 +1,8 @@
 """MinkOcc's two steps of supervision (Sze et al., Sec. IV-A): few scenes with voxel labels, then weak targets for all of them.
 
-A frame has *voxel labels* only if its scene was drawn as labelled; the voxel truth of every other frame is never opened. Weak
-targets need no voxel label: 2D pseudo-labels of the images, occupancy accumulated from neighbouring scans, and classes that these
-scans' points take from the pixels (`training/occle_train/pseudo_labels/lift.py`).
+A frame has *voxel labels* only if it, or its scene, was drawn as labelled; the voxel truth of every other frame is never opened.
+Weak targets need no voxel label: 2D pseudo-labels of the images, occupancy accumulated from neighbouring scans, and classes that
+these scans' points take from the pixels (`training/occle_train/pseudo_labels/lift.py`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from occle_core.atomic_file import atomic_write
-from occle_core.config import Config
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_npz, warn_once
 from occle_core.geometry.camera import Camera
@@ -26,72 +24,13 @@ from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_train.data.label_split import draw_labelled
 from occle_train.data.samples import SOLID, Sample, Samples, View
 from occle_train.data.truth import MaskName
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.label_folder import LabelFolder
-from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, Moving, accumulated_occupancy
+from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, MovingBoxDataset, accumulated_occupancy
 from occle_train.pseudo_labels.lift import PointLabels, lifted_labels, point_labels
 
 COUNTED = 500
 """Frames whose pseudo-labels are counted for the classes' weights."""
-
-
-class MinkOccRecipeConfig(Config):
-    """Settings of MinkOcc's recipe: the labelled share, and the weak supervision of the other frames."""
-
-    alpha: float = Field(0.1, ge=0, le=1, description="share of the scenes whose voxel labels are used")
-    label_seed: int = Field(0, description="draws the labelled scenes")
-    warmup_fraction: float = Field(
-        0.4, ge=0, le=1, description="share of the steps that see labelled scenes only; 0 where alpha is 0"
-    )
-    keep_voxel_labels: bool = Field(
-        True, description="labelled scenes keep their voxel labels after the warm start; the paper drops them unless alpha is 1"
-    )
-    min_labelled_fraction: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="least share of labelled frames in the batches after the warm start, which are repeated for it; 0 draws all "
-        "frames alike, as the paper does",
-    )
-    past_scans: int = Field(10, ge=0, description="scans before the present one that are accumulated (the paper's K)")
-    future_scans: int = Field(
-        0,
-        ge=0,
-        description="scans after the present one that are accumulated as well; the paper takes the past alone. Targets are made "
-        "before the training: the car's later scans show what it drove up to",
-    )
-    free_margin: int = Field(
-        2, ge=0, description="how near to an occupied cell no cell is called free, cells; with later scans 1 makes as few mistakes"
-    )
-    lift_weight: float = Field(
-        0.0,
-        ge=0,
-        description="weight of the classes that accumulated points take from the pixels that show them, beside the rendering's 1; "
-        "the paper's 0 renders alone",
-    )
-    moving_points: Moving = Field("carry", description="points on moving objects: carry them with their boxes, remove or keep them")
-    num_views: int = Field(
-        3, ge=0, description="cameras rendered per frame and step, drawn anew each time; 0 renders nothing and needs `lift`"
-    )
-    view_width: int = Field(176, ge=16, description="width of the rendered views, pixels")
-    view_height: int = Field(100, ge=16, description="height of the rendered views, pixels")
-    max_depth: float = Field(60.0, gt=0, description="how far the rendering looks, metres")
-    gamma: float = Field(3e-3, ge=1e-5, le=1, description="depth sharpness of the rendering; 1e-5 shows the nearest sphere only")
-    shader_channels: int = Field(32, ge=8, multiple_of=8, description="channels of the shader's finest scale")
-    switch_steps: int = Field(200, ge=0, description="steps after the warm start in which the gradient is clipped harder")
-    switch_grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient in these steps")
-
-    @model_validator(mode="after")
-    def _classes_are_supervised(self) -> MinkOccRecipeConfig:
-        if not self.num_views and not self.lift_weight:
-            raise ValueError(
-                "recipe.num_views: 0 renders nothing and recipe.lift_weight: 0 lifts no labels, so no class is supervised; set one "
-                "of them"
-            )
-        return self
-
-    def switch_step(self, steps: int) -> int:
-        """The first of `steps` steps that uses weak targets."""
-        return round(self.warmup_fraction * steps) if self.alpha else 0
 
 
 class RecipeSamples(Samples):
@@ -121,36 +60,47 @@ class RecipeSamples(Samples):
         memory: float = 4.0,
         mask: MaskName = "camera",
     ) -> None:
-        self.labelled_scenes = draw_labelled([dataset.name for dataset in datasets], config.alpha, config.label_seed)
         self.config = config
+        self.drawn = frozenset(draw_labelled(_drawable(datasets, config), config.alpha, config.label_seed))
         self.labels: LabelFolder | None = labels
         self._cache = cache / _cache_key(grid, network, config, labels)
         super().__init__(datasets, grid, network, memory, mask)
+        if config.moving_points == "carry" and config.switch_step(100) < 100:
+            # Tables of boxes are read before loader processes are forked, which then share them.
+            for dataset in datasets:
+                if isinstance(dataset, MovingBoxDataset) and len(dataset):
+                    dataset.boxes(0)
 
     def _find(self) -> tuple[list[tuple[int, int]], Sequence[int]]:
-        """Labelled frames are those of a labelled scene that have a truth; other frames of that scene are left out.
+        """Labelled frames are those that were drawn, or of a drawn scene, and have a truth; others of a drawn scene are left out.
 
         So are frames that will have weak targets and have no pose: nothing can be accumulated around them.
         """
-        drawn = set(self.labelled_scenes)
-        index = []
+        by_scene = self.config.label_unit == "scene"
+        index: list[tuple[int, int]] = []
+        warm: list[int] = []
         for number, data in enumerate(self.datasets):
-            frames = [i for i in range(len(data)) if data.name not in drawn or data.has_truth(i)]
-            if self.config.switch_step(100) < 100 and not (data.name in drawn and self.config.keep_voxel_labels):
-                placed = [i for i in frames if data.pose(i) is not None]
+            labelled = {i for i in range(len(data)) if self._drawn_name(data, i) in self.drawn and data.has_truth(i)}
+            if by_scene and data.name in self.drawn and not labelled:
+                raise DatasetError(f"no frame of the labelled scenes {data.name} has voxel truth; take them out of the data")
+            frames = [i for i in range(len(data)) if not (by_scene and data.name in self.drawn) or i in labelled]
+            if self.config.switch_step(100) < 100:
+                kept = labelled if self.config.keep_voxel_labels else set()
+                placed = [i for i in frames if i in kept or data.pose(i) is not None]
                 if frames and not placed:
                     raise DatasetError(f"{data.kind} {data.name} has no poses: scans cannot be accumulated; leave it out")
                 if len(placed) < len(frames):
                     warn_once(f"{data.name}: {len(frames) - len(placed)} frames have no pose and are left out")
                 frames = placed
+            warm += [len(index) + place for place, i in enumerate(frames) if i in labelled]
             index += [(number, i) for i in frames]
-        warm = [item for item, (number, _) in enumerate(index) if self.datasets[number].name in drawn]
-        lacking = sorted(drawn - {self.datasets[index[item][0]].name for item in warm})
-        if lacking:
-            raise DatasetError(f"no frame of the labelled scenes {', '.join(lacking)} has voxel truth; take them out of the data")
         if not warm and (self.config.alpha or not index):
             raise DatasetError("there is no frame to train on; simulate some with occle-train simulate")
         return index, warm
+
+    def _drawn_name(self, dataset: Dataset, i: int) -> str:
+        """What a frame is drawn by."""
+        return dataset.name if self.config.label_unit == "scene" else f"{dataset.name}/{dataset.numbers[i]}"
 
     def sample(self, item: int, weak: bool = False) -> Sample:
         """A frame with voxel labels if its scene is labelled (and, in the weak phase, keeps them), else with weak targets.
@@ -170,7 +120,7 @@ class RecipeSamples(Samples):
             ValueError: the frame is not labelled; its truth stays unopened.
         """
         if item not in self._warm_set:
-            raise ValueError(f"frame {item} is of a scene that was not drawn as labelled: its voxel labels must not be used")
+            raise ValueError(f"frame {item} was not drawn as labelled: its voxel labels must not be used")
         return super().truth(item)
 
     def weak_target(self, item: int) -> NDArray[np.uint8]:
@@ -199,7 +149,7 @@ class RecipeSamples(Samples):
             "voxel_labels": {
                 "alpha": self.config.alpha,
                 "seed": self.config.label_seed,
-                "scenes": self.labelled_scenes,
+                "scenes" if self.config.label_unit == "scene" else "which": sorted(self.drawn),
                 "frames": len(self.warm),
             },
             "pseudo_labels": self.labels.source if self.labels else None,
@@ -270,6 +220,13 @@ class RecipeSamples(Samples):
         with atomic_write(file) as temporary:
             np.savez_compressed(temporary, **made)  # type: ignore[arg-type]
         return made
+
+
+def _drawable(datasets: Sequence[Dataset], config: MinkOccRecipeConfig) -> list[str]:
+    """Names of what can be drawn: the scenes, or the frames with a truth."""
+    if config.label_unit == "scene":
+        return [dataset.name for dataset in datasets]
+    return [f"{data.name}/{data.numbers[i]}" for data in datasets for i in range(len(data)) if data.has_truth(i)]
 
 
 def _cache_key(grid: VoxelGrid, network: MinkOccConfig, config: MinkOccRecipeConfig, labels: LabelFolder | None) -> str:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
-from occle_core.networks.minkocc.network import MinkOcc
+from occle_core.networks.minkocc.config import MinkOccConfig
+from occle_core.networks.minkocc.network import MinkOcc, MinkOccPrediction
 from occle_train.loop.parallel import ProcessGroup
 from occle_train.losses.minkocc import class_loss, occupancy_pyramid, occupied_class_loss, supervised_loss
 from occle_train.minkocc.batches import MinkOccBatch
@@ -67,21 +68,38 @@ class Trainer:
         pyramid = occupancy_pyramid(batch.occupancy, 0, len(self.network.unet.up))
         prediction = self.network(batch.inputs, occupied=[level == 1 for level in pyramid])
         voxels, pixels = self.weights
+        recipe = config.recipe
         losses = supervised_loss(prediction, batch.labels, pyramid, voxels, config.semantic_weight, config.occupancy_weight, total)
-        if config.recipe is not None:
+        if recipe is not None:
             pseudo = torch.zeros_like(losses["total"])
             if step >= config.sampling_plan.switch_step:
+                weights = pixels if recipe.pixel_class_weights else torch.ones_like(pixels)
                 if self.head is not None:
-                    pseudo = self.head.loss(prediction.classes, batch.occupancy, batch.views, pixels, total)
-                if config.recipe.lift_weight:
-                    pseudo = pseudo + config.recipe.lift_weight * class_loss(prediction.classes, batch.lifted, pixels, total)
+                    cells = batch.occupancy
+                    if recipe.sphere_cells == "predicted":
+                        cells = kept_cells(prediction, self.network.unet.threshold[0])
+                    pseudo = self.head.loss(prediction.classes, cells, batch.views, weights, total, prediction.features)
+                if recipe.lift_weight:
+                    pseudo = pseudo + recipe.lift_weight * class_loss(prediction.classes, batch.lifted, weights, total)
                 pseudo = config.semantic_weight * pseudo
-                unlabelled = torch.where(batch.labels == 255, batch.occupancy, 255).to(torch.uint8)
-                free_space = config.occupancy_weight * occupied_class_loss(prediction.classes, unlabelled, self.free, total)
-                losses["occupancy"] = losses["occupancy"] + free_space
+                if recipe.free_space_weight:
+                    unlabelled = torch.where(batch.labels == 255, batch.occupancy, 255).to(torch.uint8)
+                    free_space = occupied_class_loss(prediction.classes, unlabelled, self.free, total)
+                    losses["occupancy"] = losses["occupancy"] + config.occupancy_weight * recipe.free_space_weight * free_space
             losses["pseudo"] = pseudo
             losses["total"] = losses["semantic"] + losses["occupancy"] + pseudo
         return losses
+
+
+def kept_cells(prediction: MinkOccPrediction, threshold: float) -> Tensor:
+    """(B, X, Y, Z) uint8: 1 where the network's own pruning keeps a finest cell, whatever the labels add to it, else 0.
+
+    Args:
+        prediction: of a batch.
+        threshold: logit of the least occupancy probability that survives on the finest level.
+    """
+    finest = prediction.levels[0]
+    return finest.proposed.coordinates.volume((finest.occupancy.detach() > threshold).to(torch.uint8), 0)
 
 
 def make_head(spec: BundleSpec, config: FitConfig) -> SphereHead | None:
@@ -89,4 +107,15 @@ def make_head(spec: BundleSpec, config: FitConfig) -> SphereHead | None:
     if config.recipe is None or not config.recipe.num_views:
         return None
     classes, recipe = taxonomy.load(spec.taxonomy), config.recipe
-    return SphereHead(classes.num_classes, classes.free, spec.voxel_grid, recipe.gamma, recipe.max_depth, recipe.shader_channels)
+    channels = spec.network.unet.encoder_channels[0] if isinstance(spec.network, MinkOccConfig) else 0
+    return SphereHead(
+        classes.num_classes,
+        classes.free,
+        spec.voxel_grid,
+        recipe.gamma,
+        recipe.max_depth,
+        recipe.shader_channels,
+        channels if recipe.sphere_values == "features" else None,
+        recipe.sunken_spheres,
+        recipe.unshaded_share,
+    )

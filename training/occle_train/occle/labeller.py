@@ -17,6 +17,7 @@ from occle_core.taxonomy import IGNORE
 from occle_train.occle.alignment import Alignment
 from occle_train.pseudo_labels.hub import transformers
 from occle_train.pseudo_labels.label_folder import Labels, confidence_file, label_file, read_gray
+from occle_train.pseudo_labels.universal_names import universal_name
 
 Universal = Callable[[Dataset, int, str], Labels]
 """Universal ids (H, W) uint8, 255 unlabelled, and confidences (H, W) uint8 of a data set's frame and camera."""
@@ -87,8 +88,12 @@ class TransformersSegmenter:
     Args:
         name: model name or local folder.
         alignment: knows the universal names.
-        rename: the model's class name -> universal name, where they differ.
+        rename: the model's class name -> universal name, where they differ; those of Cityscapes and ADE20K are known.
         device: torch's name of the device.
+
+    Attributes:
+        unused: the model's classes that stand for nothing.
+        lacking: universal names of the table for which no class of the model stands.
 
     Raises:
         ValueError: none of the model's classes is known.
@@ -101,12 +106,18 @@ class TransformersSegmenter:
         self.mean, self.std, self.size = _normalisation(library, name)
         self.device = device
         ids = {universal: number for number, universal in alignment.names.items()}
-        names = {int(number): str(label).lower().replace(" ", "_") for number, label in self.model.config.id2label.items()}
-        renamed = {number: (rename or {}).get(label, label) for number, label in names.items()}
-        self.table = np.array([ids.get(renamed[number], IGNORE) for number in range(len(renamed))], np.uint8)
+        classes = {
+            int(number): str(label).strip().lower().replace(" ", "_") for number, label in self.model.config.id2label.items()
+        }
+        found = {number: universal_name(label, ids, rename or {}) for number, label in classes.items()}
+        self.table = np.array(
+            [IGNORE if (label := found[number]) is None else ids[label] for number in range(len(found))], np.uint8
+        )
+        self.unused = [classes[number] for number in range(len(found)) if found[number] is None]
+        self.lacking = sorted(set(ids) - set(found.values()) - {None})
         if (self.table == IGNORE).all():
             raise ValueError(
-                f"none of {name}'s classes is a universal one: {', '.join(list(renamed.values())[:20])}; give `rename`"
+                f"none of {name}'s classes is a universal one: {', '.join(self.unused[:20])}; give --rename CLASS=UNIVERSAL"
             )
 
     def __call__(self, dataset: Dataset, i: int, camera: str) -> Labels:

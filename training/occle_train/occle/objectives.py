@@ -16,9 +16,6 @@ from occle_core.taxonomy import IGNORE
 from occle_train.losses.occle import occupancy_loss, weighted_cross_entropy
 from occle_train.occle.distillation import merge_targets
 
-PROJECTION_STRIDE = 4
-"""Pixels of the network's image per pixel of the scatter-accumulated projection, along each axis."""
-
 
 @dataclass
 class OccleBatch:
@@ -77,12 +74,16 @@ def geometric_loss(network: OccLE, batch: OccleBatch, weights: Weights) -> dict[
     return {"geometry": weighted_cross_entropy(logits, target, weights.geometry)}
 
 
-def fusion_loss(network: OccLE, batch: OccleBatch, weights: Weights, without: Collection[str] = ()) -> dict[str, Tensor]:
+def fusion_loss(
+    network: OccLE, batch: OccleBatch, weights: Weights, without: Collection[str] = (), stride: int = 4, weighted: bool = False
+) -> dict[str, Tensor]:
     """l_fus + l_sem: l_occ of the prediction Y on the annotations, cross-entropy of its projection y on the pseudo-labels.
 
     Args:
         network, batch, weights: see above.
         without: modules of Table 6 whose terms are left out (0); the geometric branch is frozen unless it is one of them.
+        stride: pixels of the network's image per pixel of the projection, along each axis.
+        weighted: whether near cells weigh more in the projection (Table D.5).
     """
     cells = network.cells(batch.inputs)
     semantics = network.semantics(batch.inputs, cells)
@@ -94,7 +95,8 @@ def fusion_loss(network: OccLE, batch: OccleBatch, weights: Weights, without: Co
     if "annotations" not in without:
         terms["occupancy"] = occupancy_loss(network.fusion.logits(fused), batch.truth, weights.voxels, weights.free)
     if "projection" not in without:
-        terms["projection"] = _projection_loss(network, fused, batch, weights)
+        near = nearness(batch.inputs.projections[:, 0], network.centers).view(-1, 1, *fused.shape[2:]) if weighted else None
+        terms["projection"] = _projection_loss(network, fused if near is None else fused * near, batch, weights, stride)
     if "semantic" not in without:
         lidar = network.semantic.lidar_logits(semantics).features
         terms |= _semantic_terms(network, semantics.image, lidar, batch, weights)
@@ -119,8 +121,24 @@ def occupancy_of(labels: Tensor, free: int) -> Tensor:
     return torch.where(labels == IGNORE, IGNORE, (labels != free).to(torch.uint8))
 
 
-def _projection_loss(network: OccLE, fused: Tensor, batch: OccleBatch, weights: Weights) -> Tensor:
-    height, width = (n // PROJECTION_STRIDE for n in batch.labels.shape[-2:])
+def nearness(projections: Tensor, centers: Tensor) -> Tensor:
+    """(B, M) weights of cells: 1 at a camera that delivered an image, 0 at the farthest cell (Table D.5; the form is ours).
+
+    Args:
+        projections: (B, V, 3, 4) cameras.
+        centers: (M, 3) grid frame, metres.
+    """
+    there = projections[..., :3].abs().sum((-1, -2)) > 0
+    matrices = torch.where(there[..., None, None], projections[..., :3], torch.eye(3, device=projections.device))
+    places = -torch.linalg.solve(matrices, projections[..., 3:])[..., 0]
+    distance = torch.cdist(places, centers.expand(len(places), -1, -1))
+    nearest = torch.where(there[..., None], distance, torch.inf).amin(1)
+    nearest = torch.where(torch.isfinite(nearest), nearest, 0.0)
+    return 1 - nearest / nearest.amax(1, keepdim=True).clamp(min=1e-6)
+
+
+def _projection_loss(network: OccLE, fused: Tensor, batch: OccleBatch, weights: Weights, stride: int) -> Tensor:
+    height, width = (n // stride for n in batch.labels.shape[-2:])
     projected, hit = network.fusion.projected_logits(fused, batch.inputs.projections[:, 0], network.centers, height, width)
     target = torch.where(hit, _nearest(batch.labels.flatten(0, 1), height, width), IGNORE)
     return weighted_cross_entropy(projected, target, weights.pixels)

@@ -46,6 +46,12 @@ class OccleRecipeConfig(Config):
     learning_rate: float = Field(2e-4, gt=0, description="AdamW's initial learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled decay")
     grad_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    projection_stride: int = Field(
+        4, ge=1, description="pixels of the network's image per pixel of the projection of Eq. 5, along each axis; the paper's is 1"
+    )
+    weighted_projection: bool = Field(
+        False, description="weigh cells of the projection by their nearness to the camera, for the paper's Table D.5"
+    )
     frame_interval: int = Field(
         1,
         ge=1,
@@ -159,5 +165,5 @@ def _loss(network: OccLE, phase: Phase, batch: OccleBatch, weights: Weights, con
     if phase == "semantic":
         return semantic_loss(network, batch, weights)
     if phase == "fusion":
-        return fusion_loss(network, batch, weights, config.ablate)
+        return fusion_loss(network, batch, weights, config.ablate, config.projection_stride, config.weighted_projection)
     return geometric_loss(network, batch, weights)

@@ -21,8 +21,9 @@ from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.history import past_frames
 from occle_core.networks.occle.config import OccleConfig
+from occle_core.networks.occle.inputs import fit_camera, fit_image
 from occle_core.taxonomy import IGNORE
-from occle_train.data.samples import FrameCache, resized
+from occle_train.data.samples import FrameCache
 from occle_train.data.truth import TRUTHS, sensor_mask
 from occle_train.losses.occle import frequency_weights
 from occle_train.occle.objectives import Weights
@@ -171,9 +172,8 @@ class OccleSamples:
             T_grid_lidar = dataset.T_grid_lidar @ np.linalg.inv(poses[0]) @ pose
             in_grid = (frame.points[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3]).astype(np.float32)
             points = frame.points[self.grid.index(in_grid)[1]]
-            size = (self.network.width, self.network.height)
-            images = [None if image is None else resized(image, size) for image in frame.images]
-            cameras = [camera.resized(*size) for camera in frame.cameras]
+            images = [None if image is None else fit_image(image, self.network) for image in frame.images]
+            cameras = [fit_camera(camera, self.network) for camera in frame.cameras]
             # A scan may have left the present grid; a frame without any point would be malformed.
             kept = points if len(points) else frame.points[:1]
             out.append(replace(frame, points=kept, images=images, cameras=cameras))
@@ -193,7 +193,9 @@ class OccleSamples:
         found = 0
         for view, name in enumerate(dataset.camera_names):
             if self.labels.has(dataset, i, name):
-                out[view] = self.labels.read(dataset, i, name, (network.width, network.height))[0]
+                # Cropped labels are cut as their image is: they need the image's size.
+                size = None if network.crop else (network.width, network.height)
+                out[view] = fit_image(self.labels.read(dataset, i, name, size)[0], network, IGNORE, nearest=True)
                 found += 1
         if not found and any(dataset.image_file(i, name) for name in dataset.camera_names):
             raise DatasetError(f"{self.labels.root} has no labels of {dataset.name}, frame {i}; make them with occle-train label")

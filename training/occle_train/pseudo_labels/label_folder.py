@@ -67,6 +67,11 @@ class LabelFolder:
         """True if there are labels for the image; False for an image that the camera dropped."""
         return dataset.image_file(i, camera) is not None and label_file(self.root, dataset, i, camera).is_file()
 
+    def bytes_of(self, dataset: Dataset, i: int, camera: str) -> Labels:
+        """The labels of an image as a `Labeller` gives them."""
+        labels, confidence = self.read(dataset, i, camera)
+        return labels, np.round(confidence * 255).astype(np.uint8)
+
     def read(
         self, dataset: Dataset, i: int, camera: str, size: tuple[int, int] | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -29,11 +29,12 @@ NEAR = 0.3
 
 
 class SphereHead(nn.Module):
-    """Renders the class logits of voxels as spheres with learnt radius and opacity, and shades the picture.
+    """Renders the class logits or the features of voxels as spheres with learnt radius and opacity, and shades the picture.
 
-    A sphere's feature vector is its class logits, so that the 2D labels supervise the voxels' own classes. The paper
-    supervises the shaded picture alone; a shader may exchange classes at will, though, and where no voxel is labelled nothing
-    else would tie the voxels' classes to their meaning. Here half of the loss is on the picture before the shader.
+    A sphere's feature vector is its class logits by default, so that the 2D labels supervise the voxels' own classes. The paper
+    renders features and supervises the shaded picture alone; a shader may exchange classes at will, though, and where no voxel is
+    labelled nothing else would tie the voxels' classes to their meaning. By default half of the loss is on the picture before the
+    shader.
 
     Flat surfaces lie in the middle of their cells, on average. Spheres with nothing above them sink by their radius, so that their
     tops are there; at their cells' centres they would hide from a car's cameras what lies behind (`benchmark/sphere_radius.py`).
@@ -45,62 +46,98 @@ class SphereHead(nn.Module):
         gamma: see `render_spheres`.
         far: metres.
         width: channels of the shader's finest scale.
+        channels: of the rendered features; None renders class logits, whose picture the shader corrects.
+        sunken: whether spheres with nothing above them sink.
+        unshaded: share of the loss on the picture before the shader; 0 with features.
     """
 
-    def __init__(self, num_classes: int, free: int, grid: VoxelGrid, gamma: float, far: float, width: int) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        free: int,
+        grid: VoxelGrid,
+        gamma: float,
+        far: float,
+        width: int,
+        channels: int | None = None,
+        sunken: bool = True,
+        unshaded: float = 0.5,
+    ) -> None:
         super().__init__()
         self.free, self.grid, self.gamma, self.far = free, grid, gamma, far
-        self.shape = nn.Linear(num_classes, 2)
-        self.shader = Shader(num_classes, num_classes, width)
+        self.channels, self.sunken, self.unshaded = channels, sunken, unshaded
+        self.shape = nn.Linear(channels or num_classes, 2)
+        self.shader = Shader(channels or num_classes, num_classes, width)
         # All spheres start alike, and the shader, which corrects the picture, by leaving it as it is.
-        for parameter in (*self.shape.parameters(), *self.shader.head.parameters()):
+        same = () if channels else tuple(self.shader.head.parameters())
+        for parameter in (*self.shape.parameters(), *same):
             nn.init.zeros_(parameter)
 
-    def forward(self, classes: SparseTensor, occupancy: Tensor, views: Sequence[BatchView]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, classes: SparseTensor, occupancy: Tensor, views: Sequence[BatchView], features: SparseTensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Render.
 
         Args:
             classes: (N, C) logits on the cells that survived pruning.
+            features: (N, d) features of the same cells, where they are rendered.
             occupancy: (B, X, Y, Z) uint8: cells that are 1 are rendered, those that are 0 are not, of the others those that are
                 predicted to be of any class but free.
             views: at least one, all of one size.
 
         Returns:
-            logits (V, C, H, W) before and after the shader; free's is so low that it takes no part.
+            logits (V, C, H, W) before and after the shader; free's is so low that it takes no part. Rendered features are no
+            logits: both are then the picture after the shader.
         """
         known = classes.at_cells(occupancy)
         solid = torch.where(known == 1, True, (known != 0) & (classes.features.detach().argmax(1) != self.free))
-        coords, logits = classes.coords[solid], classes.features[solid]
-        origin = torch.tensor(self.grid.origin, device=logits.device)
+        rendered = classes if features is None or self.channels is None else features
+        coords, values = rendered.coords[solid], rendered.features[solid]
+        origin = torch.tensor(self.grid.origin, device=values.device)
         centers = (coords[:, 1:] + 0.5) * self.grid.resolution + origin
-        form = self.shape(logits)
+        form = self.shape(values)
         radii = RADIUS * self.grid.resolution * torch.exp(math.log(2) * torch.tanh(form[:, 0]))
         opacity = torch.sigmoid(form[:, 1] + OPACITY)
-        centers = centers - F.pad((radii * uncovered(coords, self.grid))[:, None], (2, 0))
+        if self.sunken:
+            centers = centers - F.pad((radii * uncovered(coords, self.grid))[:, None], (2, 0))
         images = []
         for view in views:
             own = coords[:, 0] == view.frame
             size = (view.labels.shape[1], view.labels.shape[0])
-            background = logits.new_zeros(logits.shape[1])
-            spheres = (centers[own], logits[own], radii[own], opacity[own])
+            background = values.new_zeros(values.shape[1])
+            spheres = (centers[own], values[own], radii[own], opacity[own])
             images.append(render_spheres(*spheres, view.camera, size, self.gamma, background, (NEAR, self.far)))
-        plain = torch.stack(images)
-        shaded = plain + self.shader(plain)
-        visible = torch.ones(logits.shape[1], device=logits.device)
+        picture = torch.stack(images)
+        shaded = self.shader(picture) if self.channels else picture + self.shader(picture)
+        plain = shaded if self.channels else picture
+        visible = torch.ones(shaded.shape[1], device=shaded.device)
         visible[self.free] = 0
         hidden = (1 - visible).view(1, -1, 1, 1) * -1e4
         return plain + hidden, shaded + hidden
 
-    def loss(self, classes: SparseTensor, occupancy: Tensor, views: Sequence[BatchView], weights: Tensor, total: Total) -> Tensor:
-        """Soft cross-entropy of the pseudo-labels (Eq. 5) with class weights (C,), half before and half after the shader."""
+    def loss(
+        self,
+        classes: SparseTensor,
+        occupancy: Tensor,
+        views: Sequence[BatchView],
+        weights: Tensor,
+        total: Total,
+        features: SparseTensor | None = None,
+    ) -> Tensor:
+        """Soft cross-entropy of the pseudo-labels (Eq. 5) before and after the shader, with class weights (C,)."""
+        shares = [share for share in (1 - self.unshaded, self.unshaded) if share]
         if not views:
-            total(torch.zeros((), device=occupancy.device))
+            for _ in shares:  # the other processes wait for this one's
+                total(torch.zeros((), device=occupancy.device))
             return classes.features.sum() * 0
         labels = torch.stack([view.labels for view in views])
         confidence = torch.stack([view.confidence for view in views])
-        plain, shaded = self(classes, occupancy, views)
-        both = torch.cat([plain, shaded])
-        return soft_cross_entropy(both, labels.repeat(2, 1, 1), confidence.repeat(2, 1, 1), total, weights)
+        plain, shaded = self(classes, occupancy, views, features)
+        pictures = [picture for picture, share in ((shaded, 1 - self.unshaded), (plain, self.unshaded)) if share]
+        losses = [
+            share * soft_cross_entropy(picture, labels, confidence, total, weights) for picture, share in zip(pictures, shares)
+        ]
+        return torch.stack(losses).sum()
 
 
 def uncovered(coords: Tensor, grid: VoxelGrid) -> Tensor:

@@ -40,6 +40,7 @@ class RunOptions(Config):
     classes: TaxonomyConfig | None = None
     finer: int | None = None
     start_from: str | None = None
+    image_weights: Path | None = None
     validation: Path | None = None
     validation_sequences: str | None = None
     validate_every: int | None = None

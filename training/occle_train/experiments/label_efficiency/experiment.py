@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from occle_core.atomic_file import write_json
 from occle_core.bundle import BundleSpec, load_bundle, save_bundle
@@ -26,6 +27,7 @@ from occle_core.datasets import Dataset, list_scenes
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.predictor import Predictor
 from occle_core.taxonomy import load as load_taxonomy
+from occle_train.configs import find_config
 from occle_train.data.samples import open_all
 from occle_train.data.truth import voxel_truth
 from occle_train.evaluation import evaluate as scoring
@@ -35,7 +37,8 @@ from occle_train.experiments.label_efficiency.report import write_report
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit, load_head, minkocc_config
-from occle_train.minkocc.recipe import MinkOccRecipeConfig, RecipeSamples
+from occle_train.minkocc.recipe import RecipeSamples
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 from occle_train.streets import simulate
@@ -56,6 +59,8 @@ class Setting:
         finer: cells this many times smaller than the preset's.
         lift: whether points name the classes of cells as well (`MinkOccRecipeConfig.lift`), as the preset says; otherwise, as
             in the paper, rendering is their only supervision.
+        literal: whether it is trained by the paper's recipe to the letter, minkocc_10_paper, but for the preset's network, images,
+            steps and learning rate.
     """
 
     key: str
@@ -64,6 +69,7 @@ class Setting:
     weak: bool
     finer: int = 1
     lift: bool = True
+    literal: bool = False
 
 
 SETTINGS = (
@@ -72,6 +78,7 @@ SETTINGS = (
     Setting("recipe", "10 % + recipe", SHARE, True),
     Setting("none", "0 %: weak targets alone", 0.0, True),
     Setting("rendered", "10 % + recipe without lifted labels", SHARE, True, lift=False),
+    Setting("paper", "10 %, the paper's recipe to the letter", SHARE, True, literal=True),
     Setting("recipe_half", "10 % + recipe, half the voxel size", SHARE, True, 2),
     Setting("recipe_quarter", "10 % + recipe, a quarter of the voxel size", SHARE, True, 4),
 )
@@ -113,6 +120,8 @@ class LabelEfficiencyExperiment:
         """Training configuration of a setting; only the recipe differs between settings."""
         warm = self.preset.recipe.warmup_fraction if setting.weak else 1.0
         recipe = self.preset.recipe.model_copy(update={"alpha": setting.alpha, "warmup_fraction": warm})
+        if setting.literal:
+            return literal_config(self.preset.fit, recipe)
         if not setting.lift:
             recipe = recipe.model_copy(update={"lift_weight": 0.0})
         return self.preset.fit.model_copy(update={"recipe": recipe})
@@ -182,6 +191,17 @@ class LabelEfficiencyExperiment:
                 columns[setting.title] = [predictor.predict(data[number].frame(i)).labels for number, i in places]
         shown = {title: [labels for labels in column if labels is not None] for title, column in columns.items()}
         draw_maps(pictures / "label_efficiency_maps.jpg", shown, spec.voxel_grid, self.classes)
+
+
+def literal_config(fit: FitConfig, recipe: MinkOccRecipeConfig) -> FitConfig:
+    """The paper's recipe to the letter, with a preset's steps, learning rate, view sizes and renderer."""
+    paper = FitConfig.model_validate(yaml.safe_load(find_config("minkocc_10_paper").read_text("utf-8")))
+    assert paper.recipe is not None
+    kept = recipe.model_dump(include={"view_width", "view_height", "max_depth", "shader_channels", "switch_steps", "alpha"})
+    own = fit.model_dump(
+        include={"steps", "batch_size", "learning_rate", "warmup_steps", "checkpoint_every", "num_workers", "seed"}
+    )
+    return paper.model_copy(update={**own, "epochs": None, "recipe": paper.recipe.model_copy(update=kept)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

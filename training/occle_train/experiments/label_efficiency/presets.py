@@ -12,7 +12,7 @@ from occle_core.networks.minkocc import config as sizes
 from occle_core.networks.minkocc.config import ImageConfig, MinkOccConfig, PointConfig, UNetConfig
 from occle_train.data.augment import AugmentConfig
 from occle_train.minkocc.config import FitConfig
-from occle_train.minkocc.recipe import MinkOccRecipeConfig
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from occle_train.experiments.occle_ablation.experiment import AblationExperiment
+from occle_train.experiments.occle_ablation.experiment import AblationExperiment, RecordedData
 from occle_train.experiments.occle_ablation.presets import PRESETS
 from occle_train.experiments.occle_ablation.report import AblationScores, write_report
-from occle_train.experiments.occle_ablation.settings import BRANCHES, DISTURBED, LABELS, SETTINGS
+from occle_train.experiments.occle_ablation.settings import BRANCHES, DISTURBED, LABELS, MORE_SETTINGS, SETTINGS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/occle_ablation/PRESET if not given")
     parser.add_argument("--report", type=Path, default=Path("docs/reports/occle_ablation.md"), help="report to write")
     parser.add_argument("--steps", type=int, help="optimiser steps of every phase, instead of the preset's")
+    parser.add_argument("--settings", help="comma-separated keys of the networks to train, or all; the main tables' if not given")
+    recorded = parser.add_argument_group("recorded data", "SemanticKITTI's layout, instead of simulated streets")
+    recorded.add_argument("--data", type=Path, help="data set root")
+    recorded.add_argument("--labels", type=Path, help="aligned pseudo-labels, see occle-train label")
+    recorded.add_argument("--unaligned", type=Path, help="pseudo-labels without alignment: occle-train label --no-align")
+    recorded.add_argument("--train", default="00,01,02,03,04,05,06,07,09,10", help="training sequences")
+    recorded.add_argument("--val", default="08", help="validation sequences")
     parser.add_argument("--device", help="torch's device; cuda where there is one, if not given")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of the simulator")
@@ -44,9 +51,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         preset = preset.with_steps(given.steps)
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     out = given.out or Path("out/occle_ablation") / given.preset
-    experiment = AblationExperiment(preset, out, device, given.workers)
+    known = {setting.key: setting for setting in (*SETTINGS, *MORE_SETTINGS)}
+    keys = list(known) if given.settings == "all" else (given.settings or ",".join(s.key for s in SETTINGS)).split(",")
+    unknown = sorted(set(keys) - set(known))
+    if unknown:
+        parser.error(f"no setting {', '.join(unknown)}; there are {', '.join(known)}")
+    if given.data and not given.labels:
+        parser.error("--data needs --labels: make them with occle-train label")
+    recorded_data = None
+    if given.data:
+        recorded_data = RecordedData(given.data, given.train.split(","), given.val.split(","), given.labels, given.unaligned)
+    experiment = AblationExperiment(preset, out, device, given.workers, recorded_data)
     software = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     facts = {"date": date.today().isoformat(), "device": _device(device), **software}
+    if recorded_data is not None:
+        train, val = len(experiment.samples(1.0, "aligned")), len(experiment.val())
+        facts["data"] = (
+            f"`{given.data.name}`: {train} training frames of the sequences {given.train}, {val} validation frames of {given.val}. "
+            "Segmentations of images are scored against the pseudo-labels, for lack of others."
+        )
     found = AblationScores()
 
     def write() -> None:
@@ -55,13 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
 
-    for setting in SETTINGS:
+    for setting in (known[key] for key in keys):
         found.settings[setting.key] = experiment.completion(setting)
         write()
     for branch in BRANCHES:
         found.branches[branch.key] = experiment.geometry(branch)
         write()
-    for labels in LABELS:
+    for labels in LABELS if recorded_data is None or recorded_data.unaligned else ["aligned"]:
         found.labels[labels] = experiment.segmentation(labels)
     for case in DISTURBED:
         found.disturbed[case] = experiment.disturbed(case)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,40 @@ from occle_train.occle.samples import OccleSamples
 from occle_train.occle.scores import completion, geometry, latencies, segmentation
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller, semantic_file
 from occle_train.pseudo_labels.label_folder import LabelFolder, Labels, read_gray, write_missing
+from occle_train.pseudo_labels.noise import NoisyLabeller
 from occle_train.pseudo_labels.unaligned import UnalignedLabeller
 from occle_train.streets import simulate
 
 GEOMETRY_OFF = {"point_dropout_prob": 0.0, "max_point_dropout": 0.0, "min_point_sampling": 1.0}
 IMAGE_OFF = {"brightness_jitter": 0.0, "hsv_jitter": 0.0, "max_motion_blur": 0, "weather_prob": 0.0, "max_cutout": 0.0}
+
+
+@dataclass(frozen=True)
+class RecordedData:
+    """A data set of SemanticKITTI's classes on disk, instead of simulated streets.
+
+    Args:
+        root: its folder.
+        train, val: sequences.
+        labels: aligned pseudo-labels of the images of both.
+        unaligned: the same without alignment; None leaves the rows out that need them.
+    """
+
+    root: Path
+    train: Sequence[str]
+    val: Sequence[str]
+    labels: Path
+    unaligned: Path | None = None
+
+    def labels_of(self, kind: str) -> Path:
+        """Folder of the labels of a kind.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if kind == "unaligned" and self.unaligned is None:
+            raise ValueError("rows without alignment need labels without it: occle-train label --no-align, then --unaligned DIR")
+        return self.unaligned if kind == "unaligned" and self.unaligned is not None else self.labels
 
 
 class AblationExperiment:
@@ -42,9 +72,13 @@ class AblationExperiment:
         out: the folder; what is there already is not made again.
         device: torch's name of the device that trains; scores are computed on the CPU.
         workers: processes of the simulator.
+        recorded: data and labels to use instead of simulated ones.
     """
 
-    def __init__(self, preset: ExperimentPreset, out: Path, device: str, workers: int) -> None:
+    def __init__(
+        self, preset: ExperimentPreset, out: Path, device: str, workers: int, recorded: RecordedData | None = None
+    ) -> None:
+        self.recorded = recorded
         self.preset, self.out, self.device, self.workers = preset, out, device, workers
         self.classes = load_taxonomy("semantickitti")
         self.spec = preset.spec
@@ -94,16 +128,17 @@ class AblationExperiment:
         return self._phase(fresh_network(self.spec, config), "student", config, branch.key, teacher)
 
     def _network(self, setting: Setting) -> OccLE:
-        config = config_of(self.preset.recipe, setting.share, setting.without)
+        config = config_of(self.preset.recipe, setting.share, setting.without, setting.weighted)
         network, branch = fresh_network(self.spec, config), branch_of(setting)
         if "semantic" not in setting.without:
-            network.semantic.load_state_dict(self._semantic("aligned").semantic.state_dict())
+            network.semantic.load_state_dict(self._semantic(setting.labels).semantic.state_dict())
         if branch is not None:
             network.geometric.load_state_dict(self._geometric(branch).geometric.state_dict())
-        network = self._phase(network, "fusion", config, setting.key)
+        network = self._phase(network, "fusion", config, setting.key, labels=setting.labels)
         bundle = self.out / setting.key / "bundle"
         if not bundle.exists():
-            sources = {"data": "simulated streets", "labels": self.samples(setting.share, "aligned").provenance()}
+            data = "simulated streets" if self.recorded is None else str(self.recorded.root)
+            sources = {"data": data, "labels": self.samples(setting.share, setting.labels).provenance()}
             provenance = {**sources, "confidence": config.confidence_threshold, "fit": config.model_dump(mode="json")}
             save_bundle(bundle, self.spec.model_copy(update={"provenance": provenance}), network)
         return network
@@ -124,6 +159,8 @@ class AblationExperiment:
 
     def _data(self, part: str) -> list[Dataset]:
         """The drives of "train" or "val"; those that are missing are simulated, one by one."""
+        if self.recorded is not None:
+            return open_all(self.recorded.root, self.recorded.train if part == "train" else self.recorded.val)
         streets = self.preset.streets[part]
         folder = self.out / "data" / f"{part}-{streets.key}"
         there = set(list_scenes(folder)) if any(folder.glob("sequences/*")) else set()
@@ -134,14 +171,29 @@ class AblationExperiment:
 
     def _samples(self, share: float, labels: str) -> OccleSamples:
         """The training set with pseudo-labels of a kind, of which a share is annotated."""
-        maker = (UnalignedLabeller if labels == "unaligned" else DegradedLabeller)(self.classes, DegradeConfig(), 0)
-        folder = self.out / "labels" / f"{labels}-{self.preset.streets['train'].key}"
-        write_missing(folder, self.data("train"), maker, self.classes, maker.source)
         config = config_of(self.preset.recipe, share)
-        return OccleSamples(self.data("train"), self.preset.grid, self.preset.network, config, LabelFolder(folder, self.classes))
+        return OccleSamples(self.data("train"), self.preset.grid, self.preset.network, config, self._labels(labels))
+
+    def _labels(self, kind: str) -> LabelFolder:
+        """The training images' pseudo-labels of a kind; those that are missing are made."""
+        noise = float(kind.removeprefix("noise-")) / 100 if kind.startswith("noise-") else 0.0
+        if self.recorded is not None and not noise:
+            return LabelFolder(self.recorded.labels_of(kind), self.classes)
+        name = kind if self.recorded is not None else f"{kind}-{self.preset.streets['train'].key}"
+        folder = self.out / "labels" / name
+        if noise:
+            aligned = self._labels("aligned")
+            maker: Any = NoisyLabeller(aligned.bytes_of, aligned.source, self.classes, noise, 0)
+        else:
+            maker = (UnalignedLabeller if kind == "unaligned" else DegradedLabeller)(self.classes, DegradeConfig(), 0)
+        write_missing(folder, self.data("train"), maker, self.classes, maker.source)
+        return LabelFolder(folder, self.classes)
 
     def _val(self) -> OccleSamples:
-        """Validation frames, all with their truth, and exact labels of their images."""
+        """Validation frames, all with their truth, and exact labels of their images; pseudo-labels where the data is recorded."""
+        if self.recorded is not None:
+            config, labels = config_of(self.preset.recipe, 1.0), LabelFolder(self.recorded.labels_of("aligned"), self.classes)
+            return OccleSamples(self.data("val"), self.preset.grid, self.preset.network, config, labels)
         folder = self.out / "labels" / f"exact-{self.preset.streets['val'].key}"
         write_missing(folder, self.data("val"), _exact, self.classes, {"exact": "the simulator's"})
         config = config_of(self.preset.recipe, 1.0)

@@ -11,10 +11,12 @@ from occle_train.evaluation.markdown_tables import markdown
 from occle_train.experiments.occle_ablation.claims import Claim, listed
 from occle_train.experiments.occle_ablation.presets import ExperimentPreset
 from occle_train.experiments.occle_ablation.settings import (
+    ALIGNMENT,
     ALL,
     BASELINE,
     BRANCHES,
     DISTURBED,
+    EXTREME,
     FEWER,
     FULL,
     LABELS,
@@ -25,6 +27,7 @@ from occle_train.experiments.occle_ablation.settings import (
     NO_PROJECTION,
     NO_SEMANTIC,
     PAPER_MS,
+    PIPELINE,
     PROJECTION,
     RATIOS,
     STUDENT,
@@ -70,18 +73,21 @@ def write_report(preset: ExperimentPreset, found: AblationScores, facts: Mapping
     }
     steps = ", ".join(f"{phase} {count}" for phase, count in recipe.phase_steps.items())
     lacking = ", ".join(f"{name} ({seen or 'unlabelled'})" for name, seen in CITYSCAPES.items())
+    drives = f"{train.drives} training drives ({frames['train']} frames), {val.drives} validation drives ({frames['val']} frames)"
+    simulated = (
+        f"Simulated KITTI-rig streets: {drives} of other streets. Aligned pseudo-labels are the simulator's semantic images, degraded "
+        "as foundation models' are (`training/occle_train/pseudo_labels/degrade.py`); the unaligned ones have the same mistakes in "
+        f"the classes of a Cityscapes segmenter, which lacks {lacking}."
+    )
     return wrap_lines(f"""# What each part of OccLE's recipe is worth
 
 Written by `python -m occle_train.experiments.occle_ablation --preset {preset.name}` (`make occle-ablation`) on {facts["date"]}; \
 {facts["device"]}, {facts["threads"]} threads, torch {facts["torch"]}.
 
-The paper's figures are of SemanticKITTI's validation set and its authors' network; ours of simulated streets and of a network \
+The paper's figures are of SemanticKITTI's validation set and its authors' network; ours of the data below and of a network \
 that fits the hardware above. Figures of the two cannot be compared, orders and ratios can.
 
-**Data.** Simulated KITTI-rig streets: {train.drives} training drives ({frames["train"]} frames), {val.drives} validation drives \
-({frames["val"]} frames) of other streets. Aligned pseudo-labels are the simulator's semantic images, degraded as foundation \
-models' are (`training/occle_train/pseudo_labels/degrade.py`); the unaligned ones have the same mistakes in the classes \
-of a Cityscapes segmenter, which lacks {lacking}.
+**Data.** {facts.get("data") or simulated}
 
 **Training.** {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {grid.resolution:g} m, images of {network.width} x \
 {network.height}, {network.num_frames} frames. Steps of {recipe.batch_size} frames: {steps}, the same for every setting; AdamW \
@@ -123,6 +129,22 @@ without the geometric branch's no phase II, and the branch learns in phase III. 
 | | here | wanted | paper |
 |---|---:|---:|---:|
 | mIoU, 10 % / all annotations | {_ratio(found)} | >= {WANTED:.2f} | 16.59 / 20.32 = 0.816 |
+
+## Few annotations (Table D.6)
+
+{_setting_table(EXTREME, found)}
+
+## Alignment of the pseudo-labels (Table D.3)
+
+{_setting_table(ALIGNMENT, found)}
+
+## Pipeline and component (Table D.5)
+
+{_setting_table(PIPELINE, found)}
+
+With the teacher, the fusion starts from the geometric branch that was its student's teacher. Weighted, a cell counts in the \
+projection by its nearness to the camera, 1 there and 0 at the farthest cell; the paper does not give its weights. The rows of \
+the last three tables take `--settings all`.
 
 ## Degraded inputs at inference (Table D.4)
 

@@ -19,6 +19,9 @@ class Setting:
         title: what people read.
         share: annotated frames.
         without: modules whose supervision is left out.
+        labels: kind of the pseudo-labels: aligned, unaligned, noise-2 or noise-6.
+        from_teacher: whether the fusion starts from the geometric branch's teacher instead of its student.
+        weighted: whether the projection weighs cells by their distance from the camera.
         paper: mIoU and IoU, percent; the IoU is NaN where the paper gives none.
     """
 
@@ -27,6 +30,9 @@ class Setting:
     paper: tuple[float, float]
     share: float = SHARE
     without: tuple[Module, ...] = ()
+    labels: str = "aligned"
+    from_teacher: bool = False
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,28 @@ NO_PROJECTION = Setting("no-projection", "without the projection", (11.55, 18.52
 FEWER = Setting("share-5", "5 % of the annotations", (13.11, float("nan")), share=0.05)
 MORE = Setting("share-15", "15 % of the annotations", (18.40, float("nan")), share=0.15)
 
+UNALIGNED = Setting("unaligned", "without alignment", (15.80, float("nan")), labels="unaligned")
+NOISE_2 = Setting("noise-2", "2 % of the pixels wrong", (16.01, float("nan")), labels="noise-2")
+NOISE_6 = Setting("noise-6", "6 % of the pixels wrong", (15.37, float("nan")), labels="noise-6")
+WITH_TEACHER = Setting("from-teacher", "with the geometric teacher", (16.17, 38.86), from_teacher=True)
+WEIGHTED = Setting("weighted", "projection weighted by distance", (13.38, 40.40), weighted=True)
+TWO_PERCENT = Setting("share-2", "2 % of the annotations", (10.97, 21.11), share=0.02)
+ONE_PERCENT = Setting("share-1", "1 % of the annotations", (9.70, 18.15), share=0.01)
+
+ALIGNMENT = (ALL, UNALIGNED, NOISE_2, NOISE_6)
+"""Table D.3."""
+PIPELINE = (WITH_TEACHER, WEIGHTED, ALL)
+"""Table D.5."""
+EXTREME = (TWO_PERCENT, ONE_PERCENT)
+"""Table D.6."""
 MODULES = (FULL, BASELINE, PROJECTION, NO_GEOMETRIC, NO_SEMANTIC, NO_PROJECTION, ALL)
 """Table 6."""
 RATIOS = (FEWER, ALL, MORE, FULL)
 """Table 7."""
 SETTINGS = (ALL, FULL, BASELINE, NO_GEOMETRIC, NO_SEMANTIC, NO_PROJECTION, PROJECTION, FEWER, MORE)
 """In the order in which they are trained."""
+MORE_SETTINGS = (UNALIGNED, NOISE_2, NOISE_6, WITH_TEACHER, WEIGHTED, TWO_PERCENT, ONE_PERCENT)
+"""The appendix's, on request."""
 
 TEACHER_FULL = BranchSetting("teacher-100", "teacher, all annotations", 56.77, share=1.0, student=False)
 TEACHER = BranchSetting("teacher-10", "teacher, weak", 52.66, student=False)
@@ -94,6 +116,8 @@ def branch_of(setting: Setting) -> BranchSetting | None:
     """The geometric branch that a setting's fusion starts from; None where it learns in the fusion alone."""
     if "geometric" in setting.without:
         return None
+    if setting.from_teacher:
+        return TEACHER
     return (
         STUDENT
         if setting.share == SHARE
@@ -101,6 +125,8 @@ def branch_of(setting: Setting) -> BranchSetting | None:
     )
 
 
-def config_of(recipe: OccleRecipeConfig, share: float, without: tuple[Module, ...] = ()) -> OccleRecipeConfig:
+def config_of(
+    recipe: OccleRecipeConfig, share: float, without: tuple[Module, ...] = (), weighted: bool = False
+) -> OccleRecipeConfig:
     """The recipe of a setting."""
-    return recipe.model_copy(update={"annotated_fraction": share, "ablate": without})
+    return recipe.model_copy(update={"annotated_fraction": share, "ablate": without, "weighted_projection": weighted})

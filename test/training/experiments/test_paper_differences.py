@@ -1,0 +1,59 @@
+"""Every value in which a shipped configuration differs from the paper's has a row on the page, and the page is in step."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from occle_train.experiments import paper_differences
+from occle_train.experiments.paper_differences import DATA, KINDS, PAGE, differences, main, page, pairs, problems
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_page_is_what_the_configurations_say():
+    """Mend with: python -m occle_train.experiments.paper_differences docs/reference"""
+    assert (ROOT / "docs" / "reference" / PAGE).read_text("utf-8") == page()
+
+
+def test_a_difference_without_a_row_and_a_row_without_a_difference_are_found(monkeypatch):
+    rows = yaml.safe_load(DATA.read_text("utf-8"))
+    assert problems(rows) == []
+    fewer = copy.deepcopy(rows)
+    del fewer["minkocc"]["class_balance_beta"]
+    fewer["occle"]["recipe.epochs"] = {}
+    assert problems(fewer) == [
+        "minkocc: class_balance_beta differs from the paper's configuration and has no row",
+        "occle: recipe.epochs has a row and does not differ",
+    ]
+    read = paper_differences._read
+    monkeypatch.setattr(paper_differences, "_read", lambda kind, name: {**read(kind, name), "seed": len(name)})
+    assert any("seed differs" in text for text in problems(rows))
+    with pytest.raises(ValueError, match="has no row"):
+        page()
+
+
+def test_every_configuration_has_the_papers_beside_it():
+    assert pairs("minkocc") == ["minkocc_0", "minkocc_10", "minkocc_100"]
+    assert pairs("occle") == ["occle_kitti360", "occle_nuscenes", "occle_semantickitti"]
+    for kind in KINDS:
+        for difference in differences(kind):
+            assert f"| `{difference.key}` |" in page()
+    assert "| `recipe.keep_voxel_labels` | IV-A, II-B | false (minkocc_0, minkocc_10) | true (minkocc_0, minkocc_10) |" in page()
+
+
+def test_the_papers_values():
+    """Sec. IV-D and V-B of MinkOcc, 4.2 and D.2 of OccLE."""
+    fit = paper_differences._read("minkocc", "minkocc_10_paper")
+    assert (fit["epochs"], fit["batch_size"], fit["learning_rate"], fit["weight_decay"]) == (30, 2, 1e-4, 0)
+    assert (fit["semantic_weight"], fit["occupancy_weight"], fit["class_balance_beta"]) == (0.5, 1.0, 0.9)
+    assert fit["truth_mask"] == "camera" and fit["recipe"]["alpha"] == 0.1 and not fit["recipe"]["keep_voxel_labels"]
+    run = paper_differences._read("occle", "occle_semantickitti_paper")
+    recipe = run["recipe"]
+    assert (recipe["epochs"], recipe["teacher_epochs"], recipe["batch_size"], recipe["learning_rate"]) == (40, 100, 1, 2e-4)
+    assert recipe["weight_decay"] == 1e-4 and recipe["annotated_fraction"] == 0.1 and run["crop_images"]
+
+
+def test_usage(tmp_path, capsys):
+    assert main([]) == 2 and "usage" in capsys.readouterr().err
+    assert main([str(tmp_path)]) == 0 and (tmp_path / PAGE).exists()

@@ -1,0 +1,115 @@
+"""Scoring on several processes: each counts over its share of the frames, and the counts are added up."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from occle_core.datasets import Dataset, DatasetError
+from occle_core.predictor import Predictor
+from occle_core.taxonomy import TaxonomyConfig
+from occle_train.data.samples import open_all
+from occle_train.data.truth import TRUTHS, TruthName
+from occle_train.evaluation.evaluate import Measured, measure, scored_frames
+
+SHARES = 4
+"""Parts per process: frames of some streets take longer."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process needs to score frames.
+
+    Args:
+        bundle, engine, precision, threads: see `Predictor.load`.
+        data, sequences: see `open_all`.
+        truth: where the truth comes from.
+    """
+
+    bundle: Path
+    engine: str
+    precision: str
+    threads: int | None
+    data: Path
+    sequences: Sequence[str]
+    truth: TruthName
+
+
+def evaluate_in_processes(
+    job: Job, datasets: Sequence[Dataset], every: int, processes: int, on_progress: Callable[[int], None] = lambda count: None
+) -> dict[str, Any]:
+    """`evaluate`'s scores, counted by several processes. With the same threads per process they are those of one.
+
+    Args:
+        job: what is scored. Without `threads` the processes share the machine's cores.
+        datasets: the job's, opened here.
+        every: score each n-th of a sequence's frames with a truth only.
+        processes: how many.
+        on_progress: called with the number of frames that were scored since the last call.
+
+    Raises:
+        DatasetError: see `evaluate`.
+    """
+    parts = share_frames([scored_frames(dataset, TRUTHS[job.truth], every) for dataset in datasets], SHARES * processes)
+    if not parts:
+        raise DatasetError("no frame has a voxel truth; simulate one with occle-train simulate, or ask for --truth accumulated")
+    job = replace(job, threads=job.threads or max(1, (os.cpu_count() or 1) // processes))
+    found: Measured | None = None
+    # Spawned, not forked: a fork of a process whose OpenMP threads run may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(parts)), context, _open, (job,)) as pool:
+        for part, measured in zip(parts, pool.map(_measure, parts)):
+            on_progress(sum(map(len, part.values())))
+            if found is None:
+                found = measured
+            else:
+                found.merge(measured)
+    assert found is not None
+    return found.result()
+
+
+def share_frames(frames: Sequence[Sequence[int]], parts: int) -> list[dict[int, list[int]]]:
+    """Frames of data sets in about `parts` parts of about equal size, in order; frames that follow each other stay together.
+
+    Args:
+        frames: of each data set, ascending.
+        parts: how many are wanted.
+
+    Returns:
+        per part the number of each data set in it and its frames.
+    """
+    flat = [(number, i) for number, own in enumerate(frames) for i in own]
+    shares: list[dict[int, list[int]]] = []
+    for part in range(min(parts, len(flat))):
+        share: dict[int, list[int]] = {}
+        for number, i in flat[part * len(flat) // min(parts, len(flat)) : (part + 1) * len(flat) // min(parts, len(flat))]:
+            share.setdefault(number, []).append(i)
+        shares.append(share)
+    return shares
+
+
+_OPENED: tuple[Job, Predictor, list[Dataset]] | None = None
+
+
+def _open(job: Job) -> None:
+    global _OPENED
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    predictor = Predictor.load(job.bundle, job.engine, job.precision, job.threads)
+    own = predictor.taxonomy if isinstance(predictor.spec.taxonomy, TaxonomyConfig) else None
+    _OPENED = job, predictor, open_all(job.data, job.sequences, own)
+
+
+def _measure(part: dict[int, list[int]]) -> Measured:
+    assert _OPENED is not None
+    job, predictor, datasets = _OPENED
+    found = measure(predictor, datasets, part, TRUTHS[job.truth])
+    found.scores.release()
+    return found

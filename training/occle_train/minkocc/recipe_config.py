@@ -1,0 +1,96 @@
+"""Settings of MinkOcc's recipe (Sze et al., Sec. IV and V-B)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from occle_core.config import Config
+from occle_train.pseudo_labels.lidar import Moving
+
+
+class MinkOccRecipeConfig(Config):
+    """Settings of MinkOcc's recipe: the labelled share, and the weak supervision of the other frames."""
+
+    alpha: float = Field(0.1, ge=0, le=1, description="share of the scenes, or frames, whose voxel labels are used")
+    label_unit: Literal["scene", "frame"] = Field(
+        "scene", description="what alpha is a share of: whole scenes, or single frames (the paper's training samples)"
+    )
+    label_seed: int = Field(0, description="draws the labelled scenes or frames")
+    warmup_fraction: float = Field(
+        0.4, ge=0, le=1, description="share of the steps that see labelled scenes only; 0 where alpha is 0"
+    )
+    keep_voxel_labels: bool = Field(
+        True, description="labelled scenes keep their voxel labels after the warm start; the paper drops them unless alpha is 1"
+    )
+    min_labelled_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="least share of labelled frames in the batches after the warm start, which are repeated for it; 0 draws all "
+        "frames alike, as the paper does",
+    )
+    past_scans: int = Field(10, ge=0, description="scans before the present one that are accumulated (the paper's K)")
+    future_scans: int = Field(
+        0,
+        ge=0,
+        description="scans after the present one that are accumulated as well; the paper takes the past alone. Targets are made "
+        "before the training: the car's later scans show what it drove up to",
+    )
+    free_margin: int = Field(
+        2, ge=0, description="how near to an occupied cell no cell is called free, cells; with later scans 1 makes as few mistakes"
+    )
+    lift_weight: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the classes that accumulated points take from the pixels that show them, beside the rendering's 1; "
+        "the paper's 0 renders alone",
+    )
+    moving_points: Moving = Field("carry", description="points on moving objects: carry them with their boxes, remove or keep them")
+    sphere_values: Literal["classes", "features"] = Field(
+        "classes", description="what a sphere carries: the voxel's class logits, or its feature vector (the paper's f in R^d)"
+    )
+    sphere_cells: Literal["accumulated", "predicted"] = Field(
+        "accumulated",
+        description="which cells become spheres: those that the target knows to be occupied and, where it knows nothing, the "
+        "predicted ones; or what the network's own pruning leaves (the paper)",
+    )
+    sunken_spheres: bool = Field(
+        True, description="spheres with nothing above them sink by their radius; the paper's stand in their cells' centres"
+    )
+    unshaded_share: float = Field(
+        0.5, ge=0, le=1, description="share of the 2D loss on the picture before the shader; the paper's 0 looks behind it alone"
+    )
+    pixel_class_weights: bool = Field(True, description="rare classes weigh more in the 2D losses as well; not in the paper")
+    free_space_weight: float = Field(
+        1.0, ge=0, description="weight of the class head's loss on accumulated free space; the paper has none"
+    )
+    num_views: int = Field(
+        3, ge=0, description="cameras rendered per frame and step, drawn anew each time; 0 renders nothing and needs `lift`"
+    )
+    view_width: int = Field(176, ge=16, description="width of the rendered views, pixels")
+    view_height: int = Field(100, ge=16, description="height of the rendered views, pixels")
+    max_depth: float = Field(60.0, gt=0, description="how far the rendering looks, metres")
+    gamma: float = Field(3e-3, ge=1e-5, le=1, description="depth sharpness of the rendering; 1e-5 shows the nearest sphere only")
+    shader_channels: int = Field(32, ge=8, multiple_of=8, description="channels of the shader's finest scale")
+    switch_steps: int = Field(200, ge=0, description="steps after the warm start in which the gradient is clipped harder")
+    switch_grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient in these steps")
+
+    @model_validator(mode="after")
+    def _classes_are_supervised(self) -> MinkOccRecipeConfig:
+        if not self.num_views and not self.lift_weight:
+            raise ValueError(
+                "recipe.num_views: 0 renders nothing and recipe.lift_weight: 0 lifts no labels, so no class is supervised; set one "
+                "of them"
+            )
+        if self.sphere_values == "features" and self.unshaded_share:
+            raise ValueError(
+                "recipe.sphere_values: features have no classes before the shader; set recipe.unshaded_share: 0, or "
+                "recipe.sphere_values: classes"
+            )
+        return self
+
+    def switch_step(self, steps: int) -> int:
+        """The first of `steps` steps that uses weak targets."""
+        return round(self.warmup_fraction * steps) if self.alpha else 0
