@@ -42,6 +42,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "view_of_points": ("v", "piipiiiippp"),
     # rays.cpp
     "end_rays": ("v", "piiippippp"),
+    "move_points": ("v", "piipffpip"),
     # resize.cpp
     "resize_area": ("v", "piiiiippp"),
 }
