@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,11 @@ class LidarScan:
     time_problem: str
     dropped: dict[str, int]
     stamp: int
+
+    def without(self, rows: NDArray[np.bool_]) -> LidarScan:
+        """The scan without some of its points."""
+        points, times = np.compress(~rows, self.points, axis=0), self.times and self.times.at(~rows)
+        return replace(self, points=points, times=times)
 
 
 def scan_from_cloud(

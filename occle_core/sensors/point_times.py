@@ -6,7 +6,7 @@ scan lasts between two milliseconds and 1.2 seconds, which leaves one unit, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +33,7 @@ class PointTimes:
     Args:
         offsets: (N,) float32 seconds after the message's stamp, negative before it.
         first, last: the smallest and the largest of them.
-        text: what was recognised, for people.
+        text: what was recognised, for people; the same for every scan of a sensor.
         meaning: what the stamp is of the scan: start, middle, end, or "inside" or "outside" where it is none of these.
     """
 
@@ -42,6 +42,10 @@ class PointTimes:
     last: float
     text: str
     meaning: str
+
+    def at(self, rows: NDArray[np.bool_]) -> PointTimes:
+        """The times of some of the points; `first` and `last` stay those of all."""
+        return replace(self, offsets=self.offsets[rows])
 
 
 def read_times(values: NDArray[Any], stamp: int, name: str, meaning: StampMeaning = "auto") -> PointTimes | str:
@@ -81,7 +85,7 @@ def read_times(values: NDArray[Any], stamp: int, name: str, meaning: StampMeanin
     is_set = meaning != "auto"
     place = meaning if is_set else _place(first, span)
     where = f"the stamp is the scan's {place}" if place in ("start", "middle", "end") else f"the stamp lies {place} the scan"
-    text = f"{kind}: {how}, in {unit}, {span * 1e3:.1f} ms from first to last; {where}{' (as set)' if is_set else ''}"
+    text = f"{kind}: {how}, in {unit}; {where}{' (as set)' if is_set else ''}"
     return PointTimes(numbers.astype(np.float32), first, first + span, text, place)
 
 

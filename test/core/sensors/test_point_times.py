@@ -55,7 +55,7 @@ def test_every_unit_is_recognised_by_how_long_scans_last(unit, duration, absolut
     values = (seconds + (START / 1e9 if absolute else -share * duration)) / UNITS[unit]
     found = read_times(values, stamp, "t")
     assert not isinstance(found, str), found
-    assert f"{'absolute' if absolute else 'relative'}, in {unit}," in found.text
+    assert f"{'absolute' if absolute else 'relative'}, in {unit};" in found.text
     np.testing.assert_allclose(found.offsets, seconds - share * duration, atol=3e-6)
 
 
