@@ -14,7 +14,9 @@ Scan = TypeVar("Scan")
 Image = TypeVar("Image")
 MILLISECOND = 1_000_000
 LEADER_SILENCE = 500 * MILLISECOND
-"""Without a scan of the main LiDAR for so long, by the stamps, the first further LiDAR that sends starts the frames."""
+LEADER_SCANS = 3
+"""Without a scan of the main LiDAR for so long, by the stamps, while a further one sent so many, that one starts the frames. The
+number tells a silent LiDAR from a pause of all of them."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class _Source:
     used: set[int] = field(default_factory=set)
     period: int | None = None
     has_arrived: bool = False
+    since_main: int = 0  # messages since the main LiDAR's last scan
 
 
 def dropped_scans(counts: Mapping[str, int]) -> dict[str, int]:
@@ -116,6 +119,8 @@ class FrameSynchronizer(Generic[Scan, Image]):
     def add_scan(self, stamp: int, scan: Scan, now: int) -> list[SyncedMessages[Scan, Image]]:
         """Add a scan; returns the frames that are closed now."""
         self._main, self._has_main = stamp, True
+        for source in self._lidars:
+            source.since_main = 0
         return self._start(stamp, scan, now)
 
     def add_lidar(self, number: int, stamp: int, scan: Scan, now: int) -> list[SyncedMessages[Scan, Image]]:
@@ -125,9 +130,9 @@ class FrameSynchronizer(Generic[Scan, Image]):
         stamp += source.offset
         if self._main is None or stamp < self._main - self._jump:
             self._main = stamp
-        if stamp - self._main > LEADER_SILENCE and not any(
-            other.stamps and stamp - other.stamps[-1] <= LEADER_SILENCE for other in self._lidars[:number]
-        ):
+        source.since_main += 1
+        is_led = any(other.stamps and stamp - other.stamps[-1] <= LEADER_SILENCE for other in self._lidars[:number])
+        if stamp - self._main > LEADER_SILENCE and source.since_main >= LEADER_SCANS and not is_led:
             self.counts["lidar_led"] += 1
             closed += self._start(stamp, None, now)
         return closed

@@ -211,8 +211,10 @@ LIDARS = {
         "L100 R100 R200 R300 R400 R500 R600 R700 R800", [("L100", "R100"), (None, "R700"), (None, "R800")], {"lidar": "stale"}
     ),
     "the main LiDAR never came": ("R100 R200 R650 R750", [(None, "R650"), (None, "R750")], {"lidar": "no_scan"}),
-    "the main LiDAR comes back": ("L100 R100 R700 L800 R800", [("L100", "R100"), (None, "R700"), ("L800", "R800")], {}),
-    "a bag of the other alone starts again": ("R5000 R5600 R5700 R100 R200 R700 R800", [
+    "the main LiDAR comes back": ("L100 R100 R200 R500 R700 L800 R800", [
+        ("L100", "R100"), (None, "R700"), ("L800", "R800")], {}),
+    "a pause of both": ("L100 R100 R5100 L5100 R5200 L5200", [("L100", "R100"), ("L5100", "R5100"), ("L5200", "R5200")], {}),
+    "a bag of the other alone starts again": ("R5000 R5500 R5600 R5700 R100 R200 R700 R800", [
         (None, "R5600"), (None, "R5700"), (None, "R700"), (None, "R800")], {"lidar": "no_scan"}),
 }  # fmt: skip
 
@@ -245,7 +247,7 @@ def test_lidars_are_counted_like_cameras() -> None:
     synchronizer.add_lidar(1, 100 * MS, "S", 101 * MS)
     synchronizer.add_lidar(0, 96 * MS, "R", 102 * MS)
     assert synchronizer.counts == {"lidar_late:side": 1, "lidar_duplicate:rear": 1}
-    for stamp in (700, 800):  # the third of three leads only where the second is silent as well
+    for stamp in (300, 400, 700, 800):  # the third of three leads only where the second is silent as well
         synchronizer.add_lidar(0, (stamp - 5) * MS, f"R{stamp}", stamp * MS)
         synchronizer.add_lidar(1, stamp * MS, f"S{stamp}", stamp * MS)
     assert synchronizer.counts["lidar_led"] == 2
