@@ -65,9 +65,9 @@ FAULTS = {
         (WARN, "pipeline", "running on rear: no scan on /lidar/points"),
     ),
     "odometry stops": Fault(
-        "O300 +200 R0 S0 +100 R5000 S5000 +500", (0, 5000), {"deskew.no_pose": 1},
+        "O300 +200 R0 S0 +100 R5000 S5000 +400 R5400 S5400 +400 R5800 S5800 +400", (0, 5000, 5400, 5800), {"deskew.no_pose": 3},
         (r"scans are not compensated for motion: the transform odom -> velodyne is known from .* to .* s, not at",),
-        (WARN, "pipeline", "1 frames not compensated for motion, see parameter lidar.deskew"),
+        (WARN, "pipeline", "frames not compensated for motion, see parameter lidar.deskew"),
     ),
     "points without times": Fault(
         "O300 +200 R0:zero S0:zero +300", (0,), {"deskew.bad_time": 1}, ("field 'time' float32 is 0 for all points",)
