@@ -65,7 +65,7 @@ FAULTS = {
         (WARN, "pipeline", "running on rear: no scan on /lidar/points"),
     ),
     "odometry stops": Fault(
-        "O300 +200 R0 S0 +100 R5000 S5000 +400 R5400 S5400 +400 R5800 S5800 +400", (0, 5000, 5400, 5800), {"deskew.no_pose": 3},
+        "O300 +200 R0 S0 +100 R900 S900 +400 R1300 S1300 +400 R1700 S1700 +400", (0, 900, 1300, 1700), {"deskew.no_pose": 3},
         (r"scans are not compensated for motion: the transform odom -> velodyne is known from .* to .* s, not at",),
         (WARN, "pipeline", "frames not compensated for motion, see parameter lidar.deskew"),
     ),
