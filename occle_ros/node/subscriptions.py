@@ -12,7 +12,7 @@ from typing import Any
 from nav_msgs.msg import Odometry
 from rclpy.clock import Clock
 from rclpy.node import Node
-from rclpy.qos import QoSPolicyKind
+from rclpy.qos import QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
@@ -29,6 +29,7 @@ from occle_ros.topics.inputs import InputTopic, Problem, input_topics
 from occle_ros.topics.qos import input_qos, publisher_qos
 
 CLOCK_WARNING_SECONDS = 30.0
+ODOMETRY_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Subscriptions:
         self._timer = node.create_timer(0.01, self._on_deadline, clock=clock)
         self._timer.cancel()
         self._inputs = {wanted.topic: wanted for wanted in input_topics(config)}
-        self._requested = {topic: input_qos(config, publisher_qos(node, topic)) for topic in self._inputs}
+        self._requested = {topic: self._suitable_qos(topic) for topic in self._inputs}
         self._monitor = InputMonitor(node, list(self._inputs.values()), self._requested, config.diagnostics.input_timeout_s)
         self.clock_problem: Problem | None = None
         self._clock_monitor, self._clock_log_limit = ClockMonitor(node), RateLimiter()
@@ -132,10 +133,16 @@ class Subscriptions:
             wanted.message, wanted.topic, on_message, qos, event_callbacks=events, qos_overriding_options=overriding
         )
 
+    def _suitable_qos(self, topic: str) -> QoSProfile:
+        qos = input_qos(self._config, publisher_qos(self._node, topic))
+        if self._inputs[topic].message is Odometry:  # faster than scans, and each is needed
+            qos.depth = max(qos.depth, ODOMETRY_DEPTH)
+        return qos
+
     def _adapt_reliability(self) -> None:
         """Subscribe again with best effort where a best-effort publisher is incompatible with reliable."""
         for topic in sorted(self._monitor.incompatible):
-            requested = input_qos(self._config, publisher_qos(self._node, topic))
+            requested = self._suitable_qos(topic)
             if requested.reliability == self._requested[topic].reliability:
                 continue  # incompatible for another reason, which the monitor reports
             self._node.get_logger().info(f"{topic} is published best effort: subscribed best effort (parameter qos.reliability)")
