@@ -77,8 +77,9 @@ def transforms(rear: bool = True, **times: float) -> TransformBuffer:
 
 
 def odometry(second: float, child: str = "base_link") -> Odometry:
-    """The car's pose as nav_msgs/Odometry."""
-    T = transform_from_matrix(pose(second) @ np.linalg.inv(T_BASE_LIDAR))
+    """The pose of the car's base, or of its main LiDAR (velodyne), as nav_msgs/Odometry."""
+    T_lidar_child = np.eye(4) if child == "velodyne" else np.linalg.inv(T_BASE_LIDAR)
+    T = transform_from_matrix(pose(second) @ T_lidar_child)
     message = Odometry(header=header(START + round(second * 1e9), "odom"), child_frame_id=child)
     t, q = T.translation, T.rotation
     message.pose.pose.position.x, message.pose.pose.position.y, message.pose.pose.position.z = t.x, t.y, t.z

@@ -78,6 +78,10 @@ FAULTS = {
 }  # fmt: skip
 
 
+SLOW = {"odometry stops", "points without times", "further LiDAR unreadable"}
+"""Those that test_scans.py has as well, without a node."""
+
+
 class TwoLidars(Car):
     """Sends scans of two LiDARs (S, R) and odometry (O), and keeps what the node publishes."""
 
@@ -138,7 +142,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process,
     environment.undo()
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAULTS])
 def test_a_fault_degrades_and_does_not_stop(running: tuple[Process, TwoLidars], name: str) -> None:
     node, car = running
     fault = FAULTS[name]
