@@ -27,7 +27,7 @@ from occle_ros.node.diagnostics import Diagnostics
 from occle_ros.node.inference import STARTUP_ERRORS, InferenceRunner
 from occle_ros.node.publishers import Publishers
 from occle_ros.node.services import Services
-from occle_ros.node.subscriptions import ReceivedScan, Subscriptions
+from occle_ros.node.subscriptions import ReceivedScan, Subscriptions, without_arrival
 from occle_ros.node.throttle import LogThrottle
 from occle_ros.node.worker import CompletionCallback, Worker
 from occle_ros.pipeline.pipeline import ProcessedFrame, count_losses
@@ -247,8 +247,7 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         if inference is None:
             return None  # deactivated in the meantime
         waited = (time.perf_counter() - scan.arrived) * 1e3
-        scans = [None if one is None else one.message for one in (synced.scan, *synced.lidars)]
-        processed = inference.process(SyncedMessages(synced.stamp, scans[0], synced.images, synced.masked, tuple(scans[1:])))
+        processed = inference.process(without_arrival(synced))
         return partial(self._publish, synced, processed, waited, time.perf_counter())
 
     def _publish(

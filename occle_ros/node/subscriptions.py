@@ -41,6 +41,12 @@ class ReceivedScan:
     age_ms: float
 
 
+def without_arrival(synced: SyncedMessages[ReceivedScan, Any]) -> SyncedMessages[Any, Any]:
+    """The same messages with the scans alone, as the pipeline takes them."""
+    main, *further = [None if scan is None else scan.message for scan in (synced.scan, *synced.lidars)]
+    return SyncedMessages(synced.stamp, main, synced.images, synced.masked, tuple(further))
+
+
 class Subscriptions:
     """Subscriptions of one activation; `close` destroys them.
 

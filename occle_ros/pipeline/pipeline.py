@@ -79,8 +79,11 @@ class Pipeline:
         return ProcessedFrame(assembled, occupancy)
 
     def posed_frame(self, synced: SyncedMessages[Any, Any], processed: ProcessedFrame) -> Frame:
-        """The frame that was processed, with the scan's pose where TF has it, also where the network needs none."""
-        rig = self._calibration.rig(self._frame_of(synced), synced.stamp, pose=True)
+        """The frame that was processed, with the scan's pose where it is known, also where the network needs none."""
+        frame = self._frame_of(synced)
+        if self._poses.source not in ("tf", "off"):
+            return self._with_pose(processed.assembled, frame).frame
+        rig = self._calibration.rig(frame, synced.stamp, pose=True)
         return replace(processed.assembled.frame, T_world_lidar=rig.T_world_lidar)
 
     def _frame_of(self, synced: SyncedMessages[Any, Any]) -> str:
