@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -47,7 +48,7 @@ def main() -> int:
     given = parser.parse_args()
     torch.set_num_threads(1)
     command = shlex.join(["python", "-m", "benchmark.lidar", *(["--real", "DATA"] if given.real else [])])
-    lines = [f"`{command}`; {machine(1)}.", "", *costs(given.runs), "", *accuracy()]
+    lines = [textwrap.fill(f"`{command}`; {machine(1)}.", 118), "", *costs(given.runs), "", *accuracy()]
     if given.real:
         lines += ["", *registration(given.real)]
     text = "\n".join(lines) + "\n"

@@ -52,7 +52,9 @@ def scan_from_cloud(
     """PointCloud2 of any field layout -> points with their times.
 
     Args:
-        message, intensity_scale, topic: as for `points_from_cloud`.
+        message: as for `points_from_cloud`.
+        intensity_scale: as for `points_from_cloud`.
+        topic: as for `points_from_cloud`.
         time_field: name of the field with the points' times; empty: the first of `point_times.TIME_FIELDS` that is there.
         meaning: what the message's stamp is, as for `point_times.read_times`.
 

@@ -47,7 +47,8 @@ def motion_table(
     Args:
         trajectory: of the body that the sensor is mounted on.
         stamp: of the scan, nanoseconds.
-        first, last: earliest and latest time of its points, seconds after the stamp.
+        first: earliest time of its points, seconds after the stamp.
+        last: their latest time.
         reference: nanoseconds.
         T_body_sensor: (4, 4) mounting of the sensor; None: the body's frame is the sensor's.
         slack: as for `Trajectory.at`.

@@ -18,7 +18,8 @@ class LidarOdometry:
     """Registration of each scan to a local map of those before it. The first scan's frame is the world.
 
     Args:
-        max_range, min_range: metres; points beyond are not used.
+        max_range: metres; farther points are not used.
+        min_range: metres; nearer points are not used.
         threads: of the registration.
 
     Raises:

@@ -20,7 +20,8 @@ class SensorScan:
         points: (N, 4) float32 x, y, z in the sensor's frame, metres, and intensity.
         stamp: integer nanoseconds.
         offsets: (N,) float32 seconds of the points after the stamp; None: all were measured at the stamp.
-        first, last: smallest and largest offset; 0 without.
+        first: smallest offset; 0 without.
+        last: largest offset; 0 without.
         T_body_sensor: (4, 4) the sensor on the body whose frame the points are wanted in; None: it is the sensor's own.
     """
 

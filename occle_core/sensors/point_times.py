@@ -32,7 +32,8 @@ class PointTimes:
 
     Args:
         offsets: (N,) float32 seconds after the message's stamp, negative before it.
-        first, last: the smallest and the largest of them.
+        first: the smallest of them.
+        last: the largest of them.
         text: what was recognised, for people; the same for every scan of a sensor.
         meaning: what the stamp is of the scan: start, middle, end, or "inside" or "outside" where it is none of these.
     """

@@ -98,7 +98,8 @@ class LidarPoses:
 
         Args:
             frame: of its scans.
-            first, last: nanoseconds; poses may be missing at the ends.
+            first: nanoseconds; poses may be missing at the ends.
+        last: nanoseconds.
 
         Raises:
             CalibrationError, PoseGapError: there are no poses.

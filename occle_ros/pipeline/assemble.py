@@ -36,7 +36,9 @@ class AssembledFrame:
         image_frames: frame_id of each image; "" where there is no image.
         pose_problem: problem and remedy, if the network needs the scan's pose and it is not known.
         notes: messages to log once.
-        deskew, deskew_problem, found: as `MergedScan` has them.
+        deskew: why the scans are not compensated for motion, as `MergedScan.deskew`.
+        deskew_problem: the same as a problem and its remedy.
+        found: what was recognised in the scans, to log once.
     """
 
     frame: Frame

@@ -39,7 +39,8 @@ def parameters_page() -> str:
             "descriptions), with `-p NAME:=VALUE`, or, if marked live, with `ros2 param set /occupancy NAME VALUE` while the",
             "node runs. The others are read once at startup: the node rejects a change and asks for a restart. An unknown name",
             "is an error at startup; the message suggests the closest known name. "
-            f"`{CAMERA}` stands for each name in `camera_names`, `{LIDAR}` for each in `lidar_names`.\n",
+            f"`{CAMERA}` stands for each name in `camera_names`,",
+            f"`{LIDAR}` for each in `lidar_names`.\n",
             "`occle run --config` and `occle doctor --config` read the same files by the same rules: sections for `/**`, `/*`,",
             "`occupancy` with or without a namespace, merged in their order; sections of other nodes and the parameters of every",
             "ROS node are ignored. Empty lists are accepted, as the output of `ros2 param dump` has them.\n",
