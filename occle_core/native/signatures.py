@@ -40,9 +40,9 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "keep_points": ("v", "pppiiiiipppp"),
     "features_of_points": ("v", "piippipipdpppp"),
     "view_of_points": ("v", "piipiiiippp"),
+    "move_points": ("v", "piipffpip"),
     # rays.cpp
     "end_rays": ("v", "piiippippp"),
-    "move_points": ("v", "piipffpip"),
     # resize.cpp
     "resize_area": ("v", "piiiiippp"),
 }

@@ -49,10 +49,8 @@ class RunSummary:
         bundle: id of the network.
         frames: number of frames that were predicted.
         failed: "stamp: error" of each frame that failed.
-        counts: by group and reason as on /diagnostics: masked (cameras), synchronizer (scans and images), points, overflow,
-            history, map.
         counts: by group and reason as on /diagnostics: masked (cameras and LiDARs), synchronizer (scans and images), points,
-            deskew, overflow, history.
+            deskew, overflow, history, map.
         notes: of the rig, and for each masked camera and reason the first problem.
         stages_ms: per stage, median and 95th percentile, milliseconds.
     """

@@ -83,9 +83,8 @@ def fit_command(
     """
     given = RunOptions(
         data=data, sequences=sequences, labels=labels, rig=rig, size=size, classes=read_classes(classes) if classes else None,
-        finer=finer, start_from=start_from,
+        finer=finer, sweeps=sweeps, start_from=start_from,
         image_weights=image_weights, validation=validation, validation_sequences=validation_sequences,
-        finer=finer, sweeps=sweeps, start_from=start_from, validation=validation, validation_sequences=validation_sequences,
         validate_every=validate_every, validation_frames=validation_frames, bundle=bundle, device=device, threads=threads,
         processes=processes,
     )  # fmt: skip
