@@ -31,6 +31,7 @@ TENSORRT_RTX = "tensorrt-rtx-cu13==1.7.1.116; sys_platform == 'linux' and platfo
 EDT = "edt==3.1.2"
 # The street simulator's ray caster: embreex has wheels for amd64 alone.
 RAY_CASTERS = ["embreex>=4.4; platform_machine == 'x86_64'", "libigl>=2.6.3; platform_machine != 'x86_64'"]
+KISS_ICP = "kiss-icp==1.3.0"
 EXTRAS = {
     # ROS 2 Kilted for machines without a ROS installation; the wheels are for amd64.
     "ros": [
@@ -57,6 +58,8 @@ EXTRAS = {
     "map": [EDT],
     # The rerun viewer (`occle view` without --html). Its wheels need numpy 2.
     "viewer": ["rerun-sdk>=0.39"],
+    # Poses from the scans, for recordings without odometry.
+    "odometry": [KISS_ICP],
     # Quantising; a quantised bundle runs without it.
     "int8": ["nncf>=3.0"],
     "simulate": RAY_CASTERS,
@@ -66,6 +69,7 @@ EXTRAS = {
         TENSORRT_RTX,
         EDT,
         "libigl==2.6.3",
+        KISS_ICP,
         # Independent references of the map's distances, objects and OctoMap files.
         "scipy==1.17.1; python_version >= '3.11'",
         "scipy==1.15.3; python_version < '3.11'",

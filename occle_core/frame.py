@@ -27,6 +27,7 @@ class Frame:
         T_grid_lidar: (4, 4) float64, maps LiDAR points into the grid frame.
         T_world_lidar: (4, 4) float64, maps LiDAR points into a world that stands still; None where that is not known. Networks
             that look at several frames need it.
+        ages: (N,) float32 seconds that each point is older than the stamp, where `points` are of several scans; None: of one.
     """
 
     stamp: int
@@ -35,6 +36,7 @@ class Frame:
     cameras: Sequence[Camera] = ()
     T_grid_lidar: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
     T_world_lidar: NDArray[np.float64] | None = None
+    ages: NDArray[np.float32] | None = None
 
     def check(self) -> None:
         """Validate the frame, so that no malformed input gives a silently wrong prediction.
@@ -50,6 +52,8 @@ class Frame:
         if not np.isfinite(self.points).all():
             bad = int((~np.isfinite(self.points).all(axis=1)).sum())
             raise FrameError(f"{bad} of {len(self.points)} points are NaN or infinite; drop them before prediction")
+        if self.ages is not None and (self.ages.shape != self.points.shape[:1] or not np.isfinite(self.ages).all()):
+            raise FrameError(f"ages must be as many finite numbers as there are points, {len(self.points)}; got {self.ages.shape}")
         pose = self.T_world_lidar
         if pose is not None and (pose.shape != (4, 4) or not np.isfinite(pose).all()):
             raise FrameError(f"T_world_lidar must be a finite (4, 4) matrix or None; got {pose.shape}: {pose.tolist()}")

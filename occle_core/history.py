@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from occle_core.datasets.base import Dataset
+from occle_core.datasets.base import Dataset, HasSweeps
 from occle_core.frame import Frame
 
 MAX_GAP = 1_000_000_000
@@ -70,3 +70,19 @@ def past_frames(dataset: Dataset, i: int, frames: int, stride: int = 1) -> list[
             past.append(k)
             newest = k
     return [i, *past[stride - 1 :: stride]]
+
+
+def scans_before(dataset: Dataset, i: int, frames: int) -> list[Frame]:
+    """Frame `i` and the scans before it for a network that reads sweeps, newest first: those between frames where there are some.
+
+    Args:
+        dataset: the recording.
+        i: the present frame.
+        frames: how many scans, the present one included.
+    """
+    present = dataset.frame(i)
+    if isinstance(dataset, HasSweeps):
+        return [present, *(past for past in dataset.sweeps(i, frames - 1) if 0 < present.stamp - past.stamp <= frames * MAX_GAP)]
+    past = past_frames(dataset, i, frames)[1:]
+    scans = [Frame(dataset.stamps[k], dataset.points(k), T_world_lidar=dataset.pose(k)) for k in past]
+    return [present, *scans]

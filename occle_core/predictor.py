@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,9 +12,10 @@ import torch
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, find_bundle, load_bundle
 from occle_core.console import ProgressCallback
+from occle_core.datasets.base import Dataset, HasSweeps
 from occle_core.engines.base import Engine
 from occle_core.engines.loading import load_engine
-from occle_core.frame import Frame
+from occle_core.frame import Frame, FrameError
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.history import FrameHistory
 from occle_core.networks.registry import prepare
@@ -88,7 +91,15 @@ class Predictor:
         if self.num_frames > 1:
             with torch.inference_mode():
                 prepare(self._history.with_past(frame)[0], self.grid, self.spec.network)
-            self._history.keep(frame)
+            self._keep(frame)
+
+    def recall(self, dataset: Dataset, i: int) -> None:
+        """Fill the history with the scans between the frames of a data set that has some, where the network reads them."""
+        if self.spec.network.reads_sweeps and isinstance(dataset, HasSweeps):
+            self.forget()
+            for sweep in reversed(dataset.sweeps(i, self.num_frames - 1)):
+                with suppress(FrameError):  # what cannot be predicted is not remembered either
+                    self.observe(sweep)
 
     def forget(self) -> None:
         """Clear the history: another drive begins."""
@@ -109,7 +120,7 @@ class Predictor:
         with torch.inference_mode():
             inputs = prepare(frames, self.grid, self.spec.network)
         # Only now: a frame that cannot be used leaves no trace.
-        self._history.keep(frame)
+        self._keep(frame)
         timings = {"prepare": (time.perf_counter() - started) * 1e3}
         found = self.engine.run(inputs)
         timings |= found.timings
@@ -128,3 +139,7 @@ class Predictor:
             short_history,
             probability,
         )
+
+    def _keep(self, frame: Frame) -> None:
+        """Remember a frame; of sweeps without the images, which would take much memory."""
+        self._history.keep(replace(frame, images=(), cameras=()) if self.spec.network.reads_sweeps else frame)

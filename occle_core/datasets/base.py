@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,3 +98,11 @@ class Dataset(Protocol):
 
     def image_stamp(self, i: int, camera: str) -> int:
         """The shutter time of frame `i`'s image, integer nanoseconds."""
+
+
+@runtime_checkable
+class HasSweeps(Protocol):
+    """A data set with scans between its frames."""
+
+    def sweeps(self, i: int, count: int) -> list[Frame]:
+        """At most `count` scans before frame `i`, newest first, without images; fewer at the recording's beginning."""

@@ -94,6 +94,16 @@ class NuScenesDataset:
         """(N, 4) of scan `i`."""
         return read_points(self._scan_file(i), 5, intensity_scale=255)
 
+    def sweeps(self, i: int, count: int) -> list[Frame]:
+        """As `HasSweeps`: the 20 Hz scans of sweeps/, and keyframes among them, as far as the tables name them."""
+        rows, row = self._tables.index("sample_data"), self._sensors[i]["LIDAR_TOP"]
+        found: list[Frame] = []
+        while len(found) < count and (row := rows.get(row.get("prev", ""), {})):
+            points = read_points(Path(self._tables.root / row["filename"]), 5, intensity_scale=255)
+            pose = self._ego(row) @ self._mounting(row)
+            found.append(Frame(int(row["timestamp"]) * 1000, points, T_grid_lidar=self.T_grid_lidar, T_world_lidar=pose))
+        return found
+
     def pose(self, i: int) -> NDArray[np.float64]:
         """T_world_lidar (4, 4): the ego pose at the scan's time, times the LiDAR's mounting."""
         row = self._sensors[i]["LIDAR_TOP"]

@@ -151,6 +151,34 @@ def see(
     )
 
 
+def move(
+    space: Workspace,
+    points: NDArray[np.float32],
+    times: NDArray[np.float32],
+    first: float,
+    inverse: float,
+    table: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Points (N, 4) into `out` (N, 4), each by the nearest in time of the table's (K, 12) transforms; see `sensors.deskew`."""
+    start, count, row, axis = _strided(points)
+    if axis != 1 or points.shape[1] != 4:
+        points = np.ascontiguousarray(points)
+        start, count, row, axis = _strided(points)
+    space.library.call(
+        "move_points",
+        start,
+        count,
+        row,
+        address(np.ascontiguousarray(times), np.float32, count),
+        first,
+        inverse,
+        address(table, np.float32, None, 12),
+        len(table),
+        address(out, np.float32, count, 4),
+    )
+
+
 def can_resize(image: NDArray[np.uint8], width: int, height: int) -> bool:
     """Whether `resize` makes this image of this size: smaller, and not by whole numbers, where OpenCV is fast."""
     h, w = image.shape[:2]

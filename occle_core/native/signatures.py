@@ -40,6 +40,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "keep_points": ("v", "pppiiiiipppp"),
     "features_of_points": ("v", "piippipipdpppp"),
     "view_of_points": ("v", "piipiiiippp"),
+    "move_points": ("v", "piipffpip"),
     # rays.cpp
     "end_rays": ("v", "piiippippp"),
     # resize.cpp

@@ -42,6 +42,10 @@ class NetworkConfig(Protocol):
         """It sees each n-th of the frames before the present one."""
 
     @property
+    def reads_sweeps(self) -> bool:
+        """Whether it reads nothing but the points of the frames before the present one, and so scans between frames as well."""
+
+    @property
     def max_points(self) -> int:
         """Points kept per voxel."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,21 @@ class TransformBuffer:
         if problems:
             raise ConversionError("; ".join(problems))
 
-    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> Matrix:
+    def add_odometry(self, message: Any) -> None:
+        """Take the pose of a nav_msgs Odometry as the transform from its child frame to its header's frame.
+
+        Raises:
+            ConversionError: the pose is not finite or has no rotation.
+        """
+        pose = message.pose.pose
+        transform = SimpleNamespace(translation=pose.position, rotation=pose.orientation)
+        self.add(
+            SimpleNamespace(
+                transforms=[SimpleNamespace(header=message.header, child_frame_id=message.child_frame_id, transform=transform)]
+            )
+        )
+
+    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0, wait: bool = True) -> Matrix:
         """T_target_source (4, 4): maps points from `source` to `target`.
 
         Args:
@@ -109,6 +124,7 @@ class TransformBuffer:
             stamp: nanoseconds; between the times that transforms are known for, they are interpolated. None: the latest.
             slack: nanoseconds; up to so far outside the known times, the nearest of them does. With a slack a transform that
                 has never changed counts as constant: some drivers send fixed ones on /tf.
+            wait: no difference here; tf2's buffer waits a moment for a transform that is not there yet.
 
         Raises:
             TransformError: no chain connects the frames, or not at that time.
@@ -191,7 +207,7 @@ class LazyTransformBuffer:
         """As `TransformBuffer.notes`."""
         return self._transforms.notes if self._transforms else set()
 
-    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> Matrix:
+    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0, wait: bool = True) -> Matrix:
         """As `TransformBuffer.lookup`."""
         with self._lock:
             self._transforms = self._transforms or self._read()

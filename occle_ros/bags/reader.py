@@ -20,6 +20,7 @@ from occle_core.console import one_line
 from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_core.sensors.transforms import LazyTransformBuffer, TransformBuffer
 from occle_ros.calibration.files import CALIBRATION_FILE, read_calibration
+from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.sync.lidar_led import SyncedMessages
@@ -52,10 +53,14 @@ class BagReader:
         self.config = resolve_topics(config or self._own_config(), absolute_topic)
         self._check_topics()
         self.calibration = Calibration(self.config, LazyTransformBuffer(self._read_transforms))
+        self.poses = LidarPoses(self.config, self.calibration, kept=None)
+        """Poses for motion compensation."""
+        self._read_odometry()
 
     def __len__(self) -> int:
-        """Number of scans."""
-        return self._counts[self.config.lidar.topic]
+        """Number of scans of the main LiDAR; where it has none, of the first further one that has."""
+        topics = (self.config.lidar.topic, *(self.config.lidars[name].topic for name in self.config.lidar_names))
+        return next((count for topic in topics if (count := self._counts[topic])), 0)
 
     def synced(self) -> Iterator[SyncedMessages[Any, Any]]:
         """Scans with their images; `calibration` has the CameraInfos up to the returned scan.
@@ -67,13 +72,16 @@ class BagReader:
         images = {cameras[name].topic: number for number, name in enumerate(names)}
         infos = {cameras[name].info_topic: name for name in names if cameras[name].info_topic}
         self._add_first_infos(infos)
+        further = {self.config.lidars[name].topic: number for number, name in enumerate(self.config.lidar_names)}
         synchronizer = make_offline_synchronizer(self.config)
         self.synchronizer_counts = synchronizer.counts
-        for topic, message in self._messages({self.config.lidar.topic, *images, *infos}):
+        for topic, message in self._messages({self.config.lidar.topic, *further, *images, *infos}):
             if topic in infos:
                 self.calibration.add_camera_info(infos[topic], message)
             elif topic in images:
                 yield from synchronizer.add_image(images[topic], stamp_of(message), message, 0)
+            elif topic in further:
+                yield from synchronizer.add_lidar(further[topic], stamp_of(message), message, 0)
             else:
                 yield from synchronizer.add_scan(stamp_of(message), message, 0)
         yield from synchronizer.flush()
@@ -124,6 +132,9 @@ class BagReader:
 
     def _check_topics(self) -> None:
         wanted = {self.config.lidar.topic: "sensor_msgs/msg/PointCloud2"}
+        wanted |= {lidar.topic: "sensor_msgs/msg/PointCloud2" for lidar in self.config.lidars.values()}
+        if self.poses_topic:
+            wanted[self.poses_topic] = "nav_msgs/msg/Odometry"
         for camera in self.config.cameras.values():
             wanted[camera.topic] = f"sensor_msgs/msg/{'CompressedImage' if camera.compressed else 'Image'}"
             if camera.info_topic:
@@ -132,8 +143,29 @@ class BagReader:
         if missing:
             there = "\n  ".join(f"{topic} ({kind}, {self._counts[topic]} messages)" for topic, kind in sorted(self.topics.items()))
             raise BagError(f"{self.bag} lacks {', '.join(missing)}; its topics are\n  {there or 'none'}")
-        if not self._counts[self.config.lidar.topic]:
-            raise BagError(f"{self.bag} has no message of {self.config.lidar.topic}")
+        scans = (self.config.lidar, *self.config.lidars.values())
+        if not any(self._counts[lidar.topic] for lidar in scans):
+            raise BagError(f"{self.bag} has no message of {' or '.join(lidar.topic for lidar in scans)}")
+
+    @property
+    def poses_topic(self) -> str:
+        """lidar.odometry_topic, where it is used."""
+        lidar = self.config.lidar
+        return lidar.odometry_topic if lidar.deskew in ("auto", "odometry") else ""
+
+    def _read_odometry(self) -> None:
+        """Read all odometry, as the poses of a scan's end are recorded after its stamp."""
+        if not self.poses_topic:
+            return
+        with open_bag(self.bag) as reader:
+            connections = [c for c in reader.connections if c.topic == self.poses_topic]
+            for connection, time, data in reader.messages(connections):
+                try:
+                    self.poses.add_odometry(TYPES.deserialize_cdr(data, connection.msgtype))
+                except ConversionError:
+                    continue  # a pose that is missing is said where a scan needs it
+                except Exception as error:  # rosbags lets through whatever the bytes provoke
+                    raise self._unreadable(connection, time, error) from error
 
     def _read_transforms(self) -> TransformBuffer:
         """Read all of /tf_static and /tf, as a scan's transforms may be recorded after it."""

@@ -14,7 +14,7 @@ from occle_core.geometry.camera import Camera
 from occle_core.sensors.camera_info import Lens, calibration_key, lens_from_info
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import frame_name
-from occle_ros.calibration.files import CalibrationError, find_calibration, rigid
+from occle_ros.calibration.files import CalibrationError, CalibrationFile, find_calibration, rigid
 from occle_ros.config.node_config import NodeConfig
 
 _IDENTITY = np.eye(4)
@@ -27,7 +27,7 @@ SLACK = 500_000_000
 class TransformLookup(Protocol):
     """Source of transforms, as `tf_listener.listen_to_transforms` gives it; `TransformBuffer` documents the arguments."""
 
-    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> NDArray[np.float64]:
+    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0, wait: bool = True) -> NDArray[np.float64]:
         """T_target_source (4, 4), the latest or at a stamp; LookupError where no chain of transforms connects the frames."""
 
 
@@ -94,7 +94,7 @@ class Calibration:
         self._contents: dict[str, tuple[Any, ...]] = {}
         self._lenses: dict[str, Lens] = {}
         self._posed: dict[tuple[str, str], _CalibratedCamera] = {}
-        self._has_foreign_scans = False
+        self._has_foreign_scans = self._needs_poses = False
         self._given_grid = self._find_grid()
         self._given_cameras = {name: self._find_camera(name) for name in config.camera_names}
 
@@ -102,7 +102,7 @@ class Calibration:
     def needs_transforms(self) -> bool:
         """True if a transform has to come from TF."""
         given = (self._given_grid, *self._given_cameras.values())
-        return self._has_foreign_scans or any(T is None for T in given)
+        return self._has_foreign_scans or self._needs_poses or any(T is None for T in given)
 
     @property
     def has_transforms(self) -> bool:
@@ -112,6 +112,22 @@ class Calibration:
     def use_transforms(self, transforms: TransformLookup) -> None:
         """Set the TF source, for transforms that no file or parameter gives."""
         self._transforms = transforms
+
+    def require_transforms(self) -> TransformLookup:
+        """TF, for poses and mountings that no file or parameter gives; `needs_transforms` is True from then on.
+
+        Raises:
+            CalibrationError: TF is not in use (yet).
+        """
+        self._needs_poses = True
+        if self._transforms is None:
+            raise CalibrationError("TF is not in use")
+        return self._transforms
+
+    @property
+    def file(self) -> CalibrationFile | None:
+        """The calibration file's content, if there is one."""
+        return self._file
 
     def add_camera_info(self, name: str, message: Any) -> bool:
         """Add a camera's CameraInfo; True if it replaces one with other content."""

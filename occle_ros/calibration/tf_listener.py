@@ -35,11 +35,11 @@ class Tf2Transforms:
         self.notes: set[str] = set()
         """As `TransformBuffer.notes`."""
 
-    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> NDArray[np.float64]:
-        """As `TransformBuffer.lookup`; without a slack it waits for the transform at that stamp."""
+    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0, wait: bool = True) -> NDArray[np.float64]:
+        """As `TransformBuffer.lookup`; without a slack it waits for the transform at that stamp, unless `wait` is False."""
         target, source = frame_name(target), frame_name(source)
         try:
-            found = self._query(target, source, stamp, 0 if slack else TF_TIMEOUT)
+            found = self._query(target, source, stamp, TF_TIMEOUT if wait and not slack else 0)
         except TransformError:
             if not slack:
                 raise

@@ -4,54 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-Matrix = Annotated[tuple[float, ...], Field(max_length=16)]
+from occle_ros.config.parameter_group import ConfigError, Matrix, ParameterGroup, live_parameter
+
+__all__ = ["ConfigError", "Matrix", "ParameterGroup", "live_parameter"]
+
 Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
 Metres = Annotated[float, Field(ge=-1000, le=1000)]
-
-
-class ConfigError(ValueError):
-    """Invalid configuration; the message names the parameter and gives the remedy."""
-
-
-class ParameterGroup(BaseModel):
-    """Base of all parameter groups: parameters with a common prefix. An unknown parameter is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def live_parameter(default: Any, description: str, **limits: Any) -> Any:
-    """Field of a live parameter, which may change while the node runs. `limits` are pydantic's ge, gt, le, lt."""
-    return Field(default, description=description, json_schema_extra={"live": True}, **limits)
 
 
 def max_rate(topic: str, default: float = 0.0) -> Any:
     """Field of a topic's maximum rate."""
     return live_parameter(default, f"maximum rate of {topic}; 0: every frame", ge=0, le=1000)
-
-
-class LidarConfig(ParameterGroup):
-    """LiDAR input."""
-
-    topic: str = Field(
-        "lidar/points",
-        min_length=1,
-        description="PointCloud2 topic of the scans, each starts a frame; relative: in the namespace",
-    )
-    intensity_scale: float = Field(1.0, gt=0, le=1e6, description="factor that scales the sensor's intensity to 0..1")
-    exclude_box: tuple[float, ...] = Field(
-        (),
-        description="box around the robot's own body, 6 numbers: x, y, z of the lowest corner, then of the highest, metres, grid "
-        "frame; points inside are dropped; empty: no box",
-    )
-
-    @field_validator("exclude_box")
-    @classmethod
-    def _box_has_a_volume(cls, box: tuple[float, ...]) -> tuple[float, ...]:
-        if box and not (len(box) == 6 and all(low < high for low, high in zip(box[:3], box[3:]))):
-            raise ValueError(f"needs 6 numbers, the lowest corner's x, y, z before the highest's, not {list(box)}")
-        return box
 
 
 class CameraConfig(ParameterGroup):

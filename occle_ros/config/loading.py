@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from occle_ros.config.flat_parameters import declared_parameters
 from occle_ros.config.groups import ConfigError
+from occle_ros.config.lidars import FurtherLidarConfig
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_files import read_parameters
 
@@ -46,6 +47,7 @@ def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's pa
         names = names if isinstance(names, (list, tuple)) else ["cam2"]
         usable = dict.fromkeys(str(name) for name in names if str(name).isidentifier())
         known = [parameter.name for parameter in declared_parameters(tuple(usable))]
+        known += [f"lidars.{name}.{leaf}" for name in nested.get("lidars") or () for leaf in FurtherLidarConfig.model_fields]
         raise ConfigError(f"{source}: " + "; ".join(_explain(problem, known) for problem in error.errors())) from error
 
 

@@ -12,7 +12,6 @@ from occle_ros.config.groups import (
     CameraConfig,
     DebugConfig,
     DiagnosticsConfig,
-    LidarConfig,
     MarkersConfig,
     Matrix,
     ObstaclesConfig,
@@ -27,9 +26,13 @@ from occle_ros.config.groups import (
     VoxelsConfig,
     live_parameter,
 )
+from occle_ros.config.lidars import FurtherLidarConfig, LidarConfig
 from occle_ros.config.map_groups import MapParameters
 from occle_ros.config.names import EngineName, Precision
 from occle_ros.config.share_paths import resolve
+
+MAIN_LIDAR = "lidar"
+"""Name of the main LiDAR beside those in lidar_names, in counters and diagnostics."""
 
 
 class NodeConfig(ParameterGroup):
@@ -60,6 +63,8 @@ class NodeConfig(ParameterGroup):
     timings_folder: str = Field("", description="output folder of ~/save_timings; empty: $ROS_HOME or ~/.ros")
     mark_unknown: bool = live_parameter(True, "cast rays and mark unobserved free cells as unknown (-1) in ~/occupancy_grid")
     lidar: LidarConfig = LidarConfig()
+    lidar_names: tuple[str, ...] = Field((), description="further LiDARs, whose points are merged into the scans of lidar.topic")
+    lidars: dict[str, FurtherLidarConfig] = Field(default_factory=dict)
     camera_names: tuple[str, ...] = Field(("cam2",), description="cameras, in the order of the network's training")
     cameras: dict[str, CameraConfig] = Field(default_factory=dict)
     sync: SyncConfig = SyncConfig()
@@ -108,10 +113,32 @@ class NodeConfig(ParameterGroup):
             cameras[name] = camera
         return {**data, "cameras": cameras}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _add_further_lidars(cls, data: Any) -> Any:
+        """Fill in the default topic of every further LiDAR."""
+        names = data.get("lidar_names", ()) if isinstance(data, Mapping) else None
+        if not isinstance(names, (list, tuple)):
+            return data
+        names, given = [name for name in names if name != ""], dict(data.get("lidars") or {})
+        if unknown := sorted(set(given) - set(names)):
+            raise ValueError(f"lidars {', '.join(unknown)} are configured but not in lidar_names ({', '.join(map(str, names))})")
+        taken = {MAIN_LIDAR, *map(str, data.get("camera_names", ()))}
+        if len(set(names)) != len(names) or any(not str(name).isidentifier() or name in taken for name in names):
+            raise ValueError(
+                f"lidar_names must be different identifiers (letters, digits, _), none {MAIN_LIDAR!r} or a camera's, not {names}"
+            )
+        lidars = {}
+        for name in names:
+            lidar = given.get(name, {})
+            lidars[name] = {"topic": f"{name}/points", **lidar} if isinstance(lidar, Mapping) else lidar
+        return {**data, "lidar_names": names, "lidars": lidars}
+
     @model_validator(mode="after")
     def _matrices_have_16_numbers(self) -> NodeConfig:
         matrices = {"T_grid_lidar": self.T_grid_lidar}
         matrices |= {f"cameras.{name}.T_camera_lidar": camera.T_camera_lidar for name, camera in self.cameras.items()}
+        matrices |= {f"lidars.{name}.T_lidar": lidar.T_lidar for name, lidar in self.lidars.items()}
         for name, values in matrices.items():
             if len(values) not in (0, 16):
                 raise ValueError(f"{name} needs 16 numbers (4x4 by rows), not {len(values)}")
@@ -139,8 +166,11 @@ def resolve_topics(config: NodeConfig, resolve: Callable[[str], str]) -> NodeCon
         )
         for name, camera in config.cameras.items()
     }
-    lidar = config.lidar.model_copy(update={"topic": resolve(config.lidar.topic)})
-    return config.model_copy(update={"lidar": lidar, "cameras": cameras})
+    odometry = config.lidar.odometry_topic
+    topics = {"topic": resolve(config.lidar.topic), "odometry_topic": resolve(odometry) if odometry else ""}
+    lidar = config.lidar.model_copy(update=topics)
+    lidars = {name: each.model_copy(update={"topic": resolve(each.topic)}) for name, each in config.lidars.items()}
+    return config.model_copy(update={"lidar": lidar, "lidars": lidars, "cameras": cameras})
 
 
 def absolute_topic(topic: str, namespace: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Publisher of /diagnostics, once a second: status of the pipeline, of the map and of each camera."""
+"""Publisher of /diagnostics, once a second: status of the pipeline, of the map, of each camera and of each further LiDAR."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Diagnostics:
         lately = {group: Counter(members) - self._before.get(group, Counter()) for group, members in counts.items()}
         self._before = {group: Counter(members) for group, members in counts.items()}
         array = DiagnosticArray(
-            status=[self._pipeline(counts, lately, last_error), *self._map(counts), *self._cameras(counts, lately)]
+            status=[self._pipeline(counts, lately, last_error), *self._map(counts), *self._sensors(counts, lately)]
         )
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
@@ -62,7 +62,7 @@ class Diagnostics:
         latencies = self._state.statistics.take_recent()
         rate = len(latencies) / max(now - self._last_time, 1e-3)
         self._last_time = now
-        level, message = self._judge(latencies, lately)
+        level, message = self._judge(latencies, counts, lately)
         values = {"rate_hz": f"{rate:.2f}"}
         if self._state.inference:
             inference = self._state.inference
@@ -77,24 +77,30 @@ class Diagnostics:
         values["last_error"] = last_error
         return self._status("pipeline", level, message, values)
 
-    def _judge(self, latencies: list[float], lately: Mapping[str, Counter[str]]) -> tuple[Any, str]:
+    def _judge(self, latencies: list[float], counts: Counts, lately: Mapping[str, Counter[str]]) -> tuple[Any, str]:
         limits, inference, subscriptions = self._state.config.diagnostics, self._state.inference, self._state.inputs
         if inference is None or subscriptions is None:
             missing = "configured" if inference is None else "activated"
             return DiagnosticStatus.WARN, f"the node is not {missing} (`ros2 lifecycle set`, or parameter autostart)"
         silent = time.monotonic() - subscriptions.last_scan
-        if silent > limits.input_timeout_s:
-            topic = self._state.config.lidar.topic
-            return DiagnosticStatus.ERROR, f"no scan on {topic} for {silent:.0f} s: {subscriptions.problem_of(topic)}"
+        topic = self._state.config.lidar.topic
+        no_scan = f"no scan on {topic} for {silent:.0f} s: {subscriptions.problem_of(topic)}"
+        others = [name for name, last in subscriptions.last_lidar.items() if time.monotonic() - last <= limits.input_timeout_s]
+        has_received = any(counts.get("received", {}).get(name) for name in others)
+        if silent > limits.input_timeout_s and not has_received:
+            return DiagnosticStatus.ERROR, no_scan
         if subscriptions.clock_problem:
             return DiagnosticStatus.ERROR, str(subscriptions.clock_problem)
         median = float(np.median(latencies)) if latencies else 0.0
         if median > limits.latency_error_ms:
             return DiagnosticStatus.ERROR, f"latency {median:.0f} ms is over {limits.latency_error_ms:.0f} ms"
+        if silent > limits.input_timeout_s:
+            return DiagnosticStatus.WARN, f"running on {', '.join(others)}: {no_scan}"
         if inference.degraded:
             return DiagnosticStatus.WARN, inference.degraded
         for group, text in (
             ("dropped", "frames lost"),
+            ("deskew", "frames not compensated for motion, see parameter lidar.deskew"),
             ("overflow", "cells exceeded the network's capacity"),
             ("history", "frames without history, see parameter tf.world_frame"),
         ):
@@ -112,27 +118,29 @@ class Diagnostics:
         values |= {reason: str(number) for reason, number in counts.get("map", {}).items()}
         return [self._status("map", DiagnosticStatus.OK if is_fine else DiagnosticStatus.WARN, message, values)]
 
-    def _cameras(self, counts: Counts, lately: Mapping[str, Counter[str]]) -> list[DiagnosticStatus]:
+    def _sensors(self, counts: Counts, lately: Mapping[str, Counter[str]]) -> list[DiagnosticStatus]:
+        """Status of each camera and, where there are several, each further LiDAR."""
         config, subscriptions = self._state.config, self._state.inputs
         if subscriptions is None:
             return []
         statuses = []
-        for name in config.camera_names:
-            age, received = time.monotonic() - subscriptions.last_image[name], counts.get("received", {}).get(name, 0)
-            masked = _of_camera(lately.get("masked", {}), name)
+        sensors = [("camera", "image", name, config.cameras[name].topic, subscriptions.last_image) for name in config.camera_names]
+        sensors += [("lidar", "scan", name, config.lidars[name].topic, subscriptions.last_lidar) for name in config.lidar_names]
+        for kind, unit, name, topic, last in sensors:
+            age, received = time.monotonic() - last[name], counts.get("received", {}).get(name, 0)
+            masked = _of_sensor(lately.get("masked", {}), name)
             level, message = DiagnosticStatus.OK, "in use"
             if not received or age > config.diagnostics.input_timeout_s:
-                topic = config.cameras[name].topic
                 level, message = (
                     DiagnosticStatus.WARN,
-                    f"no image on {topic} for {age:.0f} s: {subscriptions.problem_of(topic)}",
+                    f"no {unit} on {topic} for {age:.0f} s: {subscriptions.problem_of(topic)}",
                 )
             elif masked:
                 reasons = ", ".join(f"{reason} {number}" for reason, number in masked.items())
                 level, message = DiagnosticStatus.WARN, f"masked in the last second: {reasons}"
-            values = {"topic": config.cameras[name].topic, "age_s": f"{age:.2f}" if received else "", "received": str(received)}
-            values |= {f"masked.{reason}": str(n) for reason, n in _of_camera(counts.get("masked", {}), name).items()}
-            statuses.append(self._status(f"camera {name}", level, message, values))
+            values = {"topic": topic, "age_s": f"{age:.2f}" if received else "", "received": str(received)}
+            values |= {f"masked.{reason}": str(n) for reason, n in _of_sensor(counts.get("masked", {}), name).items()}
+            statuses.append(self._status(f"{kind} {name}", level, message, values))
         return statuses
 
     def _status(self, part: str, level: Any, message: str, values: Mapping[str, str]) -> DiagnosticStatus:
@@ -143,6 +151,6 @@ class Diagnostics:
         return status
 
 
-def _of_camera(counts: Mapping[str, int], name: str) -> dict[str, int]:
-    """Reason -> number, of the counters named "camera:reason"."""
+def _of_sensor(counts: Mapping[str, int], name: str) -> dict[str, int]:
+    """Reason -> number, of the counters named "sensor:reason"."""
     return {key.removeprefix(f"{name}:"): number for key, number in counts.items() if key.startswith(f"{name}:")}

@@ -17,6 +17,7 @@ from occle_core.predictor import Predictor
 from occle_core.sensors.messages import ConversionError
 from occle_core.taxonomy import Taxonomy
 from occle_ros.calibration.files import CalibrationError
+from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.classes import check_classes
 from occle_ros.config.groups import ConfigError
@@ -41,13 +42,22 @@ class InferenceRunner:
         calibration: of the rig.
         log_error: called with a message when the engine is replaced by the fallback.
         on_progress: called with the engine's messages while it is built.
+        poses: of the scans, for motion compensation; as for `Pipeline`.
 
     Raises:
         ConfigError, BundleError: the bundle cannot be used.
     """
 
-    def __init__(self, config: NodeConfig, calibration: Calibration, log_error: TextCallback, on_progress: TextCallback) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        calibration: Calibration,
+        log_error: TextCallback,
+        on_progress: TextCallback,
+        poses: LidarPoses | None = None,
+    ) -> None:
         self._config, self._calibration, self._log_error, self._on_progress = config, calibration, log_error, on_progress
+        self._poses = poses
         self._replacing = threading.Lock()
         self._failures = 0
         self.degraded = ""
@@ -160,7 +170,7 @@ class InferenceRunner:
     def _install(self, engine: str) -> None:
         predictor = load(self._config, engine, self._on_progress)
         check_classes(self._config, predictor.taxonomy)
-        pipeline = Pipeline(predictor, self._config, self._calibration)
+        pipeline = Pipeline(predictor, self._config, self._calibration, self._poses)
         self.stages = ("receive", "wait", "convert", *warm_up(predictor), "reorder_wait", "publish")
         # Atomic: a frame reads the pipeline once, when it starts.
         self._pipeline, self._predictor = pipeline, predictor

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ from occle_core.frame import FrameError
 from occle_core.paths import expand_home
 from occle_core.sensors.messages import ConversionError
 from occle_ros.calibration.files import CalibrationError
+from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration, TransformLookup
 from occle_ros.config.node_config import NodeConfig, resolve_topics
 from occle_ros.config.parameter_files import NODE_NAME
@@ -27,7 +27,7 @@ from occle_ros.node.diagnostics import Diagnostics
 from occle_ros.node.inference import STARTUP_ERRORS, InferenceRunner
 from occle_ros.node.publishers import Publishers
 from occle_ros.node.services import Services
-from occle_ros.node.subscriptions import ReceivedScan, Subscriptions
+from occle_ros.node.subscriptions import ReceivedScan, Subscriptions, without_arrival
 from occle_ros.node.throttle import LogThrottle
 from occle_ros.node.worker import CompletionCallback, Worker
 from occle_ros.pipeline.pipeline import ProcessedFrame, count_losses
@@ -40,7 +40,7 @@ _EXPECTED = {FrameError: "unusable_frame", ConversionError: "unreadable_message"
 
 
 class OccupancyNode(EmptyListParameters, LifecycleNode):
-    """Lifecycle node: subscribes to one LiDAR and the cameras, publishes the topics of `occle_ros.topics.outputs`.
+    """Lifecycle node: subscribes to the LiDARs and the cameras, publishes the topics of `occle_ros.topics.outputs`.
 
     `configure` loads the network and warms it up; `activate` creates publishers and subscriptions, so that a node with
     subscriptions is ready; `deactivate` destroys them.
@@ -58,6 +58,7 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         self.map: MapRunner | None = None
         self.problem: Exception | None = None
         self._calibration: Calibration | None = None
+        self._poses: LidarPoses | None = None
         self._transforms: TransformLookup | None = None
         self._outputs: Publishers | None = None
         self._worker: Worker[SyncedMessages[ReceivedScan, Any]] | None = None
@@ -144,7 +145,8 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         calibration = Calibration(self.config)
         if calibration.needs_transforms and not self.config.build_only:  # which processes no frame
             calibration.use_transforms(self._tf())
-        self.inference = InferenceRunner(self.config, calibration, self._log_error, self._log_info)
+        self._poses = LidarPoses(self.config, calibration)
+        self.inference = InferenceRunner(self.config, calibration, self._log_error, self._log_info, self._poses)
         if self.inference.frames > 1 and not calibration.needs_transforms:
             self._use_poses(calibration, self.inference.frames)
         self._calibration = calibration
@@ -161,11 +163,11 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
             )
 
     def _activate(self) -> None:
-        assert self.inference is not None and self._calibration is not None
+        assert self.inference is not None and self._calibration is not None and self._poses is not None
         self._outputs = Publishers(self, self.config, self.statistics, self.inference.stages)
         self.map = MapRunner(self, self.config, self.inference.taxonomy, self.statistics, self._tf)
         self._worker = Worker(self._work, self._on_error, "occupancy", self.inference.max_concurrent)
-        self.inputs = Subscriptions(self, self.config, self._calibration, self.statistics, self._steady, self._submit)
+        self.inputs = Subscriptions(self, self.config, self._calibration, self._poses, self.statistics, self._steady, self._submit)
         self.get_logger().info(f"ready: bundle {self.inference.bundle_id}, waiting for {self.config.lidar.topic}")
 
     def _deactivate(self) -> bool:
@@ -182,7 +184,7 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
 
     def _release(self) -> None:
         self._deactivate()
-        self.inference = self._calibration = None
+        self.inference = self._calibration = self._poses = None
 
     def _accept(self, config: NodeConfig) -> None:
         config = resolve_topics(config, self.resolve_topic_name)
@@ -206,11 +208,12 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
         if viewers != self._viewers:
             self._viewers = viewers
             self.get_logger().info(f"{viewers} subscribers of voxels")
-        if time.monotonic() - self.inputs.last_scan > self.config.diagnostics.input_timeout_s:
+        newest = max(self.inputs.last_scan, *self.inputs.last_lidar.values(), 0.0)
+        if time.monotonic() - newest > self.config.diagnostics.input_timeout_s:
             self._outputs.clear_markers()
 
     def _use_transforms_for_scans(self) -> None:
-        """Use TF once a scan is in another frame than the calibration file is for."""
+        """Use TF once a scan needs it: its frame is not the calibration file's, it is to be compensated for motion, or merged."""
         calibration = self._calibration
         if calibration is None or calibration.has_transforms or not calibration.needs_transforms or not self._has_tf:
             return
@@ -240,17 +243,17 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
             self.statistics.count("dropped", "replaced_by_newer")
 
     def _work(self, synced: SyncedMessages[ReceivedScan, Any]) -> CompletionCallback | None:
-        inference, scan = self.inference, synced.scan
+        inference, scan = self.inference, synced.lead
         if inference is None:
             return None  # deactivated in the meantime
         waited = (time.perf_counter() - scan.arrived) * 1e3
-        processed = inference.process(replace(synced, scan=scan.message))
+        processed = inference.process(without_arrival(synced))
         return partial(self._publish, synced, processed, waited, time.perf_counter())
 
     def _publish(
         self, synced: SyncedMessages[ReceivedScan, Any], processed: ProcessedFrame, waited: float, processed_at: float
     ) -> None:
-        outputs, world, scan = self._outputs, self.map, synced.scan
+        outputs, world, scan = self._outputs, self.map, synced.lead
         if outputs is None or world is None:
             return  # deactivated in the meantime
         began = time.perf_counter()
@@ -272,6 +275,12 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
             if note not in self._noted:
                 self._noted.add(note)
                 self.get_logger().warning(note)
+        for found in processed.assembled.found:
+            if found not in self._noted:
+                self._noted.add(found)
+                self._log_info(found)
+        if (why := processed.assembled.deskew) and self._log_throttle.should_log(f"deskew:{why}"):
+            self.get_logger().warning(f"scans are not compensated for motion: {processed.assembled.deskew_problem}")
         for name, problem in processed.assembled.problems.items():
             if self._log_throttle.should_log(problem):
                 self.get_logger().warning(f"{name} is masked: {problem}")

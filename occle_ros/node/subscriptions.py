@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from nav_msgs.msg import Odometry
 from rclpy.clock import Clock
 from rclpy.node import Node
-from rclpy.qos import QoSPolicyKind
+from rclpy.qos import QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from occle_core.sensors.messages import stamp_of
+from occle_core.sensors.messages import ConversionError, stamp_of
+from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.node.input_monitor import ClockMonitor, InputMonitor
@@ -27,6 +29,7 @@ from occle_ros.topics.inputs import InputTopic, Problem, input_topics
 from occle_ros.topics.qos import input_qos, publisher_qos
 
 CLOCK_WARNING_SECONDS = 30.0
+ODOMETRY_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class ReceivedScan:
     age_ms: float
 
 
+def without_arrival(synced: SyncedMessages[ReceivedScan, Any]) -> SyncedMessages[Any, Any]:
+    """The same messages with the scans alone, as the pipeline takes them."""
+    main, *further = [None if scan is None else scan.message for scan in (synced.scan, *synced.lidars)]
+    return SyncedMessages(synced.stamp, main, synced.images, synced.masked, tuple(further))
+
+
 class Subscriptions:
     """Subscriptions of one activation; `close` destroys them.
 
@@ -45,6 +54,7 @@ class Subscriptions:
         node: owner of the subscriptions and the timer.
         config: topics, QoS and synchronisation.
         calibration: receives the CameraInfos.
+        poses: receives the odometry.
         statistics: counts the received messages.
         clock: a steady clock.
         on_frame: callback for every frame that is complete or at its deadline.
@@ -55,20 +65,23 @@ class Subscriptions:
         node: Node,
         config: NodeConfig,
         calibration: Calibration,
+        poses: LidarPoses,
         statistics: Statistics,
         clock: Clock,
         on_frame: Callable[[SyncedMessages[ReceivedScan, Any]], None],
     ) -> None:
         self._node, self._config, self._calibration = node, config, calibration
+        self._poses = poses
         self._statistics, self._on_frame = statistics, on_frame
         self._synchronizer = make_synchronizer(config)
         now = time.monotonic()
         self.last_scan = now
         self.last_image = dict.fromkeys(config.camera_names, now)
+        self.last_lidar = dict.fromkeys(config.lidar_names, now)
         self._timer = node.create_timer(0.01, self._on_deadline, clock=clock)
         self._timer.cancel()
         self._inputs = {wanted.topic: wanted for wanted in input_topics(config)}
-        self._requested = {topic: input_qos(config, publisher_qos(node, topic)) for topic in self._inputs}
+        self._requested = {topic: self._suitable_qos(topic) for topic in self._inputs}
         self._monitor = InputMonitor(node, list(self._inputs.values()), self._requested, config.diagnostics.input_timeout_s)
         self.clock_problem: Problem | None = None
         self._clock_monitor, self._clock_log_limit = ClockMonitor(node), RateLimiter()
@@ -107,8 +120,13 @@ class Subscriptions:
         return warnings
 
     def _subscribe(self, wanted: InputTopic) -> Any:
-        if not wanted.camera:
-            callback: Callable[[Any], None] = self._on_scan
+        callback: Callable[[Any], None]
+        if wanted.lidar:
+            callback = partial(self._on_lidar, self._config.lidar_names.index(wanted.lidar), wanted.lidar)
+        elif wanted.message is Odometry:
+            callback = self._on_odometry
+        elif not wanted.camera:
+            callback = self._on_scan
         elif wanted.message is CameraInfo:
             callback = partial(self._on_info, wanted.camera)
         else:
@@ -121,10 +139,16 @@ class Subscriptions:
             wanted.message, wanted.topic, on_message, qos, event_callbacks=events, qos_overriding_options=overriding
         )
 
+    def _suitable_qos(self, topic: str) -> QoSProfile:
+        qos = input_qos(self._config, publisher_qos(self._node, topic))
+        if self._inputs[topic].message is Odometry:  # faster than scans, and each is needed
+            qos.depth = max(qos.depth, ODOMETRY_DEPTH)
+        return qos
+
     def _adapt_reliability(self) -> None:
         """Subscribe again with best effort where a best-effort publisher is incompatible with reliable."""
         for topic in sorted(self._monitor.incompatible):
-            requested = input_qos(self._config, publisher_qos(self._node, topic))
+            requested = self._suitable_qos(topic)
             if requested.reliability == self._requested[topic].reliability:
                 continue  # incompatible for another reason, which the monitor reports
             self._node.get_logger().info(f"{topic} is published best effort: subscribed best effort (parameter qos.reliability)")
@@ -150,9 +174,25 @@ class Subscriptions:
         self._statistics.count("received", "scans")
         self.last_scan = time.monotonic()
         stamp = stamp_of(message)
+        self._deliver(self._synchronizer.add_scan(stamp, self._received(message, stamp), time.monotonic_ns()))
+
+    def _on_lidar(self, number: int, name: str, message: PointCloud2) -> None:
+        self._statistics.count("received", name)
+        self.last_lidar[name] = time.monotonic()
+        stamp = stamp_of(message)
+        self._deliver(self._synchronizer.add_lidar(number, stamp, self._received(message, stamp), time.monotonic_ns()))
+
+    def _on_odometry(self, message: Odometry) -> None:
+        try:
+            self._poses.add_odometry(message)
+        except ConversionError as error:
+            self._statistics.count("odometry", "no_pose")
+            self._statistics.error(f"odometry was ignored: {error}")
+
+    def _received(self, message: PointCloud2, stamp: int) -> ReceivedScan:
         scan = ReceivedScan(message, time.perf_counter(), self._age_ms(stamp))
         self._age_s = None if math.isnan(scan.age_ms) else scan.age_ms / 1e3
-        self._deliver(self._synchronizer.add_scan(stamp, scan, time.monotonic_ns()))
+        return scan
 
     def _on_deadline(self) -> None:
         self._deliver(self._synchronizer.poll(time.monotonic_ns()))

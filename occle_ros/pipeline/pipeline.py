@@ -7,12 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from occle_core.frame import Frame
+from occle_core.geometry.trajectory import PoseGapError
 from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
+from occle_core.sensors.transforms import frame_name
+from occle_ros.calibration.files import CalibrationError
+from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.pipeline.assemble import AssembledFrame, assemble
+from occle_ros.pipeline.scans import lidar_frame
 from occle_ros.pipeline.statistics import Statistics
 from occle_ros.sync.lidar_led import SyncedMessages
 
@@ -37,18 +42,21 @@ class Pipeline:
         predictor: the network.
         config: the node's configuration.
         calibration: the rig's calibration.
+        poses: for motion compensation; None: those that `config` names, without an odometry topic's messages.
 
     Raises:
         ConfigError: more cameras are configured than the network was trained for.
     """
 
-    def __init__(self, predictor: Predictor, config: NodeConfig, calibration: Calibration) -> None:
+    def __init__(self, predictor: Predictor, config: NodeConfig, calibration: Calibration, poses: LidarPoses | None = None) -> None:
         if len(config.camera_names) > predictor.num_cameras:
             raise ConfigError(
                 f"parameter camera_names has {len(config.camera_names)} cameras, bundle {predictor.bundle_id} was trained for "
                 f"{predictor.num_cameras}; name fewer cameras or use a bundle of this rig (`occle-train fit` makes one)"
             )
         self._predictor, self._config, self._calibration = predictor, config, calibration
+        self._poses = poses or LidarPoses(config, calibration)
+        self._lidar_frame = ""
 
     def process(self, synced: SyncedMessages[Any, Any]) -> ProcessedFrame:
         """Process one scan with its images.
@@ -59,26 +67,51 @@ class Pipeline:
             FrameError: no points are left, or none is inside the grid.
         """
         began = time.perf_counter()
-        rig = self._calibration.rig(synced.scan.header.frame_id, synced.stamp, pose=self._predictor.num_frames > 1)
-        assembled = assemble(synced, rig, self._config)
+        frame = self._lidar_frame = self._frame_of(synced)
+        needs_pose = self._predictor.num_frames > 1
+        rig = self._calibration.rig(frame, synced.stamp, pose=needs_pose and self._poses.source in ("tf", "off"))
+        assembled = assemble(synced, rig, self._config, self._poses, frame_name(self._config.tf.lidar_frame or frame))
+        if needs_pose and self._poses.source not in ("tf", "off"):
+            assembled = self._with_pose(assembled, frame)
         converted = (time.perf_counter() - began) * 1e3
         occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
         occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})
         return ProcessedFrame(assembled, occupancy)
 
     def posed_frame(self, synced: SyncedMessages[Any, Any], processed: ProcessedFrame) -> Frame:
-        """The frame that was processed, with the scan's pose where TF has it, also where the network needs none."""
-        rig = self._calibration.rig(synced.scan.header.frame_id, synced.stamp, pose=True)
+        """The frame that was processed, with the scan's pose where it is known, also where the network needs none."""
+        frame = self._frame_of(synced)
+        if self._poses.source not in ("tf", "off"):
+            return self._with_pose(processed.assembled, frame).frame
+        rig = self._calibration.rig(frame, synced.stamp, pose=True)
         return replace(processed.assembled.frame, T_world_lidar=rig.T_world_lidar)
+
+    def _frame_of(self, synced: SyncedMessages[Any, Any]) -> str:
+        """Name of the main LiDAR's frame."""
+        file = self._calibration.file
+        return lidar_frame(synced, self._config, self._lidar_frame, file.lidar_frame if file else "")
+
+    def _with_pose(self, assembled: AssembledFrame, frame: str) -> AssembledFrame:
+        """The frame with the pose that its scan was compensated with, for networks with a history."""
+        try:
+            pose = self._poses.pose(frame_name(self._config.tf.lidar_frame or frame), assembled.frame.stamp)
+        except (CalibrationError, PoseGapError) as error:
+            return replace(assembled, pose_problem=str(error))
+        return replace(assembled, frame=replace(assembled.frame, T_world_lidar=pose))
 
 
 def count_losses(processed: ProcessedFrame, statistics: Statistics) -> None:
-    """Count masked cameras, dropped points, overflow and missing history, for /diagnostics and the summary of an offline run."""
+    """Count what was lost, for /diagnostics and the summary of an offline run.
+
+    Masked cameras and LiDARs, dropped points, scans that are not compensated for motion, overflow and missing history.
+    """
     for reason, points in processed.assembled.dropped_points.items():
         statistics.count("points", reason, points)
     for table, cells in processed.occupancy.overflow.items():
         statistics.count("overflow", table, cells)
     for name, reason in processed.assembled.masked.items():
         statistics.count("masked", f"{name}:{reason}")
+    if processed.assembled.deskew:
+        statistics.count("deskew", processed.assembled.deskew)
     if processed.occupancy.short_history:
         statistics.count("history", processed.occupancy.short_history)

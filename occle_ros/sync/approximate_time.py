@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic
@@ -46,16 +46,18 @@ class ApproximateTimeFrameSynchronizer(Generic[Scan, Image]):
         offsets: added to each camera's stamps; default 0.
         queue: size of the queue per topic.
         jump: nanoseconds.
+        lidars: names of further LiDARs -> what is added to their stamps.
 
     Raises:
         ConfigError: message_filters is not installed.
     """
 
     def __init__(self, cameras: Sequence[str], tolerance: int, offsets: Sequence[int] | None = None, queue: int = 10,
-                 jump: int = 500 * MILLISECOND) -> None:  # fmt: skip
+                 jump: int = 500 * MILLISECOND, lidars: Mapping[str, int] | None = None) -> None:  # fmt: skip
         self._filters = message_filters()
-        self._names = (_SCANS, *cameras)
-        self._offsets = (0, *(offsets or [0] * len(cameras)))
+        self._names = (_SCANS, *cameras, *(lidars or {}))
+        self._offsets = (0, *(offsets or [0] * len(cameras)), *(lidars or {}).values())
+        self._cameras = len(cameras)
         self._tolerance, self._queue, self._jump = tolerance, queue, jump
         self._out: list[SyncedMessages[Scan, Image]] = []
         self.counts: Counter[str] = Counter()
@@ -68,6 +70,10 @@ class ApproximateTimeFrameSynchronizer(Generic[Scan, Image]):
     def add_image(self, camera: int, stamp: int, image: Image, now: int) -> list[SyncedMessages[Scan, Image]]:
         """Add an image of the camera with this index; returns the frames that are complete now."""
         return self._add(camera + 1, stamp, image)
+
+    def add_lidar(self, number: int, stamp: int, scan: Scan, now: int) -> list[SyncedMessages[Scan, Image]]:
+        """Add a scan of the further LiDAR with this index; returns the frames that are complete now."""
+        return self._add(self._cameras + number + 1, stamp, scan)
 
     def poll(self, now: int) -> list[SyncedMessages[Scan, Image]]:
         """Returns nothing: this policy has no deadline."""
@@ -112,10 +118,12 @@ class ApproximateTimeFrameSynchronizer(Generic[Scan, Image]):
         self._synchronizer.registerCallback(self._matched)
 
     def _matched(self, *items: Any) -> None:
-        scan, *images = items
+        scan, *others = items
         self._drop_oldest(bisect_left(self._waiting, scan.stamp))
         del self._waiting[: bisect_right(self._waiting, scan.stamp)]
-        self._out.append(SyncedMessages(scan.stamp, scan.message, tuple(image.message for image in images), {}))
+        found = [other.message for other in others]
+        images, lidars = tuple(found[: self._cameras]), tuple(found[self._cameras :])
+        self._out.append(SyncedMessages(scan.stamp, scan.message, images, {}, lidars))
 
     def _drop_oldest(self, number: int) -> None:
         """Discard the oldest scans, which can no longer be matched."""

@@ -19,14 +19,16 @@ def make_synchronizer(config: NodeConfig) -> AnySynchronizer:
         ConfigError: policy approximate_time without message_filters.
     """
     if config.sync.policy == "approximate_time":
-        return ApproximateTimeFrameSynchronizer(config.camera_names, _tolerance(config), _offsets(config))
+        return ApproximateTimeFrameSynchronizer(config.camera_names, _tolerance(config), _offsets(config), lidars=_lidars(config))
     deadline = round(config.sync.deadline_ms * MILLISECOND)
-    return FrameSynchronizer(config.camera_names, _tolerance(config), deadline, _offsets(config))
+    return FrameSynchronizer(config.camera_names, _tolerance(config), deadline, _offsets(config), lidars=_lidars(config))
 
 
 def make_offline_synchronizer(config: NodeConfig) -> FrameSynchronizer[Any, Any]:
     """LiDAR-led synchronizer without a deadline, with larger buffers: a frame closes when it is complete or the input ends."""
-    return FrameSynchronizer(config.camera_names, _tolerance(config), _NEVER, _offsets(config), max_open=64, max_images=256)
+    return FrameSynchronizer(
+        config.camera_names, _tolerance(config), _NEVER, _offsets(config), max_open=64, max_images=256, lidars=_lidars(config)
+    )
 
 
 def _tolerance(config: NodeConfig) -> int:
@@ -35,3 +37,7 @@ def _tolerance(config: NodeConfig) -> int:
 
 def _offsets(config: NodeConfig) -> list[int]:
     return [round(config.cameras[name].time_offset_ms * MILLISECOND) for name in config.camera_names]
+
+
+def _lidars(config: NodeConfig) -> dict[str, int]:
+    return {name: round(config.lidars[name].time_offset_ms * MILLISECOND) for name in config.lidar_names}

@@ -86,7 +86,7 @@ def sustained_rate(bag: Path, bundle: Path, on_progress: Callable[[str], None]) 
         bundle, reader.config.engine, on_progress=on_progress, max_concurrent=reader.config.max_concurrent_frames
     )
     max_concurrent = predictor.max_concurrent
-    pipeline = Pipeline(predictor, reader.config, reader.calibration)
+    pipeline = Pipeline(predictor, reader.config, reader.calibration, reader.poses)
     looked_at = min(len(reader), LOOKED_AT_FRAMES)
     step = -(-looked_at // MEASURED_FRAMES)
     frames = [synced for number, synced in zip(range(looked_at), reader.synced()) if number % step == 0]

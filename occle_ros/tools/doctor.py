@@ -23,7 +23,8 @@ from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.messages.common import message_class
 from occle_ros.node.input_monitor import clock_problem
-from occle_ros.pipeline.assemble import describe_dropped, frame_mismatch, read_scan
+from occle_ros.pipeline.assemble import frame_mismatch
+from occle_ros.pipeline.scans import describe_dropped, read_scan
 from occle_ros.system.environment import profile_variable
 from occle_ros.system.ros_process import ros_node
 from occle_ros.tools.pose_listener import PoseListener, PoseSource

@@ -49,8 +49,8 @@ class RunSummary:
         bundle: id of the network.
         frames: number of frames that were predicted.
         failed: "stamp: error" of each frame that failed.
-        counts: by group and reason as on /diagnostics: masked (cameras), synchronizer (scans and images), points, overflow,
-            history, map.
+        counts: by group and reason as on /diagnostics: masked (cameras and LiDARs), synchronizer (scans and images), points,
+            deskew, overflow, history, map.
         notes: of the rig, and for each masked camera and reason the first problem.
         stages_ms: per stage, median and 95th percentile, milliseconds.
     """
@@ -77,6 +77,10 @@ class _Losses:
         count_losses(processed, self.statistics)
         for note in (*processed.assembled.notes, processed.assembled.pose_problem):
             self.notes.setdefault(note, note)
+        for found in processed.assembled.found:
+            self.notes.setdefault(found, found)
+        if why := processed.assembled.deskew:
+            self.notes.setdefault(f"deskew:{why}", f"scans are not compensated for motion: {processed.assembled.deskew_problem}")
         for name, problem in processed.assembled.problems.items():
             self.notes.setdefault(f"{name}:{processed.assembled.masked.get(name)}", f"{name} is masked: {problem}")
 
@@ -111,7 +115,7 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
     with new_folder(out) as folder:
         reader = BagReader(bag, config)
         predictor = Predictor.load(bundle, engine)
-        pipeline = Pipeline(predictor, reader.config, reader.calibration)
+        pipeline = Pipeline(predictor, reader.config, reader.calibration, reader.poses)
         count = len(reader) if limit is None else min(limit, len(reader))
 
         def predictions(losses: _Losses) -> Iterator[_Prediction]:
@@ -153,6 +157,8 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
         def predictions(losses: _Losses) -> Iterator[_Prediction]:
             for number in range(count):
                 frame = dataset.frame(number)
+                if predictor.num_frames > 1:
+                    predictor.recall(dataset, number)
                 try:
                     occupancy = predictor.predict(frame, dataset.grid_frame)
                 except FrameError as error:

@@ -24,9 +24,12 @@ def report_lines(summary: RunSummary) -> Iterator[str]:
             yield f"  frames without history: {number} {_words(reason)}"
     for reason, number in synchronizer.items():
         # Unused images are normal where a camera is faster than the LiDAR.
-        if reason.startswith("image_") and not reason.startswith("image_unused"):
-            kind, _, name = reason.removeprefix("image_").partition(":")
-            yield f"  images of {name}: {number} {_words(kind)}"
+        sensor, _, rest = reason.partition("_")
+        if sensor in ("image", "lidar") and not rest.startswith("unused"):
+            kind, _, name = rest.partition(":")
+            yield f"  {'images' if sensor == 'image' else 'scans'} of {name or 'further LiDARs'}: {number} {_words(kind)}"
+    for reason, number in summary.counts.get("deskew", {}).items():
+        yield f"  frames not compensated for motion: {number} {_words(reason)}"
     for reason, number in summary.counts.get("points", {}).items():
         yield f"  points dropped: {number} {_words(reason)}"
     for table, cells in summary.counts.get("overflow", {}).items():

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
@@ -25,7 +26,8 @@ class InputTopic:
         topic: as configured.
         message: class of the messages.
         topic_parameter: name of the parameter that sets the topic.
-        camera: name of the camera; empty for the LiDAR.
+        camera: name of the camera; empty for others.
+        lidar: name of the further LiDAR; empty for others.
         once: one message is sufficient (calibration).
     """
 
@@ -34,6 +36,7 @@ class InputTopic:
     message: type[Any]
     topic_parameter: str
     camera: str = ""
+    lidar: str = ""
     once: bool = False
 
 
@@ -49,8 +52,12 @@ class Problem:
 
 
 def input_topics(config: NodeConfig) -> list[InputTopic]:
-    """Input topics of a configuration, LiDAR first."""
+    """Input topics of a configuration, LiDARs first."""
     inputs = [InputTopic("scan", config.lidar.topic, PointCloud2, "lidar.topic")]
+    for name in config.lidar_names:
+        inputs.append(InputTopic(f"scan of {name}", config.lidars[name].topic, PointCloud2, f"lidars.{name}.topic", lidar=name))
+    if config.lidar.odometry_topic and config.lidar.deskew in ("auto", "odometry"):
+        inputs.append(InputTopic("odometry", config.lidar.odometry_topic, Odometry, "lidar.odometry_topic"))
     for name in config.camera_names:
         camera, prefix = config.cameras[name], f"cameras.{name}"
         kind = CompressedImage if camera.compressed else Image

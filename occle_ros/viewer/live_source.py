@@ -23,18 +23,21 @@ from occle_core.bundle import BundleSpec, read_spec
 from occle_core.console import print_notice, print_notice_once
 from occle_core.frame import Frame, FrameError
 from occle_core.sensors.messages import ConversionError, stamp_of
+from occle_core.sensors.transforms import frame_name
 from occle_core.taxonomy import Taxonomy
 from occle_core.viewer.sources import ViewSource
 from occle_core.viewer.view_frame import ViewFrame
 from occle_ros.calibration.files import CalibrationError
+from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.calibration.tf_listener import listen_to_transforms
 from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.config.parameter_files import NODE_NAME
 from occle_ros.config.share_paths import resolve
 from occle_ros.messages.clouds import occupancy_from_cloud
-from occle_ros.node.subscriptions import ReceivedScan, Subscriptions
+from occle_ros.node.subscriptions import ReceivedScan, Subscriptions, without_arrival
 from occle_ros.pipeline.assemble import assemble
+from occle_ros.pipeline.scans import lidar_frame
 from occle_ros.pipeline.statistics import Statistics
 from occle_ros.sync.lidar_led import SyncedMessages
 from occle_ros.system.ros_process import ros_node
@@ -92,7 +95,8 @@ class _LiveListener:
         self._timed: set[str] = set()
         self._count = 0
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        Subscriptions(node, config, self._calibration, Statistics(), steady, self._on_inputs)
+        self._poses = LidarPoses(config, self._calibration)
+        Subscriptions(node, config, self._calibration, self._poses, Statistics(), steady, self._on_inputs)
         is_lossy = any(offer.reliability.name == "BEST_EFFORT" for offer in publisher_qos(node, voxels))
         node.create_subscription(PointCloud2, voxels, self._on_voxels, qos_profile("best_effort" if is_lossy else "reliable", 5))
         node.create_timer(1.0, self._find_timings, clock=steady)
@@ -127,9 +131,10 @@ class _LiveListener:
             print_notice_once("voxels without their scan are shown alone: check the topics of --config, or run beside the node")
             return None
         try:
-            scan = synced.scan.message
-            rig = self._calibration.rig(scan.header.frame_id, stamp, pose=True)
-            return assemble(replace(synced, scan=scan), rig, self._config).frame
+            messages, file = without_arrival(synced), self._calibration.file
+            frame = lidar_frame(messages, self._config, "", file.lidar_frame if file else "")
+            rig = self._calibration.rig(frame, stamp, pose=True)
+            return assemble(messages, rig, self._config, self._poses, frame_name(self._config.tf.lidar_frame or frame)).frame
         except (FrameError, ConversionError, CalibrationError) as error:
             print_notice_once(f"voxels are shown without scan and images: {error}")
             return None

@@ -79,7 +79,7 @@ def bag_source(
     """
     reader = BagReader(bag, config)
     predictor = Predictor.load(bundle, engine)
-    pipeline = Pipeline(predictor, reader.config, reader.calibration)
+    pipeline = Pipeline(predictor, reader.config, reader.calibration, reader.poses)
     numbers = selection.numbers(len(reader))
 
     def frames() -> Iterator[ViewFrame]:

@@ -34,7 +34,7 @@ SETTINGS = {
     "lidar.exclude_box": [-1.0, -1.0, -2.0, 1.0, 1.0, 1.0],
 }
 """Parameters of a node for this car."""
-_GROUPS = ("dropped", "masked", "synchronizer", "points", "overflow")
+_GROUPS = ("dropped", "masked", "synchronizer", "points", "deskew", "overflow")
 
 
 def write_rig(file: Path) -> Path:
@@ -169,7 +169,7 @@ class Car:
     def lost(self, before: Mapping[str, int]) -> dict[str, int]:
         """What was counted since `before`, without images that no scan needed or that a reset forgot (topics have no order)."""
         now = self.counts() - Counter(before)
-        return {key: number for key, number in now.items() if not re.search("image_(unused|clock_reset)", key)}
+        return {key: number for key, number in now.items() if not re.search("(image|lidar)_(unused|clock_reset)", key)}
 
     def cleared(self) -> bool:
         """Some markers said that everything is to be deleted."""

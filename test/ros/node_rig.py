@@ -94,5 +94,5 @@ def write_bag(
 
 def node_arguments(bundle: Path, calibration: Path, /, **parameters: Any) -> list[str]:
     """Arguments of a Python that runs the node."""
-    given = {"bundle": str(bundle), "calibration_file": str(calibration), "engine": "torch", "threads": 1, **parameters}
+    given = {"bundle": str(bundle), "calibration_file": str(calibration), "engine": "torch", "threads": 1} | parameters
     return ["-m", "occle_ros.cli", "node", "--ros-args", *[w for n, v in given.items() for w in ("-p", f"{n}:={json.dumps(v)}")]]

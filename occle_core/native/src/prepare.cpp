@@ -107,4 +107,18 @@ void view_of_points(const float* points, int64_t row, int64_t P, const double* T
     }
 }
 
+// Motion compensation: each of n points (rows of `row` floats: x, y, z, intensity) through the transform of a table of K (three rows of
+// four) whose time is nearest to the point's, (time - first) * inverse; into out (n, 4).
+void move_points(const float* points, int64_t n, int64_t row, const float* times, float first, float inverse, const float* table,
+                 int64_t K, float* out) {
+    const int32_t last = static_cast<int32_t>(K - 1);
+    for (int64_t i = 0; i < n; i++) {
+        const float* p = points + i * row;
+        const int32_t nearest = static_cast<int32_t>((times[i] - first) * inverse + 0.5f);
+        const float* T = table + 12 * std::min(std::max(nearest, 0), last);
+        for (int64_t a = 0; a < 3; a++) out[4 * i + a] = T[4 * a] * p[0] + T[4 * a + 1] * p[1] + T[4 * a + 2] * p[2] + T[4 * a + 3];
+        out[4 * i + 3] = p[3];
+    }
+}
+
 }  // extern "C"

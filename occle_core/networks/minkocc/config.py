@@ -28,6 +28,9 @@ class PointConfig(Config):
     max_points: int = Field(6, ge=1, description="points kept per voxel, spread evenly over the scan's order")
     max_views: int = Field(2, ge=1, description="cameras sampled per point, the most central first")
     channels: int = Field(32, ge=4, description="channels of the point features and the finest voxels")
+    sweeps: int = Field(
+        1, ge=1, le=32, description="scans that are read: the present one and those before it, moved to its place, with their age"
+    )
 
 
 class UNetConfig(Config):
@@ -56,12 +59,17 @@ class MinkOccConfig(Config):
 
     @property
     def num_frames(self) -> int:
-        """Frames that the network sees, the present one included."""
-        return 1
+        """Scans that the network sees, the present one included."""
+        return self.points.sweeps
+
+    @property
+    def reads_sweeps(self) -> bool:
+        """True: of the scans before the present frame it reads the points alone, and of nuScenes those between keyframes."""
+        return self.points.sweeps > 1
 
     @property
     def frame_stride(self) -> int:
-        """Distance of the past frames, of which there are none."""
+        """It sees every scan before the present one."""
         return 1
 
     @property

@@ -7,7 +7,7 @@ done here; the network itself only gathers through the tables made here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from occle_core.geometry.grid import VoxelGrid
 from occle_core.native import prepare as native
 from occle_core.networks.blocks.voxelise import drop_own_vehicle, point_features, voxelise
 from occle_core.networks.minkocc.config import MinkOccConfig
+from occle_core.sensors.sweeps import stack_sweeps
 
 
 @dataclass
@@ -30,7 +31,8 @@ class MinkOccInputs:
 
     Attributes:
         images: (B, V, H, W, 3) uint8 RGB of the network's size; zeros where a camera is masked.
-        points: (P, 10) float32 features per point (see `point_features`).
+        points: (P, 10) float32 features per point (see `point_features`); (P, 11) with the points' age in seconds, where the
+            network reads sweeps.
         view: (P, M) int64 image index b * V + v of the point's sampled views; B * V where it has none.
         uv: (P, M, 2) float32 position in that image, 0..1 from border to border.
         voxel: (P,) int64 row of the voxel that the point lies in.
@@ -61,6 +63,21 @@ class MinkOccInputs:
         return MinkOccInputs(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
+def with_sweeps(frames: Sequence[Frame], config: MinkOccConfig) -> Frame:
+    """The present frame, the first, with the points of the scans before it, where the network reads them.
+
+    Raises:
+        FrameError: a scan is malformed.
+    """
+    if not config.reads_sweeps:
+        return frames[0]
+    for frame in frames:
+        frame.check()
+    # Each scan has the vehicle in itself: it has to go before the scans are moved.
+    own = [replace(frame, points=drop_own_vehicle(frame.points, config.points.min_range)) for frame in frames]
+    return stack_sweeps(own[: config.points.sweeps])
+
+
 def prepare(frame: Frame, grid: VoxelGrid, config: MinkOccConfig) -> MinkOccInputs:
     """The network's inputs for one frame, on the CPU.
 
@@ -72,13 +89,19 @@ def prepare(frame: Frame, grid: VoxelGrid, config: MinkOccConfig) -> MinkOccInpu
     if len(frame.cameras) > wanted:
         raise FrameError(f"{len(frame.cameras)} cameras for a network of {wanted}; use a bundle for this rig, or fewer cameras")
     images = prepare_images(frame.images, config)
-    points = drop_own_vehicle(frame.points, config.points.min_range)
+    points = frame.points
+    if config.reads_sweeps:
+        ages = np.zeros(len(points), np.float32) if frame.ages is None else frame.ages
+        points = np.column_stack([points, ages])
+    points = drop_own_vehicle(points, config.points.min_range)
     in_grid = transform_points(frame.T_grid_lidar, points)
     rows, voxel_of, table, cells = voxelise(in_grid, grid, config.points.max_points)
     if not len(cells):
         raise FrameError(f"none of the {len(points)} points lies inside the grid {grid}; check T_grid_lidar and the units")
     view, uv = choose_views(points[rows], frame.images, frame.cameras, wanted, config.points.max_views)
     features = point_features(in_grid[rows], points[rows, 3], voxel_of, cells, grid)
+    if config.reads_sweeps:
+        features = np.concatenate([features, points[rows, 4:]], 1)
     return MinkOccInputs(
         torch.from_numpy(images)[None],
         torch.from_numpy(features),

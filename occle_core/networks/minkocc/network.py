@@ -20,7 +20,7 @@ from occle_core.networks.blocks.resnet import ResNet
 from occle_core.networks.blocks.voxelise import POINT_FEATURES
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.minkocc.config import MinkOccConfig, base, small, tiny
-from occle_core.networks.minkocc.inputs import MinkOccInputs, prepare
+from occle_core.networks.minkocc.inputs import MinkOccInputs, prepare, with_sweeps
 from occle_core.networks.minkocc.padding import pad
 from occle_core.networks.minkocc.point_fusion import PointEncoder
 from occle_core.networks.minkocc.unet import DecoderLevel, GenerativeUNet
@@ -66,7 +66,7 @@ class MinkOcc(Network):
         self.register_buffer("image_std", torch.tensor(IMAGE_STD), persistent=False)
         self.trunk = ResNet(config.image.backbone, config.image.base_width, config.image.num_stages)
         self.pyramid = FeaturePyramid(self.trunk.channels, config.image.channels)
-        self.points = PointEncoder(config.image.channels, config.unet.encoder_channels[0])
+        self.points = PointEncoder(config.image.channels, config.unet.encoder_channels[0], POINT_FEATURES + config.reads_sweeps)
         self.unet = GenerativeUNet(
             config.unet.encoder_channels, config.unet.decoder_channels, config.unet.encoder_blocks, config.unet.prune_thresholds
         )
@@ -123,7 +123,7 @@ class MinkOcc(Network):
     @staticmethod
     def prepare(frames: Sequence[Frame], grid: VoxelGrid, config: MinkOccConfig) -> MinkOccInputs:
         """As `Network.prepare`."""
-        return prepare(frames[0], grid, config)
+        return prepare(with_sweeps(frames, config), grid, config)
 
     def label_grid(
         self, inputs: MinkOccInputs, free: int, stage_done: Callable[[str], None] = lambda stage: None
@@ -186,7 +186,7 @@ class MinkOccProgram(Program):
         image, views = self.config.image, self.config.points.max_views
         return (
             torch.zeros(1, image.num_cameras, image.height, image.width, 3, dtype=torch.uint8),
-            torch.zeros(points, POINT_FEATURES),
+            torch.zeros(points, POINT_FEATURES + self.config.reads_sweeps),
             torch.full((points, views), image.num_cameras, dtype=torch.int32),
             torch.zeros(points, views, 2),
             torch.full((points,), voxels, dtype=torch.int32),

@@ -13,9 +13,9 @@ def pad(inputs: MinkOccInputs, capacities: Capacities, center: tuple[float, floa
     """One frame's inputs in a program's shapes.
 
     Returns:
-        images (1, V, H, W, 3) uint8, points (P, 10) float32, view (P, M) int32, uv (P, M, 2) float32, voxel (P,) int32, table
-        (N, K) int32, cells (N, 3) int32, count (1,) int32; what stands for "none" is as in `MinkOccInputs`, with the capacities P
-        and N.
+        images (1, V, H, W, 3) uint8, points (P, 10) float32 (11 with sweeps), view (P, M) int32, uv (P, M, 2) float32, voxel (P,)
+        int32, table (N, K) int32, cells (N, 3) int32, count (1,) int32; what stands for "none" is as in `MinkOccInputs`, with the
+        capacities P and N.
     """
     features = {
         "points": (inputs.points.numpy(), 0),

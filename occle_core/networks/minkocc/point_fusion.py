@@ -49,12 +49,18 @@ class PointFusion(nn.Module):
 
 
 class PointEncoder(nn.Module):
-    """Voxel features from points and an image pyramid."""
+    """Voxel features from points and an image pyramid.
 
-    def __init__(self, image_channels: int, channels: int) -> None:
+    Args:
+        image_channels: of a point's image feature.
+        channels: of the voxels.
+        features: of a point by itself.
+    """
+
+    def __init__(self, image_channels: int, channels: int, features: int = POINT_FEATURES) -> None:
         super().__init__()
         self.fusion = PointFusion(image_channels)
-        self.vfe = VoxelFeatureEncoder(POINT_FEATURES + image_channels, channels)
+        self.vfe = VoxelFeatureEncoder(features + image_channels, channels)
 
     def forward(self, inputs: MinkOccInputs, pyramid: Sequence[Tensor]) -> Tensor:
         """-> (N, channels), a row per voxel of `inputs.coords`."""

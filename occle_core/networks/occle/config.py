@@ -71,6 +71,11 @@ class OccleConfig(Config):
         return 3
 
     @property
+    def reads_sweeps(self) -> bool:
+        """False: it reads whole frames, with their images."""
+        return False
+
+    @property
     def max_points(self) -> int:
         """Points kept per voxel."""
         return self.scan.max_points

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occle_core.datasets import DatasetError, list_scenes, open_dataset
+from occle_core.datasets.base import HasSweeps
 from occle_core.datasets.poses import inside_oriented_box, transform_from_row
 from occle_core.geometry.grid import OCC3D_NUSCENES
+from occle_core.history import scans_before
 
 IDENTITY = {"q_wxyz": [1, 0, 0, 0], "t": [0, 0, 0]}
 # 90 degrees to the left: the camera looks along the LiDAR's x.
@@ -58,6 +61,37 @@ def test_frames(root):
     assert dataset.image_file(0, "CAM_BACK") == root / "samples" / "CAM_BACK" / "t0.png" and dataset.image_file(0, "cam2") is None
     assert open_dataset(root / "v1.0-mini", kind="nuscenes", scene="scene-0103").name == "scene-0103"
     assert open_dataset(root, kind="streets").name == "scene-0103"
+
+
+def test_sweeps_are_the_scans_between_keyframes(root):
+    """The second keyframe's scans go back over two sweeps to the first keyframe, as in nuScenes at 20 Hz."""
+    file = root / "v1.0-mini" / "sample_data.json"
+    rows = {row["token"]: row for row in json.loads(file.read_text())}
+    poses = json.loads((root / "v1.0-mini" / "ego_pose.json").read_text())
+    chain = ["t0-LIDAR_TOP", "sweep0", "sweep1", "t1-LIDAR_TOP"]
+    (root / "sweeps").mkdir()
+    for number, token in enumerate(chain[1:3]):
+        sweep = rows["t1-LIDAR_TOP"] | {"token": token, "is_key_frame": False, "filename": f"sweeps/{token}.bin"}
+        rows[token] = sweep | {"timestamp": 3_000 * (number + 1), "ego_pose_token": token}
+        made_up(10 + number)["points"].astype("<f4").tofile(root / "sweeps" / f"{token}.bin")
+        poses.append({"token": token, "translation": [0.5 * (number + 1), 0, 0], "rotation": [1, 0, 0, 0]})
+    for before, token in itertools.pairwise(["", *chain]):
+        rows[token]["prev"] = before
+    file.write_text(json.dumps(list(rows.values())))
+    (root / "v1.0-mini" / "ego_pose.json").write_text(json.dumps(poses))
+    dataset = open_dataset(root)
+    assert isinstance(dataset, HasSweeps)
+    found = dataset.sweeps(1, 10)
+    assert [frame.stamp for frame in found] == [6_000_000, 3_000_000, 3_000]
+    np.testing.assert_allclose([frame.T_world_lidar[0, 3] for frame in found], [1.9, 1.4, 0.9])
+    np.testing.assert_allclose(found[0].points, made_up(11)["points"][:, :4] / [1, 1, 1, 255], atol=1e-6)
+    np.testing.assert_array_equal(found[2].points, dataset.points(0))
+    assert len(dataset.sweeps(1, 2)) == 2 and dataset.sweeps(0, 5) == []
+    scans = scans_before(dataset, 1, 3)
+    assert [frame.stamp for frame in scans] == [10_003_000, 6_000_000, 3_000_000] and len(scans[0].images) == 6
+    (root / "sweeps" / "sweep1.bin").unlink()
+    with pytest.raises(DatasetError, match=r"sweep1\.bin"):
+        dataset.sweeps(1, 10)
 
 
 def test_truth_and_masks(root):

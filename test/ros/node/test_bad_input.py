@@ -31,7 +31,8 @@ from occle_ros.config.loading import load_config
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.messages.clouds import cloud_from_points
 from occle_ros.messages.images import message_from_image
-from occle_ros.pipeline.assemble import assemble, frame_mismatch, read_scan
+from occle_ros.pipeline.assemble import assemble, frame_mismatch
+from occle_ros.pipeline.scans import read_scan
 from occle_ros.sync.lidar_led import SyncedMessages
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "reliability.md"

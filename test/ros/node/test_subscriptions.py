@@ -16,6 +16,7 @@ from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 
 from occle_core.sensors.messages import stamp_of
+from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.messages.clouds import cloud_from_points
@@ -38,7 +39,9 @@ class Station:
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
         clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self.inputs = Subscriptions(node, config, Calibration(config), Statistics(), clock, self.frames.append)
+        calibration = Calibration(config)
+        poses = LidarPoses(config, calibration)
+        self.inputs = Subscriptions(node, config, calibration, poses, Statistics(), clock, self.frames.append)
 
     def spin_until(self, done: Callable[[], Any], seconds: float = 10.0) -> None:
         end = time.monotonic() + seconds

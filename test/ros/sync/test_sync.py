@@ -195,7 +195,59 @@ def test_anything_may_come_without_growth_or_error(messages: list[tuple[str, int
         scans += kind == "L"
         out += len(play(synchronizer, f"{kind}{stamp}@{now // MS}"))
         assert len(synchronizer._open) <= 3
-        assert all(len(camera.stamps) <= 5 and sorted(camera.images) == camera.stamps for camera in synchronizer._cameras)
+        assert all(len(camera.stamps) <= 5 and sorted(camera.messages) == camera.stamps for camera in synchronizer._cameras)
     out += len(synchronizer.flush())
     refused = ("scan_duplicate", "scan_out_of_order", "scan_without_stamp")
     assert out + sum(synchronizer.counts[reason] for reason in refused) == scans
+
+
+LIDARS = {
+    "same stamp": ("L100 R100", [("L100", "R100")], {}),
+    "nearest in time": ("L100 R90 R130@131", [("L100", "R90")], {}),
+    "not near enough": ("R40 L100 R160@161", [("L100", None)], {"rear": "out_of_tolerance"}),
+    "never came": ("L100 @200", [("L100", None)], {"rear": "no_scan"}),
+    "stopped": ("L100 R100 L200 R200 L300 @400", [("L100", "R100"), ("L200", "R200"), ("L300", None)], {"rear": "stale"}),
+    "without the main LiDAR the other leads": (
+        "L100 R100 R200 R300 R400 R500 R600 R700 R800", [("L100", "R100"), (None, "R700"), (None, "R800")], {"lidar": "stale"}
+    ),
+    "the main LiDAR never came": ("R100 R200 R650 R750", [(None, "R650"), (None, "R750")], {"lidar": "no_scan"}),
+    "the main LiDAR comes back": ("L100 R100 R200 R500 R700 L800 R800", [
+        ("L100", "R100"), (None, "R700"), ("L800", "R800")], {}),
+    "a pause of both": ("L100 R100 R5100 L5100 R5200 L5200", [("L100", "R100"), ("L5100", "R5100"), ("L5200", "R5200")], {}),
+    "a bag of the other alone starts again": ("R5000 R5500 R5600 R5700 R100 R200 R700 R800", [
+        (None, "R5600"), (None, "R5700"), (None, "R700"), (None, "R800")], {"lidar": "no_scan"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LIDARS)
+def test_frames_of_two_lidars(case: str) -> None:
+    events, expected, masked = LIDARS[case]
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer([], 50 * MS, 100 * MS, lidars={"rear": 0})
+    frames = []
+    for event in events.split():
+        what, _, when = event.partition("@")
+        now = int(when or what[1:]) * MS
+        if not what:
+            frames += synchronizer.poll(now)
+        elif what[0] == "L":
+            frames += synchronizer.add_scan(int(what[1:]) * MS, what, now)
+        else:
+            frames += synchronizer.add_lidar(0, int(what[1:]) * MS, what, now)
+    assert [(frame.scan, *frame.lidars) for frame in frames] == expected
+    assert frames[-1].masked == masked
+    assert frames[-1].lead == (frames[-1].scan or frames[-1].lidars[0])
+
+
+def test_lidars_are_counted_like_cameras() -> None:
+    synchronizer: FrameSynchronizer[str, str] = FrameSynchronizer([], 50 * MS, 100 * MS, lidars={"rear": 5 * MS, "side": 0})
+    assert not synchronizer.add_scan(100 * MS, "L", 0)
+    assert not synchronizer.add_lidar(0, 96 * MS, "R", 0)
+    (frame,) = synchronizer.poll(100 * MS)
+    assert (frame.lidars, frame.masked) == (("R", None), {"side": "no_scan"})
+    synchronizer.add_lidar(1, 100 * MS, "S", 101 * MS)
+    synchronizer.add_lidar(0, 96 * MS, "R", 102 * MS)
+    assert synchronizer.counts == {"lidar_late:side": 1, "lidar_duplicate:rear": 1}
+    for stamp in (300, 400, 700, 800):  # the third of three leads only where the second is silent as well
+        synchronizer.add_lidar(0, (stamp - 5) * MS, f"R{stamp}", stamp * MS)
+        synchronizer.add_lidar(1, stamp * MS, f"S{stamp}", stamp * MS)
+    assert synchronizer.counts["lidar_led"] == 2

@@ -6,6 +6,7 @@ from made_up_scans import BUILDING, CAR, GRID, POLE, ROAD, TAXONOMY, Scans, shif
 from occle_train.data.accumulate import accumulate, traversed
 
 from occle_core.datasets import DatasetError, open_dataset
+from occle_core.frame import Frame
 from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 
 
@@ -50,6 +51,29 @@ def test_a_wall_is_occupied_before_it_free_behind_it_unknown():
     assert (world[5, 1:7] == TAXONOMY.free).all()
     # Beside the fan of rays nothing is known.
     assert world[1, 0, 0] == 255 and world[1, 7, 3] == 255
+
+
+class Swept(Scans):
+    """Scans with one between the first and the second, from further left, of the same wall and of something without a label."""
+
+    stamps = (0, 10)
+
+    def sweeps(self, i, count):
+        wall = [[3.25, -0.25 + a, 0.1, 0] for a in (-0.5, 0, 0.5)]
+        pose = shift(0, 1.5, 0)
+        points = np.array([[x, y - 1.5, z, v] for x, y, z, v in [*wall, [1.25, 1.9, 0.6, 0]]], np.float32)
+        return [Frame(self.stamps[1] - 1, points, T_world_lidar=pose)][:count] if i == 1 else []
+
+
+def test_scans_without_labels_add_free_space_in_front_of_what_is_labelled():
+    wall = [(3.25, y, 0.1, BUILDING) for y in np.arange(-1.95, 2, 0.1)]
+    scans = Swept([wall, wall])
+    plain, swept = accumulate(scans, 0, GRID, 0, 1), accumulate(scans, 0, GRID, 0, 1, sweeps=10)
+    gained = (plain == 255) & (swept == TAXONOMY.free)
+    assert gained.any() and (plain == swept)[~gained].all()
+    # Rays from (0, 1.5, 0) to the wall, and none to the point that nothing labelled confirms.
+    expected = traversed(np.array([0, 1.5, 0]), np.array([[3.25, -0.25 + a, 0.1] for a in (-0.5, 0, 0.5)]), GRID)
+    assert not (gained & ~expected).any() and (expected & (plain == 255) == gained).all()
 
 
 def test_labels_are_voted_and_thin_things_kept():

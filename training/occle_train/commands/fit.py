@@ -55,6 +55,9 @@ def fit_command(
     size: Annotated[Size | None, typer.Option(help="network size; small without")] = None,
     classes: Annotated[Path | None, path_option("YAML file with a class list of your own, instead of the rig's")] = None,
     finer: Annotated[int | None, typer.Option(min=1, help="cells this many times smaller than 0.4 m: 2 for 0.2 m")] = None,
+    sweeps: Annotated[
+        int | None, typer.Option(min=1, max=32, help="scans that the network reads: the present one and those before it; 1 without")
+    ] = None,
     config: opt.Config = None,
     assignments: opt.Set = None,
     labels: opt.Labels = None,
@@ -80,7 +83,7 @@ def fit_command(
     """
     given = RunOptions(
         data=data, sequences=sequences, labels=labels, rig=rig, size=size, classes=read_classes(classes) if classes else None,
-        finer=finer, start_from=start_from,
+        finer=finer, sweeps=sweeps, start_from=start_from,
         image_weights=image_weights, validation=validation, validation_sequences=validation_sequences,
         validate_every=validate_every, validation_frames=validation_frames, bundle=bundle, device=device, threads=threads,
         processes=processes,
@@ -110,7 +113,9 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     if settings.recipe is not None and settings.recipe.switch_step(100) < 100 and options.labels is None:
         raise ValueError("the recipe needs 2D labels of the images; make them with occle-train label, and give --labels DIR")
     datasets = training.open_data(run, own)
-    spec = spec_of(options.size or "small", rig_of(datasets, options.rig, run.data), options.finer or 1, options.classes)
+    spec = spec_of(
+        options.size or "small", rig_of(datasets, options.rig, run.data), options.finer or 1, options.classes, options.sweeps or 1
+    )
     classes = taxonomy.load(spec.taxonomy)
     begun, pretrained = training.with_image_weights(run, spec, initial, settings.seed)
     assert begun is None or isinstance(begun, MinkOcc)
@@ -185,9 +190,13 @@ def settings_of(config: str | None, assignments: Sequence[str], saved: dict[str,
     return parse_config(FitConfig, content, config or ("--set" if assignments else "the options"))
 
 
-def spec_of(size: Size, rig: RigName, finer: int, classes: TaxonomyConfig | None) -> BundleSpec:
-    """The spec of a network size, on cells `finer` times smaller than its own."""
+def spec_of(size: Size, rig: RigName, finer: int, classes: TaxonomyConfig | None, sweeps: int = 1) -> BundleSpec:
+    """The spec of a network size that reads so many scans, on cells `finer` times smaller than its own."""
     spec = rig_spec(size, rig, classes=classes)
+    if sweeps > 1:
+        network = minkocc_config(spec)
+        network = network.model_copy(update={"points": network.points.model_copy(update={"sweeps": sweeps})})
+        spec = spec.model_copy(update={"network": network})
     if finer == 1:
         return spec
     return spec_for(spec.network, spec.voxel_grid.finer(finer), spec.taxonomy, f"{spec.name}-{finer}x")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
+from occle_core.datasets.base import HasSweeps
 from occle_core.datasets.voxels import majority
 from occle_core.geometry.grid import VoxelGrid
 
@@ -19,13 +20,16 @@ CHUNK = 16_384
 """Rays that are traversed together; bounds the memory."""
 
 
-def accumulate(dataset: Dataset, index: int, grid: VoxelGrid, before: int, after: int, moving: bool = True) -> NDArray[np.uint8]:
+def accumulate(
+    dataset: Dataset, index: int, grid: VoxelGrid, before: int, after: int, moving: bool = True, sweeps: int = 0
+) -> NDArray[np.uint8]:
     """Labels of the cells around scan `index`, from it and its neighbours in time.
 
     A cell that holds labelled points is occupied, with the label of most of them (thin classes count more). A cell that holds
     unlabelled points only is unknown. Of the others, those that a ray from a sensor to one of its labelled points crosses are
     free (unlabelled points may be reflections), and the rest is unknown. Objects in motion would smear: their points count in
-    scan `index` only, though the rays to them always do.
+    scan `index` only, though the rays to them always do. Scans between the data set's frames have no labels: their rays to points
+    in labelled cells add free space.
 
     Args:
         dataset: a sequence with point labels and poses.
@@ -34,6 +38,7 @@ def accumulate(dataset: Dataset, index: int, grid: VoxelGrid, before: int, after
         before: number of scans before it to add; the sequence's beginning shortens this.
         after: number of scans after it to add; the sequence's end shortens this.
         moving: take the objects in motion from scan `index` only; False treats everything as standing.
+        sweeps: how many scans before each frame to add, where the data set has some between its frames (nuScenes: ten).
 
     Returns:
         (X, Y, Z) uint8 class ids of the data set's taxonomy, 255 unknown.
@@ -55,6 +60,14 @@ def accumulate(dataset: Dataset, index: int, grid: VoxelGrid, before: int, after
         votes.append(labels[inside])
     cell, vote = np.concatenate(cells), np.concatenate(votes)
     known = vote != dataset.taxonomy.ignore
+    if sweeps and isinstance(dataset, HasSweeps):
+        labelled = np.zeros(grid.size, np.bool_)
+        labelled[cell[known]] = True
+        for points, origin in _sweeps(dataset, dataset, index, before, after, sweeps):
+            ijk, inside = grid.index(points)
+            rows = np.flatnonzero(inside)
+            rows = rows[labelled[np.ravel_multi_index(tuple(ijk[rows].T), grid.shape)]]
+            free |= traversed(origin, points[rows], grid)
     weights = np.ones(256)
     weights[list(dataset.taxonomy.thin)] = THIN_VOTE
     result = np.where(free & ~hit, dataset.taxonomy.free, dataset.taxonomy.ignore).astype(np.uint8)
@@ -183,3 +196,18 @@ def _scans(
         counts = ~in_motion(dataset, i) if moving and i != index else np.ones(len(labels), np.bool_)
         points, origin = placed(dataset, i, T)
         yield points, labels, origin, counts
+
+
+def _sweeps(
+    dataset: Dataset, between: HasSweeps, index: int, before: int, after: int, count: int
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Points (N, 3) and sensor position (3,) of each scan between frames, in the reference's grid frame."""
+    T = T_grid_world(dataset, index)
+    done = set(dataset.stamps)
+    for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
+        for frame in between.sweeps(i, count):
+            if frame.stamp in done or frame.T_world_lidar is None:
+                continue
+            done.add(frame.stamp)
+            T_grid_lidar = T @ frame.T_world_lidar
+            yield frame.points[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3], T_grid_lidar[:3, 3]

@@ -59,7 +59,8 @@ def augment(
         None if image is None or rng.random() < config.camera_dropout_prob else _disturb_image(image, config, rng)
         for image in frame.images
     ]
-    points = _disturb_points(frame.points, config, rng)
+    points, kept = _disturb_points(frame.points, config, rng)
+    ages = None if frame.ages is None else frame.ages[kept]
     cameras = list(frame.cameras)
     if config.max_image_shift or config.max_image_scale or config.max_image_rotation:
         for number, image in enumerate(images):
@@ -68,7 +69,9 @@ def augment(
     if config.max_voxel_dropout:
         dropped = rng.random(truth.shape, np.float32) < rng.uniform(0, config.max_voxel_dropout)
         truth = np.where(dropped, np.uint8(IGNORE), truth)
-    return replace(frame, points=points, images=images, cameras=cameras, T_grid_lidar=transform @ frame.T_grid_lidar), truth
+    return replace(
+        frame, points=points, ages=ages, images=images, cameras=cameras, T_grid_lidar=transform @ frame.T_grid_lidar
+    ), truth
 
 
 def _flip_grid(
@@ -138,9 +141,13 @@ def _disturb_image(image: NDArray[np.uint8], config: AugmentConfig, rng: Generat
     return np.asarray(value.clip(0, 255), np.uint8)
 
 
-def _disturb_points(points: NDArray[np.float32], config: AugmentConfig, rng: Generator) -> NDArray[np.float32]:
-    points = points[rng.random(len(points)) >= rng.uniform(0, config.max_point_dropout)]
+def _disturb_points(
+    points: NDArray[np.float32], config: AugmentConfig, rng: Generator
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Disturbed points, and which of the given ones they are."""
+    kept: NDArray[np.bool_] = rng.random(len(points)) >= rng.uniform(0, config.max_point_dropout)
+    points = points[kept]
     intensity = points[:, 3] * np.float32(1 + rng.uniform(-config.intensity_jitter, config.intensity_jitter))
     if len(intensity) and rng.random() < config.intensity_dropout_prob:
         intensity = np.full_like(intensity, intensity.mean())
-    return np.concatenate([points[:, :3], intensity.clip(0, 1)[:, None]], 1)
+    return np.concatenate([points[:, :3], intensity.clip(0, 1)[:, None]], 1), kept

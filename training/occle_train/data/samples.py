@@ -16,7 +16,9 @@ from occle_core.datasets.completeness import require_frames
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
+from occle_core.history import scans_before
 from occle_core.networks.minkocc.config import MinkOccConfig
+from occle_core.networks.minkocc.inputs import with_sweeps
 from occle_core.taxonomy import IGNORE, Taxonomy
 from occle_train.data.truth import MASKS, MaskName, sensor_mask, voxel_truth
 
@@ -139,7 +141,7 @@ class Samples:
     def frame(self, item: int) -> Frame:
         """Images at the network's size, and only the points that fall into the grid: what `prepare` would do in every epoch."""
         number, i = self.index[item]
-        held: Frame = self._memory.get(("frame", item), lambda: self._reduced(self.datasets[number].frame(i)))
+        held: Frame = self._memory.get(("frame", item), lambda: self._reduced(self._read(self.datasets[number], i)))
         return held
 
     def truth(self, item: int) -> NDArray[np.uint8]:
@@ -172,13 +174,20 @@ class Samples:
         seen = sensor_mask(dataset, i, self.grid, self._mask)
         return truth if seen is None else np.where(seen, truth, IGNORE).astype(np.uint8)
 
+    def _read(self, dataset: Dataset, i: int) -> Frame:
+        """A frame, with the points of the scans before it where the network reads them."""
+        if not self.network.reads_sweeps:
+            return dataset.frame(i)
+        return with_sweeps(scans_before(dataset, i, self.network.num_frames), self.network)
+
     def _reduced(self, frame: Frame) -> Frame:
         size = (self.network.image.width, self.network.image.height)
         images = [None if image is None else resized(image, size) for image in frame.images]
         cameras = [camera.resized(*size) for camera in frame.cameras]
         in_grid = frame.points[:, :3] @ frame.T_grid_lidar[:3, :3].T + frame.T_grid_lidar[:3, 3]
         inside = self.grid.index(in_grid)[1]
-        return replace(frame, points=frame.points[inside], images=images, cameras=cameras)
+        ages = None if frame.ages is None else frame.ages[inside]
+        return replace(frame, points=frame.points[inside], images=images, cameras=cameras, ages=ages)
 
 
 def open_all(path: Path, names: Sequence[str] | None = None, classes: Taxonomy | None = None) -> list[Dataset]:

@@ -45,8 +45,11 @@ def accumulated(dataset: Dataset, i: int, grid: VoxelGrid) -> NDArray[np.uint8]:
     Raises:
         DatasetError: the data set has no poses or no point labels.
     """
-    return accumulate(dataset, i, grid, before=len(dataset), after=len(dataset))
+    return accumulate(dataset, i, grid, before=len(dataset), after=len(dataset), sweeps=SWEEPS)
 
+
+SWEEPS = 10
+"""Scans before each labelled one that add free space, as many as nuScenes' users read."""
 
 MaskName = Literal["camera", "lidar", "either", "none"]
 MASKS: dict[MaskName, tuple[str, ...]] = {

@@ -139,6 +139,8 @@ def count_cells(
                 predictor.observe(dataset.frame(i))
                 continue
             progress(dataset.name, i)
+            if predictor.num_frames > 1:
+                predictor.recall(dataset, i)
             counts.add(predictor.predict(dataset.frame(i)), target)
     return counts
 

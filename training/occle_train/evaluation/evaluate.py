@@ -135,6 +135,8 @@ def measure(
                     predictor.observe(frame)
                 continue
             on_progress(dataset.name, i)
+            if looks_back:
+                predictor.recall(dataset, i)
             labels = np.full(predictor.grid.shape, predictor.taxonomy.free, np.uint8)
             try:
                 occupancy = predictor.predict(frame)

@@ -16,7 +16,7 @@ from occle_core.engines.parity import Parity, compare
 from occle_core.engines.static import onnx_file
 from occle_core.engines.static.measure import limits_of, measure
 from occle_core.engines.torch_engine import TorchEngine
-from occle_core.history import past_frames
+from occle_core.history import past_frames, scans_before
 from occle_core.networks import capacities
 from occle_core.networks.protocol import NetworkInputs
 from occle_core.networks.registry import prepare
@@ -30,8 +30,11 @@ def frames_of(datasets: Sequence[Dataset], spec: BundleSpec, count: int, seed: i
     chosen = np.random.default_rng(seed).permutation(len(every))[:count]
     for number in sorted(int(n) for n in chosen):
         dataset, i = every[number]
-        rows = past_frames(dataset, i, config.num_frames, config.frame_stride)
-        yield prepare([dataset.frame(row) for row in rows], spec.voxel_grid, config)
+        if config.reads_sweeps:
+            frames = scans_before(dataset, i, config.num_frames)
+        else:
+            frames = [dataset.frame(row) for row in past_frames(dataset, i, config.num_frames, config.frame_stride)]
+        yield prepare(frames, spec.voxel_grid, config)
 
 
 def calibrate(bundle: Path, frames: Sequence[NetworkInputs]) -> BundleSpec:

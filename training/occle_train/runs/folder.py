@@ -39,6 +39,7 @@ class RunOptions(Config):
     size: Size | None = None
     classes: TaxonomyConfig | None = None
     finer: int | None = None
+    sweeps: int | None = None
     start_from: str | None = None
     image_weights: Path | None = None
     validation: Path | None = None

@@ -131,6 +131,8 @@ def draw_validation(run: Path, part: Slice, predictor: Predictor) -> list[Path]:
         looks_back = predictor.num_frames > 1
         for past in range(max(0, i - predictor.num_frames * predictor.spec.network.frame_stride) if looks_back else i, i):
             predictor.observe(dataset.frame(past))
+        if looks_back:
+            predictor.recall(dataset, i)
         frame = dataset.frame(i)
         found = predictor.predict(frame)
         grid, classes = predictor.grid, predictor.taxonomy

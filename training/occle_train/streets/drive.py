@@ -117,20 +117,28 @@ class Drive:
 
     def base_pose(self, i: int) -> NDArray[np.float64]:
         """T_world_base (4, 4) of frame i."""
-        return self.pose(float(self._ego_s[i]), float(self._ego_d[i]))
+        return self.pose(*self.base_position(i).tolist())
+
+    def base_position(self, i: int) -> NDArray[np.float64]:
+        """Street coordinates (s, d) of the vehicle in frame i, metres."""
+        return np.array([self._ego_s[i], self._ego_d[i]])
+
+    def snapshot(self, i: int) -> tuple[SceneSnapshot, list[tuple[int, Matrix]]]:
+        """The scene of frame i, and the numbers and poses of the movers near by."""
+        here = self.base_pose(i)[:2, 3]
+        poses = [m.pose(self.street, float(self.times[i])) for m in self.movers]
+        near = [(k, T) for k, T in enumerate(poses) if np.hypot(*(T[:2, 3] - here)) < 130]
+        return SceneSnapshot(self.static, [self.movers[k].mesh.moved(T) for k, T in near]), near
 
     def frame(self, i: int) -> DriveFrame:
         """Everything of frame i; depends on nothing but the drive and i."""
         rng = np.random.default_rng([self.seed, self.number, 12, i])
         T_world_base = self.base_pose(i)
-        here = T_world_base[:2, 3]
-        poses = [m.pose(self.street, float(self.times[i])) for m in self.movers]
-        near = [k for k, T in enumerate(poses) if np.hypot(*(T[:2, 3] - here)) < 130]
-        snapshot = SceneSnapshot(self.static, [self.movers[k].mesh.moved(poses[k]) for k in near])
+        snapshot, near = self.snapshot(i)
         T_world_lidar = T_world_base @ self.rig.T_base_lidar
         views = tuple(render(snapshot, camera, T_world_base, self.light, self.noise, rng) for camera in self.rig.cameras)
         scan = lidar.scan(snapshot, self.rig.lidar, T_world_lidar, rng)
-        voxels = self._truth(i, snapshot, T_world_base, views, scan, [(k, poses[k]) for k in near])
+        voxels = self._truth(i, snapshot, T_world_base, views, scan, near)
         return DriveFrame(T_world_base, views, scan, voxels)
 
     def boxes(self, i: int) -> list[Box]:

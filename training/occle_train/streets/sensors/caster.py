@@ -57,7 +57,12 @@ class SceneSnapshot:
         self.normals = np.concatenate([static.normals, self.moving.normals])
 
     def cast(self, origin: NDArray[np.floating], directions: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Nearest hits from one origin (3,) along directions (N, 3): triangle (N,), -1 for none, and distance (N,)."""
+        """Nearest hits along directions (N, 3): triangle (N,), -1 for none, and distance (N,).
+
+        Args:
+            origin: (3,) of all rays, or (N, 3).
+            directions: unit vectors.
+        """
         origins = np.broadcast_to(np.asarray(origin, np.float32), directions.shape)
         tri, distance = self.static.cast(origins, directions)
         tri_moving, distance_moving = self.moving.cast(origins, directions)

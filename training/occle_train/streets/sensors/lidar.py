@@ -23,34 +23,49 @@ class SimulatedScan:
 
     Args:
         points: (N, 4) float32 x, y, z in metres and intensity, 0..1 (echoes from the own vehicle can be brighter).
-        ring: (N,) uint8 beam number.
+        ring: (N,) uint8 beam number; column: (N,) int32 firing of the turn, 0 first.
         cls: (N,) uint8 internal class, NOTHING for echoes from the own vehicle; inst: (N,) uint16 instance; moving: (N,) bool.
     """
 
     points: NDArray[np.float32]
     ring: NDArray[np.uint8]
+    column: NDArray[np.int32]
     cls: NDArray[np.uint8]
     inst: NDArray[np.uint16]
     moving: NDArray[np.bool_]
 
 
 def scan(snapshot: SceneSnapshot, lidar: Lidar, T_world_lidar: NDArray[np.float64], rng: np.random.Generator) -> SimulatedScan:
-    """One revolution of the LiDAR at this pose (4, 4), all rays from one place (a motion-compensated scan)."""
+    """One revolution of the LiDAR in a scene that stands still.
+
+    Args:
+        snapshot: the scene.
+        lidar: the sensor.
+        T_world_lidar: (4, 4) one pose for all rays: a motion-compensated scan; or (columns, 4, 4) one for each firing: each
+            point is then in the sensor's frame of its own firing, as a moving sensor measures it.
+        rng: noise, lost returns, and where the turn begins.
+    """
     beams = len(lidar.elevations)
     azimuth = -(np.arange(lidar.columns) + rng.random()) * (2 * np.pi / lidar.columns)
     # Ring by ring, as KITTI orders its points.
     az, el = np.meshgrid(azimuth, lidar.elevations)
     az, el = az.ravel(), el.ravel() + rng.normal(0, np.radians(0.01), az.size)
     ring = np.repeat(np.arange(beams), lidar.columns).astype(np.uint8)
+    column = np.tile(np.arange(lidar.columns, dtype=np.int32), beams)
     local = np.stack([np.cos(az) * np.cos(el), np.sin(az) * np.cos(el), np.sin(el)], 1)
-    directions = (local @ T_world_lidar[:3, :3].T).astype(np.float32)
-    tri, distance = snapshot.cast(T_world_lidar[:3, 3], directions)
+    if T_world_lidar.ndim == 2:
+        origins = T_world_lidar[:3, 3].astype(np.float32)
+        directions = (local @ T_world_lidar[:3, :3].T).astype(np.float32)
+    else:
+        origins = T_world_lidar[column, :3, 3].astype(np.float32)
+        directions = np.einsum("nij,nj->ni", T_world_lidar[column, :3, :3], local).astype(np.float32)
+    tri, distance = snapshot.cast(origins, directions)
     noise, spread, luck = (
         rng.standard_normal(len(tri), np.float32),
         rng.standard_normal(len(tri), np.float32),
         rng.random(len(tri), np.float32),
     )
-    strength = _strength(snapshot, T_world_lidar[:3, 3].astype(np.float32), directions, tri, distance)
+    strength = _strength(snapshot, np.broadcast_to(origins, directions.shape), directions, tri, distance)
     strength *= lidar.gains[ring] * np.clip(1 + lidar.speckle * spread, 0.1, 3)
     weak = np.clip(0.06 - strength, 0, 1) / 0.06
     lost = 0.015 + 0.6 * weak * np.clip(distance / 50, 0.1, 1) + 0.4 * np.clip(distance / lidar.max_range - 0.75, 0, 1)
@@ -70,12 +85,12 @@ def scan(snapshot: SceneSnapshot, lidar: Lidar, T_world_lidar: NDArray[np.float6
         points[~keep, :3] = (local * near[:, None])[~keep] * (1, 1, 0.6) - (0, 0, 0.12)
         points[~keep, 3] = rng.exponential(0.5, len(tri))[~keep].clip(0, 4)
         keep = np.ones_like(keep)
-    return SimulatedScan(points[keep], ring[keep], cls[keep], inst[keep], moving[keep])
+    return SimulatedScan(points[keep], ring[keep], column[keep], cls[keep], inst[keep], moving[keep])
 
 
 def _strength(
     snapshot: SceneSnapshot,
-    origin: NDArray[np.float32],
+    origins: NDArray[np.float32],
     directions: NDArray[np.float32],
     tri: NDArray[np.int32],
     distance: NDArray[np.float32],
@@ -93,7 +108,7 @@ def _strength(
     facade = (mat == Material.FACADE) & (tri >= 0)
     base = np.where(facade, np.clip(base * (0.75 + 1.2 * brightness), 0.05, 0.9), base)
     if facade.any():
-        points = origin + directions[facade] * distance[facade, None]
+        points = origins[facade] + directions[facade] * distance[facade, None]
         glass, _ = windows(points, normals[facade], snapshot.par[tri[facade]])
         base[np.flatnonzero(facade)[glass]] = 0.06
     # Rough ground keeps its brightness down to grazing angles; smooth upright things lose it.

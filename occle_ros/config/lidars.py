@@ -1,0 +1,63 @@
+"""Parameters of the LiDARs: the main one, further ones, and motion compensation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from occle_ros.config.parameter_group import Matrix, ParameterGroup
+
+StampMeaning = Literal["auto", "start", "middle", "end"]
+
+
+class PointCloudConfig(ParameterGroup):
+    """One PointCloud2 topic."""
+
+    topic: str = Field(
+        "lidar/points",
+        min_length=1,
+        description="PointCloud2 topic of the scans, each starts a frame; relative: in the namespace",
+    )
+    intensity_scale: float = Field(1.0, gt=0, le=1e6, description="factor that scales the sensor's intensity to 0..1")
+    time_field: str = Field(
+        "", description="field with the points' times; empty: t, time, timestamp, offset_time, ts or time_stamp, where there is one"
+    )
+    stamp: StampMeaning = Field(
+        "auto", description="what the scans' stamp is; auto: as the points' times say. Others put that end of the scan at the stamp"
+    )
+
+
+class LidarConfig(PointCloudConfig):
+    """The main LiDAR, whose scans start the frames."""
+
+    exclude_box: tuple[float, ...] = Field(
+        (),
+        description="box around the robot's own body, 6 numbers: x, y, z of the lowest corner, then of the highest, metres, grid "
+        "frame; points inside are dropped; empty: no box",
+    )
+    deskew: Literal["auto", "off", "tf", "odometry", "kiss_icp"] = Field(
+        "auto",
+        description="source of the poses that scans are compensated for motion with, to the frame's stamp; auto: "
+        "lidar.odometry_topic if set, else TF, for scans whose points have times; kiss_icp: registration of the scans, no topic",
+    )
+    odometry_topic: str = Field(
+        "", description="nav_msgs/Odometry topic with the robot's poses, for lidar.deskew auto and odometry; empty: none"
+    )
+
+    @field_validator("exclude_box")
+    @classmethod
+    def _box_has_a_volume(cls, box: tuple[float, ...]) -> tuple[float, ...]:
+        if box and not (len(box) == 6 and all(low < high for low, high in zip(box[:3], box[3:]))):
+            raise ValueError(f"needs 6 numbers, the lowest corner's x, y, z before the highest's, not {list(box)}")
+        return box
+
+
+class FurtherLidarConfig(PointCloudConfig):
+    """A further LiDAR, whose nearest scan is merged into each frame."""
+
+    topic: str = Field(min_length=1, description="PointCloud2 topic of a further LiDAR")
+    time_offset_ms: float = Field(0.0, ge=-1000, le=1000, description="offset added to this LiDAR's stamps")
+    T_lidar: Matrix = Field(
+        (), description="this LiDAR to the main LiDAR's frame, 16 numbers in row-major order, metres; empty: from TF"
+    )
