@@ -1,7 +1,7 @@
-"""Slices of a training at full scale: `python -m benchmark.full_scale --nuscenes DIR --nuscenes-labels DIR --kitti DIR --kitti-labels DIR`.
+"""Slices of a training at full scale: `python -m benchmark.full_scale --help`.
 
-What a loader process does for one frame of the papers' sizes (base), what one frame's weak target takes in time and on disk, and how
-long a frame's scores take, on frames of the given folders; docs/how_to/full_scale.md multiplies them by the data sets' sizes.
+What a loader process does for one frame of size base, what one frame's weak target takes in time and on disk, and how long a
+frame's scores take, on frames of the given folders. docs/how_to/full_scale.md multiplies them by the data sets' sizes.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from benchmark.machine import machine
 from occle_core import taxonomy
 from occle_core.bundle import rig_spec
 from occle_core.native import library
+from occle_core.networks.occle.config import OccleConfig
 
 
 def main() -> int:
@@ -95,10 +96,11 @@ def _minkocc(data: Path, labels: Path, frames: int, folder: Path) -> list[tuple[
 def _occle(data: Path, labels: Path, frames: int) -> list[tuple[str, str]]:
     run = OccleRun.model_validate(yaml.safe_load(find_config("occle_semantickitti").read_text("utf-8")))
     spec = spec_of(run, "kitti")
-    recipe: Any = run.recipe.model_copy(update={"frame_interval": 1})
-    samples = OccleSamples(
-        open_all(data), spec.voxel_grid, spec.network, recipe, LabelFolder(labels, taxonomy.load(spec.taxonomy)), 0.0
-    )  # type: ignore[arg-type]
+    # Any frame may be timed: truth that is not read costs nothing.
+    recipe: Any = run.recipe.model_copy(update={"frame_interval": 1, "truth": "accumulated"})
+    folder, network = LabelFolder(labels, taxonomy.load(spec.taxonomy)), spec.network
+    assert isinstance(network, OccleConfig)
+    samples = OccleSamples(open_all(data), spec.voxel_grid, network, recipe, folder, 0.0)
     batches = PhaseBatches(samples, "fusion", recipe)
     items = list(range(len(samples)))[-frames:]  # with their whole history
     return [("OccLE, a frame of a batch (five scans and images), s", _seconds(lambda item: batches[item, [item]], items))]

@@ -32,9 +32,9 @@ def rows(**mious):
 def test_table_1_has_a_column_per_class_and_a_row_per_network():
     lines = class_table([("ours", scores(0.25))], CLASSES).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert {len(line) for line in cells} == {5 + 17}
-    assert cells[2][:5] == ["ours", "12.50", "25.00", "50.00", "7"] and cells[2][-1] == "-"
-    assert cells[0][5:8] == ["others", "barrier", "bicycle"]
+    assert {len(line) for line in cells} == {6 + 17}
+    assert cells[2][:3] == ["ours", "12.50", "25.00"] and cells[2][4:6] == ["50.00", "7"] and cells[2][-1] == "-"
+    assert cells[0][6:9] == ["others", "barrier", "bicycle"]
 
 
 def test_table_2_says_what_was_not_run():

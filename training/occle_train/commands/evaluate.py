@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import torch
 import typer
 
 from occle_core.atomic_file import write_json
@@ -48,4 +49,22 @@ def evaluate(
             scores = evaluate_in_processes(job, datasets, every, processes, lambda count: bar.advance(task, count))
     console.print(score_table(scores, predictor.taxonomy, predictor.bundle_id))
     if json_file:
-        write_json(json_file, {"bundle": predictor.bundle_id, **scores})
+        content = {
+            "bundle": predictor.bundle_id,
+            "voxel_size": predictor.grid.resolution,
+            "alpha": _alpha(predictor.spec.provenance),
+        }
+        write_json(json_file, {**content, "memory_gb": _memory(), **scores})
+
+
+def _alpha(provenance: dict[str, Any]) -> float | None:
+    """Share of the voxel labels that MinkOcc's recipe was given; None where the provenance does not say."""
+    labels = provenance.get("labels")
+    voxels = labels.get("voxel_labels") if isinstance(labels, dict) else None
+    found = voxels.get("alpha") if isinstance(voxels, dict) else None
+    return float(found) if found is not None else 1.0 if labels == "voxel truth of every frame" else None
+
+
+def _memory() -> float | None:
+    """Peak of PyTorch's allocator on the GPU, GB; None without one."""
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None

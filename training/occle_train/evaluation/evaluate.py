@@ -106,8 +106,11 @@ def measure(
     """Count over some frames.
 
     Args:
-        predictor, datasets, truth, on_progress: see `evaluate`.
+        predictor: see `evaluate`.
+        datasets: see `evaluate`.
         wanted: number of a data set -> the frames that are scored, ascending.
+        truth: see `evaluate`.
+        on_progress: see `evaluate`.
     """
     grid, finer = scored_grid(predictor.grid, datasets[0]) if datasets else (predictor.grid, 1)
     is_occ3d = predictor.taxonomy.name == "occ3d_nuscenes"

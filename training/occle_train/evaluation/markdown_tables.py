@@ -1,11 +1,12 @@
 """Scores as Markdown tables, laid out like the tables of the MinkOcc paper (Sze et al., Tables I and II).
 
-`python -m occle_train.evaluation.markdown_tables A.json B.json`: Table I of what `occle-train evaluate --json` wrote for bundles
-on Occ3D's layout.
+`python -m occle_train.evaluation.markdown_tables A.json B.json`: Tables I and II of what `occle-train evaluate --json` wrote for
+bundles on Occ3D's layout; Table II where the bundles' provenance says their alpha.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,21 +17,27 @@ from occle_core.datasets.files import read_json
 from occle_core.taxonomy import Taxonomy
 from occle_core.taxonomy import load as load_taxonomy
 
+UNDEFINED = ("others", "other_flat")
+"""Classes of Occ3D that 2D labels do not define well."""
+
 
 def class_table(rows: Sequence[tuple[str, dict[str, Any]]], taxonomy: Taxonomy) -> str:
     """Table I: RayIoU, mIoU under the camera mask, latency and the IoU of every class, percent; a row per network.
+
+    The paper leaves *others* and *other flat* out of the mean of self-supervised networks, which is a column of its own here.
 
     Args:
         rows: name and scores (of `occle_train.evaluation.evaluate.evaluate` on Occ3D's layout) of every network.
         taxonomy: its classes but free are the columns.
     """
     solid = [name for number, name in enumerate(taxonomy.names) if number != taxonomy.free]
-    head = ["supervision", "RayIoU", "mIoU", "IoU", "ms", *(name.replace("_", " ") for name in solid)]
+    head = ["supervision", "RayIoU", "mIoU", "mIoU of 15 classes", "IoU", "ms", *(name.replace("_", " ") for name in solid)]
     lines = [
         [
             name,
             percent(scores["rayiou"]["rayiou"]),
             percent(scores["occ3d"]["miou"]),
+            percent(defined_miou(scores["occ3d"]["per_class"], taxonomy)),
             percent(scores["occ3d"]["iou"]),
             f"{latency(scores):.0f}",
             *(percent(value) for value in scores["occ3d"]["per_class"]),
@@ -40,14 +47,30 @@ def class_table(rows: Sequence[tuple[str, dict[str, Any]]], taxonomy: Taxonomy) 
     return markdown(head, lines)
 
 
+def defined_miou(per_class: Sequence[float | None], taxonomy: Taxonomy) -> float:
+    """Mean over the classes but those that 2D labels do not define (Table I's caption); NaN where none of them is there.
+
+    Args:
+        per_class: IoU of each class but free, in the order of their ids; NaN or None for an absent one.
+        taxonomy: Occ3D's.
+    """
+    solid = [name for number, name in enumerate(taxonomy.names) if number != taxonomy.free]
+    there = [
+        value for name, value in zip(solid, per_class) if name not in UNDEFINED and value is not None and not math.isnan(value)
+    ]
+    return sum(there) / len(there) if there else math.nan
+
+
 def resolution_table(rows: Sequence[tuple[float, float, dict[str, Any] | None]]) -> str:
     """Table II: voxel size (metres) and alpha against latency, mIoU and RayIoU; None for what was not run."""
-    head = ["voxel size, m", "alpha, %", "latency, ms", "mIoU, %", "RayIoU, %"]
+    head = ["voxel size, m", "alpha, %", "latency, ms", "mIoU, %", "RayIoU, %", "memory, GB"]
     lines = []
     for size, alpha, scores in rows:
-        found = ["not run"] * 3
+        found = ["not run"] * 4
         if scores is not None:
+            memory = scores.get("memory_gb")
             found = [f"{latency(scores):.0f}", percent(scores["occ3d"]["miou"]), percent(scores["rayiou"]["rayiou"])]
+            found.append("-" if memory is None else f"{memory:.2f}")
         lines.append([f"{size:g}", f"{100 * alpha:g}", *found])
     return markdown(head, lines)
 
@@ -85,6 +108,9 @@ def main() -> int:
             return 1
         rows.append((str(scores["bundle"]), scores))
     print(class_table(rows, load_taxonomy("occ3d_nuscenes")))
+    if all(scores.get("voxel_size") and scores.get("alpha") is not None for _, scores in rows):
+        print()
+        print(resolution_table([(scores["voxel_size"], scores["alpha"], scores) for _, scores in rows]))
     return 0
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from occle_core.bundle import BundleSpec
 from occle_core.engines.parity import Parity
 from occle_core.taxonomy import Taxonomy
+from occle_train.evaluation.markdown_tables import defined_miou
 
 TITLES = {
     "grid": "bundle's grid",
@@ -34,6 +35,9 @@ def score_table(scores: dict[str, Any], taxonomy: Taxonomy, bundle_id: str) -> G
     for name, title in (("miou", "mIoU"), ("miou_present", "mIoU, present classes")):
         if all(name in scores[kind] for kind in semantic):
             table.add_row(title, *(_percent(scores[kind][name]) if kind in semantic else "" for kind in kinds), style="bold")
+    if "occ3d" in scores:
+        value = _percent(defined_miou(scores["occ3d"]["per_class"], taxonomy))
+        table.add_row("mIoU, no others, other_flat", *(value if kind == "occ3d" else "" for kind in kinds))
     solid = [name for number, name in enumerate(taxonomy.names) if number != taxonomy.free]
     for number, name in enumerate(solid):
         table.add_row(f"  {name}", *(_percent(scores[kind]["per_class"][number]) if kind in semantic else "" for kind in kinds))

@@ -75,9 +75,9 @@ def write_report(preset: ExperimentPreset, found: AblationScores, facts: Mapping
     lacking = ", ".join(f"{name} ({seen or 'unlabelled'})" for name, seen in CITYSCAPES.items())
     drives = f"{train.drives} training drives ({frames['train']} frames), {val.drives} validation drives ({frames['val']} frames)"
     simulated = (
-        f"Simulated KITTI-rig streets: {drives} of other streets. Aligned pseudo-labels are the simulator's semantic images, degraded "
-        "as foundation models' are (`training/occle_train/pseudo_labels/degrade.py`); the unaligned ones have the same mistakes in "
-        f"the classes of a Cityscapes segmenter, which lacks {lacking}."
+        f"Simulated KITTI-rig streets: {drives} of other streets. Aligned pseudo-labels are the simulator's semantic images, "
+        "degraded as foundation models' are (`training/occle_train/pseudo_labels/degrade.py`); the unaligned ones have the same "
+        f"mistakes in the classes of a Cityscapes segmenter, which lacks {lacking}."
     )
     return wrap_lines(f"""# What each part of OccLE's recipe is worth
 
