@@ -135,6 +135,7 @@ def run(
     kind: Annotated[DatasetKind | None, typer.Option(help="layout of the data set; default: detected")] = None,
     scene: Annotated[str | None, typer.Option(help="sequence or scene of the data set")] = None,
     config: Annotated[Path | None, _path_option(help="parameter file of the node, for bags with other topic names")] = None,
+    rig: Annotated[Path | None, _path_option(help="rig.yaml of the bag's sensors")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="maximum number of frames")] = None,
     pictures: Annotated[int, typer.Option(min=0, help="number of frames to draw pictures of")] = 3,
     engine: Annotated[EngineName, typer.Option(help="inference engine")] = "auto",
@@ -147,8 +148,8 @@ def run(
         _usage("give either --bag or --dataset")
     if bag_path is not None and (kind or scene):
         _usage("--kind and --scene are for --dataset")
-    if dataset is not None and config:
-        _usage("--config is for --bag")
+    if dataset is not None and (config or rig):
+        _usage("--config and --rig are for --bag")
     with report_errors(), _progress("predicting") as on_progress:
         from occle_ros.config.loading import load_config
         from occle_ros.config.share_paths import resolve
@@ -156,9 +157,10 @@ def run(
         from occle_ros.tools.offline_run import run_bag, run_dataset
         from occle_ros.tools.run_report import report_lines
 
-        chosen = resolve(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind, scene)
+        given = load_config(config, rig) if config or rig else None
+        chosen = resolve(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind, scene, given)
         if bag_path is not None:
-            summary = run_bag(bag_path, chosen, out, load_config(config) if config else None, limit, pictures, on_progress, engine)
+            summary = run_bag(bag_path, chosen, out, given, limit, pictures, on_progress, engine)
         else:
             assert dataset is not None
             summary = run_dataset(dataset, chosen, out, kind, scene, limit, pictures, on_progress, engine)
@@ -258,6 +260,7 @@ def doctor(
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.5, help="duration of the check")] = 5.0,
     config: Annotated[Path | None, _path_option(help="parameter file of the node; default: the KITTI preset")] = None,
+    rig: Annotated[Path | None, _path_option(help="rig.yaml of the sensors")] = None,
     namespace: Annotated[str, typer.Option(help="namespace of the node")] = "",
 ) -> None:
     """Check the sensor topics and report every problem with its remedy; exit code 1 if there are any.
@@ -266,11 +269,10 @@ def doctor(
     """
     with report_errors(needs_ros=True):
         from occle_ros.config.loading import load_config
-        from occle_ros.config.node_config import NodeConfig
         from occle_ros.tools.doctor import diagnose
         from occle_ros.tools.doctor_report import print_diagnosis
 
-        found = diagnose(load_config(config) if config else NodeConfig(), seconds, topics or (), namespace)
+        found = diagnose(load_config(config, rig), seconds, topics or (), namespace)
         print_diagnosis(found, Console())
     if found.problems:
         raise typer.Exit(1)

@@ -14,8 +14,8 @@ PACKAGES = {"occle_core": ROOT / "occle_core", "occle_ros": ROOT / "occle_ros", 
 
 CORE = (
     "config", "errors", "atomic_file", "console", "paths", "build_cache", "output_folder", "taxonomy",
-    "geometry", "frame", "occupancy", "visibility", "native", "sensors", "bags", "datasets", "history", "pictures", "calibration",
-    "sparse",
+    "geometry", "rig", "frame", "occupancy", "visibility", "native", "sensors", "bags", "datasets", "history", "pictures",
+    "calibration", "sparse",
     "networks.capacities", "networks.blocks", "networks.protocol", "networks.minkocc", "networks.occle", "networks.registry",
     "bundle",
     "engines.base", "engines.float16", "engines.static", "engines.cuda", "engines.parity", "engines",

@@ -9,6 +9,7 @@ from typing import Any
 
 from occle_core.datasets import kitti360, kitti_raw, nuscenes, nuscenes_infos, semantickitti
 from occle_core.datasets.base import Dataset, DatasetError
+from occle_core.datasets.recordings import sequence
 from occle_core.taxonomy import Taxonomy
 
 
@@ -17,9 +18,9 @@ def open_dataset(path: Path | str, kind: str | None = None, scene: str | None = 
 
     Args:
         path: a sequence or drive folder, a data set's root, or the JSON file of an extract.
-        kind: semantickitti, kitti360, kitti, nuscenes or streets (what the simulator wrote, in either layout); None guesses.
+        kind: semantickitti, kitti360, kitti, nuscenes, occle or streets (what the simulator wrote, in any layout); None guesses.
         scene: which sequence of a root; may be left out where there is one only.
-        classes: class list of your own, with the data set's raw ids; None: the data set's.
+        classes: class list of your own, with the data set's raw ids or the names of its class list; None: the data set's.
 
     Raises:
         DatasetError: the path holds nothing that is known, no such scene, or several and none was named; the message lists
@@ -35,7 +36,7 @@ def open_dataset(path: Path | str, kind: str | None = None, scene: str | None = 
         raise DatasetError(f"{path} has no sequence {scene!r}; it has {_some(found)}")
     dataset = reader.open(found[scene], scene)
     if classes is not None:
-        dataset.taxonomy = classes
+        dataset.taxonomy = classes.for_data(dataset.taxonomy)
     return dataset
 
 
@@ -63,6 +64,7 @@ def _open_extract(file: Path, name: str) -> Dataset:
 
 
 _LAYOUTS = (
+    _Layout(("occle", "streets"), sequence.LAYOUT, sequence.scenes, sequence.SequenceDataset),
     _Layout(("semantickitti", "streets"), semantickitti.LAYOUT, semantickitti.scenes, semantickitti.SemanticKittiDataset),
     _Layout(("nuscenes", "streets"), nuscenes.LAYOUT, nuscenes.scenes, nuscenes.NuScenesDataset),
     _Layout(("nuscenes",), nuscenes_infos.LAYOUT, nuscenes_infos.scenes, _open_extract),
