@@ -14,7 +14,7 @@ from occle_core.rig.pose import Pose
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
-Offset = Annotated[float, Field(ge=-10_000, le=10_000)]
+Offset = Annotated[float, Field(ge=-1e13, le=1e13)]
 Triple = tuple[float, float, float]
 Count = Annotated[int, Field(ge=1, le=4096)]
 

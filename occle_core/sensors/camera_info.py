@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -142,6 +143,14 @@ def lens_from_rig(lens: LensRig, width: int, height: int, name: str) -> Lens:
         return Lens(P, width, height, None, name)
     K = tuple(lens.K.flat)
     return Lens(P, width, height, _maps(lens.model, lens.distortion, K, K, width, height), name)
+
+
+def is_rectified(topic: str) -> bool:
+    """True for the topic names of images that image_proc has rectified: image_rect, image_rect_color, rectified/...
+
+    Their CameraInfo still holds the raw image's distortion, so only the name distinguishes them.
+    """
+    return re.search(r"(^|[/_])rect(ified)?([/_]|$)", topic) is not None
 
 
 def calibration_key(message: Any) -> tuple[Any, ...]:

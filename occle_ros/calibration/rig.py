@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.geometry.camera import Camera
-from occle_core.sensors.camera_info import Lens, calibration_key, lens_from_info, lens_from_rig
+from occle_core.sensors.camera_info import Lens, calibration_key, is_rectified, lens_from_info, lens_from_rig
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import frame_name
 from occle_ros.calibration.files import CalibrationError, CalibrationFile, find_calibration, rigid
@@ -320,14 +319,6 @@ class Calibration:
             return self._transforms.lookup(target, source, stamp, slack)
         except LookupError as error:
             raise CalibrationError(str(error)) from error
-
-
-def is_rectified(topic: str) -> bool:
-    """True for the topic names of images that image_proc has rectified: image_rect, image_rect_color, rectified/...
-
-    Their CameraInfo still holds the raw image's distortion, so only the name distinguishes them.
-    """
-    return re.search(r"(^|[/_])rect(ified)?([/_]|$)", topic) is not None
 
 
 class _MaskedError(Exception):

@@ -14,6 +14,7 @@ import numpy as np
 from rclpy.serialization import serialize_message
 
 from occle_core.atomic_file import atomic_write, write_json
+from occle_core.bags.new_bag import offered_qos
 from occle_core.bags.storage import TYPES
 from occle_core.bags.writer import BagWriter
 from occle_core.datasets import Dataset, open_dataset
@@ -24,7 +25,6 @@ from occle_core.occupancy import Occupancy
 from occle_core.output_folder import new_folder
 from occle_core.predictor import Predictor
 from occle_core.sensors.messages import ConversionError
-from occle_ros.bags.converter import offered_qos
 from occle_ros.bags.reader import BagReader
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.config.node_config import NodeConfig

@@ -12,6 +12,8 @@ from occle_core.rig.files import class_list
 from occle_core.taxonomy import TaxonomyConfig
 from occle_train.commands.common import console, progress_bar, user_path
 from occle_train.streets import simulate as simulate_streets
+from occle_train.streets.drive import Drive
+from occle_train.streets.writing.bag import write_bag
 
 
 def simulate(
@@ -31,6 +33,9 @@ def simulate(
     seed: Annotated[int, typer.Option(help="of the first drive; the others follow")] = 0,
     scale: Annotated[float, typer.Option(min=0.05, max=1.0, help="resolution of the images")] = 1.0,
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
+    bag: Annotated[
+        bool, typer.Option("--bag", help="write ROS 2 recordings of a rig file's drives instead of labelled frames")
+    ] = False,
     every: Annotated[int, typer.Option(min=1, help="write each n-th frame only: a training set whose frames differ")] = 1,
 ) -> None:
     """Simulate street drives.
@@ -38,6 +43,9 @@ def simulate(
     Examples: occle-train simulate out/streets --rig kitti --drives 4 --frames 40 --scale 0.5
     occle-train simulate out/own --rig rig.yaml --drives 4 --frames 40
     """
+    if bag:
+        _write_bags(out, user_path(rig), drives, frames, seed, scale, every)
+        return
     chosen, classes = (rig, "semantickitti") if rig in ("kitti", "nuscenes") else _from_file(user_path(rig))
     with progress_bar() as bar:
         task = bar.add_task("simulating", total=drives * len(range(0, frames, every)))
@@ -57,3 +65,13 @@ def _from_file(path: Path) -> tuple[Rig, str | TaxonomyConfig]:
         return rig, class_list(rig, path) or "semantickitti"
     except RigError as error:
         raise ValueError(str(error)) from error
+
+
+def _write_bags(out: Path, file: Path, drives: int, frames: int, seed: int, scale: float, every: int) -> None:
+    rig, _ = _from_file(file)
+    with progress_bar() as bar:
+        task = bar.add_task("simulating", total=drives * frames)
+        for number in range(drives):
+            drive = Drive(rig, seed, number, frames, scale)
+            write_bag(out / f"drive_{number:02d}", drive, rig, scale, every, lambda: bar.advance(task))
+    console.print(f"{drives} bags of {frames} scans in {out}")
