@@ -8,12 +8,11 @@ from typing import Any
 
 from rosbags.convert.converter import migrate_bytes
 from rosbags.rosbag1 import Reader
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from occle_core.bags.storage import TYPES, BagError, Channel
 from occle_core.console import one_line
 
-_ROS1 = get_typestore(Stores.ROS1_NOETIC)
 _RENAMED = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
 
 
@@ -32,6 +31,9 @@ class Ros1File:
         self._reader = Reader(path)
         try:
             self._reader.open()
+            self._types = get_typestore(Stores.EMPTY)
+            for each in self._reader.connections:
+                self._types.register(get_types_from_msg(each.msgdef.data, each.msgtype))
             self.channels = {each.id: _channel(each.topic, each.msgtype) for each in self._reader.connections}
             self.counts = {each.id: each.msgcount for each in self._reader.connections}
             self.start, self.end = self._reader.start_time, self._reader.end_time - 1
@@ -80,7 +82,7 @@ class Ros1File:
     def _convert(self, channel: int, raw: bytes) -> bytes:
         name, given = self.channels[channel].msgtype, self._connections[channel].msgtype
         try:
-            return bytes(migrate_bytes(_ROS1, TYPES, given, name, self._cache, raw, src_is2=False, dst_is2=True))
+            return bytes(migrate_bytes(self._types, TYPES, given, name, self._cache, raw, src_is2=False, dst_is2=True))
         except Exception as error:
             raise self._damaged(f"a message of {self.channels[channel].topic} is no {name}: {one_line(error)}") from error
 
@@ -90,4 +92,4 @@ class Ros1File:
 
 def _channel(topic: str, msgtype: str) -> Channel:
     name = _RENAMED.get(msgtype, msgtype)
-    return Channel(topic, name, "cdr" if name in TYPES.fielddefs and msgtype in _ROS1.fielddefs else "ROS 1's")
+    return Channel(topic, name, "cdr" if name in TYPES.fielddefs else "ROS 1's")

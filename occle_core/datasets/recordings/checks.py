@@ -74,7 +74,8 @@ def check_clocks(
             shift = (float(np.median(topics[topic].recorded - own)) - float(lag)) / 1e6
             raise DatasetError(
                 f"{bag}: {topic} has another clock than {rig.lead.topic}: their stamps lie {apart:.1f} s apart; record with one "
-                f"clock (PTP, chrony), or, if recording times are near, set {field}.time_offset_ms: {shift:.0f} in {rig_file}"
+                f"clock (PTP, chrony), or, if they were recorded together, set {field}.time_offset_ms to about {shift:.0f} "
+                f"in {rig_file}"
             )
         if (early := (int(lead[-1]) - int(own[-1])) / 1e9) > STOPPED:
             notes.append(f"{topic} stops {early:.1f} s before {rig.lead.topic}: {field} is left out of the frames after")
