@@ -177,6 +177,35 @@ def run(
 
 
 @app.command()
+def rig(
+    paths: Annotated[list[str], typer.Argument(metavar="BAG | check RIG BAG", help="recording; or check, rig file and recording")],
+    out: Annotated[
+        Path | None, _path_option("-o", "--out", help="rig file to write (rig.yaml), or folder of the check (rig_check)")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="replace the rig file")] = False,
+) -> None:
+    """Draft a rig file from a recording, or check one against a recording.
+
+    Examples: occle rig out/bag -o rig.yaml            occle rig check rig.yaml out/bag
+    """
+    with report_errors():
+        from occle_ros.tools.rig_commands import check, draft
+
+        is_check = paths[0] == "check"
+        if len(paths) != (3 if is_check else 1):
+            _usage("give one recording, or `check RIG BAG`")
+        if is_check:
+            with _progress("reading") as on_progress:
+                lines, is_good = check(expand_home(paths[1]), expand_home(paths[2]), out or Path("rig_check"), on_progress)
+        else:
+            lines, is_good = draft(expand_home(paths[0]), out or Path("rig.yaml"), force), True
+        for line in lines:
+            typer.echo(line)
+    if not is_good:
+        raise typer.Exit(1)
+
+
+@app.command()
 def demo(
     data: Annotated[Path | None, _path_option(help="SemanticKITTI, KITTI or nuScenes folder; default: a simulated drive")] = None,
     out: Annotated[Path, _path_option(help="folder of the results")] = Path("out/demo"),
@@ -341,6 +370,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from occle_core.errors import EngineError
     from occle_core.frame import FrameError
     from occle_core.output_folder import OutputError
+    from occle_core.rig import RigError
     from occle_core.sensors.messages import ConversionError
     from occle_core.viewer.view_frame import ViewError
     from occle_ros.bags.player import PlayError
@@ -349,7 +379,8 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from occle_ros.system.child_process import ProcessError
 
     core = (BundleError, DatasetError, EngineError, FrameError, OSError)
-    return (*core, BagError, OutputError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError, ViewError)
+    ours = (OutputError, RigError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError, ViewError)
+    return (*core, BagError, *ours)
 
 
 @contextmanager
