@@ -173,11 +173,17 @@ def _cameras(
 
 def _frames(index: BagIndex, lidars: dict[str, LidarRig], odometry: list[str], draft: Draft) -> tuple[str, dict[str, str] | None]:
     """The base frame, and the odometry."""
-    known = {part for link in str(index.transforms).split(", ") for part in link.split(" -> ")} - {"none"}
     lead = frame_name(next(iter(lidars.values())).frame)
-    connected = [frame for frame in known if _connects(index, frame, lead)]
-    children = [child for _, _, child in index.odometry.values() if child]
-    base = next((frame for frame in (*BASES, *children) if frame in connected), children[0] if children else "base_link")
+    parents = {
+        child: parent for parent, _, child in (link.partition(" -> ") for link in str(index.transforms).split(", ")) if child
+    }
+    known = {*parents, *parents.values()}
+    fixed = [frame for frame in known if _connects(index, frame, lead) and not index.transforms.times(frame, lead)]
+    children = [frame_name(child) for _, _, child in index.odometry.values() if child]
+    top = lead
+    while top in parents and parents[top] in fixed:
+        top = parents[top]
+    base = next((frame for frame in (*BASES, *children) if frame in fixed), top if known else (children or ["base_link"])[0])
     if not known:
         draft.questions.append("record /tf_static (robot_state_publisher) next time, or measure the poses below by hand")
     if odometry:

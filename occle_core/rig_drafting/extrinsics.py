@@ -1,11 +1,12 @@
-"""Score of a camera's extrinsics: edges of the LiDAR's depth against edges of the image's intensity, over small rotations.
+"""Score of a camera's heading: depth edges of the scans against vertical edges of the image, over small rotations.
 
-After Levinson and Thrun, "Automatic Online Calibration of Cameras and Lasers", RSS 2013.
+After Levinson and Thrun, "Automatic Online Calibration of Cameras and Lasers", RSS 2013. Beams run along rows, so that they show
+where an object ends to its left and right, not above: heading is scored, pitch and roll are for the eye (`draw_scan`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -18,18 +19,16 @@ from occle_core.rig.pose import rotation
 
 CELL = 6
 """Pixels of a cell of the depth raster, at 640 pixels of image width."""
-COARSE, REACH, FINE = 0.5, 3.5, 0.125
-"""Degrees: step and reach of the search, and its last step."""
+REACH, STEP = 5.0, 0.125
+"""Degrees of the search."""
 TOLERATED = 0.8
-"""Degrees that a good calibration may seem to be off: sparse beams do not tell less."""
-HIGHER = 8
-"""Cells above a point in which the next beam is looked for."""
+"""Degrees that a good calibration may seem to be off."""
 FARTHEST = 40.0
 """Metres."""
 FEWEST_EDGES, WEAK = 300, 1.25
-"""Edges, and score of the best rotation, below which nothing is told."""
-CLEAR = 0.06
-"""Share by which the score has to rise for a rotation to be believed."""
+"""Edges, and score of the best heading, below which nothing is told."""
+CLEAR = 0.04
+"""Share by which the score has to rise for another heading to be believed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +39,8 @@ class ExtrinsicScore:
         camera: name.
         edges: depth edges that were found in all frames.
         score: mean edge strength of the image at them, 1 is that of a random pixel.
-        best: the same under the best rotation.
-        rotation: (roll, pitch, yaw) in degrees about the camera's z, x and y axes that gives it.
+        best: the same under the best heading.
+        heading: degrees about the optical frame's y axis that give it, positive to the right.
         verdict: "good", "off", or "unknown" where there are too few edges.
     """
 
@@ -49,7 +48,7 @@ class ExtrinsicScore:
     edges: int
     score: float
     best: float
-    rotation: tuple[float, float, float]
+    heading: float
     verdict: str
 
     @property
@@ -57,16 +56,15 @@ class ExtrinsicScore:
         """For people."""
         if self.verdict == "unknown":
             return (
-                f"{self.camera}: {self.edges} depth edges in its images, too few to tell; give a recording with poles, cars, walls"
+                f"{self.camera}: {self.edges} depth edges, too few or too weak to tell; give a recording with poles, cars and walls"
             )
-        head = f"{self.camera}: edges {self.score:.2f} times as strong as elsewhere ({self.edges} depth edges)"
+        head = f"{self.camera}: image edges {self.score:.2f} times as strong at {self.edges} depth edges as elsewhere"
         if self.verdict == "good":
-            return f"{head}; good"
-        roll, pitch, yaw = self.rotation
+            return f"{head}; heading good"
+        side = "right" if self.heading > 0 else "left"
         return (
-            f"{head}; {self.best:.2f} when turned by {np.linalg.norm(self.rotation):.1f} degrees (roll {roll:+.1f}, pitch "
-            f"{pitch:+.1f}, yaw {yaw:+.1f} of the optical frame): correct cameras.{self.camera}.pose, or its time "
-            "offset if the robot turned"
+            f"{head}, {self.best:.2f} times with the points {abs(self.heading):.1f} degrees further {side}: correct "
+            f"cameras.{self.camera}.pose, or time_offset_ms if the robot turned"
         )
 
 
@@ -82,84 +80,53 @@ def score_camera(name: str, number: int, frames: Iterable[Frame]) -> ExtrinsicSc
     for frame in frames:
         image, camera = frame.images[number], frame.cameras[number]
         if image is not None:
-            parts += [(*each, camera.K) for each in zip(depth_edges(frame.points, camera), edge_strength(image))]
+            parts.append((depth_edges(frame.points, camera), edge_strength(image), camera.K))
     count = sum(len(points) for points, _, _ in parts)
-    unknown = ExtrinsicScore(name, count, 0.0, 0.0, (0.0, 0.0, 0.0), "unknown")
+    unknown = ExtrinsicScore(name, count, 0.0, 0.0, 0.0, "unknown")
     if count < FEWEST_EDGES:
         return unknown
-
-    def mean(angles: Sequence[float]) -> float:
-        R = rotation(*np.radians([angles[1], angles[2], angles[0]]))  # pitch about x, yaw about y, roll about z
-        found = [_sample(strength, K, points @ R.T) for points, strength, K in parts]
-        return float(np.mean([np.concatenate(each).mean() for each in (found[::2], found[1::2]) if sum(map(len, each))]))
-
-    best, here = (0.0, 0.0, 0.0), mean((0.0, 0.0, 0.0))
-    highest = here
-    steps = np.arange(-REACH, REACH + 1e-9, COARSE)
-    for pitch in steps:
-        for yaw in steps:
-            if (value := mean((0.0, pitch, yaw))) > highest:
-                best, highest = (0.0, float(pitch), float(yaw)), value
-    step = COARSE
-    for _ in range(60):
-        around = [tuple(float(b + d * step) for b, d in zip(best, offset)) for offset in _NEIGHBOURS]
-        values = [mean(angles) if max(map(abs, angles)) <= REACH + COARSE else -1.0 for angles in around]
-        if max(values) > highest:
-            highest, best = max(values), around[int(np.argmax(values))]  # type: ignore[assignment]
-        elif step > FINE:
-            step /= 2
-        else:
-            break
-    if highest < WEAK:
+    headings = np.arange(-round(REACH / STEP), round(REACH / STEP) + 1) * STEP
+    scores = np.array(
+        [
+            np.concatenate(
+                [_sample(strength, K, points @ rotation(0, np.radians(yaw), 0).T) for points, strength, K in parts]
+            ).mean()
+            for yaw in headings
+        ]
+    )
+    best, here = int(scores.argmax()), float(scores[len(headings) // 2])
+    if scores[best] < WEAK:
         return unknown
-    is_off = float(np.linalg.norm(best)) > TOLERATED and highest > here * (1 + CLEAR)
-    return ExtrinsicScore(name, count, here, highest, best, "off" if is_off else "good")
+    is_off = abs(headings[best]) > TOLERATED and scores[best] > here * (1 + CLEAR)
+    return ExtrinsicScore(name, count, here, float(scores[best]), float(headings[best]), "off" if is_off else "good")
 
 
-def depth_edges(points: NDArray[np.float32], camera: Camera) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points in the camera frame at the near side of depth edges: (M, 3) left and right edges, (N, 3) upper edges.
-
-    An upper edge lies between the beam that still hits and the next one above, and is put half-way.
-    """
+def depth_edges(points: NDArray[np.float32], camera: Camera) -> NDArray[np.float64]:
+    """(M, 3) points in the camera frame at the near side of depth edges to their left or right in the image."""
     uv, depth, visible = camera.project(points)
     cell = max(2.0, CELL * camera.width / 640)
     uv, depth = uv[visible], depth[visible]
-    columns, rows = np.floor(uv[:, 0] / cell).astype(int) + 1, np.floor(uv[:, 1] / cell).astype(int) + HIGHER
-    shape = (int(camera.height / cell) + 2 + HIGHER, int(camera.width / cell) + 4)
-    nearest = np.full(shape, np.inf)
+    columns, rows = np.floor(uv[:, 0] / cell).astype(int) + 1, np.floor(uv[:, 1] / cell).astype(int)
+    nearest = np.full((int(camera.height / cell) + 2, int(camera.width / cell) + 4), np.inf)
     np.minimum.at(nearest, (rows, columns), depth)
     step = np.maximum(1.0, 0.1 * depth)
     is_near = (depth < nearest[rows, columns] + 0.5 * step) & (depth < FARTHEST)
-    side = np.zeros(len(depth), np.bool_)
-    for shift in (-1, 1):
-        beside = nearest[rows, columns + shift]
-        side |= is_near & np.isfinite(beside) & (beside > depth + step)
-    up, open_above = np.zeros(len(depth)), is_near.copy()
-    for higher in range(1, HIGHER + 1):
-        above = nearest[rows - higher, columns]
-        there = open_above & np.isfinite(above)
-        up[there & (above > depth + step)] = 0.5 * higher * cell
-        open_above &= ~there
-    upper = up > 0
-    return _unproject(uv[side], depth[side], camera), _unproject(uv[upper] - np.stack([0 * up, up], 1)[upper], depth[upper], camera)
+    edge = np.zeros(len(depth), np.bool_)
+    for side in (-1, 1):
+        beside = nearest[rows, columns + side]
+        edge |= is_near & np.isfinite(beside) & (beside > depth + step)
+    rays = np.column_stack([uv[edge], np.ones(int(edge.sum()))]) @ np.linalg.inv(camera.K).T
+    return np.asarray(rays * depth[edge, None])
 
 
-def edge_strength(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(H, W) smoothed gradient magnitudes of an RGB image across columns and across rows, each 1 in the mean."""
+def edge_strength(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W) smoothed gradient magnitude of an RGB image across columns, 1 in the mean."""
     wide = image.shape[1] / 640
     grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), max(0.7, 1.2 * wide))
-    found = []
-    for x, y in ((1, 0), (0, 1)):
-        steep = np.abs(cv2.Sobel(grey, cv2.CV_32F, x, y, ksize=3))
-        steep = np.minimum(steep, float(np.percentile(steep, 98)) + 1e-6)
-        slope = cv2.GaussianBlur(steep, (0, 0), max(1.0, 2.0 * wide))
-        found.append(np.asarray(slope / max(float(slope.mean()), 1e-6), np.float32))
-    return found[0], found[1]
-
-
-def _unproject(uv: NDArray[np.float64], depth: NDArray[np.float64], camera: Camera) -> NDArray[np.float64]:
-    rays = np.column_stack([uv, np.ones(len(uv))]) @ np.linalg.inv(camera.K).T
-    return np.asarray(rays * depth[:, None])
+    steep = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=3))
+    steep = np.minimum(steep, float(np.percentile(steep, 98)) + 1e-6)
+    slope = cv2.GaussianBlur(steep, (0, 0), max(1.0, 2.0 * wide))
+    return np.asarray(slope / max(float(slope.mean()), 1e-6), np.float32)
 
 
 def draw_scan(image: NDArray[np.uint8], points: NDArray[np.float32], camera: Camera) -> NDArray[np.uint8]:
@@ -185,6 +152,3 @@ def _sample(strength: NDArray[np.float32], K: NDArray[np.float64], points: NDArr
     found = np.ones(len(points), np.float32)
     found[inside] = strength[v[inside], u[inside]]
     return found
-
-
-_NEIGHBOURS = [offset for axis in range(3) for offset in (tuple(np.eye(3)[axis]), tuple(-np.eye(3)[axis]))]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError
-from occle_core.datasets.files import COPY_AGAIN, read_image, readable
+from occle_core.datasets.files import COPY_AGAIN, read_image, readable, warn_once
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
@@ -46,7 +46,7 @@ class SequenceDataset:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name, self.folder = name, folder
-        head = _read_json(folder / HEAD)
+        head = read_json(folder / HEAD)
         if head.get("format") != FORMAT or head.get("version") != VERSION:
             raise DatasetError(
                 f"{folder / HEAD} is {head.get('format')} of version {head.get('version')}; known is {FORMAT} {VERSION}"
@@ -63,7 +63,12 @@ class SequenceDataset:
         self.grid_frame = self.rig.base_frame
         self._lenses, self._T_camera_base = self._calibrated()
         self._shards = sorted(folder.glob("shards/*/frames.json"))
-        self._frames = [(file.parent, frame) for file in self._shards for frame in _read_json(file)["frames"]]
+        self._frames = [(file.parent, frame) for file in self._shards for frame in read_json(file)["frames"]]
+        planned = head.get("source", {}).get("shards", 0)
+        if isinstance(planned, int) and planned > len(self._shards):
+            warn_once(
+                f"{folder}: {len(self._shards)} of {planned} shards are there; `occle-train prepare` once more writes the rest"
+            )
         if not self._frames:
             raise DatasetError(f"{folder} has no frames" + ("" if self._shards else " yet: shards/ is empty"))
         try:
@@ -194,7 +199,12 @@ class SequenceDataset:
         return data
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON file with an object.
+
+    Raises:
+        DatasetError: missing or damaged.
+    """
     with readable(file):
         try:
             content = json.loads(file.read_text("utf-8"))
