@@ -16,7 +16,10 @@ RING_FIELDS = ("ring", "channel", "line", "row")
 WHOLE_TURN = 15.0
 """Degrees without a point up to which a scan counts as a whole turn."""
 MOST_BEAMS = 256
-_BIN = 0.02
+OWN_BODY = 4.0
+"""Metres within which points may lie on the robot itself, and a beam's offset from the sensor's centre shows."""
+_BIN, _VALLEY = 0.02, 0.1
+"""Degrees of the histogram of elevations, and of the empty space between two beams."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +66,7 @@ def measure_beams(clouds: Sequence[Any], topic: str) -> MeasuredBeams:
         elevations = [float(np.median(elevation[ring == number])) for number in np.unique(ring)]
         text = f"{len(elevations)} beams by field {_ring_name(clouds[0], topic)!r}"
     else:
-        elevations, is_certain = _clusters(elevation)
+        elevations, is_certain = _clusters(elevation[distance > OWN_BODY])
         text = (
             f"{len(elevations)} beams by the points' elevations"
             if is_certain
@@ -104,16 +107,11 @@ def _clusters(elevation: NDArray[np.float64]) -> tuple[list[float], bool]:
     low, high = np.percentile(elevation, [0.2, 99.8])
     edges = np.arange(low - 1, high + 1, _BIN)
     counts, _ = np.histogram(elevation, edges)
-    smooth = np.convolve(counts, np.ones(3) / 3, "same")
-    peaks = np.flatnonzero((smooth[1:-1] >= smooth[:-2]) & (smooth[1:-1] > smooth[2:])) + 1
-    strong = peaks[smooth[peaks] > 0.15 * np.percentile(smooth[peaks], 90)] if len(peaks) else peaks
-    merged: list[list[int]] = []
-    for peak in strong.tolist():
-        if merged and peak - merged[-1][-1] <= 4:
-            merged[-1].append(peak)
-        else:
-            merged.append([peak])
-    found = [float(np.average(edges[group] + _BIN / 2, weights=smooth[group])) for group in merged]
+    width = round(_VALLEY / _BIN)
+    smooth = np.convolve(counts, np.ones(width) / width, "same")
+    filled = np.flatnonzero(smooth > 0.05 * np.percentile(smooth[smooth > 0], 80))
+    runs = np.split(filled, np.flatnonzero(np.diff(filled) > 1) + 1)
+    found = [float(np.average(edges[run] + _BIN / 2, weights=smooth[run])) for run in runs if len(run)]
     # Single beams leave the elevations between them empty.
     near = np.abs(elevation[:, None] - np.array(found)[None]).min(axis=1) if 2 <= len(found) <= MOST_BEAMS else np.array([np.inf])
     spacing = float(np.median(np.diff(found))) if len(found) > 1 else 0.0

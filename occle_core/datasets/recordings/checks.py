@@ -13,6 +13,8 @@ from occle_core.datasets.base import DatasetError
 from occle_core.datasets.recordings.bag_index import CLOUD, COMPRESSED, IMAGE, BagIndex, TopicIndex
 from occle_core.rig import Rig
 
+OTHER_CLOCK = 5.0
+"""Seconds between the times of two sensors from which they have different clocks."""
 STOPPED = 2.0
 """Seconds before the end of the leading LiDAR from which a topic counts as stopped."""
 
@@ -70,7 +72,7 @@ def check_clocks(
         if not topics[topic].stamps.any():
             raise DatasetError(f"{bag}: all stamps of {topic} are 0; set header.stamp in the driver and record it again")
         apart = max(int(own[0] - lead[-1]), int(lead[0] - own[-1])) / 1e9
-        if apart > 0:
+        if apart > OTHER_CLOCK:
             shift = (float(np.median(topics[topic].recorded - own)) - float(lag)) / 1e6
             raise DatasetError(
                 f"{bag}: {topic} has another clock than {rig.lead.topic}: their stamps lie {apart:.1f} s apart; record with one "

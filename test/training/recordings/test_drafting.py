@@ -13,6 +13,7 @@ from occle_core.datasets import open_dataset
 from occle_core.geometry.camera import Camera
 from occle_core.rig import read_rig, write_rig
 from occle_core.rig.pose import pose_matrix, rotation
+from occle_core.rig_drafting.beams import _clusters
 from occle_core.rig_drafting.draft import draft_rig
 from occle_core.rig_drafting.extrinsics import score_camera
 from occle_core.rig_drafting.ground import find_ground
@@ -90,6 +91,22 @@ def test_the_ground_is_found_from_any_mounting(flip):
     assert found.tilt(T[2, :3]) < 0.5 and abs(found.height - 1.4) < 0.03
     assert np.allclose(found.levelled()[2], [*T[2, :3], 1.4], atol=0.03)
     assert find_ground(clutter) is None and find_ground(points[:50]) is None
+
+
+def test_beams_without_a_ring_field(recording, tmp_path):
+    """Sixteen beams by their elevations alone; a random pattern is none."""
+
+    def without_ring(topic, message):
+        if topic != "/rear/points":
+            return message
+        return replace(message, fields=[field for field in message.fields if field.name != "ring"])
+
+    given = read_rig(recording / "rig.yaml").lidars["rear"].beams
+    draft = draft_rig(copy_bag(recording / "bag", tmp_path / "no_ring", change=without_ring))
+    assert np.allclose(draft.rig.lidars["rear"].beams.elevations, given.elevations, atol=0.05)
+    assert any("16 beams by the points' elevations" in fact for fact in draft.facts)
+    rng = np.random.default_rng(0)
+    assert not _clusters(rng.uniform(-20, 20, 20_000))[1]
 
 
 def test_names_of_sensors():

@@ -28,7 +28,8 @@ LATER = 0.03
 _ODOMETRY_HZ = 50
 _OFFSETS, _KINDS = (0, 4, 8, 12, 16, 20), ("<f4", "<f4", "<f4", "<f4", "<u4", "<u2")
 _NAMES = ["x", "y", "z", "intensity", "t", "ring"]
-_POINT = np.dtype({"names": _NAMES, "formats": list(_KINDS), "offsets": list(_OFFSETS), "itemsize": 24})
+POINT = np.dtype({"names": _NAMES, "formats": list(_KINDS), "offsets": list(_OFFSETS), "itemsize": 24})
+"""A row of the clouds."""
 _FIELD_TYPES = {"<f4": 7, "<u4": 6, "<u2": 4}
 
 
@@ -109,39 +110,39 @@ class _Recorder:
                 self._odometry(T, stamp + offset)
 
     def _cloud(self, name: str, lidar: LidarRig, stamp: int, scan: SimulatedScan, seconds: NDArray[np.float32]) -> None:
-        rows = np.zeros(len(scan.points), _POINT)
+        rows = np.zeros(len(scan.points), POINT)
         for column, field in enumerate(("x", "y", "z")):
             rows[field] = scan.points[:, column]
         rows["intensity"] = scan.points[:, 3] / lidar.intensity_scale
         rows["t"], rows["ring"] = np.round(seconds.astype(np.float64) * 1e9), scan.ring
         rows = rows[np.argsort(rows["t"], kind="stable")]
         fields = [
-            _make("sensor_msgs/msg/PointField", name=field, offset=offset, datatype=_FIELD_TYPES[kind], count=1)
-            for field, offset, kind in zip(_POINT.names or (), _OFFSETS, _KINDS)
+            make_message("sensor_msgs/msg/PointField", name=field, offset=offset, datatype=_FIELD_TYPES[kind], count=1)
+            for field, offset, kind in zip(POINT.names or (), _OFFSETS, _KINDS)
         ]
-        cloud = _make(
-            "sensor_msgs/msg/PointCloud2", header=_header(stamp, frame_of(name, lidar)), height=1, width=len(rows), fields=fields,
-            is_bigendian=False, point_step=_POINT.itemsize, row_step=_POINT.itemsize * len(rows),
+        cloud = make_message(
+            "sensor_msgs/msg/PointCloud2", header=make_header(stamp, frame_of(name, lidar)), height=1, width=len(rows),
+            fields=fields, is_bigendian=False, point_step=POINT.itemsize, row_step=POINT.itemsize * len(rows),
             data=np.frombuffer(rows.tobytes(), np.uint8), is_dense=True,
         )  # fmt: skip
         self._write(lidar.topic, cloud, stamp + round(1e9 / lidar.rate_hz))
 
     def _image(self, name: str, camera: CameraRig, stamp: int, view: RenderedView) -> None:
-        header = _header(stamp, frame_of(name, camera))
+        header = make_header(stamp, frame_of(name, camera))
         height, width = view.rgb.shape[:2]
         if camera.compressed:
             data = cv2.imencode(".jpg", view.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].ravel()
-            image = _make("sensor_msgs/msg/CompressedImage", header=header, format="rgb8; jpeg compressed bgr8", data=data)
+            image = make_message("sensor_msgs/msg/CompressedImage", header=header, format="rgb8; jpeg compressed bgr8", data=data)
         else:
             data = view.rgb.ravel()
-            image = _make("sensor_msgs/msg/Image", header=header, height=height, width=width, encoding="rgb8", is_bigendian=0,
-                          step=3 * width, data=data)  # fmt: skip
+            image = make_message("sensor_msgs/msg/Image", header=header, height=height, width=width, encoding="rgb8",
+                                 is_bigendian=0, step=3 * width, data=data)  # fmt: skip
         self._write(camera.topic, image, stamp + 20_000_000)
         lens = camera.lens
         if camera.info_topic and lens is not None:
             model = "plumb_bob" if lens.model == "pinhole" else lens.model
-            roi = _make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
-            info = _make(
+            roi = make_message("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+            info = make_message(
                 "sensor_msgs/msg/CameraInfo", header=header, height=height, width=width, distortion_model=model,
                 d=np.array(lens.distortion, np.float64), k=lens.K.ravel(), r=np.eye(3).ravel(),
                 p=np.hstack([lens.K, np.zeros((3, 1))]).ravel(), binning_x=0, binning_y=0, roi=roi,
@@ -149,30 +150,37 @@ class _Recorder:
             self._write(camera.info_topic, info, stamp + 20_000_000)
 
     def _odometry(self, T: NDArray[np.float64], stamp: int) -> None:
-        position, orientation = _pose(T)
-        zero = _make("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)
-        twist = _make("geometry_msgs/msg/Twist", linear=zero, angular=zero)
-        pose = _make("geometry_msgs/msg/Pose", position=_make("geometry_msgs/msg/Point", **position), orientation=orientation)
-        message = _make(
-            "nav_msgs/msg/Odometry", header=_header(stamp, self._rig.odometry.frame), child_frame_id=self._rig.base_frame,
-            pose=_make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36)),
-            twist=_make("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=np.zeros(36)),
+        position, orientation = pose_fields(T)
+        zero = make_message("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)
+        twist = make_message("geometry_msgs/msg/Twist", linear=zero, angular=zero)
+        pose = make_message(
+            "geometry_msgs/msg/Pose", position=make_message("geometry_msgs/msg/Point", **position), orientation=orientation
+        )
+        message = make_message(
+            "nav_msgs/msg/Odometry", header=make_header(stamp, self._rig.odometry.frame), child_frame_id=self._rig.base_frame,
+            pose=make_message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36)),
+            twist=make_message("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=np.zeros(36)),
         )  # fmt: skip
         self._write(self._rig.odometry.topic, message, stamp)
 
     def _transforms(self, topic: str, links: list[tuple[str, str, NDArray[np.float64], int]]) -> None:
         found = []
         for parent, child, T, stamp in links:
-            position, orientation = _pose(T)
-            transform = _make(
-                "geometry_msgs/msg/Transform", translation=_make("geometry_msgs/msg/Vector3", **position), rotation=orientation
+            position, orientation = pose_fields(T)
+            transform = make_message(
+                "geometry_msgs/msg/Transform",
+                translation=make_message("geometry_msgs/msg/Vector3", **position),
+                rotation=orientation,
             )
             found.append(
-                _make(
-                    "geometry_msgs/msg/TransformStamped", header=_header(stamp, parent), child_frame_id=child, transform=transform
+                make_message(
+                    "geometry_msgs/msg/TransformStamped",
+                    header=make_header(stamp, parent),
+                    child_frame_id=child,
+                    transform=transform,
                 )
             )
-        self._write(topic, _make("tf2_msgs/msg/TFMessage", transforms=found), links[0][3])
+        self._write(topic, make_message("tf2_msgs/msg/TFMessage", transforms=found), links[0][3])
 
     def _write(self, topic: str, message: Any, time: int) -> None:
         kind = message.__msgtype__
@@ -188,17 +196,19 @@ def frame_of(name: str, sensor: LidarRig | CameraRig) -> str:
     return sensor.frame or f"{name}_frame"
 
 
-def _make(kind: str, **fields: Any) -> Any:
+def make_message(kind: str, **fields: Any) -> Any:
+    """A message of a standard type."""
     return TYPES.types[kind](**fields)
 
 
-def _header(stamp: int, frame: str) -> Any:
-    time = _make("builtin_interfaces/msg/Time", sec=stamp // 10**9, nanosec=stamp % 10**9)
-    return _make("std_msgs/msg/Header", stamp=time, frame_id=frame)
+def make_header(stamp: int, frame: str) -> Any:
+    """std_msgs Header of a stamp in nanoseconds."""
+    time = make_message("builtin_interfaces/msg/Time", sec=stamp // 10**9, nanosec=stamp % 10**9)
+    return make_message("std_msgs/msg/Header", stamp=time, frame_id=frame)
 
 
-def _pose(T: NDArray[np.float64]) -> tuple[dict[str, float], Any]:
-    """Translation, and the rotation's quaternion (the eigenvector of Bar-Itzhack's matrix)."""
+def pose_fields(T: NDArray[np.float64]) -> tuple[dict[str, float], Any]:
+    """Translation as fields, and the rotation's quaternion (the eigenvector of Bar-Itzhack's matrix)."""
     R = T[:3, :3]
     K = np.array([
         [R[0, 0] - R[1, 1] - R[2, 2], R[1, 0] + R[0, 1], R[2, 0] + R[0, 2], R[2, 1] - R[1, 2]],
@@ -207,5 +217,5 @@ def _pose(T: NDArray[np.float64]) -> tuple[dict[str, float], Any]:
         [R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1], R[0, 0] + R[1, 1] + R[2, 2]],
     ])  # fmt: skip
     x, y, z, w = np.linalg.eigh(K)[1][:, -1].tolist()
-    rotation = _make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
+    rotation = make_message("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
     return dict(zip("xyz", T[:3, 3].tolist())), rotation
