@@ -111,6 +111,12 @@ class Calibration:
         """True if TF is available."""
         return self._transforms is not None
 
+    @property
+    def mounted(self) -> tuple[str, NDArray[np.float64]] | None:
+        """The rig file's base frame and the main LiDAR's pose in it; None where no rig file, or a calibration file, has it."""
+        T = self._rig.lead.T_base_lidar if self._rig and not self._file else None
+        return None if self._rig is None or T is None else (self._rig.base_frame, T)
+
     def use_transforms(self, transforms: TransformLookup) -> None:
         """Set the TF source, for transforms that no file or parameter gives."""
         self._transforms = transforms

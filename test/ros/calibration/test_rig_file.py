@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import yaml
 from calibration_rig import info
+from nav_msgs.msg import Odometry
 from tf_messages import tf_message
 
 from occle_core.rig.pose import pose_matrix
 from occle_core.sensors.transforms import TransformBuffer
 from occle_ros.calibration.files import CalibrationError
+from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.groups import ConfigError
 from occle_ros.config.loading import config_from_parameters, load_config
@@ -34,7 +36,7 @@ def rig_file(tmp_path: Path, camera: dict, posed: bool = True, **fields) -> Path
         "cameras": {"fish": camera},
         **fields,
     }
-    file.write_text(yaml.safe_dump(content))
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
     return file
 
 
@@ -99,6 +101,38 @@ def test_a_rig_that_is_none_is_a_configuration_error(tmp_path):
     file.write_text("lidars: {}")
     with pytest.raises(ConfigError, match=r"parameter rig: rig file .*: lidars"):
         load_config(None, file)
+
+
+@pytest.mark.parametrize("by_topic", [True, False])
+def test_poses_of_the_scans_are_those_of_the_base_with_the_rigs_mounting(tmp_path, by_topic):
+    """By odometry's topic or by TF; neither says where the LiDAR is."""
+    odometry = {"frame": "world", **({"topic": "/odom"} if by_topic else {})}
+    config = load_config(None, rig_file(tmp_path, FISH, odometry=odometry))
+    frames = TransformBuffer()
+    poses = LidarPoses(config, Calibration(config, frames))
+    T_world_base = pose_matrix(3, 4, 0, 0, 0, 30)
+    for second in (10, 11):
+        moving = tf_message("world", "body", T_world_base, second * 10**9)
+        if by_topic:
+            transform = moving.transforms[0]
+            message = Odometry(header=transform.header, child_frame_id="body")
+            for axis in "xyz":
+                setattr(message.pose.pose.position, axis, getattr(transform.transform.translation, axis))
+            message.pose.pose.orientation = transform.transform.rotation
+            poses.add_odometry(message)
+        else:
+            frames.add(moving)
+    assert np.allclose(poses.pose("any_lidar", 10_500_000_000), T_world_base @ T_BASE_LIDAR, atol=1e-6)
+
+
+def test_further_lidars_have_their_mounting_from_the_rig(tmp_path):
+    rear = {"topic": "/rear", "pose": pose_matrix(-1, 0, 1, 0, 0, 180).tolist(), "time_offset_ms": 3.0, "time_field": "t"}
+    top = {"topic": "/top", "pose": T_BASE_LIDAR.tolist()}
+    config = load_config(None, rig_file(tmp_path, FISH, lidars={"top": top, "rear": rear}))
+    assert config.lidar_names == ("rear",) and config.lidars["rear"].topic == "/rear"
+    assert (config.lidars["rear"].time_offset_ms, config.lidars["rear"].time_field) == (3.0, "t")
+    expected = np.linalg.inv(T_BASE_LIDAR) @ pose_matrix(-1, 0, 1, 0, 0, 180)
+    assert np.allclose(LidarPoses(config, Calibration(config)).mounting("rear", "a", "b", 0), expected, atol=1e-9)
 
 
 def test_a_calibration_file_precedes_the_rig(tmp_path):

@@ -59,11 +59,16 @@ def test_a_sequence_holds_the_frames_of_the_bag(recording, tmp_path, small_shard
     assert prepared.image_file(4, "left").read_bytes() == bytes(message.data) and prepared.image_file(4, "right").suffix == ".png"
 
 
-def test_a_killed_run_goes_on_and_two_processes_give_the_same(recording, tmp_path, small_shards):
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(recording, tmp_path, small_shards):
+    prepare([recording / "bag"], tmp_path / "one", recording / "rig.yaml", ALL)
+    prepare([recording / "bag"], tmp_path / "two", recording / "rig.yaml", ALL, workers=2)
+    assert content(tmp_path / "two") == content(tmp_path / "one")
+
+
+def test_a_killed_run_goes_on(recording, tmp_path, small_shards):
     prepare([recording / "bag"], tmp_path / "whole", recording / "rig.yaml", ALL)
     wanted = content(tmp_path / "whole")
-    prepare([recording / "bag"], tmp_path / "two", recording / "rig.yaml", ALL, workers=2)
-    assert content(tmp_path / "two") == wanted
     # Killed within a shard: a half-written one, a temporary file and a missing shard.
     killed = tmp_path / "killed"
     prepare([recording / "bag"], killed, recording / "rig.yaml", ALL)
@@ -75,10 +80,9 @@ def test_a_killed_run_goes_on_and_two_processes_give_the_same(recording, tmp_pat
     assert content(killed) == wanted
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_moment(recording, tmp_path):
-    """A process of its own, killed after 0.2 to 1 s of its writing, again and again until it is through."""
-    wanted = tmp_path / "whole"
-    prepare([recording / "bag"], wanted, recording / "rig.yaml", ALL)
+    """A process of its own, killed while it writes, again and again, then run to its end."""
     script = (
         "import sys, pathlib\nfrom occle_train.data import prepare as m\nm.SHARD_FRAMES = 1\n"
         "m.prepare([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]), m.Thinning(seconds=0))\n"
