@@ -22,6 +22,7 @@ ARGUMENTS = {
     "config": ("auto", "parameter file, or its name in share/occle_ros/config; auto: what fits the bag's or data set's cameras"),
     "bundle": ("", "folder of the trained network; empty: the config's"),
     "engine": ("", "what runs the network, see docs/reference/engines.md; empty: the config's"),
+    "rig": ("", "rig.yaml of sensors of your own, live or of the bag; empty: the config's"),
     "calibration": ("", "calibration file or folder; empty: the bag's, the data set's, or the config's"),
     "bag": ("", "bag that is replayed"),
     "dataset": ("", "folder of a data set to replay, without conversion"),
@@ -48,7 +49,7 @@ def _processes(context: LaunchContext) -> list[Any]:
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     build_only, loop, with_rviz = (support.flag(value, name) for name in ("build_only", "loop", "rviz"))
     plan = support.plan(value)
-    value["calibration"] = plan["calibration"]
+    value["rig"], value["calibration"] = plan["rig"], plan["calibration"]
     replays = bool(plan["player"])
     follow = replays if value["use_sim_time"] == "auto" else support.flag(value, "use_sim_time")
     node = support.node(value, [plan["config"], {"use_sim_time": follow, "build_only": build_only}], own_clock=follow and replays)
@@ -58,8 +59,8 @@ def _processes(context: LaunchContext) -> list[Any]:
         command = [support.occle(), *plan["player"], "--rate", value["rate"], *(["--loop"] if loop else [])]
         if value["namespace"].strip("/"):
             command += ["--namespace", value["namespace"]]
-        wait = ["--wait-for", "lidar/points", "--wait-seconds", WAIT_SECONDS]
+        wait = ["--wait-for", plan["points"], "--wait-seconds", WAIT_SECONDS]
         others.append(ExecuteProcess(cmd=[*command, *wait], output="screen", **support.GRACE))
     if with_rviz and not build_only:
-        others.append(support.rviz(value, plan["layout"], plan["camera"], plan["grid_frame"], "lidar/points", follow and replays))
+        others.append(support.rviz(value, plan["layout"], plan["camera"], plan["grid_frame"], plan["points"], follow and replays))
     return support.together(node, others)

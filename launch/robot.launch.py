@@ -3,8 +3,9 @@
 
 ros2 launch occle_ros robot.launch.py points:=/ouster/points image:=/camera/image_raw base_frame:=base_link
 ros2 launch occle_ros robot.launch.py points:=/points image:=/front/image/compressed,/rear/image/compressed
+ros2 launch occle_ros robot.launch.py rig:=rig.yaml
 
-Poses of LiDAR and cameras come from TF unless `calibration:=` or `params:=` gives them. `occle doctor` checks each input first.
+Poses of LiDAR and cameras come from TF unless `rig:=`, `calibration:=` or `params:=` gives them. `occle doctor` checks the inputs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from launch import LaunchContext, LaunchDescription
 from occle_ros.tools import launch_support as support
 
 ARGUMENTS = {
+    "rig": ("", "rig.yaml with sensors and frames, in place of points, image, camera_info, base_frame and odom_frame"),
     "points": ("points", "PointCloud2 topic of the LiDAR"),
     "image": (
         "",
@@ -51,17 +53,15 @@ def _processes(context: LaunchContext) -> list[Any]:
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     build_only, with_rviz, follow = (support.flag(value, name) for name in ("build_only", "rviz", "use_sim_time"))
     costmap = support.choice(value, "nav2", {"false": "", "true": "frame_costmap.yaml", "map": "map_costmap.yaml"})
-    cameras = _cameras(value)
-    parameters: dict[str, Any] = {
-        "use_sim_time": follow,
-        "build_only": build_only,
-        "lidar.topic": "points",
-        "tf.grid_frame": value["base_frame"],
-        "tf.world_frame": value["odom_frame"],
-    }
+    rig = support.read_rig(value["rig"]) if value["rig"] else None
+    value |= rig or {}
+    cameras = {} if rig else _cameras(value)
+    parameters: dict[str, Any] = {"use_sim_time": follow, "build_only": build_only}
+    if not rig:
+        parameters |= {"lidar.topic": "points", "tf.grid_frame": value["base_frame"], "tf.world_frame": value["odom_frame"]}
     if cameras:
         parameters["camera_names"] = list(cameras)
-    remappings = [("points", value["points"])] if value["points"] != "points" else []
+    remappings = [("points", value["points"])] if not rig and value["points"] != "points" else []
     for name, (image, info) in cameras.items():
         parameters |= {
             f"cameras.{name}.topic": f"{name}/image",
@@ -75,7 +75,11 @@ def _processes(context: LaunchContext) -> list[Any]:
     if costmap and not build_only:
         others += _costmap(value, follow, costmap)
     if with_rviz and not build_only:
-        others.append(support.rviz(value, "occupancy.rviz", next(iter(cameras), ""), value["base_frame"], value["points"]))
+        others.append(
+            support.rviz(
+                value, "occupancy.rviz", rig["camera"] if rig else next(iter(cameras), ""), value["base_frame"], value["points"]
+            )
+        )
     return support.together(node, others)
 
 

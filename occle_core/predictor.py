@@ -7,10 +7,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from occle_core import taxonomy
-from occle_core.bundle import BundleSpec, find_bundle, load_bundle
+from occle_core.bundle import BundleError, BundleSpec, find_bundle, load_bundle
 from occle_core.console import ProgressCallback
 from occle_core.datasets.base import Dataset, HasSweeps
 from occle_core.engines.base import Engine
@@ -30,15 +32,23 @@ class Predictor:
         engine: what runs the network.
         bundle_id: name and content hash of the bundle.
         max_concurrent: threads that may call `predict` at the same time.
+        classes: class list to answer in, which has names of the bundle's; None: the bundle's.
+
+    Raises:
+        BundleError: the class list has no names of the bundle's.
     """
 
-    def __init__(self, spec: BundleSpec, engine: Engine, bundle_id: str, max_concurrent: int = 1) -> None:
+    def __init__(
+        self, spec: BundleSpec, engine: Engine, bundle_id: str, max_concurrent: int = 1, classes: taxonomy.Taxonomy | None = None
+    ) -> None:
         self.spec = spec
         self.engine = engine
         self.bundle_id = bundle_id
         self.max_concurrent = max_concurrent
         self.grid: VoxelGrid = spec.voxel_grid
-        self.taxonomy = taxonomy.load(spec.taxonomy)
+        self._own_taxonomy = taxonomy.load(spec.taxonomy)
+        self.taxonomy = classes or self._own_taxonomy
+        self._table = None if self.taxonomy.name == self._own_taxonomy.name else self._table_from_bundle()
         self._history = FrameHistory(spec.network.num_frames, spec.network.frame_stride)
 
     @classmethod
@@ -50,6 +60,7 @@ class Predictor:
         threads: int | None = None,
         on_progress: ProgressCallback = lambda text: None,
         max_concurrent: int = 1,
+        classes: taxonomy.Taxonomy | None = None,
     ) -> Predictor:
         """From a bundle.
 
@@ -61,6 +72,7 @@ class Predictor:
             on_progress: called with a line before what takes long, such as the first build of an engine.
             max_concurrent: threads that will call `predict` at the same time. A network that looks back takes one frame after
                 the other.
+            classes: class list to answer in, which has names of the bundle's; None: the bundle's.
 
         Raises:
             BundleError: the bundle cannot be used.
@@ -70,7 +82,7 @@ class Predictor:
         spec, network, bundle_id = load_bundle(folder)
         max_concurrent = max_concurrent if spec.network.num_frames == 1 else 1
         loaded = load_engine(spec, network, folder, engine, precision, threads, on_progress, max_concurrent)
-        return cls(spec, loaded, bundle_id, max_concurrent)
+        return cls(spec, loaded, bundle_id, max_concurrent, classes)
 
     @property
     def num_cameras(self) -> int:
@@ -126,9 +138,9 @@ class Predictor:
         timings |= found.timings
         confidence, probability = found.confidence, None
         if self.spec.calibration is not None:
-            confidence, probability = self.spec.calibration.apply(confidence, found.labels != self.taxonomy.free)
+            confidence, probability = self.spec.calibration.apply(confidence, found.labels != self._own_taxonomy.free)
         return Occupancy(
-            found.labels,
+            found.labels if self._table is None else self._table[found.labels],
             confidence,
             self.grid,
             self.taxonomy,
@@ -143,3 +155,9 @@ class Predictor:
     def _keep(self, frame: Frame) -> None:
         """Remember a frame; of sweeps without the images, which would take much memory."""
         self._history.keep(replace(frame, images=(), cameras=()) if self.spec.network.reads_sweeps else frame)
+
+    def _table_from_bundle(self) -> NDArray[np.uint8]:
+        try:
+            return self.taxonomy.table_from(self._own_taxonomy)
+        except ValueError as error:
+            raise BundleError(f"bundle {self.bundle_id} predicts the classes of {self._own_taxonomy.name}: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -33,8 +33,15 @@ class TaxonomyConfig(Config):
     )
     free: str = Field(description="the class of free space")
     thin: tuple[str, ...] = Field((), description="classes whose objects are thinner than a cell")
-    voxels: dict[RawId, Byte] = Field(description="raw id of the voxel files -> class id; what is not listed is ignored")
+    voxels: dict[RawId, Byte] = Field(
+        default_factory=dict, description="raw id of the voxel files -> class id; what is not listed is ignored"
+    )
     points: dict[RawId, Byte] | None = Field(None, description="the same for the points' raw ids, where they differ")
+    names: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="class list (semantickitti, occ3d_nuscenes, sscbench_kitti360, cityscapes, ...) -> its class name -> class; "
+        "what is not listed is ignored",
+    )
 
     @model_validator(mode="after")
     def _classes_exist(self) -> TaxonomyConfig:
@@ -44,6 +51,11 @@ class TaxonomyConfig(Config):
         ids = {*self.voxels.values(), *(self.points or {}).values()}
         if wrong := sorted(label for label in ids if label >= len(self.classes)):
             raise ValueError(f"class id {wrong[0]} (under voxels or points) does not exist; ids are 0 to {len(self.classes) - 1}")
+        if not self.voxels and not self.names:
+            raise ValueError("voxels (raw ids of label files) or names (classes of other lists) is missing")
+        for source, table in self.names.items():
+            if wrong_names := sorted(set(table.values()) - self.classes.keys()):
+                raise ValueError(f"{wrong_names[0]} (under names.{source}) is not one of the classes {', '.join(self.classes)}")
         return self
 
 
@@ -68,6 +80,7 @@ class Taxonomy:
     ignore: int = IGNORE
     _voxels: NDArray[np.uint8] = field(default_factory=lambda: np.full(1 << 16, IGNORE, np.uint8), repr=False)
     _points: NDArray[np.uint8] = field(default_factory=lambda: np.full(1 << 16, IGNORE, np.uint8), repr=False)
+    _names: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -91,6 +104,49 @@ class Taxonomy:
     def points_from_raw(self, raw: ArrayLike) -> NDArray[np.uint8]:
         """Raw semantic ids of the data set's points (without instance bits) -> class ids; unlabelled points become 255."""
         return _look_up(self._points, raw)
+
+    def ids_from(self, source: str) -> dict[str, int]:
+        """Class names of another list -> class ids here, for labels that come as names; for this very list, its own.
+
+        Args:
+            source: name of that list, such as "cityscapes".
+
+        Raises:
+            ValueError: this list does not say what that one's classes are here.
+        """
+        table = self._names.get(source, dict(zip(self.names, self.names)) if source == self.name else None)
+        if table is None:
+            known = ", ".join(self._names) or "none"
+            raise ValueError(
+                f"class list {self.name} has no names of {source} (it has those of: {known}); add names: {source}: ..."
+            )
+        return {name: self.id(own) for name, own in table.items()}
+
+    def table_from(self, source: Taxonomy) -> NDArray[np.uint8]:
+        """(256,) uint8: class ids of another list -> class ids here, 255 for classes without one; free space stays free.
+
+        Raises:
+            ValueError: as `ids_from`, or a name that the other list does not have.
+        """
+        table = np.full(256, IGNORE, np.uint8)
+        table[source.free] = self.free
+        for name, own in self.ids_from(source.name).items():
+            if name not in source.names:
+                raise ValueError(f"class list {self.name}: {source.name} has no class {name!r}; it has {', '.join(source.names)}")
+            table[source.id(name)] = own
+        return table
+
+    def for_class_ids(self) -> Taxonomy:
+        """This class list for files that hold class ids instead of raw ids."""
+        same = _table({label: label for label in range(self.num_classes)})
+        return replace(self, _voxels=same, _points=same)
+
+    def for_data(self, source: Taxonomy) -> Taxonomy:
+        """This class list for the raw ids of a data set of the class list `source`; itself where it names raw ids of its own."""
+        if source.name not in self._names:
+            return self
+        table = self.table_from(source)
+        return replace(self, _voxels=table[source._voxels], _points=table[source._points])
 
 
 def load(source: str | TaxonomyConfig) -> Taxonomy:
@@ -151,7 +207,7 @@ def _built(config: TaxonomyConfig) -> Taxonomy:
     # A point is never free space: without a table of their own, points use the voxels' and lose what that calls free.
     points = config.points or {raw: label for raw, label in config.voxels.items() if label != free}
     thin = tuple(names.index(name) for name in config.thin)
-    return Taxonomy(config.name, names, colors, free, thin, _voxels=_table(config.voxels), _points=_table(points))
+    return Taxonomy(config.name, names, colors, free, thin, IGNORE, _table(config.voxels), _table(points), config.names)
 
 
 def _table(mapping: Mapping[int, int]) -> NDArray[np.uint8]:

@@ -135,6 +135,7 @@ def run(
     kind: Annotated[DatasetKind | None, typer.Option(help="layout of the data set; default: detected")] = None,
     scene: Annotated[str | None, typer.Option(help="sequence or scene of the data set")] = None,
     config: Annotated[Path | None, _path_option(help="parameter file of the node, for bags with other topic names")] = None,
+    rig: Annotated[Path | None, _path_option(help="rig.yaml of the bag's sensors")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="maximum number of frames")] = None,
     pictures: Annotated[int, typer.Option(min=0, help="number of frames to draw pictures of")] = 3,
     engine: Annotated[EngineName, typer.Option(help="inference engine")] = "auto",
@@ -147,8 +148,8 @@ def run(
         _usage("give either --bag or --dataset")
     if bag_path is not None and (kind or scene):
         _usage("--kind and --scene are for --dataset")
-    if dataset is not None and config:
-        _usage("--config is for --bag")
+    if dataset is not None and (config or rig):
+        _usage("--config and --rig are for --bag")
     with report_errors(), _progress("predicting") as on_progress:
         from occle_ros.config.loading import load_config
         from occle_ros.config.share_paths import resolve
@@ -156,9 +157,10 @@ def run(
         from occle_ros.tools.offline_run import run_bag, run_dataset
         from occle_ros.tools.run_report import report_lines
 
-        chosen = resolve(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind, scene)
+        given = load_config(config, rig) if config or rig else None
+        chosen = resolve(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind, scene, given)
         if bag_path is not None:
-            summary = run_bag(bag_path, chosen, out, load_config(config) if config else None, limit, pictures, on_progress, engine)
+            summary = run_bag(bag_path, chosen, out, given, limit, pictures, on_progress, engine)
         else:
             assert dataset is not None
             summary = run_dataset(dataset, chosen, out, kind, scene, limit, pictures, on_progress, engine)
@@ -171,6 +173,35 @@ def run(
     if not summary.frames:
         errors.print(f"error: no frame was predicted; see {out / 'summary.json'}")
     if summary.failed or not summary.frames:
+        raise typer.Exit(1)
+
+
+@app.command()
+def rig(
+    paths: Annotated[list[str], typer.Argument(metavar="BAG | check RIG BAG", help="recording; or check, rig file and recording")],
+    out: Annotated[
+        Path | None, _path_option("-o", "--out", help="rig file to write (rig.yaml), or folder of the check (rig_check)")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="replace the rig file")] = False,
+) -> None:
+    """Draft a rig file from a recording, or check one against a recording.
+
+    Examples: occle rig out/bag -o rig.yaml            occle rig check rig.yaml out/bag
+    """
+    with report_errors():
+        from occle_ros.tools.rig_commands import check, draft
+
+        is_check = paths[0] == "check"
+        if len(paths) != (3 if is_check else 1):
+            _usage("give one recording, or `check RIG BAG`")
+        if is_check:
+            with _progress("reading") as on_progress:
+                lines, is_good = check(expand_home(paths[1]), expand_home(paths[2]), out or Path("rig_check"), on_progress)
+        else:
+            lines, is_good = draft(expand_home(paths[0]), out or Path("rig.yaml"), force), True
+        for line in lines:
+            typer.echo(line)
+    if not is_good:
         raise typer.Exit(1)
 
 
@@ -258,6 +289,7 @@ def doctor(
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.5, help="duration of the check")] = 5.0,
     config: Annotated[Path | None, _path_option(help="parameter file of the node; default: the KITTI preset")] = None,
+    rig: Annotated[Path | None, _path_option(help="rig.yaml of the sensors")] = None,
     namespace: Annotated[str, typer.Option(help="namespace of the node")] = "",
 ) -> None:
     """Check the sensor topics and report every problem with its remedy; exit code 1 if there are any.
@@ -266,11 +298,10 @@ def doctor(
     """
     with report_errors(needs_ros=True):
         from occle_ros.config.loading import load_config
-        from occle_ros.config.node_config import NodeConfig
         from occle_ros.tools.doctor import diagnose
         from occle_ros.tools.doctor_report import print_diagnosis
 
-        found = diagnose(load_config(config) if config else NodeConfig(), seconds, topics or (), namespace)
+        found = diagnose(load_config(config, rig), seconds, topics or (), namespace)
         print_diagnosis(found, Console())
     if found.problems:
         raise typer.Exit(1)
@@ -339,6 +370,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from occle_core.errors import EngineError
     from occle_core.frame import FrameError
     from occle_core.output_folder import OutputError
+    from occle_core.rig import RigError
     from occle_core.sensors.messages import ConversionError
     from occle_core.viewer.view_frame import ViewError
     from occle_ros.bags.player import PlayError
@@ -347,7 +379,8 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from occle_ros.system.child_process import ProcessError
 
     core = (BundleError, DatasetError, EngineError, FrameError, OSError)
-    return (*core, BagError, OutputError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError, ViewError)
+    ours = (OutputError, RigError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError, ViewError)
+    return (*core, BagError, *ours)
 
 
 @contextmanager

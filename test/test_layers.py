@@ -14,8 +14,9 @@ PACKAGES = {"occle_core": ROOT / "occle_core", "occle_ros": ROOT / "occle_ros", 
 
 CORE = (
     "config", "errors", "atomic_file", "console", "paths", "build_cache", "output_folder", "taxonomy",
-    "geometry", "frame", "occupancy", "visibility", "native", "sensors", "bags", "datasets", "history", "pictures", "calibration",
-    "sparse",
+    "geometry", "rig", "frame", "occupancy", "visibility", "native", "sensors", "bags", "datasets", "rig_drafting", "history",
+    "pictures",
+    "calibration", "sparse",
     "networks.capacities", "networks.blocks", "networks.protocol", "networks.minkocc", "networks.occle", "networks.registry",
     "bundle",
     "engines.base", "engines.float16", "engines.static", "engines.cuda", "engines.parity", "engines",
@@ -26,7 +27,8 @@ ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipelin
        "node", "bags", "tools", "viewer", "cli")  # fmt: skip
 TRAIN = (
     "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "loop", "minkocc", "occle", "evaluation",
-    "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.writing", "streets", "runs",
+    "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.moving_scan", "streets.writing", "streets",
+    "runs",
     "experiments.wrap_lines", "experiments.label_efficiency", "experiments.occle_ablation", "experiments.paper_differences",
     "commands", "cli",
 )  # fmt: skip

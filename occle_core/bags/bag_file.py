@@ -13,11 +13,13 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat, TopicInfo
 
 from occle_core.bags.mcap_reader import McapFile
 from occle_core.bags.metadata import METADATA_FILE, Metadata, MetadataError, qos_from, read_metadata
+from occle_core.bags.ros1_reader import Ros1File
 from occle_core.bags.sqlite_reader import SqliteFile
 from occle_core.bags.storage import BagError, Channel, Storage
 from occle_core.console import print_notice_once, shell_quote
@@ -27,7 +29,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_FORMATS = (".mcap", ".db3")
+_FORMATS = (".mcap", ".db3", ".bag")
 _COMPRESSED = (".zstd", ".zst")
 _DEFINITIONS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
 
@@ -96,8 +98,28 @@ class BagFile:
         Raises:
             BagError: the bag is damaged there.
         """
+        for connection, time, _, data in self.located(connections):
+            yield connection, time, data
+
+    def read(self, place: tuple[int, Any]) -> bytes:
+        """CDR bytes of the message at a place of `located`.
+
+        Raises:
+            BagError: the bag is damaged there, or has changed.
+        """
+        storage, at = place
+        try:
+            data = self._storages[storage].read(at)
+        except OSError as error:
+            raise unreadable(self._bag, error) from error
+        return self._decompress(data, None, 0)
+
+    def located(
+        self, connections: Collection[Connection] | None = None
+    ) -> Iterator[tuple[Connection, int, tuple[int, Any], bytes]]:
+        """(connection, time, place, CDR bytes) as `messages`; a place is what `read` takes."""
         wanted = {(c.topic, c.msgtype): c for c in (self.connections if connections is None else connections)}
-        for storage in self._storages:
+        for order, storage in enumerate(self._storages):
             by_number = {
                 number: wanted[channel.topic, channel.msgtype]
                 for number, channel in storage.channels.items()
@@ -106,18 +128,18 @@ class BagFile:
             if not by_number:
                 continue
             try:
-                for number, time, data in storage.messages(by_number):
-                    yield by_number[number], time, self._decompress(data, by_number[number], time)
+                for number, time, place, data in storage.located(by_number):
+                    yield by_number[number], time, (order, place), self._decompress(data, by_number[number], time)
             except OSError as error:
                 raise unreadable(self._bag, error) from error
 
-    def _decompress(self, data: bytes, connection: Connection, time: int) -> bytes:
+    def _decompress(self, data: bytes, connection: Connection | None, time: int) -> bytes:
         if self._metadata is None or not self._metadata.compressed_messages:
             return data
         try:
             return bytes(zstd.decompress(data))
         except (zstd.ZstdError, EOFError) as error:
-            where = f"the message of {connection.topic} at {time} ns"
+            where = f"the message of {connection.topic} at {time} ns" if connection else "a message"
             raise BagError(f"{self._bag} is damaged: {where} is not zstd ({error}); copy it again") from error
 
     def _take(self, channel: Channel, count: int) -> None:
@@ -173,7 +195,7 @@ def _reason_to_skip(channel: Channel) -> str:
 def _open_file(file: Path, stack: ExitStack) -> Storage:
     if file.suffix in _COMPRESSED:
         file = _decompressed(file, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="occle_bag_"))))
-    storage: Storage = McapFile(file) if file.suffix == ".mcap" else SqliteFile(file)
+    storage: Storage = McapFile(file) if file.suffix == ".mcap" else Ros1File(file) if file.suffix == ".bag" else SqliteFile(file)
     stack.callback(storage.close)
     return storage
 
@@ -199,8 +221,7 @@ def _files_of(bag: Path) -> tuple[list[Path], Metadata | None]:
         if not bag.exists():
             raise BagError(f"there is no bag at {bag}")
         if not _is_storage(bag):
-            other = "a ROS 1 bag, which `rosbags-convert` converts" if bag.suffix == ".bag" else "neither an .mcap nor a .db3 file"
-            raise BagError(f"{bag} is {other}; give a bag's folder, or an .mcap or .db3 file")
+            raise BagError(f"{bag} is no bag: give a bag's folder, or an .mcap, .db3 or (ROS 1) .bag file")
         return [bag], None
     there = sorted((file for file in bag.iterdir() if _is_storage(file) and file.is_file()), key=_natural)
     missing = f"has no {METADATA_FILE}"

@@ -15,6 +15,9 @@ from occle_core.bags.mcap_index import Block, index_of
 from occle_core.bags.mcap_records import DAMAGE, Damage, damaged, next_record, unpack
 from occle_core.console import print_notice_once
 
+_KEPT_BLOCKS = 6
+"""Blocks that `read` keeps: those around one frame's messages."""
+
 
 class McapFile:
     """A Storage (`occle_core.bags.storage`).
@@ -30,6 +33,7 @@ class McapFile:
         self.channels, self.counts, self.start, self.end = index.channels, index.counts, index.start, index.end
         self.cut_off = index.cut_off
         self._path, self._file = path, path.open("rb")
+        self._kept: dict[int, list[Message]] = {}
 
     def close(self) -> None:
         """Close the file."""
@@ -37,6 +41,25 @@ class McapFile:
 
     def messages(self, channels: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
         """(channel, time, data) in time order; messages of one time in the order of the file."""
+        for channel, time, _, data in self.located(channels):
+            yield channel, time, data
+
+    def read(self, place: tuple[int, int]) -> bytes:
+        """The message at a place of `located`; the blocks read last are kept."""
+        offset, number = place
+        messages = self._kept.pop(offset, None)
+        if messages is None:
+            block = next((block for block in self._index.blocks if block.offset == offset), None)
+            if block is None:
+                raise damaged(self._path, offset, Damage("it has changed since it was indexed"))
+            messages = self._read(block)
+        self._kept[offset] = messages
+        while len(self._kept) > _KEPT_BLOCKS:
+            del self._kept[next(iter(self._kept))]
+        return messages[number].data
+
+    def located(self, channels: Collection[int]) -> Iterator[tuple[int, int, tuple[int, int], bytes]]:
+        """(channel, time, place, data) as `messages`; a place is a block's offset and the number in it."""
         wanted = set(channels)
         found: Counter[int] = Counter()
         waiting: list[tuple[int, int, int, int, bytes]] = []  # time, place in the file (block, number in it), channel, data
@@ -44,15 +67,15 @@ class McapFile:
             if block.channels and wanted.isdisjoint(block.channels):
                 continue
             while waiting and waiting[0][0] < block.start:
-                time, _, _, channel, data = heapq.heappop(waiting)
-                yield channel, time, data
+                time, offset, place, channel, data = heapq.heappop(waiting)
+                yield channel, time, (offset, place), data
             for number, message in enumerate(self._read(block)):
                 if message.channel_id in wanted:
                     found[message.channel_id] += 1
                     heapq.heappush(waiting, (message.log_time, block.offset, number, message.channel_id, message.data))
         while waiting:
-            time, _, _, channel, data = heapq.heappop(waiting)
-            yield channel, time, data
+            time, offset, place, channel, data = heapq.heappop(waiting)
+            yield channel, time, (offset, place), data
         for channel in wanted:
             if found[channel] != self.counts[channel]:
                 topic, counted = self.channels[channel].topic, self.counts[channel]

@@ -57,13 +57,28 @@ class SqliteFile:
 
     def messages(self, channels: Collection[int]) -> Iterator[tuple[int, int, bytes]]:
         """(channel, time, data) in time order."""
-        asked = ",".join("?" * len(channels))
-        query = f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({asked}) ORDER BY timestamp, id"
+        for channel, time, _, data in self.located(channels):
+            yield channel, time, data
+
+    def read(self, place: int) -> bytes:
+        """The message of a row."""
         try:
-            for channel, time, data in self._database.execute(query, tuple(channels)):
+            row = self._database.execute("SELECT data FROM messages WHERE id = ?", (place,)).fetchone()
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
+        if row is None or not isinstance(row[0], bytes):
+            raise self._damaged(f"message {place} is gone")
+        return row[0]
+
+    def located(self, channels: Collection[int]) -> Iterator[tuple[int, int, int, bytes]]:
+        """(channel, time, place, data) as `messages`; a place is the row's id."""
+        asked = ",".join("?" * len(channels))
+        query = f"SELECT topic_id, timestamp, id, data FROM messages WHERE topic_id IN ({asked}) ORDER BY timestamp, id"
+        try:
+            for channel, time, place, data in self._database.execute(query, tuple(channels)):
                 if not isinstance(time, int) or not isinstance(data, bytes):
                     raise self._damaged(f"a message of {self.channels[channel].topic} is not a time with bytes")
-                yield channel, time, data
+                yield channel, time, place, data
         except _DAMAGE as error:
             raise self._damaged(error) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from rosbags.typesys import Stores, get_typestore
 
@@ -67,6 +67,16 @@ class Storage(Protocol):
 
         Raises:
             BagError: the file is damaged there.
+        """
+
+    def located(self, channels: Collection[int]) -> Iterator[tuple[int, int, Any, bytes]]:
+        """(channel, time, place, data) as `messages`; a place is what `read` takes."""
+
+    def read(self, place: Any) -> bytes:
+        """One message.
+
+        Raises:
+            BagError: the file is damaged there, or has changed.
         """
 
     def close(self) -> None:

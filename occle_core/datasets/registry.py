@@ -9,17 +9,25 @@ from typing import Any
 
 from occle_core.datasets import kitti360, kitti_raw, nuscenes, nuscenes_infos, semantickitti
 from occle_core.datasets.base import Dataset, DatasetError
+from occle_core.datasets.recordings import bag, sequence
 from occle_core.taxonomy import Taxonomy
 
 
-def open_dataset(path: Path | str, kind: str | None = None, scene: str | None = None, classes: Taxonomy | None = None) -> Dataset:
-    """One sequence of a data set on disk.
+def open_dataset(
+    path: Path | str,
+    kind: str | None = None,
+    scene: str | None = None,
+    classes: Taxonomy | None = None,
+    rig: Path | str | None = None,
+) -> Dataset:
+    """One sequence of a data set on disk, or a bag.
 
     Args:
         path: a sequence or drive folder, a data set's root, or the JSON file of an extract.
-        kind: semantickitti, kitti360, kitti, nuscenes or streets (what the simulator wrote, in either layout); None guesses.
+        kind: semantickitti, kitti360, kitti, nuscenes, occle, bag or streets (the simulator's, in any layout); None guesses.
         scene: which sequence of a root; may be left out where there is one only.
-        classes: class list of your own, with the data set's raw ids; None: the data set's.
+        classes: class list of your own, with the data set's raw ids or the names of its class list; None: the data set's.
+        rig: rig file of a bag; None: rig.yaml beside it.
 
     Raises:
         DatasetError: the path holds nothing that is known, no such scene, or several and none was named; the message lists
@@ -33,9 +41,11 @@ def open_dataset(path: Path | str, kind: str | None = None, scene: str | None = 
         scene = next(iter(found))
     if scene not in found:
         raise DatasetError(f"{path} has no sequence {scene!r}; it has {_some(found)}")
-    dataset = reader.open(found[scene], scene)
+    if rig is not None and "bag" not in reader.kinds:
+        raise DatasetError(f"{path} is {reader.kinds[0]}, which says itself what its sensors are; leave the rig file out")
+    dataset = reader.open(found[scene], scene) if rig is None else bag.BagDataset(found[scene], scene, Path(rig))
     if classes is not None:
-        dataset.taxonomy = classes
+        dataset.taxonomy = classes.for_data(dataset.taxonomy)
     return dataset
 
 
@@ -63,6 +73,8 @@ def _open_extract(file: Path, name: str) -> Dataset:
 
 
 _LAYOUTS = (
+    _Layout(("occle", "streets"), sequence.LAYOUT, sequence.scenes, sequence.SequenceDataset),
+    _Layout(("bag",), bag.LAYOUT, bag.scenes, bag.BagDataset),
     _Layout(("semantickitti", "streets"), semantickitti.LAYOUT, semantickitti.scenes, semantickitti.SemanticKittiDataset),
     _Layout(("nuscenes", "streets"), nuscenes.LAYOUT, nuscenes.scenes, nuscenes.NuScenesDataset),
     _Layout(("nuscenes",), nuscenes_infos.LAYOUT, nuscenes_infos.scenes, _open_extract),

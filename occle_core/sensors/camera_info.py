@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.geometry.camera import Camera
+from occle_core.rig.description import LensRig
 from occle_core.sensors.messages import ConversionError
 
 _COEFFICIENTS = {
@@ -124,6 +126,31 @@ def lens_from_info(message: Any, rectified: bool = False) -> Lens:
         raise ConversionError(f"{name} is not calibrated: its K is {K.tolist()}")
     P = np.hstack([P[:, :3], np.zeros((3, 1))])
     return Lens(P, width, height, _maps(model, d, tuple(K.flat), tuple(P[:, :3].flat), width, height), name)
+
+
+def lens_from_rig(lens: LensRig, width: int, height: int, name: str) -> Lens:
+    """Lens of a rig file -> Lens; the rectified image keeps focal lengths and principal point.
+
+    Args:
+        lens: the intrinsics.
+        width: of the image, pixels.
+        height: of the image, pixels.
+        name: of the camera, for the errors.
+    """
+    P = np.hstack([lens.K, np.zeros((3, 1))])
+    name = f"the lens of {name} in the rig file"
+    if not lens.is_distorted:
+        return Lens(P, width, height, None, name)
+    K = tuple(lens.K.flat)
+    return Lens(P, width, height, _maps(lens.model, lens.distortion, K, K, width, height), name)
+
+
+def is_rectified(topic: str) -> bool:
+    """True for the topic names of images that image_proc has rectified: image_rect, image_rect_color, rectified/...
+
+    Their CameraInfo still holds the raw image's distortion, so only the name distinguishes them.
+    """
+    return re.search(r"(^|[/_])rect(ified)?([/_]|$)", topic) is not None
 
 
 def calibration_key(message: Any) -> tuple[Any, ...]:

@@ -158,6 +158,17 @@ class TransformBuffer:
             links = [self._links[frame] for path in (up, down) for frame in path[: path.index(common)]]
             return min((link.known[-1][0] for link in links if not link.is_fixed), default=None)
 
+    def times(self, target: str, source: str) -> list[int]:
+        """Stamps of all transforms that move between two frames, ascending, nanoseconds; none where no chain connects them."""
+        found: set[int] = set()
+        with self._lock:
+            chains = [self._ancestors(frame_name(frame)) for frame in (target, source)]
+            for frame in set(chains[0]) ^ set(chains[1]):
+                link = self._links.get(frame)
+                if link is not None and not link.is_fixed:
+                    found.update(stamp for stamp, _ in link.known)
+        return sorted(found)
+
     def __str__(self) -> str:
         return ", ".join(f"{link.parent} -> {child}" for child, link in sorted(self._links.items())) or "none"
 

@@ -5,22 +5,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import yaml
 from rich.progress import track
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
+from occle_core.bags.new_bag import new_bag, offered_qos
 from occle_core.bags.storage import TYPES
-from occle_core.bags.writer import BagWriter
 from occle_core.datasets import Dataset, open_dataset
 from occle_core.frame import Frame
-from occle_core.output_folder import new_folder, output_exists_error
 from occle_ros.bags.dataset_messages import DatasetMessages
 from occle_ros.calibration.files import CALIBRATION_FILE
 
@@ -85,27 +80,6 @@ def convert(
         if metres > 0.01
     ]
     return BagSummary(Path(out), content.frames, counts, (content.end - content.start) / 1e9, tuple(notes))
-
-
-@contextmanager
-def new_bag(out: Path) -> Iterator[BagWriter]:
-    """Atomic rosbag2 writer (mcap): the folder appears at `out` when it is complete, and not after an error.
-
-    Raises:
-        OutputError: `out` exists already, or another process writes it.
-    """
-    if os.path.lexists(out):
-        raise output_exists_error(out)
-    with new_folder(out) as folder, BagWriter(folder, out.name) as writer:
-        yield writer
-
-
-def offered_qos(latched: bool = False, depth: int = 10) -> Qos:
-    """Offered QoS in a bag's metadata: reliable; transient_local if `latched`."""
-    forever = QosTime(2147483647, 4294967295)
-    durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
-    keep, reliable, alive = QosHistory.KEEP_LAST, QosReliability.RELIABLE, QosLiveliness.AUTOMATIC
-    return Qos(keep, depth, reliable, durability, forever, forever, alive, forever, False)
 
 
 def _calibration_yaml(dataset: Dataset, frame: Frame) -> str:

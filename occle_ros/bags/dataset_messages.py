@@ -55,6 +55,8 @@ class DatasetMessages:
         if self.frames < 1:
             raise BagError(f"{dataset.name}: no frames to write (the data set has {len(dataset)}, limit {limit})")
         require_frames((dataset, i) for i in range(self.frames))
+        if compressed is None and dataset.kind == "occle":
+            compressed = False  # its files are as distorted as they were recorded; frames have rectified images
         if compressed is None:
             first = dataset.image_file(0, dataset.camera_names[0]) if dataset.camera_names else None
             compressed = first is not None and _FORMATS.get(first.suffix.lower()) == "jpeg"

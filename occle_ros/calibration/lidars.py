@@ -116,6 +116,8 @@ class LidarPoses:
             mounting = self._on_the_body(body, frame, first)
         else:
             buffer = self._calibration.require_transforms()
+            if (mounted := self._calibration.mounted) is not None:
+                body, mounting = mounted
         steps = max(1, -(-(last - first) // STEP))
         stamps = [first + (last - first) * step // steps for step in range(steps + 1)] if last > first else [first]
         known, poses, problem = _look_up(buffer, world, body, stamps)
@@ -135,12 +137,15 @@ class LidarPoses:
         return np.asarray(self.trajectory(frame, stamp - STEP, stamp + STEP).at([stamp], SLACK)[0])
 
     def _on_the_body(self, body: str, frame: str, stamp: int) -> NDArray[np.float64]:
-        """T_body_lidar: of the calibration file where odometry's body is its grid frame, else from TF."""
+        """T_body_lidar: of the calibration file or the rig file where odometry's body is their frame, else from TF."""
         if body == frame:
             return np.eye(4)
         file = self._calibration.file
         if file is not None and frame_name(file.grid_frame) == body and frame_name(file.lidar_frame) in ("", frame):
             return rigid(file.T_grid_lidar, "T_grid_lidar")
+        mounted = self._calibration.mounted
+        if mounted is not None and frame_name(mounted[0]) == body:
+            return mounted[1]
         try:
             return self._calibration.require_transforms().lookup(body, frame, stamp, SLACK)
         except (LookupError, CalibrationError) as error:

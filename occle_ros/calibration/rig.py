@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.geometry.camera import Camera
-from occle_core.sensors.camera_info import Lens, calibration_key, lens_from_info
+from occle_core.sensors.camera_info import Lens, calibration_key, is_rectified, lens_from_info, lens_from_rig
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import frame_name
 from occle_ros.calibration.files import CalibrationError, CalibrationFile, find_calibration, rigid
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.rig_parameters import load_rig
 
 _IDENTITY = np.eye(4)
 _IDENTITY.setflags(write=False)
@@ -73,9 +73,10 @@ class _CalibratedCamera:
 class Calibration:
     """Calibration of the configured cameras and the grid, merged from all sources.
 
-    Extrinsics: the calibration file, else the parameters T_camera_lidar and T_grid_lidar, else TF between the frames of the
-    messages' headers, at the scan's stamp. Intrinsics: the CameraInfo; before the first one, or without an info_topic, the
-    calibration file. A given T_camera_lidar is the camera's own; the fourth column of a CameraInfo's P is used with TF only.
+    Extrinsics: the calibration file, else the parameters T_camera_lidar and T_grid_lidar, else the rig file, else TF between the
+    frames of the messages' headers, at the scan's stamp. Intrinsics: the CameraInfo; before the first one, or without an
+    info_topic, the calibration file or the rig file. A given T_camera_lidar is the camera's own; the fourth column of a
+    CameraInfo's P is used with TF only.
 
     A calibration file with a lidar_frame is for scans in that frame; scans in another frame are transformed by TF.
 
@@ -90,6 +91,7 @@ class Calibration:
     def __init__(self, config: NodeConfig, transforms: TransformLookup | None = None) -> None:
         self._config, self._transforms = config, transforms
         self._file = find_calibration(config.calibration_file) if config.calibration_file else None
+        self._rig = load_rig(config.rig)[0] if config.rig else None
         self._infos: dict[str, Any] = {}
         self._contents: dict[str, tuple[Any, ...]] = {}
         self._lenses: dict[str, Lens] = {}
@@ -108,6 +110,12 @@ class Calibration:
     def has_transforms(self) -> bool:
         """True if TF is available."""
         return self._transforms is not None
+
+    @property
+    def mounted(self) -> tuple[str, NDArray[np.float64]] | None:
+        """The rig file's base frame and the main LiDAR's pose in it; None where no rig file, or a calibration file, has it."""
+        T = self._rig.lead.T_base_lidar if self._rig and not self._file else None
+        return None if self._rig is None or T is None else (self._rig.base_frame, T)
 
     def use_transforms(self, transforms: TransformLookup) -> None:
         """Set the TF source, for transforms that no file or parameter gives."""
@@ -225,7 +233,7 @@ class Calibration:
         try:
             lens = self._lens(name)
             if T is None:
-                tf_frame = frame_name(self._infos[name].header.frame_id)
+                tf_frame = self._camera_frame(name)
                 T = self._lookup(tf_frame, lidar_frame, stamp)
             elif T_file_lidar is not None and self._file and name in self._file.cameras:
                 T = T @ T_file_lidar
@@ -238,6 +246,17 @@ class Calibration:
             raise _MaskedError("unusable_camera_info", str(error)) from error
         self._posed[name, lidar_frame] = posed
         return posed
+
+    def _camera_frame(self, name: str) -> str:
+        """Frame of a camera in TF: the rig's, else its CameraInfo's.
+
+        Raises:
+            CalibrationError: neither is known.
+        """
+        given = self._rig.cameras[name].frame if self._rig and name in self._rig.cameras else ""
+        if not given and name not in self._infos:
+            raise CalibrationError(f"the frame of {name} is not known: give cameras.{name}.frame or its pose in {self._config.rig}")
+        return frame_name(given or self._infos[name].header.frame_id)
 
     def _lens(self, name: str) -> Lens:
         """Lens of the CameraInfo; before the first one, of the file."""
@@ -255,7 +274,10 @@ class Calibration:
     def _file_lens(self, name: str) -> Lens | None:
         entry = self._file.cameras.get(name) if self._file else None
         if entry is None or entry.K is None or entry.width is None or entry.height is None:
-            return None
+            given = self._rig.cameras.get(name) if self._rig else None
+            if given is None or given.lens is None or given.width is None or given.height is None:
+                return None
+            return lens_from_rig(given.lens, given.width, given.height, name)
         P = np.hstack([np.asarray(entry.K, np.float64), np.zeros((3, 1))])
         return Lens(P, entry.width, entry.height, None, f"the calibration of {name} in {self._config.calibration_file}")
 
@@ -264,6 +286,8 @@ class Calibration:
             return rigid(self._file.T_grid_lidar, "T_grid_lidar")
         if self._config.T_grid_lidar:
             return rigid(self._config.T_grid_lidar, "parameter T_grid_lidar")
+        if self._rig and (T := self._rig.lead.T_base_lidar) is not None:
+            return T
         if self._config.tf.grid_frame:
             return None
         raise CalibrationError(
@@ -276,14 +300,19 @@ class Calibration:
         if self._file and entry is None and not camera.T_camera_lidar:
             known = ", ".join(self._file.cameras) or "none"
             raise CalibrationError(f"calibration file {self._config.calibration_file} has no camera {name!r}; its cameras: {known}")
-        if not camera.info_topic and (entry is None or entry.K is None):
+        if not camera.info_topic and (entry is None or entry.K is None) and self._file_lens(name) is None:
             raise CalibrationError(
                 f"camera {name!r} has no intrinsics: give parameter cameras.{name}.info_topic, or K, width and height in the "
-                "calibration file"
+                "calibration file, or its lens in the rig file"
             )
         if entry is not None:
             return rigid(entry.T_camera_lidar, name)
-        return rigid(camera.T_camera_lidar, f"parameter cameras.{name}.T_camera_lidar") if camera.T_camera_lidar else None
+        if camera.T_camera_lidar:
+            return rigid(camera.T_camera_lidar, f"parameter cameras.{name}.T_camera_lidar")
+        given = self._rig.cameras.get(name) if self._rig else None
+        if self._rig and given and given.T_base_camera is not None and self._rig.lead.T_base_lidar is not None:
+            return np.linalg.inv(given.T_base_camera) @ self._rig.lead.T_base_lidar
+        return None
 
     def _lookup(self, target: str, source: str, stamp: int | None, slack: int = SLACK) -> NDArray[np.float64]:
         if target == source:
@@ -296,14 +325,6 @@ class Calibration:
             return self._transforms.lookup(target, source, stamp, slack)
         except LookupError as error:
             raise CalibrationError(str(error)) from error
-
-
-def is_rectified(topic: str) -> bool:
-    """True for the topic names of images that image_proc has rectified: image_rect, image_rect_color, rectified/...
-
-    Their CameraInfo still holds the raw image's distortion, so only the name distinguishes them.
-    """
-    return re.search(r"(^|[/_])rect(ified)?([/_]|$)", topic) is not None
 
 
 class _MaskedError(Exception):

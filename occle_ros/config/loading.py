@@ -14,15 +14,22 @@ from occle_ros.config.groups import ConfigError
 from occle_ros.config.lidars import FurtherLidarConfig
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_files import read_parameters
+from occle_ros.config.rig_parameters import with_rig
 
 
-def load_config(path: Path) -> NodeConfig:
+def load_config(path: Path | None, rig: Path | None = None) -> NodeConfig:
     """Read a ROS parameter file by the rules of the node.
+
+    Args:
+        path: of the file; None: the defaults.
+        rig: rig file, in place of parameter rig.
 
     Raises:
         ConfigError: the file is unreadable, not a parameter file, or has unknown or invalid parameters.
     """
-    return config_from_parameters(read_parameters(path), str(path))
+    parameters = read_parameters(path) if path else {}
+    source = str(path) if path else "the node's parameters"
+    return config_from_parameters(parameters | {"rig": str(rig)} if rig else parameters, source)
 
 
 def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's parameters") -> NodeConfig:
@@ -32,7 +39,7 @@ def config_from_parameters(flat: Mapping[str, Any], source: str = "the node's pa
         ConfigError: unknown name (the closest known one is suggested) or invalid value.
     """
     nested: dict[str, Any] = {}
-    for name, value in flat.items():
+    for name, value in with_rig(flat).items():
         *groups, leaf = name.split(".")
         place = nested
         for group in groups:

@@ -11,5 +11,5 @@ EngineName = Literal["auto", "native", "torch", "torch_graph", "openvino", "onnx
 """`occle_core.engines.loading.ENGINE_NAMES`, for the type checker and the help texts; a test compares the two."""
 Precision = Literal["fp32", "fp16", "int8"]
 """`occle_core.engines.loading.PRECISIONS`, compared likewise."""
-DatasetKind = Literal["semantickitti", "kitti", "kitti360", "nuscenes", "streets"]
+DatasetKind = Literal["semantickitti", "kitti", "kitti360", "nuscenes", "occle", "bag", "streets"]
 """The layouts that `occle_core.datasets.open_dataset` reads, compared likewise."""

@@ -43,6 +43,10 @@ class NodeConfig(ParameterGroup):
         min_length=1,
         description="folder of the network; a relative path is looked up in share/occle_ros as well",
     )
+    rig: str = Field(
+        "",
+        description="rig.yaml with sensors, frames and tolerances (docs/reference/rig.md); parameters given here take precedence",
+    )
     calibration_file: str = Field(
         "", description="calibration.yaml, KITTI's calib.txt or a data set folder (FOLDER#SCENE); empty: from parameters or TF"
     )

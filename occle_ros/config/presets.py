@@ -9,16 +9,19 @@ import yaml
 from occle_ros.config.flat_parameters import declared_parameters
 from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.rig_parameters import load_rig, rig_parameters
 
 PRESETS = {
-    "kitti": NodeConfig(),
+    "kitti": NodeConfig.model_validate({"rig": "config/rigs/kitti.yaml", "tf": {"grid_frame": "velodyne"}}),
     "nuscenes": NodeConfig.model_validate(
         {
             "bundle": "config/bundles/nuscenes",
+            "rig": "config/rigs/nuscenes.yaml",
             "camera_names": ["CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"],
             "cameras": {f"CAM_{side}": {"compressed": True} for side in
                         ("FRONT", "FRONT_RIGHT", "FRONT_LEFT", "BACK", "BACK_LEFT", "BACK_RIGHT")},
             "sync": {"tolerance_ms": 60.0},
+            "tf": {"grid_frame": "base_link"},
             "occupancy_grid": {"min_height": -0.6, "max_height": 2.2},
             "obstacles": {"min_height": -0.6, "max_height": 2.2},
         }
@@ -26,6 +29,7 @@ PRESETS = {
     # The grid's frame is base_link, on the ground: the bands begin a hand above it.
     "robot": NodeConfig.model_validate(
         {
+            "rig": "config/rigs/robot.yaml",
             "camera_names": [],  # robot.launch.py adds those of image:=
             "lidar": {"topic": "points"},
             "tf": {"grid_frame": "base_link"},
@@ -52,11 +56,14 @@ def preset_for(camera_names: Sequence[str]) -> str:
 
 
 def to_yaml(config: NodeConfig, comment: str = "") -> str:
-    """ROS parameter file of a configuration, with descriptions as comments; unset matrices are left out."""
+    """ROS parameter file of a configuration, with descriptions as comments; unset matrices and what its rig gives are left out."""
+    from_rig = rig_parameters(load_rig(config.rig)[0]) if config.rig else {}
     lines = [f"# {comment}"] if comment else []
     lines += ["/**:", "  ros__parameters:"]
     opened: list[str] = []
     for parameter in declared_parameters(config.camera_names, config):
+        if from_rig.get(parameter.name) == parameter.default:
+            continue
         # YAML has no empty list of strings: [""] stands for no camera.
         value = ("",) if parameter.name == "camera_names" and not parameter.default else parameter.default
         if value == ():

@@ -22,6 +22,7 @@ from occle_ros.calibration.rig import Calibration
 from occle_ros.config.classes import check_classes
 from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.rig_parameters import rig_classes
 from occle_ros.pipeline.pipeline import Pipeline, ProcessedFrame
 from occle_ros.sync.lidar_led import SyncedMessages
 
@@ -184,7 +185,9 @@ def load(config: NodeConfig, engine: str, on_progress: TextCallback) -> Predicto
     """
     precision = config.precision if engine == config.engine else "fp32"
     threads = config.threads or None
-    return Predictor.load(config.bundle_dir(), engine, precision, threads, on_progress, config.max_concurrent_frames)
+    return Predictor.load(
+        config.bundle_dir(), engine, precision, threads, on_progress, config.max_concurrent_frames, rig_classes(config.rig)
+    )
 
 
 def warm_up(predictor: Predictor) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 from occle_core.datasets import list_scenes, open_dataset
 from occle_core.predictor import Predictor
 from occle_ros.bags.reader import BagReader
+from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.presets import PRESETS, preset_for
 from occle_ros.config.share_paths import resolve
 from occle_ros.pipeline.pipeline import Pipeline
@@ -34,14 +35,15 @@ class DatasetSequence:
     scene: str | None
 
 
-def bundle_for(bag: Path | None, dataset: Path | None, kind: str | None = None, scene: str | None = None) -> Path:
-    """Bundle of the preset for the cameras of a bag or a data set.
+def bundle_for(bag: Path | None, dataset: Path | None, kind: str | None = None, scene: str | None = None,
+               config: NodeConfig | None = None) -> Path:  # fmt: skip
+    """Bundle of the preset for the cameras of a bag, as its configuration or else its topics name them, or of a data set.
 
     Raises:
         ConfigError: there is none for these cameras. BagError, DatasetError: the input cannot be read.
     """
     if bag is not None:
-        names: Sequence[str] = BagReader(bag).config.camera_names
+        names: Sequence[str] = BagReader(bag, config).config.camera_names
     else:
         assert dataset is not None
         names = open_dataset(dataset, kind, scene).camera_names

@@ -1,4 +1,4 @@
-"""Generator of docs/reference/parameters.md and docs/reference/topics.md from the configuration model and the node's outputs.
+"""Generator of docs/reference/parameters.md, topics.md and rig.md from the configuration models and the node's outputs.
 
 `python -m occle_ros.tools.doc_pages docs/reference` writes them; a test compares them.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from occle_ros.config.flat_parameters import ParameterDeclaration, declared_parameters
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.tools.rig_page import rig_page
 from occle_ros.topics import outputs
 
 CAMERA, LIDAR = "<camera>", "<lidar>"
@@ -35,12 +36,11 @@ def parameters_page() -> str:
         [
             _MADE,
             "# Parameters of the `occupancy` node\n",
-            "Set them in a parameter file (`config/kitti.yaml` and `config/nuscenes.yaml` contain all of them with their",
-            "descriptions), with `-p NAME:=VALUE`, or, if marked live, with `ros2 param set /occupancy NAME VALUE` while the",
-            "node runs. The others are read once at startup: the node rejects a change and asks for a restart. An unknown name",
-            "is an error at startup; the message suggests the closest known name. "
-            f"`{CAMERA}` stands for each name in `camera_names`,",
-            f"`{LIDAR}` for each in `lidar_names`.\n",
+            "Set them in a parameter file (`config/kitti.yaml` and `config/nuscenes.yaml` contain them with their descriptions;",
+            "those of the sensors come from parameter `rig`, see [rig.yaml](rig.md)), with `-p NAME:=VALUE`, or, if marked live,",
+            "with `ros2 param set /occupancy NAME VALUE` while the node runs. The others are read once at startup: the node",
+            "rejects a change and asks for a restart. An unknown name is an error at startup; the message suggests the closest",
+            f"known name. `{CAMERA}` stands for each name in `camera_names`, `{LIDAR}` for each in `lidar_names`.\n",
             "`occle run --config` and `occle doctor --config` read the same files by the same rules: sections for `/**`, `/*`,",
             "`occupancy` with or without a namespace, merged in their order; sections of other nodes and the parameters of every",
             "ROS node are ignored. Empty lists are accepted, as the output of `ros2 param dump` has them.\n",
@@ -97,7 +97,7 @@ def topics_page() -> str:
     )
 
 
-PAGES = {"parameters.md": parameters_page, "topics.md": topics_page}
+PAGES = {"parameters.md": parameters_page, "topics.md": topics_page, "rig.md": rig_page}
 
 
 def _default(parameter: ParameterDeclaration) -> str:

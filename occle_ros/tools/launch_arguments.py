@@ -16,6 +16,7 @@ from occle_ros.config.groups import ConfigError
 from occle_ros.config.loading import load_config
 from occle_ros.config.names import DatasetKind
 from occle_ros.config.presets import PRESETS, preset_for
+from occle_ros.config.rig_parameters import load_rig
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,23 @@ class LaunchPlan:
 
     Args:
         config: parameter file of the node.
-        calibration: parameter calibration_file; empty: that of the config.
+        rig: parameter rig; empty: that of the config.
+        calibration: parameter calibration_file; empty: that of the config, or of the rig.
         player: arguments of `occle` that start the replay; empty: none.
         grid_frame: fixed frame for RViz; empty: that of the layout.
         camera: camera of the layout's overlay.
         layout: RViz layout in share/occle_ros/config.
+        points: topic of the LiDAR, which the replay waits for.
     """
 
     config: Path
+    rig: str
     calibration: str
     player: tuple[str, ...]
     grid_frame: str
     camera: str
     layout: str
+    points: str = "lidar/points"
 
 
 def plan_launch(value: Mapping[str, str], share: Path) -> LaunchPlan:
@@ -58,6 +63,10 @@ def plan_launch(value: Mapping[str, str], share: Path) -> LaunchPlan:
         raise ConfigError("launch arguments kind and scene are for a data set: add dataset:=FOLDER")
     if value["kind"] and value["kind"] not in kinds:
         raise ConfigError(f"launch argument kind: there is no kind {value['kind']!r}; known: {', '.join(kinds)}")
+    if value["rig"]:
+        if value["dataset"]:
+            raise ConfigError("launch argument rig is for live sensors and bags; a data set brings its own")
+        return _for_rig(value, share)
     if value["dataset"]:
         return _for_dataset(value, share)
     if value["bag"]:
@@ -93,6 +102,17 @@ def _for_bag(value: Mapping[str, str], share: Path) -> LaunchPlan:
     return _plan(value, share, preset, calibration, ("play", str(bag)), grid_frame)
 
 
+def _for_rig(value: Mapping[str, str], share: Path) -> LaunchPlan:
+    rig, file = load_rig(value["rig"])
+    bag = expand_home(value["bag"]) if value["bag"] else None
+    if bag is not None and not bag.exists():
+        raise ConfigError(f"launch argument bag: there is no bag at {bag}")
+    config = config_file("robot" if value["config"] == "auto" else value["config"], share, "robot")
+    player = ("play", str(bag)) if bag else ()
+    camera = next(iter(rig.cameras), "")
+    return LaunchPlan(config, str(file), value["calibration"], player, rig.base_frame, camera, "occupancy.rviz", rig.lead.topic)
+
+
 def _check_rate(rate: str) -> None:
     try:
         positive = float(rate) > 0
@@ -108,7 +128,7 @@ def _plan(
     config = config_file(value["config"], share, preset)
     camera = load_config(config).camera_names[:1]
     layout = "occupancy.rviz" if camera == PRESETS["kitti"].camera_names[:1] else "nuscenes.rviz"
-    return LaunchPlan(config, calibration, player, grid_frame, camera[0] if camera else "", layout)
+    return LaunchPlan(config, "", calibration, player, grid_frame, camera[0] if camera else "", layout)
 
 
 def config_file(name: str, share: Path, preset: str) -> Path:

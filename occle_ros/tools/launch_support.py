@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch.actions import EmitEvent, ExecuteProcess, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
@@ -74,6 +75,25 @@ def names(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
+def read_rig(path: str) -> dict[str, str]:
+    """points, camera, base_frame and odom_frame of a rig file, for RViz and nav2; the node checks the file itself.
+
+    Raises:
+        LaunchError: no such file, or it has no LiDAR.
+    """
+    file = next((file for file in (Path(path).expanduser(), share() / path) if file.is_file()), None)
+    if file is None:
+        raise LaunchError(f"launch argument rig: there is no file {path!r}; `occle rig BAG -o rig.yaml` drafts one")
+    try:
+        rig = yaml.safe_load(file.read_text("utf-8"))
+        points = next(iter(rig["lidars"].values()))["topic"]
+        odometry = (rig.get("odometry") or {}).get("frame", "odom")
+        camera = next(iter(rig.get("cameras") or {}), "")
+        return {"points": points, "camera": camera, "base_frame": rig.get("base_frame", "base_link"), "odom_frame": odometry}
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, StopIteration) as error:
+        raise LaunchError(f"launch argument rig: {file} is no rig file with a LiDAR; see docs/reference/rig.md") from error
+
+
 def plan(value: Mapping[str, str]) -> dict[str, Any]:
     """The parameter file, calibration and replay that the arguments ask for, see `occle_ros.tools.launch_arguments`.
 
@@ -99,12 +119,12 @@ def node(
     """The occupancy node in its namespace.
 
     Args:
-        value: launch arguments; namespace, bundle, engine, calibration and enclave are read.
+        value: launch arguments; namespace, bundle, engine, rig, calibration and enclave are read.
         parameters: parameter files and dictionaries, later ones win.
         remappings: of topics.
         own_clock: the namespace has a /clock of its own: that of its replay.
     """
-    given = {"bundle": value["bundle"], "engine": value["engine"], "calibration_file": value["calibration"]}
+    given = {name: value[name] for name in ("bundle", "engine", "rig")} | {"calibration_file": value["calibration"]}
     # As ParameterValue with its type: launch would read a folder called "08" as the number 8.
     texts = {name: ParameterValue(text, value_type=str) for name, text in given.items() if text}
     enclave = ["--ros-args", "--enclave", value["enclave"]] if value.get("enclave") else []

@@ -14,6 +14,7 @@ import numpy as np
 from rclpy.serialization import serialize_message
 
 from occle_core.atomic_file import atomic_write, write_json
+from occle_core.bags.new_bag import offered_qos
 from occle_core.bags.storage import TYPES
 from occle_core.bags.writer import BagWriter
 from occle_core.datasets import Dataset, open_dataset
@@ -24,10 +25,10 @@ from occle_core.occupancy import Occupancy
 from occle_core.output_folder import new_folder
 from occle_core.predictor import Predictor
 from occle_core.sensors.messages import ConversionError
-from occle_ros.bags.converter import offered_qos
 from occle_ros.bags.reader import BagReader
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.rig_parameters import rig_classes
 from occle_ros.mapping.run_map import RunMap
 from occle_ros.messages.clouds import cloud_from_occupancy
 from occle_ros.messages.markers import marker_array
@@ -114,7 +115,7 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
     """
     with new_folder(out) as folder:
         reader = BagReader(bag, config)
-        predictor = Predictor.load(bundle, engine)
+        predictor = Predictor.load(bundle, engine, classes=rig_classes(reader.config.rig))
         pipeline = Pipeline(predictor, reader.config, reader.calibration, reader.poses)
         count = len(reader) if limit is None else min(limit, len(reader))
 

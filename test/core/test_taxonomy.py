@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from occle_core.bundle import load_bundle, read_spec, rig_spec, save_bundle, weights_digest
+from occle_core.bundle import BundleError, load_bundle, read_spec, rig_spec, save_bundle, weights_digest
+from occle_core.frame import Frame
+from occle_core.predictor import Predictor
 from occle_core.taxonomy import load, read_classes
 
 OWN = {
@@ -243,3 +245,56 @@ def test_the_class_list_travels_in_the_bundle(tmp_path):
     other = rig_spec("tiny", "kitti", classes=read_classes(written(tmp_path, free="wall")))
     assert weights_digest(spec, network) != weights_digest(other, network), "an engine built for other classes is another one"
     assert isinstance(read_spec(Path(__file__).resolve().parents[2] / "config" / "bundles" / "kitti").taxonomy, str)
+
+
+NAMES = {
+    "semantickitti": {"road": "wall", "pole": "post", "traffic-sign": "post"},
+    "cityscapes": {"pole": "post", "traffic light": "post"},
+}
+
+
+def test_names_of_other_lists(tmp_path):
+    """The tables, against the shipped lists' own ids."""
+    own = load(read_classes(written(tmp_path, voxels={}, names=NAMES)))
+    kitti = load("semantickitti")
+    table = own.table_from(kitti)
+    expected = {kitti.free: own.free, kitti.id("road"): 1, kitti.id("pole"): 2, kitti.id("traffic-sign"): 2}
+    assert {i: int(label) for i, label in enumerate(table) if label != 255} == expected
+    assert own.ids_from("cityscapes") == {"pole": 2, "traffic light": 2}
+    assert own.ids_from("mine") == {"nothing": 0, "wall": 1, "post": 2}
+    raw = np.array([0, 40, 60, 80, 81, 10, 99, 65535])
+    data = own.for_data(kitti)
+    assert data.from_raw(raw).tolist() == [0, 1, 1, 2, 2, 255, 255, 255]
+    assert data.points_from_raw(raw).tolist()[1:5] == [1, 1, 2, 2] and data.points_from_raw(raw)[0] == 255
+    nuscenes = load("occ3d_nuscenes")
+    assert own.for_data(nuscenes) is own
+    with pytest.raises(ValueError, match=r"mine has no names of occ3d_nuscenes \(it has those of: semantickitti, cityscapes\)"):
+        own.table_from(nuscenes)
+    wrong = load(read_classes(written(tmp_path, names={"semantickitti": {"rode": "wall"}})))
+    with pytest.raises(ValueError, match="semantickitti has no class 'rode'; it has"):
+        wrong.table_from(kitti)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"voxels": {}}, "voxels .* or names .* is missing"),
+        ({"names": {"cityscapes": {"pole": "posts"}}}, r"posts \(under names.cityscapes\) is not one of the classes"),
+    ],
+)
+def test_wrong_names_are_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        read_classes(written(tmp_path, **changes))
+
+
+def test_a_network_answers_in_classes_of_ones_own(tmp_path):
+    """Labels are those of the bundle's own classes through the table; confidences stay."""
+    points = np.random.default_rng(0).uniform((2, -8, -1.8, 0), (20, 8, 1, 1), (4000, 4)).astype(np.float32)
+    frame = Frame(0, points)
+    own = load(read_classes(written(tmp_path, names=NAMES)))
+    plain, mapped = Predictor.load("kitti").predict(frame), Predictor.load("kitti", classes=own).predict(frame)
+    assert np.array_equal(mapped.labels, own.table_from(plain.taxonomy)[plain.labels]) and mapped.taxonomy is own
+    assert np.array_equal(mapped.confidence, plain.confidence) and (plain.labels != plain.taxonomy.free).any()
+    other = load(read_classes(written(tmp_path)))
+    with pytest.raises(BundleError, match=r"predicts the classes of semantickitti: class list mine has no names of semantickitti"):
+        Predictor.load("kitti", classes=other)

@@ -12,10 +12,10 @@ import torch
 import yaml
 from rclpy.serialization import serialize_message
 
+from occle_core.bags.new_bag import new_bag, offered_qos
 from occle_core.bags.storage import TYPES
 from occle_core.bundle import load_bundle, save_bundle, save_untrained
 from occle_core.geometry.camera import Camera
-from occle_ros.bags.converter import new_bag, offered_qos
 from occle_ros.messages.camera_info import info_from_camera
 from occle_ros.messages.clouds import cloud_from_points
 from occle_ros.messages.images import message_from_image

@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 COMMANDS = {
     "simulate": ("simulate", "simulate", "Simulate street drives: a data set to try everything with."),
+    "prepare": ("prepare", "prepare", "Write recordings as frames with poses, to label and to train on."),
     "label": ("label", "label", "Make 2D pseudo-labels of images for the recipes."),
     "fit": ("fit", "fit_command", "Train MinkOcc, on voxel labels or by the label-efficient recipe."),
     "fit-occle": ("fit_occle", "fit_command", "Train OccLE from few voxel annotations and 2D pseudo-labels."),

@@ -137,7 +137,7 @@ def test_a_wrong_path_is_told_what_is_there_and_what_is_expected(tmp_path):
         open_dataset(tmp_path / "readme.txt")
     with pytest.raises(DatasetError, match="does not exist"):
         open_dataset(tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match="kitti, kitti360, nuscenes, semantickitti, streets"):
+    with pytest.raises(DatasetError, match="bag, kitti, kitti360, nuscenes, occle, semantickitti, streets"):
         open_dataset(tmp_path, kind="waymo")
 
 

@@ -14,6 +14,7 @@ from sensor_msgs.msg import CompressedImage
 
 from occle_core import taxonomy
 from occle_core.bags.bag_file import open_bag
+from occle_core.bags.new_bag import new_bag
 from occle_core.bags.storage import BagError
 from occle_core.datasets import DatasetError, list_scenes, open_dataset
 from occle_core.frame import Frame
@@ -21,7 +22,7 @@ from occle_core.geometry.camera import Camera
 from occle_core.output_folder import OutputError
 from occle_core.sensors.transforms import TransformBuffer
 from occle_ros.bags import converter as bag_module
-from occle_ros.bags.converter import convert, new_bag
+from occle_ros.bags.converter import convert
 from occle_ros.bags.reader import BagReader
 from occle_ros.calibration.files import CalibrationError, read_calibration
 from occle_ros.config.node_config import NodeConfig

@@ -510,8 +510,8 @@ def test_the_modes_are_what_the_umask_asks_for(tmp_path: Path, mask: int) -> Non
 
 def test_what_is_no_bag_at_all(tmp_path: Path) -> None:
     for name, message in (
-        ("x.bag", "is a ROS 1 bag, which `rosbags-convert` converts"),
-        ("x.txt", "is neither an .mcap nor a .db3"),
+        ("x.bag", "is no whole ROS 1 bag"),
+        ("x.txt", "is no bag: give a bag's folder"),
     ):
         (tmp_path / name).write_bytes(b"#ROSBAG V2.0")
         with pytest.raises(BagError, match=message):

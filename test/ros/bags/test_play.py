@@ -14,10 +14,10 @@ from sensor_msgs.msg import CameraInfo
 from typer.testing import CliRunner
 
 from occle_core.bags.bag_file import open_bag
+from occle_core.bags.new_bag import new_bag, offered_qos
 from occle_core.bags.storage import TYPES, BagError
 from occle_core.sensors.messages import nanoseconds
 from occle_ros.bags import player
-from occle_ros.bags.converter import new_bag, offered_qos
 from occle_ros.bags.player import PlayError, PlayOptions, play_bag
 from occle_ros.bags.recorder import record
 from occle_ros.cli import app

@@ -24,12 +24,12 @@ from occle_ros.topics.outputs import published, subscribed
 ROOT = Path(__file__).resolve().parents[3]
 ARGUMENTS = {
     "occupancy": {
-        "config", "bundle", "engine", "calibration", "bag", "dataset", "kind", "scene", "rate", "loop", "rviz", "use_sim_time",
-        "namespace", "enclave", "build_only",
+        "config", "bundle", "engine", "rig", "calibration", "bag", "dataset", "kind", "scene", "rate", "loop", "rviz",
+        "use_sim_time", "namespace", "enclave", "build_only",
     },
     "robot": {
-        "points", "image", "camera_info", "base_frame", "odom_frame", "params", "bundle", "engine", "calibration", "namespace",
-        "nav2", "rviz", "use_sim_time", "enclave", "build_only",
+        "rig", "points", "image", "camera_info", "base_frame", "odom_frame", "params", "bundle", "engine", "calibration",
+        "namespace", "nav2", "rviz", "use_sim_time", "enclave", "build_only",
     },
 }  # fmt: skip
 SUPPORT = "occle_ros.tools.launch_support"
@@ -229,9 +229,10 @@ def test_without_rviz_installed_nothing_starts(launch_file: Any, monkeypatch: py
         raise launch_file.support.PackageNotFoundError(name)
 
     monkeypatch.setattr(launch_file.support, "get_package_prefix", lambda name: nowhere(name) if name == "rviz2" else str(ROOT))
-    monkeypatch.setattr(launch_file.support, "plan", lambda value: {
-        "config": "c.yaml", "calibration": "", "player": [], "grid_frame": "", "camera": "cam2", "layout": "occupancy.rviz"
-    })  # fmt: skip
+    plan = dict.fromkeys(("calibration", "rig", "points", "grid_frame"), "") | {
+        "config": "c.yaml", "player": [], "camera": "cam2", "layout": "occupancy.rviz"
+    }  # fmt: skip
+    monkeypatch.setattr(launch_file.support, "plan", lambda value: plan)
     with pytest.raises(ValueError, match=r"rviz:=true needs the package rviz2: sudo apt install ros-.*-rviz2"):
         processes(launch_file, rviz="true")
 
@@ -273,6 +274,37 @@ def test_a_robot_with_a_lidar_alone(launch_files: dict[str, Any]) -> None:
     file, parameters, _ = node.kwargs["parameters"]
     given = {name: value for name, value in parameters.items() if name not in ("use_sim_time", "build_only")}
     assert config_from_parameters(read_parameters(Path(file)) | given).camera_names == ()
+
+
+RIG = """
+base_frame: body
+odometry: {frame: world}
+lidars: {top: {topic: /top/points, pose: [0, 0, 1, 0, 0, 0]}}
+cameras: {front: {topic: /front/image, info_topic: /front/info, pose: [0, 0, 1, -90, 0, -90]}}
+"""
+
+
+def test_a_rig_file_gives_the_sensors(launch_files: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "rig.yaml"
+    file.write_text(RIG)
+    (tmp_path / "bag").mkdir()
+    started = {
+        "robot": processes(launch_files["robot"], rig=str(file), rviz="true"),
+        "occupancy": processes(launch_files["occupancy"], rig=str(file), bag=str(tmp_path / "bag"), rviz="true"),
+    }
+    for name, (node, *_, rviz) in started.items():
+        parameters, own, texts = node.kwargs["parameters"]
+        assert not node.kwargs["remappings"] and texts["rig"].args == (str(file),)
+        given = {key: value for key, value in own.items() if key not in ("use_sim_time", "build_only")}
+        config = config_from_parameters(read_parameters(Path(parameters)) | given | {"rig": str(file)})
+        assert (config.lidar.topic, config.camera_names) == ("/top/points", ("front",)), name
+        assert (config.tf.grid_frame, config.tf.world_frame) == ("body", "world")
+        assert ("/lidar/points", "/top/points") in rviz.kwargs["remappings"]
+        assert rviz.kwargs["arguments"][-2:] == ["-f", "body"]
+    command = started["occupancy"][1].kwargs["cmd"]
+    assert command[command.index("--wait-for") + 1] == "/top/points"
+    with pytest.raises(launch_files["robot"].support.LaunchError, match=r"there is no file 'nowhere\.yaml'"):
+        processes(launch_files["robot"], rig="nowhere.yaml")
 
 
 def test_executables_and_files_are_installed() -> None:

@@ -19,11 +19,11 @@ from rclpy.serialization import serialize_message
 from small_kitti import write_sequence
 from typer.testing import CliRunner
 
+from occle_core.bags.new_bag import new_bag, offered_qos
 from occle_core.bags.storage import TYPES
 from occle_core.datasets import open_dataset
 from occle_core.output_folder import OutputError, new_folder
 from occle_core.predictor import Predictor
-from occle_ros.bags.converter import new_bag, offered_qos
 from occle_ros.bags.reader import BagReader
 from occle_ros.calibration.files import CalibrationError, find_calibration
 from occle_ros.cli import app

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,6 @@ from occle_core.datasets import Dataset
 from occle_train.commands.progress import LineProgress
 
 console = Console()
-
-
-class RigChoice(str, Enum):
-    """Rigs of the street simulator."""
-
-    kitti = "kitti"
-    nuscenes = "nuscenes"
 
 
 def split_names(text: str) -> list[str]:

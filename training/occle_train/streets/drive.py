@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.geometry.grid import VoxelGrid
+from occle_core.rig import Rig
+from occle_core.sensors.camera_info import lens_from_rig
 from occle_train.streets.scenery.layout import Street
 from occle_train.streets.scenery.traffic import traffic
 from occle_train.streets.scenery.world import World
 from occle_train.streets.sensors import lidar, truth, visibility
 from occle_train.streets.sensors.camera import RenderedView, render
 from occle_train.streets.sensors.caster import RayCaster, SceneSnapshot
+from occle_train.streets.sensors.described_rig import rig_from_file
 from occle_train.streets.sensors.light import make_light
-from occle_train.streets.sensors.rigs import Matrix, make_rig
+from occle_train.streets.sensors.rigs import Matrix, RigCamera, make_rig
 from occle_train.streets.shapes.boxes import Box, box_of
 from occle_train.streets.shapes.mesh import Mesh
 from occle_train.streets.shapes.texture import Noise
@@ -52,39 +56,41 @@ class DriveFrame:
     Args:
         T_world_base: (4, 4) pose of the vehicle.
         views: one per camera of the rig.
-        scan: the LiDAR turn.
+        scan: the (leading) LiDAR's turn.
         truth: the voxels.
+        others: the further LiDARs' turns.
     """
 
     T_world_base: NDArray[np.float64]
     views: tuple[RenderedView, ...]
     scan: lidar.SimulatedScan
     truth: VoxelTruth
+    others: tuple[lidar.SimulatedScan, ...] = ()
 
 
 class Drive:
     """A street, its traffic and a rig that passes through it; equal arguments give equal frames.
 
     Args:
-        rig: "kitti" or "nuscenes".
+        rig: "kitti", "nuscenes" or a rig file's.
         seed, number: together choose the drive.
         frames: how many frames it has.
         scale: image size relative to the real cameras'.
     """
 
-    def __init__(self, rig: str, seed: int, number: int, frames: int, scale: float) -> None:
+    def __init__(self, rig: str | Rig, seed: int, number: int, frames: int, scale: float) -> None:
         rng = np.random.default_rng([seed, number, 11])
         self.seed, self.number = seed, number
         self.frames = frames
-        self.rig = make_rig(rig, rng, scale)
-        self.light = make_light(rng, rig)
+        self.rig = make_rig(rig, rng, scale) if isinstance(rig, str) else rig_from_file(rig, rng, scale)
+        self.light = make_light(rng, rig if isinstance(rig, str) else "kitti")
         self.noise = Noise(rng)
         self.times = np.arange(frames, dtype=np.float64) * self.rig.period
         speed: NDArray[np.float64] = rng.uniform(*self.rig.speed) * (
             1 + 0.15 * np.sin(self.times * rng.uniform(0.1, 0.4) + rng.uniform(0, 6))
         )
         self._ego_s: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(speed[:-1] * self.rig.period)])
-        back = 55.0 if rig == "nuscenes" else 25.0
+        back = 55.0 if self.rig.grid.origin[0] < -BEHIND else 25.0
         end = float(self._ego_s[-1])
         self.street = Street(rng, -back - 35, end + 130)
         self._ego_d: NDArray[np.float64] = (
@@ -138,8 +144,9 @@ class Drive:
         T_world_lidar = T_world_base @ self.rig.T_base_lidar
         views = tuple(render(snapshot, camera, T_world_base, self.light, self.noise, rng) for camera in self.rig.cameras)
         scan = lidar.scan(snapshot, self.rig.lidar, T_world_lidar, rng)
-        voxels = self._truth(i, snapshot, T_world_base, views, scan, near)
-        return DriveFrame(T_world_base, views, scan, voxels)
+        others = tuple(lidar.scan(snapshot, each, T_world_base @ T, rng) for each, T in self.rig.others)
+        voxels = self._truth(i, snapshot, T_world_base, views, (scan, *others), near)
+        return DriveFrame(T_world_base, views, scan, voxels, others)
 
     def boxes(self, i: int) -> list[Box]:
         """Boxes of all objects within 70 m of the vehicle in frame i."""
@@ -190,21 +197,22 @@ class Drive:
         snapshot: SceneSnapshot,
         T_world_base: Matrix,
         views: tuple[RenderedView, ...],
-        scan: lidar.SimulatedScan,
+        scans: tuple[lidar.SimulatedScan, ...],
         near: list[tuple[int, Matrix]],
     ) -> VoxelTruth:
         """The voxels of frame i; `near` are the numbers of the movers near by and their poses."""
         grid, T_world_grid = self.rig.grid, T_world_base @ self.rig.T_base_grid
         T_grid_world = np.asarray(np.linalg.inv(T_world_grid), np.float64)
         cls, moving = self._voxelise(grid, T_grid_world, near)
-        factor = round(COARSE / grid.resolution)
+        factor = _coarsening(grid)
         coarse = grid.coarser(factor)
         occupied = truth.coarsen(cls != truth.EMPTY, factor)
         centres = coarse.centers(np.argwhere(np.ones(coarse.shape, np.bool_)))
         points = _transformed(T_world_grid, centres)
         now = self._seen_now(snapshot, T_world_base, points)
-        T_grid_lidar = T_grid_world @ T_world_base @ self.rig.T_base_lidar
-        now |= coarse.occupied(_transformed(T_grid_lidar, scan.points[scan.cls != lidar.NOTHING, :3])).ravel()
+        for scan, T_base_lidar in zip(scans, (self.rig.T_base_lidar, *(T for _, T in self.rig.others))):
+            T_grid_lidar = T_grid_world @ T_world_base @ T_base_lidar
+            now |= coarse.occupied(_transformed(T_grid_lidar, scan.points[scan.cls != lidar.NOTHING, :3])).ravel()
         seen = now.copy()
         for k in self._origins(i):
             rest = np.flatnonzero(~seen)
@@ -213,7 +221,7 @@ class Drive:
         by_camera = np.zeros(len(points), np.bool_)
         for camera, view in zip(self.rig.cameras, views):
             local = _transformed(np.asarray(np.linalg.inv(T_world_base @ camera.T_base_camera), np.float64), points)
-            by_camera |= visibility.in_image(view.depth, camera.K, local)
+            by_camera |= visibility.in_image(_rectified_depth(view.depth, camera), camera.K, local)
 
         def finish(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
             return truth.refine(visibility.spread_to_surfaces(cells.reshape(coarse.shape), occupied), factor)
@@ -247,6 +255,21 @@ class Drive:
 
             self._range_images[k] = (origin, visibility.range_image(cast, origin))
         return self._range_images[k]
+
+
+def _coarsening(grid: VoxelGrid) -> int:
+    """Cells per edge of a coarse cell: as many as divide the grid, at most COARSE metres."""
+    most = max(1, round(COARSE / grid.resolution))
+    return max(factor for factor in range(1, most + 1) if all(count % factor == 0 for count in grid.shape))
+
+
+def _rectified_depth(depth: NDArray[np.float32], camera: RigCamera) -> NDArray[np.float32]:
+    """Depth of the rectified image, which is what a network sees; nothing is seen where nothing was recorded."""
+    if camera.lens is None or not camera.lens.is_distorted:
+        return depth
+    lens = lens_from_rig(camera.lens, camera.width, camera.height, camera.name)
+    assert lens.maps is not None
+    return np.asarray(cv2.remap(depth, *lens.maps, cv2.INTER_NEAREST, borderValue=0.0), np.float32)
 
 
 def _transformed(T: Matrix, points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,9 +12,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
 
+from occle_core import taxonomy
+from occle_core.rig import Rig
+from occle_core.taxonomy import TaxonomyConfig
 from occle_train.streets.drive import Drive
+from occle_train.streets.sensors.described_rig import check_rig
 from occle_train.streets.writing import nuscenes as write_nuscenes
 from occle_train.streets.writing import semantickitti as write_semantickitti
+from occle_train.streets.writing import sequence as write_sequence
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (frames done, frames in all)."""
@@ -25,17 +30,18 @@ class FrameJob:
     """A share of one drive's frames for one process to write into `folder`."""
 
     folder: Path
-    rig: str
+    rig: str | Rig
     seed: int
     number: int
     frames: int
     scale: float
     share: tuple[int, ...]
+    classes: str | TaxonomyConfig = "semantickitti"
 
 
 def simulate(
     out: Path,
-    rig: str = "kitti",
+    rig: str | Rig = "kitti",
     drives: int | Sequence[int] = 1,
     frames: int = 100,
     seed: int = 0,
@@ -43,38 +49,41 @@ def simulate(
     workers: int = 2,
     on_progress: ProgressCallback | None = None,
     every: int = 1,
+    classes: str | TaxonomyConfig = "semantickitti",
 ) -> list[str]:
-    """Simulate drives and write them in SemanticKITTI's (rig "kitti") or nuScenes+Occ3D's layout (rig "nuscenes").
+    """Simulate drives: rig "kitti" in SemanticKITTI's layout, "nuscenes" in nuScenes+Occ3D's, a rig file's as occle sequences.
 
     The same rig, seed, drive number, frames and scale give the same files, whatever the number of workers. A sequence appears
     under its name only when it is complete; one of the same name is replaced.
 
     Args:
         out: dataset folder; sequences already there stay.
-        rig: "kitti" or "nuscenes".
+        rig: "kitti", "nuscenes", or a rig file's.
         drives: how many drives (numbered from 0), or the numbers of the drives.
-        frames: frames per drive: 10 Hz for kitti, 2 Hz for nuscenes.
+        frames: frames per drive: 10 Hz for kitti, 2 Hz for nuscenes, the leading LiDAR's rate for a rig file.
         seed: chooses the streets.
         scale: image size relative to the real cameras', 0.05..2.
         workers: processes; 1 stays in this one.
         on_progress: called after every frame.
         every: write each n-th frame only, for training sets whose frames should differ; times and poses are those of all.
+        classes: class list of the labels, for a rig file.
 
     Returns:
         Names of the sequences ("00", ...) or scenes ("scene-0000", ...) written.
 
     Raises:
+        RigError: the rig file lacks a pose, a lens, beams or the grid.
         ValueError: an unknown rig, no frames, no drives, a number below 0 or a scale out of range.
     """
     numbers = list(range(drives)) if isinstance(drives, int) else [int(n) for n in drives]
-    _check(rig, numbers, frames, seed, scale, workers, every)
+    _check(rig, numbers, frames, seed, scale, workers, every, classes)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with _temporary(out) as folder:
         places = {n: folder / f"{n:04d}" for n in numbers}
         kept = tuple(range(0, frames, every))
         jobs = [
-            FrameJob(places[n], rig, seed, n, frames, scale, share)
+            FrameJob(places[n], rig, seed, n, frames, scale, share, classes)
             for n in numbers
             for share in _shares(kept, len(numbers), workers)
         ]
@@ -96,6 +105,12 @@ def simulate(
 def write_share(job: FrameJob) -> FrameJob:
     """Write a job's frames; the process that holds frame 0 writes the sequence's own files too."""
     drive = Drive(job.rig, job.seed, job.number, job.frames, job.scale)
+    if not isinstance(job.rig, str):
+        for i in job.share:
+            write_sequence.write_frame(job.folder, drive, i, job.rig, job.classes)
+        if 0 in job.share:
+            write_sequence.write_sequence_files(job.folder, drive, job.rig, job.scale, job.classes)
+        return job
     writer = write_semantickitti if job.rig == "kitti" else write_nuscenes
     for i in job.share:
         writer.write_frame(job.folder, drive, i)
@@ -125,7 +140,9 @@ def _publish(out: Path, job: FrameJob) -> str:
     if job.rig == "nuscenes":
         return write_nuscenes.publish(out, job.folder)
     name = f"{job.number:02d}"
-    target = out / "sequences" / name
+    target = out / "sequences" / name if job.rig == "kitti" else out / name
+    if not isinstance(job.rig, str):
+        write_sequence.finish(job.folder)
     target.parent.mkdir(exist_ok=True)
     if target.exists():
         target.rename(job.folder.with_suffix(".old"))
@@ -143,9 +160,21 @@ def _temporary(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check(rig: str, numbers: list[int], frames: int, seed: int, scale: float, workers: int, every: int) -> None:
-    if rig not in ("kitti", "nuscenes"):
-        raise ValueError(f'no rig named "{rig}"; there are kitti and nuscenes')
+def _check(
+    rig: str | Rig,
+    numbers: list[int],
+    frames: int,
+    seed: int,
+    scale: float,
+    workers: int,
+    every: int,
+    classes: str | TaxonomyConfig,
+) -> None:
+    if isinstance(rig, Rig):
+        check_rig(rig)
+        write_sequence.class_table(taxonomy.load(classes))
+    elif rig not in ("kitti", "nuscenes"):
+        raise ValueError(f'no rig named "{rig}"; there are kitti and nuscenes, or give a rig file')
     if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
         raise ValueError(f"drives must be a count of at least 1, or different numbers from 0 up, not {numbers}")
     if frames < 1 or seed < 0 or workers < 1 or every < 1:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_train.streets.sensors.caster import FAR, SceneSnapshot
+from occle_train.streets.sensors.lens_rays import pixel_rays
 from occle_train.streets.sensors.light import Lighting
 from occle_train.streets.sensors.rigs import RigCamera
 from occle_train.streets.shapes.mesh import Material
@@ -49,10 +50,8 @@ def render(
         rng: sensor noise.
     """
     T = T_world_base @ camera.T_base_camera
-    u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    rays = np.stack([u, v, np.ones_like(u)], -1).reshape(-1, 3) @ np.linalg.inv(camera.K).T
-    length = np.linalg.norm(rays, axis=1)
-    directions = (rays / length[:, None] @ T[:3, :3].T).astype(np.float32)
+    rays = pixel_rays(camera)
+    directions = (rays @ T[:3, :3].T).astype(np.float32)
     tri, distance = snapshot.cast(T[:3, 3], directions)
     hit = tri >= 0
     colour = sky(directions, light, noise)
@@ -61,7 +60,7 @@ def render(
     rgb = _expose(colour.reshape(*shape, 3), hit.reshape(shape), light, rng)
     cls = np.full(len(tri), 255, np.uint8)
     cls[hit] = snapshot.cls[tri[hit]]
-    depth = np.where(hit, distance / length, FAR).astype(np.float32)
+    depth = np.where(hit, distance * rays[:, 2], FAR).astype(np.float32)
     return RenderedView(rgb, cls.reshape(shape), depth.reshape(shape))
 
 

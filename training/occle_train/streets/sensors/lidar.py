@@ -46,7 +46,8 @@ def scan(snapshot: SceneSnapshot, lidar: Lidar, T_world_lidar: NDArray[np.float6
         rng: noise, lost returns, and where the turn begins.
     """
     beams = len(lidar.elevations)
-    azimuth = -(np.arange(lidar.columns) + rng.random()) * (2 * np.pi / lidar.columns)
+    last, first = lidar.azimuths
+    azimuth = first - (np.arange(lidar.columns) + rng.random()) * ((first - last) / lidar.columns)
     # Ring by ring, as KITTI orders its points.
     az, el = np.meshgrid(azimuth, lidar.elevations)
     az, el = az.ravel(), el.ravel() + rng.normal(0, np.radians(0.01), az.size)
@@ -69,7 +70,7 @@ def scan(snapshot: SceneSnapshot, lidar: Lidar, T_world_lidar: NDArray[np.float6
     strength *= lidar.gains[ring] * np.clip(1 + lidar.speckle * spread, 0.1, 3)
     weak = np.clip(0.06 - strength, 0, 1) / 0.06
     lost = 0.015 + 0.6 * weak * np.clip(distance / 50, 0.1, 1) + 0.4 * np.clip(distance / lidar.max_range - 0.75, 0, 1)
-    keep = (tri >= 0) & (distance < lidar.max_range) & (distance > 0.9) & (luck > lost)
+    keep = (tri >= 0) & (distance < lidar.max_range) & (distance > lidar.min_range) & (luck > lost)
     far = np.where(keep, distance + noise * np.float32(lidar.range_noise), 0)
     points = np.empty((len(tri), 4), np.float32)
     points[:, :3] = local * far[:, None]

@@ -8,33 +8,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
+from occle_core.rig.description import LensRig
+from occle_core.rig.pose import rotation
 
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class RigCamera:
-    """A camera: intrinsics K (3, 3) for width x height pixels, and its pose T_base_camera (4, 4) on the vehicle."""
+    """A camera.
+
+    Args:
+        name: of the camera.
+        K: (3, 3) intrinsics, pixels.
+        T_base_camera: (4, 4) pose on the vehicle.
+        width: of the image, pixels.
+        height: of the image, pixels.
+        lens: its distortion; None: a pinhole camera.
+    """
 
     name: str
     K: Matrix
     T_base_camera: Matrix
     width: int
     height: int
+    lens: LensRig | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Lidar:
-    """A spinning LiDAR.
+    """A LiDAR that fires all beams at one azimuth after the other, clockwise.
 
     Args:
         elevations: (B,) radians, one per ring, ring 0 first.
-        columns: firings per turn.
+        columns: firings per scan.
         max_range: metres.
         range_noise: standard deviation, metres.
         speckle: relative standard deviation of the intensity.
         gains: (B,) relative intensity of every ring.
         echoes_itself: whether firings without a return are reported as points on the vehicle, as nuScenes' LiDAR does.
+        azimuths: (last, first) of a scan, radians left of x.
+        min_range: metres.
     """
 
     elevations: NDArray[np.float64]
@@ -44,6 +58,8 @@ class Lidar:
     speckle: float
     gains: NDArray[np.float32]
     echoes_itself: bool
+    azimuths: tuple[float, float] = (-2 * np.pi, 0.0)
+    min_range: float = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +67,15 @@ class SimulatedRig:
     """Sensors on a vehicle. The base frame is on the ground below the vehicle: x forward, y left, z up.
 
     Args:
-        name: "kitti" or "nuscenes".
+        name: "kitti", "nuscenes", or that of the rig file.
         cameras: the cameras.
-        lidar: the LiDAR.
+        lidar: the (leading) LiDAR.
         T_base_lidar: (4, 4) pose of the LiDAR.
         T_base_grid: (4, 4) pose of the voxel grid's frame.
         grid: the voxels of the truth, with the origin that the files really have.
         period: seconds between frames.
         speed: (slowest, fastest), metres per second.
+        others: further LiDARs and their poses (4, 4).
     """
 
     name: str
@@ -69,6 +86,7 @@ class SimulatedRig:
     grid: VoxelGrid
     period: float
     speed: tuple[float, float]
+    others: tuple[tuple[Lidar, Matrix], ...] = ()
 
 
 # yaw (degrees, left of ahead), x, y, z (metres, base frame), focal length, cx, cy (pixels of 1600x900).
@@ -126,13 +144,13 @@ def _nuscenes(rng: np.random.Generator, scale: float) -> SimulatedRig:
     width, height = round(1600 * scale), round(900 * scale)
     cameras = []
     for name, (yaw, x, y, z, focal, cx, cy) in _NUSCENES.items():
-        turn = _turn(0.0, 0.0, np.radians(yaw)) @ _shake(rng, 0.4, 0.4) @ _OPTICAL
+        turn = rotation(0.0, 0.0, np.radians(yaw)) @ _shake(rng, 0.4, 0.4) @ _OPTICAL
         K = _intrinsics(focal * rng.uniform(0.995, 1.005), cx + rng.normal(0, 3), cy + rng.normal(0, 3), width / 1600, height / 900)
         cameras.append(RigCamera(name, K, _rigid(turn, np.array([x, y, z]) + rng.normal(0, 0.01, 3)), width, height))
     elevations = np.radians(np.linspace(-30.67, 10.67, 32))
     lidar = Lidar(elevations, 1084, 100.0, 0.02, 0.5, rng.uniform(0.8, 1.2, 32).astype(np.float32), True)
     # LIDAR_TOP: x to the right, y ahead.
-    mount = _shake(rng, 0.6, 0.0) @ _turn(0.0, 0.0, -np.pi / 2)
+    mount = _shake(rng, 0.6, 0.0) @ rotation(0.0, 0.0, -np.pi / 2)
     T_base_lidar = _rigid(mount, (0.94, 0.0, 1.84 + rng.normal(0, 0.02)))
     return SimulatedRig("nuscenes", tuple(cameras), lidar, T_base_lidar, np.eye(4), OCC3D_NUSCENES, 0.5, (2.0, 10.0))
 
@@ -143,16 +161,7 @@ _OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
 def _shake(rng: np.random.Generator, tilt: float, yaw: float) -> Matrix:
     """A small random rotation: standard deviations of roll and pitch, and of yaw, in degrees."""
-    return _turn(rng.normal(0, np.radians(tilt)), rng.normal(0, np.radians(tilt)), rng.normal(0, np.radians(yaw)))
-
-
-def _turn(roll: float, pitch: float, yaw: float) -> Matrix:
-    cr, sr, cp, sp, cy, sy = np.cos(roll), np.sin(roll), np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw)
-    about_x = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-    about_y = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
-    about_z = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
-    out: Matrix = about_z @ about_y @ about_x
-    return out
+    return rotation(rng.normal(0, np.radians(tilt)), rng.normal(0, np.radians(tilt)), rng.normal(0, np.radians(yaw)))
 
 
 def _rigid(R: Matrix, t: NDArray[np.float64] | tuple[float, float, float]) -> Matrix:

@@ -1,0 +1,105 @@
+"""Throughput, memory and disk of `occle-train prepare` on KITTI-sized frames: 120,000 points and a 1241 x 376 image.
+
+OMP_NUM_THREADS=1 python benchmark/prepare_recordings.py --frames 200
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from occle_train.data.prepare import Thinning, prepare
+from occle_train.streets.writing.bag import POINT, make_header, make_message, pose_fields
+
+from occle_core.bags.new_bag import new_bag
+from occle_core.bags.storage import TYPES
+
+POINTS, WIDTH, HEIGHT = 120_000, 1241, 376
+RIG = """
+base_frame: base_link
+odometry: {topic: /odom}
+lidars: {top: {topic: /points, pose: [0, 0, 1.7, 0, 0, 0]}}
+cameras:
+  front:
+    topic: /image
+    pose: [0, 0, 1.6, -90, 0, -90]
+    width: 1241
+    height: 376
+    lens: {fx: 707.0, fy: 707.0, cx: 601.9, cy: 183.1}
+    compressed: COMPRESSED
+"""
+
+
+def write_recording(out: Path, frames: int, compressed: bool) -> None:
+    """A bag of scans with times, images and odometry, all of the same content and their own stamps."""
+    rng = np.random.default_rng(0)
+    rows = np.zeros(POINTS, POINT)
+    for name, low, high in (("x", -60, 60), ("y", -60, 60), ("z", -2, 3), ("intensity", 0, 1)):
+        rows[name] = rng.uniform(low, high, POINTS)
+    rows["t"] = np.linspace(0, 99_000_000, POINTS)
+    fields = [make_message("sensor_msgs/msg/PointField", name=name, offset=offset, datatype=kind, count=1)
+              for name, offset, kind in (("x", 0, 7), ("y", 4, 7), ("z", 8, 7), ("intensity", 12, 7), ("t", 16, 6))]  # fmt: skip
+    smooth = cv2.GaussianBlur(rng.integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8), (0, 0), 3)
+    jpeg = cv2.imencode(".jpg", smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].ravel()
+    data = np.frombuffer(rows.tobytes(), np.uint8)
+    with new_bag(out) as writer:
+        topics = {"/points": "sensor_msgs/msg/PointCloud2", "/odom": "nav_msgs/msg/Odometry",
+                  "/image": f"sensor_msgs/msg/{'CompressedImage' if compressed else 'Image'}"}  # fmt: skip
+        connections = {topic: writer.add_connection(topic, kind, typestore=TYPES) for topic, kind in topics.items()}
+
+        def write(topic: str, stamp: int, **values: object) -> None:
+            message = make_message(topics[topic], **values)
+            writer.write(connections[topic], stamp, bytes(TYPES.serialize_cdr(message, topics[topic])))
+
+        for i in range(frames + 1):
+            stamp = 10**18 + i * 100_000_000
+            header, T = make_header(stamp, "top"), np.eye(4)
+            T[0, 3] = i
+            position, orientation = pose_fields(T)
+            zero = make_message("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0)
+            twist = make_message("geometry_msgs/msg/Twist", linear=zero, angular=zero)
+            pose = make_message(
+                "geometry_msgs/msg/Pose", position=make_message("geometry_msgs/msg/Point", **position), orientation=orientation
+            )
+            write("/odom", stamp, header=make_header(stamp, "odom"), child_frame_id="base_link",
+                  pose=make_message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36)),
+                  twist=make_message("geometry_msgs/msg/TwistWithCovariance", twist=twist, covariance=np.zeros(36)))  # fmt: skip
+            if i == frames:
+                break
+            write("/points", stamp, header=header, height=1, width=POINTS, fields=fields, is_bigendian=False,
+                  point_step=POINT.itemsize, row_step=POINT.itemsize * POINTS, data=data, is_dense=True)  # fmt: skip
+            if compressed:
+                write("/image", stamp, header=header, format="jpeg", data=jpeg)
+            else:
+                write("/image", stamp, header=header, height=HEIGHT, width=WIDTH, encoding="bgr8", is_bigendian=0, step=3 * WIDTH,
+                      data=smooth.ravel())  # fmt: skip
+
+
+def main() -> None:
+    """Print one line for raw and one for JPEG images."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--frames", type=int, default=200)
+    frames = arguments.parse_args().frames
+    for compressed in (True, False):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_recording(folder / "bag", frames, compressed)
+            (folder / "rig.yaml").write_text(RIG.replace("COMPRESSED", str(compressed).lower()))
+            began, cpu = time.perf_counter(), time.process_time()
+            prepare([folder / "bag"], folder / "out", folder / "rig.yaml", Thinning(seconds=0))
+            wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+            size = sum(file.stat().st_size for file in (folder / "out").rglob("*") if file.is_file())
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            kind = "JPEG" if compressed else "raw"
+            rates = f"{frames / cpu:.1f} frames per CPU second ({frames / wall:.1f} per second)"
+            print(f"{kind}: {rates}, {size / frames / 1e6:.2f} MB a frame, "
+                  f"peak {peak:.0f} MB")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

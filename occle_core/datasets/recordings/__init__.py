@@ -1,0 +1,1 @@
+"""Recordings of any rig: bags, and occle sequences."""

@@ -1,0 +1,1 @@
+"""A rig file from a recording: what the bag says and shows of its sensors, and a check of given extrinsics."""
