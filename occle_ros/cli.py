@@ -189,7 +189,7 @@ def rig(
     Examples: occle rig out/bag -o rig.yaml            occle rig check rig.yaml out/bag
     """
     with report_errors():
-        from occle_ros.tools.rig_commands import check, draft
+        from occle_core.rig_drafting.report import check, draft
 
         is_check = paths[0] == "check"
         if len(paths) != (3 if is_check else 1):

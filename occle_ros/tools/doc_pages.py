@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from occle_core.rig.page import rig_page
 from occle_ros.config.flat_parameters import ParameterDeclaration, declared_parameters
 from occle_ros.config.node_config import NodeConfig
-from occle_ros.tools.rig_page import rig_page
 from occle_ros.topics import outputs
 
 CAMERA, LIDAR = "<camera>", "<lidar>"

@@ -1,4 +1,4 @@
-"""`occle rig`: draft of a rig file from a recording, and its check."""
+"""What `occle rig` writes and says: a drafted rig file, or the check of one."""
 
 from __future__ import annotations
 
