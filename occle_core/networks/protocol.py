@@ -34,6 +34,10 @@ class NetworkConfig(Protocol):
         """Images of a frame."""
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) that images are resized to."""
+
+    @property
     def num_frames(self) -> int:
         """Frames that the network sees, the present one included."""
 
