@@ -69,6 +69,9 @@ class NetworkInputs(Protocol):
     def sizes(self) -> dict[str, int]:
         """Points and voxels, under the names of the static form's tables."""
 
+    def map(self: Self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The same inputs with a function applied to each tensor, in a fixed order."""
+
     def to(self: Self, device: torch.device | str) -> Self:
         """The same tensors on another device."""
 
