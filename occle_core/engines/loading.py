@@ -21,7 +21,7 @@ from occle_core.engines import (
 )
 from occle_core.engines.base import Engine
 from occle_core.engines.choosing import fastest_engine
-from occle_core.engines.cuda import capability
+from occle_core.engines.cuda.requirements import capability
 from occle_core.engines.cuda_choice import cuda_engine
 from occle_core.engines.static import onnx_file
 from occle_core.engines.static.fallback import FallbackEngine

@@ -16,7 +16,6 @@ from occle_core.engines.static.program import OUTPUTS
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.padding import Arrays
 
-
 CUDA = "CUDAExecutionProvider"
 
 

@@ -8,7 +8,7 @@ import torch
 
 from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineResult
-from occle_core.engines.transfer import download_grid, upload
+from occle_core.engines.cuda.transfer import download_grid, upload
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.protocol import Network, NetworkInputs

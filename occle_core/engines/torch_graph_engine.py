@@ -1,7 +1,7 @@
 """PyTorch's static form recorded once as a CUDA graph: its kernels without the time that Python and their launches take.
 
-Revision 399099b of it ran on an H200; what came since (one upload, the download of kept cells, float16) never ran on a GPU. What the
-tests show without one: the recorded program makes no tensor on the host and asks for no value of a tensor, which a recording would
+Revision 399099b of it ran on an H200; what came since (one upload, the download of kept cells, float16) never ran on a GPU. Tests
+show without one: the recorded program makes no tensor on the host and asks for no value of a tensor, which a recording would
 refuse, and its results are the eager network's when it is run in place of a recording.
 """
 
@@ -19,12 +19,12 @@ from torch.export.passes import move_to_device_pass
 from occle_core.build_cache import cached
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.console import ProgressCallback
-from occle_core.engines.cuda import capability
+from occle_core.engines.cuda.requirements import capability
+from occle_core.engines.cuda.transfer import Staging, download_grid
 from occle_core.engines.float16 import to_float16
 from occle_core.engines.static.engine import StaticEngine
 from occle_core.engines.static.export import FORM, export_program
 from occle_core.engines.static.program import capacities_of, program_for
-from occle_core.engines.transfer import Staging, download_grid
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.protocol import Network

@@ -11,7 +11,6 @@ from occle_core.sparse.autocast import autocast_inputs
 from occle_core.sparse.pairs import Pairs, pairs_of, share_of
 from occle_core.sparse.runs import CHUNK_ROWS, DENSE_SHARE
 
-
 DEVICE_BYTES = 256 << 20
 """Gathered rows at once on a GPU, where each chunk costs two launches."""
 
@@ -98,7 +97,7 @@ def _multiply(features: Tensor, weight: Tensor, rows: Tensor, pairs: Pairs | Non
 
 
 def _chunk_rows(features: Tensor, values: int) -> int:
-    """Output rows at once, each of which needs so many gathered values: for a CPU's cache, or for a GPU as many as memory allows."""
+    """Output rows at once, of so many gathered values each: for a CPU's cache, or as many as a GPU's memory allows."""
     if features.device.type == "cpu":
         return CHUNK_ROWS
     return max(CHUNK_ROWS, DEVICE_BYTES // (values * features.element_size()))

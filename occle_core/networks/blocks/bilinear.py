@@ -7,9 +7,9 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from occle_core.sparse.coordinates import constant
-from torch.nn.functional import embedding_bag
 
 
 def sample_bilinear(image: Tensor, view: Tensor, uv: Tensor) -> Tensor:

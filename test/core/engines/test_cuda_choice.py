@@ -5,7 +5,8 @@ import pytest
 import torch
 from lively import Replayed, street
 
-from occle_core.engines import cuda_choice, onnxruntime_engine
+from occle_core.engines import cuda_choice as choice
+from occle_core.engines import onnxruntime_engine
 from occle_core.engines.base import EngineResult
 from occle_core.engines.choosing import synthetic
 from occle_core.engines.cuda_choice import cuda_engine
@@ -26,7 +27,7 @@ def bundle(graph_bundle):
 def choose(bundle, monkeypatch):
     """Chooses between the eager network and what `graph` makes; gives the engine and what was said."""
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
-    monkeypatch.setattr(cuda_choice, "POINTS", 3000)
+    monkeypatch.setattr(choice, "POINTS", 3000)
     spec, network, graphs = bundle
 
     def run(precision="fp32", graph=None):
@@ -113,9 +114,9 @@ def test_int8_is_refused(choose):
 
 def test_every_street_is_smaller_than_the_one_before(monkeypatch, bundle):
     sizes = []
-    monkeypatch.setattr(cuda_choice, "synthetic", lambda spec, points: sizes.append(points) or synthetic(spec, 500))
+    monkeypatch.setattr(choice, "synthetic", lambda spec, points: sizes.append(points) or synthetic(spec, 500))
     wrong = Wrong(bundle[0].voxel_grid.shape, ["points"])
-    assert cuda_choice.check_parity(wrong, wrong, bundle[0]).frames == 0
+    assert choice.check_parity(wrong, wrong, bundle[0]).frames == 0
     assert sizes == [60_000, 30_000, 15_000, 7500, 3750, 1875]
 
 

@@ -6,8 +6,8 @@ import torch
 from lively import lively, street
 
 from occle_core.bundle import load_bundle
-from occle_core.engines import transfer
-from occle_core.engines.transfer import ALIGNMENT, Staging, download_grid, upload
+from occle_core.engines.cuda import transfer
+from occle_core.engines.cuda.transfer import ALIGNMENT, Staging, download_grid, upload
 from occle_core.networks.minkocc.inputs import prepare
 from occle_core.networks.occle.inputs import OccleInputs, VoxelisedScan
 from occle_core.sparse import coordinates

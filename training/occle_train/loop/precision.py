@@ -1,4 +1,4 @@
-"""Precision of a training's matrix products: float32, TF32, or bfloat16 by autocast. Weights and their updates are float32 in all."""
+"""Precision of a training's matrix products: float32, TF32, or bfloat16 by autocast. Weights and updates are float32 in all."""
 
 from __future__ import annotations
 

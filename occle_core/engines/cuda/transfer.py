@@ -1,4 +1,4 @@
-"""Copies between the host and a GPU: many arrays in one copy, through pinned memory, and of a grid only the cells that hold something.
+"""Copies between the host and a GPU through pinned memory: many arrays in one copy, and of a grid only the cells that are not free.
 
 A copy from pageable memory waits, and is made twice. On CPUs the same code runs without pinning, which is how it is tested.
 """
