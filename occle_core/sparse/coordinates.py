@@ -105,7 +105,7 @@ class Coordinates:
         batch, x, y, z = coords.long().unbind(1)
         return (batch * (self.shape[0] + 2) + x + 1) * sx + (y + 1) * sy + (z + 1) * sz
 
-    @property
+    @cached_property
     def coords(self) -> Tensor:
         """(N, 4) int64 batch, x, y, z."""
         sx, sy, _ = self.strides
@@ -115,7 +115,7 @@ class Coordinates:
         batch = torch.div(plane, self.shape[0] + 2, rounding_mode="floor")
         return torch.stack([batch, plane - batch * (self.shape[0] + 2) - 1, y - 1, rest - y * sy - 1], 1)
 
-    @property
+    @cached_property
     def batch(self) -> Tensor:
         """(N,) int64 number of the grid that each cell belongs to."""
         return torch.div(self.keys, (self.shape[0] + 2) * self.strides[0], rounding_mode="floor")
