@@ -54,6 +54,7 @@ diagram: ## the architecture picture (Graphviz: apt install graphviz)
 
 bench: $(INSTALLED) ## speed of layers, networks and node: tables, CSV and pictures in out/bench (about 40 minutes)
 	$(BIN)/python -m benchmark.networks
+	$(BIN)/python -m benchmark.backends
 	$(BIN)/python -m benchmark.node
 	$(BIN)/python -m benchmark.roofline
 	$(BIN)/python -m benchmark.scaling

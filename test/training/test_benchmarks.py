@@ -1,11 +1,17 @@
 """The benchmarks run by hand; that each of them still finds what it imports is checked here."""
 
 import json
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+from lively import lively, street
+
+from occle_core.bundle import load_bundle
+from occle_core.engines.torch_engine import TorchEngine
+from occle_core.networks.minkocc.inputs import prepare
 
 MODULES = sorted(file.stem for file in (Path(__file__).parents[2] / "benchmark").glob("*.py") if file.stem != "__init__")
 
@@ -56,3 +62,22 @@ def test_what_cannot_be_measured_is_refused(words, capsys, monkeypatch):
         main(words)
     said = capsys.readouterr().err
     assert "use --tiny" in said or "no section speed" in said or "finds no GPU" in said
+
+
+def test_the_network_on_spconv_says_the_same(tmp_path):
+    pytest.importorskip("spconv", reason="spconv is not installed")
+    from benchmark.backends import compare_backends, use_spconv
+
+    lively(tmp_path / "bundle")
+    spec, network, _ = load_bundle(tmp_path / "bundle")
+    engine = TorchEngine(spec, network)
+    inputs = [prepare(street(spec, 0, 2000), spec.voxel_grid, spec.network)]
+    entries = {"torch": (engine, nullcontext), "spconv": (engine, lambda: use_spconv(engine.network)), "other": "not installed"}
+    ours, theirs, other = compare_backends(entries, inputs, 1)
+    assert (
+        ours["ratio"] == 1
+        and theirs["different"] <= 4
+        and theirs["ms"] > 0
+        and other == {"backend": "other", "why": "not installed"}
+    )
+    assert not any("forward" in vars(module) for module in engine.network.modules())
