@@ -26,6 +26,7 @@ from occle_core.engines.cuda_choice import cuda_engine
 from occle_core.engines.static import onnx_file
 from occle_core.engines.static.fallback import FallbackEngine
 from occle_core.errors import EngineError
+from occle_core.native import library
 from occle_core.networks.protocol import Network
 
 ENGINE_NAMES = ("auto", "native", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
@@ -73,6 +74,10 @@ def load_engine(
     def load_in(candidate: str, precision: str) -> Engine:
         return _load_named(candidate, spec, network, folder, precision, threads, on_progress, max_concurrent)
 
+    try:
+        library.load(on_progress)
+    except EngineError as error:
+        on_progress(f"frames are prepared by NumPy and OpenCV, which takes longer: {error}")
     return cuda_engine(spec, load_in, precision, on_progress)
 
 

@@ -59,11 +59,17 @@ def decode_image(data: bytes, halved: bool = False) -> NDArray[np.uint8]:
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) that a JPEG's header declares; None for other data, or where the header cannot be read."""
-    try:
-        return _read_segments(data).size if data.startswith(_JPEG) else None
-    except ImageFileError:
-        return None
+    """(width, height) that a JPEG's header declares; None for other data, or where there is no whole header before the first scan."""
+    at = len(_JPEG)
+    while data.startswith(_JPEG) and (marker := _MARKER.search(data, at)):
+        code, at = data[marker.end() - 1], marker.end()
+        segment = data[at + 2 : at + int.from_bytes(data[at : at + 2], "big")]
+        if code in _FRAMES and len(segment) >= 5:
+            return int.from_bytes(segment[3:5], "big"), int.from_bytes(segment[1:3], "big")
+        if code in (0xDA, _END_OF_IMAGE[1]):
+            break
+        at += len(segment) + 2
+    return None
 
 
 def halved_size(size: tuple[int, int], needed: tuple[int, int] | None) -> tuple[int, int] | None:
