@@ -59,7 +59,7 @@ def decode_image(data: bytes, halved: bool = False) -> NDArray[np.uint8]:
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) that a JPEG's header declares; None for other data, or where there is no whole header before the first scan."""
+    """(width, height) that a JPEG's header declares; None for other data, or without a header before the first scan."""
     at = len(_JPEG)
     while data.startswith(_JPEG) and (marker := _MARKER.search(data, at)):
         code, at = data[marker.end() - 1], marker.end()
