@@ -16,6 +16,6 @@ def bag_frames(bag: Path, config: NodeConfig | None = None, image_size: tuple[in
     reader = BagReader(bag, config)
     for synced in reader.synced():
         rig = reader.calibration.rig(synced.scan.header.frame_id, synced.stamp)
-        assembled = assemble(synced, rig, reader.config, image_size)
+        assembled = assemble(synced, rig, reader.config, image_size=image_size)
         assert not rig.masked and not assembled.problems, (rig.problems, assembled.problems)
         yield assembled.frame

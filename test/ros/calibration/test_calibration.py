@@ -428,7 +428,7 @@ def test_jpegs_of_twice_the_networks_size_are_halved_with_their_lens(distortion)
     rig = calibration.rig("velodyne")
 
     def made(message, needed, mapped=map):
-        return assemble(SyncedMessages(5, SCAN, (message,), {}), rig, with_extrinsics(), needed, mapped)
+        return assemble(SyncedMessages(5, SCAN, (message,), {}), rig, with_extrinsics(), image_size=needed, mapped=mapped)
 
     full, half, kept = made(jpeg, None), made(jpeg, (80, 30)), made(jpeg, (81, 30))
     for result in (full, half, kept):
@@ -463,7 +463,7 @@ def test_an_image_that_was_sent_at_half_the_calibrated_size_is_refused(message):
     calibration = Calibration(with_extrinsics())
     calibration.add_camera_info("cam2", info())
     synced = SyncedMessages(5, SCAN, (message,), {})
-    result = assemble(synced, calibration.rig("velodyne"), with_extrinsics(), (16, 8))
+    result = assemble(synced, calibration.rig("velodyne"), with_extrinsics(), image_size=(16, 8))
     assert result.masked == {"cam2": "wrong_size"} and result.frame.images == [None]
 
 
@@ -475,7 +475,7 @@ def test_png_raw_and_mosaics_keep_their_size():
     calibration.add_camera_info("cam2", info())
     for message in (mosaic, raw, png):
         synced = SyncedMessages(5, SCAN, (message,), {})
-        result = assemble(synced, calibration.rig("velodyne"), with_extrinsics(), (16, 8))
+        result = assemble(synced, calibration.rig("velodyne"), with_extrinsics(), image_size=(16, 8))
         assert result.frame.images[0].shape == (60, 160, 3) and not result.masked
 
 
