@@ -5,7 +5,7 @@ DEMO := $(VENV)/.demo
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow lint format docs diagram bench label-efficiency occle-ablation soak clean
+.PHONY: help venv demo test test-slow lint format docs diagram bench bench-gpu label-efficiency occle-ablation soak clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -54,10 +54,14 @@ diagram: ## the architecture picture (Graphviz: apt install graphviz)
 
 bench: $(INSTALLED) ## speed of layers, networks and node: tables, CSV and pictures in out/bench (about 40 minutes)
 	$(BIN)/python -m benchmark.networks
+	$(BIN)/python -m benchmark.backends
 	$(BIN)/python -m benchmark.node
 	$(BIN)/python -m benchmark.roofline
 	$(BIN)/python -m benchmark.scaling
 	$(BIN)/python -m benchmark.sparse_layers
+
+bench-gpu: $(INSTALLED) ## all figures of a GPU in at most eight minutes: out/gpu/gpu.md and gpu.json
+	$(BIN)/python -m benchmark.gpu
 
 label-efficiency: $(INSTALLED) ## docs/reports/label_efficiency.md (about 80 minutes; PRESET=full for a GPU)
 	$(BIN)/python -m occle_train.experiments.label_efficiency

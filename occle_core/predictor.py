@@ -90,6 +90,11 @@ class Predictor:
         return self.spec.network.num_cameras
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) that the network resizes images to."""
+        return self.spec.network.image_size
+
+    @property
     def num_frames(self) -> int:
         """Number of frames that the network looks at; of more than one, each frame needs its T_world_lidar."""
         return self.spec.network.num_frames

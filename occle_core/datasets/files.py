@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from occle_core.datasets.base import DatasetError
-from occle_core.sensors.image_files import ImageFileError, decode_image
+from occle_core.sensors.image_files import ImageFileError, decode_image, halved_size, jpeg_size
 from occle_core.sensors.returns import no_return
 
 COPY_AGAIN = "download or copy it again"
@@ -137,23 +137,25 @@ def read_bits(path: Path, count: int) -> NDArray[np.bool_]:
     return np.unpackbits(read_array(path, np.uint8, count=count // 8)).astype(np.bool_)
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def read_image(path: Path, size: tuple[int, int] | None = None, needed: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """A JPEG or PNG file as (H, W, 3) uint8 RGB, in the orientation that is stored, as the live node decodes images.
 
     Args:
         path: the file.
         size: the (width, height) its calibration is for; None takes any.
+        needed: (width, height) that is enough: a JPEG of at least twice that, with a calibration, is decoded at half its size.
 
     Raises:
         DatasetError: missing or unreadable, cut off or damaged, or of another format or size.
     """
     with readable(path):
         content = path.read_bytes()
+    half = halved_size(size, needed) if size is not None and jpeg_size(content) == size else None
     try:
-        image = decode_image(content)
+        image = decode_image(content, half is not None)
     except ImageFileError as error:
         raise DatasetError(f"{path} cannot be decoded: {error}; {COPY_AGAIN}") from error
-    if size is not None and image.shape[1::-1] != size:
+    if size is not None and image.shape[1::-1] != (half or size):
         raise DatasetError(f"{path} is {image.shape[1]}x{image.shape[0]}, but its calibration is for {size[0]}x{size[1]}")
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 

@@ -53,6 +53,8 @@ class NuScenesDataset:
     kind = "nuscenes"
     lidar_frame = "lidar_top"
     grid_frame = "base_link"
+    image_size: tuple[int, int] | None = None
+    """(width, height) of images that is enough, see `read_image`."""
 
     def __init__(self, source: tuple[Path, str], name: str) -> None:
         self.name = name
@@ -82,7 +84,13 @@ class NuScenesDataset:
         """Scan `i` with the images that belong to its sample."""
         cameras = [self._camera(i, name) for name in self.camera_names]
         files = [self.image_file(i, name) for name in self.camera_names]
-        images = [None if file is None else read_image(file, (camera.width, camera.height)) for file, camera in zip(files, cameras)]
+        images = [
+            None if file is None else read_image(file, (camera.width, camera.height), self.image_size)
+            for file, camera in zip(files, cameras)
+        ]
+        cameras = [
+            camera if image is None else camera.resized(image.shape[1], image.shape[0]) for image, camera in zip(images, cameras)
+        ]
         return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar, self.pose(i))
 
     def files(self, i: int) -> list[Path]:

@@ -19,6 +19,7 @@ def open_dataset(
     scene: str | None = None,
     classes: Taxonomy | None = None,
     rig: Path | str | None = None,
+    image_size: tuple[int, int] | None = None,
 ) -> Dataset:
     """One sequence of a data set on disk, or a bag.
 
@@ -28,6 +29,8 @@ def open_dataset(
         scene: which sequence of a root; may be left out where there is one only.
         classes: class list of your own, with the data set's raw ids or the names of its class list; None: the data set's.
         rig: rig file of a bag; None: rig.yaml beside it.
+        image_size: (width, height) of images that is enough, such as `Predictor.image_size`: JPEGs of nuScenes and bags are then
+            decoded at half their size where that is at least so large, as in the live node. None: images as they are stored.
 
     Raises:
         DatasetError: the path holds nothing that is known, no such scene, or several and none was named; the message lists
@@ -44,6 +47,8 @@ def open_dataset(
     if rig is not None and "bag" not in reader.kinds:
         raise DatasetError(f"{path} is {reader.kinds[0]}, which says itself what its sensors are; leave the rig file out")
     dataset = reader.open(found[scene], scene) if rig is None else bag.BagDataset(found[scene], scene, Path(rig))
+    if isinstance(dataset, (nuscenes.NuScenesDataset, bag.BagDataset)):
+        dataset.image_size = image_size
     if classes is not None:
         dataset.taxonomy = classes.for_data(dataset.taxonomy)
     return dataset

@@ -137,22 +137,28 @@ def frame_times(
     return {name: float(np.median(values)) for name, values in taken.items()}
 
 
-def synthetic(spec: BundleSpec) -> NetworkInputs:
-    """Inputs of a made-up street: ground, a wall and clutter in the bundle's grid, noise in its cameras."""
-    rng = np.random.default_rng(0)
+def synthetic(spec: BundleSpec, points: int = POINTS, seed: int = 0) -> NetworkInputs:
+    """Inputs of a made-up street."""
+    with torch.inference_mode():
+        inputs: NetworkInputs = prepare(
+            [synthetic_frame(spec, points, seed)] * spec.network.num_frames, spec.voxel_grid, spec.network
+        )
+    return inputs
+
+
+def synthetic_frame(spec: BundleSpec, points: int = POINTS, seed: int = 0) -> Frame:
+    """A made-up street: ground, a wall and clutter in the bundle's grid, noise in its cameras."""
+    rng = np.random.default_rng(seed)
     grid = spec.voxel_grid
-    at = rng.uniform(grid.origin, grid.upper, (POINTS, 3))
-    at[: POINTS // 2, 2] = grid.origin[2] + grid.resolution
-    at[POINTS // 2 : POINTS * 3 // 4, 1] = grid.origin[1] + (grid.upper[1] - grid.origin[1]) / 4
+    at = rng.uniform(grid.origin, grid.upper, (points, 3))
+    at[: points // 2, 2] = grid.origin[2] + grid.resolution
+    at[points // 2 : points * 3 // 4, 1] = grid.origin[1] + (grid.upper[1] - grid.origin[1]) / 4
     forward = np.eye(4)
     forward[:3, :3] = [[0, -1, 0], [0, 0, -1], [1, 0, 0]]
     camera = Camera(np.array([[300.0, 0, 320], [0, 300, 96], [0, 0, 1]]), forward, 640, 192)
     images = [rng.integers(0, 256, (192, 640, 3), dtype=np.uint8) for _ in range(spec.network.num_cameras)]
-    points = np.hstack([at, rng.random((POINTS, 1))]).astype(np.float32)
-    frame = Frame(0, points, images, [camera] * len(images), T_world_lidar=np.eye(4))
-    with torch.inference_mode():
-        inputs: NetworkInputs = prepare([frame] * spec.network.num_frames, grid, spec.network)
-    return inputs
+    cloud = np.hstack([at, rng.random((points, 1))]).astype(np.float32)
+    return Frame(0, cloud, images, [camera] * len(images), T_world_lidar=np.eye(4))
 
 
 def _key(spec: BundleSpec, network: Network, precision: str, threads: int | None, max_concurrent: int) -> dict[str, str]:

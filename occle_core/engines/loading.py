@@ -21,10 +21,12 @@ from occle_core.engines import (
 )
 from occle_core.engines.base import Engine
 from occle_core.engines.choosing import fastest_engine
-from occle_core.engines.cuda import capability
+from occle_core.engines.cuda.requirements import capability
+from occle_core.engines.cuda_choice import cuda_engine
 from occle_core.engines.static import onnx_file
 from occle_core.engines.static.fallback import FallbackEngine
 from occle_core.errors import EngineError
+from occle_core.native import library
 from occle_core.networks.protocol import Network
 
 ENGINE_NAMES = ("auto", "native", "torch", "torch_graph", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
@@ -68,12 +70,15 @@ def load_engine(
 
     if not torch.cuda.is_available():
         return fastest_engine(spec, network, load, precision, threads, max_concurrent, on_progress)
-    engine = load("torch")
-    # The others were never compared with PyTorch on a GPU, so they are used by name only.
-    engine.reason = (
-        f"auto: runs on {torch.cuda.get_device_name()}; TensorRT and CUDA graphs only by name: docs/reference/engines.md"
-    )
-    return engine
+
+    def load_in(candidate: str, precision: str) -> Engine:
+        return _load_named(candidate, spec, network, folder, precision, threads, on_progress, max_concurrent)
+
+    try:
+        library.load(on_progress)
+    except EngineError as error:
+        on_progress(f"frames are prepared by NumPy and OpenCV, which takes longer: {error}")
+    return cuda_engine(spec, load_in, precision, on_progress)
 
 
 def quantised_file(folder: Path, typical: bool) -> Path:
@@ -91,7 +96,7 @@ def _load_named(
     on_progress: ProgressCallback,
     max_concurrent: int,
 ) -> Engine:
-    allowed = {"native": "fp32", "torch": "fp32", "torch_graph": "fp32", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(
+    allowed = {"native": "fp32", "torch": "fp32", "torch_graph": "fp32, fp16", "onnxruntime": "fp32", "openvino": "fp32, int8"}.get(
         name, "fp32, fp16"
     )
     if precision not in allowed.split(", "):
@@ -105,7 +110,8 @@ def _load_named(
         return torch_engine.TorchEngine(spec, network, "cuda" if torch.cuda.is_available() else "cpu")
     if name == torch_graph_engine.NAME:
         capability(name)  # before half a minute of exporting
-        return torch_graph_engine.TorchGraphEngine(spec, torch_graph_engine.exported_of(spec, network, on_progress))
+        program = torch_graph_engine.exported_of(spec, network, on_progress, precision=precision)
+        return torch_graph_engine.TorchGraphEngine(spec, program, precision=precision)
     if name == "tensorrt":
         plan = tensorrt_engine.program_of(spec, network, precision, on_progress)
         return tensorrt_engine.TensorRtEngine(spec, plan, precision)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from occle_core.build_cache import cached
 from occle_core.bundle import BundleSpec
 from occle_core.console import ProgressCallback
-from occle_core.engines.cuda import capability, check_precision, in_precision
+from occle_core.engines.cuda.requirements import capability, check_precision, in_precision
 from occle_core.engines.static.engine import StaticEngine
 from occle_core.engines.static.program import program_for
 from occle_core.errors import EngineError

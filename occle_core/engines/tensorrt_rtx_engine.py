@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from occle_core.build_cache import cached
 from occle_core.bundle import BundleSpec
 from occle_core.console import ProgressCallback
-from occle_core.engines.cuda import capability, check_precision, in_precision
+from occle_core.engines.cuda.requirements import capability, check_precision, in_precision
 from occle_core.engines.static.engine import StaticEngine
 from occle_core.engines.static.onnx_file import onnx_of
 from occle_core.engines.static.program import OUTPUTS, input_names
@@ -95,7 +95,7 @@ def plan_of(
         spec: the bundle's spec, with capacities.
         network: its network.
         precision: "fp32" or "fp16".
-        compute_capability: of the GPU, such as "8.9"; see `occle_core.engines.cuda.capability`.
+        compute_capability: of the GPU, such as "8.9"; see `occle_core.engines.cuda.requirements.capability`.
         on_progress: called with a line before what takes long.
         root: the cache; None means the user's.
 

@@ -8,6 +8,7 @@ import torch
 
 from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineResult
+from occle_core.engines.cuda.transfer import download_grid, upload
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.protocol import Network, NetworkInputs
@@ -49,7 +50,12 @@ class TorchEngine:
             last = now
 
         with torch.inference_mode():
-            labels, confidence = self.network.label_grid(inputs.to(self.device), self.free, stage_done)
-            result = EngineResult(labels[0].cpu().numpy(), confidence[0].cpu().numpy(), timings=timings)
+            moved = inputs if self.device == "cpu" else upload(inputs, self.device)
+            labels, confidence = self.network.label_grid(moved, self.free, stage_done)
+            if self.device == "cpu":
+                result = EngineResult(labels[0].numpy(), confidence[0].numpy(), timings=timings)
+            else:
+                grid, sure, _ = download_grid(labels[0], confidence[0], self.free)
+                result = EngineResult(grid, sure, timings=timings)
         stage_done("labels")
         return result

@@ -1,7 +1,8 @@
 """PyTorch's static form recorded once as a CUDA graph: its kernels without the time that Python and their launches take.
 
-It never ran on a GPU. What its tests show without one: the recorded program makes no tensor on the host and asks for no value of a
-tensor, which a recording would refuse, and its results are the eager network's when it is run in place of a recording.
+Revision 399099b of it ran on an H200; what came since (one upload, the download of kept cells, float16) never ran on a GPU. Tests
+show without one: the recorded program makes no tensor on the host and asks for no value of a tensor, which a recording would
+refuse, and its results are the eager network's when it is run in place of a recording.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from torch.export.passes import move_to_device_pass
 from occle_core.build_cache import cached
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.console import ProgressCallback
-from occle_core.engines.cuda import capability
+from occle_core.engines.cuda.requirements import capability
+from occle_core.engines.cuda.transfer import Staging, download_grid
+from occle_core.engines.float16 import to_float16
 from occle_core.engines.static.engine import StaticEngine
 from occle_core.engines.static.export import FORM, export_program
 from occle_core.engines.static.program import capacities_of, program_for
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.protocol import Network
+from occle_core.taxonomy import load as load_taxonomy
 
 NAME = "torch_graph"
 WARM_UP = 3
@@ -43,6 +47,7 @@ class TorchGraphEngine(StaticEngine):
         program: the exported program, see `exported_of`.
         device: torch's name of the GPU.
         record: how the run is recorded.
+        precision: "fp32" or "fp16"; what the program is.
 
     Raises:
         EngineError: there is no GPU, or the program cannot be recorded.
@@ -50,25 +55,32 @@ class TorchGraphEngine(StaticEngine):
 
     name = NAME
 
-    def __init__(self, spec: BundleSpec, program: Path, device: str = "cuda", record: Record | None = None) -> None:
-        super().__init__(spec, "fp32")
+    def __init__(
+        self, spec: BundleSpec, program: Path, device: str = "cuda", record: Record | None = None, precision: str = "fp32"
+    ) -> None:
+        super().__init__(spec, precision)
         if record is None:
             capability(NAME)
         self.device = torch.cuda.get_device_name() if record is None else device
+        self._free = load_taxonomy(spec.taxonomy).free
         with torch.no_grad():
-            network, self._inputs = on_device(program, device)
+            network, example = on_device(program, device)
+            self._staging = Staging(example, device)
+            inputs = self._staging.device
             try:
-                self._replay, self._outputs = (record or record_cuda_graph)(lambda: network(*self._inputs))
+                self._replay, self._outputs = (record or record_cuda_graph)(lambda: network(*inputs))
             except RuntimeError as error:
                 raise EngineError(f"engine {NAME} cannot record the network: {error}; use engine: torch") from error
 
     def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
         with self._one_at_a_time, torch.no_grad():
-            for held, array in zip(self._inputs, arrays.values(), strict=True):
+            for held, array in zip(self._staging.host, arrays.values(), strict=True):
                 held.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+            self._staging.upload()
             self._replay()
-            labels, confidence, counts = (output.to("cpu", copy=True).numpy() for output in self._outputs)
-        return labels, confidence, counts
+            labels, confidence, counts = self._outputs
+            grid, sure, (counted,) = download_grid(labels, confidence, self._free, counts)
+        return grid, sure, counted
 
 
 def record_cuda_graph(run: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
@@ -86,15 +98,17 @@ def record_cuda_graph(run: Callable[[], Outputs]) -> tuple[Callable[[], None], O
 
 
 def on_device(program: Path, device: str) -> tuple[nn.Module, Outputs]:
-    """The exported program with its weights and constants on a device, and inputs there that hold no voxel."""
+    """The exported program with its weights and constants on a device, and inputs of the host that hold no voxel."""
     loaded = torch.export.load(program)
     assert loaded.example_inputs is not None
-    inputs = tuple(tensor.to(device) for tensor in loaded.example_inputs[0])
+    inputs = tuple(loaded.example_inputs[0])
     return move_to_device_pass(loaded, device).module(), inputs
 
 
-def exported_of(spec: BundleSpec, network: Network, on_progress: ProgressCallback, root: Path | None = None) -> Path:
-    """The network's static form as torch.export's file, from the cache, exported the first time.
+def exported_of(
+    spec: BundleSpec, network: Network, on_progress: ProgressCallback, root: Path | None = None, precision: str = "fp32"
+) -> Path:
+    """The network's static form as torch.export's file, in "fp32" or "fp16", from the cache, exported the first time.
 
     Constants are part of it: made while the network runs, they would come from the host in the middle of a recording.
 
@@ -102,6 +116,8 @@ def exported_of(spec: BundleSpec, network: Network, on_progress: ProgressCallbac
         EngineError: the bundle has no capacities.
     """
     capacities_of(spec)  # before it is said that something is built
+    if precision == "fp16":
+        network = to_float16(network)
     key = {"kind": "torch.export", "form": FORM, "torch": torch.__version__, "weights": weights_digest(spec, network)}
 
     def build(folder: Path) -> None:

@@ -34,6 +34,10 @@ class NetworkConfig(Protocol):
         """Images of a frame."""
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) that images are resized to."""
+
+    @property
     def num_frames(self) -> int:
         """Frames that the network sees, the present one included."""
 
@@ -64,6 +68,9 @@ class NetworkInputs(Protocol):
     @property
     def sizes(self) -> dict[str, int]:
         """Points and voxels, under the names of the static form's tables."""
+
+    def map(self: Self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The same inputs with a function applied to each tensor, in a fixed order."""
 
     def to(self: Self, device: torch.device | str) -> Self:
         """The same tensors on another device."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import cv2
@@ -35,6 +35,7 @@ class Lens:
         height: of the image, pixels.
         maps: OpenCV's fixed-point maps from rectified to recorded pixels; None where the images are rectified already.
         name: for the errors.
+        distortion: model, coefficients and K that the maps were made of.
     """
 
     P: NDArray[np.float64]
@@ -42,6 +43,18 @@ class Lens:
     height: int
     maps: tuple[NDArray[Any], NDArray[Any]] | None
     name: str
+    distortion: tuple[str, tuple[float, ...], NDArray[np.float64]] | None = None
+
+    @cached_property
+    def halved(self) -> Lens:
+        """The lens for images of half the size; both sides are even. A pixel's centre u lies at (u + 0.5) / 2 - 0.5 there."""
+        scale = np.array([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]])
+        P, size = scale @ self.P, (self.width // 2, self.height // 2)
+        if self.distortion is None:
+            return Lens(P, *size, None, self.name)
+        model, d, K = self.distortion
+        maps = _maps(model, d, tuple((scale @ K).flat), tuple(P[:, :3].flat), *size)
+        return Lens(P, *size, maps, self.name, (model, d, scale @ K))
 
     def camera(self, T_camera_lidar: NDArray[np.float64], own_frame: bool = False) -> Camera:
         """The pinhole camera of the rectified images.
@@ -125,7 +138,8 @@ def lens_from_info(message: Any, rectified: bool = False) -> Lens:
     if not _is_projection(np.hstack([K, np.zeros((3, 1))])):
         raise ConversionError(f"{name} is not calibrated: its K is {K.tolist()}")
     P = np.hstack([P[:, :3], np.zeros((3, 1))])
-    return Lens(P, width, height, _maps(model, d, tuple(K.flat), tuple(P[:, :3].flat), width, height), name)
+    maps = _maps(model, d, tuple(K.flat), tuple(P[:, :3].flat), width, height)
+    return Lens(P, width, height, maps, name, (model, d, K))
 
 
 def lens_from_rig(lens: LensRig, width: int, height: int, name: str) -> Lens:

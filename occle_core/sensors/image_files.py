@@ -38,19 +38,48 @@ class ImageFileError(ValueError):
     """A JPEG or PNG that cannot be decoded whole; the message says why."""
 
 
-def decode_image(data: bytes) -> NDArray[np.uint8]:
+def decode_image(data: bytes, halved: bool = False) -> NDArray[np.uint8]:
     """A JPEG or PNG of 8 bits a channel -> (H, W, 3) uint8 RGB, or (H, W) where it is grey; in the orientation that is stored.
 
     A JPEG may lack its Huffman tables (MJPEG) or its end-of-image marker, and anything may follow it.
+
+    Args:
+        data: the file's bytes.
+        halved: decode a JPEG at half its size (libjpeg's scaled decoding, which reads and checks the whole file all the same);
+            see `halved_size`.
 
     Raises:
         ImageFileError: another format, cut off, damaged, or with a side of more than MAX_SIDE.
     """
     if data.startswith(_JPEG):
-        return _decode_jpeg(data)
+        return _decode_jpeg(data, halved)
     if data.startswith(_PNG):
         return _decode_png(data)
     raise ImageFileError(f"neither JPEG nor PNG: it begins with {data[:4].hex(' ') or 'nothing'}")
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) that a JPEG's header declares; None for other data, or without a header before the first scan."""
+    at = len(_JPEG)
+    while data.startswith(_JPEG) and (marker := _MARKER.search(data, at)):
+        code, at = data[marker.end() - 1], marker.end()
+        segment = data[at + 2 : at + int.from_bytes(data[at : at + 2], "big")]
+        if code in _FRAMES and len(segment) >= 5:
+            return int.from_bytes(segment[3:5], "big"), int.from_bytes(segment[1:3], "big")
+        if code in (0xDA, _END_OF_IMAGE[1]):
+            break
+        at += len(segment) + 2
+    return None
+
+
+def halved_size(size: tuple[int, int], needed: tuple[int, int] | None) -> tuple[int, int] | None:
+    """(width, height) of a picture's half, where that is at least what is needed; None where it is not, or a side is odd.
+
+    Half of an odd side would be rounded up, and its pixels be no longer twice as large as the picture's.
+    """
+    if needed is None or size[0] % 2 or size[1] % 2 or size[0] < 2 * needed[0] or size[1] < 2 * needed[1]:
+        return None
+    return size[0] // 2, size[1] // 2
 
 
 def png_bits(data: bytes) -> int:
@@ -64,6 +93,7 @@ class _Header:
 
     Args:
         sequential: baseline or extended, not progressive.
+        size: (width, height), pixels.
         block: (width, height) of the coding units, pixels.
         scans: byte offset of each scan's spectral selection, behind its component list.
         sharpness: component -> for each of its 64 coefficients how many low bits are still to come; 99 where all are.
@@ -72,6 +102,7 @@ class _Header:
     """
 
     sequential: bool = True
+    size: tuple[int, int] = (0, 0)
     block: tuple[int, int] = (8, 8)
     scans: list[int] = field(default_factory=list)
     sharpness: dict[int, list[int]] = field(default_factory=dict)
@@ -79,7 +110,7 @@ class _Header:
     end: int | None = None
 
 
-def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+def _decode_jpeg(data: bytes, halved: bool) -> NDArray[np.uint8]:
     header = _read_segments(data)
     if any(bits for missing in header.sharpness.values() for bits in missing):
         raise ImageFileError("cut off: scans are missing")
@@ -92,8 +123,9 @@ def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
     if header.end is None:
         # A buffer that is larger than its picture ends with zeros.
         data = (data if data[-2:] != b"\0\0" else _without_padding(data)) + _END_OF_IMAGE
-    pixels = _decode_whole_jpeg(data, header)
-    if seam := find_seam(pixels, header.block):
+    pixels = _decode_whole_jpeg(data, header, (header.size[0] // 2, header.size[1] // 2) if halved else (0, 0))
+    block = (header.block[0] // 2, header.block[1] // 2) if halved else header.block
+    if seam := find_seam(pixels, block):
         raise ImageFileError(f"damaged: from pixel {seam} on its brightness or colour is shifted")
     return pixels
 
@@ -136,6 +168,7 @@ def _read_frame(segment: bytes, header: _Header) -> None:
         raise ImageFileError(f"damaged: it declares {width} x {height} pixels, more than {MAX_SIDE} a side")
     if components not in (1, 3):
         raise ImageFileError(f"it has {components} colour channels; grey or three are read")
+    header.size = width, height
     if components == 3:
         factors = [segment[7 + 3 * number] for number in range(components)]
         header.block = (8 * max(factor >> 4 for factor in factors), 8 * max(factor & 15 for factor in factors))
@@ -153,17 +186,17 @@ def _read_scan(segment: bytes, header: _Header) -> None:
             missing[coefficient] = min(missing[coefficient], approximation & 15)
 
 
-def _decode_whole_jpeg(data: bytes, header: _Header) -> NDArray[np.uint8]:
+def _decode_whole_jpeg(data: bytes, header: _Header, least: tuple[int, int]) -> NDArray[np.uint8]:
     grey = len(header.sharpness) == 1
-    space = "GRAY" if grey else "RGB"
+    options = {"colorspace": "GRAY" if grey else "RGB", "min_width": least[0], "min_height": least[1]}
     try:
-        pixels = simplejpeg.decode_jpeg(data, space)
+        pixels = simplejpeg.decode_jpeg(data, **options)
     except ValueError as error:
         stray = _STRAY.search(str(error))
         if stray and header.restarts and int(stray[1]) <= MAX_STRAY_BYTES:
-            pixels = simplejpeg.decode_jpeg(data, space, strict=False)
+            pixels = simplejpeg.decode_jpeg(data, **options, strict=False)
         elif stray and header.end and data[header.end - 1] == 0:
-            return _decode_whole_jpeg(_without_padding(data[: header.end]) + _END_OF_IMAGE, replace(header, end=None))
+            return _decode_whole_jpeg(_without_padding(data[: header.end]) + _END_OF_IMAGE, replace(header, end=None), least)
         else:
             raise ImageFileError(f"cut off or damaged: {error}") from error
     return np.asarray(pixels[..., 0] if grey else pixels, np.uint8)

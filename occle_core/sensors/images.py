@@ -30,7 +30,20 @@ _TO_RGB: dict[str, tuple[int, int | None]] = {
 """Encoding -> bytes a pixel, and how OpenCV makes RGB of it."""
 
 
-def image_from_message(message: Any, topic: str = "the image") -> NDArray[np.uint8]:
+def halved_on_arrival(message: Any, size: tuple[int, int], needed: tuple[int, int] | None) -> bool:
+    """True if an image is to be decoded at half its size: a JPEG of the calibrated size, whose half is at least what is needed.
+
+    Args:
+        message: Image or CompressedImage.
+        size: (width, height) of the calibration.
+        needed: (width, height) that the network resizes images to; None: it is never halved.
+    """
+    # Half of a colour mosaic is none.
+    is_file = hasattr(message, "format") and not message.format.startswith("bayer_")
+    return is_file and image_files.halved_size(size, needed) is not None and image_files.jpeg_size(bytes(message.data)) == size
+
+
+def image_from_message(message: Any, topic: str = "the image", halved: bool = False) -> NDArray[np.uint8]:
     """Image or CompressedImage -> (H, W, 3) uint8 RGB.
 
     Args:
@@ -38,12 +51,13 @@ def image_from_message(message: Any, topic: str = "the image") -> NDArray[np.uin
             yuv422_yuy2 (yuyv), rows may be padded; or a CompressedImage with a JPEG or PNG of 8 bits a channel.
             An unpadded rgb8 image shares the message's memory.
         topic: where it came from, for the errors.
+        halved: see `halved_on_arrival`.
 
     Raises:
         ConversionError: another encoding or format, or truncated data.
     """
     if hasattr(message, "format"):
-        return decode_image(message.data, message.format, topic)
+        return decode_image(message.data, message.format, topic, halved)
     bytes_a_pixel, conversion = _known(message.encoding, topic)
     row = message.width * bytes_a_pixel
     needed = (message.height - 1) * message.step + row if message.height else 0
@@ -61,7 +75,7 @@ def image_from_message(message: Any, topic: str = "the image") -> NDArray[np.uin
     return np.ascontiguousarray(pixels) if conversion is None else _to_rgb(pixels, message.encoding, topic)
 
 
-def decode_image(data: Any, declared: str, topic: str = "the image") -> NDArray[np.uint8]:
+def decode_image(data: Any, declared: str, topic: str = "the image", halved: bool = False) -> NDArray[np.uint8]:
     """JPEG or PNG bytes -> (H, W, 3) uint8 RGB, stored orientation.
 
     Args:
@@ -69,6 +83,7 @@ def decode_image(data: Any, declared: str, topic: str = "the image") -> NDArray[
         declared: the message's `format`. image_transport writes "<encoding of the Image>; jpeg compressed <what was encoded>":
             where the latter is rgb8 the file's channels are swapped, and a bayer_* mosaic is stored as it is, in grey.
         topic: where it came from, for the errors.
+        halved: decode a JPEG at half its size.
 
     Raises:
         ConversionError: another format, more than 8 bits a channel, or the file is cut off or damaged.
@@ -83,7 +98,7 @@ def decode_image(data: Any, declared: str, topic: str = "the image") -> NDArray[
     if image_files.png_bits(raw) == 16:
         raise ConversionError(f"{topic}: {_too_deep(f'format {declared!r}, a PNG of 16 bits a channel')}")
     try:
-        decoded = image_files.decode_image(raw)
+        decoded = image_files.decode_image(raw, halved)
     except image_files.ImageFileError as error:
         raise ConversionError(
             f"{topic}: the compressed image ({declared!r}, {len(raw)} bytes) is cut off or damaged ({error}); see whether the "

@@ -7,7 +7,8 @@ constant and nothing needs a bounds check: cells of the margin are never active.
 from __future__ import annotations
 
 import itertools
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -50,6 +51,23 @@ def rows_where(mask: Tensor) -> Tensor:
     return torch.from_numpy(np.flatnonzero(mask.numpy()))  # much faster than torch's nonzero
 
 
+KEEPING_DEVICES = ("cuda",)
+"""Devices on which small constants stay: each upload waits for the device, which no CPU does."""
+
+
+def constant(values: Sequence[int] | Sequence[Shape], device: torch.device, dtype: torch.dtype = torch.int64) -> Tensor:
+    """A small tensor of integers, kept on the device after its first use; for offsets (N, 3) give N triples."""
+    if device.type not in KEEPING_DEVICES or torch.compiler.is_exporting():
+        return torch.tensor(values, dtype=dtype, device=device)
+    return _kept(tuple(values), device, dtype)
+
+
+@lru_cache(maxsize=512)
+def _kept(values: tuple[int | Shape, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # a tensor of inference mode could not be used in training
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
 class Coordinates:
     """Active cells of a batch of equally shaped grids, as many as there are.
 
@@ -87,7 +105,7 @@ class Coordinates:
         batch, x, y, z = coords.long().unbind(1)
         return (batch * (self.shape[0] + 2) + x + 1) * sx + (y + 1) * sy + (z + 1) * sz
 
-    @property
+    @cached_property
     def coords(self) -> Tensor:
         """(N, 4) int64 batch, x, y, z."""
         sx, sy, _ = self.strides
@@ -97,7 +115,7 @@ class Coordinates:
         batch = torch.div(plane, self.shape[0] + 2, rounding_mode="floor")
         return torch.stack([batch, plane - batch * (self.shape[0] + 2) - 1, y - 1, rest - y * sy - 1], 1)
 
-    @property
+    @cached_property
     def batch(self) -> Tensor:
         """(N,) int64 number of the grid that each cell belongs to."""
         return torch.div(self.keys, (self.shape[0] + 2) * self.strides[0], rounding_mode="floor")
@@ -121,7 +139,7 @@ class Coordinates:
             sx, sy, sz = self.strides
             steps = [x * sx + y * sy + z * sz for x, y, z in offsets_of(kernel_size)]
             # Offset by offset the reads of the table run in order; int32 halves them (cells are far fewer than 2^31).
-            keys = self.keys.int() + torch.tensor(steps, dtype=torch.int32, device=self.keys.device)[:, None]
+            keys = self.keys.int() + constant(steps, self.keys.device, torch.int32)[:, None]
             self._neighbours[kernel_size] = self.table.index_select(0, keys.view(-1)).view(keys.shape).t()
         return self._neighbours[kernel_size]
 
@@ -149,12 +167,12 @@ class Coordinates:
             keys, rows = found
             return Coordinates(keys, divided(self.shape, 2), self.batch_size, self.counts)._counted(), rows
         fine = self.coords
-        coarse = torch.div(fine, torch.tensor([1, stride, stride, stride], device=fine.device), rounding_mode="floor")
+        coarse = torch.div(fine, constant((1, stride, stride, stride), fine.device), rounding_mode="floor")
         out = Coordinates(self.keys[:0], divided(self.shape, stride), self.batch_size, self.counts)
         keys = out.keys_of(coarse)
         out = out._with_distinct(keys)
         if kernel_size != stride:
-            offsets = torch.tensor(offsets_of(kernel_size), device=self.keys.device)
+            offsets = constant(offsets_of(kernel_size), self.keys.device)
             return out, self._rows_of_cells(out.coords[:, None, 1:] * stride + offsets, out.batch)
         # Every fine cell lies under one kernel: it writes itself into the map, which else would be looked up place by place.
         _, x, y, z = torch.sub(fine, coarse, alpha=stride).unbind(1)
@@ -165,7 +183,7 @@ class Coordinates:
 
     def transposed(self, kernel_size: int, stride: int) -> tuple[Coordinates, Tensor]:
         """The finer cells stride * c + offset of all active cells c, and (M, K^3) int32 rows of each one's parents."""
-        offsets = torch.tensor(offsets_of(kernel_size), device=self.keys.device)
+        offsets = constant(offsets_of(kernel_size), self.keys.device)
         made = self.coords[:, None, 1:] * stride + offsets
         batch = self.batch[:, None, None].expand(-1, len(offsets), 1)
         made = torch.cat([batch, made], 2).reshape(-1, 4)
@@ -178,10 +196,10 @@ class Coordinates:
     def children(self) -> Coordinates:
         """The eight cells of the grid of half the cell size that each active cell falls into, parent by parent."""
         empty = Coordinates(self.keys[:0], multiplied(self.shape, 2), self.batch_size)
-        first = empty.keys_of(self.coords * torch.tensor([1, 2, 2, 2], device=self.keys.device))
+        first = empty.keys_of(self.coords * constant((1, 2, 2, 2), self.keys.device))
         sx, sy, sz = empty.strides
         steps = [x * sx + y * sy + z * sz for x, y, z in offsets_of(2)]
-        keys = (first[:, None] + torch.tensor(steps, device=self.keys.device)).view(-1)
+        keys = (first[:, None] + constant(steps, self.keys.device)).view(-1)
         return Coordinates(keys, empty.shape, self.batch_size, self.counts)
 
     def pruned(self, features: Tensor, keep: Tensor) -> tuple[Coordinates, Tensor]:
@@ -213,7 +231,7 @@ class Coordinates:
         Raises:
             ValueError: a cell lies outside the grids, or stands twice.
         """
-        upper = torch.tensor([batch_size, *shape], device=coords.device)
+        upper = constant((batch_size, *shape), coords.device)
         if len(coords) and bool(((coords < 0) | (coords >= upper)).any()):
             raise ValueError(
                 f"cells outside of {batch_size} grids of shape {shape}: coordinates run up to {coords.amax(0).tolist()}"
@@ -227,7 +245,7 @@ class Coordinates:
     @classmethod
     def unique(cls, coords: Tensor, shape: Shape, batch_size: int, counts: list[int] | None = None) -> Coordinates:
         """The distinct cells among (M, 4) batch, x, y, z, in C order; cells outside the grids are left out."""
-        upper = torch.tensor([batch_size, *shape], device=coords.device)
+        upper = constant((batch_size, *shape), coords.device)
         inside = ((coords >= 0) & (coords < upper)).all(1)
         empty = cls(torch.zeros(0, dtype=torch.int64, device=coords.device), shape, batch_size, counts)
         return empty._with_distinct(empty.keys_of(coords[inside]))
@@ -244,7 +262,7 @@ class Coordinates:
 
     def _rows_of_cells(self, cells: Tensor, batch: Tensor) -> Tensor:
         """(M, K, 3) cells, possibly outside the grid, of grids (M,) -> (M, K) int32 rows, N where none is active."""
-        upper = torch.tensor(self.shape, device=cells.device)
+        upper = constant(self.shape, cells.device)
         inside = ((cells >= 0) & (cells < upper)).all(2)
         coords = torch.cat([batch[:, None, None].expand(-1, cells.shape[1], 1), cells], 2).reshape(-1, 4)
         keys = torch.where(inside.reshape(-1), self.keys_of(coords), 0)

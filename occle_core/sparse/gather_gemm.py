@@ -7,10 +7,15 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from occle_core.sparse import native_gemm, triton_gemm
+from occle_core.sparse.autocast import autocast_inputs
 from occle_core.sparse.pairs import Pairs, pairs_of, share_of
 from occle_core.sparse.runs import CHUNK_ROWS, DENSE_SHARE
 
+DEVICE_BYTES = 256 << 20
+"""Gathered rows at once on a GPU, where each chunk costs two launches."""
 
+
+@autocast_inputs
 def gather_gemm(features: Tensor, weight: Tensor, rows: Tensor, mirrored: bool = False) -> Tensor:
     """out[i] = sum over k of features[rows[i, k]] @ weight[k].
 
@@ -81,13 +86,21 @@ def _multiply(features: Tensor, weight: Tensor, rows: Tensor, pairs: Pairs | Non
     channels = features.shape[1]
     source, matrix = _with_zero_row(features), weight.reshape(kernel * channels, -1)
     out = features.new_empty(count, weight.shape[2])
-    block = features.new_empty(min(CHUNK_ROWS, count) * kernel, channels)
-    for start in range(0, count, CHUNK_ROWS):
-        part = rows[start : start + CHUNK_ROWS]
+    chunk = _chunk_rows(features, kernel * channels)
+    block = features.new_empty(min(chunk, count) * kernel, channels)
+    for start in range(0, count, chunk):
+        part = rows[start : start + chunk]
         gathered = block[: part.numel()]
         torch.index_select(source, 0, part.reshape(-1), out=gathered)
-        torch.mm(gathered.view(len(part), kernel * channels), matrix, out=out[start : start + CHUNK_ROWS])
+        torch.mm(gathered.view(len(part), kernel * channels), matrix, out=out[start : start + chunk])
     return out
+
+
+def _chunk_rows(features: Tensor, values: int) -> int:
+    """Output rows at once, of so many gathered values each: for a CPU's cache, or as many as a GPU's memory allows."""
+    if features.device.type == "cpu":
+        return CHUNK_ROWS
+    return max(CHUNK_ROWS, DEVICE_BYTES // (values * features.element_size()))
 
 
 def _correlate(features: Tensor, grad: Tensor, rows: Tensor, pairs: Pairs | None) -> Tensor:
@@ -97,14 +110,20 @@ def _correlate(features: Tensor, grad: Tensor, rows: Tensor, pairs: Pairs | None
     count, kernel = rows.shape
     channels = features.shape[1]
     source = _with_zero_row(features)
-    total = features.new_zeros(kernel * channels, grad.shape[1])
-    block = features.new_empty(min(CHUNK_ROWS, count) * kernel, channels)
-    for start in range(0, count, CHUNK_ROWS):
-        part = rows[start : start + CHUNK_ROWS]
+    half = features.dtype in (torch.float16, torch.bfloat16)  # whose sums over many chunks need more bits than a product's result
+    total = torch.zeros(kernel * channels, grad.shape[1], dtype=torch.float32 if half else features.dtype, device=features.device)
+    chunk = _chunk_rows(features, kernel * channels)
+    block = features.new_empty(min(chunk, count) * kernel, channels)
+    for start in range(0, count, chunk):
+        part = rows[start : start + chunk]
         gathered = block[: part.numel()]
         torch.index_select(source, 0, part.reshape(-1), out=gathered)
-        total.addmm_(gathered.view(len(part), kernel * channels).t(), grad[start : start + CHUNK_ROWS])
-    return total
+        matrix = gathered.view(len(part), kernel * channels).t()
+        if half:
+            total += torch.mm(matrix, grad[start : start + chunk])
+        else:
+            total.addmm_(matrix, grad[start : start + chunk])
+    return total.to(features.dtype)
 
 
 def _scatter(grad: Tensor, weight: Tensor, rows: Tensor, size: int) -> Tensor:
@@ -113,8 +132,9 @@ def _scatter(grad: Tensor, weight: Tensor, rows: Tensor, size: int) -> Tensor:
     channels = weight.shape[1]
     matrix = weight.permute(2, 0, 1).reshape(-1, kernel * channels)
     total = grad.new_zeros(size + 1, channels)
-    for start in range(0, count, CHUNK_ROWS):
-        part = rows[start : start + CHUNK_ROWS]
-        spread = torch.mm(grad[start : start + CHUNK_ROWS], matrix).view(-1, channels)
+    chunk = _chunk_rows(grad, kernel * channels)
+    for start in range(0, count, chunk):
+        part = rows[start : start + chunk]
+        spread = torch.mm(grad[start : start + chunk], matrix).view(-1, channels)
         total.index_add_(0, part.reshape(-1), spread)
     return total[:size]

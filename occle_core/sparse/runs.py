@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from occle_core.sparse.autocast import autocast_inputs
+
 CHUNK_ROWS = 1024
 """Output rows per GEMM: large enough for the BLAS, small enough that the gathered block stays in the cache and is reused."""
 DENSE_SHARE = 0.45
@@ -92,6 +94,7 @@ class Runs:
             yield part, block[: len(rows)].view(-1, 27 * channels)
 
 
+@autocast_inputs
 def convolve_runs(features: Tensor, weight: Tensor, runs: Runs) -> Tensor:
     """(N, C), (27, C, D) -> (N, D): a submanifold convolution; differentiable once in features and weight."""
     out: Tensor = _Convolve.apply(features, weight, runs)  # type: ignore[no-untyped-call]

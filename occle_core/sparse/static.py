@@ -12,7 +12,7 @@ Sets are ordered from near to far, so that what does not fit a capacity is what 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -74,12 +74,12 @@ class StaticCoordinates(Coordinates):
         """(capacity,) bool: the row holds a cell."""
         return self.keys < self.cells
 
-    @property
+    @cached_property
     def coords(self) -> Tensor:
         """(capacity, 4) int32 batch (0), x, y, z; anything in rows that hold no cell."""
         return torch.cat([torch.zeros_like(self.xyz[:, :1]), self.xyz], 1)
 
-    @property
+    @cached_property
     def batch(self) -> Tensor:
         """(capacity,) int32 zeros."""
         return torch.zeros_like(self.keys)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from occle_core.frame import Frame, FrameError
 from occle_core.geometry.camera import Camera
-from occle_core.sensors.images import image_from_message
+from occle_core.sensors.camera_info import Lens
+from occle_core.sensors.images import halved_on_arrival, image_from_message
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import frame_name
 from occle_ros.calibration.lidars import LidarPoses
@@ -54,7 +57,13 @@ class AssembledFrame:
 
 
 def assemble(
-    synced: SyncedMessages[Any, Any], rig: CalibratedRig, config: NodeConfig, poses: LidarPoses | None = None, frame: str = ""
+    synced: SyncedMessages[Any, Any],
+    rig: CalibratedRig,
+    config: NodeConfig,
+    poses: LidarPoses | None = None,
+    frame: str = "",
+    image_size: tuple[int, int] | None = None,
+    mapped: Callable[..., Iterable[Any]] = map,
 ) -> AssembledFrame:
     """Assemble the Frame of a scan (PointCloud2), those of further LiDARs, and its images (Image or CompressedImage).
 
@@ -64,6 +73,9 @@ def assemble(
         config: the node's configuration.
         poses: for motion compensation and further LiDARs; None: points stay as they were measured.
         frame: the main LiDAR's.
+        image_size: (width, height) of images that is enough: JPEGs of at least twice that are decoded at half their size, and
+            their cameras are those of the halved images. None: images as they are sent.
+        mapped: `map`, or a thread pool's, which decodes the cameras in parallel.
 
     Raises:
         ConversionError: the scan cannot be read.
@@ -74,21 +86,17 @@ def assemble(
         raise FrameError(f"no point of the scan is left: {describe_dropped(scan.dropped)}")
     masked = {**rig.masked, **scan.masked, **synced.masked}
     problems = {**rig.problems, **scan.problems}
-    images = []
-    for name, message, lens in zip(config.camera_names, synced.images, rig.lenses):
-        image = None
-        topic = config.cameras[name].topic
-        if message is not None and lens is not None:
-            try:
-                recorded = image_from_message(message, topic)
-                if recorded.shape[:2] != (lens.height, lens.width):
-                    masked[name] = "wrong_size"
-                image = lens.rectify(recorded, topic)
-            except ConversionError as error:
-                masked.setdefault(name, "unreadable_image")
-                problems[name] = str(error)
+    images: list[NDArray[np.uint8] | None] = []
+    cameras = []
+    topics = [config.cameras[name].topic for name in config.camera_names]
+    decoded = mapped(partial(_decode, needed=image_size), synced.images, rig.lenses, topics)
+    for name, (image, reason, problem), camera in zip(config.camera_names, decoded, rig.cameras):
+        if reason:
+            masked.setdefault(name, reason)
+            problems[name] = problem
         images.append(image)
-    cameras = [camera or _NO_CAMERA for camera in rig.cameras]
+        is_halved = camera is not None and image is not None and image.shape[1] != camera.width
+        cameras.append(_NO_CAMERA if camera is None else camera.resized(*image.shape[1::-1]) if is_halved else camera)
     assembled = Frame(synced.stamp, scan.points, images, cameras, rig.T_grid_lidar, rig.T_world_lidar)
     notes = [
         note
@@ -108,6 +116,24 @@ def assemble(
         scan.deskew_problem,
         scan.found,
     )
+
+
+def _decode(
+    message: Any, lens: Lens | None, topic: str, needed: tuple[int, int] | None
+) -> tuple[NDArray[np.uint8] | None, str, str]:
+    """One camera's rectified image; the reason and the problem where it cannot be used."""
+    if message is None or lens is None:
+        return None, "", ""
+    reason = "unreadable_image"
+    try:
+        halved = halved_on_arrival(message, (lens.width, lens.height), needed)
+        lens = lens.halved if halved else lens
+        recorded = image_from_message(message, topic, halved)
+        if recorded.shape[:2] != (lens.height, lens.width):
+            reason = "wrong_size"
+        return lens.rectify(recorded, topic), "", ""
+    except ConversionError as error:
+        return None, reason, str(error)
 
 
 def frame_mismatch(name: str, image_frame: str, tf_frame: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,6 +59,10 @@ class Pipeline:
         self._predictor, self._config, self._calibration = predictor, config, calibration
         self._poses = poses or LidarPoses(config, calibration)
         self._lidar_frame = ""
+        # Cores that a frame may use beside those that run at the same time.
+        spare = (config.threads or len(os.sched_getaffinity(0))) // predictor.max_concurrent
+        workers = min(spare, len(config.camera_names))
+        self._mapped = ThreadPoolExecutor(workers, "decode").map if workers > 1 else map
 
     def process(self, synced: SyncedMessages[Any, Any]) -> ProcessedFrame:
         """Process one scan with its images.
@@ -70,7 +76,9 @@ class Pipeline:
         frame = self._lidar_frame = self._frame_of(synced)
         needs_pose = self._predictor.num_frames > 1
         rig = self._calibration.rig(frame, synced.stamp, pose=needs_pose and self._poses.source in ("tf", "off"))
-        assembled = assemble(synced, rig, self._config, self._poses, frame_name(self._config.tf.lidar_frame or frame))
+        main_frame = frame_name(self._config.tf.lidar_frame or frame)
+        size = self._predictor.image_size
+        assembled = assemble(synced, rig, self._config, self._poses, main_frame, size, self._mapped)
         if needs_pose and self._poses.source not in ("tf", "off"):
             assembled = self._with_pose(assembled, frame)
         converted = (time.perf_counter() - began) * 1e3

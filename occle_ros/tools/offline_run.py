@@ -150,8 +150,9 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
             network rejects are listed in the summary.
     """
     with new_folder(out) as folder:
-        dataset: Dataset = open_dataset(path, kind, scene)
+        open_dataset(path, kind, scene)  # a wrong path is reported before an engine is built
         predictor = Predictor.load(bundle, engine)
+        dataset: Dataset = open_dataset(path, kind, scene, image_size=predictor.image_size)
         count = len(dataset) if limit is None else min(limit, len(dataset))
         require_frames((dataset, i) for i in range(count))
 

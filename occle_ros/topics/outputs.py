@@ -145,7 +145,11 @@ SERVICES = (SAVE_TIMINGS, RELOAD_BUNDLE, SAVE_MAP, LOAD_MAP, CLEAR_MAP, PAUSE_MA
 
 def overlay(camera: str) -> Topic:
     """Overlay topic of a camera."""
-    return Topic(f"~/overlay/{camera}", "sensor_msgs/msg/Image", "camera image (rgb8) with the voxels projected into it")
+    return Topic(
+        f"~/overlay/{camera}",
+        "sensor_msgs/msg/Image",
+        "camera image (rgb8, as decoded: large JPEGs at half size) with the voxels projected into it",
+    )
 
 
 def stage(name: str) -> Topic:

@@ -40,7 +40,9 @@ def write_voxels(folder: Path, frame: int, raw: np.ndarray, invalid: np.ndarray)
     (bits @ np.array([128, 64, 32, 16, 8, 4, 2, 1])).astype(np.uint8).tofile(folder / "voxels" / f"{frame:06d}.invalid")
 
 
-def write_nuscenes(root: Path, frames: list[dict], scene="scene-0103", lidarseg: list[np.ndarray] | None = None) -> Path:
+def write_nuscenes(
+    root: Path, frames: list[dict], scene="scene-0103", lidarseg: list[np.ndarray] | None = None, suffix="png", size=(16, 9)
+) -> Path:
     """Tables of one scene. Each frame: token, timestamp_us, points (N, 5), lidar2ego, ego2global and cams, poses as q_wxyz and t
     like in the extract of real calibrations; boxes as (category, attributes, translation, size w l h, yaw)."""
     tables = {name: [] for name in ("sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "sample_annotation")}
@@ -53,12 +55,13 @@ def write_nuscenes(root: Path, frames: list[dict], scene="scene-0103", lidarseg:
         tables["sample"].append({"token": token, "scene_token": "s0", "prev": neighbour[0], "next": neighbour[1], "timestamp": 0})
         lidar = {"sensor2ego": frame["lidar2ego"], "ego2global": frame["ego2global"], "timestamp_us": frame["timestamp_us"]}
         for channel, sensor in {"LIDAR_TOP": lidar, **frame["cams"]}.items():
-            file = f"samples/{channel}/{token}.{'pcd.bin' if channel == 'LIDAR_TOP' else 'png'}"
+            file = f"samples/{channel}/{token}.{'pcd.bin' if channel == 'LIDAR_TOP' else suffix}"
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             if channel == "LIDAR_TOP":
                 frame["points"].astype("<f4").tofile(root / file)
             else:
-                cv2.imwrite(str(root / file), np.full((9, 16, 3), 50, np.uint8))
+                v, u = np.mgrid[: size[1], : size[0]]
+                cv2.imwrite(str(root / file), (np.dstack([u, v, u + v]) + 50).astype(np.uint8))
             key = f"{token}-{channel}"
             for table, pose in (("ego_pose", sensor["ego2global"]), ("calibrated_sensor", sensor["sensor2ego"])):
                 row = {"token": f"{table}-{key}", "translation": list(pose["t"]), "rotation": list(pose["q_wxyz"])}
@@ -75,8 +78,8 @@ def write_nuscenes(root: Path, frames: list[dict], scene="scene-0103", lidarseg:
             row |= {
                 "ego_pose_token": f"ego_pose-{key}",
                 "calibrated_sensor_token": f"calibrated_sensor-{key}",
-                "width": 16,
-                "height": 9,
+                "width": size[0],
+                "height": size[1],
             }
             # A sweep between the keyframes must not be taken for one.
             tables["sample_data"] += [row, row | {"token": key + "-sweep", "is_key_frame": False, "filename": "sweeps/none"}]

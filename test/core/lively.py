@@ -38,3 +38,20 @@ def lively(folder, rig="kitti"):
         network.head.weight.mul_(8)
     save_bundle(folder, spec, network)
     return spec
+
+
+class Replayed:
+    """In the place of a CUDA graph: the run is done once, and repeated into the same tensors."""
+
+    def __init__(self):
+        self.runs = 0
+
+    def __call__(self, run):
+        self.outputs = run()
+
+        def replay():
+            self.runs += 1
+            for held, output in zip(self.outputs, run()):
+                held.copy_(output)
+
+        return replay, self.outputs

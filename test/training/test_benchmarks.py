@@ -1,9 +1,17 @@
 """The benchmarks run by hand; that each of them still finds what it imports is checked here."""
 
+import json
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
+from lively import lively, street
+
+from occle_core.bundle import load_bundle
+from occle_core.engines.torch_engine import TorchEngine
+from occle_core.networks.minkocc.inputs import prepare
 
 MODULES = sorted(file.stem for file in (Path(__file__).parents[2] / "benchmark").glob("*.py") if file.stem != "__init__")
 
@@ -11,3 +19,65 @@ MODULES = sorted(file.stem for file in (Path(__file__).parents[2] / "benchmark")
 @pytest.mark.parametrize("name", MODULES)
 def test_it_imports(name):
     assert import_module(f"benchmark.{name}").__doc__
+
+
+def test_the_benchmark_of_a_gpu_runs(tmp_path, capsys):
+    """On the CPU, with the smallest networks: every section and file is there, and what cannot run here says why."""
+    from benchmark.gpu import main
+
+    assert main(["--device", "cpu", "--tiny", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["frames"] == "kitti: made up" and "no GPU" in found["machine"]
+    networks = {(row["network"], row["engine"]): row for row in found["networks"]}
+    assert "needs an NVIDIA GPU" in networks.pop(("tiny", "torch_graph fp32"))["why"]
+    for row in [*networks.values(), *found["node"], *found["training"]]:
+        assert "why" not in row and row["operations"] > 100, row
+    assert {"prepare", "convert", "markers"} <= found["node"][0]["stages, ms"].keys()
+    assert found["node"][0]["image"] == "(320, 192)" and found["node"][0]["CPU, ms a frame"] > 0
+    assert [row["precision"] for row in found["training"]] == ["fp32", "bf16"]
+    page = (tmp_path / "gpu.md").read_text()
+    assert all(f"## {name}" in page for name in ("networks", "node", "training")) and "| OccLE tiny | torch fp32 |" in page
+    assert "gpu.md" in capsys.readouterr().out
+
+
+def test_a_row_that_fails_or_is_too_late_costs_no_other(tmp_path):
+    from benchmark.gpu import Report
+
+    report = Report(tmp_path, minutes=1)
+    report.measure("networks", {"network": "one"}, lambda: 1 / 0)
+    report.measure("networks", {"network": "two"}, lambda: {"p50": 1.23456})
+    report.began -= 61
+    report.measure("networks", {"network": "three"}, lambda: pytest.fail("it began"))
+    rows = json.loads((tmp_path / "gpu.json").read_text())["networks"]
+    assert "ZeroDivisionError" in rows[0]["why"] and rows[1]["p50"] == 1.23456 and "1 minutes are over" in rows[2]["why"]
+    assert "| two |" in (tmp_path / "gpu.md").read_text() and "1.235" in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.mark.parametrize("words", [["--device", "cpu"], ["--only", "speed", "--device", "cpu", "--tiny"], []])
+def test_what_cannot_be_measured_is_refused(words, capsys, monkeypatch):
+    from benchmark.gpu import main
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        main(words)
+    said = capsys.readouterr().err
+    assert "use --tiny" in said or "no section speed" in said or "finds no GPU" in said
+
+
+def test_the_network_on_spconv_says_the_same(tmp_path):
+    pytest.importorskip("spconv", reason="spconv is not installed")
+    from benchmark.backends import compare_backends, use_spconv
+
+    lively(tmp_path / "bundle")
+    spec, network, _ = load_bundle(tmp_path / "bundle")
+    engine = TorchEngine(spec, network)
+    inputs = [prepare(street(spec, 0, 2000), spec.voxel_grid, spec.network)]
+    entries = {"torch": (engine, nullcontext), "spconv": (engine, lambda: use_spconv(engine.network)), "other": "not installed"}
+    ours, theirs, other = compare_backends(entries, inputs, 1)
+    assert (
+        ours["ratio"] == 1
+        and theirs["different"] <= 4
+        and theirs["ms"] > 0
+        and other == {"backend": "other", "why": "not installed"}
+    )
+    assert not any("forward" in vars(module) for module in engine.network.modules())

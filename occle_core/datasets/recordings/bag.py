@@ -27,7 +27,7 @@ from occle_core.rig import LidarRig, RigError, read_rig
 from occle_core.rig.files import RIG_FILE, read_taxonomy
 from occle_core.sensors.camera_info import lens_from_rig
 from occle_core.sensors.clouds import scan_from_cloud
-from occle_core.sensors.images import image_from_message
+from occle_core.sensors.images import halved_on_arrival, image_from_message
 from occle_core.sensors.merge import SensorScan, merge_scans
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.returns import inside_box
@@ -74,6 +74,8 @@ class BagDataset:
     """
 
     kind = "bag"
+    image_size: tuple[int, int] | None = None
+    """(width, height) of images that is enough, see `open_dataset`."""
 
     def __init__(self, bag: Path, name: str, rig: Path | None = None) -> None:
         self.name, self.bag = name, bag
@@ -141,8 +143,10 @@ class BagDataset:
         for name, given, lens, T_camera_base in self._cameras:
             image = None
             if (found := self.image_message(i, name)) is not None:
+                halved = halved_on_arrival(found[0], (lens.width, lens.height), self.image_size)
+                lens = lens.halved if halved else lens
                 try:
-                    image = lens.rectify(image_from_message(found[0], given.topic), given.topic)
+                    image = lens.rectify(image_from_message(found[0], given.topic, halved), given.topic)
                 except ConversionError as error:
                     raise DatasetError(f"{self.bag}: frame {i}: {error}") from error
             images.append(image)

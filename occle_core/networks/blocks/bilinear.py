@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from occle_core.sparse.coordinates import constant
+
 
 def sample_bilinear(image: Tensor, view: Tensor, uv: Tensor) -> Tensor:
     """Bilinear samples, with the image's edge pixels repeated beyond its border.
@@ -49,7 +51,7 @@ def corners(images: Sequence[Tensor], view: Tensor, uv: Tensor) -> tuple[Tensor,
     begins = list(accumulate((count * height * width for height, width in sizes), initial=0))
 
     def per_level(values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int32, device=uv.device).view(-1, 1, 1)
+        return constant(values, uv.device, torch.int32).view(-1, 1, 1)
 
     heights, widths = (per_level(edges) for edges in zip(*sizes))
     # Points last: what the processor works on in a row is then long.

@@ -19,7 +19,8 @@ def pad_scan(
     cells: NDArray[np.int64],
     capacities: Capacities,
     center: tuple[float, float],
-) -> Arrays:
+    out: Arrays,
+) -> None:
     """One scan, padded to a program's capacities; the farthest voxels are left out where they or their points do not fit.
 
     Args:
@@ -29,23 +30,40 @@ def pad_scan(
         cells: (N, 3) the voxels.
         capacities: rows of the points and of the voxels.
         center: where the sensor is, x and y in cells.
-
-    Returns:
-        the features, then voxel (rows of points,), table (rows of voxels, K), cells (rows of voxels, 3) and count (1,), all int32;
-        what stands for "none" are the capacities.
+        out: what is written, see `scan_arrays`; what stands for "none" are the capacities.
     """
     rows, voxels = capacities.points, capacities.voxels
     if len(voxel) > rows or len(cells) > voxels:
         features, voxel, table, cells = _nearest(features, table, cells, capacities, center)
-    filled = len(cells)
-    padded_table = np.full((voxels, table.shape[1]), rows, np.int32)
-    padded_table[:filled] = np.where(table == len(voxel), rows, table)
+    for name, (array, fill) in features.items():
+        _write(out[name], array, fill)
+    _write(out["voxel"], voxel, voxels)
+    _write(out["table"], table, rows)
+    if len(voxel) != rows:
+        part = out["table"][: len(table)]
+        part[part == len(voxel)] = rows
+    _write(out["cells"], cells, 0)
+    out["count"][0] = len(cells)
+
+
+def scan_arrays(
+    features: Mapping[str, tuple[tuple[int, ...], type[np.generic]]], kept: int, capacities: Capacities, scans: tuple[int, ...] = ()
+) -> Arrays:
+    """Room for `pad_scan`: the features by their shapes per point and types, then voxel, table, cells and count, all int32.
+
+    Args:
+        features: shape per point, and type, by name.
+        kept: points of a voxel that its row of the table holds.
+        capacities: rows of the points and of the voxels.
+        scans: leading axes, for several scans.
+    """
+    points, voxels = (*scans, capacities.points), (*scans, capacities.voxels)
     return {
-        **{name: _padded(array, rows, fill) for name, (array, fill) in features.items()},
-        "voxel": _padded(voxel.astype(np.int32), rows, voxels),
-        "table": padded_table,
-        "cells": _padded(cells.astype(np.int32), voxels, 0),
-        "count": np.array([filled], np.int32),
+        **{name: np.empty((*points, *shape), dtype) for name, (shape, dtype) in features.items()},
+        "voxel": np.empty(points, np.int32),
+        "table": np.empty((*voxels, kept), np.int32),
+        "cells": np.empty((*voxels, 3), np.int32),
+        "count": np.empty((*scans, 1), np.int32),
     }
 
 
@@ -70,7 +88,6 @@ def _nearest(
     return {name: (array[rows], fill) for name, (array, fill) in features.items()}, np.nonzero(filled)[0], kept, cells[order]
 
 
-def _padded(array: NDArray[np.generic], rows: int, fill: int) -> NDArray[np.generic]:
-    out = np.full((rows, *array.shape[1:]), fill, array.dtype)
+def _write(out: NDArray[np.generic], array: NDArray[np.generic], fill: int) -> None:
     out[: len(array)] = array
-    return out
+    out[len(array) :] = fill

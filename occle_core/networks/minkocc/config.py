@@ -58,6 +58,11 @@ class MinkOccConfig(Config):
         return self.image.num_cameras
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) that images are resized to."""
+        return self.image.width, self.image.height
+
+    @property
     def num_frames(self) -> int:
         """Scans that the network sees, the present one included."""
         return self.points.sweeps

@@ -6,7 +6,7 @@ done here; the network itself only gathers through the tables made here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import cv2
@@ -58,9 +58,13 @@ class MinkOccInputs:
         """Points and voxels, under the names of the static form's tables."""
         return {"points": len(self.points), "voxels": len(self.coords)}
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> MinkOccInputs:
+        """As `NetworkInputs.map`."""
+        return MinkOccInputs(*(function(getattr(self, field.name)) for field in fields(self)))
+
     def to(self, device: torch.device | str) -> MinkOccInputs:
         """The same tensors on another device."""
-        return MinkOccInputs(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return self.map(lambda tensor: tensor.to(device))
 
 
 def with_sweeps(frames: Sequence[Frame], config: MinkOccConfig) -> Frame:

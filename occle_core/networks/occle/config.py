@@ -66,6 +66,11 @@ class OccleConfig(Config):
     fusion: FusionConfig = FusionConfig()
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) that images are resized to."""
+        return self.width, self.height
+
+    @property
     def levels(self) -> int:
         """Number of times its UNets halve the grid, whatever their channels."""
         return 3

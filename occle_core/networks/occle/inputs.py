@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -65,10 +65,14 @@ class OccleInputs:
         voxels = {f"voxels.{number}": len(scan.coords) for number, scan in enumerate(self.scans)}
         return {"points": max(len(scan.points) for scan in self.scans), **voxels}
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> OccleInputs:
+        """As `NetworkInputs.map`."""
+        images, projections = function(self.images), function(self.projections)
+        return OccleInputs(images, projections, [VoxelisedScan(*map(function, vars(scan).values())) for scan in self.scans])
+
     def to(self, device: torch.device | str) -> OccleInputs:
         """The same tensors on another device."""
-        scans = [VoxelisedScan(*(value.to(device) for value in vars(scan).values())) for scan in self.scans]
-        return OccleInputs(self.images.to(device), self.projections.to(device), scans)
+        return self.map(lambda tensor: tensor.to(device))
 
 
 def prepare(frames: Sequence[Frame], poses: Sequence[NDArray[np.float64]], grid: VoxelGrid, config: OccleConfig) -> OccleInputs:

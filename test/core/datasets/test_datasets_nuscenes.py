@@ -4,6 +4,7 @@ import itertools
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from dataset_files import CAMERAS, write_nuscenes
@@ -92,6 +93,24 @@ def test_sweeps_are_the_scans_between_keyframes(root):
     (root / "sweeps" / "sweep1.bin").unlink()
     with pytest.raises(DatasetError, match=r"sweep1\.bin"):
         dataset.sweeps(1, 10)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "needed", "shape"), [("jpg", (16, 9), (9, 16)), ("jpg", (17, 9), (18, 32)), ("png", (1, 1), (18, 32))]
+)
+def test_jpegs_of_twice_the_size_that_is_needed_are_read_at_half_with_their_cameras(tmp_path, suffix, needed, shape):
+    root = write_nuscenes(tmp_path, [made_up(0)], suffix=suffix, size=(32, 18))
+    full, frame = open_dataset(root).frame(0), open_dataset(root, image_size=needed).frame(0)
+    frame.check()
+    assert [image.shape[:2] for image in frame.images] == [shape] * 6
+    for image, camera, original in zip(frame.images, frame.cameras, full.cameras):
+        v, u = np.mgrid[: shape[0], : shape[1]] * (32 / shape[1]) + (32 / shape[1] - 1) / 2
+        assert np.abs(image[..., 0] - (u + v + 50)).mean() < 2
+        np.testing.assert_allclose(camera.K, original.resized(shape[1], shape[0]).K)
+    file = root / "samples" / "CAM_BACK" / f"t0.{suffix}"
+    cv2.imwrite(str(file), np.zeros((9, 16, 3), np.uint8))
+    with pytest.raises(DatasetError, match="16x9, but its calibration is for 32x18"):
+        open_dataset(root, image_size=needed).frame(0)
 
 
 def test_truth_and_masks(root):

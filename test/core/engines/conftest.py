@@ -1,6 +1,12 @@
 """What the tests of engines share."""
 
 import pytest
+from lively import lively, street
+from occle_train.evaluation.export import calibrate
+
+from occle_core.bundle import load_bundle
+from occle_core.engines.torch_graph_engine import exported_of
+from occle_core.networks.minkocc.inputs import prepare
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -11,3 +17,15 @@ def cache(tmp_path_factory):
     patch.setenv("OCCLE_CACHE", str(folder))
     yield folder
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def graph_bundle(tmp_path_factory):
+    """A bundle's spec and network, its exported program, and the lines of progress."""
+    folder, lines = tmp_path_factory.mktemp("graph"), []
+    spec = lively(folder / "bundle")
+    calibrate(folder / "bundle", [prepare(street(spec, seed), spec.voxel_grid, spec.network) for seed in range(3)])
+    spec, network, _ = load_bundle(folder / "bundle")
+    program = exported_of(spec, network, lines.append, folder / "cache")
+    assert exported_of(spec, network, lines.append, folder / "cache") == program
+    return spec, network, program, lines

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from occle_core.bundle import load_bundle, rig_spec, spec_for
-from occle_core.engines import cuda, tensorrt_engine, tensorrt_rtx_engine
+from occle_core.engines import tensorrt_engine, tensorrt_rtx_engine
+from occle_core.engines.cuda import requirements
 from occle_core.engines.float16 import to_float16
 from occle_core.engines.static.measure import limits_of
 from occle_core.engines.static.onnx_file import onnx_of
@@ -192,7 +193,7 @@ def test_a_missing_gpu_is_said_before_anything_is_built(small, no_gpu, monkeypat
     spec, network = small
     monkeypatch.setattr(tensorrt_rtx_engine, "tensorrt_rtx", lambda: SimpleNamespace(__version__="1"))
     for make in (
-        lambda: cuda.capability("tensorrt_rtx"),
+        lambda: requirements.capability("tensorrt_rtx"),
         lambda: TensorRtRtxEngine(spec, tmp_path / "model.plan"),
         lambda: program_of(spec, network, "fp32", print, tmp_path),
         lambda: TensorRtEngine(spec, tmp_path / "model.ep"),
@@ -203,7 +204,7 @@ def test_a_missing_gpu_is_said_before_anything_is_built(small, no_gpu, monkeypat
 
 
 def test_a_gpu_says_its_capability(gpu):
-    assert cuda.capability("tensorrt") == "8.9"
+    assert requirements.capability("tensorrt") == "8.9"
 
 
 @pytest.mark.parametrize("make", [lambda *a: plan_of(*a, "int8", "8.9", print), lambda *a: program_of(*a, "int8", print)])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from slow_jpeg import is_whole
 
 from occle_core.sensors import image_files
-from occle_core.sensors.image_files import MAX_STRAY_BYTES, ImageFileError, decode_image
+from occle_core.sensors.image_files import MAX_STRAY_BYTES, ImageFileError, decode_image, halved_size, jpeg_size
 from occle_core.sensors.image_seams import MIN_STEP, find_seam
 
 SAMPLING = {444: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, 422: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422}
@@ -68,9 +68,9 @@ def without_segments(data: bytes, dropped: int) -> bytes:
     return out + data[at:]
 
 
-def decoded(data: bytes) -> np.ndarray | None:
+def decoded(data: bytes, halved: bool = False) -> np.ndarray | None:
     try:
-        return decode_image(data)
+        return decode_image(data, halved)
     except ImageFileError:
         return None
 
@@ -82,13 +82,47 @@ def test_pixels_are_those_of_opencv(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_jpeg_at_half_its_size_is_that_of_opencv_and_near_the_mean_of_four_pixels(kind):
+    data, full = KINDS[kind], decode_image(KINDS[kind])
+    half = decode_image(data, halved=True)
+    grey = full.ndim == 2
+    flag = cv2.IMREAD_REDUCED_GRAYSCALE_2 if grey else cv2.IMREAD_REDUCED_COLOR_2
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    np.testing.assert_array_equal(half, expected if grey else expected[..., ::-1])
+    assert jpeg_size(data) == full.shape[1::-1] == (2 * half.shape[1], 2 * half.shape[0])
+    assert np.abs(half - cv2.resize(full, half.shape[1::-1], interpolation=cv2.INTER_AREA).astype(int)).mean() < 1.5
+
+
+@pytest.mark.parametrize(
+    ("size", "needed", "half"),
+    [
+        ((1600, 900), (704, 256), (800, 450)),
+        ((1600, 900), (800, 450), (800, 450)),
+        ((1600, 900), (801, 450), None),
+        ((1600, 900), (352, 451), None),
+        ((1242, 375), (352, 128), None),
+        ((1600, 900), None, None),
+    ],
+)
+def test_only_pictures_of_even_sides_and_twice_what_is_needed_are_halved(size, needed, half):
+    assert halved_size(size, needed) == half
+
+
+def test_a_size_is_read_of_whole_headers_only():
+    assert jpeg_size(png(SMALL)) is None and jpeg_size(b"") is None
+    data = KINDS["4:2:0"]
+    assert {jpeg_size(data[:kept]) for kept in range(scan_start(data))} <= {None, (40, 24)}
+
+
+@pytest.mark.parametrize("halved", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", [b"", b"\xff\xd9", bytes(300)])
-def test_a_jpeg_that_is_cut_anywhere_is_refused(kind, end):
+def test_a_jpeg_that_is_cut_anywhere_is_refused(kind, end, halved):
     """With an end-of-image marker or the zeros of a larger buffer behind the cut too; only the marker itself may be missing."""
     data = KINDS[kind]
-    whole = decode_image(data)
+    whole = decode_image(data, halved)
     for kept in range(len(data)):
-        found = decoded(data[:kept] + end)
+        found = decoded(data[:kept] + end, halved)
         assert found is None or (kept >= len(data) - 2 and np.array_equal(found, whole)), kept
 
 
@@ -158,13 +192,14 @@ def test_the_reference_reads_whole_files():
         assert is_whole(KINDS[kind]) and not is_whole(KINDS[kind][:-12] + b"\xff\xd9")
 
 
-def test_lost_data_leaves_a_wrong_picture_only_where_it_decodes_validly():
+@pytest.mark.parametrize("halved", [False, True])
+def test_lost_data_leaves_a_wrong_picture_only_where_it_decodes_validly(halved):
     """Ranges that are removed, zeroed or overwritten: how many of 150 are accepted with more than 4 grey levels of mean error.
 
     Some remain: the codes happen to give the right number of blocks, and the damage runs over the end of a row of blocks.
     """
     data = jpeg(picture(480, 640, noise=4))
-    whole, start = decode_image(data).astype(int), scan_start(data)
+    whole, start = decode_image(data, halved).astype(int), scan_start(data)
     limits = {("removed", 1400): 0, ("removed", 512): 0, ("zeroed", 512): 0, ("overwritten", 512): 1, ("removed", 40): 2}
     limits |= {("overwritten", 40): 20}
     for (how, size), most in limits.items():
@@ -174,7 +209,7 @@ def test_lost_data_leaves_a_wrong_picture_only_where_it_decodes_validly():
             at = int(rng.integers(start, len(data) - 1500))
             noise = rng.integers(0, 256, size).astype(np.uint8).tobytes()
             put_in = {"removed": b"", "zeroed": bytes(size), "overwritten": noise}[how]
-            found = decoded(data[:at] + put_in + data[at + size :])
+            found = decoded(data[:at] + put_in + data[at + size :], halved)
             wrong += found is not None and bool(np.abs(found - whole).mean() > 4)
         assert wrong <= most, (how, size, wrong)
 
@@ -213,7 +248,8 @@ def test_edges_of_the_scene_on_block_borders_are_no_seam(step):
         for block in ((8, 8), (16, 8), (16, 16)):
             assert find_seam(image, block) is None, (number, block)
         for sampling in (420, 422, 444):
-            assert decoded(jpeg(image, sampling)) is not None, (number, sampling)
+            data = jpeg(image, sampling)
+            assert decoded(data) is not None and decoded(data, halved=True) is not None, (number, sampling)
 
 
 def test_real_camera_frames_have_no_seam(real_data):
@@ -223,7 +259,9 @@ def test_real_camera_frames_have_no_seam(real_data):
     for file in files:
         image = decode_image(file.read_bytes())
         for quality, sampling in ((95, 444), (50, 420), (25, 422)):
-            decode_image(jpeg(image, sampling, quality=quality))
+            data = jpeg(image, sampling, quality=quality)
+            decode_image(data)
+            decode_image(data, halved=True)
 
 
 @pytest.mark.parametrize("shape", [(9, 13, 3), (9, 13), (9, 13, 4)])

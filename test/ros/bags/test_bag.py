@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from bag_frames import bag_frames
+from dataset_files import CAMERAS, write_nuscenes
 from rclpy.serialization import deserialize_message
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage
@@ -114,6 +115,23 @@ def assert_same(a: Frame, b: Frame, atol: float = 0) -> None:
         np.testing.assert_allclose(x.K, y.K, atol=atol)
         np.testing.assert_allclose(x.T_camera_lidar, y.T_camera_lidar, atol=atol)
         assert (x.width, x.height) == (y.width, y.height)
+
+
+def test_a_bag_of_jpegs_gives_the_halved_images_of_its_data_set(tmp_path):
+    """So that the live node, `occle run --bag` and `occle run --data` show a network the same pixels."""
+    pose = {"q_wxyz": [1, 0, 0, 0], "t": [0, 0, 0]}
+    points = np.random.default_rng(0).uniform(-20, 20, (50, 5))
+    cams = {name: {"K": np.eye(3).tolist(), "sensor2ego": pose, "ego2global": pose} for name in CAMERAS}
+    drive = {"token": "t0", "timestamp_us": 0, "points": points, "lidar2ego": pose, "ego2global": pose, "cams": cams}
+    root = write_nuscenes(tmp_path / "data", [drive], suffix="jpg", size=(32, 18))
+    convert("nuscenes", root, tmp_path / "bag")
+    (frame,) = bag_frames(tmp_path / "bag", image_size=(16, 9))
+    expected = open_dataset(root, image_size=(16, 9)).frame(0)
+    assert expected.images[0].shape == (9, 16, 3)
+    for one, other in zip(frame.images, expected.images, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for camera, other in zip(frame.cameras, expected.cameras, strict=True):
+        np.testing.assert_allclose(camera.K, other.K)
 
 
 @pytest.mark.parametrize("compressed", [None, True, False])

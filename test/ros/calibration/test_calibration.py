@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -416,6 +417,66 @@ def test_an_image_that_cannot_be_used_masks_its_camera_and_the_frame_goes_on(ima
     assert result.frame.images == [None] and result.masked == {"cam2": reason}
     with pytest.raises(ConversionError, match=words):
         raise ConversionError(result.problems["cam2"])
+
+
+@pytest.mark.parametrize("distortion", [[], [-0.2, 0.05, 0.0, 0.0, 0.0]])
+def test_jpegs_of_twice_the_networks_size_are_halved_with_their_lens(distortion):
+    smooth = cv2.GaussianBlur(IMAGE, (0, 0), 6)
+    jpeg = compressed_message(cv2.imencode(".jpg", smooth[..., ::-1], [1, 98])[1].tobytes(), "jpeg", 5, "cam2_optical")
+    calibration = Calibration(with_extrinsics())
+    calibration.add_camera_info("cam2", info(d=distortion))
+    rig = calibration.rig("velodyne")
+
+    def made(message, needed, mapped=map):
+        return assemble(SyncedMessages(5, SCAN, (message,), {}), rig, with_extrinsics(), image_size=needed, mapped=mapped)
+
+    full, half, kept = made(jpeg, None), made(jpeg, (80, 30)), made(jpeg, (81, 30))
+    for result in (full, half, kept):
+        result.frame.check()
+        assert not result.masked
+    assert half.frame.images[0].shape == (30, 80, 3) and kept.frame.images[0].shape == (60, 160, 3)
+    np.testing.assert_array_equal(kept.frame.images[0], full.frame.images[0])
+    means = full.frame.images[0].reshape(30, 2, 80, 2, 3).mean((1, 3))
+    assert np.abs(half.frame.images[0] - means)[3:-3, 3:-3].max() < 4
+    # The same points at the same relative places.
+    points = np.random.default_rng(0).uniform((3, -3, -1), (15, 3, 1), (200, 3))
+    relative = []
+    for frame in (full.frame, half.frame):
+        uv, _, visible = frame.cameras[0].project(points)
+        relative.append(((uv + 0.5) / (frame.cameras[0].width, frame.cameras[0].height), visible))
+    np.testing.assert_allclose(relative[1][0], relative[0][0])
+    np.testing.assert_array_equal(relative[1][1], relative[0][1])
+    with ThreadPoolExecutor(2) as pool:
+        np.testing.assert_array_equal(made(jpeg, (80, 30), pool.map).frame.images[0], half.frame.images[0])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        message_from_image(IMAGE[::2, ::2], 5, "c"),
+        compressed_message(cv2.imencode(".jpg", IMAGE[::2, ::2])[1].tobytes(), "jpeg", 5, "c"),
+        compressed_message(cv2.imencode(".png", IMAGE[::2, ::2])[1].tobytes(), "png", 5, "c"),
+        compressed_message(cv2.imencode(".jpg", IMAGE[:, :159])[1].tobytes(), "jpeg", 5, "c"),
+    ],
+)
+def test_an_image_that_was_sent_at_half_the_calibrated_size_is_refused(message):
+    calibration = Calibration(with_extrinsics())
+    calibration.add_camera_info("cam2", info())
+    synced = SyncedMessages(5, SCAN, (message,), {})
+    result = assemble(synced, calibration.rig("velodyne"), with_extrinsics(), image_size=(16, 8))
+    assert result.masked == {"cam2": "wrong_size"} and result.frame.images == [None]
+
+
+def test_png_raw_and_mosaics_keep_their_size():
+    mosaic = compressed_message(cv2.imencode(".jpg", IMAGE[..., 0])[1].tobytes(), "bayer_rggb8; jpeg compressed ", 5, "c")
+    raw = message_from_image(IMAGE, 5, "c")
+    png = compressed_message(cv2.imencode(".png", IMAGE)[1].tobytes(), "png", 5, "c")
+    calibration = Calibration(with_extrinsics())
+    calibration.add_camera_info("cam2", info())
+    for message in (mosaic, raw, png):
+        synced = SyncedMessages(5, SCAN, (message,), {})
+        result = assemble(synced, calibration.rig("velodyne"), with_extrinsics(), image_size=(16, 8))
+        assert result.frame.images[0].shape == (60, 160, 3) and not result.masked
 
 
 def test_a_missing_camera_keeps_the_collectors_reason():

@@ -127,6 +127,28 @@ def test_points_and_pixels_agree_after_rectification():
         np.testing.assert_allclose(found, uv[0], atol=0.15)
 
 
+@pytest.mark.parametrize("case", MODELS)
+def test_a_halved_lens_rectifies_halved_images_as_the_lens_does_whole_ones(case):
+    lens = lens_from_info(info(case.split()[0], MODELS[case][0]))
+    v, u = np.mgrid[:HEIGHT, :WIDTH].astype(float)
+    recorded = picture(u, v).round().astype(np.uint8)
+    half = lens.halved
+    assert (half.width, half.height) == (WIDTH // 2, HEIGHT // 2) and lens.halved is half
+
+    def halved(image: np.ndarray) -> np.ndarray:
+        return image.reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).mean((1, 3))
+
+    image = half.rectify(halved(recorded).round().astype(np.uint8))
+    inside = (halved(lens.rectify(np.full_like(recorded, 255))) == 255) & (half.rectify(np.full_like(image, 255)) == 255)
+    assert inside.mean() > 0.5
+    assert np.abs(image - halved(lens.rectify(recorded)))[inside].max() < 4
+    T = np.eye(4)
+    for one, other in ((half.camera(T), lens.camera(T)), (half.camera(T, True), lens.camera(T, True))):
+        resized = other.resized(WIDTH // 2, HEIGHT // 2)
+        np.testing.assert_allclose(one.K, resized.K)
+        np.testing.assert_allclose(one.T_camera_lidar, resized.T_camera_lidar)
+
+
 def test_maps_are_computed_once_per_content():
     camera_info._maps.cache_clear()
     first, again = lens_from_info(info()), lens_from_info(info())

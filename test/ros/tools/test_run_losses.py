@@ -137,7 +137,7 @@ def test_images_that_a_data_set_lacks_are_counted(bundle: Path, tmp_path: Path, 
         return replace(whole(i), images=[None]) if i == 1 else whole(i)
 
     monkeypatch.setattr(dataset, "frame", frame)
-    monkeypatch.setattr(offline, "open_dataset", lambda *given: dataset)
+    monkeypatch.setattr(offline, "open_dataset", lambda *given, **options: dataset)
     summary = run_dataset(tmp_path / "kitti", bundle, tmp_path / "out")
     assert (summary.frames, summary.counts) == (3, {"masked": {"cam2:no_image": 1}})
 

@@ -61,6 +61,19 @@ def test_frames_of_a_bag(recording):
     assert dataset.taxonomy.name == "own_rig_classes" and dataset.point_labels(3) is None and not dataset.has_truth(3)
 
 
+def test_jpegs_of_a_bag_are_halved_where_that_is_enough(recording):
+    def read(size):
+        return open_dataset(recording / "bag", rig=recording / "rig.yaml", image_size=size).frame(3)
+
+    full, half = read(None), read((72, 48))
+    half.check()
+    sizes = {name: (image.shape, other.shape) for name, image, other in zip("abc", full.images, half.images)}
+    assert any(other[0] == whole[0] // 2 for whole, other in sizes.values()), sizes
+    for camera, original in zip(half.cameras, full.cameras):
+        np.testing.assert_allclose(camera.K, original.resized(camera.width, camera.height).K)
+        np.testing.assert_allclose(camera.T_camera_lidar, original.T_camera_lidar)
+
+
 def test_motion_is_taken_out(recording):
     """Every point of both LiDARs, from the messages and scipy's interpolation of the odometry; without it they are elsewhere."""
     dataset = open_dataset(recording / "bag", rig=recording / "rig.yaml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -20,8 +21,12 @@ def running_average(network: nn.Module, decay: float) -> AveragedModel:
     """The moving average of a network's weights and buffers; `update_parameters(network)` after every step."""
 
     def average(averaged: Any, current: Any, updates: Tensor | int) -> None:
-        get_ema_multi_avg_fn(warmed_decay(int(updates), decay))(  # type: ignore[no-untyped-call]
-            averaged, current, updates
-        )
+        now = warmed_decay(int(updates), decay)
+        if all(value.ndim == 0 and not value.is_floating_point() for value in averaged):
+            # Counters of batch norms, which PyTorch would average one by one, with four launches each.
+            mixed = torch.stack(list(averaged)) * now + torch.stack(list(current)) * (1 - now)
+            torch._foreach_copy_(list(averaged), list(mixed.to(averaged[0].dtype).unbind()))
+        else:
+            get_ema_multi_avg_fn(now)(averaged, current, updates)  # type: ignore[no-untyped-call]
 
     return AveragedModel(network, multi_avg_fn=average, use_buffers=True)

@@ -10,6 +10,7 @@ from pydantic import Field
 from occle_core.config import Config
 from occle_train.data.augment import AugmentConfig
 from occle_train.data.truth import MaskName
+from occle_train.loop.precision import TrainingPrecision
 from occle_train.loop.sampling import SamplingPlan
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 
@@ -43,6 +44,9 @@ class FitConfig(Config):
     epochs: int | None = Field(None, ge=1, description="passes over the frames; sets `steps` if given")
     max_minutes: float | None = Field(
         None, gt=0, description="time limit of the training; sets `steps` by the measured time of a step, whatever else is given"
+    )
+    precision: TrainingPrecision = Field(
+        "fp32", description="of matrix products: fp32, tf32 (on CUDA), or bf16 by autocast; weights stay float32"
     )
     sparse_backend: Literal["occle", "minkowski"] = Field(
         "occle", description="what computes sparse convolutions; minkowski needs MinkowskiEngine"

@@ -20,6 +20,7 @@ from occle_train.data.samples import Samples
 from occle_train.loop.checkpoints import CHECKPOINT, Checkpoint, read_checkpoint
 from occle_train.loop.minkowski_backend import use_minkowski
 from occle_train.loop.parallel import ProcessGroup, sync_batch_norms
+from occle_train.loop.precision import matmul_precision
 from occle_train.loop.run_key import run_key
 from occle_train.loop.running_average import running_average
 from occle_train.loop.sampling import BatchSampler
@@ -105,7 +106,12 @@ def fit(
     network.train()
     engine = use_minkowski(network) if config.sparse_backend == "minkowski" else nullcontext()
     writes = group.rank == 0
-    with TrainingLog(out / LOG if writes else None, trainer.losses, first, device) as log, engine, sync_batch_norms(network, group):
+    with (
+        TrainingLog(out / LOG if writes else None, trainer.losses, first, device) as log,
+        engine,
+        sync_batch_norms(network, group),
+        matmul_precision(config.precision, device),
+    ):
         run_steps(
             make_loader(spec, samples, config, group, device, first),
             take_step,
@@ -134,7 +140,9 @@ def make_trainer(
     if head is not None:
         head = head.to(device)
     parameters = [*network.parameters(), *(head.parameters() if head is not None else ())]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    # One kernel for all weights; on a CPU the results would change.
+    fused = True if device.startswith("cuda") else None
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
     weights = [
         class_balanced_weights(torch.from_numpy(counts), config.class_balance_beta).to(device)
         for counts in (samples.class_counts(classes.num_classes), samples.pixel_counts(classes.num_classes))
@@ -152,7 +160,10 @@ def make_loader(
     workers = loader_processes(config.num_workers, device, group.size)
     if workers:
         gc.freeze()  # the collector would write to every object that the loader processes share, and so copy it
-    return DataLoader(batches, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=ignore_signals)
+    pinned = device.startswith("cuda")
+    return DataLoader(
+        batches, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=ignore_signals, pin_memory=pinned
+    )
 
 
 def minkocc_config(spec: BundleSpec) -> MinkOccConfig:

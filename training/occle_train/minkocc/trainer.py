@@ -10,6 +10,7 @@ from occle_core.bundle import BundleSpec
 from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_core.networks.minkocc.network import MinkOcc, MinkOccPrediction
 from occle_train.loop.parallel import ProcessGroup
+from occle_train.loop.precision import autocast
 from occle_train.losses.minkocc import class_loss, occupancy_pyramid, occupied_class_loss, supervised_loss
 from occle_train.minkocc.batches import MinkOccBatch
 from occle_train.minkocc.config import FitConfig
@@ -49,7 +50,8 @@ class Trainer:
         Raises:
             FloatingPointError: the loss is not finite; the weights are left as they were.
         """
-        losses = self._losses(step, batch)
+        with autocast(self.config.precision, batch.labels.device.type):
+            losses = self._losses(step, batch)
         values = self.group.total(torch.stack([losses[name].detach() for name in self.losses]))
         if not bool(torch.isfinite(values).all()):
             raise FloatingPointError(f"the loss is {float(values[-1])}; lower the learning rate")

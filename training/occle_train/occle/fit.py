@@ -144,7 +144,14 @@ def fit_phase(
         hooks.on_progress = lambda step, losses: on_progress(phase, step, steps, losses)
         order = PhaseSampler(samples, phase, config, first, steps)
         made, workers = PhaseBatches(samples, phase, config, teacher_labels), loader_processes(config.num_workers, device)
-        batches = DataLoader(made, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=ignore_signals)
+        batches = DataLoader(
+            made,
+            batch_size=None,
+            sampler=order,
+            num_workers=workers,
+            worker_init_fn=ignore_signals,
+            pin_memory=device.startswith("cuda"),
+        )
         with TrainingLog(out / LOG, (*TERMS[phase], "total"), first, device) as log:
             done = run_steps(batches, take_step, first, steps, config.batch_size, config.checkpoint_every, log, checkpoint, hooks)
     network.cpu().eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""NVIDIA GPUs: what their engines require, and copies to and from them."""
