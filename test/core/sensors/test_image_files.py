@@ -14,7 +14,7 @@ from slow_jpeg import is_whole
 
 from occle_core.sensors import image_files
 from occle_core.sensors.image_files import MAX_STRAY_BYTES, ImageFileError, decode_image, halved_size, jpeg_size
-from occle_core.sensors.image_seams import MIN_STEP, find_seam
+from occle_core.sensors.image_seams import MIN_COLUMNS, MIN_STEP, find_seam
 
 SAMPLING = {444: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, 422: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422}
 
@@ -218,7 +218,7 @@ def test_lost_data_leaves_a_wrong_picture_only_where_it_decodes_validly(halved):
 @given(st.data())
 def test_a_shift_from_any_block_on_is_found_where_it_begins(data):
     block = data.draw(st.sampled_from([(8, 8), (16, 8), (16, 16)]))
-    columns, rows = data.draw(st.integers(8, 30)), data.draw(st.integers(3, 12))
+    columns, rows = data.draw(st.integers(MIN_COLUMNS, 60)), data.draw(st.integers(3, 12))
     image = picture(rows * block[1], columns * block[0], noise=3, seed=data.draw(st.integers(0, 99))).astype(int) // 2 + 60
     assert find_seam(image.astype(np.uint8), block) is None
     row = data.draw(st.integers(1, rows - 2))
@@ -236,13 +236,13 @@ def test_a_shift_from_any_block_on_is_found_where_it_begins(data):
 @pytest.mark.parametrize("step", [10, 60, 200])
 def test_edges_of_the_scene_on_block_borders_are_no_seam(step):
     """A table's edge, a letterbox, a box, a staircase of boxes: none is a shift of all that follows."""
-    base = picture(96, 160, noise=2).astype(int) // 4 + 20
+    base = picture(96, 640, noise=2).astype(int) // 4 + 20
     scenes = [base.copy() for _ in range(4)]
     scenes[0][48:] += step
     scenes[1][:16], scenes[1][80:] = 0, 0
-    scenes[2][32:64, 48:112] += step
+    scenes[2][32:64, 192:448] += step
     for number in range(5):
-        scenes[3][16 * (number + 1) :, 32 * number : 32 * (number + 1)] += step
+        scenes[3][16 * (number + 1) :, 128 * number : 128 * (number + 1)] += step
     for number, scene in enumerate(scenes):
         image = np.clip(scene, 0, 255).astype(np.uint8)
         for block in ((8, 8), (16, 8), (16, 16)):
@@ -250,6 +250,15 @@ def test_edges_of_the_scene_on_block_borders_are_no_seam(step):
         for sampling in (420, 422, 444):
             data = jpeg(image, sampling)
             assert decoded(data) is not None and decoded(data, halved=True) is not None, (number, sampling)
+
+
+def test_a_small_picture_is_not_searched_for_seams():
+    """Where few blocks lie side by side, a bus in front of a street looks like one."""
+    image = np.full((96, 176), 90, np.uint8)
+    image[32:48, 144:] += 40
+    image[48:] += 40
+    assert find_seam(image, (16, 16)) is None
+    assert find_seam(np.repeat(image, 4, axis=1), (16, 16)) == (576, 32)
 
 
 def test_real_camera_frames_have_no_seam(real_data):
