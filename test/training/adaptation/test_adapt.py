@@ -9,7 +9,7 @@ from occle_train.adaptation.adapt import adapt
 from occle_train.adaptation.config import AdaptConfig
 from occle_train.adaptation.samples import AdaptSamples
 from occle_train.cli import app
-from occle_train.pseudo_labels.ray_evidence import RayEvidenceConfig
+from occle_train.data.ray_evidence import RayEvidenceConfig
 from occle_train.streets import simulate
 from rooms import NETWORK
 from typer.testing import CliRunner

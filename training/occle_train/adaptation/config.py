@@ -6,9 +6,9 @@ from pydantic import Field
 
 from occle_core.config import Config
 from occle_train.data.augment import AugmentConfig
+from occle_train.data.ray_evidence import RayEvidenceConfig
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
-from occle_train.pseudo_labels.ray_evidence import RayEvidenceConfig
 
 
 class AdaptConfig(Config):

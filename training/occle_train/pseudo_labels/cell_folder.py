@@ -23,10 +23,10 @@ from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_json, read_npz, warn_once
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import IGNORE, Taxonomy
+from occle_train.data.ray_evidence import RayEvidenceConfig
 from occle_train.pseudo_labels.label_folder import MANIFEST, LabelFolder
 from occle_train.pseudo_labels.lidar import accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
-from occle_train.pseudo_labels.ray_evidence import RayEvidenceConfig
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 
 FORMAT = 1

@@ -11,7 +11,7 @@ from occle_core.datasets import Dataset
 from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import Taxonomy
-from occle_train.pseudo_labels.ray_evidence import RayEvidence, RayEvidenceConfig
+from occle_train.data.ray_evidence import RayEvidence, RayEvidenceConfig
 
 
 class UnlabelledDataset:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_scans import Scans, shift
+from occle_train.data.ray_evidence import RayEvidence, RayEvidenceConfig, directions, range_image, supported
 from occle_train.pseudo_labels.lidar import OCCUPIED, accumulated_occupancy
-from occle_train.pseudo_labels.ray_evidence import RayEvidence, RayEvidenceConfig, directions, range_image, supported
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 from occle_train.streets import simulate
 
