@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,49 +23,20 @@ from occle_train.data.truth import accumulated
 from occle_train.evaluation.evaluate import evaluate
 from occle_train.evaluation.terminal_tables import score_table
 from occle_train.experiments.label_efficiency.figures import draw_maps
-from occle_train.occle.alignment import load_alignment
 from occle_train.occle.fit import fit_occle
-from occle_train.occle.labeller import AlignedLabeller
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
-from occle_train.pseudo_labels.label_folder import LabelFolder, Labels, write_missing
-from occle_train.pseudo_labels.segment import MEAN, STD
-from torch import Tensor, nn
+from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 
+from benchmark.espnet_labels import espnet_labeller
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, load_bundle, save_bundle
-from occle_core.datasets import Dataset, DatasetError
-from occle_core.datasets.files import read_image
+from occle_core.datasets import Dataset
 from occle_core.networks.occle.network import OccLE
 from occle_core.predictor import Predictor
 from occle_core.taxonomy import IGNORE
 
 TRAIN, SCORED = "00,05,07", "08"
-CITYSCAPES = {
-    "road": "road",
-    "sidewalk": "sidewalk_pavement",
-    "building": "building",
-    "wall": "wall",
-    "fence": "fence",
-    "pole": "pole",
-    "traffic light": "traffic_light",
-    "traffic sign": "traffic_sign",
-    "vegetation": "vegetation",
-    "terrain": "terrain",
-    "sky": None,
-    "person": "person",
-    "rider": "rider_other",
-    "car": "car",
-    "truck": "truck",
-    "bus": "bus",
-    "train": "train",
-    "motorcycle": "motorcycle",
-    "bicycle": "bicycle",
-    "background": None,
-}
-"""ESPNetv2's classes in their order, and their names in MSeg's universal taxonomy, which OccLE's Table B.1 aligns."""
-INPUT = (1216, 352)
-"""Width and height that images are brought to for ESPNetv2."""
 
 
 def main() -> int:
@@ -91,10 +61,9 @@ def main() -> int:
     spec, simulated, bundle_id = load_bundle(given.bundle)
     if not isinstance(simulated, OccLE):
         raise SystemExit(f"{given.bundle} holds no OccLE network")
-    classes, alignment = taxonomy.load(spec.taxonomy), load_alignment(taxonomy.load(spec.taxonomy))
+    classes = taxonomy.load(spec.taxonomy)
     train, scored = (open_all(given.data, sequences.split(",")) for sequences in (given.train, given.score))
-    labeller = AlignedLabeller(EspNet(given.edgenets, given.weights, alignment.names), None, alignment)
-    source = {"specific": f"ESPNetv2, {given.weights.name}", "alignment": classes.name}
+    labeller, source = espnet_labeller(given.edgenets, given.weights, classes)
     write_missing(given.out / "labels", train, labeller, classes, source)
     labels = LabelFolder(given.out / "labels", classes)
 
@@ -133,41 +102,6 @@ def _three(datasets: Sequence[Dataset], labels: Callable[..., NDArray[np.uint8]]
     """The label grids of three frames of the first sequence."""
     dataset = datasets[0]
     return [labels(dataset, i, spec.voxel_grid) for i in range(0, len(dataset), max(1, len(dataset) // 3))][:3]
-
-
-class EspNet:
-    """ESPNetv2 of a clone of EdgeNets, as OccLE's dataset-specific segmenter.
-
-    Args:
-        clone: the repository.
-        weights: of the Cityscapes model of scale 2.
-        names: universal id -> its name.
-    """
-
-    def __init__(self, clone: Path, weights: Path, names: dict[int, str]) -> None:
-        sys.path.insert(0, str(clone))
-        from model.segmentation.espnetv2 import ESPNetv2Segmentation  # type: ignore[import-not-found]
-
-        settings = argparse.Namespace(s=2.0, channels=3, num_classes=1000)
-        self.model: nn.Module = ESPNetv2Segmentation(settings, classes=len(CITYSCAPES), dataset="city")
-        self.model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        self.model.eval()
-        ids = {name: number for number, name in names.items()}
-        self.table = np.array([IGNORE if name is None else ids[name] for name in CITYSCAPES.values()], np.uint8)
-
-    @torch.inference_mode()
-    def __call__(self, dataset: Dataset, i: int, camera: str) -> Labels:
-        """Universal ids and confidences of a data set's image."""
-        file = dataset.image_file(i, camera)
-        if file is None:
-            raise DatasetError(f"{dataset.kind} {dataset.name} has no camera {camera}")
-        image = read_image(file)
-        pixels = torch.from_numpy(cv2.resize(image, INPUT, interpolation=cv2.INTER_AREA)).permute(2, 0, 1)[None] / 255
-        logits: Tensor = self.model((pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1))
-        logits = nn.functional.interpolate(logits, image.shape[:2], mode="bilinear", align_corners=False)
-        confidence, label = logits.softmax(1)[0].max(0)
-        universal = self.table[label.numpy()]
-        return universal, np.where(universal == IGNORE, 0, np.round(255 * confidence.numpy())).astype(np.uint8)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ CORE = (
 ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipeline", "node.throttle", "node.worker", "mapping",
        "node", "bags", "tools", "viewer", "cli")  # fmt: skip
 TRAIN = (
-    "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "loop", "minkocc", "occle", "evaluation",
+    "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "review", "loop", "minkocc", "adaptation", "occle",
+    "evaluation",
     "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.moving_scan", "streets.writing", "streets",
     "runs",
     "experiments.wrap_lines", "experiments.label_efficiency", "experiments.occle_ablation", "experiments.paper_differences",

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from occle_core.bundle import rig_spec
+from occle_core.datasets import Dataset
 from occle_core.datasets.completeness import require_files
 from occle_train.commands.common import console, path_option, progress_bar, split_names
 from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import open_all
 from occle_train.occle.alignment import Alignment, load_alignment
 from occle_train.occle.labeller import AlignedLabeller, TransformersSegmenter, Universal, UniversalLabelFolder
+from occle_train.pseudo_labels.cell_folder import CellConfig, write_cells
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.grounded_sam import GroundedSam
-from occle_train.pseudo_labels.label_folder import Labeller, write_missing
+from occle_train.pseudo_labels.label_folder import LabelFolder, Labeller, write_missing
 from occle_train.pseudo_labels.prompts import load_prompts
 from occle_train.pseudo_labels.universal_names import parse_renames
-from occle_train.runs.checks import check_device
+from occle_train.runs.checks import check_device, rig_of
 
 
 def label(
@@ -36,12 +40,21 @@ def label(
     align: Annotated[bool, typer.Option(help="with --specific, let detector and segmenter add the classes that it lacks")] = True,
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
+    cells: Annotated[
+        Path | None, path_option("also write 3D labels here: cells carved by rays, moving points, classes by the points' votes")
+    ] = None,
+    ready: Annotated[bool, typer.Option(help="--out holds label images already: make none, only the 3D labels of --cells")] = False,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", help="with --simulated, value of DegradeConfig: --set miss_prob=0.1", metavar="KEY=VALUE"),
+        typer.Option(
+            "--set",
+            help="with --simulated a value of DegradeConfig: --set miss_prob=0.1; with --cells one of CellConfig: --set "
+            "cells.free_margin=2",
+            metavar="KEY=VALUE",
+        ),
     ] = None,
 ) -> None:
-    """Make 2D pseudo-labels of all images for fit's and fit-occle's --labels; a stopped run is resumed.
+    """Make 2D pseudo-labels of all images for fit's and fit-occle's --labels, and 3D ones from them; a stopped run is resumed.
 
     With --specific, a dataset-specific segmenter gives the labels, detector and segmenter only those classes that it lacks.
 
@@ -52,35 +65,60 @@ def label(
         raise ValueError("--rename is for the classes of --specific MODEL; prompts are in pseudo_labels/data/prompts")
     if not align and not specific:
         raise ValueError("--no-align is about the labels of --specific; give that too")
-    if assignments and not simulated:
-        raise ValueError("--set changes how --simulated labels are degraded; foundation models have --threshold")
-    errors = parse_config(DegradeConfig, merged_settings({}, None, assignments or []), "--set")
+    given = merged_settings({}, None, assignments or [])
+    carving = parse_config(CellConfig, given.pop("cells", {}), "--set cells")
+    if given and not simulated:
+        raise ValueError("--set changes how --simulated labels are degraded, or --set cells.KEY=VALUE; models have --threshold")
+    errors = parse_config(DegradeConfig, given, "--set")
+    if ready and cells is None:
+        raise ValueError("--ready leaves nothing to do without --cells; give --cells DIR")
     datasets = open_all(data, split_names(sequences))
-    images = ((dataset, i, camera) for dataset in datasets for i in range(len(dataset)) for camera in dataset.camera_names)
-    found = ((dataset.name, dataset.image_file(i, camera)) for dataset, i, camera in images)
-    require_files((name, file) for name, file in found if file is not None)
+    if not ready:
+        images = ((dataset, i, camera) for dataset in datasets for i in range(len(dataset)) for camera in dataset.camera_names)
+        found = ((dataset.name, dataset.image_file(i, camera)) for dataset, i, camera in images)
+        require_files((name, file) for name, file in found if file is not None)
+        labeller, source = _labeller(
+            datasets, place, detector, segmenter, threshold, errors if simulated else None, specific, renames or [], align
+        )
+        with progress_bar() as bar:
+            task = bar.add_task("labelling", total=sum(map(len, datasets)))
+            done = write_missing(out, datasets, labeller, datasets[0].taxonomy, source, lambda scene, i: bar.advance(task))
+        console.print(f"{done[0]} images labelled, {done[1]} had labels, in {out}")
+    if cells is not None:
+        grid = rig_spec("small", rig_of(datasets, None, data)).voxel_grid
+        folder = LabelFolder(out, datasets[0].taxonomy)
+        with progress_bar() as bar:
+            task = bar.add_task("carving", total=sum(map(len, datasets)))
+            done = write_cells(cells, datasets, grid, folder, carving, lambda scene, i: bar.advance(task))
+        console.print(f"{done[0]} frames with 3D labels, {done[1]} had them, in {cells}")
+
+
+def _labeller(
+    datasets: Sequence[Dataset],
+    device: str,
+    detector: str,
+    segmenter: str,
+    threshold: float,
+    errors: DegradeConfig | None,
+    specific: str,
+    renames: list[str],
+    align: bool,
+) -> tuple[Labeller, dict[str, Any]]:
+    """What labels the images, and what the manifest says of it; `errors` are those of degraded simulated labels."""
     classes = datasets[0].taxonomy
-    labeller: Labeller
-    if simulated:
-        labeller = DegradedLabeller(classes, errors, 0)
-        source = labeller.source
-    else:
-        alignment = load_alignment(classes) if specific else None
-        prompts = alignment.prompts if alignment else load_prompts(classes)
-        found_by = GroundedSam(detector, segmenter, prompts, place, threshold) if align else None
-        if alignment is None:
-            assert found_by is not None
-            labeller, source = found_by, found_by.source
-        else:
-            rename = parse_renames(renames or [], set(alignment.names.values()))
-            labeller = AlignedLabeller(_universal(specific, alignment, place, rename), found_by, alignment)
-            open_vocabulary = found_by.source if found_by else None
-            source = {"specific": specific, "open_vocabulary": open_vocabulary, "alignment": classes.name}
-            source |= {"rename": rename} if rename else {}
-    with progress_bar() as bar:
-        task = bar.add_task("labelling", total=sum(map(len, datasets)))
-        done = write_missing(out, datasets, labeller, classes, source, lambda scene, i: bar.advance(task))
-    console.print(f"{done[0]} images labelled, {done[1]} had labels, in {out}")
+    if errors is not None:
+        degraded = DegradedLabeller(classes, errors, 0)
+        return degraded, degraded.source
+    alignment = load_alignment(classes) if specific else None
+    prompts = alignment.prompts if alignment else load_prompts(classes)
+    found_by = GroundedSam(detector, segmenter, prompts, device, threshold) if align else None
+    if alignment is None:
+        assert found_by is not None
+        return found_by, found_by.source
+    rename = parse_renames(renames, set(alignment.names.values()))
+    labeller = AlignedLabeller(_universal(specific, alignment, device, rename), found_by, alignment)
+    source = {"specific": specific, "open_vocabulary": found_by.source if found_by else None, "alignment": classes.name}
+    return labeller, source | ({"rename": rename} if rename else {})
 
 
 def _universal(specific: str, alignment: Alignment, device: str, rename: dict[str, str]) -> Universal:

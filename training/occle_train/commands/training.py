@@ -43,7 +43,7 @@ from occle_train.runs.folder import (
 )
 from occle_train.runs.validation import Slice, headline, headline_text, slice_of
 
-Command = Literal["fit", "fit-occle"]
+Command = Literal["fit", "fit-occle", "adapt"]
 
 
 @dataclass

@@ -20,6 +20,7 @@ from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import IGNORE
+from occle_train.data.scan_mixing import thin_beams
 
 
 class AugmentConfig(Config):
@@ -40,6 +41,14 @@ class AugmentConfig(Config):
     max_image_scale: float = Field(0, ge=0, lt=1, description="largest relative change of an image's scale")
     max_image_rotation: float = Field(0, ge=0, le=45, description="largest rotation of an image about its centre, degrees")
     max_yaw: float = Field(0, ge=0, le=180, description="largest rotation of the grid about z, degrees")
+    scan_mix_prob: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="probability that a sector of scan and target is another frame's; such frames have no image",
+    )
+    beam_thinning_prob: float = Field(0, ge=0, le=1, description="probability that every second or fewer of the beams are kept")
+    max_beam_thinning: int = Field(4, ge=2, description="of these at least every so many-th")
     max_voxel_dropout: float = Field(0, ge=0, le=1, description="largest share of truth voxels made unknown")
 
 
@@ -59,8 +68,11 @@ def augment(
         None if image is None or rng.random() < config.camera_dropout_prob else _disturb_image(image, config, rng)
         for image in frame.images
     ]
-    points, kept = _disturb_points(frame.points, config, rng)
-    ages = None if frame.ages is None else frame.ages[kept]
+    thinned = np.ones(len(frame.points), np.bool_)
+    if config.beam_thinning_prob and rng.random() < config.beam_thinning_prob:
+        thinned = thin_beams(frame.points, config.max_beam_thinning, rng)
+    points, kept = _disturb_points(frame.points[thinned], config, rng)
+    ages = None if frame.ages is None else frame.ages[thinned][kept]
     cameras = list(frame.cameras)
     if config.max_image_shift or config.max_image_scale or config.max_image_rotation:
         for number, image in enumerate(images):

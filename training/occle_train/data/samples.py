@@ -97,6 +97,8 @@ class Samples:
 
     labels: Any = None
     """Folder of 2D pseudo-labels, where some are used."""
+    weak: Sequence[int] | None = None
+    """Frames of the weak phase that are not drawn for their voxel labels; None for all."""
 
     def __init__(
         self,

@@ -61,11 +61,14 @@ class BatchSampler:
         plan: seed, steps and batch size.
         first: the step to begin with.
         warm: the frames that may be drawn before the plan's switch; None for all.
+        weak: the frames that are drawn after it beside the plan's share of `warm`; None for all.
     """
 
-    def __init__(self, count: int, plan: SamplingPlan, first: int, warm: Sequence[int] | None = None) -> None:
-        self.all, self.plan, self.first = np.arange(count), plan, first
-        self.warm = self.all if warm is None else np.asarray(warm, np.int64)
+    def __init__(
+        self, count: int, plan: SamplingPlan, first: int, warm: Sequence[int] | None = None, weak: Sequence[int] | None = None
+    ) -> None:
+        self.plan, self.first = plan, first
+        self.warm, self.weak = (np.arange(count) if pool is None else np.asarray(pool, np.int64) for pool in (warm, weak))
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         for step in range(self.first, self.plan.steps):
@@ -73,7 +76,7 @@ class BatchSampler:
             items = []
             for place in range(step * self.plan.batch_size, (step + 1) * self.plan.batch_size):
                 from_warm, number = pick_pool(place, share)
-                pool = self.warm if from_warm else self.all
+                pool = self.warm if from_warm else self.weak
                 items.append(int(pool[self._permutation(number // len(pool), len(pool))[number % len(pool)]]))
             yield step, items
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,8 @@ from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_core.networks.minkocc.inputs import MinkOccInputs, collate, prepare
 from occle_core.taxonomy import IGNORE
 from occle_train.data.augment import augment
-from occle_train.data.samples import SOLID, Sample, Samples
+from occle_train.data.samples import SOLID, Samples, View
+from occle_train.data.scan_mixing import mix_scans
 from occle_train.data.views import BatchView, batch_view
 from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.sampling import SamplingPlan, first_usable
@@ -76,36 +77,63 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
         """The batch of a step and its frames."""
         step, items = address
         parts: list[MinkOccInputs] = []
-        labels, lifted, occupancy, views = [], [], [], []
+        targets, views = [], []
         for number, item in enumerate(items):
             if number % self.group.size != self.group.rank:
                 continue
-            sample, frame, target, chosen, inputs = self._usable(item, step, number)
-            views += [batch_view(sample.views[view], len(parts), frame.T_grid_lidar) for view in chosen]
+            part, inputs = self._usable(item, step, number)
+            views += [batch_view(view, len(parts), part.frame.T_grid_lidar) for view in part.views]
             parts.append(inputs)
-            voxels = torch.from_numpy(target)
-            nothing = torch.full_like(voxels, IGNORE)
-            surfaces = torch.where((voxels == SOLID) | (voxels == self.free), nothing, voxels)
-            labels.append(voxels if sample.labelled else nothing)
-            lifted.append(nothing if sample.labelled else surfaces)
-            occupancy.append(torch.where(voxels == IGNORE, IGNORE, voxels != self.free).to(torch.uint8))
-        return MinkOccBatch(collate(parts), torch.stack(labels), torch.stack(lifted), torch.stack(occupancy), views)
+            targets.append((part.labels, part.lifted, part.occupancy))
+        labels, lifted, occupancy = (torch.from_numpy(np.stack(volumes)) for volumes in zip(*targets))
+        return MinkOccBatch(collate(parts), labels, lifted, occupancy, views)
 
-    def _usable(
-        self, item: int, step: int, number: int
-    ) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], MinkOccInputs]:
-        """A frame's sample, its augmented sensors and labels, the numbers of its views, and its inputs.
-
-        Those of the next frame where no point of this one lies in the grid.
-        """
+    def _usable(self, item: int, step: int, number: int) -> tuple[_Part, MinkOccInputs]:
+        """An augmented frame with its targets, and its inputs: of the next frame where no point of this one lies in the grid."""
         weak = step >= self.plan.switch_step
+        pool: Sequence[int] = range(len(self.samples)) if weak else self.samples.warm
 
-        def make(candidate: int) -> tuple[Sample, Frame, NDArray[np.uint8], NDArray[np.integer], MinkOccInputs]:
+        def make(candidate: int) -> tuple[_Part, MinkOccInputs]:
             rng = np.random.default_rng((self.plan.seed, step, number))
-            sample = self.samples.sample(candidate, weak)
-            frame, target = augment(sample.frame, sample.target, self.grid, self.plan.augment, rng)
-            chosen = rng.permutation(len(sample.views))[: self.plan.num_views]
-            return sample, frame, target, chosen, prepare(frame, self.grid, self.network)
+            part = self._augmented(candidate, weak, rng)
+            mixing = self.plan.augment.scan_mix_prob
+            if mixing and rng.random() < mixing:
+                part = part.mixed(self._augmented(pool[int(rng.integers(len(pool)))], weak, rng), self.grid, rng)
+            return part, prepare(part.frame, self.grid, self.network)
 
-        pool = range(len(self.samples)) if weak else self.samples.warm
         return first_usable(item, pool, make, self.samples.describe)
+
+    def _augmented(self, item: int, weak: bool, rng: np.random.Generator) -> _Part:
+        sample = self.samples.sample(item, weak)
+        frame, target = augment(sample.frame, sample.target, self.grid, self.plan.augment, rng)
+        chosen = rng.permutation(len(sample.views))[: self.plan.num_views]
+        nothing = np.full_like(target, IGNORE)
+        surfaces = np.where((target == SOLID) | (target == self.free), nothing, target)
+        return _Part(
+            frame,
+            target if sample.labelled else nothing,
+            nothing if sample.labelled else surfaces,
+            np.where(target == IGNORE, np.uint8(IGNORE), target != self.free).astype(np.uint8),
+            [sample.views[view] for view in chosen],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A frame of a batch with its targets, as in MinkOccBatch but without the batch axis."""
+
+    frame: Frame
+    labels: NDArray[np.uint8]
+    lifted: NDArray[np.uint8]
+    occupancy: NDArray[np.uint8]
+    views: list[View]
+
+    def mixed(self, other: _Part, grid: VoxelGrid, rng: np.random.Generator) -> _Part:
+        """This one with a sector of another's scan and targets, without images and views."""
+        frame, theirs = mix_scans(self.frame, other.frame, grid, rng)
+
+        def sector(own: NDArray[np.uint8], foreign: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return np.where(theirs, foreign, own)
+
+        labels, lifted = sector(self.labels, other.labels), sector(self.lifted, other.lifted)
+        return _Part(frame, labels, lifted, sector(self.occupancy, other.occupancy), [])

@@ -156,7 +156,7 @@ def make_loader(
     """The batches of the steps from `first` on."""
     free = taxonomy.load(spec.taxonomy).free
     batches = TrainingSet(samples, spec.voxel_grid, minkocc_config(spec), config.sampling_plan, free, group)
-    order = BatchSampler(len(samples), config.sampling_plan, first, samples.warm)
+    order = BatchSampler(len(samples), config.sampling_plan, first, samples.warm, samples.weak)
     workers = loader_processes(config.num_workers, device, group.size)
     if workers:
         gc.freeze()  # the collector would write to every object that the loader processes share, and so copy it

@@ -26,8 +26,9 @@ from occle_train.data.samples import SOLID, Sample, Samples, View
 from occle_train.data.truth import MaskName
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.label_folder import LabelFolder
-from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, MovingBoxDataset, accumulated_occupancy
+from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, Moving, MovingBoxDataset, accumulated_occupancy
 from occle_train.pseudo_labels.lift import PointLabels, lifted_labels, point_labels
+from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 
 COUNTED = 500
 """Frames whose pseudo-labels are counted for the classes' weights."""
@@ -64,6 +65,7 @@ class RecipeSamples(Samples):
         self.drawn = frozenset(draw_labelled(_drawable(datasets, config), config.alpha, config.label_seed))
         self.labels: LabelFolder | None = labels
         self._cache = cache / _cache_key(grid, network, config, labels)
+        self._unlabelled: dict[int, UnlabelledDataset] = {}
         super().__init__(datasets, grid, network, memory, mask)
         if config.moving_points == "carry" and config.switch_step(100) < 100:
             # Tables of boxes are read before loader processes are forked, which then share them.
@@ -173,7 +175,12 @@ class RecipeSamples(Samples):
     def _weak_target(self, item: int) -> NDArray[np.uint8]:
         number, i = self.index[item]
         dataset, config = self.datasets[number], self.config
-        scans = (config.past_scans, config.future_scans, config.moving_points, self.network.points.min_range)
+        moving: Moving = "remove"
+        if config.moving_points == "rays":
+            dataset = self._unlabelled.setdefault(number, UnlabelledDataset(dataset))
+        else:
+            moving = config.moving_points
+        scans = (config.past_scans, config.future_scans, moving, self.network.points.min_range)
 
         def target() -> dict[str, NDArray[Any]]:
             occupancy = accumulated_occupancy(dataset, i, self.grid, *scans, config.free_margin)

@@ -47,7 +47,11 @@ class MinkOccRecipeConfig(Config):
         description="weight of the classes that accumulated points take from the pixels that show them, beside the rendering's 1; "
         "the paper's 0 renders alone",
     )
-    moving_points: Moving = Field("carry", description="points on moving objects: carry them with their boxes, remove or keep them")
+    moving_points: Moving | Literal["rays"] = Field(
+        "carry",
+        description="points on moving objects: carry them with their boxes; remove them by labels or boxes; by rays of other scans "
+        "that pass through them, which needs no labels; or keep them",
+    )
     sphere_values: Literal["classes", "features"] = Field(
         "classes", description="what a sphere carries: the voxel's class logits, or its feature vector (the paper's f in R^d)"
     )

@@ -49,8 +49,8 @@ def accumulated_occupancy(
     An object in motion would be smeared along its way:
 
     - "keep" smears it;
-    - "remove" drops its points from all scans but `index` (nuScenes knows them by boxes, SemanticKITTI by point labels, so that
-      there only "keep" is free of human labels);
+    - "remove" drops its points from all scans but `index` (nuScenes knows them by boxes, SemanticKITTI by point labels; an
+      `UnlabelledDataset` by ray evidence, which needs no human labels);
     - "carry" moves them with the object's box to where that is in scan `index`; those of objects that are not there are
       dropped.
 
@@ -77,9 +77,15 @@ def accumulated_occupancy(
     for scan in neighbours(dataset, index, before, after, moving, min_range):
         free |= traversed(scan.origin, scan.ends, grid)
         hit |= grid.occupied(scan.points)
+    return carved(hit, free, margin)
+
+
+def carved(hit: NDArray[np.bool_], crossed: NDArray[np.bool_], margin: int) -> NDArray[np.uint8]:
+    """Occupancy (X, Y, Z) out of the cells that hold points and those that rays cross; see `accumulated_occupancy`."""
+    free = crossed
     if margin:
         # The heights are the picture's channels: nothing spreads between them.
-        free &= cv2.dilate(hit.astype(np.uint8), np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)) == 0
+        free = crossed & (cv2.dilate(hit.astype(np.uint8), np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)) == 0)
     return np.where(hit, OCCUPIED, np.where(free, FREE, UNKNOWN)).astype(np.uint8)
 
 

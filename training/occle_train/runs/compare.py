@@ -20,6 +20,8 @@ def summary(run: Path) -> tuple[str, ...]:
     rows = [read_rows(log) for log in logs]
     done = sum(map(len, rows))
     steps = record.settings.get("steps")
+    if steps is not None:
+        steps *= record.settings.get("rounds", 1)
     phases = record.settings.get("recipe", {}) or {}
     total = steps or sum((phases.get("phase_steps") or {}).values()) or "?"
     last = next((float(found[-1]["total"]) for found in reversed(rows) if found), None)

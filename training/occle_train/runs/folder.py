@@ -35,6 +35,8 @@ class RunOptions(Config):
     data: Path | None = None
     sequences: str | None = None
     labels: Path | None = None
+    simulated: Path | None = None
+    simulated_sequences: str | None = None
     rig: RigName | None = None
     size: Size | None = None
     classes: TaxonomyConfig | None = None
@@ -59,7 +61,7 @@ class RunOptions(Config):
 class RunRecord(Config):
     """The contents of run.yaml."""
 
-    command: Literal["fit", "fit-occle"]
+    command: Literal["fit", "fit-occle", "adapt"]
     options: RunOptions
     settings: dict[str, Any] = Field(description="resolved configuration: all values, defaults too")
     environment: dict[str, Any]

@@ -11,7 +11,7 @@ from occle_train.loop.run_key import provenance_of
 
 
 def checkpoint_of(source: Path) -> Path:
-    """The checkpoint of a run's folder, of OccLE's phases the last that there is; a file is its own.
+    """The checkpoint of a run's folder, of OccLE's phases or an adaptation's rounds the last that there is; a file is its own.
 
     Raises:
         ValueError: there is none.
@@ -19,6 +19,7 @@ def checkpoint_of(source: Path) -> Path:
     if not source.is_dir():
         return source
     found = [file for file in (source / name for name in (CHECKPOINT, *_PHASES)) if file.exists()]
+    found += sorted(source.glob(f"round-*/{CHECKPOINT}"), key=lambda file: int(file.parent.name.partition("-")[2]), reverse=True)
     if not found:
         raise ValueError(f"{source} holds no {CHECKPOINT}; has the run begun?")
     return found[0]

@@ -1,0 +1,135 @@
+"""Moving points by ray evidence: against a brute-force loop over rays, on scenes of known motion, and on simulated streets."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_scans import Scans, shift
+from occle_train.data.ray_evidence import RayEvidence, RayEvidenceConfig, directions, range_image, supported
+from occle_train.pseudo_labels.lidar import OCCUPIED, accumulated_occupancy
+from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
+from occle_train.streets import simulate
+
+from occle_core.datasets import open_dataset
+from occle_core.geometry.grid import VoxelGrid
+
+STEP = 0.5
+WALL, BOX = 20.0, 1.0
+
+
+def scan(sensor, box):
+    """What a LiDAR at `sensor` sees of a wall at y = 20 and of a box of 1 m whose nearest corner is at `box`; None for no box.
+
+    Rays every half degree over 90 degrees of azimuth and 10 of elevation. Label column: 1 on the box.
+    """
+    azimuth, elevation = np.meshgrid(np.radians(np.arange(45, 135, STEP)), np.radians(np.arange(-5, 5, STEP)))
+    rays = np.stack([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], -1).reshape(
+        -1, 3
+    )
+    reach = (WALL - sensor[1]) / rays[:, 1]
+    on_box = np.zeros(len(rays), bool)
+    if box is not None:
+        t = (box[1] - sensor[1]) / rays[:, 1]
+        x = sensor[0] + t * rays[:, 0]
+        on_box = (x >= box[0]) & (x < box[0] + BOX) & (t < reach)
+        reach = np.where(on_box, t, reach)
+    return np.concatenate([rays * reach[:, None], on_box[:, None]], 1)
+
+
+def drive(boxes, speed=0.5):
+    """Scans of a sensor that moves along x, and their poses; `boxes` says where the box is in each."""
+    places = [np.array([speed * i, 0.0, 0.0]) for i in range(len(boxes))]
+    return Scans([scan(place, box) for place, box in zip(places, boxes)], poses=[shift(place[0]) for place in places])
+
+
+def test_a_crossing_box_moves_and_the_wall_does_not():
+    boxes = [(-4.0 + 1.5 * i, 10.0) for i in range(7)]
+    data = drive(boxes)
+    for i in range(7):
+        truth, found = data.scans[i][:, 3] == 1, RayEvidence(data).moving(i)
+        assert truth.any() and found[truth].mean() > 0.95
+        assert found[~truth].mean() < 0.03  # beside the box's edges
+
+
+def test_a_standing_box_does_not_move_however_the_sensor_does():
+    data = drive([(1.0, 10.0)] * 7, speed=1.0)
+    assert not any(RayEvidence(data).moving(i).any() for i in range(7))
+
+
+def test_what_appears_for_good_was_passed_through_before():
+    data = drive([None] * 4 + [(1.0, 10.0)] * 3)
+    assert RayEvidence(data).moving(4)[data.scans[4][:, 3] == 1].mean() > 0.9
+
+
+def test_no_poses_no_evidence():
+    data = drive([(-4.0 + 1.5 * i, 10.0) for i in range(4)])
+    data.poses = [None] * 4
+    assert not RayEvidence(data).moving(1).any()
+    data.poses = [np.eye(4), None, np.eye(4), np.eye(4)]
+    assert not RayEvidence(data).moving(1).any()
+
+
+def test_counts_agree_with_a_loop_over_all_pairs_of_points():
+    rng = np.random.default_rng(0)
+    scans = [np.c_[rng.uniform(-8, 8, (60, 3)), np.zeros(60)] for _ in range(3)]
+    pose = shift(0.7, -0.3, 0.1)
+    data = Scans(scans, poses=[np.eye(4), pose, np.linalg.inv(pose)])
+    config = RayEvidenceConfig(pixel=6)
+    passed, met = RayEvidence(data, config).counts(1)
+    for n, point in enumerate(data.points(1)[:, :3]):
+        through = surface = 0
+        for other in (0, 2):
+            moved = np.linalg.inv(data.poses[other]) @ pose @ [*point, 1]
+            r, row, column = (float(value[0]) for value in directions(moved[None, :3], 6))
+            clear = config.clearance + config.clearance_per_metre * r
+            reach, rows, columns = directions(data.points(other), 6)
+            across = np.abs(columns - column)
+            beside = (np.abs(rows - row) <= 1) & (np.minimum(across, 60 - across) <= 1)
+            through += beside.any() and reach[beside].min() > r + clear
+            # A pixel shows its nearest point alone.
+            nearest = {}
+            for at, value in zip(zip(rows[beside], columns[beside]), reach[beside]):
+                nearest[at] = min(value, nearest.get(at, np.inf))
+            surface += any(abs(value - r) < clear for value in nearest.values())
+        assert (passed[n], met[n]) == (through, surface)
+
+
+def test_range_image_of_known_directions():
+    image = range_image(np.array([[3.0, 0, 0], [5, 0, 0], [0, 2, 0], [0, 0, 4]]), 1.0)
+    assert image.shape == (180, 360) and np.isfinite(image).sum() == 3
+    assert image[90, 180] == 3 and image[90, 270] == 2 and image[179, 180] == 4
+
+
+def test_single_points_have_no_support():
+    points = np.array([[0.1, 0.1, 0.1]] * 4 + [[5, 5, 5.0]] * 2 + [[9, 9, 9.0]] * 10)
+    doubted = np.array([True] * 3 + [False] + [True] * 2 + [True] * 2 + [False] * 8)
+    assert supported(points, doubted, 0.3).tolist() == [True] * 4 + [False] * 12
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rays") / "streets"
+    simulate(folder, "kitti", 1, 6, 9100, 0.05, 1)
+    return folder
+
+
+def test_on_a_simulated_street(street: Path):
+    data = open_dataset(street)
+    unlabelled = UnlabelledDataset(data)
+    found, moving = (np.concatenate([source.moving(i) for i in range(6)]) for source in (unlabelled, data))
+    assert moving.sum() > 1000
+    assert (found & moving).sum() > 0.6 * moving.sum()
+    assert (found & moving).sum() > 0.9 * found.sum()
+
+
+def test_labels_are_out_of_reach(street: Path):
+    data = UnlabelledDataset(open_dataset(street))
+    grid = VoxelGrid((0, -12.8, -2), (32, 64, 16), 0.4)
+    before = accumulated_occupancy(data, 2, grid, 2, 2, "remove")
+    assert (before == OCCUPIED).sum() > 500
+    for folder in ("labels", "voxels", "semantic_2"):
+        for file in (street / "sequences" / "00" / folder).iterdir():
+            file.write_bytes(b"not labels")
+    again = UnlabelledDataset(open_dataset(street))
+    assert np.array_equal(before, accumulated_occupancy(again, 2, grid, 2, 2, "remove"))
+    assert again.point_labels(0) is None and again.truth(0, grid) is None and not again.has_truth(0) and again.masks(0) == {}

@@ -1,0 +1,1 @@
+"""Adaptation of a trained network to recordings without labels: an averaged teacher, votes over frames, and ray evidence."""

@@ -1,0 +1,111 @@
+"""Rounds of training on simulated and recorded frames, each with the last round's averaged network as the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core import taxonomy
+from occle_core.bundle import BundleSpec
+from occle_core.frame import FrameError
+from occle_core.networks.minkocc.inputs import MinkOccInputs, prepare
+from occle_core.networks.minkocc.network import MinkOcc
+from occle_train.adaptation.bias import choose_occupancy_bias
+from occle_train.adaptation.config import AdaptConfig
+from occle_train.adaptation.samples import AdaptSamples
+from occle_train.loop.checkpoints import CHECKPOINT, read_checkpoint
+from occle_train.minkocc.fit import fit, minkocc_config
+from occle_train.minkocc.free_bias import add_free_bias
+
+BIAS_FRAMES = 24
+"""Recorded frames on which the free class's bias is measured, at most."""
+
+
+def round_name(number: int) -> str:
+    """Folder of a round, counted from 0, and its name in messages."""
+    return f"round-{number + 1}"
+
+
+def adapt(
+    spec: BundleSpec,
+    initial: MinkOcc,
+    samples: AdaptSamples,
+    config: AdaptConfig,
+    out: Path,
+    device: str = "cpu",
+    on_step: Callable[[int, int, dict[str, float]], None] = lambda number, step, losses: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    validate: Callable[[int, MinkOcc], None] | None = None,
+    validate_every: int = 50,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> MinkOcc:
+    """Adapt a network to the recorded frames of a training set, or resume the run in `out`.
+
+    Args:
+        spec, initial: of the bundle to begin with.
+        samples: simulated and recorded frames.
+        config: see AdaptConfig.
+        out: folder of the rounds, each with its targets, checkpoint and log.csv.
+        device: torch's name of the device.
+        on_step: called after every step with the round, the step in it, and its losses.
+        should_stop: asked after every step; True saves a checkpoint and ends the training early.
+        validate: called every `validate_every` steps of a round with all steps done and a copy of the averaged network.
+        validate_every: see `validate`.
+        on_progress: called with a line while targets are made.
+
+    Returns:
+        the averaged network of the last round, on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: a checkpoint in `out` is of another configuration, data or start.
+    """
+    network = initial.eval()
+    stopped = False
+
+    def stop() -> bool:
+        nonlocal stopped
+        stopped = should_stop()
+        return stopped
+
+    for number in range(config.rounds):
+        folder = out / round_name(number)
+        samples.begin_round(network, folder / "targets", device, on_progress)
+        network = fit(
+            spec, samples, config.round_config(number), folder, device, partial(on_step, number), network,
+            should_stop=stop, validate=_after(number * config.steps, validate), validate_every=validate_every,
+        )  # fmt: skip
+        if stopped:
+            break
+    return network
+
+
+def _after(before: int, validate: Callable[[int, MinkOcc], None] | None) -> Callable[[int, MinkOcc], None] | None:
+    """The callback of a round that `before` steps precede."""
+    return (lambda step, network: validate(before + step, network)) if validate is not None else None
+
+
+def steps_done(out: Path, number: int) -> int:
+    """Steps of a round that are done."""
+    file = out / round_name(number) / CHECKPOINT
+    return int(read_checkpoint(file)["step"]) if file.exists() else 0
+
+
+def set_occupancy_bias(network: MinkOcc, spec: BundleSpec, samples: AdaptSamples) -> float:
+    """Measure on recorded frames how strong the free class is to be, and put it into the weights."""
+    free = taxonomy.load(spec.taxonomy).free
+    bias = choose_occupancy_bias(network, _recorded(spec, samples), free)
+    add_free_bias(network, free, bias)
+    return bias
+
+
+def _recorded(spec: BundleSpec, samples: AdaptSamples) -> Iterator[tuple[MinkOccInputs, NDArray[np.uint8]]]:
+    items = samples.recorded_items
+    for item in items[:: max(1, -(-len(items) // BIAS_FRAMES))]:
+        try:
+            yield prepare(samples.frame(item), spec.voxel_grid, minkocc_config(spec)), samples.target(item)
+        except FrameError:
+            continue  # the training has named it

@@ -1,0 +1,79 @@
+"""A data set as if nobody had labelled it: labels, truth and boxes are out of reach, and what moves is found by ray evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.datasets import Dataset
+from occle_core.frame import Frame
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.taxonomy import Taxonomy
+from occle_train.data.ray_evidence import RayEvidence, RayEvidenceConfig
+
+
+class UnlabelledDataset:
+    """Scans, images and poses of a data set; see `occle_core.datasets.Dataset`. No file of labels is opened.
+
+    Args:
+        dataset: what is recorded.
+        config: of the ray evidence.
+    """
+
+    def __init__(self, dataset: Dataset, config: RayEvidenceConfig | None = None) -> None:
+        self._dataset = dataset
+        self._evidence = RayEvidence(dataset, config)
+        self._moving: dict[int, NDArray[np.bool_]] = {}
+        self.taxonomy: Taxonomy = dataset.taxonomy
+        self.kind, self.name, self.camera_names = dataset.kind, dataset.name, dataset.camera_names
+        self.lidar_frame, self.grid_frame = dataset.lidar_frame, dataset.grid_frame
+        self.T_grid_lidar, self.stamps, self.numbers = dataset.T_grid_lidar, dataset.stamps, dataset.numbers
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def frame(self, i: int) -> Frame:
+        """As recorded."""
+        return self._dataset.frame(i)
+
+    def files(self, i: int) -> list[Path]:
+        """As recorded."""
+        return self._dataset.files(i)
+
+    def points(self, i: int) -> NDArray[np.float32]:
+        """As recorded."""
+        return self._dataset.points(i)
+
+    def pose(self, i: int) -> NDArray[np.float64] | None:
+        """As recorded."""
+        return self._dataset.pose(i)
+
+    def image_file(self, i: int, camera: str) -> Path | None:
+        """As recorded."""
+        return self._dataset.image_file(i, camera)
+
+    def image_stamp(self, i: int, camera: str) -> int:
+        """As recorded."""
+        return self._dataset.image_stamp(i, camera)
+
+    def moving(self, i: int) -> NDArray[np.bool_]:
+        """(N,) points in motion by ray evidence; kept, as every scan is the neighbour of many."""
+        if i not in self._moving:
+            self._moving[i] = self._evidence.moving(i)
+        return self._moving[i]
+
+    def point_labels(self, i: int) -> None:
+        """None: nobody labelled the points."""
+
+    def has_truth(self, i: int) -> bool:
+        """False."""
+        return False
+
+    def truth(self, i: int, grid: VoxelGrid) -> None:
+        """None: nobody labelled the cells."""
+
+    def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
+        """None are recorded."""
+        return {}
