@@ -129,7 +129,9 @@ def test_precision_is_that_of_the_configured_engine_only(monkeypatch: pytest.Mon
     monkeypatch.setattr(
         Predictor,
         "load",
-        lambda folder, engine, precision, threads, report, concurrent: asked.append((engine, precision, threads, concurrent)),
+        lambda folder, engine, precision, threads, report, concurrent, classes: asked.append(
+            (engine, precision, threads, concurrent)
+        ),
     )
     wanted = config.model_copy(update={"precision": "int8", "threads": 3, "max_concurrent_frames": 4})
     module.load(wanted, "openvino", print)

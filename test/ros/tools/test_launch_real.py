@@ -68,7 +68,7 @@ def test_a_data_set_is_replayed_through_the_node(launch: Callable[..., Any], tmp
 def test_launch_testing_passes(launch: Callable[..., Any], tmp_path: Path, start: Callable[..., Any]) -> None:
     pytest.importorskip("launch_testing", reason="launch_testing is not installed: it comes with a ROS installation")
     words = f"bundle:={lively_bundle(tmp_path / 'bundle')}", f"dataset:={write_sequence(tmp_path / 'data', 3)}"
-    file = Path(__file__).with_name("occupancy_launch_test.py")
+    file = Path(__file__).with_name("launched_occupancy.py")
     done = start("-m", "launch_testing.launch_test", file, *words, seconds=100.0)
     assert done.result(100) == 0 and "Ran 1 test" in done.output, done.output
 

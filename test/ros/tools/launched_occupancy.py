@@ -1,4 +1,4 @@
-"""launch_testing's view of occupancy.launch.py: `launch_test test/ros/tools/occupancy_launch_test.py bundle:=... dataset:=...`."""
+"""launch_testing's view of occupancy.launch.py: `launch_test test/ros/tools/launched_occupancy.py bundle:=... dataset:=...`."""
 
 from __future__ import annotations
 
