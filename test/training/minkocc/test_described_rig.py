@@ -118,7 +118,7 @@ def test_data_of_another_rig_is_refused(sequences, tmp_path):
 def test_fit_evaluate_and_resume_on_sequences(sequences, tmp_path):
     data, run, bundle = ("--data", sequences), tmp_path / "run", tmp_path / "bundle"
     quick = ("--size", "tiny", "--threads", 1, "--set", "learning_rate=0.01", "--set", "num_workers=0")
-    done = called("fit", *data, "--rig", EXAMPLE, *quick, "--steps", 8, "--bundle", bundle, "--out", run)
+    done = called("fit", *data, "--rig", EXAMPLE, *quick, "--steps", 24, "--bundle", bundle, "--out", run)
     assert done.exit_code == 0, (done.output, done.exception)
     spec, network, _ = load_bundle(bundle)
     assert spec.name == "minkocc-tiny-own_rig" and spec.provenance["data"]["layout"] == "occle"
@@ -130,7 +130,7 @@ def test_fit_evaluate_and_resume_on_sequences(sequences, tmp_path):
     assert "obstacle" in done.output and "person" in done.output
     done = called("fit", "--resume", run)
     assert done.exit_code == 0, (done.output, done.exception)
-    assert "already finished, 8 steps" in " ".join(done.output.split())
+    assert "already finished, 24 steps" in " ".join(done.output.split())
     assert load_bundle(bundle)[0].provenance["data"] == spec.provenance["data"]
 
 
