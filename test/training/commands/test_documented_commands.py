@@ -21,7 +21,7 @@ from occle_train.streets import simulate
 from ros_process import own_domain
 from typer.testing import CliRunner
 
-from occle_core.bags import open_bag
+from occle_core.bags.bag_file import open_bag
 from occle_core.bundle import load_bundle
 from occle_core.taxonomy import load
 
