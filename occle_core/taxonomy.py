@@ -142,8 +142,12 @@ class Taxonomy:
         return replace(self, _voxels=same, _points=same)
 
     def for_data(self, source: Taxonomy) -> Taxonomy:
-        """This class list for the raw ids of a data set of the class list `source`; itself where it names raw ids of its own."""
-        if source.name not in self._names:
+        """This class list for the raw ids of a data set of the class list `source`; itself where it names raw ids of its own.
+
+        Raises:
+            ValueError: the data set's class list lacks a name of this one.
+        """
+        if source.name not in self._names and source.name != self.name:
             return self
         table = self.table_from(source)
         return replace(self, _voxels=table[source._voxels], _points=table[source._points])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,15 @@ from occle_train.commands.common import console
 from occle_train.data.samples import open_all
 from occle_train.pseudo_labels.label_folder import label_file
 from occle_train.streets import simulate
+from ros_process import own_domain
 from typer.testing import CliRunner
 
+from occle_core.bags.bag_file import open_bag
 from occle_core.bundle import load_bundle
+from occle_core.taxonomy import load
 
 ROOT = Path(__file__).resolve().parents[3]
+OWN_ROBOT = "docs/tutorials/my_own_robot.md"
 PAGES = (
     "README.md",
     "docs/how_to/train_minkocc.md",
@@ -30,9 +35,12 @@ PAGES = (
 )
 ELSEWHERE = ("pip install", "make", "ros2 launch", "source ", "export ")
 """Commands that are no training's: they are tested where they belong."""
+LIVE = ("occle node", "occle record", "occle play")
+"""What runs beside each other in a ROS graph."""
 QUICK = (
     (r"--drives \d+", "--drives 2"), (r"--frames \d+ --every \d+", "--frames 3 --every 2"), (r"--frames \d+", "--frames 2"),
     (r" --scale [\d.]+", ""), (r"(occle-train simulate \S+)", r"\1 --scale 0.1 --workers 1"),
+    (r"--scale 0.1 (--workers 1 --rig out/rig.yaml)", r"\1"),  # the recording's images are small already
     (r" --size \w+", ""), (r" --steps \d+", ""),
     (r" --max-minutes \d+", ""), (r" --set \S*learning_rate=\S+", ""), (r"\bDATA\b", "data"), (r"00,01,[\d,]+", "00"),
     (r"--sequences 08", "--sequences 01"), (r"-sequences 08", "-sequences 01"),
@@ -61,6 +69,8 @@ def commands(page: str) -> list[list[str]]:
 
 def tiny(command: str, models: dict[str, Path]) -> str:
     """A command at tiny scale."""
+    if " --bag " in command and command.startswith("occle-train simulate"):
+        return re.sub(r"--frames \d+ --scale [\d.]+", "--frames 8 --scale 0.25", command)
     for pattern, replacement in QUICK:
         command = re.sub(pattern, replacement, command)
     for option, folder in models.items():
@@ -86,6 +96,9 @@ def run(command: str) -> str:
         done = CliRunner().invoke(app, words[1:])
         assert done.exit_code == 0, f"{command}\n{done.output}\n{done.exception!r}"
         return done.output
+    if words[0] in ("cp", "echo"):
+        subprocess.run(command, shell=True, check=True)
+        return ""
     assert words[0] == "occle", f"no test knows how to run: {command}"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "training")])}
     found = subprocess.run(
@@ -93,6 +106,28 @@ def run(command: str) -> str:
     )
     assert found.returncode == 0, f"{command}\n{found.stdout}{found.stderr}"
     return found.stdout
+
+
+def run_live(lines: list[str], folder: Path) -> None:
+    """Run node and recorder, each in its terminal, and the player to its end; the recorder ends by itself."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "training")]), "OMP_NUM_THREADS": "1"}
+    others = []
+    for number, line in enumerate(line for line in lines if not line.startswith("occle play")):
+        command = [sys.executable, "-m", "occle_ros.cli", *shlex.split(line)[1:]]
+        with (folder / f"terminal_{number}.log").open("wb") as log:
+            others.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+    try:
+        for line in lines:
+            if line.startswith("occle play"):
+                run(line)
+        assert others[1].wait(60) == 0, (folder / "terminal_1.log").read_text()
+    finally:
+        for process in others:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +143,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def prepare(page: str) -> dict[str, Path]:
     """What the reader of a page has: a data set, lists of scenes, label maps of MSeg. Returns folders of models."""
     if page == "README.md":
+        return {}
+    if page == OWN_ROBOT:
+        Path("examples").symlink_to(ROOT / "examples")
         return {}
     rig = "nuscenes" if "minkocc" in page else "kitti"
     simulate(Path("data"), rig, drives=2, frames=2, seed=3, scale=0.1, workers=1)
@@ -140,6 +178,28 @@ def test_the_commands_of_a_page_run(page: str, models: dict[str, Path], tmp_path
         assert any("IoU" in text for text in printed)
         for bundle in re.findall(r"--bundle (out/\S+)", " ".join(found)):
             load_bundle(bundle)
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+def test_a_recording_of_an_odd_rig_becomes_voxels_of_its_own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rclpy", reason="no ROS 2 Python packages")
+    monkeypatch.chdir(tmp_path)
+    prepare(OWN_ROBOT)
+    lines = [line for part in commands(OWN_ROBOT) for line in part if not line.startswith(ELSEWHERE)]
+    live = [line for line in lines if line.startswith(LIVE)]
+    printed = {line: run(tiny(line, {})) for line in lines if line not in live}
+    assert {" ".join(line.split()[:2]) for line in lines} >= {
+        "occle rig", "occle-train prepare", "occle-train simulate", "occle-train fit", "occle-train evaluate", "occle run",
+        "occle node", "occle play",
+    }  # fmt: skip
+    assert any("obstacle" in text for text in printed.values())
+    spec = load_bundle("out/my_robot")[0]
+    assert spec.network.num_cameras == 3 and "person" in load(spec.taxonomy).names
+    with own_domain(monkeypatch):
+        run_live(live, tmp_path)
+    with open_bag(Path("out/live")) as bag:
+        assert sum(1 for _ in bag.messages()) >= 3
 
 
 def test_python_blocks_of_the_python_page_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

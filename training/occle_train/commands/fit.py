@@ -7,19 +7,21 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import torch
 import typer
 
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, load_bundle, rig_spec, spec_for
+from occle_core.datasets import Dataset
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.networks.protocol import RigName, Size
-from occle_core.taxonomy import TaxonomyConfig, read_classes
+from occle_core.rig import read_rig
+from occle_core.taxonomy import read_classes
 from occle_train.commands import options as opt
 from occle_train.commands import training
-from occle_train.commands.common import console, path_option
+from occle_train.commands.common import console, path_option, user_path
 from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import Samples
@@ -29,6 +31,7 @@ from occle_train.loop.run_key import run_key
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.described_rig import check_sensors, own_classes, spec_of_rig
 from occle_train.minkocc.finish import set_free_bias, training_inputs
 from occle_train.minkocc.fit import fit, minkocc_config
 from occle_train.minkocc.recipe import RecipeSamples
@@ -51,7 +54,14 @@ def fit_command(
     out: opt.Out = None,
     resume: opt.Resume = None,
     name: opt.Name = "",
-    rig: Annotated[RigName | None, typer.Option(help="volume and class list, where the data's layout does not say it")] = None,
+    rig: Annotated[
+        str | None,
+        typer.Option(
+            help="kitti, nuscenes or kitti360: volume and classes, where the data's layout does not say them; or a rig file, "
+            "for its grid, cameras and classes",
+            metavar="RIG",
+        ),
+    ] = None,
     size: Annotated[Size | None, typer.Option(help="network size; small without")] = None,
     classes: Annotated[Path | None, path_option("YAML file with a class list of your own, instead of the rig's")] = None,
     finer: Annotated[int | None, typer.Option(min=1, help="cells this many times smaller than 0.4 m: 2 for 0.2 m")] = None,
@@ -79,17 +89,22 @@ def fit_command(
 
     Examples:
       occle-train fit --data out/streets --validation out/validation --max-minutes 10
+      occle-train fit --data out/own --rig rig.yaml --max-minutes 10
       occle-train fit --resume runs/minkocc-small-kitti-001
     """
+    rig_name, rig_file = _known_rig_or_file(rig)
+    own = read_classes(classes) if classes else own_classes(rig_file) if rig_file else None
     given = RunOptions(
-        data=data, sequences=sequences, labels=labels, rig=rig, size=size, classes=read_classes(classes) if classes else None,
+        data=data, sequences=sequences, labels=labels, rig=rig_name, rig_file=rig_file, size=size, classes=own,
         finer=finer, sweeps=sweeps, start_from=start_from,
         image_weights=image_weights, validation=validation, validation_sequences=validation_sequences,
         validate_every=validate_every, validation_frames=validation_frames, bundle=bundle, device=device, threads=threads,
         processes=processes,
     )  # fmt: skip
     options, saved = training.resumed_options("fit", resume, given) if resume else (given, {})
-    settings = settings_of(config, assignments or [], saved, steps=steps, max_minutes=max_minutes, seed=seed)
+    # Data of a rig file is scored in every known cell, whether a camera sees it or not.
+    first = saved or ({"truth_mask": "none"} if rig_file else {})
+    settings = settings_of(config, assignments or [], first, steps=steps, max_minutes=max_minutes, seed=seed)
     place = check_device(options.device or "auto")
     check_processes(options.processes or 1, settings.batch_size, place)
     if (options.processes or 1) > 1 and "RANK" not in os.environ:
@@ -113,9 +128,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     if settings.recipe is not None and settings.recipe.switch_step(100) < 100 and options.labels is None:
         raise ValueError("the recipe needs 2D labels of the images; make them with occle-train label, and give --labels DIR")
     datasets = training.open_data(run, own)
-    spec = spec_of(
-        options.size or "small", rig_of(datasets, options.rig, run.data), options.finer or 1, options.classes, options.sweeps or 1
-    )
+    spec = _run_spec(run, datasets)
     classes = taxonomy.load(spec.taxonomy)
     begun, pretrained = training.with_image_weights(run, spec, initial, settings.seed)
     assert begun is None or isinstance(begun, MinkOcc)
@@ -190,9 +203,35 @@ def settings_of(config: str | None, assignments: Sequence[str], saved: dict[str,
     return parse_config(FitConfig, content, config or ("--set" if assignments else "the options"))
 
 
-def spec_of(size: Size, rig: RigName, finer: int, classes: TaxonomyConfig | None, sweeps: int = 1) -> BundleSpec:
-    """The spec of a network size that reads so many scans, on cells `finer` times smaller than its own."""
-    spec = rig_spec(size, rig, classes=classes)
+def _known_rig_or_file(rig: str | None) -> tuple[RigName | None, Path | None]:
+    """What --rig names: a known rig, or a rig file."""
+    for name in get_args(RigName):
+        if rig == name:
+            return name, None
+    file = user_path(rig) if rig else None
+    if file is not None and not file.exists():
+        raise ValueError(f"--rig {rig}: there are {', '.join(get_args(RigName))}, and no rig file of this name")
+    return None, file
+
+
+def _run_spec(run: training.Run, datasets: Sequence[Dataset]) -> BundleSpec:
+    """The spec of a run's network.
+
+    Raises:
+        ValueError: the data is not of the rig.
+    """
+    options = run.options
+    size, file = options.size or "small", options.rig_file
+    if file is None:
+        spec = rig_spec(size, rig_of(datasets, options.rig, run.data), classes=options.classes)
+    else:
+        spec = spec_of_rig(size, file, options.classes)
+        check_sensors(datasets, read_rig(file), spec.taxonomy, run.data)
+    return _as_asked(spec, options.finer or 1, options.sweeps or 1)
+
+
+def _as_asked(spec: BundleSpec, finer: int, sweeps: int) -> BundleSpec:
+    """A spec of a network that reads so many scans, on cells `finer` times smaller."""
     if sweeps > 1:
         network = minkocc_config(spec)
         network = network.model_copy(update={"points": network.points.model_copy(update={"sweeps": sweeps})})

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset
 from occle_core.datasets.files import warn_once
+from occle_core.datasets.recordings.sequence import SequenceDataset
 from occle_core.datasets.voxels import resample
 from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_train.data.accumulate import accumulate
@@ -18,12 +19,18 @@ RECORDED = {"nuscenes": OCC3D_NUSCENES, "semantickitti": SEMANTICKITTI, "kitti36
 """Grid of each layout's recorded truth; other layouts give any grid that is asked for."""
 
 
+def recorded_grid(dataset: Dataset, asked: VoxelGrid) -> VoxelGrid:
+    """The grid of a data set's recorded truth: the layout's or the rig's; where there is none, the one that is asked for."""
+    rig = dataset.rig if isinstance(dataset, SequenceDataset) else None
+    return rig.grid.grid if rig is not None and rig.grid is not None else RECORDED.get(dataset.kind, asked)
+
+
 def scored_grid(grid: VoxelGrid, dataset: Dataset) -> tuple[VoxelGrid, int]:
     """The grid on which predictions of `grid` can be compared with the truth, and how many of `grid`'s cells one of its is long.
 
     That is `grid` itself, and 1, unless its cells are smaller than the recorded ones.
     """
-    recorded = RECORDED.get(dataset.kind, grid)
+    recorded = recorded_grid(dataset, grid)
     finer = max(1, round(recorded.resolution / grid.resolution))
     return (grid, 1) if finer == 1 else (grid.coarser(finer), finer)
 
@@ -82,5 +89,5 @@ def sensor_mask(dataset: Dataset, i: int, grid: VoxelGrid, sensors: Sequence[str
     coarse, finer = scored_grid(grid, dataset)
     free = dataset.taxonomy.free
     seen = np.where(np.logical_or.reduce(wanted), np.uint8(free), np.uint8(255))
-    cells = resample(seen, RECORDED.get(dataset.kind, coarse), coarse, dataset.taxonomy) != 255
+    cells = resample(seen, recorded_grid(dataset, coarse), coarse, dataset.taxonomy) != 255
     return np.asarray(cells.repeat(finer, 0).repeat(finer, 1).repeat(finer, 2))

@@ -69,7 +69,9 @@ def rig_of(datasets: Sequence[Dataset], asked: RigName | None, data: Path) -> Ri
     if len(found) > 1:
         raise DatasetError(f"{data} holds data of several rigs ({', '.join(sorted(found))}); name the --sequences of one")
     if not found and asked is None:
-        raise DatasetError(f"{data} has the layout {', '.join(kinds)}, which is of no rig; give --rig {', '.join(RIGS.values())}")
+        raise DatasetError(
+            f"{data} has the layout {', '.join(kinds)}, which is of no rig; give --rig {', '.join(RIGS.values())} or a rig file"
+        )
     rig = next(iter(found), asked)
     assert rig is not None
     if asked is not None and asked != rig:

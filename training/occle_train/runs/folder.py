@@ -38,6 +38,7 @@ class RunOptions(Config):
     simulated: Path | None = None
     simulated_sequences: str | None = None
     rig: RigName | None = None
+    rig_file: Path | None = None
     size: Size | None = None
     classes: TaxonomyConfig | None = None
     finer: int | None = None
