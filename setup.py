@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The ament_python package `occle_ros`: for colcon as well as for pip. Versions are ranges here, and exact in constraints/."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The whole network on other libraries' sparse convolutions: `python -m benchmark.backends`, milliseconds a frame and ratios.
 
 One network, one frame after the other, all competitors in turns in one process: eager PyTorch as it is, with the compiled kernels

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Label images by a network that was trained on real streets: `python -m benchmark.espnet_labels --edgenets CLONE --weights W`.
 
 ESPNetv2 (Mehta et al.) labels the images of a data set; its code is imported from a clone of github.com/sacmehta/EdgeNets, its

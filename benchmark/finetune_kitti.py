@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE on real SemanticKITTI: `python -m benchmark.finetune_kitti --bundle B --edgenets CLONE --weights W`.
 
 A network that was trained on simulated streets is fine-tuned on a few real frames: voxels of a tenth of them, accumulated from

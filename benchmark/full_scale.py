@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Slices of a training at full scale: `python -m benchmark.full_scale --help`.
 
 What a loader process does for one frame of size base, what one frame's weak target takes in time and on disk, and how long a

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """All figures of a GPU in one command: `python -m benchmark.gpu`, at most eight minutes.
 
 Engines by network and voxel size (parity with the eager network, times, memory, launches, copies, kernels), the node's work from

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Frames to measure a GPU on: simulated streets where the simulator is installed, made-up ones elsewhere; and their messages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Engines by network and voxel size on a GPU: parity, time, memory, and where the time goes. A part of `benchmark.gpu`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The node's work without DDS, from messages in memory to messages, and training steps. A part of `benchmark.gpu`."""
 
 from __future__ import annotations

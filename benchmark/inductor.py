@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Does PyTorch's own compiler pay? `python -m benchmark.inductor`: the shipped KITTI network's static form compiled by AOTInductor.
 
 Beside it are the same program eagerly, the dynamic form eagerly, and OpenVINO, in turns on the same frame; labels are compared.

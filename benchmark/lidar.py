@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Cost and accuracy of motion compensation: `python -m benchmark.lidar --write docs/how_to/lidar.md`.
 
 Costs are processor time of one thread, for a scan of 120,000 points and a second one of 60,000. Accuracy: simulated streets, the

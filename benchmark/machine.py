@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The machine in a line, for the head of a table of figures, and simulated frames to measure on."""
 
 from __future__ import annotations

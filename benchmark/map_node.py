@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What the rolling map costs the live node: `python -m benchmark.map_node`.
 
 The node gets the next scan as soon as one comes out, so that the network is never idle. Viewers of the map, its costmap and its

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What the map is worth against single frames: accuracy, trails, flicker."""
 
 from __future__ import annotations

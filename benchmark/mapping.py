@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The rolling map against single frames: `python -m benchmark.mapping --write docs/reports/map.md`.
 
 Simulated drives of unseen streets with traffic, the shipped network, exact poses; and the ten real frames of SemanticKITTI's

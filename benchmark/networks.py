@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The shipped networks on every engine: `python -m benchmark.networks`.
 
 Each engine runs in a process of its own, so that its peak memory is its own; all see the same frames, in turns of all frames: one

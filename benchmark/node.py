@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The live node end to end: `python -m benchmark.node`. Bag player, node and recorder are processes of their own, as in the demo.
 
 The share that is not the network's (waiting for images, conversion, building and publishing messages) is what the node adds.

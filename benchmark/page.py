@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Figures of a benchmark in a page: the block between its two marks is replaced."""
 
 from __future__ import annotations

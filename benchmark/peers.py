@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """One convolution, computed by occle, spconv, MinkowskiEngine or a dense conv3d: same cells, features and weights, one interface.
 
 Tests compare results and gradients, the benchmark times.

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The node with poses on topic /poses, for machines without tf2_msgs: `python -m benchmark.posed_node --ros-args ...`.
 
 There is no PyPI wheel of tf2_msgs, so that /tf cannot be received there. Here TF's place is taken by geometry_msgs/TransformStamped

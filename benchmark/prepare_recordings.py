@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Throughput, memory and disk of `occle-train prepare` on KITTI-sized frames: 120,000 points and a 1241 x 376 image.
 
 OMP_NUM_THREADS=1 python benchmark/prepare_recordings.py --frames 200

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """3D labels without people, against those of people: `python -m benchmark.ray_evidence --labels out/espnet_labels`.
 
 Real sequences and simulated streets. What is found without labels (points in motion by ray evidence, cells carved by rays, classes

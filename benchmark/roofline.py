@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Roofline of an engine: its time per operation against this processor's peak, `python -m benchmark.roofline --engine torch`.
 
 The best that matrix products and convolutions could do is their floating-point operations over the rate of this machine's own

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Latency against the numbers of voxels and cameras, of eager PyTorch and untrained small networks: `python -m benchmark.scaling`.
 
 Untrained heads keep arbitrary cells, so the pruning thresholds are set to keep as many as a scan has: what counts here is how

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """LiDAR scans to measure on: simulated ones, which everybody has, and those of data sets on disk."""
 
 from __future__ import annotations

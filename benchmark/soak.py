@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A long run of the live node, and what it holds on to: memory, file descriptors, threads and latency over time.
 
 `python -m benchmark.soak --minutes 20` drives the node at 0.8 of what it sustains; `--load 5` overloads it. Viewers come and go,

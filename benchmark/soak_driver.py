@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sensors and viewers around the live node, for long runs: sends a data set's frames, and measures how late their voxels come.
 
 With poses for the map (`benchmark.posed_node`): a drive straight on, whatever the frames show.

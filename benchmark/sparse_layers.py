@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sparse layers of occle, spconv, MinkowskiEngine and a dense conv3d on LiDAR scans: `python -m benchmark.sparse_layers`.
 
 One run gives one table. All competitors of a row take turns, so that a noisy machine is noisy for all of them, and every result

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Accuracy of rendered spheres in showing the voxel that a pixel belongs to: `python -m benchmark.sphere_radius`.
 
 The true voxels of simulated streets are rendered as spheres of one size, those with nothing above them at their cells' centres or

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What nav2's StaticLayer does with grids and updates, in a rolling costmap whose frame is the grid's.
 
 Written after the rules of nav2_costmap_2d/plugins/static_layer.cpp (August 2026): the first grid is taken at once; later ones are

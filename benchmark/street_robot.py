@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A robot that drives through simulated streets on a costmap: `python -m benchmark.street_robot --write docs/reports/map.md`.
 
 Parked cars, many of them in its lane, people who cross it and a slow car; a network with faults; a planner as simple as it can be.

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Latency and loss of clouds and images between two processes: `python -m benchmark.transport`.
 
 A sender in a process of its own sends what a KITTI or nuScenes rig sends, best effort and reliable, with and without the shared

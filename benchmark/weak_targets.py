@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Recall and precision of weak targets: `python -m benchmark.weak_targets`.
 
 What MinkOcc's recipe teaches on frames without voxel labels is compared with the truth of simulated streets, for the cells that

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """mkdocs hook: a page for every source file that a document links to, so that these links work in the site as in the repository."""
 
 from __future__ import annotations

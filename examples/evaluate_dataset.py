@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """IoU and mIoU of a bundle on a data set with voxel labels.
 
     python examples/evaluate_dataset.py out/validation

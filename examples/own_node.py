@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A ROS 2 node of your own on top of `Predictor`: points in, the number of voxels of each class out.
 
     python examples/own_node.py --ros-args -p bundle:=config/bundles/kitti -p points:=/velodyne_points

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Predict one frame of a data set, and save a page of pictures.
 
     python examples/predict_frame.py out/streets voxels.png

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Atomic writes: a file appears whole or not at all, with the mode that the umask asks for."""
 
 from __future__ import annotations

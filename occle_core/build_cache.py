@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Cache of built engines on disk, keyed by everything that they were built from; entries are written atomically."""
 
 from __future__ import annotations

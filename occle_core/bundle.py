@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Bundles: a folder with `bundle.yaml` (what the network is, and where its weights come from) and `weights.safetensors`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Calibrated probabilities: what a network's confidence is worth, as measured on held-out frames."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Base of all typed configurations."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Console messages: lines on stderr about a command's input."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Errors that several folders raise."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Frame: a LiDAR scan with the images that belong to it, the input of a Predictor."""
 
 from __future__ import annotations

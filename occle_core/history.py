@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Frame history for networks that look at several frames."""
 
 from __future__ import annotations

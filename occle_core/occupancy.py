@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Occupancy: the labelled voxel grid that a Predictor makes of a Frame."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Output folders, written atomically and by one process at a time; a second run with the same name is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Paths: ~ as the home folder, and shipped files (config, launch, bundles) in a checkout or an installation."""
 
 from __future__ import annotations

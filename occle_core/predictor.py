@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """From a Frame to an Occupancy: the one way in which the node, the offline run and the evaluator use a network."""
 
 from __future__ import annotations

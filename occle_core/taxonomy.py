@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Class lists: what the label ids of a grid mean, how they are drawn, and how data sets' raw ids become them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Visibility of cells by ray casting: free cells that no sensor can have seen are unknown."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Command line `occle`: bags, replay, recording, the node, offline runs, diagnosis and the demo."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What the tests of all folders share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A room seen by a LiDAR on a car that drives a curve: walls, points and poses in closed form."""
 
 from __future__ import annotations

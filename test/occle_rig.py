@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A small street for OccLE's tests: a grid, cameras and random scans of two poses."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The documents: the site builds without a warning, links and quoted messages exist, the lines of README's example run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The order of the house: who may import whom. The lists below are the specification; the imports are read, not run."""
 
 from __future__ import annotations

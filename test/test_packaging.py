@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What users install: the wheel, an editable install and a colcon workspace, each tried outside the checkout."""
 
 from __future__ import annotations
@@ -146,6 +147,15 @@ def test_colcon_makes_all_three_packages_importable(source: Path, tmp_path: Path
     done = subprocess.run(["sh", "-c", script, sys.executable], cwd=workspace, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(Path(line).is_relative_to(workspace) for line in done.stdout.split()), done.stdout
+
+
+def test_every_source_file_names_its_licence() -> None:
+    folders = (*PACKAGES[:2], "training", "launch", "benchmark", "examples", "scripts", "test")
+    files = [file for folder in folders for suffix in ("py", "cpp", "h") for file in (ROOT / folder).rglob(f"*.{suffix}")]
+    without = [
+        str(file) for file in files if file.stat().st_size and "SPDX-License-Identifier: Apache-2.0" not in file.read_text()[:300]
+    ]
+    assert len(files) > 500 and not without
 
 
 def test_the_version_stands_in_one_place() -> None:

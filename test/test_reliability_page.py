@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """docs/reference/reliability.md: the rows of "Data sets and training" name tests that exist."""
 
 import re

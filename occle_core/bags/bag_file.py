@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Reading of recorded bags: whole ones, and those killed while recording, mixed with other tools' topics, or damaged.
 
 Topics, types and counts come from the storage files; metadata.yaml adds their order and the publishers' QoS, and is done without

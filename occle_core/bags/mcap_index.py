@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Index of an mcap file: from the summary at its end, or by one pass over a file that has none."""
 
 from __future__ import annotations

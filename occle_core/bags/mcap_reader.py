@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Messages of an mcap file in time order; every chunk is checked against its length and checksum before one goes out."""
 
 from __future__ import annotations

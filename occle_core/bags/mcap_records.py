@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Records of an mcap file, parsed by the `mcap` package.
 
 It reads what is there where a record says more, allocates what a length says, skips types that it does not know, and raises a

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """metadata.yaml, which rosbag2 puts beside a bag's files: their names, their topics with counts, and the publishers' QoS."""
 
 from __future__ import annotations

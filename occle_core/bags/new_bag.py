@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A new bag that appears when it is complete."""
 
 from __future__ import annotations

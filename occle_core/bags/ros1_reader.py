@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Messages of a ROS 1 bag, read by the `rosbags` package and given as ROS 2 would write them."""
 
 from __future__ import annotations

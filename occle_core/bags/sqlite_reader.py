@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Messages of a db3 file, rosbag2's SQLite storage.
 
 It has no checksums: SQLite finds damage to the structure of its pages, not to the messages in them.

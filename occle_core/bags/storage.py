@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The interface of a bag's storage files, and the error for bags that cannot be used."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Writing a rosbag2 folder: one mcap file and its metadata.yaml, both there from the beginning."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Data sets on disk as sequences of Frames, with their labels and voxel truths."""
 
 from occle_core.datasets.base import Dataset, DatasetError

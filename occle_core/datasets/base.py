@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The protocol of data sets on disk, and their error."""
 
 from __future__ import annotations

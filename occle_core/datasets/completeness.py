@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Completeness check of data sets, before a long run: they come in parts, and their tables list the files of all."""
 
 from __future__ import annotations

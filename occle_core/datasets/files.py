@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Reading single files, with errors that name them and say what to do."""
 
 from __future__ import annotations

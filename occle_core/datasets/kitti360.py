@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """SSCBench-KITTI-360: one drive with rectified images, poses and voxelised truths (Li et al., SSCBench).
 
 SSCBench numbers the images anew, in six digits: its image i is the frame of line i + 2 of cam0_to_world.txt, which keeps

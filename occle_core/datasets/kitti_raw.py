@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """KITTI raw: one drive folder of image_02 and velodyne_points, with the calibration files of its day beside it."""
 
 from __future__ import annotations

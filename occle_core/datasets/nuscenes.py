@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """nuScenes from its JSON tables, with lidarseg labels and Occ3D truth where they lie beside them. The devkit is not needed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Extracts of nuScenes without its tables: infos.json (keyframes with cameras), frames.json (labelled LiDAR scans, no images)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """nuScenes' JSON tables, indexed for reading keyframes."""
 
 from __future__ import annotations

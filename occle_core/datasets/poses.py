@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Rigid transforms as nuScenes writes them, and the boxes of objects."""
 
 from __future__ import annotations

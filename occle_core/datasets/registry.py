@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Registry of data set layouts: finds the layout of a path and opens it."""
 
 from __future__ import annotations

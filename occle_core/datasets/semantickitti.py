@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """SemanticKITTI and KITTI odometry: one sequence folder with velodyne, image_2, calib.txt, times.txt and what else there is."""
 
 from __future__ import annotations

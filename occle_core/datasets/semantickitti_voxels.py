@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """SemanticKITTI's voxel files, voxels/NNNNNN.{bin,label,invalid,occluded}, on the nominal volume whichever release wrote them.
 
 Cell [x, y, z] of the nominal volume has flat index x * 8192 + y * 32 + z. Release 1.1 (since 2020-08-24) stores it there. The

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Moving voxel labels from the grid they were recorded on to the grid that is asked for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The protocol of inference engines, and their result."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`auto` on a CPU: the engine that is fastest on this machine, measured once for a second and kept in the engine cache."""
 
 from __future__ import annotations

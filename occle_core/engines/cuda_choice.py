@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`auto` on CUDA: the recorded graph where its labels are the eager network's on this machine, the eager network elsewhere."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A network whose convolutions run in float16: for GPUs, whose matrix units multiply these at twice the speed or more."""
 
 from __future__ import annotations

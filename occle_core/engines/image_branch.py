@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The image branch of a network by itself: by OpenVINO where that is installed, else by PyTorch."""
 
 from __future__ import annotations

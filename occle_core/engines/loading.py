@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Loading an engine by its name, or the one that is fastest on this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Compiled kernels for CPUs, built on the machine that runs them: the fastest way through MinkOcc without a GPU."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """ONNX Runtime on the CPU, or on an NVIDIA GPU where onnxruntime-gpu is installed (which never ran)."""
 
 from __future__ import annotations

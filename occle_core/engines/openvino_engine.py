@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OpenVINO: the default on CPUs, in float32 or quantised to int8."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Parity gate: an engine's labels must agree with those of eager PyTorch."""
 
 from __future__ import annotations

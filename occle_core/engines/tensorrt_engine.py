@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """TensorRT through torch-tensorrt: for NVIDIA GPUs of all kinds, those of data centres included.
 
 Written after the API of torch-tensorrt 2.13.0, the pair of torch 2.13.0. It never ran: it cannot even be imported without a

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """TensorRT for RTX: NVIDIA's small inference library for GeForce and RTX GPUs, which builds engines even without a GPU.
 
 Building is tested. Running never was, for want of such a GPU: the part below that talks to one follows the documentation.

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """PyTorch itself: the dynamic form, which pays only for the voxels that are there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """PyTorch's static form recorded once as a CUDA graph: its kernels without the time that Python and their launches take.
 
 Revision 399099b of it ran on an H200; what came since (one upload, the download of kept cells, float16) never ran on a GPU. Tests

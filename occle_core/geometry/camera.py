@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Pinhole cameras that are fixed to a LiDAR."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Voxel grids: which box of space is divided into which cells."""
 
 from __future__ import annotations

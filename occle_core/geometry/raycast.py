@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Ray casting through a voxel grid: which cell does a ray meet first, and which cells does it pass."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Poses over time: interpolation in SE(3), at constant velocity between two poses and a little beyond the known ones."""
 
 from __future__ import annotations

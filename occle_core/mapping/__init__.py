@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The rolling semantic map around a robot, its layers and its files. No ROS."""
 
 from occle_core.mapping.config import MapConfig

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What changed between two states of the map whose windows differ."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Roles of classes in a map: which move, which are ground. By name, so that all taxonomies share them."""
 
 from __future__ import annotations

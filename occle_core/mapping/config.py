@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Constants of the rolling map, each with its unit."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """How far away is the nearest obstacle? Euclidean distance fields of the map."""
 
 from __future__ import annotations

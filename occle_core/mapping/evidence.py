@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What every cell of the map has gathered: log-odds of occupancy and votes for its class."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Layers that a planner reads: what stands in the way at which height, where to drive, how high the ground is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Objects: connected occupied cells of classes that may move, with their boxes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What one frame says about the map's cells: evidence from the scan's rays and from the network."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Is a pose usable, and does it follow the one before?"""
 
 from __future__ import annotations

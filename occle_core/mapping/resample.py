@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """An occupancy in the sensor's grid, read at the cells of a map that is turned against it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A volume that follows the robot: cells keep their place in memory, only what enters is cleared."""
 
 from __future__ import annotations

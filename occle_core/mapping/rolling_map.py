@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The rolling semantic map: occupancies and scans of a moving robot, gathered in a frame that stands still."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The map at one instant, as plain arrays: what layers, files and messages are made from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Map files: one compressed file with a version; reading one runs no code of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Building the C++ sources into a library: `python -m occle_core.native.build FOLDER` does it ahead of time, for a wheel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The active cells of a level for compiled kernels, and the cells that convolutions make of them (see coordinates.cpp)."""
 
 from __future__ import annotations

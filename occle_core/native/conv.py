@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sparse convolutions on compiled kernels: pairs of rows, and weights in the layout of the kernels."""
 
 from __future__ import annotations

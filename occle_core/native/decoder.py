@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The decoder's own layers on compiled kernels (see decoder.cpp): squeeze-excite, pruning, the finest level, labels."""
 
 from __future__ import annotations

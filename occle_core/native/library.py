@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The compiled library of this process: found, built, and called with checked arguments."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Point and voxel features on compiled kernels (see points.cpp): PointFusion and the voxel feature encoder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Points into voxels and images, and smaller images, on compiled kernels: bit by bit what NumPy and OpenCV make."""
 
 from __future__ import annotations

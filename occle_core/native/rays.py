@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Rays through a voxel grid by the compiled library, equal to `occle_core.geometry.raycast` to the bit."""
 
 from __future__ import annotations

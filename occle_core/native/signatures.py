@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The library's functions: what they return and take. p: an array or a pool, i: int64, f: float, d: double, v: nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Memory that kernels work in, kept from frame to frame: fresh pages of memory cost more time than some kernels."""
 
 from __future__ import annotations

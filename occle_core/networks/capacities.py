@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Capacities: how many rows the tables of a network's static form have. Kept in the bundle."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The protocol of a network: what bundles, engines, predictor and tools ask of it, whichever it is.
 
 A new network is a folder beside `minkocc` and `occle` with a subclass of `Network`, and a line in `registry.py`.

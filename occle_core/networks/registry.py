@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Registry of the networks by name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Pictures of labelled voxels for people to judge: (H, W, 3) uint8 RGB arrays, drawn with OpenCV."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Visible faces of voxels: culling, shading, and drawing in depth order."""
 
 from __future__ import annotations

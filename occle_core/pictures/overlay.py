@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Voxels drawn into the camera's image."""
 
 from __future__ import annotations

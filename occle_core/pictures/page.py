@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Legends, and pictures with titles side by side."""
 
 from __future__ import annotations

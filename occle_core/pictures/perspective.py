@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Perspective view of the voxels from behind and above the vehicle."""
 
 from __future__ import annotations

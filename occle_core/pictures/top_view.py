@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Top view of the voxels."""
 
 from __future__ import annotations

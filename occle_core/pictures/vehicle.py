@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A small car that shows where the sensors are and which way they look."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The sensor rig, described once in rig.yaml: LiDARs, cameras, frames, grid, classes, tolerances."""
 
 from occle_core.rig.description import CameraRig, LidarRig, Rig

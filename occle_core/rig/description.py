@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Typed description of a sensor rig; rig.yaml and docs/reference/rig.md follow it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """rig.yaml: reading with one line per fault, and writing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Generator of docs/reference/rig.md from the description of a rig."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Poses as people write them: a 4x4 matrix by rows, or x, y, z and roll, pitch, yaw."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Beams of a LiDAR, measured from its scans."""
 
 from __future__ import annotations

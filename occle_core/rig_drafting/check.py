@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Check of a rig file against a recording: what does not fit, scans drawn into the images, scored extrinsics."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Draft of a rig file: topics, frames, lenses, poses, beams, ground and grid of a recording, and the questions that are left."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Score of a camera's heading: depth edges of the scans against vertical edges of the image, over small rotations.
 
 After Levinson and Thrun, "Automatic Online Calibration of Cameras and Lasers", RSS 2013. Beams run along rows, so that they show

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The ground below a LiDAR: the plane that carries many points and has almost none below."""
 
 from __future__ import annotations

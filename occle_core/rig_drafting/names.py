@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Which topics of a recording are cameras, which CameraInfo belongs to which, and what to call them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What `occle rig` writes and says: a drafted rig file, or the check of one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """CameraInfo -> lens: the pinhole camera of the rectified image, and the maps that rectify it."""
 
 from __future__ import annotations

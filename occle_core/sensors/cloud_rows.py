@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The rows of a PointCloud2 as numpy columns, whatever its layout. Messages are duck-typed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """PointCloud2 -> points and their times. Messages are duck-typed: rclpy and rosbags give the same attributes."""
 
 from __future__ import annotations

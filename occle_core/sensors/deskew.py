@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Motion compensation: a scan's points, each measured at its own time, as the sensor would have seen them at one time."""
 
 from __future__ import annotations

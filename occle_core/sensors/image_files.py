@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """JPEG and PNG bytes -> pixels; truncated and damaged files are refused instead of decoded to garbage.
 
 JPEG is decoded by libjpeg-turbo (simplejpeg), whose warnings are errors here; OpenCV prints them and returns what it has. They show

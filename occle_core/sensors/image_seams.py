@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The seam that a damaged JPEG scan leaves: from one block on, all that follows has another brightness or colour.
 
 A JPEG stores each block's mean as a difference from the block before it. A damage that decodes to valid codes shifts all later

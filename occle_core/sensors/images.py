@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Image and CompressedImage -> RGB arrays. Encodings are those of REP 118 and sensor_msgs/image_encodings.hpp."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Poses from the scans alone: KISS-ICP (Vizzo et al., "KISS-ICP: In Defense of Point-to-Point ICP", RA-L 2023), an extra."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scans of one or several LiDARs in one frame at one time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Stamps of ROS messages, and the error for messages that cannot be used. Messages are duck-typed."""
 
 from __future__ import annotations

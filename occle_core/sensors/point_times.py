@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Times of a scan's points: unit, origin and the stamp's place in the scan are recognised from the values.
 
 Drivers agree on nothing: seconds to nanoseconds, relative or absolute, floats or integers. What they have in common is that a

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Rows of a scan that are no returns of the world around: beams without an echo, and the robot's own body."""
 
 from __future__ import annotations

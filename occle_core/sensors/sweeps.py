@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sweeps: the scans before the present one, moved to its place, with their age."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Transform buffer: transforms between frames over time from /tf_static and /tf, as tf2's buffer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Autocast for functions with gradients of their own, which PyTorch's autocast does not see into."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The active cells of one level of a grid, who is whose neighbour, and which cells a convolution makes.
 
 Cells are numbered in a box that is one cell larger on every side, so that a neighbour's number is the cell's own plus a

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The one operation behind every sparse convolution: gather the kernel's rows, multiply once by the whole kernel."""
 
 from __future__ import annotations

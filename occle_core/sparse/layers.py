@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Layers on SparseTensors. Weights are (K^3, C_in, C_out) with offsets in C order, as in MinkowskiEngine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The gather-GEMM on CPUs as a compiled kernel (see occle_core/native/src/conv.cpp), with gradients: for training on CPUs.
 
 `gather_gemm.py` and `runs.py` keep PyTorch's ways for other types and widths, and for machines without the library.

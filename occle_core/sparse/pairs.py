@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Kernel maps as pairs: which rows of the input meet which rows of the output under which offset, and nothing else.
 
 On a LiDAR scan a cell has 4 to 9 of its 27 neighbours. A GEMM per offset over its pairs alone does a third of the work of one

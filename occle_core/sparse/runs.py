@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Submanifold convolution on a CPU where cells stand close: their neighbours are gathered three at a time.
 
 With the features laid out in the grid's order, and a row of zeros on both sides of every run of cells along z, the 27 neighbours of

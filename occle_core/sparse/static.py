@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The static form of a set of cells: a fixed capacity and a mask, so that inference engines can run the network.
 
 The layers are the same, and so are their weights; what differs is this set of cells. It uses only scatter, gather, where,

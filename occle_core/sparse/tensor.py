@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Features on the active cells of a grid."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The gather-GEMM on CUDA as one Triton kernel: an implicit GEMM that never writes the gathered rows to memory.
 
 Registered as the operator `occle::gather_gemm`, so that torch.compile and torch.export see one node. `gather_gemm.py` is the

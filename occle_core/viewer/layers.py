@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Voxel layers of a frame: prediction, truth and map as lists of cells."""
 
 from __future__ import annotations

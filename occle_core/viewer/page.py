@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The HTML page: one file with images, voxels and controls, that needs no server and no network."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The rerun viewer: cameras, scan, voxels, map and timings of frames, in a window, a browser or a file."""
 
 from __future__ import annotations

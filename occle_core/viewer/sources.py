@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sources of frames to view: the results of an offline run, and a bundle on a data set."""
 
 from __future__ import annotations

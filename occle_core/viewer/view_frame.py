@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What a viewer shows of one frame, and the rolling map added to a stream of frames."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Converter of data sets to rosbag2 (mcap): the messages of `occle_ros.bags.dataset_messages`, and calibration.yaml.
 
 `occle_ros.bags.reader` reads such bags, `occle_ros.bags.player` replays them.

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Data set as ROS messages in time order, for `occle bag` and `occle play`.
 
 Topics: /lidar/points, /<camera>/image or /<camera>/image/compressed, /<camera>/camera_info, /tf_static (grid frame ->

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Replay of a data set folder, without conversion to a bag.
 
 It publishes clouds, images, CameraInfo, /clock and, where tf2_msgs is installed, /tf and /tf_static, on the topics of the presets.

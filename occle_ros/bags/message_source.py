@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Protocol of the player's message sources, and its implementation for bags."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Player of bags and data sets through rclpy, with the recorded stamps and rate. It needs no ROS installation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Prefetching iterator: a thread reads a bounded number of items ahead."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Reader of the synchronised messages of a bag, without a running ROS graph and without dropping frames.
 
 It uses the synchronizer and the calibration of the live node, so that both process the same frames.

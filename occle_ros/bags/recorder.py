@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Recorder of topics into a bag.
 
 Received messages are on disk within a fraction of a second: they survive a kill, a closed terminal and a full disk.

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Writer thread of the recorder, with a bounded buffer for a slow disk and regular flushes."""
 
 from __future__ import annotations

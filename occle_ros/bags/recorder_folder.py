@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Folder of a recording: locking, and preservation of an interrupted recording of the same name."""
 
 from __future__ import annotations

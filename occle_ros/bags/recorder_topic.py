@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Recording of one topic: a subscription whose QoS follows that of the publishers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Calibration files: calibration.yaml, KITTI's calib.txt, or a data set folder (SemanticKITTI, KITTI raw, nuScenes)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Poses of the main LiDAR over a scan's duration, from TF, odometry or the scans themselves; and mountings of further LiDARs."""
 
 from __future__ import annotations

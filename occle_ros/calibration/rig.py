@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Calibration of the sensor rig, from a calibration file, parameters, CameraInfo and TF."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """TF listener: tf2_ros where it is installed, else `TransformBuffer` with subscriptions of tf2_msgs.
 
 Without either (there is no PyPI wheel of tf2_msgs) calibration files or parameters have to give the extrinsics.

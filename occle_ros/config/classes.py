@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Class ids of the class names in parameters."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Flat list of the ROS parameters of a configuration: dotted names, defaults, descriptions, ranges."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Parameter groups of the node: a description, a default and a range for each parameter."""
 
 from __future__ import annotations

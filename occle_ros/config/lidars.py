@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Parameters of the LiDARs: the main one, further ones, and motion compensation."""
 
 from __future__ import annotations

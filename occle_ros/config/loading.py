@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Loading of a configuration from a parameter file or from ROS parameters."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Names that parameters, command-line options and launch arguments accept.
 
 This module imports only `typing`, so that `occle --help` stays quick.

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Typed configuration of the node; YAML files, ROS parameters and their descriptions are generated from it."""
 
 from __future__ import annotations

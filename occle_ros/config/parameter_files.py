@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Parser of ROS parameter files by rcl's rules: sections by node name, namespace and wildcard, merged in order."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Base of the parameter groups, and the error of an invalid configuration."""
 
 from __future__ import annotations

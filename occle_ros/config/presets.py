@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Presets: the shipped configurations and the parameter files generated from them."""
 
 from __future__ import annotations

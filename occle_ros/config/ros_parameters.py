@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """ROS parameters of the node: declaration, and the callback that accepts changes of live parameters."""
 
 from __future__ import annotations

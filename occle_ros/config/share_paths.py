@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Resolution of paths in parameters: absolute, relative to the working directory, or in share/occle_ros."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Poses of scans from TF, for the map."""
 
 from __future__ import annotations

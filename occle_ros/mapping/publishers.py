@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Publishers of the map: each topic is computed only for subscribers, at most at its maximum rate."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Rolling map of an offline run: what the live node's would be after the last frame."""
 
 from __future__ import annotations

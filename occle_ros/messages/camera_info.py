@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """CameraInfo of a rectified camera."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """PointCloud2 messages of points and of voxels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Stamps, headers, byte arrays and classes of ROS messages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Messages of the rolling map: whole ones, and what differs from the newest whole one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """MarkerArray of coloured cubes, as CDR bytes ready for `publisher.publish`.
 
 rclpy serialises a MarkerArray of 20 000 cubes in 150 ms, one Point object at a time. The wire format (XCDR1, little

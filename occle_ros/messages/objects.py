@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Objects of the map: vision_msgs/Detection3DArray where it is installed, else a MarkerArray of CUBEs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """nav_msgs/OccupancyGrid: two-dimensional projection of an Occupancy, for planners."""
 
 from __future__ import annotations

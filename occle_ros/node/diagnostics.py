@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Publisher of /diagnostics, once a second: status of the pipeline, of the map, of each camera and of each further LiDAR."""
 
 from __future__ import annotations

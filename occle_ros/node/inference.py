@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Inference runner of the node: loading, warm-up, reload of the bundle, and fallback to another engine."""
 
 from __future__ import annotations

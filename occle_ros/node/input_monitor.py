@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Monitors of the node's inputs: silent topics, incompatible publishers, a stopped or wrong clock."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The live node: a lifecycle node that connects subscriptions, inference and publishers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Publisher of ~/overlay/<camera>, the camera images with the voxels projected into them, in a thread of its own."""
 
 from __future__ import annotations

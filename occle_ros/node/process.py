@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Process of the node: startup, spinning, and exit within two seconds of SIGINT or SIGTERM."""
 
 from __future__ import annotations

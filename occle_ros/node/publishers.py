@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Publishers of the node: each output is computed only for subscribers, at most at its maximum rate."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Services of the node: each request is worked on in a thread, while frames are processed."""
 
 from __future__ import annotations

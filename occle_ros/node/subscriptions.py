@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Subscriptions of the node: input callbacks, synchronizer and monitors."""
 
 from __future__ import annotations

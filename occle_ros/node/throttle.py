@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Rate limiter for publications, and throttle for log messages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Worker threads for the newest items only, with completion in order."""
 
 from __future__ import annotations

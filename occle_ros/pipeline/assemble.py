@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Conversion of synchronised messages to a Frame; cameras that cannot be used are masked with a reason."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Pipeline from synchronised messages to an Occupancy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scans of a frame's LiDARs: decoded, without the robot's body, compensated for motion and merged."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Counters and timings of a running node, for diagnostics, the report at shutdown and the timing table."""
 
 from __future__ import annotations

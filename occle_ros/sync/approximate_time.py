@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Synchronizer of `sync.policy: approximate_time`: ApproximateTimeSynchronizer of message_filters, with the LiDAR-led interface.
 
 It returns a frame only when every topic has a message within the tolerance: one silent camera stops the output. The LiDAR-led

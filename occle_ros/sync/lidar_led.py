@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """LiDAR-led synchronizer of scans and images. Pure Python: stamps and the current time are integers, nanoseconds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Child processes with a log file, timeouts, and guaranteed termination."""
 
 from __future__ import annotations

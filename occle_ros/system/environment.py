@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Checks of the environment for ROS: middleware, log folder and shared memory, with remedies.
 
 This module must not import rclpy: its import aborts the process if RMW_IMPLEMENTATION is not installed.

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Startup, signal handling and shutdown of ROS processes."""
 
 from __future__ import annotations

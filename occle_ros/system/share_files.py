@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Lookup of shipped files; see `occle_core.paths`."""
 
 from __future__ import annotations

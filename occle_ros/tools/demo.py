@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle demo`: replay of a drive through the live node; recorder, node and player are separate processes."""
 
 from __future__ import annotations

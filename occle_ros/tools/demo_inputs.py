@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Inputs of a demo or an offline run: data set sequence, bundle, and replay rate."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Pictures and the page of a demo, from the messages that the node published."""
 
 from __future__ import annotations

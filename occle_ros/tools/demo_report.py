@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Report of a demo: numbers as JSON and as tables."""
 
 from __future__ import annotations

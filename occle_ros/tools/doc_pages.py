@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Generator of docs/reference/parameters.md, topics.md and rig.md from the configuration models and the node's outputs.
 
 `python -m occle_ros.tools.doc_pages docs/reference` writes them; a test compares them.

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle doctor`: checks the input topics of the node, and reports problems with their remedies."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Text report of `occle doctor`: the state of each topic, then the problems with their remedies."""
 
 from __future__ import annotations

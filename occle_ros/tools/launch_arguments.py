@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Launch plan from the arguments of the launch file: parameter file, calibration, player, and RViz layout."""
 
 from __future__ import annotations

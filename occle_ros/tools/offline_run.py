@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle run`: prediction of every frame of a bag or a data set, without dropping any."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Poses of the scans for `occle doctor`: rate, age and jumps, and whether the rolling map can work with them."""
 
 from __future__ import annotations

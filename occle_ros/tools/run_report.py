@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Text report of `occle run`."""
 
 from __future__ import annotations

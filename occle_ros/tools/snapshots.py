@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Pictures of one frame: camera images, prediction, and ground truth where it is known."""
 
 from __future__ import annotations

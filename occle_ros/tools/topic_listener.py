@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Topic listeners of `occle doctor`: rate, age and content of messages."""
 
 from __future__ import annotations

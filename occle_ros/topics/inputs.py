@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Input topics of a configuration, and the diagnosis of a silent one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Names, types and descriptions of the node's topics and services, for the node and its documentation."""
 
 from __future__ import annotations

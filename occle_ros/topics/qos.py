@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Quality of service (QoS): profiles from settings, and the remedy for incompatible ones.
 
 A subscription receives nothing from a publisher that offers less than it requests (best effort for reliable, volatile for

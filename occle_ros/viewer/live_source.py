@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Live source of `occle view`: the node's voxels with the messages that they were made from."""
 
 from __future__ import annotations

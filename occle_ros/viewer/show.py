@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle view`: frames in a page or in the rerun viewer."""
 
 from __future__ import annotations

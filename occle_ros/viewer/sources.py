@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sources of `occle view` that need ROS messages: bags of sensor messages, and recordings of the node's voxels."""
 
 from __future__ import annotations

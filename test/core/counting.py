@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Counts of what a GPU would be asked to do: launches do not depend on how busy a machine is, times do."""
 
 from collections import Counter

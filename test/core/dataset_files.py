@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Tiny data sets on disk for tests, written from the formats' descriptions and not with the readers' code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Tiny bundles that predict something, and frames for them."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A baseline JPEG's entropy-coded data read bit by bit, as ITU-T T.81 (F.2.2) has it: the reference for what a whole file is."""
 
 from __future__ import annotations

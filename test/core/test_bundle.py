@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Bundles: what is written is what is read, and everything that is wrong is refused by name."""
 
 import os

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What came before: kept in order, forgotten when time jumps or poses are missing, and never silently."""
 
 from dataclasses import replace

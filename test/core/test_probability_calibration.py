@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Applying a calibration, and what a bundle with one gives."""
 
 import numpy as np

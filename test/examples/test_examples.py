@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The examples do what they say, as processes of their own, on simulated frames and small untrained networks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Installation: the script for ROS distributions, requirements, constraints, the floor of Python."""
 
 from __future__ import annotations

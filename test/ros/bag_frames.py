@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Frames of a bag, as the offline run assembles them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A camera, its CameraInfo, and calibrations by TF, for the tests of the calibration."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Domains, processes and pictures for the tests that start real ROS processes."""
 
 from __future__ import annotations

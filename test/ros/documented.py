@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Rows of the tables in docs/reference/reliability.md, which every kind of bad input that is tested must have."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A car whose sensors can be spoilt: two cameras (one raw, one JPEG) and a LiDAR, and what an operator sees of the node."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Two LiDARs on a car that drives a curve through a room, as ROS messages: points with times, poses as TF and as odometry."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A robot with poses, and what a viewer sees of the node's map."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A rig of one LiDAR and one small camera, and a bundle whose output is not empty, for the tests of node and offline run."""
 
 from __future__ import annotations

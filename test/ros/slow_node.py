@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The node with a network that takes as long as a file says (seconds) on any machine: `slow_node.py FILE ARGUMENTS`."""
 
 from __future__ import annotations

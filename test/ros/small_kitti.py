@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A SemanticKITTI sequence of a few frames, for the tests that replay data sets."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A publisher that counts, for the recorder's tests: `python talker.py TOPIC RELIABILITY DURABILITY HZ SECONDS [BYTES]`.
 
 A transient_local topic keeps its last five messages for late subscribers.

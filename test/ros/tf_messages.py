@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """TF messages (tf2_msgs has no wheel)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Data sets out of lists of points, for tests of accumulation."""
 
 from __future__ import annotations

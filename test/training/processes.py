@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A training process for test_parallel: `python processes.py OUT LABELS`; under torchrun it is one of several."""
 
 from __future__ import annotations

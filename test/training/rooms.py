@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A data set in memory for training tests: flat ground with boxes on it, scans that miss half of the voxels, one camera ahead."""
 
 from __future__ import annotations

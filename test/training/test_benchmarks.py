@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The benchmarks run by hand; that each of them still finds what it imports is checked here."""
 
 import json

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Reports are wrapped without a change to what Markdown makes of them."""
 
 from hypothesis import given

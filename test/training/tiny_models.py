@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Grounding DINO, SAM and SAM 2 with random weights and a few channels, saved as their real checkpoints are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle-train`: simulate streets, label images, train, get ready for engines, evaluate."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Bags as data sets: each scan of the leading LiDAR with the nearest images and scans of the others, merged and compensated."""
 
 from __future__ import annotations

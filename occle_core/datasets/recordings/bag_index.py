@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Index of a bag: stamp and place of every message of some topics, and what describes the rig, in one pass."""
 
 from __future__ import annotations

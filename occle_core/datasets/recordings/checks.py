@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Checks of a bag against its rig file: topics, types, clocks, and topics that stop."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A rig file completed by a recording: poses from TF, lenses from CameraInfo, poses of the base over time."""
 
 from __future__ import annotations

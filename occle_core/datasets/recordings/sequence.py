@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Reader of occle sequences: frames of any rig with poses, as `occle-train prepare` and `simulate --rig` write them.
 
 docs/reference/sequence_layout.md documents the layout.

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Files of an occle sequence, the same bytes for the same content; docs/reference/sequence_layout.md documents them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Requirements of the engines for NVIDIA GPUs: compute capability, precision and cache key."""
 
 from __future__ import annotations

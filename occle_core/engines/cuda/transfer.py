@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Copies between the host and a GPU through pinned memory: many arrays in one copy, and of a grid only the cells that are not free.
 
 A copy from pageable memory waits, and is made twice. On CPUs the same code runs without pinning, which is how it is tested.

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Base of engines of fixed shapes: pads the inputs and reads the counts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """torch.export of a program: what engines are built from, without the noise and the waiting."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Two programs of one network: a small one for typical frames, a large one for all."""
 
 from __future__ import annotations

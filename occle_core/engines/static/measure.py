@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Rows that a network's tables need, measured on frames."""
 
 from __future__ import annotations

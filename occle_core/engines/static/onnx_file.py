@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A bundle's network as an ONNX file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A bundle's network as one program of fixed shapes, as engines need it."""
 
 from __future__ import annotations

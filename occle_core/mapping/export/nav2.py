@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A height band of the map as the pair of files that nav2's map_server loads: an image and its YAML."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The map as an OctoMap: the binary tree format `.bt` of octomap 1.9 (Hornung et al., "OctoMap", 2013).
 
 A file is a text header, then the nodes in depth-first order, each as 16 bits: two bits per child, child 0 in the lowest.

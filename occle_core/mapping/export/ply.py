@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The map as a point cloud file, for CloudCompare, Open3D, MeshLab."""
 
 from __future__ import annotations

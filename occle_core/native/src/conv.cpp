@@ -1,3 +1,4 @@
+// Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 // Sparse convolutions: which input rows meet which output rows (pairs), and the products of those pairs alone.
 //
 // Output rows come in tiles, whose sums stay in the cache while all kernel offsets pass over them. A tile's pairs have a region of

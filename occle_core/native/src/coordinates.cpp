@@ -1,3 +1,4 @@
+// Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 // The cells of a level. A key numbers a cell of a box that is one cell larger than the grid on every side; a table holds the row of
 // each cell by its key, and a negative number where no cell is. Tables are kept from frame to frame and cleared key by key.
 #include <algorithm>

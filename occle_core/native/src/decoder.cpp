@@ -1,3 +1,4 @@
+// Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 // The decoder's own layers: squeeze-excite, pruning, the finest level in one pass, and labels.
 #include <algorithm>
 #include "gemm.h"

@@ -1,3 +1,4 @@
+// Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 // Products of a few rows with a matrix, summed in registers.
 #pragma once
 #include "vectors.h"

@@ -1,3 +1,4 @@
+// Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 // Point features: bilinear samples of images, fused over views and scales, and the voxel feature encoder.
 #include <algorithm>
 #include "gemm.h"

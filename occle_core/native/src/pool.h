@@ -1,3 +1,4 @@
+// Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 // Threads that share the parts of one kernel at a time.
 #pragma once
 #include <atomic>

@@ -1,3 +1,4 @@
+// Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 // Points into voxels and into images, bit by bit as NumPy computes it: compiled without contraction, no multiply-add may be fused here.
 #include <algorithm>
 #include <cstdint>

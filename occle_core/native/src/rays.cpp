@@ -1,3 +1,4 @@
+// Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 // Rays through a voxel grid, bit by bit as occle_core.geometry.raycast steps them: compiled without contraction.
 #include <cmath>
 #include <cstdint>

@@ -1,3 +1,4 @@
+// Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 // Images made smaller: every pixel is the mean of the area that it covers. The order and precision of the sums are those of OpenCV's
 // INTER_AREA, so that both give the same bytes: compiled without contraction, no multiply-add may be fused here.
 #include <algorithm>

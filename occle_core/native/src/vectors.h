@@ -1,3 +1,4 @@
+// Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 // Vectors of floats, as wide as the compiler's flags allow. Written with GCC's and clang's vector extensions, so that the same source
 // becomes AVX-512, AVX2, SSE or NEON.
 #pragma once

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Bilinear samples of feature maps as gather and sum, which every engine converts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Batch norms folded into the layers before them: what inference runs."""
 
 from __future__ import annotations

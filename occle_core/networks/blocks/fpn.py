@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Feature pyramid network (Lin et al., Feature Pyramid Networks for Object Detection), with torchvision's parameter names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Normalisation of images: the statistics of ImageNet, which pretrained ResNets expect."""
 
 from __future__ import annotations

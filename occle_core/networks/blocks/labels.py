@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Class logits -> labels and confidence."""
 
 from __future__ import annotations

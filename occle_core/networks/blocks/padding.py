@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scans in the fixed shapes of a program."""
 
 from __future__ import annotations

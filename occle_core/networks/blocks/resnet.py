@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """ResNet-18/34/50 as a feature pyramid's trunk (He et al., Deep Residual Learning), with torchvision's parameter names.
 
 torchvision cannot be imported beside a CPU build of torch; its ResNet checkpoints load into these modules all the same.

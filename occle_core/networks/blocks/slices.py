@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Tensor splits that every export format knows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Blocks of sparse convolutions that several networks use."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Voxel feature encoding: an MLP per point, pooled over each voxel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Points -> voxels: which points each voxel keeps, and the features of a point."""
 
 from __future__ import annotations

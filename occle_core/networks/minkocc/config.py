@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sizes of a MinkOcc network, and presets of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """From a Frame to the tensors that a network reads: resized images, voxelised points, where each point falls in each image.
 
 Everything whose size depends on the data in a way that inference engines cannot express (sorting points into voxels) is

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """MinkOcc on compiled kernels: all that follows the image branch, for inference on a CPU."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The generative UNet on compiled kernels: the same layers as `GenerativeUNet`, one frame at a time, for inference."""
 
 from __future__ import annotations

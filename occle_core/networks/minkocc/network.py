@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """MinkOcc (Sze, De Martini and Kunze): early fusion of images into LiDAR voxels, sparse completion, a class per voxel."""
 
 from __future__ import annotations

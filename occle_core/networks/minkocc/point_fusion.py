@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """From points and image features to voxel features: PointFusion (Xu et al.) and MVX-Net's voxel feature encoder.
 
 MinkOcc, Sec. IV-A: LiDAR points are projected as anchors into the images; multi-scale features are sampled there and fused

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Mink-GenUNet: a sparse encoder, and a decoder that makes voxels and prunes them (MinkOcc, Sec. IV-A and IV-B)."""
 
 from __future__ import annotations

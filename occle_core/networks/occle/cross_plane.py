@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Cross-plane image and LiDAR feature synergy: each sensor gives the planes that it is reliable on (OccLE, Sec. 3.3.1).
 
 The image resolves y and z, the LiDAR ranges along x. So the LiDAR's grid is flattened onto xz and xy, the image's onto yz, and

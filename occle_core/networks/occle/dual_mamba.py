@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Dual Mamba: two feature grids fused by exchanging channels and scanning along a Hilbert curve (OccLE, Sec. 3.4, Appendix A)."""
 
 from __future__ import annotations

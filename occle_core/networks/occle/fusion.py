@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE's fusion of the semantic and the geometric feature grid, with its two headers (Sec. 3.4)."""
 
 from __future__ import annotations

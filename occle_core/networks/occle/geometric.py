@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE's geometric branch: images and scans of several frames, brought together on three planes (Sec. 3.3.1)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Hilbert order of a grid's cells: neighbours in the sequence are neighbours in space."""
 
 from __future__ import annotations

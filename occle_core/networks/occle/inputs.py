@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """From Frames to what OccLE reads: resized images, cameras as matrices, and a voxelised scan per frame."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Lifting from images to voxel grids and back: projection of cells (OccLE, Eq. 2), and sums of cells along rays (Eq. 5).
 
 A camera is a 3x4 matrix that takes points of the grid frame to positions 0..1 from image border to border; all zeros where the

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Mamba (Gu & Dao, Linear-Time Sequence Modeling with Selective State Spaces): the selective scan and the block around it.
 
 A scan is a recurrence over tokens, h_t = a_t h_{t-1} + b_t. Here it runs over chunks of two tokens that are joined and scanned in

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE (Fang et al., Label-Efficient 3D Semantic Occupancy Prediction): two decoupled branches and their fusion."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE's inputs in the fixed shapes of its program."""
 
 from __future__ import annotations

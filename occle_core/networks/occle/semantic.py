@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE's semantic branch: a 2D UNet on the images, a sparse UNet3D on the scan, a feature grid from both (Sec. 3.2 and 3.4)."""
 
 from __future__ import annotations

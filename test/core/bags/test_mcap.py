@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """mcap files: what any writer of the format's official library writes is read, and what is damaged is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Missing files are counted by sequence and named before a long run begins."""
 
 from types import SimpleNamespace

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Damaged, empty, foreign and unreadable files: every reader says which file it is, in one line, and raises nothing else."""
 
 from __future__ import annotations

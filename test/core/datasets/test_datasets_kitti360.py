@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The SSCBench-KITTI-360 reader on a tiny drive in its layout, written from the format's description."""
 
 import logging

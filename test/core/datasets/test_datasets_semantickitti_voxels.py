@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Both releases of SemanticKITTI's voxel files, written cell by cell from what is known of them and not with the reader's code."""
 
 from __future__ import annotations

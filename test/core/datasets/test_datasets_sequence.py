@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """occle sequences: what is written is read, in any class list, and damage is named."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`auto` on CUDA, with engines of the CPU in the places of the GPU's."""
 
 import numpy as np

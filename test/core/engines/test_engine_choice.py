@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`auto` on a CPU: the engine that is fastest, by measurement, remembered."""
 
 import threading

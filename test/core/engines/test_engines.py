@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Engines: the same labels as eager PyTorch, a cache that trusts nothing, and errors that say what to do."""
 
 import json

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE on engines: a bundle like any other, whose engines say what PyTorch says."""
 
 from dataclasses import replace

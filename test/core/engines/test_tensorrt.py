@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The engines for NVIDIA GPUs, as far as that can be tested without one: building, refusing, and what float16 changes."""
 
 import sys

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The engine of CUDA graphs, as far as that can be tested without a GPU: what is recorded, and what is done with a recording."""
 
 import numpy as np

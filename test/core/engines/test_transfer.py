@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Copies to and from a GPU, on the CPU: the same layout and code without pinned memory."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Ray casting against a slab test of every ray with every cell."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """SE(3): exponential and logarithm against scipy, interpolation against motion in closed form."""
 
 from __future__ import annotations

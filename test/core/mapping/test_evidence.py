@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Log-odds and votes of every cell against a loop over cells in plain Python."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Exported files, read by others' readers or by the formats' published rules."""
 
 from itertools import product

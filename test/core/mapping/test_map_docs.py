@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """docs/reports/map.md names every constant of the map with its default and meaning."""
 
 from pathlib import Path

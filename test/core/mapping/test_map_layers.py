@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Height bands, ground, distances and objects of hand-made maps, against loops, scipy and edt."""
 
 from itertools import product

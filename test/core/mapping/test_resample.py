@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Reading a turned grid at the map's cells, against a loop over all cells."""
 
 from itertools import product

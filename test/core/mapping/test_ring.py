@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Ring indexing against an array that is really copied when the window moves."""
 
 from itertools import product

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A simulated robot drives on the map's costmap: no collision, where the single frame's costmap fails or dawdles."""
 
 import pytest

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The map as a whole: what frames leave behind, when it starts anew, what it refuses."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Map files: what is written comes back; what is no map is refused in a line."""
 
 import json

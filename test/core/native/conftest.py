@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Kernels of every instruction set that this CPU has, on one thread and on two."""
 
 import pytest

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Random sets of cells, clustered as scans are, and features on them."""
 
 import numpy as np

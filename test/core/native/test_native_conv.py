@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Compiled convolutions and coordinates against the PyTorch layers, over shapes, borders, empty sets and widths."""
 
 import numpy as np

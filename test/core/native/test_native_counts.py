@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Calls and memory of a frame on compiled kernels: a gate that counts, because times depend on what else a machine does."""
 
 import tracemalloc

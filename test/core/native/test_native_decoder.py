@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Compiled decoder layers against the PyTorch ones."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The engine `native`: eager PyTorch's labels, on every instruction set, with several threads, and without OpenVINO."""
 
 import sys

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The sparse layers on compiled kernels: features, cells and gradients of PyTorch's own way, in batches too."""
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Finding, building and calling the library: no compiler, a broken one, other sources, wrong arguments."""
 
 import re

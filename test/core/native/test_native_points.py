@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Compiled point features against the PyTorch modules."""
 
 import numpy as np

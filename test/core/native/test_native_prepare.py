@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Compiled preparation: the bits that NumPy and OpenCV make."""
 
 import cv2

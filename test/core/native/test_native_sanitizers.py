@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The kernels' tests once more on libraries that are built with sanitizers: no access out of bounds, no undefined behaviour."""
 
 import os

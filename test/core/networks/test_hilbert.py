@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The Hilbert order by brute force: every cell once, steps to face neighbours, blocks walked through in one go."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The selective scan against the recurrence as a loop, its gradients against finite differences, its export against itself."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Voxelisation and view selection against slow, plain references."""
 
 import numpy as np

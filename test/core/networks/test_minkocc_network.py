@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Parts of MinkOcc against independent computations, and the promise that inference needs no ground truth."""
 
 import inspect

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Dual Mamba against its steps written out, cell by cell."""
 
 import pytest

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Eq. 2 and Eq. 5 cell by cell: which pixel each cell falls on, what is taken from there, what is summed up there."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The assembled OccLE: shapes, gradients, what it sees, and that its static and exported forms say the same."""
 
 import inspect

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Planes, attention and products (OccLE, Eqs. 3 and 4) against loops and torch's own attention."""
 
 import pytest

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Pictures show voxels where a projection and a ray cast say that they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """rig.yaml: what it accepts, what it says of the rest, and that writing and reading agree."""
 
 from __future__ import annotations

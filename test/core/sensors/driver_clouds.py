@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """PointCloud2 as public drivers lay it out, without ROS: plain objects with the message's attributes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Motion compensation against walls in closed form, and its compiled kernel against numpy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Pictures that lost data are refused; those that lack nothing but formalities decode to the same pixels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Times of points, in the layouts of public drivers and in hand-made ones."""
 
 from __future__ import annotations

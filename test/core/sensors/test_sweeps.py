@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sweeps: where their points are, the network's input, and the live history that gives them."""
 
 from __future__ import annotations

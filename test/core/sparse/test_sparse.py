@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sparse layers against PyTorch's dense convolutions, forward and backward, and by hand where there is no dense counterpart."""
 
 import numpy as np

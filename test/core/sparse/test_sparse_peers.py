@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sparse layers against other people's code: spconv and MinkowskiEngine with the same weights, forward and backward; and the
 cases of PyTorch's dense convolutions that test_sparse.py leaves out."""
 

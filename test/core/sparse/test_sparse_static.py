@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The static form against the dynamic one, which test_sparse.py holds against dense convolutions."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The Triton kernel: its results under Triton's interpreter against plain loops, its place in graphs, its machine code for GPUs."""
 
 import os

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The page holds what it was given, decoded here bit by bit, and nothing from elsewhere."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The page in headless Chromium, where one is installed: what it says and what it draws."""
 
 from __future__ import annotations

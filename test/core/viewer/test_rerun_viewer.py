@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Recordings of the rerun viewer, read back with rerun's own reader; and what is said where it is not installed."""
 
 from __future__ import annotations

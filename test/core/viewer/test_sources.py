@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sources of frames: which frames, and what is said of unusable files."""
 
 from __future__ import annotations

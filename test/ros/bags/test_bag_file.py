@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Bags as they are found: with a metadata.yaml that says something else, mixed with other tools' topics, killed, or damaged."""
 
 from __future__ import annotations

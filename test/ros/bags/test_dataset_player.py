@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A raw data set folder as topics, and the whole graph of the launch file where `launch` is installed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What a recording keeps, however it ends, and that it hears every publisher."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Where the calibration comes from, and what the node does while it is not there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """CameraInfo -> Lens -> Camera and rectified images, against the distortion formulas written out here."""
 
 from __future__ import annotations

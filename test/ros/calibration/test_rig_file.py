@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Calibration and configuration of the node from a rig file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """~ in paths, where no shell has replaced it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """config/nav2 and config/sros2_policy.xml against what nav2's layers declare and what the node offers.
 
 The parameter names are those that the layers of nav2_costmap_2d declare (its source of August 2026).

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Parameter files mean the same to `occle run --config` as to the node, whose files rcl reads."""
 
 from __future__ import annotations

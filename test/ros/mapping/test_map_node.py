@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The rolling map of a live node: its topics hold what occle_core's map holds when it is given the same frames."""
 
 from __future__ import annotations

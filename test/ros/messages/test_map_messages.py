@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Messages of the map against what their readers do with them: nav2's static layer, and viewers of whole maps and updates."""
 
 from __future__ import annotations

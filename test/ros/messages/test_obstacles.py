@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """~/obstacles and ~/label_info."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """TransformBuffer over time, against a slow reader of the same messages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A check for each row of docs/reference/reliability.md, "Messages, calibration and parameters"; other tests go deeper."""
 
 from __future__ import annotations

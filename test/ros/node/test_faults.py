@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What the node does when something around it fails. Every fault has its row in docs/reference/reliability.md."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """When the engine fails: three times in a row it is given up, and the node says so."""
 
 from __future__ import annotations

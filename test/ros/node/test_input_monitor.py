@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Silent topics and clocks, with real publishers in a domain of their own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Two LiDARs and odometry that fail while a real node runs: what comes out, and what is counted, said and shown."""
 
 from __future__ import annotations

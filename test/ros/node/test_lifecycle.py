@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The node's life as a lifecycle manager sees it: states, live parameters, services, and what viewers are left with."""
 
 from __future__ import annotations

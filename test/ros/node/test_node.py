@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The live node as a process of its own, fed through rclpy."""
 
 from __future__ import annotations

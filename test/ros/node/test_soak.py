@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The long run in short: nothing grows."""
 
 from __future__ import annotations

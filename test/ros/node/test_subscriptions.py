@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Subscriptions that adapt to what publishers offer, through real publishers."""
 
 from __future__ import annotations

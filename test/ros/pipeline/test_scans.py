@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scans of one and of two LiDARs: motion compensation by every source of poses, merging, and what is masked and counted."""
 
 from __future__ import annotations

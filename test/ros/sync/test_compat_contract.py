@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What our own readers, collectors and transforms give is what the ROS packages that they stand in for give.
 
 Each case runs through ours and through every other implementation that can be imported here: the ROS packages themselves

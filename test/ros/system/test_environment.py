@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Machines on which ROS cannot start: each is one line with the remedy, and no offline command needs it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """launch_testing's view of occupancy.launch.py: `launch_test test/ros/tools/launched_occupancy.py bundle:=... dataset:=...`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The generated pages are in step with the code."""
 
 from __future__ import annotations

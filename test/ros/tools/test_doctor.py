@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle doctor` against real publishers, which send from a thread as drivers would."""
 
 from __future__ import annotations

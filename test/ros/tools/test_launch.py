@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The launch file. Where `launch` is not installed, its classes are replaced by ones that keep their arguments."""
 
 from __future__ import annotations

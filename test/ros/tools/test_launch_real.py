@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The launch file under the real launch and launch_ros, where they are installed: on every machine with a ROS installation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle run` on bags and data sets, and that it says the same as the live node."""
 
 from __future__ import annotations

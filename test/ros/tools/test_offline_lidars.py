@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle run` over a bag of two LiDARs with times of points, and odometry."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle doctor` on poses: rate, age, jumps, and whether the map can work."""
 
 from __future__ import annotations

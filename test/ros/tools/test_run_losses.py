@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle run` says what it left out; nothing comes out of it twice under one name."""
 
 from __future__ import annotations

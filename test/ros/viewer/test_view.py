@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle view` on bags, recordings, results and the running node."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The adaptation: no label of the recordings is read, bit for bit; it can be stopped and resumed; the command."""
 
 import shutil

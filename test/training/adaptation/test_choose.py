@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Ranking of frames to label: against an exhaustive loop, and on frames of known agreement."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Votes over frames, thresholds, targets and the occupancy bias: against loops and by-hand cases."""
 
 import numpy as np

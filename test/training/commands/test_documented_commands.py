@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Every training command of README and the how-to pages runs, in the order of its page, on tiny data."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle-train export` as a user calls it, and the parity gate on the shipped bundles."""
 
 import copy

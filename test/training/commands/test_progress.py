@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Progress on a terminal of 80 columns and in a pipe."""
 
 import io

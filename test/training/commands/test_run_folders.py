@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Run folders as a user meets them: what a training writes, resuming, stopping by a signal, listing and comparing."""
 
 import csv

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle-train` as a user calls it: simulate, fit, evaluate, in real processes, and its answers to bad input."""
 
 import json

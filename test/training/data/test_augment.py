@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Augmentation: points, voxels and pixels stay where they belong together."""
 
 import hashlib

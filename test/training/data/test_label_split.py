@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The draw of the labelled scenes."""
 
 from itertools import pairwise

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Training and reading do not grow: what is kept has a limit, and nothing else is kept."""
 
 import gc

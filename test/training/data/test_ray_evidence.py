@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Moving points by ray evidence: against a brute-force loop over rays, on scenes of known motion, and on simulated streets."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scan mixing and beam randomisation: point by point and cell by cell, and inside a training batch."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Truth and masks on parts of the recorded grid, and on finer cells."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Fitting a calibration against probabilities that are known."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scores of bundles: which ways of counting there are, and that a perfect prediction is perfect."""
 
 from types import SimpleNamespace

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Evaluation shows a network what the node would show it, scores what cannot be predicted as free, and says what is missing."""
 
 import pickle

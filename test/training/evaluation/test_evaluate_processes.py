@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Several processes score as one does, and share the frames in order."""
 
 import pytest

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The MinkOcc paper's tables of scores: which classes a mean is over, and what Table II's rows hold."""
 
 import json

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """SemanticKITTI's submission: the zip that the benchmark's validator accepts holds the predictions, in raw ids, on its grid."""
 
 import shutil

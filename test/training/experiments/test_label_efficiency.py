@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The label-efficiency experiment: its report, and the whole of it in miniature."""
 
 from dataclasses import replace

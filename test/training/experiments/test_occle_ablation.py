@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE's ablation: its report, and the whole of it in miniature."""
 
 import re

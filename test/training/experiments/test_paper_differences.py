@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Every value in which a shipped configuration differs from the paper's has a row on the page, and the page is in step."""
 
 import copy

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Checkpoints and logs: what a run is resumed from, after a kill, a full disk, damage, or with other settings."""
 
 import csv

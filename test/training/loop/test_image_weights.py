@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Pretrained trunks: torchvision's names, nothing executed, what does not fit is said."""
 
 import pickle

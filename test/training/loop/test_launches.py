@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Launches of a frame and of a training step, counted on the CPU: a gate against those that creep in, whatever a machine's speed.
 
 The limits are what was counted on 2026-11-26 with PyTorch 2.13, and a tenth more for other versions of PyTorch.

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """MinkowskiEngine as training backend: the tiny network's sparse part gives the same cells, features and gradients as with ours."""
 
 import sys

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Two processes with half of each batch are one process with the whole batch."""
 
 import csv

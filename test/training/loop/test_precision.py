@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """TF32 and bfloat16 are switches: off they change nothing, on they stay close to float32."""
 
 from importlib import import_module

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The run key: what changes the result is in it, what does not is not, and a difference is named."""
 
 import json

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The running average of the weights: short trainings forget their random start, long ones average over `1 / (1 - decay)` steps."""
 
 import pytest

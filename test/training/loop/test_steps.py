@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The loop itself: stopping after any step and resuming gives the same curve; a time limit ends the schedule."""
 
 import csv

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Losses against loops and textbook formulas."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE's losses against loops over voxels and classes, written from MonoScene's definitions."""
 
 import math

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Metrics against loops over every cell and every ray."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """MinkOcc trained on occle sequences of a rig file: its grid, cameras and classes."""
 
 from __future__ import annotations

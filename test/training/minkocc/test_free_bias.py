@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The free class's bias: found again where it is known, and left alone where nothing can be measured."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Training learns, is repeatable, and is resumed where it was stopped."""
 
 import csv

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The recipe: who is labelled, what is read, what each phase trains on, and that a stopped run is resumed to the same curve."""
 
 import csv

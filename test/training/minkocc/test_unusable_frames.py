@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scans without a point in the grid, frames without a pose, and files that are missing: named, and the training goes through."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The alignment tables against MSeg's own list and the paper's printed ones, and the merging pixel by pixel."""
 
 import csv

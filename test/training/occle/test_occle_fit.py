@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE's training from files: annotated frames, reading, batches, and that a stopped run is resumed the same way."""
 
 import numpy as np

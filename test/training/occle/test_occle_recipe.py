@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE's recipe: interval sampling, augmentation, teacher filter, what each phase minimises and what it leaves alone."""
 
 import copy

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """3D pseudo-labels on disk: resumable to the same bytes, without a look at the data set's labels."""
 
 import shutil

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Degraded semantic images: every kind of error by itself, on drawn streets and on simulated ones."""
 
 import cv2

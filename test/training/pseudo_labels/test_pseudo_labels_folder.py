@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Folders of label images: written completely or not at all, read with care."""
 
 import json

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Classes of voxels out of labelled pixels: which points a camera sees, what they are called, and who wins a cell."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Grounding DINO, SAM and SAM 2 through their real loading code, with small random weights."""
 
 import numpy as np

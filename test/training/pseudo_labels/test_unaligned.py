@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Simulated labels without alignment: another source, with the same mistakes."""
 
 from types import SimpleNamespace

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Copies of a bag in other storages, with topics left out or changed."""
 
 from __future__ import annotations

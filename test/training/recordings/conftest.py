@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """One simulated recording of an odd rig, for all tests of this folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Bags as data sets: frames in any storage, motion taken out, and what does not fit named in one line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Drafted rig files against the rig that the recording was simulated with, and a wrong calibration seen."""
 
 from __future__ import annotations

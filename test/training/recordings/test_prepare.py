@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Recordings as sequences: the frames of the bag, the same bytes however often the run was killed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The sphere renderer against a loop over pixels and spheres, and its gradients against finite differences."""
 
 import math

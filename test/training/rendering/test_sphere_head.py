@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Voxels as 2D logits: what is rendered, through which camera, and what the labels supervise."""
 
 import numpy as np

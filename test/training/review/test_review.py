@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The page of pseudo-labels: its figures against a loop, its pictures and its size."""
 
 import re

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Checks before the first step: one line each, with the remedy."""
 
 import pytest

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Motion distortion in simulated streets, and its compensation against the rays' own hits."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Ray casting, LiDAR, sampling and visibility against brute force."""
 
 from __future__ import annotations

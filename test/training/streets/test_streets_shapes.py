@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Shapes, classes and streets: plausible sizes, every class of both taxonomies present."""
 
 from __future__ import annotations

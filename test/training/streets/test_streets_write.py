@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What the simulator writes: layouts, determinism, agreement of sensors and truth, and nothing half-written."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Rounds of training on simulated and recorded frames, each with the last round's averaged network as the teacher."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Bias of the free class by ray evidence: the occupancy that scans and poses show decides, no label is needed."""
 
 from __future__ import annotations

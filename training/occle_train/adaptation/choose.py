@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Which frames to label: those whose prediction disagrees with the frames around them, and that differ from each other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Settings of the adaptation to unlabelled recordings."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Training set of the adaptation: simulated frames with truth, and recorded ones with the teacher's targets."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Targets of unlabelled frames: accumulated occupancy, and classes by the teacher's votes and by label images."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The teacher's class probabilities around a cell, averaged over past and future frames in world coordinates."""
 
 from __future__ import annotations

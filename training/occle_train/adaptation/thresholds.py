@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Least confidence per class, so that votes above it are right often enough on simulated frames."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Paths, names and progress bars of the commands."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle-train fit-occle`: OccLE."""
 
 from __future__ import annotations

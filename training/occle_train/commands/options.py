@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Options that `occle-train fit` and `occle-train fit-occle` share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Progress: a bar on a terminal, a line every so often in a pipe or a log file."""
 
 from __future__ import annotations

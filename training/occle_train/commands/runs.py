@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`occle-train list`, `compare` and `bundle`: runs beside each other, and bundles of what they have learned so far."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Configurations from files, names and `--set key=value`."""
 
 from __future__ import annotations

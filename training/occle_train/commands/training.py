@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What `occle-train fit` and `occle-train fit-occle` share: resuming, data, validation, and the end of a run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The papers' training configurations, which `--config` finds by name: `minkocc_10`, `occle_nuscenes`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A voxel truth out of labelled LiDAR scans with poses: occupied, free by ray, unknown elsewhere."""
 
 from __future__ import annotations

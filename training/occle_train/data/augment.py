@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Augmentation of labelled frames: the grid is mirrored or rotated, the images and the scan are disturbed.
 
 Turning the grid instead of the sensors (T_grid_lidar and the truth change, points and cameras do not) keeps images,

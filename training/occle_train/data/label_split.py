@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Split of scenes into labelled and unlabelled ones: the labelled share alpha of MinkOcc's warm start (Sze et al., Sec. IV-A)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Recordings as occle sequences: synchronised, motion-compensated frames with poses; a run that was killed goes on where it was."""
 
 from __future__ import annotations

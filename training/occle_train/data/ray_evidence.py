@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Moving points by ray evidence: rays of earlier or later scans pass through the place of a point that moves. No label is read.
 
 The idea is that of visibility-based map cleaning (Kim and Kim, Remove, then Revert, IROS 2020): another scan is drawn as a range

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Frames of dataset folders as a recipe's training set."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scan mixing and beam randomisation: scans of other streets and of other LiDARs, made of those that are there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Voxel truth on a network's grid, which may be a part of the recorded one, coarser, or finer."""
 
 from __future__ import annotations

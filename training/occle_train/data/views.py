@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A camera view of a training sample: labels, confidence and projection."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Measuring and fitting calibrated probabilities on held-out frames."""
 
 from __future__ import annotations

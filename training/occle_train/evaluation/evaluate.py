@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Measuring a bundle on labelled frames: `occle-train evaluate`."""
 
 from __future__ import annotations

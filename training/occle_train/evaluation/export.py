@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Getting a bundle ready for inference engines: capacities measured on frames, int8 models, and the parity gate."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scores as Markdown tables, laid out like the tables of the MinkOcc paper (Sze et al., Tables I and II).
 
 `python -m occle_train.evaluation.markdown_tables A.json B.json`: Tables I and II of what `occle-train evaluate --json` wrote for

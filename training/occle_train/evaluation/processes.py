@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scoring on several processes: each counts over its share of the frames, and the counts are added up."""
 
 from __future__ import annotations

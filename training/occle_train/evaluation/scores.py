@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scores of a data set's kind, counted frame by frame: SemanticKITTI's and Occ3D's."""
 
 from __future__ import annotations

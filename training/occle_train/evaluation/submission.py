@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """SemanticKITTI's submission for semantic scene completion: what the benchmark's server scores on its hidden test set."""
 
 from __future__ import annotations

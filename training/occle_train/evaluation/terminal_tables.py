@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scores as tables for the terminal."""
 
 from __future__ import annotations

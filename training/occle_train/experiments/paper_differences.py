@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`python -m occle_train.experiments.paper_differences docs/reference`: what the shipped configurations change of the papers'.
 
 For each NAME_paper.yaml in the shipped configurations, NAME.yaml beside it is ours. Every value in which the two differ needs a row

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Markdown with lines of at most 120 characters, for the reports that experiments write."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Checkpoints, from which a stopped run is resumed: checkpoint.pt in its folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Pretrained weights of a network's image trunk: a ResNet's state dict with torchvision's names, ImageNet's for example."""
 
 from __future__ import annotations

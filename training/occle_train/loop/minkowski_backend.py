@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """MinkowskiEngine as the engine of sparse convolutions in training: `sparse_backend: minkowski`.
 
 The parameters stay where they are, weight for weight, so that checkpoints and bundles are the same with either engine. How to

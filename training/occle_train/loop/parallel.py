@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Training on several processes (torchrun) so that the result is that of one process with the whole batch.
 
 Every process takes its share of each batch. Sums that a loss divides by, batch norm's statistics and the gradients are added up

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Precision of a training's matrix products: float32, TF32, or bfloat16 by autocast. Weights and updates are float32 in all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Run key: everything that changes a training's result. A run is resumed with the same key only; provenance is written from it."""
 
 from __future__ import annotations

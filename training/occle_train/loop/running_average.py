@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Exponential moving average (EMA) of a network's weights, with a warm-up for short trainings."""
 
 from __future__ import annotations

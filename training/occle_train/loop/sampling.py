@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sampling of the frames that each training step uses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Learning-rate schedule, seeds, and weights of another network."""
 
 from __future__ import annotations

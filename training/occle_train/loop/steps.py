@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The training loop: batch after batch, with log, checkpoints, validation, a time limit, and a stop on request."""
 
 from __future__ import annotations

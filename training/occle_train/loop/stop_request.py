@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Ctrl-C and SIGTERM as a request to stop after the present step."""
 
 from __future__ import annotations

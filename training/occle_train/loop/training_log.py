@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """log.csv of a run: a row per step, for people, spreadsheets and the curves; TensorBoard's event files where it is installed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Loader processes: how many, and that signals to stop are the training process's."""
 
 from __future__ import annotations

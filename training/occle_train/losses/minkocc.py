@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Losses of MinkOcc (Sze et al., Sec. IV-D)."""
 
 from __future__ import annotations

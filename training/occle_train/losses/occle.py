@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """OccLE's losses (Fang et al., Eq. 6): frequency-weighted cross-entropy and the scale losses of the MonoScene/VoxFormer line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scores of predicted voxels, as the benchmarks define them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Semantic scene completion scores of the SemanticKITTI benchmark (SSCBench-KITTI-360 uses the same)."""
 
 from __future__ import annotations

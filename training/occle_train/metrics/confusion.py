@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Counting which class was predicted where which class is true."""
 
 from __future__ import annotations

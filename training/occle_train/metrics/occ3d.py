@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Occupancy scores of the Occ3D-nuScenes benchmark."""
 
 from __future__ import annotations

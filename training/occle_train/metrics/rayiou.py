@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """RayIoU (SparseOcc, Liu et al. 2024): class and distance of the first surface along LiDAR-like rays."""
 
 from __future__ import annotations

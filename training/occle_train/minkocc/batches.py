@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Training batches of MinkOcc: the frames of a step, augmented and prepared."""
 
 from __future__ import annotations

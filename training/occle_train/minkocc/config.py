@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Settings of MinkOcc's training."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """MinkOcc for a rig file: its grid, its classes, and as many cameras as it has."""
 
 from __future__ import annotations

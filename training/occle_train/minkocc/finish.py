@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """End of MinkOcc's training: the free class's bias, measured on labelled training frames and put into the weights."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Training of MinkOcc, on voxel labels or by the label-efficient recipe."""
 
 from __future__ import annotations

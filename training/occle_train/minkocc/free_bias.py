@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Bias of the free class, measured on labelled frames after the training and put into the weights.
 
 Class-balanced cross-entropy and pruning, which lets through what may be occupied, leave the free class too strong: predictions are

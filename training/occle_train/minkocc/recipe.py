@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """MinkOcc's two steps of supervision (Sze et al., Sec. IV-A): few scenes with voxel labels, then weak targets for all of them.
 
 A frame has *voxel labels* only if it, or its scene, was drawn as labelled; the voxel truth of every other frame is never opened.

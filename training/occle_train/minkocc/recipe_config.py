@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Settings of MinkOcc's recipe (Sze et al., Sec. IV and V-B)."""
 
 from __future__ import annotations

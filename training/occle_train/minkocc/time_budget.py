@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A training's number of steps from a time limit: a few steps are tried, on a copy, to measure how long one takes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """One optimiser step of MinkOcc: losses, gradients, update."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Alignment of pseudo-labels (OccLE, Sec. 3.2 and Appendix B).
 
 A dataset-specific segmenter's classes are mapped to the task's and completed by an open-vocabulary segmenter.

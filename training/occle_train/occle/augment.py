@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Augmentation of the geometric branch's inputs in three strengths (OccLE, Sec. 3.3.2 and Table 1). The geometry stays as it is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Distillation: a student's targets from a teacher's predictions (OccLE, Sec. 3.3.2)."""
 
 from __future__ import annotations

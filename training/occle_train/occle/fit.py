@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Algorithm 1 from files: `occle-train fit-occle`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Aligned pseudo-labels of a data set's images: MSeg's label maps from disk or a transformers segmenter, with Grounded SAM."""
 
 from __future__ import annotations

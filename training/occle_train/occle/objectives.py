@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Objectives of the training phases (OccLE, Eq. 6)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The phases of OccLE's training (Algorithm 1): which parts learn, from what, for how long."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Settings of an OccLE training: network size, images, recipe."""
 
 from __future__ import annotations

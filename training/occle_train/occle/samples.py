@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Frames of data set folders as OccLE's training set.
 
 Each sample has the images, scans and poses of several frames and aligned pseudo-labels; voxel annotations are read of the sampled

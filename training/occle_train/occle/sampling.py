@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Interval sampling of the frames that keep their voxel annotations (OccLE, Sec. 4.1.1)."""
 
 from __future__ import annotations

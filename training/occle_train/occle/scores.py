@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scores and latencies of an OccLE network and its branches on frames with a truth."""
 
 from __future__ import annotations

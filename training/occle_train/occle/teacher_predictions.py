@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Confident predictions of a teacher for frames without annotation (Algorithm 1, phase II), on disk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Steps of OccLE's phases from a time limit: a few steps of each are tried, on a copy, to measure how long they take."""
 
 from __future__ import annotations

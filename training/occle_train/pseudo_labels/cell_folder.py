@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Folders of 3D pseudo-labels: ROOT/SCENE/NNNNNN.npz, NNNNNN being the frame's number, made from scans, poses and label images.
 
 A file holds `occupancy` (X, Y, Z) uint8 (1 occupied, 0 free, 255 unknown), `classes` (X, Y, Z) uint8 class ids (255 none) and

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Perfect semantic images made as bad as real pseudo-labels are, so that the recipe can be tried without foundation models.
 
 What goes wrong follows what MinkOcc reports of Grounding DINO + SAM (Sze et al., Sec. VI-A and Fig. 3): outlines are off by

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Boxes of phrases by Grounding DINO (Liu et al., Grounding DINO), through transformers."""
 
 from __future__ import annotations

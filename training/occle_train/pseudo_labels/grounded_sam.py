@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """2D pseudo-labels from vision foundation models: Grounding DINO's boxes, SAM's masks (MinkOcc, Sze et al., Sec. III and IV-D)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """transformers, imported when it is needed: most of training works without it."""
 
 from __future__ import annotations

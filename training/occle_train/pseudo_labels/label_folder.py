@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Folders of label images: ROOT/SCENE/CAMERA/STEM.png, STEM being the name of the image's file.
 
 A label image is 8 bit, one channel, and holds class ids; 255 is unlabelled. STEM.confidence.png beside it holds the confidence of

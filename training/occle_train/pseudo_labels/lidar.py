@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Occupancy out of several LiDAR scans: the weak 3D target P_acc of MinkOcc (Sze et al., Sec. III and IV-A). No label is read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Classes of voxels out of 2D pseudo-labels: every point of a scan takes the label of the pixel that it is seen in, and votes.
 
 MinkOcc teaches classes by rendering alone (Sze et al., Sec. IV-C). The scans that its occupancy is accumulated from say more: where

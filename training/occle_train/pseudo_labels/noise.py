@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Pseudo-labels with random mistakes: OccLE's "w/ 2 % Noise" and "w/ 6 % Noise" (Table D.3)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Prompts of an open-vocabulary detector: phrases, and the class that each stands for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Masks for boxes by SAM (Kirillov et al., Segment Anything) or SAM 2 (Ravi et al.), through transformers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Simulated pseudo-labels of a segmenter whose classes are not the task's: OccLE's "w/o align." (Sec. 3.2, Table 4)."""
 
 from __future__ import annotations

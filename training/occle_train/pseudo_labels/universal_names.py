@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Class names of usual segmentation models as MSeg's universal ones, so that OccLE's class tables know them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """A data set as if nobody had labelled it: labels, truth and boxes are out of reach, and what moves is found by ray evidence."""
 
 from __future__ import annotations

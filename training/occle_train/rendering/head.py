@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """From predicted voxels to 2D class logits, for supervision by pseudo-labels (MinkOcc, Sze et al., Sec. IV-C and IV-D)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """From rendered features to 2D class logits: the neural shader NS(F; Θ) of MinkOcc (Sze et al., Sec. IV-C)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Spheres into images, differentiably: the projection step of MinkOcc's rendering head (Sze et al., Sec. IV-C).
 
 The blending is Pulsar's (Lassner and Zollhöfer, Pulsar: Efficient Sphere-based Neural Rendering, Sec. 3.2). Per pixel, over the

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The page: one HTML file with figures, poses, the worst frames large and all frames small."""
 
 from __future__ import annotations

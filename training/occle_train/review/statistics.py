@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Figures of a frame's pseudo-labels: what is labelled, and where pixels and cells disagree."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Checks before the first step: what would stop a training hours later, one line each."""
 
 from __future__ import annotations

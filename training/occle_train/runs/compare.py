@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Runs beside each other: a line per run, and what two of them differ in."""
 
 from __future__ import annotations

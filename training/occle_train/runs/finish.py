@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """End of a run: bundles, scores, curve, pictures, report, and what did not learn."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Run folders `runs/NAME-NNN`: options, resolved configuration and environment of a training in run.yaml."""
 
 from __future__ import annotations

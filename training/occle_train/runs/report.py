@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """report.html of a run: one file with curve, scores, pictures, configuration and environment."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Validation during a training: scores on frames that it does not learn from, the best bundle, pictures beside the truth."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The weights of a checkpoint as a network, with the spec of its bundle."""
 
 from __future__ import annotations

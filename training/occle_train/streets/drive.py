@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """One simulated drive: everything that is made once, and `frame(i)` for what the sensors deliver at each step."""
 
 from __future__ import annotations

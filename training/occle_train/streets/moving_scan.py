@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Motion-distorted scans: each firing of a turn from where the LiDAR is at its time, as a real sensor measures."""
 
 from __future__ import annotations

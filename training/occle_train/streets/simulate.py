@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Makes drives and writes them to disk, over several processes, all or nothing per sequence."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Entry point of `python -m occle_train.experiments.label_efficiency`."""
 
 import sys

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`python -m occle_train.experiments.label_efficiency.experiment`: what the recipe is worth, on simulated nuScenes-rig streets.
 
 The same network is trained with all voxel labels, with those of a tenth of the scenes, with these and the weak targets of all

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Pictures of what the recipe learnt, like Figs. 3 and 4 of the MinkOcc paper (Sze et al.), and its curves."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """docs/reports/label_efficiency.md out of the experiment's scores."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`python -m occle_train.experiments.occle_ablation`: what each part of OccLE's recipe is worth, on simulated KITTI-rig streets.
 
 The settings share phases: a semantic branch is trained once per kind of pseudo-labels, a geometric branch once per share of

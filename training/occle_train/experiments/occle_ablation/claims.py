@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Claims of the paper's tables as comparisons that can be checked against our figures."""
 
 from __future__ import annotations

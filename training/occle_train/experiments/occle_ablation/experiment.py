@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """All stages of the ablation in one folder. Phases that several settings share are trained once."""
 
 from __future__ import annotations

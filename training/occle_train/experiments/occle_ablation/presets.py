@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Presets of the ablation: data, network and steps."""
 
 from __future__ import annotations

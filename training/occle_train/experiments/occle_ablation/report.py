@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """docs/reports/occle_ablation.md out of the ablation's scores: the paper's numbers beside ours."""
 
 from __future__ import annotations

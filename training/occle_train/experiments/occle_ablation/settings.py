@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The rows of the paper's tables: what is left out, with which labels and annotations."""
 
 from __future__ import annotations

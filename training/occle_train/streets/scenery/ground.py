@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The ground as a mesh: carriageway, kerbs, pavements, yards and lane markings."""
 
 from __future__ import annotations

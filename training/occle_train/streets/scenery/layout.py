@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The street itself: its course, its cross-section, and the height and class of its ground."""
 
 from __future__ import annotations

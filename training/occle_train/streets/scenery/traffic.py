@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Moving actors: vehicles in their lanes, cyclists, and people who walk along or across the street."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Everything that does not move: puts houses, plants, parked vehicles and street furniture along a Street."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Camera images: one ray per pixel, Lambert shading with sun shadows, sky, haze, and the camera's response."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Ray casting: one Embree scene for what stands still, a small one per frame for what moves."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The simulator's sensors from a rig file."""
 
 from __future__ import annotations

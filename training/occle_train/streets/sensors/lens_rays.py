@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Viewing rays of a camera's pixels, through any lens."""
 
 from __future__ import annotations

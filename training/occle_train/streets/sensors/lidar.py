@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """LiDAR scans: beam pattern, range noise, intensity, lost returns, and a label per point."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Sun, sky and camera response of a drive."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The two sensor rigs, with the calibration values of the real cars rounded and slightly shaken per drive."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Voxel truth: surfaces sampled once per drive, put into the grid of every frame, with what the sensors could see."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Visibility of cells from a sensor's position, by a spherical range image that is cast once per position."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Boxes around objects, as nuScenes annotates them."""
 
 from __future__ import annotations

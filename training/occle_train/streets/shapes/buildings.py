@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Houses, blocks, halls, walls and fences: x along the street, y away from it, base on z = 0."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The simulator's own classes and what each is called in SemanticKITTI, Occ3D-nuScenes and nuScenes-lidarseg."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Poles, lamps, signs, barriers, cones and what else stands about: base on z = 0, front towards -x."""
 
 from __future__ import annotations

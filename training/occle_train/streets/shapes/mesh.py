@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Triangle meshes with a class, material and colour per triangle, and the primitives that every shape is made of."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """People, bicycles, motorcycles and their riders: x forward, z up, feet or wheels on z = 0."""
 
 from __future__ import annotations

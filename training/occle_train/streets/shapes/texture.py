@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Procedural surface detail: tileable value noise looked up by world position, and patterns per material."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Trees, bushes and hedges: crowns are clouds of leaf triangles that rays can pass."""
 
 from __future__ import annotations

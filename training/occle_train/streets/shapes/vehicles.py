@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Cars, lorries, buses, trailers and the odder vehicles: x forward, y left, z up, wheels on z = 0, centred."""
 
 from __future__ import annotations

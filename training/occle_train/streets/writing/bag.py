@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Writes a drive of a described rig as a rosbag2 recording, as its drivers would: motion in the scans, topics of their own."""
 
 from __future__ import annotations

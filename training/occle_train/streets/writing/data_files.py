@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Images and arrays on disk; a disk that is full is an OSError, which OpenCV's and numpy's own writers do not give."""
 
 from __future__ import annotations

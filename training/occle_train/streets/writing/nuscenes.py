@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Writes a drive as one scene of a nuScenes dataset with Occ3D truth and nuScenes-lidarseg labels."""
 
 from __future__ import annotations

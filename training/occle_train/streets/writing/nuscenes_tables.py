@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """The JSON tables of a nuScenes dataset: read, extend by a scene, remove a scene, write."""
 
 from __future__ import annotations

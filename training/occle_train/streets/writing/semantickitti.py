@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Writes a drive as a SemanticKITTI sequence folder."""
 
 from __future__ import annotations

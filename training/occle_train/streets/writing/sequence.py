@@ -1,3 +1,4 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Writes a drive of a described rig as an occle sequence."""
 
 from __future__ import annotations
