@@ -66,7 +66,7 @@ class Predictor:
         """From a bundle.
 
         Args:
-            bundle: its folder, or the name of a shipped one: "kitti" or "nuscenes".
+            bundle: its folder, or the name of a shipped one: "kitti", "nuscenes" or "kitti_occle".
             engine: what runs the network, one of `occle_core.engines.loading.ENGINE_NAMES`.
             precision: one of `occle_core.engines.loading.PRECISIONS`.
             threads: CPU threads of the engine; None leaves its own choice.

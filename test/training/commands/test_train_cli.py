@@ -169,7 +169,9 @@ def test_configurations_are_found_by_name_and_by_the_right_command(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     assert settings_of("minkocc_10", [], {}).recipe.alpha == 0.1
     assert fit_occle.settings_of("occle_nuscenes", [], {}).rig == "nuscenes"
-    with pytest.raises(ValueError, match=r"minkocc_11: no such file, and no shipped .*; there are minkocc_0, minkocc_10,"):
+    with pytest.raises(
+        ValueError, match=r"minkocc_11: no such file, and no shipped .*; there are minkocc_0, minkocc_0_paper, minkocc_10,"
+    ):
         settings_of("minkocc_11", [], {})
     with pytest.raises(ValueError, match="of OccLE; train it with occle-train fit-occle"):
         settings_of("occle_nuscenes", [], {})

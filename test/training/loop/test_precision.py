@@ -109,7 +109,7 @@ def test_batches_are_pinned_and_moved_tensor_by_tensor(batch, monkeypatch):
     copied = whole.pin_memory()
     assert len(pinned) == 7 + 3 and torch.equal(copied.inputs.coords, whole.inputs.coords)
     assert {tensor.device.type for tensor in vars(whole.to("meta").inputs).values()} == {"meta"}
-    samples = type("Samples", (), {"warm": [0, 1], "__len__": lambda self: 2})()
+    samples = type("Samples", (), {"warm": [0, 1], "weak": None, "__len__": lambda self: 2})()
     for device, expected in (("cpu", False), ("cuda:0", True)):
         loader = make_loader(spec, samples, FitConfig(num_workers=0), ALONE, device, 0)
         assert loader.pin_memory is expected
