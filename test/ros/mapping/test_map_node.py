@@ -27,7 +27,9 @@ from occle_core.sensors.messages import stamp_of
 from occle_ros.system.ros_process import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
-EVERY = {"map.max_rate_hz": 0.0} | {f"map.{name}.max_rate_hz": 0.0 for name in ("voxels", "markers", "occupancy_grid", "distance", "objects")}
+EVERY = {"map.max_rate_hz": 0.0} | {
+    f"map.{name}.max_rate_hz": 0.0 for name in ("voxels", "markers", "occupancy_grid", "distance", "objects")
+}
 VALUES = np.full(256, 9, np.int8)
 VALUES[[OBSTACLE, DRIVABLE, UNKNOWN]] = 100, 0, -1
 
