@@ -64,7 +64,8 @@ FAULTS = {
         # The status is published once a second: more than that on the rear one alone, at the pace of the stamps.
         "O300 +200 R0 S0 +100 O1300 R100 +100 R300 +100 R600 +1300 "
         "O3000 R1700 +600 R2300 +600 R2900 +200 O3200 S3100 +100",
-        (0, 600, 1700, 2300, 2900, 3100), {"masked.lidar:stale": 4, "synchronizer.lidar_led": 4, "masked.rear:stale": 1}, (r"no scan on /lidar/points for \d s",),
+        (0, 600, 1700, 2300, 2900, 3100), {"masked.lidar:stale": 4, "synchronizer.lidar_led": 4, "masked.rear:stale": 1},
+        (r"no scan on /lidar/points for \d s",),
         (WARN, "pipeline", "running on rear: no scan on /lidar/points"),
     ),
     "odometry stops": Fault(
