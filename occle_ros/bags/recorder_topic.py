@@ -183,7 +183,7 @@ class RecentMessages:
 
 @cache
 def _say_losses_are_not_counted() -> None:
-    print_notice("recorder: messages lost on their way are not counted: this rclpy does not name a message's publisher")
+    print_notice("losses on the way to the recorder are not counted: this rclpy does not name a message's publisher")
 
 
 def as_bag_qos(profile: QoSProfile) -> Qos:
