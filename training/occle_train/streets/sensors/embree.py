@@ -1,7 +1,7 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Embree's ray caster through the bindings that are installed: embreex (amd64) or libigl (arm64, where embreex has no wheel).
 
-Both give the same hits up to rounding. libigl takes one ray at a call: twice the time for a drive.
+Both give the same hits up to rounding. libigl takes one ray a call and is slower.
 """
 
 from __future__ import annotations
