@@ -4,10 +4,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "reliability.md"
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+def rows_of(kinds: list[str]) -> Callable[[str], Callable[[Test], Test]]:
+    """A decorator for the test of one kind of bad input: its name joins `kinds`, for `assert_rows`."""
+
+    def named(kind: str) -> Callable[[Test], Test]:
+        kinds.append(kind)
+        return lambda test: test
+
+    return named
 
 
 def assert_rows(section: str, kinds: Iterable[str]) -> None:

@@ -20,7 +20,6 @@ from occle_ros.messages.images import compressed_message, message_from_image
 from occle_ros.pipeline.assemble import assemble
 from occle_ros.sync.lidar_led import SyncedMessages
 
-
 SCAN = cloud_from_points(np.array([[8, 0, 0, 0.5], [np.nan, 0, 0, 0]], np.float32), 5, "velodyne")
 
 
