@@ -23,8 +23,8 @@ def rows_of(kinds: list[str]) -> Callable[[str], Callable[[Test], Test]]:
 
 
 def assert_rows(section: str, kinds: Iterable[str]) -> None:
-    """Fail for kinds without a row in a section ("### TITLE") of the page."""
-    found = re.search(rf"^### {re.escape(section)}$(.*?)(?=^#{{1,3}} |\Z)", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    """Fail for kinds without a row in a section ("## TITLE" or "### TITLE") of the page."""
+    found = re.search(rf"^##+ {re.escape(section)}$(.*?)(?=^#{{1,3}} |\Z)", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert found, f"{PAGE} has no section {section!r}"
     rows = re.findall(r"^\| ([^|]+?) +\|", found[1], re.MULTILINE)
     missing = [kind for kind in kinds if kind not in rows]

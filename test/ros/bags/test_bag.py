@@ -87,7 +87,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path, monkeypatch, smooth_image):
-    """rig(stamps, suffix) -> a data set that `convert` opens whatever path it is told."""
+    """rig(stamps, suffix) -> a data set that `convert` opens whatever path it is given."""
     folder = tmp_path / "data"
     folder.mkdir()
 

@@ -4,26 +4,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from fault_rig import MS, Car
+from documented import assert_rows
+from fault_rig import MS, Car, Fault, connected
 from lidar_rig import T_LIDAR_REAR, main_scan, odometry, rear_scan
 from nav_msgs.msg import Odometry
 from node_rig import lively_bundle, node_arguments
-from ros_process import Process, own_domain
+from ros_process import Process, own_domain, ready_node
 from sensor_msgs.msg import PointCloud2
 
 from occle_ros.messages.common import time_from
-from occle_ros.system.ros_process import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "reliability.md"
 WARN = DiagnosticStatus.WARN
 SETTINGS = {
     "camera_names": [""],
@@ -34,20 +32,6 @@ SETTINGS = {
     "sync.deadline_ms": 300.0,
     "diagnostics.input_timeout_s": 1.0,
 }
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is sent to the running node, and what must come out, as in test_faults.py.
-
-    O500 is odometry of the half second before 500 ms.
-    """
-
-    script: str
-    out: tuple[int, ...]
-    lost: Mapping[str, int] = field(default_factory=dict)
-    said: tuple[str, ...] = ()
-    status: tuple[bytes, str, str] | None = None
 
 
 FAULTS = {
@@ -87,7 +71,10 @@ SLOW = {"odometry stops", "points without times", "further LiDAR unreadable"}
 
 
 class TwoLidars(Car):
-    """Sends scans of two LiDARs (S, R) and odometry (O), and keeps what the node publishes."""
+    """Sends scans of two LiDARs (S, R) and odometry (O), and keeps what the node publishes.
+
+    O500 is odometry of the half second before 500 ms.
+    """
 
     def __init__(self, node: Any) -> None:
         super().__init__(node)
@@ -131,19 +118,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process,
     """One node with two LiDARs for all faults."""
     folder = tmp_path_factory.mktemp("lidars")
     lively_bundle(folder / "bundle")
-    environment = pytest.MonkeyPatch()
-    with own_domain(environment):
-        arguments = node_arguments(folder / "bundle", Path(), **SETTINGS | {"calibration_file": ""})
-        node = Process(tuple(arguments), folder / "node.log", 200)
-        try:
-            node.wait_for("ready: bundle", 60)
-            with ros_node("car") as ours:
-                car = TwoLidars(ours)
-                car.connect()
-                yield node, car
-        finally:
-            node.end()
-    environment.undo()
+    arguments = node_arguments(folder / "bundle", Path(), **SETTINGS | {"calibration_file": ""})
+    log = folder / "node.log"
+    with pytest.MonkeyPatch.context() as patch, own_domain(patch), ready_node(arguments, log) as node, connected(TwoLidars) as car:
+        yield node, car
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAULTS])
@@ -179,5 +157,4 @@ def test_the_points_of_both_come_out(running: tuple[Process, TwoLidars]) -> None
 
 
 def test_every_fault_has_its_row() -> None:
-    rows = re.findall(r"^\| ([^|]+) \|", PAGE.read_text("utf-8"), re.MULTILINE)
-    assert not [name for name in FAULTS if name not in rows]
+    assert_rows("Several LiDARs and motion", FAULTS)
