@@ -16,8 +16,8 @@ from occle_core.sensors.merge import SensorScan
 from occle_core.sensors.transforms import TransformBuffer, frame_name
 from occle_ros.calibration.files import CalibrationError, rigid
 from occle_ros.calibration.rig import Calibration
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 
 STEP = 10_000_000
 """Nanoseconds between the times that poses are looked up for."""

@@ -70,7 +70,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from occle_core.viewer.view_frame import ViewError
     from occle_ros.bags.player import PlayError
     from occle_ros.calibration.files import CalibrationError
-    from occle_ros.config.groups import ConfigError
+    from occle_ros.config.parameter_group import ConfigError
     from occle_ros.system.child_process import ProcessError
 
     core = (BundleError, DatasetError, EngineError, FrameError, OSError)

@@ -18,8 +18,8 @@ from occle_core.geometry.camera import Camera
 from occle_core.sensors.transforms import TransformBuffer
 from occle_ros.calibration.files import CalibrationError, find_calibration, read_calibration
 from occle_ros.calibration.rig import Calibration
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 
 P2 = [707.0912, 0, 601.8873, 46.88783, 0, 707.0912, 183.1104, 0.1178601, 0, 0, 1, 0.006203223]
 TR = [0, -1, 0, 0.01, 0, 0, -1, -0.07, 1, 0, 0, -0.33]

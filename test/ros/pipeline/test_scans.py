@@ -28,8 +28,8 @@ from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_core.sensors.transforms import TransformBuffer
 from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.pipeline.scans import MergedScan, read_scans
 from occle_ros.sync.lidar_led import SyncedMessages
 
