@@ -16,13 +16,15 @@ from fault_rig import MS, Car, Fault, connected
 from lidar_rig import T_LIDAR_REAR, main_scan, odometry, rear_scan
 from nav_msgs.msg import Odometry
 from node_rig import lively_bundle, node_arguments
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from ros_process import Process, own_domain, ready_node
 from sensor_msgs.msg import PointCloud2
 
 from occle_ros.messages.common import time_from
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
-WARN = DiagnosticStatus.WARN
+WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 SETTINGS = {
     "camera_names": [""],
     "T_grid_lidar": np.eye(4).reshape(-1).tolist(),
@@ -154,6 +156,27 @@ def test_the_points_of_both_come_out(running: tuple[Process, TwoLidars]) -> None
     assert car.spin_until(lambda: {both, alone} <= car.widths.keys()), node.output
     assert car.widths[both] > car.widths[alone]
     assert "the points' times of rear: field 'time' float32: relative, in s; the stamp is the scan's start" in node.output
+
+
+def test_a_latency_error_does_not_hide_that_the_main_lidar_is_silent(running: tuple[Process, TwoLidars]) -> None:
+    node, car = running
+    client = car.node.create_client(SetParameters, "/occupancy/set_parameters")
+    assert car.spin_until(client.service_is_ready)
+
+    def set_limit(milliseconds: float) -> None:
+        value = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=milliseconds)
+        request = SetParameters.Request(parameters=[Parameter(name="diagnostics.latency_error_ms", value=value)])
+        future = client.call_async(request)
+        assert car.spin_until(future.done) and future.result().results[0].successful
+
+    set_limit(0.0)
+    try:
+        car.status.clear()
+        car.play("O300 +200 R0 S0 +100 O1300 R100 +100 R300 +100 R600 +1300 O3000 R1700", (0, 600, 1700))
+        both = re.compile(r"latency \d+ ms is over 0 ms; running on rear: no scan on /lidar/points for")
+        assert car.spin_until(lambda: any(s.level == ERROR and both.search(s.message) for s in car.status), 4), node.output
+    finally:
+        set_limit(1000.0)
 
 
 def test_every_fault_has_its_row() -> None:
