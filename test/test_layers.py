@@ -25,7 +25,7 @@ CORE = (
     "predictor", "mapping", "viewer",
 )  # fmt: skip
 ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipeline", "node.throttle", "node.worker", "mapping",
-       "node", "bags", "tools", "viewer", "cli")  # fmt: skip
+       "node", "bags", "tools", "viewer", "commands", "cli")  # fmt: skip
 TRAIN = (
     "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "review", "loop", "minkocc", "adaptation", "occle",
     "evaluation",

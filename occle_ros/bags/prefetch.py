@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 ITEMS = 16
-_END = object()
 
 
 class Prefetcher(Generic[T]):
@@ -22,7 +21,7 @@ class Prefetcher(Generic[T]):
 
     def __init__(self, items: Iterable[T]) -> None:
         self._items = items
-        self._queue: queue.Queue[object] = queue.Queue(ITEMS)
+        self._queue: queue.Queue[T | _End] = queue.Queue(ITEMS)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._read, name="prefetch", daemon=True)
 
@@ -35,21 +34,21 @@ class Prefetcher(Generic[T]):
         self._thread.join()
 
     def __iter__(self) -> Iterator[T]:
-        while (item := self._queue.get()) is not _END:
-            if isinstance(item, _Failure):
-                raise item.error
-            yield item  # type: ignore[misc]
+        while not isinstance(item := self._queue.get(), _End):
+            yield item
+        if item.error:
+            raise item.error
 
     def _read(self) -> None:
         try:
             for item in self._items:
                 if not self._put(item):
                     return
+            self._put(_End())
         except Exception as error:  # raised where the items are used
-            self._put(_Failure(error))
-        self._put(_END)
+            self._put(_End(error))
 
-    def _put(self, item: object) -> bool:
+    def _put(self, item: T | _End) -> bool:
         while not self._closing.is_set():
             try:
                 self._queue.put(item, timeout=0.1)
@@ -59,6 +58,8 @@ class Prefetcher(Generic[T]):
         return False
 
 
-class _Failure:
-    def __init__(self, error: Exception) -> None:
+class _End:
+    """End of the items, or the error that ended them."""
+
+    def __init__(self, error: Exception | None = None) -> None:
         self.error = error

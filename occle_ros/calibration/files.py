@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from occle_core.datasets import DatasetError, open_dataset
 from occle_core.datasets import semantickitti as kitti
 from occle_core.geometry.camera import Camera
-from occle_ros.config.groups import ConfigError
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.share_paths import resolve
 
 CALIBRATION_FILE = "calibration.yaml"

@@ -16,8 +16,8 @@ from occle_core.sensors.merge import SensorScan
 from occle_core.sensors.transforms import TransformBuffer, frame_name
 from occle_ros.calibration.files import CalibrationError, rigid
 from occle_ros.calibration.rig import Calibration
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 
 STEP = 10_000_000
 """Nanoseconds between the times that poses are looked up for."""
@@ -29,7 +29,7 @@ class LidarPoses:
     Args:
         config: the node's configuration.
         calibration: gives TF.
-        kept: how many messages of odometry, the latest, are kept; None: all.
+        kept: number of the latest odometry messages that are kept; None: all.
 
     Raises:
         ConfigError: lidar.deskew kiss_icp without that package, or odometry without a topic.
@@ -100,7 +100,7 @@ class LidarPoses:
         Args:
             frame: of its scans.
             first: nanoseconds; poses may be missing at the ends.
-        last: nanoseconds.
+            last: nanoseconds.
 
         Raises:
             CalibrationError, PoseGapError: there are no poses.
@@ -122,7 +122,7 @@ class LidarPoses:
         steps = max(1, -(-(last - first) // STEP))
         stamps = [first + (last - first) * step // steps for step in range(steps + 1)] if last > first else [first]
         known, poses, problem = _look_up(buffer, world, body, stamps)
-        if len(known) < min(2, len(stamps)):  # all lie after the newest pose: the last motion goes on
+        if len(known) < min(2, len(stamps)):  # all lie after the newest pose: the last motion continues
             known, poses, problem = _look_up(buffer, world, body, [first - SLACK // 2 * back for back in (2, 1)] + stamps)
         is_covered = known and known[0] - SLACK <= first and last <= known[-1] + SLACK
         if problem and not (is_covered and len(known) >= min(2, len(stamps))):

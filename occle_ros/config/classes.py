@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from occle_core.mapping.classes import GROUND
 from occle_core.taxonomy import Taxonomy
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 
 DEFAULT_DRIVABLE = ("road", "parking", "driveable_surface")
 DEFAULT_GROUND = (*DEFAULT_DRIVABLE, "sidewalk", "other-ground", "terrain", "other_flat")

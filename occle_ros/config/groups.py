@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from occle_ros.config.parameter_group import ConfigError, Matrix, ParameterGroup, live_parameter
-
-__all__ = ["ConfigError", "Matrix", "ParameterGroup", "live_parameter"]
+from occle_ros.config.parameter_group import Matrix, ParameterGroup, live_parameter
 
 Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
 Metres = Annotated[float, Field(ge=-1000, le=1000)]

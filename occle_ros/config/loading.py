@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from occle_ros.config.flat_parameters import declared_parameters
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.lidars import FurtherLidarConfig
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_files import read_parameters
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.rig_parameters import with_rig
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from occle_core.mapping import MapConfig
-from occle_ros.config.groups import Metres, ParameterGroup, live_parameter, max_rate
+from occle_ros.config.groups import Metres, max_rate
+from occle_ros.config.parameter_group import ParameterGroup, live_parameter
 
 
 class MapVoxelsConfig(ParameterGroup):

@@ -14,22 +14,20 @@ from occle_ros.config.groups import (
     DebugConfig,
     DiagnosticsConfig,
     MarkersConfig,
-    Matrix,
     ObstaclesConfig,
     OccupancyGridConfig,
     OutputQosConfig,
     OverlayConfig,
-    ParameterGroup,
     QosConfig,
     ShowConfig,
     SyncConfig,
     TfConfig,
     VoxelsConfig,
-    live_parameter,
 )
 from occle_ros.config.lidars import FurtherLidarConfig, LidarConfig
 from occle_ros.config.map_groups import MapParameters
 from occle_ros.config.names import EngineName, Precision
+from occle_ros.config.parameter_group import Matrix, ParameterGroup, live_parameter
 from occle_ros.config.share_paths import resolve
 
 MAIN_LIDAR = "lidar"

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from occle_ros.config.groups import ConfigError
+from occle_ros.config.parameter_group import ConfigError
 
 NODE_NAME = "occupancy"
 _VALUES = "ros__parameters"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import yaml
 
 from occle_ros.config.flat_parameters import declared_parameters
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.rig_parameters import load_rig, rig_parameters
 
 PRESETS = {

@@ -12,7 +12,7 @@ import numpy as np
 from occle_core.rig import Rig, RigError, read_rig
 from occle_core.rig.files import read_taxonomy
 from occle_core.taxonomy import Taxonomy
-from occle_ros.config.groups import ConfigError
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.share_paths import resolve
 
 

@@ -10,10 +10,10 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from occle_ros.config.flat_parameters import ParameterDeclaration, declared_parameters
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.loading import config_from_parameters
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_files import is_builtin_parameter
+from occle_ros.config.parameter_group import ConfigError
 
 _READ_ONCE = "read once at startup: restart the node to change it"
 

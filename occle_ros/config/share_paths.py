@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from occle_core.paths import expand_home
-from occle_ros.config.groups import ConfigError
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.system.share_files import share_file
 
 

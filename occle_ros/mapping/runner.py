@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""The rolling map of the node, in a thread of its own: the path of the frames hands each over and goes on."""
+"""The rolling map of the node, in a thread of its own: the path of the frames queues each and does not wait."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
+from geometry_msgs.msg import Point, Pose, PoseWithCovariance, Quaternion, Vector3
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -46,8 +46,7 @@ def _detection(thing: MapObject, taxonomy: Taxonomy, head: Any) -> Any:
     from vision_msgs.msg import BoundingBox3D, Detection3D, ObjectHypothesis, ObjectHypothesisWithPose
 
     hypothesis = ObjectHypothesis(class_id=taxonomy.names[thing.label], score=thing.probability)
-    result = ObjectHypothesisWithPose(hypothesis=hypothesis)
-    result.pose.pose = _pose(thing)
+    result = ObjectHypothesisWithPose(hypothesis=hypothesis, pose=PoseWithCovariance(pose=_pose(thing)))
     return Detection3D(header=head, results=[result], bbox=BoundingBox3D(center=_pose(thing), size=_size(thing)))
 
 

@@ -93,10 +93,12 @@ class Diagnostics:
         if subscriptions.clock_problem:
             return DiagnosticStatus.ERROR, str(subscriptions.clock_problem)
         median = float(np.median(latencies)) if latencies else 0.0
+        without_main = f"running on {', '.join(others)}: {no_scan}" if silent > limits.input_timeout_s else ""
         if median > limits.latency_error_ms:
-            return DiagnosticStatus.ERROR, f"latency {median:.0f} ms is over {limits.latency_error_ms:.0f} ms"
-        if silent > limits.input_timeout_s:
-            return DiagnosticStatus.WARN, f"running on {', '.join(others)}: {no_scan}"
+            latency = f"latency {median:.0f} ms is over {limits.latency_error_ms:.0f} ms"
+            return DiagnosticStatus.ERROR, f"{latency}; {without_main}" if without_main else latency
+        if without_main:
+            return DiagnosticStatus.WARN, without_main
         if inference.degraded:
             return DiagnosticStatus.WARN, inference.degraded
         for group, text in (

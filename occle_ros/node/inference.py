@@ -21,8 +21,8 @@ from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.classes import check_classes
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.rig_parameters import rig_classes
 from occle_ros.pipeline.pipeline import Pipeline, ProcessedFrame
 from occle_ros.sync.lidar_led import SyncedMessages

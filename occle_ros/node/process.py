@@ -14,7 +14,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from occle_ros.config.groups import ConfigError
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.node.inference import STARTUP_ERRORS
 from occle_ros.node.node import OccupancyNode
 from occle_ros.system.environment import TransportError

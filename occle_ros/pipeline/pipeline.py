@@ -17,8 +17,8 @@ from occle_core.sensors.transforms import frame_name
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.pipeline.assemble import AssembledFrame, assemble
 from occle_ros.pipeline.scans import lidar_frame
 from occle_ros.pipeline.statistics import Statistics

@@ -18,7 +18,7 @@ from typing import Any, Generic
 from std_msgs.msg import Header
 
 from occle_core.sensors.messages import NANOSECONDS
-from occle_ros.config.groups import ConfigError
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.common import header
 from occle_ros.sync.lidar_led import MILLISECOND, Image, Scan, SyncedMessages
 

@@ -16,8 +16,8 @@ Image = TypeVar("Image")
 MILLISECOND = 1_000_000
 LEADER_SILENCE = 500 * MILLISECOND
 LEADER_SCANS = 3
-"""Without a scan of the main LiDAR for so long, by the stamps, while a further one sent so many, that one starts the frames. The
-number tells a silent LiDAR from a pause of all of them."""
+"""Silence of the main LiDAR, by the stamps, and the scans of a further one in that time, from which on the further one starts the
+frames. The number of scans distinguishes a silent LiDAR from a pause of all of them."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class FrameSynchronizer(Generic[Scan, Image]):
             self.counts["clock_reset"] += 1
             closed += self.flush()
             self._incomplete.clear()
-            self._forget_images_after(stamp + self._jump)
+            self._forget_after(stamp + self._jump)
         self._refused = 0
         self._newest = stamp
         self._open.append(_OpenFrame(stamp, scan, now + self._deadline))
@@ -192,7 +192,7 @@ class FrameSynchronizer(Generic[Scan, Image]):
 
     def poll(self, now: int) -> list[SyncedMessages[Scan, Image]]:
         """Close the frames that are complete or whose deadline has passed; returns them, oldest first."""
-        # A later frame that is ready closes the earlier ones too: their images would have come before its own.
+        # A later frame that is ready closes the earlier ones too: their messages would have come before its own.
         ready = [i for i, frame in enumerate(self._open) if now >= frame.deadline or self._is_settled(frame)]
         count = ready[-1] + 1 if ready else 0
         closing, self._open = self._open[:count], self._open[count:]
@@ -211,13 +211,13 @@ class FrameSynchronizer(Generic[Scan, Image]):
         return all(self._is_final(source, frame.stamp) for source in self._sources)
 
     def _is_final(self, source: _Source, stamp: int) -> bool:
-        """True if no later image can be nearer to the scan than the nearest one in the buffer."""
+        """True if no later message can be nearer to the frame than the nearest one in the buffer."""
         if not source.stamps:
             return False
         newest = source.stamps[-1]
         if newest >= stamp:
             return True
-        # The newest image is older than the scan; the next is expected a period after it, on the scan's other side.
+        # The newest message is older than the frame; the next is expected a period after it, on the frame's other side.
         gap = stamp - newest
         return gap <= self._tolerance and source.period is not None and 2 * gap <= source.period
 
@@ -239,7 +239,7 @@ class FrameSynchronizer(Generic[Scan, Image]):
                 masked[source.name] = "stale"
             else:
                 masked[source.name] = "out_of_tolerance"
-        self._forget_images_before(frame.stamp - self._tolerance)
+        self._forget_before(frame.stamp - self._tolerance)
         if masked:
             self._incomplete.append((frame.stamp, masked))
         images, lidars = found[: len(self._cameras)], found[len(self._cameras) :]
@@ -249,14 +249,14 @@ class FrameSynchronizer(Generic[Scan, Image]):
         at = bisect_left(source.stamps, stamp)
         return min(source.stamps[max(at - 1, 0) : at + 1], key=lambda s: abs(s - stamp), default=None)
 
-    def _forget_images_before(self, stamp: int) -> None:
-        """Remove images that no later scan can use; the newest stays, as its stamp separates stale from out_of_tolerance."""
+    def _forget_before(self, stamp: int) -> None:
+        """Remove messages that no later frame can use; the newest stays, as its stamp separates stale from out_of_tolerance."""
         for source in self._sources:
             # What is older by a whole jump belongs to the time after a clock was set back, whose scans are still to come.
             first, last = bisect_left(source.stamps, stamp - self._jump), bisect_left(source.stamps[:-1], stamp)
             self._forget(source, first, last)
 
-    def _forget_images_after(self, stamp: int) -> None:
+    def _forget_after(self, stamp: int) -> None:
         for source in self._sources:
             self._forget(source, bisect_right(source.stamps, stamp), len(source.stamps))
 

@@ -19,11 +19,11 @@ from occle_core.sensors.messages import stamp_of
 from occle_core.viewer.page import write_page
 from occle_core.viewer.view_frame import ViewFrame, add_map
 from occle_ros.messages.clouds import occupancy_from_cloud
-from occle_ros.tools.snapshots import write_snapshots
+from occle_ros.tools.offline_run import VOXELS
+from occle_ros.tools.snapshots import evenly_spaced, write_snapshots
 
-VOXELS = "/occupancy/voxels"
 PAGE_FRAMES = 50
-"""At most so many frames are in the page, evenly spaced."""
+"""Maximum number of frames in the page, evenly spaced."""
 
 
 class DemoPictures:
@@ -45,10 +45,8 @@ class DemoPictures:
 
     def draw(self, pictures: int) -> list[Path]:
         """Draw pictures of evenly spaced frames; returns their pages."""
-        count = len(self._clouds)
-        chosen = {(2 * i + 1) * count // (2 * pictures) for i in range(pictures)} if count and pictures else set()
         pages = []
-        for place in sorted(chosen):
+        for place in sorted(evenly_spaced(len(self._clouds), pictures)):
             shown = self._frame(place)
             name, cameras = f"frame_{shown.number:06d}", self._dataset.camera_names
             pages.append(write_snapshots(self._out / "pictures", name, shown.frame, cameras, shown.occupancy, shown.truth)[0])

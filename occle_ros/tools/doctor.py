@@ -20,8 +20,8 @@ from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.rig import CalibratedRig, Calibration
 from occle_ros.calibration.tf_listener import listen_to_transforms
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.common import message_class
 from occle_ros.node.input_monitor import clock_problem
 from occle_ros.pipeline.assemble import frame_mismatch

@@ -13,9 +13,9 @@ import yaml
 from occle_core.datasets import list_scenes, open_dataset
 from occle_core.paths import expand_home
 from occle_ros.calibration.files import CALIBRATION_FILE
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.loading import load_config
 from occle_ros.config.names import DatasetKind
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.presets import PRESETS, preset_for
 from occle_ros.config.rig_parameters import load_rig
 

@@ -36,7 +36,7 @@ from occle_ros.messages.markers import marker_array
 from occle_ros.pipeline.assemble import AssembledFrame
 from occle_ros.pipeline.pipeline import Pipeline, ProcessedFrame, count_losses
 from occle_ros.pipeline.statistics import Statistics, percentiles
-from occle_ros.tools.snapshots import write_snapshots
+from occle_ros.tools.snapshots import evenly_spaced, write_snapshots
 
 VOXELS, MARKERS = "/occupancy/voxels", "/occupancy/markers"
 ProgressCallback = Callable[[int, int], None]
@@ -169,7 +169,7 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
                     continue
                 masked = [name for name, image in zip(dataset.camera_names, frame.images) if image is None]
                 losses.add(ProcessedFrame(AssembledFrame(frame, dict.fromkeys(masked, "no_image")), occupancy))
-                with_truth = number in _chosen(count, pictures) and dataset.taxonomy.name == predictor.taxonomy.name
+                with_truth = number in evenly_spaced(count, pictures) and dataset.taxonomy.name == predictor.taxonomy.name
                 yield _Prediction(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)
 
         # `occle bag` publishes a data set's poses in that frame.
@@ -208,7 +208,7 @@ def _run(folder: Path, out: Path, bundle_id: str, camera_names: tuple[str, ...],
     run_map = RunMap(*world, losses.statistics)
     stages: dict[str, list[float]] = {}
     frames = 0
-    chosen = _chosen(count, pictures)
+    chosen = evenly_spaced(count, pictures)
     with _occupancy_bag(folder) as write:
         for prediction in predictions(losses):
             save_occupancy(folder / "frames" / f"{prediction.number:06d}.npz", prediction.occupancy, prediction.frame)
@@ -235,12 +235,6 @@ def _run(folder: Path, out: Path, bundle_id: str, camera_names: tuple[str, ...],
     summary = RunSummary(str(out), bundle_id, frames, tuple(losses.failed), counts, notes, times)
     write_json(folder / "summary.json", asdict(summary))
     return summary
-
-
-def _chosen(count: int, pictures: int) -> set[int]:
-    """Indices of `pictures` evenly spaced frames, each in the middle of its part."""
-    pictures = min(pictures, count)
-    return {(2 * i + 1) * count // (2 * pictures) for i in range(pictures)}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from occle_core.mapping.pose_check import break_between
 from occle_core.sensors.transforms import frame_name
+from occle_ros.calibration.rig import TransformLookup
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.tools.topic_listener import ClockListener
 from occle_ros.topics.inputs import Problem
@@ -22,11 +23,8 @@ MAX_GAP = 1.0
 """Seconds between two poses above which that is a problem."""
 
 
-class PoseSource(Protocol):
-    """TF, as `listen_to_transforms` gives it."""
-
-    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0) -> NDArray[np.float64]:
-        """T_target_source (4, 4) at a stamp; LookupError where it is not known."""
+class PoseSource(TransformLookup, Protocol):
+    """TF with the newest stamps."""
 
     def latest(self, target: str, source: str) -> int | None:
         """Newest stamp that it is known for."""

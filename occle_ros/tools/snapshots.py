@@ -45,6 +45,12 @@ def write_snapshots(
     return files + [_write(folder / f"{name}_{camera}.png", image) for camera, image in overlays.items()]
 
 
+def evenly_spaced(count: int, pictures: int) -> set[int]:
+    """Indices of `pictures` evenly spaced frames of `count`, each in the middle of its part."""
+    pictures = min(pictures, count)
+    return {(2 * i + 1) * count // (2 * pictures) for i in range(pictures)}
+
+
 def page(overlays: dict[str, NDArray[np.uint8]], occupancy: Occupancy, truth: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
     """Page of one frame: images, then prediction (and ground truth) in perspective and from above, and a legend."""
     grid, taxonomy = occupancy.grid, occupancy.taxonomy

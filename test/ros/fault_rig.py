@@ -6,17 +6,20 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from node_rig import CAMERA, sensors
+from node_rig import CAMERA, lively_bundle, node_arguments, sensors
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.serialization import deserialize_message
+from ros_process import spin_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -24,6 +27,7 @@ from occle_core.sensors.messages import stamp_of
 from occle_ros.messages.camera_info import info_from_camera
 from occle_ros.messages.clouds import cloud_from_points
 from occle_ros.messages.images import compressed_message, message_from_image
+from occle_ros.system.ros_process import ros_node
 
 MS = 1_000_000
 POINTS, PICTURE = sensors(0)
@@ -36,6 +40,39 @@ SETTINGS = {
 }
 """Parameters of a node for this car."""
 _GROUPS = ("dropped", "masked", "synchronizer", "points", "deskew", "overflow")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done to a running node, and what must come out.
+
+    Args:
+        script: what the sensors send, see `Car.play`.
+        out: stamps of the voxels that come out, milliseconds, in this order.
+        lost: what diagnostics count, exactly.
+        said: regular expressions that the node's log matches.
+        status: (level, part, words) that diagnostics show.
+        cleared: the viewers' markers are removed on the way.
+    """
+
+    script: str
+    out: tuple[int, ...]
+    lost: Mapping[str, int] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
+    status: tuple[bytes, str, str] | None = None
+    cleared: bool = False
+
+
+def write_place(folder: Path) -> Path:
+    """A folder with the bundle and the calibration of the car."""
+    lively_bundle(folder / "bundle", cameras=2)
+    write_rig(folder / "calibration.yaml")
+    return folder
+
+
+def arguments_of(place: Path) -> list[str]:
+    """Arguments of a Python that runs the car's node; `place` is of `write_place`."""
+    return node_arguments(place / "bundle", place / "calibration.yaml", **SETTINGS)
 
 
 def write_rig(file: Path) -> Path:
@@ -118,12 +155,7 @@ class Car:
 
     def spin_until(self, done: Callable[[], Any], seconds: float = 15.0) -> bool:
         """False if it did not come true in time."""
-        end = time.monotonic() + seconds
-        while not done():
-            if time.monotonic() > end:
-                return False
-            self._executor.spin_once(timeout_sec=0.02)
-        return True
+        return spin_until(self._executor, done, seconds)
 
     def connect(self, nodes: int = 1) -> None:
         publishers = [publisher for publisher, _ in self._senders.values()]
@@ -175,3 +207,15 @@ class Car:
     def cleared(self) -> bool:
         """Some markers said that everything is to be deleted."""
         return any(deserialize_message(raw, MarkerArray).markers[0].action == Marker.DELETEALL for raw in self.markers)
+
+
+AnyCar = TypeVar("AnyCar", bound=Car)
+
+
+@contextmanager
+def connected(kind: type[AnyCar]) -> Iterator[AnyCar]:
+    """A car in a node of its own that the occupancy node hears."""
+    with ros_node("car") as ours:
+        car = kind(ours)
+        car.connect()
+        yield car

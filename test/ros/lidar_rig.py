@@ -39,31 +39,26 @@ def cloud(points: np.ndarray, seconds: np.ndarray | None, stamp: int, frame: str
 
 def main_scan(start: float = 0.0, stamp_at: float = 0.0, times: bool = True, columns: int = 120) -> tuple[PointCloud2, np.ndarray]:
     """A turn that begins `start` seconds after START, stamped `stamp_at` seconds into it, and its points in the world."""
-    points, seconds, world = _turn(start, columns)
+    points, seconds, world = room_scan(columns, start=start)
     return cloud(points, seconds - np.float32(stamp_at) if times else None, START + round((start + stamp_at) * 1e9)), world
 
 
 def rear_scan(start: float = 0.0, times: bool = True, columns: int = 80) -> tuple[PointCloud2, np.ndarray]:
     """The same of the LiDAR behind, whose frame is rear_lidar."""
-    points, seconds, world = _turn(start, columns)
+    points, seconds, world = room_scan(columns, start=start)
     T = np.linalg.inv(T_LIDAR_REAR)
     points[:, :3] = points[:, :3] @ T[:3, :3].T + T[:3, 3]
     return cloud(points, seconds if times else None, START + round(start * 1e9), "rear_lidar"), world
 
 
-def _turn(start: float, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    points, seconds, world = room_scan(columns, start=start)
-    return points, seconds, world
-
-
 def in_the_frame(world: np.ndarray, seconds: float) -> np.ndarray:
-    """Points of the world (N, 3) as the main LiDAR sees them so many seconds after START."""
+    """Points of the world (N, 3) as the main LiDAR sees them `seconds` after START."""
     T = np.linalg.inv(pose(seconds))
     return world @ T[:3, :3].T + T[:3, 3]
 
 
 def driven(first: float = -0.2, last: float = 0.5, step: float = 0.01) -> list[float]:
-    """The seconds that poses are sent at."""
+    """Seconds after START at which poses are sent."""
     return [first + step * k for k in range(round((last - first) / step) + 1)]
 
 

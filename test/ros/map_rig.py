@@ -13,6 +13,7 @@ from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import OccupancyGrid
 from node_rig import SECOND, sensors
 from rclpy.executors import SingleThreadedExecutor
+from ros_process import spin_until
 from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
@@ -30,7 +31,7 @@ KINDS = {
     "voxels": PointCloud2, "voxels_updates": PointCloud2, "markers": MarkerArray, "occupancy_grid": OccupancyGrid,
     "distance": PointCloud2, "objects": MarkerArray,
 }  # fmt: skip
-SMALL = {"map.size": [40.0, 40.0, 6.0], "map.pose_timeout_ms": 50.0, "camera_names": [""]}
+SMALL = {"map.size": [40.0, 40.0, 6.0], "map.pose_timeout_ms": 200.0, "camera_names": [""]}
 """Parameters of a node with a small map and no camera."""
 
 
@@ -67,12 +68,7 @@ class Robot:
         assert self.until(lambda: self.scans.get_subscription_count() and self.poses.get_subscription_count())
 
     def until(self, done: Callable[[], Any], seconds: float = 15.0) -> bool:
-        end = time.monotonic() + seconds
-        while not done():
-            if time.monotonic() > end:
-                return False
-            self._executor.spin_once(timeout_sec=0.02)
-        return True
+        return spin_until(self._executor, done, seconds)
 
     def frame(self, posed: bool = True, dx: float = 1.0, dt: int = STEP, number: int = 0) -> np.ndarray:
         """Send one scan and its pose, and wait for its voxels; returns its points."""

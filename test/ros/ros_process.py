@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +103,27 @@ class Process:
             except subprocess.TimeoutExpired:
                 self._child.kill()
                 self._child.wait()
+
+
+@contextmanager
+def ready_node(arguments: Sequence[str], log: Path, seconds: float = 300) -> Iterator[Process]:
+    """A node process whose bundle is loaded; ended with the `with`."""
+    node = Process(tuple(arguments), log, seconds)
+    try:
+        node.wait_for("ready: bundle", 60)
+        yield node
+    finally:
+        node.end()
+
+
+def spin_until(executor: Any, done: Callable[[], Any], seconds: float) -> bool:
+    """Spin until `done`; False if it did not come true in time."""
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            return False
+        executor.spin_once(timeout_sec=0.02)
+    return True
 
 
 def wait_for_size(bag: Path, size: int, seconds: float = 30.0) -> None:

@@ -21,5 +21,5 @@ if __name__ == "__main__":
         time.sleep(seconds)
         return predict(self, *given)
 
-    Predictor.predict = slowly  # type: ignore[method-assign]
+    Predictor.predict = slowly
     sys.exit(main(["occle", *sys.argv[2:]]))

@@ -17,8 +17,8 @@ from occle_core.sensors.transforms import TransformBuffer
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.loading import config_from_parameters, load_config
+from occle_ros.config.parameter_group import ConfigError
 
 T_BASE_LIDAR, T_BASE_CAMERA = pose_matrix(0.4, 0.1, 1.2, 1, 8, -20), pose_matrix(0.6, 0, 1, -95, 2, -80)
 LENS = {"model": "equidistant", "fx": 80.0, "fy": 80.0, "cx": 80.0, "cy": 30.0, "distortion": [0.02, -0.004, 0.001, 0.0]}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from occle_core.paths import expand_home
 from occle_ros.calibration.files import find_calibration
 from occle_ros.cli import app
-from occle_ros.config.groups import ConfigError
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.share_paths import resolve
 
 

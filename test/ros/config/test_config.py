@@ -9,10 +9,10 @@ import pytest
 from occle_core.datasets import DatasetError, open_dataset
 from occle_core.engines.loading import ENGINE_NAMES, PRECISIONS
 from occle_ros.config.flat_parameters import declared_parameters
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.loading import config_from_parameters, load_config
 from occle_ros.config.names import DatasetKind, EngineName, Precision
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.presets import PRESETS, to_yaml
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"

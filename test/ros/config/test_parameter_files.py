@@ -14,10 +14,10 @@ from node_rig import node_arguments, write_calibration
 from rclpy.context import Context
 from rclpy.node import Node
 
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.loading import load_config
 from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.config.parameter_files import read_parameters
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.node.node import OccupancyNode
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(90)]

@@ -14,7 +14,7 @@ import torch
 from documented import assert_rows
 from map_rig import KINDS, SMALL, STEP, Robot, cells_of
 from node_rig import SECOND, lively_bundle, node_arguments, write_calibration
-from ros_process import Process, own_domain
+from ros_process import Process, own_domain, ready_node
 
 from occle_core import taxonomy
 from occle_core.bundle import load_bundle, save_bundle
@@ -43,10 +43,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         network.head.bias[taxonomy.load("semantickitti").id("road")] += 3
     save_bundle(folder / "bundle", spec, network)
     write_calibration(folder / "calibration.yaml")
-    environment = pytest.MonkeyPatch()
-    with own_domain(environment):
+    with pytest.MonkeyPatch.context() as environment, own_domain(environment):
         yield folder
-    environment.undo()
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +52,9 @@ def running(place: Path) -> Iterator[tuple[Process, Robot]]:
     """One node for all tests, which run in their order."""
     given = {**SMALL, **EVERY, "map.file": str(place / "street.occlemap")}
     arguments = node_arguments(place / "bundle", place / "calibration.yaml", **given)
-    node = Process(("-m", "benchmark.posed_node", *arguments[arguments.index("--ros-args") :]), place / "node.log", 110)
-    try:
-        node.wait_for("ready: bundle", 60)
-        with ros_node("robot") as ours:
-            yield node, Robot(ours)
-    finally:
-        node.end()
+    command = ["-m", "benchmark.posed_node", *arguments[arguments.index("--ros-args") :]]
+    with ready_node(command, place / "node.log") as node, ros_node("robot") as ours:
+        yield node, Robot(ours)
 
 
 def expected(place: Path, frames: list[tuple[int, float, np.ndarray]]) -> MapSnapshot:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,13 +52,24 @@ def layer_of(shot: MapSnapshot) -> np.ndarray:
     return project_bands(shot, [HeightBand(0.3, 2.0)])[0]
 
 
+def install(monkeypatch: pytest.MonkeyPatch, package: str, **fields: tuple[str, ...]) -> None:
+    """A message package whose classes have these fields alone: any other name is an AttributeError, as with rosidl's."""
+    module = ModuleType(f"{package}.msg")
+    for name, names in fields.items():
+        setattr(module, name, type(name, (), {"__slots__": names, "__init__": _fill}))
+    monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    monkeypatch.setitem(sys.modules, f"{package}.msg", module)
+
+
+def _fill(message: Any, **given: Any) -> None:
+    for name, value in given.items():
+        setattr(message, name, value)
+
+
 @pytest.fixture
 def map_msgs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fields of map_msgs/OccupancyGridUpdate (it has no wheel)."""
-    module = ModuleType("map_msgs.msg")
-    module.OccupancyGridUpdate = SimpleNamespace  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "map_msgs", ModuleType("map_msgs"))
-    monkeypatch.setitem(sys.modules, "map_msgs.msg", module)
+    install(monkeypatch, "map_msgs", OccupancyGridUpdate=("header", "x", "y", "width", "height", "data"))
 
 
 @pytest.mark.parametrize("cycle", [1, 2, 3])
@@ -166,9 +178,9 @@ def test_distances_are_an_organised_cloud() -> None:
 THING = MapObject(CAR, (1.0, 2.0, 3.0), (4.0, 2.0, 1.5), np.pi / 2, 30, 0.75)
 
 
-def test_objects_are_cubes_without_vision_msgs() -> None:
-    if objects_type() != "visualization_msgs/msg/MarkerArray":
-        pytest.skip("vision_msgs is installed")
+def test_objects_are_cubes_without_vision_msgs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vision_msgs.msg", None)  # cannot be imported
+    assert objects_type() == "visualization_msgs/msg/MarkerArray"
     clear, cube = objects_message([THING], CLASSES, 5, "odom").markers
     assert (clear.action, cube.type, cube.action, cube.ns) == (3, 1, 0, "car")
     assert (cube.pose.position.y, cube.scale.x, cube.pose.orientation.z) == (2.0, 4.0, pytest.approx(np.sqrt(0.5)))
@@ -177,17 +189,11 @@ def test_objects_are_cubes_without_vision_msgs() -> None:
 
 def test_objects_are_detections_with_vision_msgs(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the fields of vision_msgs 4 (it has no wheel)."""
-
-    class Result(SimpleNamespace):
-        def __init__(self, **given: object) -> None:
-            super().__init__(pose=SimpleNamespace(pose=None), **given)
-
-    module = ModuleType("vision_msgs.msg")
-    for name in ("BoundingBox3D", "Detection3D", "Detection3DArray", "ObjectHypothesis"):
-        setattr(module, name, SimpleNamespace)
-    module.ObjectHypothesisWithPose = Result  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vision_msgs", ModuleType("vision_msgs"))
-    monkeypatch.setitem(sys.modules, "vision_msgs.msg", module)
+    install(
+        monkeypatch, "vision_msgs", BoundingBox3D=("center", "size"), Detection3D=("header", "results", "bbox", "id"),
+        Detection3DArray=("header", "detections"), ObjectHypothesis=("class_id", "score"),
+        ObjectHypothesisWithPose=("hypothesis", "pose"),
+    )  # fmt: skip
     assert objects_type() == "vision_msgs/msg/Detection3DArray"
     (detection,) = objects_message([THING], CLASSES, 5, "odom").detections
     assert (detection.results[0].hypothesis.class_id, detection.results[0].hypothesis.score) == ("car", 0.75)

@@ -14,7 +14,7 @@ from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
 from occle_core.taxonomy import load
 from occle_ros.config.classes import ground_ids
-from occle_ros.config.groups import ConfigError
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.clouds import obstacles_from_occupancy
 from occle_ros.messages.label_info import JSON_STRING, LABEL_INFO, label_info, label_info_type
 

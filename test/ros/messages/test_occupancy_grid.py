@@ -10,8 +10,8 @@ from occle_core import taxonomy
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
 from occle_ros.config.classes import drivable_ids
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.occupancy_grid import costmap, occupancy_grid
 from occle_ros.node.publishers import shown_voxels
 

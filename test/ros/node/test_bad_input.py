@@ -27,9 +27,9 @@ from occle_core.sensors.transforms import TransformBuffer
 from occle_ros.calibration.files import CalibrationError, find_calibration
 from occle_ros.calibration.rig import Calibration
 from occle_ros.cli import app
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.loading import load_config
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.clouds import cloud_from_points
 from occle_ros.messages.images import message_from_image
 from occle_ros.pipeline.assemble import assemble, frame_mismatch

@@ -16,8 +16,8 @@ from occle_core.errors import EngineError
 from occle_core.frame import Frame, FrameError
 from occle_core.predictor import Predictor
 from occle_ros.calibration.rig import Calibration
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.clouds import cloud_from_points
 from occle_ros.node import inference as module
 from occle_ros.node.inference import InferenceRunner, warm_up

@@ -12,6 +12,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from ros_process import spin_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
@@ -40,10 +41,7 @@ class Robot:
         self._executor.add_node(ours)
 
     def spin_until(self, done: Callable[[], bool], seconds: float = 10.0) -> None:
-        end = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < end, "not in time"
-            self._executor.spin_once(timeout_sec=0.05)
+        assert spin_until(self._executor, done, seconds), "not in time"
 
     def publisher(self, kind: type, topic: str, reliability: str = "reliable", durability: str = "volatile") -> Any:
         publisher = self.theirs.create_publisher(kind, topic, qos_profile(reliability, 5, durability))

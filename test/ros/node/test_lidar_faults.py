@@ -4,27 +4,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from fault_rig import MS, Car
+from documented import assert_rows
+from fault_rig import MS, Car, Fault, connected
 from lidar_rig import T_LIDAR_REAR, main_scan, odometry, rear_scan
 from nav_msgs.msg import Odometry
 from node_rig import lively_bundle, node_arguments
-from ros_process import Process, own_domain
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from ros_process import Process, own_domain, ready_node
 from sensor_msgs.msg import PointCloud2
 
 from occle_ros.messages.common import time_from
-from occle_ros.system.ros_process import ros_node
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(120)]
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "reliability.md"
-WARN = DiagnosticStatus.WARN
+WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 SETTINGS = {
     "camera_names": [""],
     "T_grid_lidar": np.eye(4).reshape(-1).tolist(),
@@ -34,20 +34,6 @@ SETTINGS = {
     "sync.deadline_ms": 300.0,
     "diagnostics.input_timeout_s": 1.0,
 }
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is sent to the running node, and what must come out, as in test_faults.py.
-
-    O500 is odometry of the half second before 500 ms.
-    """
-
-    script: str
-    out: tuple[int, ...]
-    lost: Mapping[str, int] = field(default_factory=dict)
-    said: tuple[str, ...] = ()
-    status: tuple[bytes, str, str] | None = None
 
 
 FAULTS = {
@@ -87,7 +73,10 @@ SLOW = {"odometry stops", "points without times", "further LiDAR unreadable"}
 
 
 class TwoLidars(Car):
-    """Sends scans of two LiDARs (S, R) and odometry (O), and keeps what the node publishes."""
+    """Sends scans of two LiDARs (S, R) and odometry (O), and keeps what the node publishes.
+
+    O500 is odometry of the half second before 500 ms.
+    """
 
     def __init__(self, node: Any) -> None:
         super().__init__(node)
@@ -131,19 +120,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process,
     """One node with two LiDARs for all faults."""
     folder = tmp_path_factory.mktemp("lidars")
     lively_bundle(folder / "bundle")
-    environment = pytest.MonkeyPatch()
-    with own_domain(environment):
-        arguments = node_arguments(folder / "bundle", Path(), **SETTINGS | {"calibration_file": ""})
-        node = Process(tuple(arguments), folder / "node.log", 200)
-        try:
-            node.wait_for("ready: bundle", 60)
-            with ros_node("car") as ours:
-                car = TwoLidars(ours)
-                car.connect()
-                yield node, car
-        finally:
-            node.end()
-    environment.undo()
+    arguments = node_arguments(folder / "bundle", Path(), **SETTINGS | {"calibration_file": ""})
+    log = folder / "node.log"
+    with pytest.MonkeyPatch.context() as patch, own_domain(patch), ready_node(arguments, log) as node, connected(TwoLidars) as car:
+        yield node, car
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in FAULTS])
@@ -178,6 +158,26 @@ def test_the_points_of_both_come_out(running: tuple[Process, TwoLidars]) -> None
     assert "the points' times of rear: field 'time' float32: relative, in s; the stamp is the scan's start" in node.output
 
 
+def test_a_latency_error_does_not_hide_that_the_main_lidar_is_silent(running: tuple[Process, TwoLidars]) -> None:
+    node, car = running
+    client = car.node.create_client(SetParameters, "/occupancy/set_parameters")
+    assert car.spin_until(client.service_is_ready)
+
+    def set_limit(milliseconds: float) -> None:
+        value = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=milliseconds)
+        request = SetParameters.Request(parameters=[Parameter(name="diagnostics.latency_error_ms", value=value)])
+        future = client.call_async(request)
+        assert car.spin_until(future.done) and future.result().results[0].successful
+
+    set_limit(0.0)
+    try:
+        car.status.clear()
+        car.play("O300 +200 R0 S0 +100 O1300 R100 +100 R300 +100 R600 +1300 O3000 R1700", (0, 600, 1700))
+        both = re.compile(r"latency \d+ ms is over 0 ms; running on rear: no scan on /lidar/points for")
+        assert car.spin_until(lambda: any(s.level == ERROR and both.search(s.message) for s in car.status), 4), node.output
+    finally:
+        set_limit(1000.0)
+
+
 def test_every_fault_has_its_row() -> None:
-    rows = re.findall(r"^\| ([^|]+) \|", PAGE.read_text("utf-8"), re.MULTILINE)
-    assert not [name for name in FAULTS if name not in rows]
+    assert_rows("Several LiDARs and motion", FAULTS)

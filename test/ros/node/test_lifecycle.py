@@ -22,6 +22,7 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_process import spin_until
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import Marker, MarkerArray
@@ -53,10 +54,7 @@ class Robot:
         return self.node.create_subscription(kind, f"{NAME}/{topic}", self.seen[topic].append, qos)
 
     def spin_until(self, done: Callable[[], bool], seconds: float = 20.0) -> None:
-        end = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < end, "not in time"
-            self._executor.spin_once(timeout_sec=0.05)
+        assert spin_until(self._executor, done, seconds), "not in time"
 
     def call(self, kind: Any, service: str, request: Any) -> Any:
         client = self.node.create_client(kind, f"{NAME}/{service}")
@@ -93,6 +91,13 @@ class Robot:
 
     def connected(self) -> bool:
         return all(publisher.get_subscription_count() for publisher in self.publishers)
+
+
+def saved_timings(car: Robot) -> list[dict[str, str]]:
+    """Rows of the table that ~/save_timings writes."""
+    answer = car.call(Trigger, "save_timings", Trigger.Request())
+    assert answer.success, answer.message
+    return list(csv.DictReader(Path(answer.message.split(" (")[0]).read_text().splitlines()))
 
 
 @contextmanager
@@ -156,7 +161,7 @@ def test_a_managed_life(ros_domain: int, start: Any, tmp_path: Path) -> None:
         assert "must be less than" in car.set("occupancy_grid.max_height", -3.0)
         assert "range" in car.set("show.min_confidence", 1.5)
 
-        # The bundle is reloaded while frames go through; a broken one is refused and the old one goes on.
+        # The bundle is reloaded while frames go through; a broken one is refused and the old one continues.
         answer = car.call(Trigger, "reload_bundle", Trigger.Request())
         assert answer.success, answer.message
         shutil.rmtree(bundle)
@@ -165,11 +170,8 @@ def test_a_managed_life(ros_domain: int, start: Any, tmp_path: Path) -> None:
         assert "Still running minkocc-tiny-kitti" in answer.message
         frame(4)
 
-        time.sleep(0.3)  # a frame is counted after its last message went out
-        answer = car.call(Trigger, "save_timings", Trigger.Request())
-        assert answer.success
-        table = Path(answer.message.split(" (")[0]).read_text()
-        rows = list(csv.DictReader(table.splitlines()))
+        car.spin_until(lambda: len(saved_timings(car)) == 5)  # a frame is counted after its last message went out
+        rows = saved_timings(car)
         assert [int(row["stamp_ns"]) for row in rows] == [base + number * SECOND for number in range(5)]
         assert all(float(row["latency_ms"]) and float(row["convert_ms"]) > 0 for row in rows)
 

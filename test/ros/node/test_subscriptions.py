@@ -14,6 +14,7 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import ReliabilityPolicy
+from ros_process import spin_until
 from sensor_msgs.msg import PointCloud2
 
 from occle_core.sensors.messages import stamp_of
@@ -45,10 +46,7 @@ class Station:
         self.inputs = Subscriptions(node, config, calibration, poses, Statistics(), clock, self.frames.append)
 
     def spin_until(self, done: Callable[[], Any], seconds: float = 10.0) -> None:
-        end = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < end, "not in time"
-            self._executor.spin_once(timeout_sec=0.05)
+        assert spin_until(self._executor, done, seconds), "not in time"
 
     def asked(self) -> ReliabilityPolicy:
         self.spin_until(lambda: len(self.node.get_subscriptions_info_by_topic(TOPIC)) == 1)

@@ -62,9 +62,7 @@ def test_stop_forgets_what_waits_and_refuses_what_comes() -> None:
     worker.submit(1)
     started.wait(5)
     worker.submit(2)
-    began = time.monotonic()
-    assert not worker.stop(0.1)
-    assert time.monotonic() - began < 1
+    assert not worker.stop(0.1) and not done  # it does not wait for the gate
     assert worker.submit(3) == 3
     gate.set()
     assert worker.stop(5)

@@ -28,8 +28,8 @@ from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_core.sensors.transforms import TransformBuffer
 from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
-from occle_ros.config.groups import ConfigError
 from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.pipeline.scans import MergedScan, read_scans
 from occle_ros.sync.lidar_led import SyncedMessages
 
@@ -62,7 +62,7 @@ def test_tf_takes_the_motion_out(stamp_at, place):
 
 
 def test_poses_that_are_not_there_yet():
-    """Live, the newest transform is often older than the scan's last point: the motion goes on for up to 0.1 s."""
+    """Live, the newest transform is often older than the scan's last point: the motion is continued for up to 0.1 s."""
     message, world = main_scan(0.1)
     assert off(read(message, tf=transforms(last=0.15)), world, 0.1) < 0.01
     assert off(read(message, tf=transforms(last=0.105)), world, 0.1) < 0.01

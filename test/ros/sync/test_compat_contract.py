@@ -22,7 +22,7 @@ from occle_core.sensors.clouds import points_from_cloud
 from occle_core.sensors.images import image_from_message
 from occle_core.sensors.transforms import TransformBuffer, TransformError
 from occle_ros.calibration import tf_listener
-from occle_ros.config.groups import ConfigError
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.clouds import cloud_from_points
 from occle_ros.messages.images import compressed_message, message_from_image
 from occle_ros.messages.transforms import transform_from_matrix

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from occle_ros.config.groups import ConfigError
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.presets import preset_for
 from occle_ros.pipeline.statistics import Statistics, percentiles
 from occle_ros.system.child_process import ChildProcess, ProcessError

@@ -82,7 +82,9 @@ def test_live_and_offline_say_the_same(bag: Path, bundle: Path, tmp_path: Path, 
     waits = ["--wait-for", "/lidar/points", "--wait-for", "/cam2/image"]
     player = start("-m", "occle_ros.cli", "play", bag, "--rate", "0.4", *waits)
     assert player.result() == 0, player.output
-    time.sleep(1.0)  # the last frame is still in the node
+    end = time.monotonic() + 20
+    while len(voxels(tmp_path / "live")) < len(STAMPS) and time.monotonic() < end:
+        time.sleep(0.1)  # the last frame is still in the node
     node.interrupt()
     assert node.result(10) == 0, node.output
     recorder.interrupt()

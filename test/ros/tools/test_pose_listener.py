@@ -19,7 +19,7 @@ SCAN = SimpleNamespace(header=SimpleNamespace(frame_id="velodyne"))
 
 
 def judged(every: int = 20, late: int = 5, jump: float = 0.0, gap: tuple[int, int] = (0, 0), scan: str = "velodyne", **given):
-    """The verdict on two seconds of poses, odom -> base_link every so many milliseconds, base_link -> velodyne fixed.
+    """The verdict on two seconds of poses, odom -> base_link at a fixed rate, base_link -> velodyne fixed.
 
     Args:
         every: milliseconds between poses. late: milliseconds from a stamp to its arrival. jump: metres, at one second.

@@ -28,7 +28,7 @@ from occle_core.predictor import Predictor
 from occle_ros.bags.reader import BagReader
 from occle_ros.calibration.files import CalibrationError, find_calibration
 from occle_ros.cli import app
-from occle_ros.config.groups import ConfigError
+from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.camera_info import info_from_camera
 from occle_ros.messages.clouds import cloud_from_points
 from occle_ros.messages.common import time_from

@@ -62,7 +62,7 @@ def test_a_mismatch_is_what_rmw_calls_one_and_its_setting_mends_it(offered, aske
         reliability = setting.partition(":=")[2] if setting.startswith("reliability") else reliability
         durability = setting.partition(":=")[2] if setting.startswith("durability") else durability
     else:
-        pytest.fail("the settings did not mend it")
+        pytest.fail("the settings do not make them compatible")
 
 
 def test_other_policies_are_reported_with_rmws_reason():
