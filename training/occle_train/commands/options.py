@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Options that `occle-train fit` and `occle-train fit-occle` share."""
+"""Options that `occle-train fit`, `fit-occle` and `adapt` share."""
 
 from __future__ import annotations
 
