@@ -20,7 +20,7 @@ from occle_train.commands import training
 from occle_train.commands.common import console, path_option, split_names
 from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
-from occle_train.data.samples import open_all
+from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.loop.checkpoints import steps_done
 from occle_train.loop.run_key import run_key
 from occle_train.loop.stop_request import stop_on_signals
@@ -91,8 +91,7 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
     spec, initial, _ = load_bundle(find_bundle(Path(options.start_from).expanduser()))
     if not isinstance(initial, MinkOcc):
         raise ValueError(f"{options.start_from}: no MinkOcc network; adapt another bundle")
-    classes = taxonomy.load(spec.taxonomy)
-    own = classes if not isinstance(spec.taxonomy, str) else None
+    classes, own = taxonomy.load(spec.taxonomy), listed_taxonomy(spec)
     recorded = training.open_data(run, own)
     simulated = open_all(options.simulated, split_names(options.simulated_sequences or ""), own)
     for where, datasets in ((run.data, recorded), (options.simulated, simulated)):
