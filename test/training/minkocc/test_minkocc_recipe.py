@@ -336,18 +336,3 @@ def test_pixel_weights_count_the_pseudo_labels_of_all_frames(tmp_path, labels):
     views = [view for item in range(len(samples)) for view in samples.views(item, samples.frame(item).cameras)]
     assert counts.tolist() == [sum(int((view.labels == number).sum()) for view in views) for number in range(20)]
     assert (counts > 0).sum() > 1 and samples_of(tmp_path, None).pixel_counts(20).sum() == 0
-
-
-def test_boxes_are_read_before_loader_processes_are_forked(tmp_path, labels):
-    class Boxed(Rooms):
-        asked = 0
-
-        def boxes(self, i):
-            Boxed.asked += 1
-            return []
-
-    rooms = [Boxed(name) for name in SCENES]
-    samples_of(tmp_path, labels, RECIPE, rooms)
-    assert Boxed.asked == 0  # points are kept where they are: no box is needed
-    samples_of(tmp_path, labels, RECIPE.model_copy(update={"moving_points": "carry"}), rooms)
-    assert Boxed.asked == len(SCENES)
