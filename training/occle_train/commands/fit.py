@@ -228,7 +228,7 @@ def _run_spec(run: training.Run, datasets: Sequence[Dataset]) -> BundleSpec:
 
 
 def _as_asked(spec: BundleSpec, finer: int, sweeps: int) -> BundleSpec:
-    """A spec of a network that reads so many scans, on cells `finer` times smaller."""
+    """A spec of a network that reads `sweeps` scans, on cells `finer` times smaller."""
     if sweeps > 1:
         network = minkocc_config(spec)
         network = network.model_copy(update={"points": network.points.model_copy(update={"sweeps": sweeps})})

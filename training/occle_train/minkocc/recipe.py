@@ -127,7 +127,7 @@ class RecipeSamples(Samples):
         return super().truth(item)
 
     def weak_target(self, item: int) -> NDArray[np.uint8]:
-        """(X, Y, Z) uint8 from scans: free's id, SOLID where occupied, 255 unknown; with `lift` ids of the pixels' classes."""
+        """(X, Y, Z) uint8 from scans: free's id, SOLID where occupied, 255 unknown; with `lift_weight` the pixels' classes."""
         held: NDArray[np.uint8] = self._memory.get(("weak", item), lambda: self._weak_target(item))
         return held
 
