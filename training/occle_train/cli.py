@@ -63,7 +63,7 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             _print("interrupted")
             raise typer.Exit(130) from None
-        except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+        except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except EOFError as error:  # of which typer would say "Aborted." and nothing else

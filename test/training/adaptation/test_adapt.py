@@ -1,6 +1,7 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""The adaptation: no label of the recordings is read, bit for bit; it can be stopped and resumed; the command."""
+"""The adaptation: no label of the recordings is read, bit for bit; it can be stopped and resumed; the commands."""
 
+import json
 import shutil
 
 import numpy as np
@@ -119,3 +120,15 @@ def test_the_command(folders, tmp_path):
     assert np.isfinite(provenance["free_bias"]) and (out / "report.html").is_file()
     weights = CliRunner().invoke(app, ["bundle", str(out), "--out", str(tmp_path / "again")])
     assert weights.exit_code == 0 and load_bundle(tmp_path / "again")[0].name == "rooms"
+
+
+def test_the_command_that_ranks_frames_to_label(folders, tmp_path):
+    file = tmp_path / "chosen.json"
+    command = ["choose", "--bundle", str(folders / "bundle"), "--data", str(folders / "recorded"), "--json", str(file)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    frames = json.loads(file.read_text())["frames"]
+    assert sorted((frame["sequence"], frame["frame"]) for frame in frames) == [("01", 0), ("01", 1)]
+    assert frames[0]["disagreement"] >= frames[1]["disagreement"] > 0
+    assert CliRunner().invoke(app, [*command, "--budget", "1"]).exit_code == 0
+    assert json.loads(file.read_text())["frames"] == frames[:1]

@@ -89,7 +89,7 @@ def test_thresholds_against_a_loop(seed, precision):
         assert found[label] == (min(good) if good else NEVER)
 
 
-def test_rays_have_the_last_word_and_doubtful_classes_are_not_taught():
+def test_rays_have_the_last_word_and_doubtful_classes_are_left_out():
     occupancy = np.full((2, 2, 2), 255, np.uint8)
     occupancy[0] = 1  # four occupied cells
     occupancy[1, 0] = 0

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -207,9 +208,9 @@ def test_python_blocks_of_the_python_page_run_in_order(tmp_path: Path, monkeypat
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/how_to/python.md").read_text("utf-8"), re.DOTALL)
     assert len(blocks) == 5
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(compile("\n".join(blocks), "python.md", "exec"), names)
     centers, labels, confidence = names["centers"], names["labels"], names["confidence"]
-    assert centers.shape == (len(labels), 3) and len(confidence) == len(labels) > 100  # type: ignore[attr-defined, arg-type]
+    assert centers.shape == (len(labels), 3) and len(confidence) == len(labels) > 100
     assert (tmp_path / "out/page.png").stat().st_size > 10_000
     load_bundle(tmp_path / "out/bundle")

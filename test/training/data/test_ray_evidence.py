@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_scans import Scans, shift
+from made_up_scans import Scans, drive_past_a_wall, shift
 from occle_train.data.ray_evidence import RayEvidence, RayEvidenceConfig, directions, range_image, supported
 from occle_train.pseudo_labels.lidar import OCCUPIED, accumulated_occupancy
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
@@ -14,38 +14,10 @@ from occle_train.streets import simulate
 from occle_core.datasets import open_dataset
 from occle_core.geometry.grid import VoxelGrid
 
-STEP = 0.5
-WALL, BOX = 20.0, 1.0
-
-
-def scan(sensor, box):
-    """What a LiDAR at `sensor` sees of a wall at y = 20 and of a box of 1 m whose nearest corner is at `box`; None for no box.
-
-    Rays every half degree over 90 degrees of azimuth and 10 of elevation. Label column: 1 on the box.
-    """
-    azimuth, elevation = np.meshgrid(np.radians(np.arange(45, 135, STEP)), np.radians(np.arange(-5, 5, STEP)))
-    rays = np.stack([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], -1).reshape(
-        -1, 3
-    )
-    reach = (WALL - sensor[1]) / rays[:, 1]
-    on_box = np.zeros(len(rays), bool)
-    if box is not None:
-        t = (box[1] - sensor[1]) / rays[:, 1]
-        x = sensor[0] + t * rays[:, 0]
-        on_box = (x >= box[0]) & (x < box[0] + BOX) & (t < reach)
-        reach = np.where(on_box, t, reach)
-    return np.concatenate([rays * reach[:, None], on_box[:, None]], 1)
-
-
-def drive(boxes, speed=0.5):
-    """Scans of a sensor that moves along x, and their poses; `boxes` says where the box is in each."""
-    places = [np.array([speed * i, 0.0, 0.0]) for i in range(len(boxes))]
-    return Scans([scan(place, box) for place, box in zip(places, boxes)], poses=[shift(place[0]) for place in places])
-
 
 def test_a_crossing_box_moves_and_the_wall_does_not():
     boxes = [(-4.0 + 1.5 * i, 10.0) for i in range(7)]
-    data = drive(boxes)
+    data = drive_past_a_wall(boxes)
     for i in range(7):
         truth, found = data.scans[i][:, 3] == 1, RayEvidence(data).moving(i)
         assert truth.any() and found[truth].mean() > 0.95
@@ -53,17 +25,17 @@ def test_a_crossing_box_moves_and_the_wall_does_not():
 
 
 def test_a_standing_box_does_not_move_however_the_sensor_does():
-    data = drive([(1.0, 10.0)] * 7, speed=1.0)
+    data = drive_past_a_wall([(1.0, 10.0)] * 7, speed=1.0)
     assert not any(RayEvidence(data).moving(i).any() for i in range(7))
 
 
 def test_what_appears_for_good_was_passed_through_before():
-    data = drive([None] * 4 + [(1.0, 10.0)] * 3)
+    data = drive_past_a_wall([None] * 4 + [(1.0, 10.0)] * 3)
     assert RayEvidence(data).moving(4)[data.scans[4][:, 3] == 1].mean() > 0.9
 
 
 def test_no_poses_no_evidence():
-    data = drive([(-4.0 + 1.5 * i, 10.0) for i in range(4)])
+    data = drive_past_a_wall([(-4.0 + 1.5 * i, 10.0) for i in range(4)])
     data.poses = [None] * 4
     assert not RayEvidence(data).moving(1).any()
     data.poses = [np.eye(4), None, np.eye(4), np.eye(4)]

@@ -59,7 +59,7 @@ def test_the_past_is_the_nodes(tmp_path, frames, stride, monkeypatch):
     monkeypatch.setattr(
         module.KittiScores,
         "update",
-        lambda self, labels, target, hit, dataset, i, truth: scored.update({(dataset.name, i): labels}),
+        lambda self, frame: scored.update({(frame.dataset.name, frame.i): frame.labels}),
     )
     monkeypatch.setattr(module.KittiScores, "result", lambda self: {})
     scores = evaluate(predictor(tmp_path / "bundle", frames, stride), drives)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_page_is_what_the_configurations_say():
-    """Mend with: python -m occle_train.experiments.paper_differences docs/reference"""
+    """Repair with: python -m occle_train.experiments.paper_differences docs/reference"""
     assert (ROOT / "docs" / "reference" / PAGE).read_text("utf-8") == page()
 
 

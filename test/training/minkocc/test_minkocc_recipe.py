@@ -167,7 +167,7 @@ def test_labelled_scenes_can_be_repeated_after_the_warm_start(tmp_path, labels):
 
 
 @pytest.mark.parametrize("stop_at", [2, 6])
-def test_a_stopped_recipe_goes_on_to_the_same_curve(tmp_path, labels, stop_at):
+def test_a_stopped_recipe_is_resumed_to_the_same_curve(tmp_path, labels, stop_at):
     weights, log = trained(tmp_path / "whole", samples_of(tmp_path, labels))
 
     class Stop(Exception):
@@ -248,7 +248,7 @@ def test_the_shipped_configurations_are_valid_and_differ_in_alpha(kind):
     files = [configs.find_config(f"minkocc_{share}{kind}") for share in (0, 10, 100)]
     settings = [FitConfig.model_validate(yaml.safe_load(file.read_text())) for file in files]
     assert [config.recipe.alpha for config in settings] == [0.0, 0.1, 1.0]
-    # At 100 % the paper keeps the voxel labels, and at 0 % features would leave the class head untaught.
+    # At 100 % the paper keeps the voxel labels, and at 0 % features would leave the class head unsupervised.
     assert [config.recipe.keep_voxel_labels for config in settings] == ([False, False, True] if kind else [True] * 3)
     assert [config.recipe.sphere_values for config in settings] == (
         ["classes", "features", "features"] if kind else ["classes"] * 3
@@ -336,18 +336,3 @@ def test_pixel_weights_count_the_pseudo_labels_of_all_frames(tmp_path, labels):
     views = [view for item in range(len(samples)) for view in samples.views(item, samples.frame(item).cameras)]
     assert counts.tolist() == [sum(int((view.labels == number).sum()) for view in views) for number in range(20)]
     assert (counts > 0).sum() > 1 and samples_of(tmp_path, None).pixel_counts(20).sum() == 0
-
-
-def test_boxes_are_read_before_loader_processes_are_forked(tmp_path, labels):
-    class Boxed(Rooms):
-        asked = 0
-
-        def boxes(self, i):
-            Boxed.asked += 1
-            return []
-
-    rooms = [Boxed(name) for name in SCENES]
-    samples_of(tmp_path, labels, RECIPE, rooms)
-    assert Boxed.asked == 0  # points are kept where they are: no box is needed
-    samples_of(tmp_path, labels, RECIPE.model_copy(update={"moving_points": "carry"}), rooms)
-    assert Boxed.asked == len(SCENES)

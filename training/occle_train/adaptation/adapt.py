@@ -18,7 +18,6 @@ from occle_core.networks.minkocc.network import MinkOcc
 from occle_train.adaptation.bias import choose_occupancy_bias
 from occle_train.adaptation.config import AdaptConfig
 from occle_train.adaptation.samples import AdaptSamples
-from occle_train.loop.checkpoints import CHECKPOINT, read_checkpoint
 from occle_train.minkocc.fit import fit, minkocc_config
 from occle_train.minkocc.free_bias import add_free_bias
 
@@ -87,12 +86,6 @@ def adapt(
 def _after(before: int, validate: Callable[[int, MinkOcc], None] | None) -> Callable[[int, MinkOcc], None] | None:
     """The callback of a round that `before` steps precede."""
     return (lambda step, network: validate(before + step, network)) if validate is not None else None
-
-
-def steps_done(out: Path, number: int) -> int:
-    """Steps of a round that are done."""
-    file = out / round_name(number) / CHECKPOINT
-    return int(read_checkpoint(file)["step"]) if file.exists() else 0
 
 
 def set_occupancy_bias(network: MinkOcc, spec: BundleSpec, samples: AdaptSamples) -> float:

@@ -15,7 +15,9 @@ from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 class AdaptConfig(Config):
     """Settings of the adaptation."""
 
-    rounds: int = Field(2, ge=1, description="trainings one after the other; the averaged network of each teaches the next")
+    rounds: int = Field(
+        2, ge=1, description="trainings one after the other; the averaged network of each is the teacher of the next"
+    )
     steps: int = Field(100, ge=1, description="optimiser steps of a round")
     batch_size: int = Field(2, ge=1, description="frames per step")
     learning_rate: float = Field(1e-3, gt=0, description="peak of each round's cosine schedule")
@@ -30,7 +32,7 @@ class AdaptConfig(Config):
         0.35, ge=0, lt=1, description="weight of the class that points take from label images, beside the teacher's 1"
     )
     least_precision: float = Field(
-        0.9, ge=0, le=1, description="precision on simulated frames that sets the least confidence of a class to be taught"
+        0.9, ge=0, le=1, description="precision on simulated frames that sets the least confidence of a class in the targets"
     )
     calibration_frames: int = Field(32, ge=1, description="simulated frames on which these thresholds are measured, about")
     class_weight: float = Field(1.0, ge=0, description="weight of the teacher's classes, beside the simulated frames' 1")

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core import taxonomy
-from occle_core.atomic_file import atomic_write
 from occle_core.bundle import BundleSpec
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_npz, warn_once
@@ -22,6 +21,7 @@ from occle_train.adaptation.config import AdaptConfig
 from occle_train.adaptation.targets import carved_cells, occupied_cells, pixel_classes, target_of, votes_for
 from occle_train.adaptation.teacher import Teacher
 from occle_train.adaptation.thresholds import class_thresholds
+from occle_train.data.array_files import cached_arrays, write_arrays
 from occle_train.data.samples import Sample, Samples
 from occle_train.data.truth import voxel_truth
 from occle_train.minkocc.fit import minkocc_config
@@ -34,7 +34,7 @@ OnProgress = Callable[[str], None]
 
 
 class AdaptSamples(Samples):
-    """Simulated frames with their truth; recorded frames with targets that `make_targets` wrote.
+    """Simulated frames with their truth; recorded frames with targets that `begin_round` wrote.
 
     Args:
         simulated: sequences with voxel truth and poses.
@@ -97,7 +97,7 @@ class AdaptSamples(Samples):
             teacher = Teacher(self.spec, network, data, self._window, device)
             for item in (item for item in self.recorded_items if self.index[item][0] == number):
                 if not self._file(folder, item).exists():
-                    self._write(self._file(folder, item), self._made(item, teacher, thresholds))
+                    write_arrays(self._file(folder, item), self._made(item, teacher, thresholds))
             on_progress(f"targets of {data.name}")
         network.to("cpu")
 
@@ -152,7 +152,7 @@ class AdaptSamples(Samples):
     def _made(self, item: int, teacher: Teacher, thresholds: NDArray[np.floating]) -> dict[str, NDArray[Any]]:
         number, i = self.index[item]
         data = self.recorded[number - len(self.simulated)]
-        same = self._kept(self._file(self.folder, item), lambda: self._cells(data, i))
+        same = cached_arrays(self._file(self.folder, item), lambda: self._cells(data, i))
         occupancy = same["occupancy"]
         votes = votes_for(data, i, occupancy, self.spec, self.config, teacher.volume)
         target = target_of(occupancy, votes, same.get("pixels"), thresholds, self.classes, self.config.pixel_weight)
@@ -200,19 +200,9 @@ class AdaptSamples(Samples):
             )
             return {"thresholds": found}
 
-        return np.asarray(self._kept(folder / "thresholds.npz", made)["thresholds"])
+        return np.asarray(cached_arrays(folder / "thresholds.npz", made)["thresholds"])
 
     def _file(self, folder: Path, item: int) -> Path:
         number, i = self.index[item]
         data = self.datasets[number]
         return folder / f"{number - len(self.simulated):03d}-{data.name}" / f"{data.numbers[i]:06d}.npz"
-
-    def _kept(self, file: Path, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-        """The arrays of a file, made and written if it is missing."""
-        if not file.exists():
-            self._write(file, make())
-        return read_npz(file)
-
-    def _write(self, file: Path, arrays: dict[str, NDArray[Any]]) -> None:
-        with atomic_write(file) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

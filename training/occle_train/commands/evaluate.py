@@ -11,9 +11,8 @@ import typer
 
 from occle_core.atomic_file import write_json
 from occle_core.predictor import Predictor
-from occle_core.taxonomy import TaxonomyConfig
 from occle_train.commands.common import console, path_option, progress_bar, split_names
-from occle_train.data.samples import open_all
+from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.data.truth import TRUTHS, TruthName
 from occle_train.evaluation import evaluate as scoring
 from occle_train.evaluation.processes import Job, evaluate_in_processes
@@ -37,9 +36,7 @@ def evaluate(
     Example: occle-train evaluate --bundle config/bundles/kitti --data out/validation
     """
     predictor = Predictor.load(bundle, engine, precision, threads, console.print)
-    # A class list of one's own is in the bundle; the data set's raw ids are read by it.
-    own = predictor.taxonomy if isinstance(predictor.spec.taxonomy, TaxonomyConfig) else None
-    datasets = open_all(data, split_names(sequences), own)
+    datasets = open_all(data, split_names(sequences), listed_taxonomy(predictor.spec))
     with progress_bar() as bar:
         count = sum(len(scoring.scored_frames(dataset, TRUTHS[truth], every)) for dataset in datasets)
         task = bar.add_task("evaluating", total=count)

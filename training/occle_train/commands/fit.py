@@ -26,14 +26,14 @@ from occle_train.commands.common import console, path_option, user_path
 from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import Samples
-from occle_train.loop.checkpoints import CHECKPOINT, read_checkpoint
+from occle_train.loop.checkpoints import steps_done
 from occle_train.loop.parallel import join_process_group
 from occle_train.loop.run_key import run_key
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.described_rig import check_sensors, own_classes, spec_of_rig
-from occle_train.minkocc.finish import set_free_bias, training_inputs
+from occle_train.minkocc.finish import FREE_BIAS_FRAMES, set_free_bias, training_inputs
 from occle_train.minkocc.fit import fit, minkocc_config
 from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.minkocc.time_budget import fit_steps_to_time
@@ -146,7 +146,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
             console.print(f"{settings.max_minutes:g} minutes are enough for about {settings.steps} steps", highlight=False)
         key = run_key(spec, samples, settings, initial)
         spec = training.bundle_spec(spec, key, **pretrained)
-        first = _steps_done(run.folder)
+        first = steps_done(run.folder)
         training.print_start(run, first, settings.steps)
         console.print(
             f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.warm)} with voxel labels, "
@@ -175,7 +175,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
             )  # fmt: skip
         if group.rank:
             return
-    done = settings.steps if _steps_done(run.folder) >= settings.steps else progress.steps
+    done = settings.steps if steps_done(run.folder) >= settings.steps else progress.steps
     _say_what_learned_nothing(run.folder / LOG, settings)
     end = Finish(
         run.folder, spec, lambda: training_inputs(spec, samples, CHECKED_FRAMES), _training_slice(samples, run), validator,
@@ -183,12 +183,8 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     )  # fmt: skip
 
     def finish(network: Any) -> None:
-        most = CHECKED_FRAMES if done < settings.steps else 100
-        bias = set_free_bias(network, spec, samples, most) if settings.free_bias else 0.0
-        provenance = {**end.spec.provenance, "free_bias": bias}
-        end.spec = end.spec.model_copy(update={"provenance": provenance})
-        if validator is not None:
-            validator.spec = end.spec
+        most = CHECKED_FRAMES if done < settings.steps else FREE_BIAS_FRAMES
+        training.record_free_bias(end, set_free_bias(network, spec, samples, most) if settings.free_bias else 0.0)
 
     training.end_run(run, "fit", end, network, (done, settings.steps), stop, finish)
 
@@ -232,7 +228,7 @@ def _run_spec(run: training.Run, datasets: Sequence[Dataset]) -> BundleSpec:
 
 
 def _as_asked(spec: BundleSpec, finer: int, sweeps: int) -> BundleSpec:
-    """A spec of a network that reads so many scans, on cells `finer` times smaller."""
+    """A spec of a network that reads `sweeps` scans, on cells `finer` times smaller."""
     if sweeps > 1:
         network = minkocc_config(spec)
         network = network.model_copy(update={"points": network.points.model_copy(update={"sweeps": sweeps})})
@@ -256,11 +252,6 @@ def _training_slice(samples: Samples, run: training.Run) -> Slice | None:
     named = {samples.datasets[samples.index[item][0]].name for item in samples.labelled()}
     datasets = [dataset for dataset in samples.datasets if dataset.name in named]
     return slice_of(datasets, CHECKED_FRAMES, run.data) if datasets else None
-
-
-def _steps_done(folder: Path) -> int:
-    file = folder / CHECKPOINT
-    return int(read_checkpoint(file)["step"]) if file.exists() else 0
 
 
 def _say_what_learned_nothing(log: Path, settings: FitConfig) -> None:

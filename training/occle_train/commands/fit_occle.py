@@ -23,7 +23,7 @@ from occle_train.commands.common import console
 from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.truth import TRUTHS
-from occle_train.loop.checkpoints import CHECKPOINT, read_checkpoint
+from occle_train.loop.checkpoints import steps_done
 from occle_train.loop.run_key import run_key
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
@@ -119,7 +119,7 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
     counts = {phase: steps_of(samples, phase, recipe) for phase in recipe.phases}
     key = run_key(spec, samples, recipe, initial)
     spec = training.bundle_spec(spec, key, **pretrained)
-    first, total = sum(_steps_done(run.folder, phase) for phase in counts), sum(counts.values())
+    first, total = sum(steps_done(run.folder / phase) for phase in counts), sum(counts.values())
     training.print_start(run, first, total)
     console.print(
         f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.annotated)} of them annotated; "
@@ -130,7 +130,7 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
     last = recipe.phases[-1]
     validator = None
     if part is not None:
-        done = _steps_done(run.folder, last)
+        done = steps_done(run.folder / last)
         validator = Validator(run.folder, part, spec, done, place, lambda text: console.print(text, highlight=False))
 
     def validate(step: int, network: OccLE) -> None:
@@ -152,7 +152,7 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
         run.folder, spec, lambda: _inputs(samples), _training_slice(samples, run, recipe), validator,
         {phase: run.folder / phase / LOG for phase in recipe.phases}, REMEDY,
     )  # fmt: skip
-    trained = sum(_steps_done(run.folder, phase) for phase in counts)
+    trained = sum(steps_done(run.folder / phase) for phase in counts)
     training.end_run(run, "fit-occle", end, network, (trained, total), stop)
 
 
@@ -194,11 +194,6 @@ def _training_slice(samples: OccleSamples, run: training.Run, recipe: OccleRecip
     """Some frames of the sequences that have annotations, to be scored where there is no validation."""
     named = {samples.index[item][0] for item in samples.annotated}
     return slice_of([samples.datasets[number] for number in sorted(named)], CHECKED_FRAMES, run.data, TRUTHS[recipe.truth])
-
-
-def _steps_done(folder: Path, phase: Phase) -> int:
-    file = folder / phase / CHECKPOINT
-    return int(read_checkpoint(file)["step"]) if file.exists() else 0
 
 
 def _say_what_learned_nothing(phase: Phase, log: Path, recipe: OccleRecipeConfig) -> None:

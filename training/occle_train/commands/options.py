@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Options that `occle-train fit` and `occle-train fit-occle` share."""
+"""Options that `occle-train fit`, `fit-occle` and `adapt` share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Labels = Annotated[Path | None, path_option("2D pseudo-labels: what label wrote,
 Bundle = Annotated[Path | None, path_option("also write the bundle here; it is in the run's folder anyway")]
 Out = Annotated[Path | None, path_option("folder of the run, instead of the next runs/NAME-NNN")]
 Resume = Annotated[Path | None, path_option("run to resume; other options are the run's unless they are given")]
-Name = Annotated[str, typer.Option(help="name of the run's folder; minkocc or occle without")]
+Name = Annotated[str, typer.Option(help="name of the run's folder; minkocc, occle or adapted without")]
 Config = Annotated[str | None, typer.Option(help="configuration: a YAML file, or the name of a shipped one")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="a value of the configuration: --set seed=3", metavar="KEY=VALUE")]
 Seed = Annotated[int | None, typer.Option(help="seed, instead of the configuration's")]
@@ -27,7 +27,9 @@ ImageWeights = Annotated[
 ]
 Validation = Annotated[Path | None, path_option("data set that is scored during the training; the best bundle is kept")]
 ValidationSequences = Annotated[str | None, typer.Option(help="comma-separated sequences of --validation; all without")]
-ValidateEvery = Annotated[int | None, typer.Option(min=1, help="steps between validations; a tenth of all without")]
+ValidateEvery = Annotated[
+    int | None, typer.Option(min=1, help="steps between validations; a tenth of all without (adapt: a quarter of a round)")
+]
 ValidationFrames = Annotated[int | None, typer.Option(min=1, help="validation frames, evenly drawn; 24 without")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, or auto")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads")]

@@ -25,7 +25,7 @@ def prepare(
 ) -> None:
     """Write recordings as synchronised, motion-compensated frames with poses (docs/reference/sequence_layout.md).
 
-    A run that was interrupted goes on where it was.
+    An interrupted run is resumed.
 
     Example: occle-train prepare out/monday out/tuesday out/frames --rig rig.yaml
     """

@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""What `occle-train fit` and `occle-train fit-occle` share: resuming, data, validation, and the end of a run."""
+"""What `occle-train fit`, `fit-occle` and `adapt` share: resuming, data, validation, and the end of a run."""
 
 from __future__ import annotations
 
@@ -205,6 +205,13 @@ def print_start(run: Run, first: int, steps: int) -> None:
         console.print(f"{run.folder}: already finished, {steps} steps; writing its bundle and report anew", highlight=False)
     elif run.resumed:
         console.print(f"{run.folder}: resuming at step {first} of {steps}", highlight=False)
+
+
+def record_free_bias(end: Finish, bias: float) -> None:
+    """Name the free class's bias in the provenance of the bundles that are still to be written."""
+    end.spec = end.spec.model_copy(update={"provenance": {**end.spec.provenance, "free_bias": bias}})
+    if end.validator is not None:
+        end.validator.spec = end.spec
 
 
 def end_run(

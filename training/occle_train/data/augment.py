@@ -49,7 +49,7 @@ class AugmentConfig(Config):
         description="probability that a sector of scan and target is another frame's; such frames have no image",
     )
     beam_thinning_prob: float = Field(0, ge=0, le=1, description="probability that every second or fewer of the beams are kept")
-    max_beam_thinning: int = Field(4, ge=2, description="of these at least every so many-th")
+    max_beam_thinning: int = Field(4, ge=2, description="largest n, drawn from 2 on, of the every n-th beam that is kept then")
     max_voxel_dropout: float = Field(0, ge=0, le=1, description="largest share of truth voxels made unknown")
 
 

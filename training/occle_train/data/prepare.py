@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Recordings as occle sequences: synchronised, motion-compensated frames with poses; a run that was killed goes on where it was."""
+"""Recordings as occle sequences: synchronised, motion-compensated frames with poses; a killed run is resumed."""
 
 from __future__ import annotations
 

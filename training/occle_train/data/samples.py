@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core import taxonomy
+from occle_core.bundle import BundleSpec
 from occle_core.datasets import Dataset, DatasetError, list_scenes, open_dataset
 from occle_core.datasets.completeness import require_frames
 from occle_core.frame import Frame
@@ -20,7 +22,7 @@ from occle_core.geometry.grid import VoxelGrid
 from occle_core.history import scans_before
 from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_core.networks.minkocc.inputs import with_sweeps
-from occle_core.taxonomy import IGNORE, Taxonomy
+from occle_core.taxonomy import IGNORE, Taxonomy, TaxonomyConfig
 from occle_train.data.truth import MASKS, MaskName, sensor_mask, voxel_truth
 
 SOLID = 254
@@ -204,6 +206,11 @@ def open_all(path: Path, names: Sequence[str] | None = None, classes: Taxonomy |
     if unknown:
         raise DatasetError(f"{path} has no sequence {', '.join(unknown)}; it has {', '.join(found)}")
     return [open_dataset(path, scene=name, classes=classes) for name in (names or found)]
+
+
+def listed_taxonomy(spec: BundleSpec) -> Taxonomy | None:
+    """The class list that a bundle holds, by which raw ids of data are read; None for a shipped one, which the layout names."""
+    return taxonomy.load(spec.taxonomy) if isinstance(spec.taxonomy, TaxonomyConfig) else None
 
 
 def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from occle_core.datasets.voxels import coarsen
 from occle_core.frame import FrameError
 from occle_core.predictor import Predictor
 from occle_train.data.truth import TruthReader, scored_grid, voxel_truth
-from occle_train.evaluation.scores import KittiScores, Occ3DScores
+from occle_train.evaluation.scores import KittiScores, Occ3DScores, ScoredFrame
 
 
 def evaluate(
@@ -72,7 +72,7 @@ class Measured:
 
     def merge(self, other: Measured) -> None:
         """Add what was counted on later frames."""
-        self.scores.merge(other.scores)  # type: ignore[arg-type]
+        self.scores.merge(other.scores)
         self.timings += other.timings
         self.unusable += other.unusable
         self.short += other.short
@@ -151,7 +151,8 @@ def measure(
             except FrameError as error:
                 found.unusable.append(f"{dataset.name} frame {dataset.numbers[i]}: {error}")
             points = frame.points[:, :3] @ frame.T_grid_lidar[:3, :3].T + frame.T_grid_lidar[:3, 3]
-            found.scores.update(coarsen(labels, finer, predictor.taxonomy), target, grid.occupied(points), dataset, i, truth)
+            coarse = coarsen(labels, finer, predictor.taxonomy)
+            found.scores.update(ScoredFrame(coarse, target, grid.occupied(points), dataset, i, truth))
     return found
 
 

@@ -15,8 +15,7 @@ import torch
 
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.predictor import Predictor
-from occle_core.taxonomy import TaxonomyConfig
-from occle_train.data.samples import open_all
+from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.data.truth import TRUTHS, TruthName
 from occle_train.evaluation.evaluate import Measured, measure, scored_frames
 
@@ -104,8 +103,7 @@ def _open(job: Job) -> None:
     if job.threads:
         torch.set_num_threads(job.threads)
     predictor = Predictor.load(job.bundle, job.engine, job.precision, job.threads)
-    own = predictor.taxonomy if isinstance(predictor.spec.taxonomy, TaxonomyConfig) else None
-    _OPENED = job, predictor, open_all(job.data, job.sequences, own)
+    _OPENED = job, predictor, open_all(job.data, job.sequences, listed_taxonomy(predictor.spec))
 
 
 def _measure(part: dict[int, list[int]]) -> Measured:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,25 @@ from occle_train.data.truth import TruthReader, sensor_mask
 from occle_train.metrics import CompletionMetrics, Occ3DMetrics, RayIoU, scene_origins
 
 
+@dataclass(frozen=True, eq=False)
+class ScoredFrame:
+    """A frame's prediction and its truth, on the grid that is scored.
+
+    Args:
+        labels, target: (X, Y, Z) uint8 class ids, predicted and true; 255 unknown in the truth.
+        hit: (X, Y, Z) cells that the scan hit.
+        dataset, i: the frame.
+        truth: reads its truth on another grid.
+    """
+
+    labels: NDArray[np.uint8]
+    target: NDArray[np.uint8]
+    hit: NDArray[np.bool_]
+    dataset: Dataset
+    i: int
+    truth: TruthReader
+
+
 class KittiScores:
     """SemanticKITTI's scores on the bundle's grid and, where that fills the official volume, on the official one."""
 
@@ -26,26 +46,19 @@ class KittiScores:
         self.grid, self.scan = CompletionMetrics(classes), CompletionMetrics(classes)
         self.official = CompletionMetrics(classes) if grid.finer(self.factor) == SEMANTICKITTI else None
 
-    def update(
-        self,
-        labels: NDArray[np.uint8],
-        target: NDArray[np.uint8],
-        hit: NDArray[np.bool_],
-        dataset: Dataset,
-        i: int,
-        truth: TruthReader,
-    ) -> None:
-        """Add a frame: labels and target (X, Y, Z), and the cells that the scan hit."""
-        self.grid.update(labels, target)
-        self.scan.update(hit.astype(np.uint8), target)
-        if self.official and (fine := truth(dataset, i, SEMANTICKITTI)) is not None:
-            self.official.update(np.kron(labels, np.ones((self.factor,) * 3, np.uint8)), fine)
+    def update(self, frame: ScoredFrame) -> None:
+        """Add a frame."""
+        self.grid.update(frame.labels, frame.target)
+        self.scan.update(frame.hit.astype(np.uint8), frame.target)
+        if self.official and (fine := frame.truth(frame.dataset, frame.i, SEMANTICKITTI)) is not None:
+            self.official.update(np.kron(frame.labels, np.ones((self.factor,) * 3, np.uint8)), fine)
 
     def release(self) -> None:
         """Let go of what cannot be sent to another process: nothing."""
 
-    def merge(self, other: KittiScores) -> None:
-        """Add what another one has counted."""
+    def merge(self, other: KittiScores | Occ3DScores) -> None:
+        """Add what another one of this kind has counted."""
+        assert isinstance(other, KittiScores)
         self.grid.merge(other.grid)
         self.scan.merge(other.scan)
         if self.official and other.official:
@@ -68,20 +81,13 @@ class Occ3DScores:
         self.rays = RayIoU(grid, count, free, library=_kernels())
         self._poses: dict[str, list[NDArray[np.float64] | None]] = {}
 
-    def update(
-        self,
-        labels: NDArray[np.uint8],
-        target: NDArray[np.uint8],
-        hit: NDArray[np.bool_],
-        dataset: Dataset,
-        i: int,
-        truth: TruthReader,
-    ) -> None:
-        """Add a frame: labels and target (X, Y, Z), and the cells that the scan hit."""
+    def update(self, frame: ScoredFrame) -> None:
+        """Add a frame."""
+        labels, target, dataset, i = frame.labels, frame.target, frame.dataset, frame.i
         known = target != 255
         camera = sensor_mask(dataset, i, self.cells, ("camera",))
         self.grid.update(labels, target, known)
-        self.scan.update(np.where(hit, 0, self.free).astype(np.uint8), target, known)
+        self.scan.update(np.where(frame.hit, 0, self.free).astype(np.uint8), target, known)
         if camera is None:
             self.all_masked = False
         else:
@@ -96,10 +102,13 @@ class Occ3DScores:
         """Let go of what cannot be sent to another process, the compiled kernels."""
         self.rays.library, self._poses = None, {}
 
-    def merge(self, other: Occ3DScores) -> None:
-        """Add what another one has counted."""
-        for name in ("grid", "scan", "masked", "rays"):
-            getattr(self, name).merge(getattr(other, name))
+    def merge(self, other: KittiScores | Occ3DScores) -> None:
+        """Add what another one of this kind has counted."""
+        assert isinstance(other, Occ3DScores)
+        self.grid.merge(other.grid)
+        self.scan.merge(other.scan)
+        self.masked.merge(other.masked)
+        self.rays.merge(other.rays)
         self.all_masked &= other.all_masked
 
     def result(self) -> dict[str, Any]:

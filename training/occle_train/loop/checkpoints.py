@@ -60,6 +60,16 @@ class Checkpoint:
         return int(saved["step"])
 
 
+def steps_done(folder: Path) -> int:
+    """Steps that the training in a folder has done; 0 without a checkpoint.
+
+    Raises:
+        ValueError: the checkpoint is damaged.
+    """
+    file = folder / CHECKPOINT
+    return int(read_checkpoint(file)["step"]) if file.exists() else 0
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint, "key" and "step" among them; code in it is not run.
 

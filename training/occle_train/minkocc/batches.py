@@ -50,7 +50,7 @@ class MinkOccBatch:
         return MinkOccBatch(self.inputs.map(function), labels, lifted, occupancy, views)
 
     def pin_memory(self) -> MinkOccBatch:
-        """The same in pinned memory, from which a GPU copies while the CPU goes on; called by the DataLoader."""
+        """The same in pinned memory, from which a GPU copies while the CPU continues; called by the DataLoader."""
         return self.map(Tensor.pin_memory)
 
     def to(self, device: str) -> MinkOccBatch:

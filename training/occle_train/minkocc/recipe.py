@@ -9,19 +9,19 @@ these scans' points take from the pixels (`training/occle_train/pseudo_labels/li
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.atomic_file import atomic_write
 from occle_core.datasets import Dataset, DatasetError
-from occle_core.datasets.files import read_npz, warn_once
+from occle_core.datasets.files import warn_once
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.minkocc.config import MinkOccConfig
+from occle_train.data.array_files import cached_arrays
 from occle_train.data.label_split import draw_labelled
 from occle_train.data.samples import SOLID, Sample, Samples, View
 from occle_train.data.truth import MaskName
@@ -127,7 +127,7 @@ class RecipeSamples(Samples):
         return super().truth(item)
 
     def weak_target(self, item: int) -> NDArray[np.uint8]:
-        """(X, Y, Z) uint8 from scans: free's id, SOLID where occupied, 255 unknown; with `lift` ids of the pixels' classes."""
+        """(X, Y, Z) uint8 from scans: free's id, SOLID where occupied, 255 unknown; with `lift_weight` the pixels' classes."""
         held: NDArray[np.uint8] = self._memory.get(("weak", item), lambda: self._weak_target(item))
         return held
 
@@ -193,7 +193,7 @@ class RecipeSamples(Samples):
                 cells = np.where(lifted != UNKNOWN, lifted, cells)
             return {"target": cells}
 
-        return self._kept(self._name(number, i), target)["target"]
+        return cached_arrays(self._cache / f"{self._name(number, i)}.npz", target)["target"]
 
     def _point_labels(self, number: int, i: int) -> PointLabels:
         """Of a scan, which is a neighbour of many frames."""
@@ -202,7 +202,7 @@ class RecipeSamples(Samples):
         def made() -> dict[str, NDArray[Any]]:
             return dict(zip(("labels", "confidence"), point_labels(dataset, i, labels)))
 
-        content = self._kept(f"{self._name(number, i)}-points", made)
+        content = cached_arrays(self._cache / f"{self._name(number, i)}-points.npz", made)
         return content["labels"], content["confidence"]
 
     def _label_folder(self) -> LabelFolder:
@@ -215,19 +215,6 @@ class RecipeSamples(Samples):
         dataset = self.datasets[number]
         origin = hashlib.sha256(str(dataset.files(i)[0].resolve()).encode()).hexdigest()[:8]
         return f"{dataset.name}/{dataset.numbers[i]:06d}-{origin}"
-
-    def _kept(self, name: str, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-        """The cached arrays of a name, made and written if they are missing."""
-        file = self._cache / f"{name}.npz"
-        if file.exists():
-            try:
-                return read_npz(file)
-            except DatasetError as error:
-                warn_once(f"{error}; it is made anew")
-        made = make()
-        with atomic_write(file) as temporary:
-            np.savez_compressed(temporary, **made)  # type: ignore[arg-type]
-        return made
 
 
 def _drawable(datasets: Sequence[Dataset], config: MinkOccRecipeConfig) -> list[str]:

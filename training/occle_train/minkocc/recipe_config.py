@@ -72,7 +72,7 @@ class MinkOccRecipeConfig(Config):
         1.0, ge=0, description="weight of the class head's loss on accumulated free space; the paper has none"
     )
     num_views: int = Field(
-        3, ge=0, description="cameras rendered per frame and step, drawn anew each time; 0 renders nothing and needs `lift`"
+        3, ge=0, description="cameras rendered per frame and step, drawn anew each time; 0 renders nothing and needs lift_weight"
     )
     view_width: int = Field(176, ge=16, description="width of the rendered views, pixels")
     view_height: int = Field(100, ge=16, description="height of the rendered views, pixels")

@@ -68,10 +68,10 @@ def fit_occle(
     if initial is not None:
         network.load_state_dict(initial.state_dict())
     # The student is of the same structure as its teacher, and trained from the start.
-    untaught = copy.deepcopy(network.geometric.state_dict())
+    untrained = copy.deepcopy(network.geometric.state_dict())
     for phase in config.phases:
         if phase == "student":
-            network.geometric.load_state_dict(untaught)
+            network.geometric.load_state_dict(untrained)
         hooks = LoopHooks(should_stop=should_stop, validate_every=validate_every)
         if validate is not None and phase == config.phases[-1]:
             hooks.validate = _on_copies(network, validate)

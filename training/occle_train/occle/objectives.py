@@ -40,7 +40,7 @@ class OccleBatch:
         return OccleBatch(self.inputs.map(function), function(self.labels), function(self.truth), teacher_labels)
 
     def pin_memory(self) -> OccleBatch:
-        """The same in pinned memory, from which a GPU copies while the CPU goes on; called by the DataLoader."""
+        """The same in pinned memory, from which a GPU copies while the CPU continues; called by the DataLoader."""
         return self.map(Tensor.pin_memory)
 
     def to(self, device: str) -> OccleBatch:

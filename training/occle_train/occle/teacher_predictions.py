@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from occle_core.atomic_file import atomic_write
 from occle_core.datasets.files import warn_once
 from occle_core.frame import FrameError
 from occle_core.networks.occle.inputs import prepare
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
+from occle_train.data.array_files import write_arrays
 from occle_train.occle.objectives import OccleBatch
 from occle_train.occle.phases import OccleRecipeConfig, predict_teacher_labels
 from occle_train.occle.samples import OccleSamples
@@ -48,8 +48,7 @@ class TeacherPredictions:
                 continue
             nothing = torch.empty(0, dtype=torch.uint8, device=device)
             found = predict_teacher_labels(teacher, OccleBatch(inputs.to(device), nothing, nothing), config)[0].cpu().numpy()
-            with atomic_write(self._file(item)) as temporary:
-                np.savez_compressed(temporary, occupied=np.packbits(found == 1), sure=np.packbits(found != IGNORE))
+            write_arrays(self._file(item), {"occupied": np.packbits(found == 1), "sure": np.packbits(found != IGNORE)})
 
     def __call__(self, item: int) -> Tensor:
         """(X, Y, Z) uint8: 1 occupied, 0 free, 255 unsure; all 255 for an annotated frame, which needs no teacher."""

@@ -18,15 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from occle_core.atomic_file import atomic_write, write_json
+from occle_core.atomic_file import write_json
 from occle_core.config import Config
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_json, read_npz, warn_once
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import IGNORE, Taxonomy
+from occle_train.data.array_files import write_arrays
 from occle_train.data.ray_evidence import RayEvidenceConfig
 from occle_train.pseudo_labels.label_folder import MANIFEST, LabelFolder
-from occle_train.pseudo_labels.lidar import accumulated_occupancy
+from occle_train.pseudo_labels.lidar import Moving, accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 
@@ -120,7 +121,8 @@ def write_cells(
     """
     _check_manifest(root, datasets[0].taxonomy, grid, labels, config)
     written = skipped = 0
-    scans = (config.past_scans, config.future_scans, "remove", config.min_range)
+    moving: Moving = "remove"
+    scans = (config.past_scans, config.future_scans, moving, config.min_range)
     for dataset in map(lambda data: UnlabelledDataset(data, config.rays), datasets):
         placed = [i for i in range(len(dataset)) if dataset.pose(i) is not None]
         if not placed:
@@ -133,12 +135,11 @@ def write_cells(
             if file.is_file():
                 skipped += 1
             else:
-                occupancy = accumulated_occupancy(dataset, i, grid, *scans, config.free_margin)  # type: ignore[arg-type]
+                occupancy = accumulated_occupancy(dataset, i, grid, *scans, config.free_margin)
                 classes = np.full(grid.shape, IGNORE, np.uint8)
                 if votes is not None:
-                    classes = lifted_labels(dataset, i, grid, votes, *scans)  # type: ignore[arg-type]
-                with atomic_write(file) as temporary, temporary.open("wb") as stream:
-                    np.savez_compressed(stream, occupancy=occupancy, classes=classes, moving=dataset.moving(i))
+                    classes = lifted_labels(dataset, i, grid, votes, *scans)
+                write_arrays(file, {"occupancy": occupancy, "classes": classes, "moving": dataset.moving(i)})
                 written += 1
             on_progress(dataset.name, i)
     return written, skipped

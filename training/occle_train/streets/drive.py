@@ -142,12 +142,10 @@ class Drive:
         rng = np.random.default_rng([self.seed, self.number, 12, i])
         T_world_base = self.base_pose(i)
         snapshot, near = self.snapshot(i)
-        T_world_lidar = T_world_base @ self.rig.T_base_lidar
         views = tuple(render(snapshot, camera, T_world_base, self.light, self.noise, rng) for camera in self.rig.cameras)
-        scan = lidar.scan(snapshot, self.rig.lidar, T_world_lidar, rng)
-        others = tuple(lidar.scan(snapshot, each, T_world_base @ T, rng) for each, T in self.rig.others)
-        voxels = self._truth(i, snapshot, T_world_base, views, (scan, *others), near)
-        return DriveFrame(T_world_base, views, scan, voxels, others)
+        scans = tuple(lidar.scan(snapshot, each, T_world_base @ T, rng) for each, T in self.rig.lidars)
+        voxels = self._truth(i, snapshot, T_world_base, views, scans, near)
+        return DriveFrame(T_world_base, views, scans[0], voxels, scans[1:])
 
     def boxes(self, i: int) -> list[Box]:
         """Boxes of all objects within 70 m of the vehicle in frame i."""
@@ -211,7 +209,7 @@ class Drive:
         centres = coarse.centers(np.argwhere(np.ones(coarse.shape, np.bool_)))
         points = _transformed(T_world_grid, centres)
         now = self._seen_now(snapshot, T_world_base, points)
-        for scan, T_base_lidar in zip(scans, (self.rig.T_base_lidar, *(T for _, T in self.rig.others))):
+        for scan, (_, T_base_lidar) in zip(scans, self.rig.lidars):
             T_grid_lidar = T_grid_world @ T_world_base @ T_base_lidar
             now |= coarse.occupied(_transformed(T_grid_lidar, scan.points[scan.cls != lidar.NOTHING, :3])).ravel()
         seen = now.copy()

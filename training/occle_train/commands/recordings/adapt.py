@@ -12,7 +12,7 @@ import typer
 from occle_core import taxonomy
 from occle_core.bundle import find_bundle, load_bundle
 from occle_core.networks.minkocc.network import MinkOcc
-from occle_train.adaptation.adapt import adapt, round_name, set_occupancy_bias, steps_done
+from occle_train.adaptation.adapt import adapt, round_name, set_occupancy_bias
 from occle_train.adaptation.config import AdaptConfig
 from occle_train.adaptation.samples import AdaptSamples
 from occle_train.commands import options as opt
@@ -20,7 +20,8 @@ from occle_train.commands import training
 from occle_train.commands.common import console, path_option, split_names
 from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
-from occle_train.data.samples import open_all
+from occle_train.data.samples import listed_taxonomy, open_all
+from occle_train.loop.checkpoints import steps_done
 from occle_train.loop.run_key import run_key
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
@@ -90,8 +91,7 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
     spec, initial, _ = load_bundle(find_bundle(Path(options.start_from).expanduser()))
     if not isinstance(initial, MinkOcc):
         raise ValueError(f"{options.start_from}: no MinkOcc network; adapt another bundle")
-    classes = taxonomy.load(spec.taxonomy)
-    own = classes if not isinstance(spec.taxonomy, str) else None
+    classes, own = taxonomy.load(spec.taxonomy), listed_taxonomy(spec)
     recorded = training.open_data(run, own)
     simulated = open_all(options.simulated, split_names(options.simulated_sequences or ""), own)
     for where, datasets in ((run.data, recorded), (options.simulated, simulated)):
@@ -105,8 +105,8 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
     key = run_key(spec, samples, settings, initial)
     spec = training.bundle_spec(spec.model_copy(update={"calibration": None}), key)
     counts = {round_name(number): settings.steps for number in range(settings.rounds)}
-    first = sum(steps_done(run.folder, number) for number in range(settings.rounds))
-    total = settings.rounds * settings.steps
+    first = sum(steps_done(run.folder / name) for name in counts)
+    total = sum(counts.values())
     training.print_start(run, first, total)
     console.print(
         f"{spec.name}: {len(samples.recorded_items)} recorded and {len(samples.warm)} simulated frames, "
@@ -135,10 +135,7 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
     )  # fmt: skip
 
     def finish(network: Any) -> None:
-        provenance = {**end.spec.provenance, "free_bias": set_occupancy_bias(network, spec, samples)}
-        end.spec = end.spec.model_copy(update={"provenance": provenance})
-        if validator is not None:
-            validator.spec = end.spec
+        training.record_free_bias(end, set_occupancy_bias(network, spec, samples))
 
-    done = sum(steps_done(run.folder, number) for number in range(settings.rounds))
+    done = sum(steps_done(run.folder / name) for name in counts)
     training.end_run(run, "adapt", end, network, (done, total), stop, finish)

@@ -10,7 +10,6 @@ import torch
 import typer
 from rich.table import Table
 
-from occle_core import taxonomy
 from occle_core.atomic_file import write_json
 from occle_core.bundle import find_bundle, load_bundle
 from occle_core.datasets import DatasetError
@@ -20,7 +19,7 @@ from occle_train.adaptation.choose import choose as ranked
 from occle_train.adaptation.config import AdaptConfig
 from occle_train.commands.common import console, path_option, progress_bar, split_names
 from occle_train.commands.training import load_kernels
-from occle_train.data.samples import open_all
+from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.runs.checks import check_device
 
 
@@ -43,7 +42,7 @@ def choose(
     spec, network, _ = load_bundle(find_bundle(bundle))
     if not isinstance(network, MinkOcc):
         raise ValueError(f"{bundle}: no MinkOcc network; choose with another bundle")
-    datasets = open_all(data, split_names(sequences), None if isinstance(spec.taxonomy, str) else taxonomy.load(spec.taxonomy))
+    datasets = open_all(data, split_names(sequences), listed_taxonomy(spec))
     load_kernels(place)
     with progress_bar() as bar:
         task = bar.add_task("comparing", total=sum(map(len, datasets)))

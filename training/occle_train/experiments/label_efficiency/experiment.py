@@ -178,8 +178,8 @@ class LabelEfficiencyExperiment:
         recipe = next(setting for setting in settings if setting.key == "recipe")
         config = self.config(recipe)
         spec, network, _ = load_bundle(self.train(recipe))
-        assert isinstance(network, MinkOcc)
-        val = self.samples("val", spec, MinkOccRecipeConfig.model_validate({**config.recipe.model_dump(), "alpha": 0.0}))  # type: ignore[union-attr]
+        assert isinstance(network, MinkOcc) and config.recipe is not None
+        val = self.samples("val", spec, MinkOccRecipeConfig.model_validate({**config.recipe.model_dump(), "alpha": 0.0}))
         items = [round(k * (len(val) - 1) / 2) for k in range(3)]
         head = load_head(spec, config, self.out / recipe.key)
         draw_views(pictures / "label_efficiency_views.jpg", network, head, val, items[:2], self.classes)

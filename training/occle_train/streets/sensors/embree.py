@@ -11,8 +11,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Hits = tuple[NDArray[np.int32], NDArray[np.float32]]
-
 
 class Scene(Protocol):
     """Triangles (N, 3, 3) float32 that rays are cast at."""

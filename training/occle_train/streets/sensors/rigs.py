@@ -89,6 +89,11 @@ class SimulatedRig:
     speed: tuple[float, float]
     others: tuple[tuple[Lidar, Matrix], ...] = ()
 
+    @property
+    def lidars(self) -> tuple[tuple[Lidar, Matrix], ...]:
+        """All LiDARs and their poses (4, 4), the leading one first."""
+        return (self.lidar, self.T_base_lidar), *self.others
+
 
 # yaw (degrees, left of ahead), x, y, z (metres, base frame), focal length, cx, cy (pixels of 1600x900).
 _NUSCENES = {

@@ -21,6 +21,7 @@ from occle_train.streets.moving_scan import lidar_trajectory, moving_scan
 from occle_train.streets.sensors.camera import RenderedView, render
 from occle_train.streets.sensors.described_rig import scaled_rig
 from occle_train.streets.sensors.lidar import SimulatedScan
+from occle_train.streets.shapes.boxes import quaternion
 
 START = 1_700_000_000_000_000_000
 """Nanoseconds of the first scan's stamp."""
@@ -65,9 +66,6 @@ class _Recorder:
 
     def record(self, every: int, on_frame: Callable[[], None]) -> None:
         drive, rig = self._drive, self._rig
-        mounts = [
-            (lidar, each) for lidar, each in zip(rig.lidars.values(), (drive.rig.T_base_lidar, *(T for _, T in drive.rig.others)))
-        ]
         T_base_street = drive.rig.T_base_grid  # of the rig's base frame in the simulator's
         mounted = [(frame_of(name, lidar), lidar.pose) for name, lidar in rig.lidars.items()]
         mounted += [(frame_of(name, camera), camera.pose) for name, camera in rig.cameras.items()]
@@ -77,12 +75,11 @@ class _Recorder:
             stamp = START + round(float(drive.times[i]) * 1e9)
             self._motion(i, stamp, T_base_street)
             snapshot, _ = drive.snapshot(i)
-            for number, (name, lidar) in enumerate(rig.lidars.items()):
-                turn, T_base_lidar = 1 / lidar.rate_hz, mounts[number][1]
+            for number, ((name, lidar), (sensor, T_base_lidar)) in enumerate(zip(rig.lidars.items(), drive.rig.lidars)):
+                turn = 1 / lidar.rate_hz
                 path = lidar_trajectory(drive, i, turn, margin=0.2)
                 poses = path.poses @ np.linalg.inv(drive.rig.T_base_lidar) @ T_base_lidar
                 start = round(float(drive.times[i] + number * LATER) * 1e9)
-                sensor = drive.rig.lidar if number == 0 else drive.rig.others[number - 1][0]
                 scan, seconds = moving_scan(snapshot, sensor, Trajectory(path.stamps, poses), start, turn, rng)
                 self._cloud(name, lidar, START + start, scan, seconds)
             if i % every == 0:
@@ -209,14 +206,7 @@ def make_header(stamp: int, frame: str) -> Any:
 
 
 def pose_fields(T: NDArray[np.float64]) -> tuple[dict[str, float], Any]:
-    """Translation as fields, and the rotation's quaternion (the eigenvector of Bar-Itzhack's matrix)."""
-    R = T[:3, :3]
-    K = np.array([
-        [R[0, 0] - R[1, 1] - R[2, 2], R[1, 0] + R[0, 1], R[2, 0] + R[0, 2], R[2, 1] - R[1, 2]],
-        [R[1, 0] + R[0, 1], R[1, 1] - R[0, 0] - R[2, 2], R[2, 1] + R[1, 2], R[0, 2] - R[2, 0]],
-        [R[2, 0] + R[0, 2], R[2, 1] + R[1, 2], R[2, 2] - R[0, 0] - R[1, 1], R[1, 0] - R[0, 1]],
-        [R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1], R[0, 0] + R[1, 1] + R[2, 2]],
-    ])  # fmt: skip
-    x, y, z, w = np.linalg.eigh(K)[1][:, -1].tolist()
+    """Translation as fields, and the rotation's quaternion."""
+    w, x, y, z = quaternion(T[:3, :3])
     rotation = make_message("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
     return dict(zip("xyz", T[:3, 3].tolist())), rotation

@@ -91,10 +91,10 @@ def _merged(
     drive: Drive, scans: tuple[lidar.SimulatedScan, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
     """Points of all LiDARs in the leading one's frame, their LiDARs' numbers, internal classes and motion."""
-    mounts = (drive.rig.T_base_lidar, *(T for _, T in drive.rig.others))
     points = []
-    for scan, T in zip(scans, mounts):
-        moved = transform_points(np.linalg.solve(mounts[0], T), scan.points[:, :3].astype(np.float64))
+    for scan, (_, T) in zip(scans, drive.rig.lidars):
+        T_lead_lidar = np.asarray(np.linalg.solve(drive.rig.T_base_lidar, T), np.float64)
+        moved = transform_points(T_lead_lidar, scan.points[:, :3].astype(np.float64))
         points.append(np.column_stack([moved, scan.points[:, 3]]).astype(np.float32))
     sensor = np.repeat(np.arange(len(scans), dtype=np.uint8), [len(scan.points) for scan in scans])
     cls, moving = (np.concatenate([getattr(scan, name) for scan in scans]) for name in ("cls", "moving"))

@@ -1,0 +1,66 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
+"""What the recipe does with points on moving objects: ray evidence needs no labels, boxes are read once."""
+
+from pathlib import Path
+
+import numpy as np
+from made_up_scans import Scans, drive_past_a_wall
+from occle_train.data.samples import SOLID
+from occle_train.minkocc.recipe import RecipeSamples
+from occle_train.pseudo_labels.lidar import OCCUPIED, accumulated_occupancy
+from rooms import GRID, NETWORK, RECIPE, Rooms
+
+from occle_core.geometry.grid import VoxelGrid
+
+NO_LABELS = RECIPE.model_copy(update={"alpha": 0.0, "past_scans": 3, "future_scans": 3})
+
+
+class Recording(Scans):
+    """Scans as recorded: asking for labels, or for what is known to move, fails the test."""
+
+    camera_names, lidar_frame, grid_frame = (), "lidar", "lidar"
+
+    def __init__(self, known):
+        super().__init__(known.scans, poses=known.poses)
+        self.stamps = self.numbers = list(range(len(self)))
+
+    def files(self, i):
+        return [Path(__file__)]  # a file that is there
+
+    def has_truth(self, i):
+        return False
+
+    def point_labels(self, i):
+        raise AssertionError("labels were opened")
+
+    moving = point_labels
+
+
+def test_rays_of_other_scans_remove_a_crossing_box_without_labels(tmp_path):
+    known = drive_past_a_wall([(-4.0 + 1.5 * i, 10.0) for i in range(7)])
+    known.motion = [scan[:, 3] == 1 for scan in known.scans]
+    grid = VoxelGrid((-12, 0, -2), (60, 48, 8), 0.5)
+
+    def target(moving_points):
+        recipe = NO_LABELS.model_copy(update={"moving_points": moving_points})
+        return RecipeSamples([Recording(known)], grid, NETWORK, recipe, None, tmp_path).weak_target(3) == SOLID
+
+    expected, smeared = (accumulated_occupancy(known, 3, grid, 3, 3, moving) == OCCUPIED for moving in ("remove", "keep"))
+    trail, found = smeared & ~expected, target("rays")
+    assert np.array_equal(target("keep"), smeared) and trail.sum() > 20
+    assert found[trail].mean() < 0.1 and found[expected].mean() > 0.99
+
+
+def test_boxes_are_read_before_loader_processes_are_forked(tmp_path):
+    class Boxed(Rooms):
+        asked = 0
+
+        def boxes(self, i):
+            Boxed.asked += 1
+            return []
+
+    rooms = [Boxed(name) for name in "abcd"]
+    RecipeSamples(rooms, GRID, NETWORK, RECIPE, None, tmp_path)
+    assert Boxed.asked == 0  # points are kept where they are: no box is needed
+    RecipeSamples(rooms, GRID, NETWORK, RECIPE.model_copy(update={"moving_points": "carry"}), None, tmp_path)
+    assert Boxed.asked == len(rooms)
