@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,7 +23,7 @@ from occle_train.streets.drive import Drive
 from occle_train.streets.moving_scan import moving_scan
 
 from benchmark.machine import machine
-from occle_core.atomic_file import atomic_write
+from benchmark.page import add_write_option, publish
 from occle_core.datasets import Dataset, list_scenes, open_dataset
 from occle_core.geometry.trajectory import Trajectory, exp_se3
 from occle_core.native import library
@@ -34,7 +33,6 @@ from occle_core.sensors.lidar_odometry import LidarOdometry
 from occle_core.sensors.merge import SensorScan, merge_scans
 from occle_core.sensors.transforms import TransformBuffer
 
-BEGIN, END = "<!-- figures: written by benchmark.lidar -->\n", "<!-- end of figures -->\n"
 DURATION, SPEED, TURN = 0.1, 10.0, np.radians(30)
 POINTS, SECOND_POINTS = 120_000, 60_000
 T_FIRST_SECOND = exp_se3(np.array([[-1.0, 0.4, -0.3, 0.05, 0.1, 2.5]]))[0]
@@ -45,20 +43,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmark.lidar", description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--real", type=Path, help="SemanticKITTI folder")
-    parser.add_argument("--write", type=Path, help="page whose figures are replaced")
+    add_write_option(parser)
     given = parser.parse_args()
     torch.set_num_threads(1)
     command = shlex.join(["python", "-m", "benchmark.lidar", *(["--real", "DATA"] if given.real else [])])
-    lines = [textwrap.fill(f"`{command}`; {machine(1)}.", 118), "", *costs(given.runs), "", *accuracy()]
+    lines = [f"`{command}`; {machine(1)}.", "", *costs(given.runs), "", *accuracy()]
     if given.real:
         lines += ["", *registration(given.real)]
-    text = "\n".join(lines) + "\n"
-    if given.write:
-        page = given.write.read_text("utf-8")
-        before, rest = page.split(BEGIN)
-        with atomic_write(given.write) as temporary:
-            temporary.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", "utf-8")
-    print(text)
+    publish("\n".join(lines), "benchmark.lidar", given.write)
     return 0
 
 
