@@ -230,7 +230,6 @@ def _poses(
                 f"lidars.{name}.pose: no TF from {base} to {lidar.frame}; {seen}; measure x, y and yaw in {base}"
             )
         posed_lidars[name] = lidar.model_copy(update={"pose": _rows(T)})
-        posed_lidars[name].model_fields_set.add("pose")
     for name, camera in cameras.items():
         try:
             T = np.asarray(index.transforms.lookup(base, frame_name(camera.frame)))
@@ -242,7 +241,6 @@ def _poses(
             posed_cameras[name] = camera
             continue
         posed_cameras[name] = camera.model_copy(update={"pose": _rows(T)})
-        posed_cameras[name].model_fields_set.add("pose")
     return posed_lidars, posed_cameras
 
 
@@ -264,8 +262,7 @@ def _grid(lidars: dict[str, LidarRig], scans: dict[str, NDArray[np.float32]], dr
     low = -half if ahead < 0.9 else 0.0
     across = round(2 * half / resolution)
     origin = (low, -half, round(ground_z - 2.5 * resolution, 3))
-    grid = GridRig(origin=origin, shape=(round((half if low < 0 else 2 * half) * (2 if low < 0 else 1) / resolution), across, 16),
-                   resolution=resolution)  # fmt: skip
+    grid = GridRig(origin=origin, shape=(across, across, 16), resolution=resolution)
     draft.facts.append(
         f"grid: {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {resolution} m; 90 % of the points within {near:.0f} m"
     )
