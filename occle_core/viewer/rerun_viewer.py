@@ -224,7 +224,7 @@ def _part(name: str) -> str:
 
 
 def _check_port(port: int) -> None:
-    """Rerun logs a taken port and goes on without it."""
+    """Rerun only logs an error where a port is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
