@@ -27,6 +27,8 @@ def _with_a_volume(box: tuple[float, ...]) -> tuple[float, ...]:
     return box
 
 
+COEFFICIENTS = {"pinhole": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+"""Distortion model -> how many coefficients it may have."""
 Box = Annotated[tuple[float, ...], AfterValidator(_with_a_volume)]
 """x, y, z of the lowest corner, then of the highest; empty: no box."""
 
@@ -100,7 +102,7 @@ class LensRig(Config):
 
     @model_validator(mode="after")
     def _coefficients_fit(self) -> LensRig:
-        counts = {"pinhole": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}[self.model]
+        counts = COEFFICIENTS[self.model]
         if len(self.distortion) not in counts:
             wanted = " or ".join(map(str, counts))
             raise ValueError(f"{self.model} has {wanted} coefficients of distortion, not {len(self.distortion)}")

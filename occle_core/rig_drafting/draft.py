@@ -17,6 +17,7 @@ from occle_core.datasets.recordings.resolve import lens_of
 from occle_core.geometry.affine import transform_points
 from occle_core.rig import CameraRig, LidarRig, Rig
 from occle_core.rig.description import GridRig
+from occle_core.rig.pose import pose_rows
 from occle_core.rig_drafting.beams import measure_beams
 from occle_core.rig_drafting.ground import GroundPlane, find_ground
 from occle_core.rig_drafting.names import camera_infos, image_topics, sensor_names
@@ -229,7 +230,7 @@ def _poses(
             draft.questions.append(
                 f"lidars.{name}.pose: no TF from {base} to {lidar.frame}; {seen}; measure x, y and yaw in {base}"
             )
-        posed_lidars[name] = lidar.model_copy(update={"pose": _rows(T)})
+        posed_lidars[name] = lidar.model_copy(update={"pose": pose_rows(T)})
     for name, camera in cameras.items():
         try:
             T = np.asarray(index.transforms.lookup(base, frame_name(camera.frame)))
@@ -240,7 +241,7 @@ def _poses(
             )
             posed_cameras[name] = camera
             continue
-        posed_cameras[name] = camera.model_copy(update={"pose": _rows(T)})
+        posed_cameras[name] = camera.model_copy(update={"pose": pose_rows(T)})
     return posed_lidars, posed_cameras
 
 
@@ -284,7 +285,3 @@ def _intensity_scale(points: NDArray[np.float32]) -> float:
     if highest <= 2 or intensity_problem(points, 1.0) is None:
         return 1.0
     return 1 / next((full for full in (255.0, 4095.0, 65535.0) if highest <= full), highest)
-
-
-def _rows(T: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row) for row in T.tolist())

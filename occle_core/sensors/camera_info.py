@@ -13,16 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.geometry.camera import Camera
-from occle_core.rig.description import LensRig
+from occle_core.rig.description import COEFFICIENTS, LensRig
 from occle_core.sensors.messages import ConversionError
 
-_COEFFICIENTS = {
-    "plumb_bob": (4, 5),
-    "rational_polynomial": (8, 12, 14),
-    "equidistant": (4,),
-    "fisheye": (4,),
-}
-"""Distortion model -> how many coefficients it may have; fisheye is another name of equidistant."""
+_COEFFICIENTS = {model: counts for model, counts in COEFFICIENTS.items() if model != "pinhole"}
+_COEFFICIENTS["fisheye"] = COEFFICIENTS["equidistant"]  # another name of it
 _LARGEST = 16_384
 
 

@@ -136,7 +136,8 @@ def lens_of_rig_file(model: str, d: list[float]) -> Lens:
 
 @pytest.mark.parametrize(
     ("case", "source"),
-    [(case, "CameraInfo") for case in MODELS] + [(case, "rig file") for case in ("plumb_bob", "rational_polynomial", "equidistant")],
+    [(case, "CameraInfo") for case in MODELS]
+    + [(case, "rig file") for case in ("plumb_bob", "rational_polynomial", "equidistant")],
 )
 def test_a_halved_lens_rectifies_halved_images_as_the_lens_does_whole_ones(case, source):
     model, d = case.split()[0], MODELS[case][0]
