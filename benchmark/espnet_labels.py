@@ -9,7 +9,6 @@ B.1, without an open-vocabulary model, so that those which Cityscapes lacks are 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from occle_train.pseudo_labels.label_folder import Labels, write_missing
 from occle_train.pseudo_labels.segment import MEAN, STD
 from torch import Tensor, nn
 
+from benchmark.machine import real_data
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_image
 from occle_core.taxonomy import IGNORE, Taxonomy
@@ -56,12 +56,10 @@ INPUT = (1216, 352)
 
 def main() -> int:
     """Label the images."""
-    here = Path(__file__).resolve().parents[1]
-    shared = Path(os.environ.get("OCCLE_DATA") or here.parent / "shared" / "data")
     parser = argparse.ArgumentParser(prog="python -m benchmark.espnet_labels", description=__doc__)
     parser.add_argument("--edgenets", type=Path, required=True, help="clone of github.com/sacmehta/EdgeNets")
     parser.add_argument("--weights", type=Path, required=True, help="espnetv2_s_2.0_city_1024x512.pth")
-    parser.add_argument("--data", type=Path, default=shared / "semantickitti" / "dataset", help="default: OCCLE_DATA's")
+    parser.add_argument("--data", type=Path, default=real_data() / "semantickitti" / "dataset", help="default: OCCLE_DATA's")
     parser.add_argument("--sequences", default="00,05,07")
     parser.add_argument("--out", type=Path, default=Path("out/espnet_labels"))
     given = parser.parse_args()

@@ -10,7 +10,6 @@ then scored on sequence 08, which is never trained on. What is there already in 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from occle_train.occle.samples import OccleSamples
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 
 from benchmark.espnet_labels import espnet_labeller
+from benchmark.machine import real_data
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, load_bundle, save_bundle
 from occle_core.datasets import Dataset
@@ -42,14 +42,12 @@ TRAIN, SCORED = "00,05,07", "08"
 
 def main() -> int:
     """Label, fine-tune, score, draw."""
-    here = Path(__file__).resolve().parents[1]
-    shared = Path(os.environ.get("OCCLE_DATA") or here.parent / "shared" / "data")
     parser = argparse.ArgumentParser(prog="python -m benchmark.finetune_kitti", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True, help="OccLE bundle trained on simulated streets")
     parser.add_argument("--edgenets", type=Path, required=True, help="clone of github.com/sacmehta/EdgeNets")
     parser.add_argument("--weights", type=Path, required=True, help="espnetv2_s_2.0_city_1024x512.pth")
     parser.add_argument(
-        "--data", type=Path, default=shared / "semantickitti" / "dataset", help="SemanticKITTI; default: OCCLE_DATA's"
+        "--data", type=Path, default=real_data() / "semantickitti" / "dataset", help="SemanticKITTI; default: OCCLE_DATA's"
     )
     parser.add_argument("--train", default=TRAIN, help="sequences to fine-tune on")
     parser.add_argument("--score", default=SCORED, help="sequences to score on")

@@ -10,8 +10,6 @@ It needs occle_core, occle_train and occle_ros, of ROS itself nothing; what is n
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 import traceback
@@ -23,6 +21,7 @@ from typing import Any
 import torch
 
 from benchmark.machine import machine
+from occle_core.atomic_file import atomic_write, write_json
 from occle_core.errors import EngineError
 
 MINUTES = 8.0
@@ -71,12 +70,9 @@ class Report:
 
     def write(self) -> None:
         """Both files."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        content = {**self.head, **self.sections}
-        for name, text in (("gpu.json", json.dumps(content, indent=1)), ("gpu.md", "\n".join(self._markdown()) + "\n")):
-            temporary = self.folder / f".{name}"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.folder / name)
+        write_json(self.folder / "gpu.json", {**self.head, **self.sections})
+        with atomic_write(self.folder / "gpu.md") as file:
+            file.write_text("\n".join(self._markdown()) + "\n", encoding="utf-8")
 
     def _markdown(self) -> Iterator[str]:
         yield "# GPU"

@@ -39,7 +39,7 @@ FRAMES = 4
 
 @dataclass(frozen=True)
 class Case:
-    """A network to measure: a shipped bundle, or a size with random weights whose cells are so many times smaller."""
+    """A network to measure: a shipped bundle, or a size with random weights, its cells `finer` times smaller."""
 
     name: str
     bundle: str = ""

@@ -8,14 +8,15 @@ sensor moves at 10 m/s and turns by 30 degrees per second. With `--real`, KISS-I
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from occle_train.streets.drive import Drive
 from occle_train.streets.moving_scan import moving_scan
 
 from benchmark.machine import machine
-from occle_core.atomic_file import atomic_write
+from benchmark.page import add_write_option, publish
 from occle_core.datasets import Dataset, list_scenes, open_dataset
 from occle_core.geometry.trajectory import Trajectory, exp_se3
 from occle_core.native import library
@@ -34,7 +35,6 @@ from occle_core.sensors.lidar_odometry import LidarOdometry
 from occle_core.sensors.merge import SensorScan, merge_scans
 from occle_core.sensors.transforms import TransformBuffer
 
-BEGIN, END = "<!-- figures: written by benchmark.lidar -->\n", "<!-- end of figures -->\n"
 DURATION, SPEED, TURN = 0.1, 10.0, np.radians(30)
 POINTS, SECOND_POINTS = 120_000, 60_000
 T_FIRST_SECOND = exp_se3(np.array([[-1.0, 0.4, -0.3, 0.05, 0.1, 2.5]]))[0]
@@ -45,20 +45,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmark.lidar", description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--real", type=Path, help="SemanticKITTI folder")
-    parser.add_argument("--write", type=Path, help="page whose figures are replaced")
+    add_write_option(parser)
     given = parser.parse_args()
     torch.set_num_threads(1)
     command = shlex.join(["python", "-m", "benchmark.lidar", *(["--real", "DATA"] if given.real else [])])
-    lines = [textwrap.fill(f"`{command}`; {machine(1)}.", 118), "", *costs(given.runs), "", *accuracy()]
+    lines = [f"`{command}`; {machine(1)}.", "", *costs(given.runs), "", *accuracy()]
     if given.real:
         lines += ["", *registration(given.real)]
-    text = "\n".join(lines) + "\n"
-    if given.write:
-        page = given.write.read_text("utf-8")
-        before, rest = page.split(BEGIN)
-        with atomic_write(given.write) as temporary:
-            temporary.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", "utf-8")
-    print(text)
+    publish("\n".join(lines), "benchmark.lidar", given.write)
     return 0
 
 
@@ -88,7 +82,7 @@ def costs(runs: int) -> Iterator[str]:
     for name, stage in stages.items():
         library.load()
         compiled = _time(stage, runs)
-        with _numpy_only():
+        with patch.dict(os.environ, {library.VARIABLE: "off"}):  # numpy alone
             plain = _time(stage, runs)
         yield f"| {name} | {compiled} | {plain} |"
 
@@ -201,16 +195,6 @@ def _time(stage: Callable[[], object], runs: int) -> str:
         stage()
         taken.append((time.thread_time() - began) * 1e3)
     return f"{np.median(taken):.2f}, {np.percentile(taken, 95):.2f}"
-
-
-class _numpy_only:
-    """While entered, the compiled kernels are not used."""
-
-    def __enter__(self) -> None:
-        self._loaded, library._LOADED = library._LOADED, {}
-
-    def __exit__(self, *error: object) -> None:
-        library._LOADED = self._loaded
 
 
 if __name__ == "__main__":

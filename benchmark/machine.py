@@ -1,8 +1,9 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""The machine in a line, for the head of a table of figures, and simulated frames to measure on."""
+"""The machine in a line, for the head of a table of figures, and data to measure on."""
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from datetime import date
@@ -28,6 +29,11 @@ def machine(threads: int | None = None) -> str:
     packages = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     used = f", {threads} threads" if threads else ""
     return f"{date.today()}, {names[0] if names else platform.machine()}, {len(names) or '?'} cores{used}{gpu}; {packages}"
+
+
+def real_data() -> Path:
+    """The folder of real sensor data: environment variable OCCLE_DATA, else ../shared/data."""
+    return Path(os.environ.get("OCCLE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
 def drive(folder: Path, rig: str, frames: int, on_progress: Callable[[str], None] = print) -> Dataset:

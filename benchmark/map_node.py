@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmark.machine import machine
-from benchmark.page import replace_figures
+from benchmark.page import add_write_option, publish
 from benchmark.soak import driven_node
 from benchmark.soak_driver import MAP_VIEWS
 
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--data", type=Path, help="a data set; default: a simulated street")
-    parser.add_argument("--write", type=Path, help="page whose figures are replaced")
+    add_write_option(parser)
     given = parser.parse_args(arguments)
     rates = measure(given.turns, given.engine, given.data)
     load = os.getloadavg()[1]
@@ -102,10 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "",
         f"The map costs {rates.loss:.1f} % of the rate (wanted: at most 15). In {rates.frames} frames its viewers got: {seen}.",
     ]
-    text = "\n".join(lines)
-    print(text)
-    if given.write:
-        replace_figures(given.write, "benchmark.map_node", text)
+    publish("\n".join(lines), "benchmark.map_node", given.write)
     return 0
 
 

@@ -27,7 +27,7 @@ from occle_train.streets.shapes.classes import KITTI_CLASS
 
 from benchmark.machine import machine, spread
 from benchmark.map_scores import MapScores
-from benchmark.page import replace_figures
+from benchmark.page import add_write_option, publish
 from occle_core.atomic_file import atomic_write
 from occle_core.datasets import Dataset, open_dataset
 from occle_core.geometry.grid import SEMANTICKITTI, VoxelGrid
@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=50, help="of each drive, at 10 Hz")
     parser.add_argument("--real", type=Path, help="SemanticKITTI folder of sequence 08")
     parser.add_argument("--data", type=Path, help="keep the simulated drives here, or use those that are there")
-    parser.add_argument("--write", type=Path, help="page whose figures are replaced")
+    add_write_option(parser)
     parser.add_argument("--picture", type=Path, help="JPEG or PNG of the map from above, the single frame beside it")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -65,10 +65,8 @@ def main() -> int:
         parts = [simulated(predictor, folder, given)]
         if given.real:
             parts.append(real(predictor, given.real))
-    text = f"`python -m benchmark.mapping {shlex.join(sys.argv[1:])}` on {machine(1)}\n\n" + "\n".join(parts)
-    print(text)
-    if given.write:
-        replace_figures(given.write, "benchmark.mapping", text)
+    head = f"`python -m benchmark.mapping {shlex.join(sys.argv[1:])}` on {machine(1)}\n"
+    publish("\n".join([head, *parts]), "benchmark.mapping", given.write)
     return 0
 
 

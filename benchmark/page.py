@@ -3,12 +3,25 @@
 
 from __future__ import annotations
 
+import argparse
 import textwrap
 from pathlib import Path
 
 from occle_core.atomic_file import atomic_write
 
 END = "<!-- end of figures -->\n"
+
+
+def add_write_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--write PAGE`, see `publish`."""
+    parser.add_argument("--write", type=Path, help="page whose figures are replaced")
+
+
+def publish(text: str, benchmark: str, page: Path | None) -> None:
+    """Print the figures, and replace those of a page if there is one."""
+    print(text)
+    if page:
+        replace_figures(page, benchmark, text)
 
 
 def replace_figures(page: Path, benchmark: str, text: str) -> None:

@@ -8,7 +8,6 @@ that points take from label images) is compared with point labels and, on simula
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -26,7 +25,7 @@ from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 from occle_train.streets import simulate
 
-from benchmark.machine import machine
+from benchmark.machine import machine, real_data
 from occle_core.bundle import rig_spec
 from occle_core.datasets import Dataset
 from occle_core.geometry.grid import VoxelGrid
@@ -39,10 +38,8 @@ Occupancy = NDArray[np.uint8]
 
 def main() -> int:
     """Simulate, carve, compare."""
-    here = Path(__file__).resolve().parents[1]
-    shared = Path(os.environ.get("OCCLE_DATA") or here.parent / "shared" / "data")
     parser = argparse.ArgumentParser(prog="python -m benchmark.ray_evidence", description=__doc__)
-    parser.add_argument("--data", type=Path, default=shared / "semantickitti" / "dataset", help="default: OCCLE_DATA's")
+    parser.add_argument("--data", type=Path, default=real_data() / "semantickitti" / "dataset", help="default: OCCLE_DATA's")
     parser.add_argument("--sequences", default="00,05,07")
     parser.add_argument("--labels", type=Path, help="label images of the real sequences (benchmark.espnet_labels)")
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="where streets are simulated")

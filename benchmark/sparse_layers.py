@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmark.machine import machine
+from benchmark.machine import machine, real_data
 from benchmark.peers import Dense, Kind, Minkowski, Occle, Peer, Problem, Spconv, goal, positions
 from benchmark.scans import scans, voxelised
 from occle_core.errors import EngineError
@@ -97,8 +97,7 @@ def main() -> int:
         print(f"compiled kernels: {library.load(print).instructions}")
         use_kernels()
     console = Console()
-    here = Path(__file__).resolve().parents[1]
-    data = given.data or Path(os.environ.get("OCCLE_DATA") or here.parent / "shared" / "data")
+    data = given.data or real_data()
     console.print(machine(given.threads))
     torch.manual_seed(0)
     given.out.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.machine import machine
-from benchmark.page import replace_figures
+from benchmark.page import add_write_option, publish
 from benchmark.static_layer import LETHAL, StaticLayer
 from occle_core import taxonomy
 from occle_core.frame import Frame
@@ -265,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Drive and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.street_robot", description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--write", type=Path, help="page whose figures are replaced")
+    add_write_option(parser)
     given = parser.parse_args(arguments)
     lines = [f"`python -m benchmark.street_robot --seeds {given.seeds}` on {machine(1)}", ""]
     lines += [f"| costmap, {given.seeds} streets | arrived | collisions | not within a minute | s, median (fastest to slowest) |"]
@@ -280,10 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ends, took = [end for end, _ in runs], [seconds for end, seconds in runs if end == "arrived"]
         times = f"{median(took):.1f} ({min(took):.1f} to {max(took):.1f})" if took else ""
         lines.append(f"| {name} | {ends.count('arrived')} | {ends.count('collision')} | {ends.count('late')} | {times} |")
-    text = "\n".join(lines)
-    print(text)
-    if given.write:
-        replace_figures(given.write, "benchmark.street_robot", text)
+    publish("\n".join(lines), "benchmark.street_robot", given.write)
     return 0
 
 

@@ -30,7 +30,7 @@ class Dataset(Protocol):
 
     @property
     def kind(self) -> str:
-        """The layout on disk: semantickitti, kitti360, kitti or nuscenes."""
+        """The layout on disk: semantickitti, kitti360, kitti, nuscenes, occle (a sequence) or bag."""
 
     @property
     def name(self) -> str:
@@ -107,3 +107,27 @@ class HasSweeps(Protocol):
 
     def sweeps(self, i: int, count: int) -> list[Frame]:
         """At most `count` scans before frame `i`, newest first, without images; fewer at the recording's beginning."""
+
+
+class Unlabelled:
+    """Base of data sets that record neither labels nor voxel truth."""
+
+    def point_labels(self, i: int) -> NDArray[np.uint8] | None:
+        """Not recorded."""
+        return None
+
+    def moving(self, i: int) -> NDArray[np.bool_] | None:
+        """Not recorded."""
+        return None
+
+    def has_truth(self, i: int) -> bool:
+        """Never."""
+        return False
+
+    def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
+        """Not recorded."""
+        return None
+
+    def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
+        """Not recorded: an empty dict."""
+        return {}

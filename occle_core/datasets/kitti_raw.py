@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core import taxonomy
-from occle_core.datasets.base import DatasetError
+from occle_core.datasets.base import DatasetError, Unlabelled
 from occle_core.datasets.files import COPY_AGAIN, read_image, read_points, read_text
 from occle_core.datasets.semantickitti import read_calibration
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
-from occle_core.geometry.grid import VoxelGrid
 
 LAYOUT = "KITTI raw: DAY/DRIVE/{velodyne_points/data/*.bin, image_02/data/*.png} with DAY/calib_{cam_to_cam,velo_to_cam}.txt"
 
@@ -35,7 +34,7 @@ def scenes(path: Path) -> dict[str, Path]:
     return {}
 
 
-class KittiRawDataset:
+class KittiRawDataset(Unlabelled):
     """A raw drive: scans and images; no labels, poses or truth. See `occle_core.datasets.Dataset`.
 
     Raises:
@@ -89,23 +88,6 @@ class KittiRawDataset:
 
     def pose(self, i: int) -> None:
         """Not recorded here: the OXTS packets are not read."""
-
-    def point_labels(self, i: int) -> None:
-        """Not recorded."""
-
-    def moving(self, i: int) -> None:
-        """Not recorded."""
-
-    def has_truth(self, i: int) -> bool:
-        """Never."""
-        return False
-
-    def truth(self, i: int, grid: VoxelGrid) -> None:
-        """Not recorded."""
-
-    def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
-        """Not recorded: an empty dict."""
-        return {}
 
     def image_file(self, i: int, camera: str) -> Path | None:
         """image_02/data/NNNNNNNNNN.png (or .jpg) of frame `i`."""

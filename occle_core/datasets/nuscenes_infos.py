@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core import taxonomy
-from occle_core.datasets.base import DatasetError
+from occle_core.datasets.base import DatasetError, Unlabelled
 from occle_core.datasets.files import read_image, read_json, read_point_labels, read_points
 from occle_core.datasets.nuscenes import CAMERAS
 from occle_core.datasets.poses import inside_oriented_box
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
-from occle_core.geometry.grid import VoxelGrid
 
 LAYOUT = "nuScenes extract: infos.json with samples/, or frames.json with lidar/NN.bin and labels16/NN.label"
 
@@ -35,7 +34,7 @@ def scenes(path: Path) -> dict[str, Path]:
     return {}
 
 
-class _Extract:
+class _Extract(Unlabelled):
     """Base of both extracts: LiDAR mounting and poses as 4x4 matrices in a list of rows."""
 
     kind = "nuscenes"
@@ -60,17 +59,6 @@ class _Extract:
     def pose(self, i: int) -> NDArray[np.float64]:
         """T_world_lidar (4, 4)."""
         return self._matrix(i, "ego2global") @ self._matrix(i, "lidar2ego")
-
-    def has_truth(self, i: int) -> bool:
-        """Never."""
-        return False
-
-    def truth(self, i: int, grid: VoxelGrid) -> None:
-        """Not recorded."""
-
-    def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
-        """Not recorded: an empty dict."""
-        return {}
 
     def _matrix(self, i: int, key: str) -> NDArray[np.float64]:
         matrix = np.array(self._frames[i].get(key, ()), np.float64)
@@ -113,12 +101,6 @@ class NuScenesInfosDataset(_Extract):
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of scan `i`."""
         return read_points(self._scan_file(i), 5, intensity_scale=255)
-
-    def point_labels(self, i: int) -> None:
-        """Not recorded."""
-
-    def moving(self, i: int) -> None:
-        """Not recorded."""
 
     def image_file(self, i: int, camera: str) -> Path | None:
         """The image file of frame `i`; None where the camera dropped it."""

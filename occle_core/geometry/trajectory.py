@@ -39,7 +39,7 @@ class Trajectory:
 
         Args:
             stamps: any order.
-            slack: nanoseconds before the first and after the last pose for which the motion is taken to go on as it was.
+            slack: nanoseconds before the first and after the last pose to which the motion is extrapolated.
 
         Raises:
             PoseGapError: a time lies outside by more than the slack, or there is one pose only and another time is asked for.

@@ -122,7 +122,7 @@ class RollingMap:
         return MapSnapshot(log_odds, labels, votes, self.window, self.taxonomy, self.config, stamp, (x, y, z), self.frame_id)
 
     def restore(self, saved: MapSnapshot) -> None:
-        """Go on from a saved map: its cells become this map's. The next frame's pose has to be in the saved map's frame.
+        """Continue from a saved map: its cells become this map's. The next frame's pose has to be in the saved map's frame.
 
         Raises:
             ValueError: the saved map has other classes, another size or other cells.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from occle_core.config import Config
 from occle_core.geometry.grid import VoxelGrid
@@ -18,6 +18,19 @@ Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
 Offset = Annotated[float, Field(ge=-1e13, le=1e13)]
 Triple = tuple[float, float, float]
 Count = Annotated[int, Field(ge=1, le=4096)]
+StampMeaning = Literal["auto", "start", "middle", "end"]
+
+
+def _with_a_volume(box: tuple[float, ...]) -> tuple[float, ...]:
+    if box and not (len(box) == 6 and all(low < high for low, high in zip(box[:3], box[3:]))):
+        raise ValueError(f"needs 6 numbers, the lowest corner's x, y, z before the highest's, not {list(box)}")
+    return box
+
+
+COEFFICIENTS = {"pinhole": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+"""Distortion model -> how many coefficients it may have."""
+Box = Annotated[tuple[float, ...], AfterValidator(_with_a_volume)]
+"""x, y, z of the lowest corner, then of the highest; empty: no box."""
 
 
 class BeamTable(Config):
@@ -61,22 +74,13 @@ class LidarRig(Config):
         description="field of the PointCloud2 with the points' times, whose unit and origin are recognised; empty: t, time, "
         "timestamp, offset_time, ts or time_stamp, where there is one",
     )
-    stamp: Literal["auto", "start", "middle", "end"] = Field(
-        "auto", description="what the scans' stamp is; auto: as the points' times say"
-    )
+    stamp: StampMeaning = Field("auto", description="what the scans' stamp is; auto: as the points' times say")
     time_offset_ms: Offset = Field(0.0, description="offset added to this LiDAR's stamps")
-    exclude_box: tuple[float, ...] = Field(
+    exclude_box: Box = Field(
         (), description="box around the robot's own body: lowest x, y, z, then highest x, y, z, metres, base frame; points inside "
         "are dropped; empty: no box"
     )  # fmt: skip
     beams: BeamTable | None = Field(None, description="beams; needed to simulate this LiDAR")
-
-    @field_validator("exclude_box")
-    @classmethod
-    def _box_has_a_volume(cls, box: tuple[float, ...]) -> tuple[float, ...]:
-        if box and not (len(box) == 6 and all(low < high for low, high in zip(box[:3], box[3:]))):
-            raise ValueError(f"needs 6 numbers, the lowest corner's x, y, z before the highest's, not {list(box)}")
-        return box
 
     @property
     def T_base_lidar(self) -> NDArray[np.float64] | None:
@@ -98,7 +102,7 @@ class LensRig(Config):
 
     @model_validator(mode="after")
     def _coefficients_fit(self) -> LensRig:
-        counts = {"pinhole": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}[self.model]
+        counts = COEFFICIENTS[self.model]
         if len(self.distortion) not in counts:
             wanted = " or ".join(map(str, counts))
             raise ValueError(f"{self.model} has {wanted} coefficients of distortion, not {len(self.distortion)}")

@@ -20,6 +20,11 @@ def pose_matrix(x: float, y: float, z: float, roll: float, pitch: float, yaw: fl
     return T
 
 
+def pose_rows(T: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
+    """A (4, 4) matrix as `Pose` holds it."""
+    return tuple(tuple(row) for row in T.tolist())
+
+
 def rotation(roll: float, pitch: float, yaw: float) -> NDArray[np.float64]:
     """(3, 3) rotation Rz(yaw) Ry(pitch) Rx(roll), radians."""
     cr, sr, cp, sp, cy, sy = np.cos(roll), np.sin(roll), np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from occle_core.datasets.recordings.bag import BagDataset
+from occle_core.geometry.affine import transform_points
 from occle_core.output_folder import new_folder
 from occle_core.rig_drafting.extrinsics import ExtrinsicScore, draw_scan, score_camera
 from occle_core.rig_drafting.ground import find_ground
@@ -44,7 +45,7 @@ def check_rig_on_bag(
         frames.append(dataset.frame(i))
         on_progress(done, len(chosen))
     points = np.concatenate([frame.points[:, :3] for frame in frames]).astype(np.float64)
-    base = points @ dataset.T_grid_lidar[:3, :3].T + dataset.T_grid_lidar[:3, 3]
+    base = transform_points(dataset.T_grid_lidar, points)
     height = float(dataset.T_grid_lidar[2, 3])
     ground = find_ground(base - [0, 0, height])
     if ground is not None:

@@ -17,6 +17,7 @@ from occle_core.datasets.recordings.resolve import lens_of
 from occle_core.geometry.affine import transform_points
 from occle_core.rig import CameraRig, LidarRig, Rig
 from occle_core.rig.description import GridRig
+from occle_core.rig.pose import pose_rows
 from occle_core.rig_drafting.beams import measure_beams
 from occle_core.rig_drafting.ground import GroundPlane, find_ground
 from occle_core.rig_drafting.names import camera_infos, image_topics, sensor_names
@@ -229,8 +230,7 @@ def _poses(
             draft.questions.append(
                 f"lidars.{name}.pose: no TF from {base} to {lidar.frame}; {seen}; measure x, y and yaw in {base}"
             )
-        posed_lidars[name] = lidar.model_copy(update={"pose": _rows(T)})
-        posed_lidars[name].model_fields_set.add("pose")
+        posed_lidars[name] = lidar.model_copy(update={"pose": pose_rows(T)})
     for name, camera in cameras.items():
         try:
             T = np.asarray(index.transforms.lookup(base, frame_name(camera.frame)))
@@ -241,8 +241,7 @@ def _poses(
             )
             posed_cameras[name] = camera
             continue
-        posed_cameras[name] = camera.model_copy(update={"pose": _rows(T)})
-        posed_cameras[name].model_fields_set.add("pose")
+        posed_cameras[name] = camera.model_copy(update={"pose": pose_rows(T)})
     return posed_lidars, posed_cameras
 
 
@@ -264,8 +263,7 @@ def _grid(lidars: dict[str, LidarRig], scans: dict[str, NDArray[np.float32]], dr
     low = -half if ahead < 0.9 else 0.0
     across = round(2 * half / resolution)
     origin = (low, -half, round(ground_z - 2.5 * resolution, 3))
-    grid = GridRig(origin=origin, shape=(round((half if low < 0 else 2 * half) * (2 if low < 0 else 1) / resolution), across, 16),
-                   resolution=resolution)  # fmt: skip
+    grid = GridRig(origin=origin, shape=(across, across, 16), resolution=resolution)
     draft.facts.append(
         f"grid: {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {resolution} m; 90 % of the points within {near:.0f} m"
     )
@@ -287,7 +285,3 @@ def _intensity_scale(points: NDArray[np.float32]) -> float:
     if highest <= 2 or intensity_problem(points, 1.0) is None:
         return 1.0
     return 1 / next((full for full in (255.0, 4095.0, 65535.0) if highest <= full), highest)
-
-
-def _rows(T: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row) for row in T.tolist())

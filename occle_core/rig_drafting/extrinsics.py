@@ -27,7 +27,7 @@ TOLERATED = 0.8
 FARTHEST = 40.0
 """Metres."""
 FEWEST_EDGES, WEAK = 300, 1.25
-"""Edges, and score of the best heading, below which nothing is told."""
+"""Edges, and score of the best heading, below which the verdict is "unknown"."""
 CLEAR = 0.04
 """Share by which the score has to rise for another heading to be believed."""
 

@@ -13,16 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.geometry.camera import Camera
-from occle_core.rig.description import LensRig
+from occle_core.rig.description import COEFFICIENTS, LensRig
 from occle_core.sensors.messages import ConversionError
 
-_COEFFICIENTS = {
-    "plumb_bob": (4, 5),
-    "rational_polynomial": (8, 12, 14),
-    "equidistant": (4,),
-    "fisheye": (4,),
-}
-"""Distortion model -> how many coefficients it may have; fisheye is another name of equidistant."""
+_COEFFICIENTS = {model: counts for model, counts in COEFFICIENTS.items() if model != "pinhole"}
+_COEFFICIENTS["fisheye"] = COEFFICIENTS["equidistant"]  # another name of it
 _LARGEST = 16_384
 
 
@@ -54,8 +49,7 @@ class Lens:
         if self.distortion is None:
             return Lens(P, *size, None, self.name)
         model, d, K = self.distortion
-        maps = _maps(model, d, tuple((scale @ K).flat), tuple(P[:, :3].flat), *size)
-        return Lens(P, *size, maps, self.name, (model, d, scale @ K))
+        return _distorted(P, *size, self.name, model, d, scale @ K)
 
     def camera(self, T_camera_lidar: NDArray[np.float64], own_frame: bool = False) -> Camera:
         """The pinhole camera of the rectified images.
@@ -139,8 +133,7 @@ def lens_from_info(message: Any, rectified: bool = False) -> Lens:
     if not _is_projection(np.hstack([K, np.zeros((3, 1))])):
         raise ConversionError(f"{name} is not calibrated: its K is {K.tolist()}")
     P = np.hstack([P[:, :3], np.zeros((3, 1))])
-    maps = _maps(model, d, tuple(K.flat), tuple(P[:, :3].flat), width, height)
-    return Lens(P, width, height, maps, name, (model, d, K))
+    return _distorted(P, width, height, name, model, d, K)
 
 
 def lens_from_rig(lens: LensRig, width: int, height: int, name: str) -> Lens:
@@ -156,8 +149,7 @@ def lens_from_rig(lens: LensRig, width: int, height: int, name: str) -> Lens:
     name = f"the lens of {name} in the rig file"
     if not lens.is_distorted:
         return Lens(P, width, height, None, name)
-    K = tuple(lens.K.flat)
-    return Lens(P, width, height, _maps(lens.model, lens.distortion, K, K, width, height), name)
+    return _distorted(P, width, height, name, lens.model, lens.distortion, lens.K)
 
 
 def is_rectified(topic: str) -> bool:
@@ -185,6 +177,13 @@ def _coefficients(message: Any) -> tuple[float, ...]:
 
 def _is_projection(P: NDArray[np.float64]) -> bool:
     return bool(np.isfinite(P).all() and P[0, 0] > 0 and P[1, 1] > 0 and P[2, 2] > 0)
+
+
+def _distorted(
+    P: NDArray[np.float64], width: int, height: int, name: str, model: str, d: tuple[float, ...], K: NDArray[np.float64]
+) -> Lens:
+    maps = _maps(model, d, tuple(K.flat), tuple(P[:, :3].flat), width, height)
+    return Lens(P, width, height, maps, name, (model, d, K))
 
 
 @lru_cache(maxsize=32)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.rig.description import StampMeaning
 from occle_core.sensors.cloud_rows import MAX_POINTS, POINT_TYPES, CloudRows
 from occle_core.sensors.messages import ConversionError, stamp_of
-from occle_core.sensors.point_times import TIME_FIELDS, PointTimes, StampMeaning, read_times
+from occle_core.sensors.point_times import TIME_FIELDS, PointTimes, read_times
 from occle_core.sensors.returns import no_return
 
 __all__ = ["MAX_POINTS", "LidarScan", "intensity_problem", "points_from_cloud", "scan_from_cloud"]

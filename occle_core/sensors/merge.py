@@ -76,6 +76,4 @@ def _table(scan: SensorScan, reference: int, trajectory: Trajectory | None, slac
     """What moves a scan's points to the body's frame at the reference time; None: they are there."""
     if trajectory is not None and (scan.offsets is not None or scan.stamp != reference):
         return motion_table(trajectory, scan.stamp, scan.first, scan.last, reference, scan.T_body_sensor, slack)
-    if scan.T_body_sensor is None:
-        return None
-    return MotionTable(0.0, 0.0, np.asarray(scan.T_body_sensor[:3], np.float32).reshape(1, 12))
+    return None if scan.T_body_sensor is None else MotionTable.fixed(scan.T_body_sensor)

@@ -8,15 +8,16 @@ scan lasts between two milliseconds and 1.2 seconds, which leaves one unit, and 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.rig.description import StampMeaning
+
 TIME_FIELDS = ("t", "time", "timestamp", "offset_time", "ts", "time_stamp")
 """Names of per-point times: Ouster; Velodyne; Hesai, RoboSense and Livox; Livox's custom messages; SICK; Autoware."""
 
-StampMeaning = Literal["auto", "start", "middle", "end"]
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 SHORTEST, LONGEST = 0.002, 1.2
 """Seconds that a scan may last. A thousand times the shortest is longer than the longest, so at most one unit fits; and a point

@@ -29,6 +29,6 @@ def stack_sweeps(frames: Sequence[Frame]) -> Frame:
         if present.T_world_lidar is None or frame.T_world_lidar is None:
             raise ValueError("sweeps need the pose of each scan")
         T = np.linalg.inv(present.T_world_lidar) @ frame.T_world_lidar
-        points.append(deskew(frame.points, None, MotionTable(0.0, 0.0, T[:3].astype(np.float32).reshape(1, 12))))
+        points.append(deskew(frame.points, None, MotionTable.fixed(T)))
         ages.append(np.full(len(frame.points), (present.stamp - frame.stamp) / 1e9, np.float32))
     return replace(present, points=np.concatenate(points), ages=np.concatenate(ages))

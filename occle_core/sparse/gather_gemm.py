@@ -98,7 +98,7 @@ def _multiply(features: Tensor, weight: Tensor, rows: Tensor, pairs: Pairs | Non
 
 
 def _chunk_rows(features: Tensor, values: int) -> int:
-    """Output rows at once, of so many gathered values each: for a CPU's cache, or as many as a GPU's memory allows."""
+    """Output rows at once, each of `values` gathered numbers: for a CPU's cache, or as many as a GPU's memory allows."""
     if features.device.type == "cpu":
         return CHUNK_ROWS
     return max(CHUNK_ROWS, DEVICE_BYTES // (values * features.element_size()))

@@ -14,6 +14,8 @@ from occle_core.viewer.view_frame import ViewFrame
 
 LEVELS = 16
 """Steps of opacity that the page stores."""
+UNNAMED, UNNAMED_COLOR = "no class yet", (128, 128, 128)
+"""Legend entry of the map's occupied cells that no network has named."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,12 +22,10 @@ from numpy.typing import NDArray
 from occle_core.atomic_file import atomic_write
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import Taxonomy
-from occle_core.viewer.layers import Layer, layers_of, pack_layer
+from occle_core.viewer.layers import UNNAMED, UNNAMED_COLOR, Layer, layers_of, pack_layer
 from occle_core.viewer.view_frame import ViewError, ViewFrame
 
 IMAGE_WIDTH, JPEG_QUALITY = 640, 80
-UNNAMED = {"name": "no class yet", "rgb": [128, 128, 128]}
-"""Legend entry of the map's occupied cells that no network has named."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def _legend(counts: Counter[int], taxonomy: Taxonomy) -> Sequence[dict[str, Any]
         for number in range(taxonomy.num_classes)
         if counts[number]
     ]
-    return found + ([{"id": taxonomy.ignore, **UNNAMED}] if counts[taxonomy.ignore] else [])
+    return found + ([{"id": taxonomy.ignore, "name": UNNAMED, "rgb": UNNAMED_COLOR}] if counts[taxonomy.ignore] else [])
 
 
 def _jpeg(image: NDArray[np.uint8]) -> str:

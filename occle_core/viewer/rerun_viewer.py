@@ -19,11 +19,11 @@ from occle_core.console import one_line
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.camera import Camera
 from occle_core.taxonomy import Taxonomy
-from occle_core.viewer.layers import Layer, layers_of, surface_cells
+from occle_core.viewer.layers import UNNAMED, UNNAMED_COLOR, Layer, layers_of, surface_cells
 from occle_core.viewer.view_frame import ViewError, ViewFrame
 
 WORLD, ROBOT, MAP = "world", "world/robot", "world/map"
-UNNAMED_COLOR, UNNAMED_OPACITY = (128, 128, 128), 0.3
+UNNAMED_OPACITY = 0.3
 FAINTEST = 0.15  # opacity of a voxel of no confidence
 WEB_PORT = 9090
 
@@ -157,7 +157,7 @@ class RerunViewer:
             half_sizes = np.full((count, 3), layer.grid.resolution / 2)
             boxes = self._rr.Boxes3D(centers=centers[mine], half_sizes=half_sizes, colors=colors, fill_mode="solid")
             # A class that has gone is logged once more, without voxels: an entity keeps its last value.
-            self._log(f"{path}/{_part(self.taxonomy.names[label] if known else 'no class yet')}", boxes)
+            self._log(f"{path}/{_part(self.taxonomy.names[label] if known else UNNAMED)}", boxes)
         self._classes[path] = present
 
     def log_points(self, points: NDArray[np.floating]) -> None:
@@ -224,7 +224,7 @@ def _part(name: str) -> str:
 
 
 def _check_port(port: int) -> None:
-    """Rerun logs a taken port and goes on without it."""
+    """Rerun only logs an error where a port is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from occle_core.rig.description import Box, StampMeaning
 from occle_ros.config.parameter_group import Matrix, ParameterGroup
-
-StampMeaning = Literal["auto", "start", "middle", "end"]
 
 
 class PointCloudConfig(ParameterGroup):
@@ -32,7 +31,7 @@ class PointCloudConfig(ParameterGroup):
 class LidarConfig(PointCloudConfig):
     """The main LiDAR, whose scans start the frames."""
 
-    exclude_box: tuple[float, ...] = Field(
+    exclude_box: Box = Field(
         (),
         description="box around the robot's own body, 6 numbers: x, y, z of the lowest corner, then of the highest, metres, grid "
         "frame; points inside are dropped; empty: no box",
@@ -45,13 +44,6 @@ class LidarConfig(PointCloudConfig):
     odometry_topic: str = Field(
         "", description="nav_msgs/Odometry topic with the robot's poses, for lidar.deskew auto and odometry; empty: none"
     )
-
-    @field_validator("exclude_box")
-    @classmethod
-    def _box_has_a_volume(cls, box: tuple[float, ...]) -> tuple[float, ...]:
-        if box and not (len(box) == 6 and all(low < high for low, high in zip(box[:3], box[3:]))):
-            raise ValueError(f"needs 6 numbers, the lowest corner's x, y, z before the highest's, not {list(box)}")
-        return box
 
 
 class FurtherLidarConfig(PointCloudConfig):

@@ -15,14 +15,13 @@ from occle_core import taxonomy
 from occle_core.bags.bag_file import BagFile, open_bag
 from occle_core.bags.metadata import METADATA_FILE
 from occle_core.bags.storage import BagError
-from occle_core.datasets.base import DatasetError
+from occle_core.datasets.base import DatasetError, Unlabelled
 from occle_core.datasets.files import warn_once
 from occle_core.datasets.recordings.bag_index import TopicIndex, index_bag, read_message
 from occle_core.datasets.recordings.checks import check_clocks, check_topics
 from occle_core.datasets.recordings.resolve import base_trajectory, resolve_rig
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
-from occle_core.geometry.grid import VoxelGrid
 from occle_core.geometry.trajectory import PoseGapError, Trajectory
 from occle_core.rig import LidarRig, RigError, read_rig
 from occle_core.rig.files import RIG_FILE, read_taxonomy
@@ -62,7 +61,7 @@ def scenes(path: Path) -> dict[str, Path]:
     return {path.resolve().name.removesuffix(path.suffix if path.is_file() else ""): path} if is_folder or is_file else {}
 
 
-class BagDataset:
+class BagDataset(Unlabelled):
     """A bag. See `occle_core.datasets.Dataset`. Opening reads the bag once; frames are read where they lie.
 
     Args:
@@ -210,23 +209,6 @@ class BagDataset:
             return np.asarray(pose, np.float64)
         except PoseGapError:
             return None
-
-    def point_labels(self, i: int) -> None:
-        """Not recorded."""
-
-    def moving(self, i: int) -> None:
-        """Not recorded."""
-
-    def has_truth(self, i: int) -> bool:
-        """Never."""
-        return False
-
-    def truth(self, i: int, grid: VoxelGrid) -> None:
-        """Not recorded."""
-
-    def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
-        """Not recorded: an empty dict."""
-        return {}
 
     def image_file(self, i: int, camera: str) -> None:
         """None: images lie in the bag."""

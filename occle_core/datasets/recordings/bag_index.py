@@ -54,8 +54,7 @@ class BagIndex:
         kinds: all topics with their types.
         topics: the messages of those that were asked for.
         infos: first CameraInfo by topic.
-        static: transforms of /tf_static.
-        transforms: those and /tf's.
+        transforms: those of /tf_static and /tf.
         odometry: messages of nav_msgs Odometry by topic, as transforms; with the frames of the first.
     """
 

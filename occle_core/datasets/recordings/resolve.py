@@ -13,7 +13,8 @@ from occle_core.datasets.base import DatasetError
 from occle_core.datasets.recordings.bag_index import BagIndex
 from occle_core.geometry.trajectory import Trajectory
 from occle_core.rig import CameraRig, Rig
-from occle_core.rig.description import LensRig
+from occle_core.rig.description import COEFFICIENTS, LensRig
+from occle_core.rig.pose import pose_rows
 from occle_core.sensors.camera_info import is_rectified, lens_from_info
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import TransformError, frame_name
@@ -36,7 +37,7 @@ def resolve_rig(rig: Rig, index: BagIndex, frames: dict[str, str], bag: Path, ri
         if lidar.pose is None:
             frame = lidar.frame or frames.get(lidar.topic, "")
             T = _from_tf(index, rig.base_frame, frame, f"lidars.{name}.pose", bag, rig_file)
-            lidar = lidar.model_copy(update={"pose": _rows(T)})
+            lidar = lidar.model_copy(update={"pose": pose_rows(T)})
         lidars[name] = lidar
     cameras = {}
     for name, camera in rig.cameras.items():
@@ -45,7 +46,7 @@ def resolve_rig(rig: Rig, index: BagIndex, frames: dict[str, str], bag: Path, ri
             info = index.infos.get(camera.info_topic)
             frame = camera.frame or (info.header.frame_id if info is not None else frames.get(camera.topic, ""))
             T = _from_tf(index, rig.base_frame, frame, f"cameras.{name}.pose", bag, rig_file)
-            camera = camera.model_copy(update={"pose": _rows(T @ np.linalg.inv(baseline))})
+            camera = camera.model_copy(update={"pose": pose_rows(T @ np.linalg.inv(baseline))})
         cameras[name] = camera
     return rig.model_copy(update={"lidars": lidars, "cameras": cameras})
 
@@ -96,14 +97,12 @@ def lens_of(info: Any, topic: str) -> tuple[LensRig, int, int, NDArray[np.float6
     else:
         K, model = np.asarray(info.k, np.float64).reshape(3, 3), str(info.distortion_model).replace("fisheye", "equidistant")
         d = tuple(float(v) for v in info.d)
-        while d and d[-1] == 0 and len(d) not in _COUNTS[model]:
+        counts = COEFFICIENTS[model]
+        while d and d[-1] == 0 and len(d) not in counts:
             d = d[:-1]
-        d = d if len(d) in _COUNTS[model] else (*d, *(0.0,) * (min(c for c in _COUNTS[model] if c >= len(d)) - len(d)))
+        d = d if len(d) in counts else (*d, *(0.0,) * (min(c for c in counts if c >= len(d)) - len(d)))
     values = {"model": model, "fx": K[0, 0], "fy": K[1, 1], "cx": K[0, 2], "cy": K[1, 2], "distortion": d}
     return LensRig.model_validate(values), lens.width, lens.height, offset
-
-
-_COUNTS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
 
 
 def _with_lens(name: str, camera: CameraRig, index: BagIndex, bag: Path, rig_file: Path) -> tuple[CameraRig, NDArray[np.float64]]:
@@ -127,7 +126,3 @@ def _from_tf(index: BagIndex, base: str, frame: str, field: str, bag: Path, rig_
         return index.transforms.lookup(base, frame_name(frame))
     except TransformError as error:
         raise DatasetError(f"{bag}: {error}; give {field} in {rig_file}, or record /tf_static") from error
-
-
-def _rows(T: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row) for row in np.asarray(T).tolist())

@@ -2,21 +2,15 @@
 """Kernels of every instruction set that this CPU has, on one thread and on two."""
 
 import pytest
+from compiled_kernels import load_or_skip
 
-from occle_core.errors import EngineError
-from occle_core.native import build, library
+from occle_core.native import build
 from occle_core.native.workspace import Workspace
 
 
 @pytest.fixture(scope="session", params=build.supported())
 def kernels(request):
-    """Skips without a compiler alone: sources that do not compile, or a library that does not load, are failures."""
-    if not build.prebuilt(request.param):
-        try:
-            build.compiler()
-        except EngineError as error:
-            pytest.skip(str(error))
-    return library.load(instructions=request.param)
+    return load_or_skip(request.param)
 
 
 @pytest.fixture(scope="session", params=[1, 2], ids=["1thread", "2threads"])

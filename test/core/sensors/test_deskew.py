@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from compiled_kernels import load_or_skip
 from moving_room import TURN_TIME, pose, room_scan, trajectory
 
 from occle_core.geometry.trajectory import PoseGapError, exp_se3
@@ -72,10 +73,7 @@ def test_it_writes_into_a_part_of_a_merged_cloud():
 
 
 def test_numpy_and_the_compiled_kernel_agree_bit_by_bit(monkeypatch):
-    try:
-        library.load()
-    except Exception as error:
-        pytest.skip(str(error))
+    load_or_skip()
     points, seconds, _ = room_scan()
     times = seconds + np.random.default_rng(1).normal(0, 0.03, len(seconds)).astype(np.float32)  # some outside the table
     motion = motion_table(trajectory(), 0, 0.0, TURN_TIME, 50 * MS)

@@ -9,8 +9,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo
 
 from occle_core.geometry.camera import Camera
+from occle_core.rig.description import LensRig
 from occle_core.sensors import camera_info
-from occle_core.sensors.camera_info import calibration_key, lens_from_info
+from occle_core.sensors.camera_info import Lens, calibration_key, lens_from_info, lens_from_rig
 from occle_core.sensors.messages import ConversionError
 from occle_ros.messages.camera_info import info_from_camera
 
@@ -128,9 +129,19 @@ def test_points_and_pixels_agree_after_rectification():
         np.testing.assert_allclose(found, uv[0], atol=0.15)
 
 
-@pytest.mark.parametrize("case", MODELS)
-def test_a_halved_lens_rectifies_halved_images_as_the_lens_does_whole_ones(case):
-    lens = lens_from_info(info(case.split()[0], MODELS[case][0]))
+def lens_of_rig_file(model: str, d: list[float]) -> Lens:
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    return lens_from_rig(LensRig(model=model, fx=fx, fy=fy, cx=cx, cy=cy, distortion=tuple(d)), WIDTH, HEIGHT, "cam2")
+
+
+@pytest.mark.parametrize(
+    ("case", "source"),
+    [(case, "CameraInfo") for case in MODELS]
+    + [(case, "rig file") for case in ("plumb_bob", "rational_polynomial", "equidistant")],
+)
+def test_a_halved_lens_rectifies_halved_images_as_the_lens_does_whole_ones(case, source):
+    model, d = case.split()[0], MODELS[case][0]
+    lens = lens_from_info(info(model, d)) if source == "CameraInfo" else lens_of_rig_file(model, d)
     v, u = np.mgrid[:HEIGHT, :WIDTH].astype(float)
     recorded = picture(u, v).round().astype(np.uint8)
     half = lens.halved
