@@ -110,7 +110,7 @@ def version() -> str:
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
-    """(folder in the installation, files) of everything that ROS and `occle_ros.system.share_files` look for in share/."""
+    """(folder in the installation, files) of everything that ROS and `occle_core.paths` look for in share/."""
     share = Path("share") / NAME
     found: dict[Path, list[str]] = {
         Path("share/ament_index/resource_index/packages"): [f"resource/{NAME}"],

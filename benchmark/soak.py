@@ -25,11 +25,11 @@ from occle_train.streets import simulate
 
 from benchmark.soak_driver import MAP_VIEWS, VIEWS, Driver
 from occle_core.datasets import list_scenes, open_dataset
+from occle_core.paths import share_file
 from occle_ros.bags.dataset_messages import DatasetMessages
 from occle_ros.config.presets import PRESETS, preset_for
 from occle_ros.system.child_process import ChildProcess
 from occle_ros.system.ros_process import ros_node
-from occle_ros.system.share_files import share_file
 
 FRAMES = 8
 """Number of frames that are sent in a loop, with new stamps."""

@@ -24,8 +24,8 @@ from rclpy.serialization import serialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
+from occle_core.paths import share_file
 from occle_ros.system.environment import PROFILE_VARIABLES, profile_variable
-from occle_ros.system.share_files import share_file
 from occle_ros.topics.qos import qos_profile
 
 

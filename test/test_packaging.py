@@ -107,7 +107,7 @@ def test_the_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> Non
     binaries = fresh_environment(tmp_path / "venv")
     pip("--python", str(binaries / "python"), "install", "--no-deps", str(wheel))
     assert all(folder.is_relative_to(tmp_path / "venv") for folder in try_out(binaries, tmp_path))
-    bundle = "from occle_ros.system.share_files import share_file; print(share_file('config/bundles/kitti/bundle.yaml'))"
+    bundle = "from occle_core.paths import share_file; print(share_file('config/bundles/kitti/bundle.yaml'))"
     found = subprocess.run([binaries / "python", "-c", bundle], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert Path(found.stdout.strip()).is_relative_to(tmp_path / "venv"), found.stderr
     named = "from occle_core.bundle import find_bundle; from occle_train.configs import find_config; "

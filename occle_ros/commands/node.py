@@ -51,7 +51,7 @@ def launch_plan(arguments: Annotated[str, typer.Argument(help="launch arguments 
         import json
         from dataclasses import asdict
 
-        from occle_ros.system.share_files import share_file
+        from occle_core.paths import share_file
         from occle_ros.tools.launch_arguments import plan_launch
 
         plan = plan_launch(json.loads(arguments), share_file("config").parent)

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from occle_core.paths import expand_home
+from occle_core.paths import expand_home, share_file
 from occle_ros.config.parameter_group import ConfigError
-from occle_ros.system.share_files import share_file
 
 
 def resolve(path: str, option: str) -> Path:

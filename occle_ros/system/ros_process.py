@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from occle_core.paths import share_file
 from occle_ros.system.environment import (
     PROFILE_VARIABLES,
     TransportError,
@@ -19,7 +20,6 @@ from occle_ros.system.environment import (
     has_shared_memory,
     profile_variable,
 )
-from occle_ros.system.share_files import share_file
 
 if TYPE_CHECKING:
     from rclpy.node import Node

@@ -23,6 +23,7 @@ from occle_core.atomic_file import write_json
 from occle_core.bags.bag_file import open_bag
 from occle_core.datasets import Dataset, list_scenes, open_dataset
 from occle_core.output_folder import lock_folder
+from occle_core.paths import share_file
 from occle_ros.bags.converter import convert
 from occle_ros.bags.dataset_messages import stamp_shifts
 from occle_ros.bags.reader import BagReader
@@ -32,7 +33,6 @@ from occle_ros.config.presets import PRESETS, preset_for
 from occle_ros.config.share_paths import resolve
 from occle_ros.system.child_process import ChildProcess, ProcessError
 from occle_ros.system.ros_process import ros_node, termination_signals
-from occle_ros.system.share_files import share_file
 from occle_ros.tools.demo_inputs import pick_sequence, recorded_rate, simulate_drive, sustained_rate
 from occle_ros.tools.demo_pictures import DemoPictures
 from occle_ros.tools.demo_report import print_report, summarise

@@ -10,7 +10,7 @@ from occle_core import paths
 
 
 def test_share_files_are_found_installed_too(monkeypatch, tmp_path):
-    assert paths.share_file("config/fastdds_shm.xml") == Path(__file__).resolve().parents[3] / "config/fastdds_shm.xml"
+    assert paths.share_file("config/fastdds_shm.xml") == Path(__file__).resolve().parents[2] / "config/fastdds_shm.xml"
     monkeypatch.setattr(paths, "__file__", str(tmp_path / "site-packages" / "occle_core" / "paths.py"))
     with pytest.raises(FileNotFoundError, match=r"config/nothing.yaml of occle_ros is not installed; searched"):
         paths.share_file("config/nothing.yaml")
