@@ -187,6 +187,12 @@ def _cycles(driver: Driver, node: ChildProcess, seconds: float, hz: float, inter
         )
 
 
+def processor_ms(pid: int) -> float:
+    """Processor time of a process and its threads so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1e3 / os.sysconf("SC_CLK_TCK")
+
+
 def _memory_mb(process: Path) -> float:
     """Resident memory of the process's own; Fast DDS's shared segments, of fixed size, fill up in the first minutes."""
     lines = (process / "status").read_text().splitlines()

@@ -63,7 +63,7 @@ class Driver:
         self.came = 0  # frames whose voxels came
         self._views: dict[str, Any] = {}
         self.seen: Counter[str] = Counter()  # messages that viewers got, by topic
-        self._sent = 0
+        self.sent = 0  # frames
         node.create_subscription(PointCloud2, "/occupancy/voxels", self._take, 5, raw=True)
 
     def connect(self) -> None:
@@ -77,8 +77,8 @@ class Driver:
 
     def send(self, without: str = "") -> None:
         """One frame, stamped now."""
-        frame = self._frames[self._sent % len(self._frames)]
-        self._sent += 1
+        frame = self._frames[self.sent % len(self._frames)]
+        self.sent += 1
         now = time.time_ns()
         T = np.eye(4)
         T[0, 3] = SPEED * (now - self._began) / 1e9
@@ -117,6 +117,12 @@ class Driver:
                 self.send(self._images[0] if silent_camera else "")
                 number += 1
             self._executor.spin_once(timeout_sec=max(0.0, min(number / hz, seconds) - (time.monotonic() - began)))
+        return list(self._latencies)
+
+    def wait(self, seconds: float) -> list[float]:
+        """Send nothing; returns the latencies of the frames that come out meanwhile, seconds."""
+        self._latencies.clear()
+        self._spin(seconds)
         return list(self._latencies)
 
     def view(self, topics: Mapping[str, type[Any]]) -> None:
