@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,8 +126,8 @@ def test_a_replay_that_fails_leaves_nothing_running(launch: Callable[..., Any], 
     data = write_sequence(tmp_path / "data", 1)
     process = launch(f"bag:={bag}", f"bundle:={lively_bundle(tmp_path / 'bundle')}", "engine:=torch", f"calibration:={data}#08")
     process.result(80)
-    assert "ended with exit code" in process.output or "process has died" in process.output
-    assert "process has finished cleanly" in process.output or "process has died" in process.output
+    assert re.search(r"\[occle-\d\]: process has died .*exit code 1", process.output), process.output
+    assert re.search(r"\[occupancy_node-\d\]: process has finished cleanly", process.output), process.output
 
 
 def test_build_only_ends_by_itself(launch: Callable[..., Any], tmp_path: Path) -> None:
