@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import rclpy
+from forked_python import ForkedPython, run_python
 from node_rig import lively_bundle
 from occle_train.evaluation.evaluate import evaluate
-from occle_train.streets import simulate
 from rclpy.qos import QoSProfile
 from ros_process import own_domain
 from sensor_msgs.msg import PointCloud2
@@ -32,10 +33,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
-def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "streets"
-    simulate(folder, "kitti", drives=1, frames=2, seed=3, scale=0.1, workers=1)
-    return folder
+def streets(simulated: Callable[[str], Path]) -> Path:
+    return simulated("kitti")
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +42,30 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lively_bundle(tmp_path_factory.mktemp("bundles") / "lively")
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    """Output of an example; the console scripts are the checkout's."""
-    scripts = cwd / "bin"
-    scripts.mkdir(exist_ok=True)
-    for name, module in (("python", None), ("occle-train", "occle_train.cli")):
-        (scripts / name).write_text(f'#!/bin/sh\nexec {sys.executable} {f"-m {module}" if module else ""} "$@"\n')
-        (scripts / name).chmod(0o755)
-    root = EXAMPLES.parent
-    path = os.pathsep.join([str(root), str(root / "training")])
-    environment = os.environ | {"PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+def run(*arguments: str | Path, cwd: Path) -> str:
+    """Output of an example, run with the checkout's packages."""
+    path = os.pathsep.join([str(EXAMPLES.parent), str(EXAMPLES.parent / "training")])
+    done = run_python(arguments, cwd=cwd, environment=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+def run_script(*command: str | Path, cwd: Path) -> str:
+    """Output of a shell script's commands of Python, which the script runs with programs that print how they were called."""
+    scripts = cwd / "bin"
+    scripts.mkdir()
+    for name in ("python", "occle-train"):
+        (scripts / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (scripts / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{scripts}:{os.environ['PATH']}"}
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, check=True)
+    calls = [line.removeprefix("python ").replace("occle-train ", "-m occle_train.cli ", 1) for line in done.stdout.splitlines()]
+    assert len(calls) == 3
+    return "".join(run(*call.split(), cwd=cwd) for call in calls)
+
+
 def test_predict_frame_saves_a_page(streets: Path, bundle: Path, tmp_path: Path) -> None:
-    said = run(sys.executable, EXAMPLES / "predict_frame.py", streets, "page.png", "--bundle", bundle, "--frame", "1", cwd=tmp_path)
+    said = run(EXAMPLES / "predict_frame.py", streets, "page.png", "--bundle", bundle, "--frame", "1", cwd=tmp_path)
     page = cv2.imread(str(tmp_path / "page.png"))
     assert page.shape[1] == 1600 and page.std() > 20
     expected = Predictor.load(bundle).predict(open_dataset(streets).frame(1))
@@ -69,7 +75,7 @@ def test_predict_frame_saves_a_page(streets: Path, bundle: Path, tmp_path: Path)
 
 
 def test_evaluate_dataset_prints_the_scores(streets: Path, bundle: Path, tmp_path: Path) -> None:
-    said = run(sys.executable, EXAMPLES / "evaluate_dataset.py", streets, "--bundle", bundle, "--every", "2", cwd=tmp_path)
+    said = run(EXAMPLES / "evaluate_dataset.py", streets, "--bundle", bundle, "--every", "2", cwd=tmp_path)
     predictor = Predictor.load(bundle)
     dataset = open_dataset(streets)
     labels, truth = predictor.predict(dataset.frame(0)).labels, evaluate(predictor, [dataset], every=2)
@@ -85,7 +91,7 @@ def test_evaluate_dataset_prints_the_scores(streets: Path, bundle: Path, tmp_pat
 
 def test_own_classes_train_score_and_predict(streets: Path, tmp_path: Path) -> None:
     script = EXAMPLES / "own_classes" / "train.sh"
-    said = run(
+    said = run_script(
         script, streets, "own", "--size", "tiny", "--steps", "24", "--set", "learning_rate=0.01", "--threads", "1", cwd=tmp_path
     )
     spec = read_spec(tmp_path / "own")
@@ -100,9 +106,8 @@ def test_own_node_answers_a_scan(bundle: Path, tmp_path: Path, monkeypatch: pyte
     points = np.hstack([grid, np.full((len(grid), 1), 0.5)]).astype(np.float32)
     with own_domain(monkeypatch):
         environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, EXAMPLES / "own_node.py", "--ros-args", "-p", f"bundle:={bundle}", "-p", "points:=/scan"]
-        log = (tmp_path / "log").open("wb")
-        child = subprocess.Popen(list(map(str, command)), env=environment, stdout=log, stderr=subprocess.STDOUT)
+        command = [EXAMPLES / "own_node.py", "--ros-args", "-p", f"bundle:={bundle}", "-p", "points:=/scan"]
+        child = ForkedPython(command, tmp_path / "log", environment=environment)
         context = rclpy.Context()
         rclpy.init(context=context)
         try:
@@ -120,7 +125,7 @@ def test_own_node_answers_a_scan(bundle: Path, tmp_path: Path, monkeypatch: pyte
             assert all(heard.values()), (tmp_path / "log").read_text()
         finally:
             rclpy.shutdown(context=context)
-            child.terminate()
+            child.send_signal(signal.SIGTERM)
             child.wait(20)
     voxels, text = heard["voxels"][0], heard["classes"][0].data  # type: ignore[attr-defined]
     assert (voxels.header.frame_id, voxels.header.stamp.sec) == ("lidar", 5)  # type: ignore[attr-defined]

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_python import ForkedPython
 
 from occle_ros.system.environment import PROFILE_VARIABLES, profile_variable
 
@@ -53,15 +53,14 @@ def own_domain(environment: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 class Process:
-    """A child Python with a time limit, its output in a file; killed `grace` seconds after the limit or a signal."""
+    """A child Python with a time limit, its output in a file; killed `grace` seconds after it was asked to end."""
 
     def __init__(self, arguments: tuple[str, ...], log: Path, seconds: float, grace: float = 8) -> None:
         self._log, self._grace = log, grace
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # ROS installations set it
+        log.touch()
         environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
-        with log.open("wb") as output:
-            command = ["timeout", "--foreground", "-k", str(grace), str(seconds), sys.executable, *arguments]
-            self._child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        self._child = ForkedPython(arguments, log, cwd=ROOT, environment=environment, seconds=seconds)
 
     @property
     def output(self) -> str:
@@ -79,7 +78,7 @@ class Process:
     @property
     def pid(self) -> int:
         """Of the Python."""
-        return int(Path(f"/proc/{self._child.pid}/task/{self._child.pid}/children").read_text().split()[0])
+        return self._child.pid
 
     def segments(self) -> set[Path]:
         """Fast DDS's shared memory that it has mapped: its own, and that of peers which it has heard."""
@@ -87,7 +86,7 @@ class Process:
         return {Path(name) for name in re.findall(r"/dev/shm/(?:fastdds|fastrtps)_[0-9a-f]{16}", maps)}
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
-        """Send a signal (`timeout` passes it on to the Python)."""
+        """Send a signal."""
         self._child.send_signal(number)
 
     def result(self, seconds: float = 30.0) -> int:
@@ -97,9 +96,9 @@ class Process:
     def end(self) -> None:
         """Kill it if it still runs."""
         if self._child.poll() is None:
-            self._child.terminate()
+            self._child.send_signal(signal.SIGTERM)
             try:
-                self._child.wait(self._grace + 2)  # `timeout` itself kills the Python
+                self._child.wait(self._grace)
             except subprocess.TimeoutExpired:
                 self._child.kill()
                 self._child.wait()

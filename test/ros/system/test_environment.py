@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from documented import assert_rows
+from forked_python import run_python
 from node_rig import SECOND, write_bag
 from ros_process import ROOT, own_domain
 
@@ -37,6 +38,12 @@ def occle(*words: str | Path, prefix: tuple[str, ...] = (), **variables: str | N
     environment = {name: value for name, value in given.items() if value is not None}
     command = [*prefix, sys.executable, "-m", "occle_ros.cli", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def forked_occle(*words: str | Path, **variables: str | None) -> subprocess.CompletedProcess[str]:
+    """As `occle`, where nothing depends on when rclpy is imported."""
+    environment = {name: value for name, value in (os.environ | variables).items() if value is not None}
+    return run_python(["-m", "occle_ros.cli", *words], cwd=ROOT, environment=environment, timeout=60)
 
 
 def test_what_is_installed_is_known() -> None:
@@ -84,7 +91,7 @@ def test_a_middleware_of_an_overlay_counts(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("domain", ["abc", "233", "-1", "٣"])
 def test_a_domain_that_is_none(bag: Path, domain: str) -> None:
-    ended = occle("play", bag, ROS_DOMAIN_ID=domain)
+    ended = forked_occle("play", bag, ROS_DOMAIN_ID=domain)
     assert ended.returncode == 1 and ended.stderr == (
         f"error: ROS_DOMAIN_ID={domain} is not a valid domain; set it to a number from 0 to 232, or unset it\n"
     )
@@ -105,7 +112,7 @@ def test_a_log_folder_that_cannot_be_written(
     bag: Path, tmp_path: Path, variables: dict[str, str | None], why: str, ros_domain: int
 ) -> None:
     clear: dict[str, str | None] = {"ROS_LOG_DIR": None, "ROS_HOME": None, "TMPDIR": str(tmp_path)}
-    ended = occle("play", bag, **clear | variables)
+    ended = forked_occle("play", bag, **clear | variables)
     assert ended.returncode == 0 and "played: 6 messages" in ended.stderr, ended.stderr
     (log,) = tmp_path.glob("ros_log_*")
     assert f"ROS logs to {log}: {why}" in ended.stderr and "set ROS_LOG_DIR to a writable folder" in ended.stderr

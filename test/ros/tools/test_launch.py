@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import subprocess
 import sys
 import types
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_python import run_python
 from small_kitti import write_sequence
 
 from occle_ros import tools
@@ -43,6 +46,11 @@ class Configuration(Kept):
 
     def perform(self, context: dict[str, str]) -> str:
         return context[self.args[0]]
+
+
+def run_forked(command: Sequence[str], env: Mapping[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+    """subprocess.run of the `occle` executable, which is a script of Python."""
+    return run_python(command, environment=env)
 
 
 def forget_support() -> None:
@@ -96,6 +104,7 @@ def launch_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, A
         assert specification and specification.loader
         loaded[name] = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(loaded[name])
+        monkeypatch.setattr(loaded[name].support, "subprocess", types.SimpleNamespace(run=run_forked))
     forget_support()  # the one with stand-ins must not outlive this test
     return loaded
 

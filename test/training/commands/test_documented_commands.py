@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from forked_python import run_python
 from occle_train.cli import app
 from occle_train.commands.common import console
 from occle_train.data.samples import open_all
@@ -103,9 +104,7 @@ def run(command: str) -> str:
         return ""
     assert words[0] == "occle", f"no test knows how to run: {command}"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "training")])}
-    found = subprocess.run(
-        [sys.executable, "-m", "occle_ros.cli", *words[1:]], capture_output=True, text=True, timeout=300, env=environment
-    )
+    found = run_python(["-m", "occle_ros.cli", *words[1:]], environment=environment)
     assert found.returncode == 0, f"{command}\n{found.stdout}{found.stderr}"
     return found.stdout
 

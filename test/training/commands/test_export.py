@@ -4,11 +4,10 @@
 import copy
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_python import run_python
 from lively import lively
 from occle_train.cli import app
 from occle_train.evaluation.export import check, frames_of, write_int8
@@ -35,8 +34,8 @@ def streets(tmp_path_factory):
 
 
 def export(cache, *arguments):
-    command = [sys.executable, "-m", "occle_train.cli", "export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "OCCLE_CACHE": str(cache)})
+    environment = {**os.environ, "OCCLE_CACHE": str(cache)}
+    return run_python(["-m", "occle_train.cli", "export", *map(str, arguments)], environment=environment)
 
 
 def test_a_bundle_is_measured_and_held_against_pytorch(cache, streets, tmp_path):

@@ -5,14 +5,13 @@ import csv
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from forked_python import ForkedPython, run_python
 from occle_train.cli import app
 from occle_train.loop.training_log import TIMES
 from occle_train.minkocc.config import FitConfig
@@ -25,9 +24,9 @@ LEARNS = ("--size", "tiny", "--set", "learning_rate=0.01", "--threads", "1", "--
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(simulated, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    simulate(folder / "streets", "kitti", drives=1, frames=2, seed=5, scale=0.1, workers=1)
+    (folder / "streets").symlink_to(simulated("kitti"))
     simulate(folder / "others", "kitti", drives=1, frames=2, seed=6, scale=0.1, workers=1)
     return folder
 
@@ -132,24 +131,21 @@ def test_an_old_run_is_resumed_by_name_only(finished, data):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_writes_a_bundle_and_prints_the_command_that_resumes(finished, data, tmp_path, number, code):
-    command = [sys.executable, "-m", "occle_train.cli", "fit", "--data", str(data / "streets"), "--steps", "24", *LEARNS]
-    stopped = subprocess.Popen([*command, "--set", "num_workers=1"], cwd=tmp_path, stdout=subprocess.DEVNULL, text=True,
-                               stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    command = ["-m", "occle_train.cli", "fit", "--data", data / "streets", "--steps", "24", *LEARNS, "--set", "num_workers=1"]
+    errors = tmp_path / "errors"
+    stopped = ForkedPython(command, Path(os.devnull), errors, cwd=tmp_path, before=os.setsid)
     folder, end = tmp_path / "runs/minkocc-001", time.monotonic() + 120
     while time.monotonic() < end and (not (folder / "log.csv").exists() or len((folder / "log.csv").read_text().splitlines()) < 4):
         time.sleep(0.02)
     os.killpg(stopped.pid, number)  # as a terminal does: to the loader process as well
-    _, said = stopped.communicate(timeout=60)
-    assert stopped.returncode == code, said
-    (line,) = said.splitlines()
+    assert stopped.wait(60) == code, errors.read_text()
+    (line,) = errors.read_text().splitlines()
     found = re.fullmatch(
         r"stopped at step (\d+) of 24; the bundle of the weights until now is (\S+); resume with: occle-train (.+)", line
     )
     assert found and 0 < int(found[1]) < 24, line
     load_bundle(tmp_path / found[2])
-    again = subprocess.run(
-        [sys.executable, "-m", "occle_train.cli", *found[3].split()], cwd=tmp_path, capture_output=True, text=True, timeout=240
-    )
+    again = run_python(["-m", "occle_train.cli", *found[3].split()], cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert f"resuming at step {found[1]} of 24" in again.stdout
     assert rows(folder) == rows(finished[0] / "runs/minkocc-001")  # the curve of a run that was not stopped

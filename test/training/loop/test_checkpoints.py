@@ -5,13 +5,13 @@ import csv
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from forked_python import ForkedPython, run_python
 from occle_train.data.samples import Samples
 from occle_train.loop.checkpoints import Checkpoint, read_checkpoint
 from occle_train.minkocc.config import FitConfig
@@ -91,27 +91,24 @@ def test_what_changes_no_result_may_change_on_resuming(tmp_path):
             fit(spec(), samples, config.model_copy(update=change), tmp_path / "whole")
 
 
-def test_a_killed_run_loses_no_row_before_its_checkpoint(tmp_path):
+def test_a_killed_run_loses_no_row_before_its_checkpoint(simulated, tmp_path):
     """SIGKILL between two checkpoints: the log has every step when the run is through."""
-    command = [sys.executable, "-m", "occle_train.cli"]
-    simulate = [*command, "simulate", str(tmp_path / "data"), "--frames", "2", "--scale", "0.1", "--workers", "1"]
-    subprocess.run(simulate, check=True, capture_output=True)
+    (tmp_path / "data").symlink_to(simulated("kitti"))
 
     def fitting(every, workers):
         settings = {"steps": 24, "batch_size": 1, "learning_rate": 0.01, "checkpoint_every": every, "num_workers": workers}
         (tmp_path / "fit.yaml").write_text(yaml.safe_dump(settings))
         options = {"data": "data", "out": "out"} if every == 3 else {"resume": "out"}
         options["config"] = "fit.yaml"
-        return [*command, "fit", *(word for key, name in options.items() for word in (f"--{key}", str(tmp_path / name)))] + [
-            *(["--size", "tiny"] if every == 3 else []), "--threads", "1"
-        ]  # fmt: skip
+        words = [word for key, name in options.items() for word in (f"--{key}", str(tmp_path / name))]
+        return ["-m", "occle_train.cli", "fit", *words, *(["--size", "tiny"] if every == 3 else []), "--threads", "1"]
 
-    run = subprocess.Popen(fitting(3, 0), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = ForkedPython(fitting(3, 0), Path(os.devnull), before=os.setsid)
     end = time.monotonic() + 120
     while not (tmp_path / "out" / "checkpoint.pt").exists() and time.monotonic() < end:
         time.sleep(0.02)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    done = subprocess.run(fitting(4, 1), capture_output=True, text=True)
+    done = run_python(fitting(4, 1))
     assert done.returncode == 0, done.stderr
     assert [row[0] for row in rows(tmp_path / "out")] == ["step", *map(str, range(24))]

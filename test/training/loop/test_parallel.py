@@ -3,12 +3,11 @@
 
 import csv
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked_python import run_python
 from occle_train.loop.parallel import ProcessGroup, join_process_group, sync_batch_norms
 from occle_train.loop.training_log import TIMES
 from occle_train.minkocc.config import FitConfig
@@ -22,8 +21,8 @@ ROOT = HERE.parents[1]
 def started(out, launcher):
     out.mkdir()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (HERE, ROOT, ROOT / "training"))), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, str(HERE / "processes.py"), str(out), str(out / "labels")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
+    command = [*launcher, HERE / "processes.py", out, out / "labels"]
+    done = run_python(command, timeout=400, environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     with (out / "log.csv").open() as file:
         return [{name: float(value) for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
