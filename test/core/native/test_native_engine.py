@@ -29,17 +29,41 @@ STEPS = 2
 """Steps of float16 that confidences may differ by."""
 
 
-@pytest.fixture(scope="module", params=["kitti", "nuscenes"])
-def bundle(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("native") / "bundle"
-    lively(folder, request.param)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def pytorch_alone(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def pytorch_alone():
     """The reference, and the preparation, without any compiled kernel."""
-    monkeypatch.setenv(VARIABLE, "off")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "off")
+        yield
+
+
+class Case:
+    """A rig's bundle, four frames and what PyTorch says of them; engines by kernels, threads and frames at once."""
+
+    def __init__(self, folder, rig):
+        lively(folder, rig)
+        self.folder = folder
+        self.spec, self.network, _ = load_bundle(folder)
+        self.frames = [prepare(street(self.spec, seed), self.spec.voxel_grid, self.spec.network) for seed in range(4)]
+        self.reference = TorchEngine(self.spec, self.network)
+        self.right = [self.reference.run(frame) for frame in self.frames]
+        self._engines = {}
+
+    def engine(self, kernels, *sizes):
+        key = (kernels.instructions, *sizes)
+        if key not in self._engines:
+            self._engines[key] = engine_of(self.spec, self.network, kernels, *sizes)
+        return self._engines[key]
+
+
+@pytest.fixture(scope="module")
+def cases(pytorch_alone, tmp_path_factory):
+    return {rig: Case(tmp_path_factory.mktemp("native") / "bundle", rig) for rig in ("kitti", "nuscenes")}
+
+
+@pytest.fixture(params=["kitti", "nuscenes"])
+def case(request, cases):
+    return cases[request.param]
 
 
 def engine_of(spec, network, kernels, threads=1, max_concurrent=1):
@@ -55,41 +79,33 @@ def agree(found, right, ties=0):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_labels_are_pytorchs(bundle, kernels, threads):
-    spec, network, _ = load_bundle(bundle)
-    engine, reference = engine_of(spec, network, kernels, threads), TorchEngine(spec, network)
-    for seed in range(3):
-        inputs = prepare(street(spec, seed), spec.voxel_grid, spec.network)
-        right = reference.run(inputs)
-        assert (right.labels != taxonomy.load(spec.taxonomy).free).sum() > 1000
+def test_labels_are_pytorchs(case, kernels, threads):
+    engine = case.engine(kernels, threads)
+    for inputs, right in zip(case.frames, case.right):
+        assert (right.labels != taxonomy.load(case.spec.taxonomy).free).sum() > 1000
         agree(engine.run(inputs), right, TIES)
 
 
-def test_one_voxel_and_masked_cameras(bundle, kernels):
-    spec, network, _ = load_bundle(bundle)
-    engine, reference = engine_of(spec, network, kernels), TorchEngine(spec, network)
-    frame = street(spec)
+def test_one_voxel_and_masked_cameras(case, kernels):
+    frame = street(case.spec)
     frame = replace(frame, points=frame.points[:1], images=[None] * len(frame.images))
-    inputs = prepare(frame, spec.voxel_grid, spec.network)
+    inputs = prepare(frame, case.spec.voxel_grid, case.spec.network)
     assert len(inputs.coords) == 1
-    agree(engine.run(inputs), reference.run(inputs))
+    agree(case.engine(kernels, 1).run(inputs), case.reference.run(inputs))
 
 
-def test_nothing_survives_pruning(bundle, kernels):
-    spec, network, _ = load_bundle(bundle)
+def test_nothing_survives_pruning(case, kernels):
+    spec, network, _ = load_bundle(case.folder)
     with torch.no_grad():
         network.unet.occupancy[1].bias.fill_(-1e6)
-    result = engine_of(spec, network, kernels).run(prepare(street(spec), spec.voxel_grid, spec.network))
-    agree(result, TorchEngine(spec, network).run(prepare(street(spec), spec.voxel_grid, spec.network)))
+    agree(engine_of(spec, network, kernels).run(case.frames[0]), TorchEngine(spec, network).run(case.frames[0]))
 
 
-def test_frames_at_once_are_predicted_as_one_by_one(bundle, kernels):
-    spec, network, _ = load_bundle(bundle)
-    frames = [prepare(street(spec, seed), spec.voxel_grid, spec.network) for seed in range(4)]
-    engine = engine_of(spec, network, kernels, 2, 2)
-    alone = [engine.run(frame) for frame in frames]
+def test_frames_at_once_are_predicted_as_one_by_one(case, kernels):
+    engine = case.engine(kernels, 2, 2)
+    alone = [engine.run(frame) for frame in case.frames]
     with ThreadPoolExecutor(2) as threads:
-        for number, result in enumerate(threads.map(engine.run, frames * 4)):
+        for number, result in enumerate(threads.map(engine.run, case.frames * 4)):
             np.testing.assert_array_equal(result.labels, alone[number % 4].labels)
             np.testing.assert_array_equal(result.confidence, alone[number % 4].confidence)
 
@@ -128,29 +144,25 @@ def test_any_channel_counts(config, kernels):
     agree(engine_of(spec, network, kernels).run(inputs), right)
 
 
-def test_without_openvino_pytorch_runs_the_images(bundle, monkeypatch):
+def test_without_openvino_pytorch_runs_the_images(case, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delenv(VARIABLE)
-    spec, network, _ = load_bundle(bundle)
     said = []
-    engine = load_engine(spec, network, bundle, "native", on_progress=said.append, threads=1)
+    engine = load_engine(case.spec, case.network, case.folder, "native", on_progress=said.append, threads=1)
     monkeypatch.setenv(VARIABLE, "off")
     assert "images by torch" in engine.device and any("openvino is not installed" in line for line in said)
-    inputs = prepare(street(spec), spec.voxel_grid, spec.network)
-    agree(engine.run(inputs), TorchEngine(spec, network).run(inputs), TIES)
+    agree(engine.run(case.frames[0]), case.right[0], TIES)
 
 
-def test_what_it_does_not_run_is_refused(bundle, kernels, tmp_path):
-    spec, network, _ = load_bundle(bundle)
-    inputs = prepare(street(spec), spec.voxel_grid, spec.network)
-    engine = engine_of(spec, network, kernels)
+def test_what_it_does_not_run_is_refused(case, kernels, tmp_path):
+    engine, inputs = case.engine(kernels, 1), case.frames[0]
     with pytest.raises(ValueError, match="one frame at a time"):
         engine.run(collate([inputs, inputs]))
     with pytest.raises(ValueError, match="outside of one grid"):
         engine.run(replace(inputs, coords=inputs.coords + 1000))
-    agree(engine.run(inputs), TorchEngine(spec, network).run(inputs), TIES)  # what went wrong before leaves no trace
+    agree(engine.run(inputs), case.right[0], TIES)  # what went wrong before leaves no trace
     with pytest.raises(EngineError, match="native runs in fp32, not in int8"):
-        Predictor.load(bundle, "native", "int8")
+        Predictor.load(case.folder, "native", "int8")
     save_untrained(tmp_path / "occle", kind="occle")
     with pytest.raises(EngineError, match="runs networks of kind minkocc, not occle"):
         Predictor.load(tmp_path / "occle", "native")

@@ -3,8 +3,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -72,18 +70,30 @@ def test_a_broken_compiler_is_reported_with_what_it_says(fresh, bundle, monkeypa
         library.load()
 
 
-def test_a_library_of_the_package_needs_no_compiler(fresh, kernels, monkeypatch):
+def test_a_library_of_the_package_needs_no_compiler(fresh, kernels, libraries, monkeypatch):
     instructions = kernels.instructions
     build.PREBUILT.mkdir()
-    source = build.built(instructions, lambda text: None)
-    library._LOADED.clear()
-    shutil.copy(source, build.PREBUILT / build.library_name(instructions))
+    shutil.copy(libraries / build.library_name(instructions), build.PREBUILT)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert library.load(instructions=instructions).lanes == kernels.lanes
     library._LOADED.clear()
     monkeypatch.setattr(build, "sources_digest", lambda: "0" * 64)
     with pytest.raises(EngineError, match="not installed"):
         library.load(instructions=instructions)
+
+
+def test_a_library_is_compiled_once_for_the_cache(fresh, kernels, libraries, monkeypatch):
+    compiled, said = [], []
+
+    def compile_library(name, instructions, out):
+        compiled.append(instructions)
+        shutil.copy(libraries / build.library_name(instructions), out)
+
+    monkeypatch.setattr(build, "compile_library", compile_library)
+    for _ in range(2):
+        library._LOADED.clear()
+        assert library.load(said.append, kernels.instructions).lanes == kernels.lanes
+    assert compiled == [kernels.instructions] and len(said) == 1 and "once" in said[0]
 
 
 def test_a_library_that_is_none_is_refused(tmp_path):
@@ -111,7 +121,5 @@ def test_arrays_are_checked(array):
         library.address(array, np.float32, None, 4)
 
 
-def test_libraries_for_wheels_are_built_by_a_command(tmp_path):
-    command = [sys.executable, "-m", "occle_core.native.build", str(tmp_path)]
-    subprocess.run(command, check=True, capture_output=True, timeout=600)
-    assert {path.name for path in tmp_path.iterdir()} >= {build.library_name(name) for name in build.supported()}
+def test_libraries_for_wheels_are_built_by_a_command(libraries):
+    assert {path.name for path in libraries.iterdir()} >= {build.library_name(name) for name in build.supported()}
