@@ -20,13 +20,19 @@ def cache(tmp_path_factory):
     patch.undo()
 
 
-@pytest.fixture(scope="session")
-def graph_bundle(tmp_path_factory):
-    """A bundle's spec and network, its exported program, and the lines of progress."""
-    folder, lines = tmp_path_factory.mktemp("graph"), []
+def export_graph(folder):
+    lines = []
     spec = lively(folder / "bundle")
     calibrate(folder / "bundle", [prepare(street(spec, seed), spec.voxel_grid, spec.network) for seed in range(3)])
     spec, network, _ = load_bundle(folder / "bundle")
     program = exported_of(spec, network, lines.append, folder / "cache")
     assert exported_of(spec, network, lines.append, folder / "cache") == program
-    return spec, network, program, lines
+    (folder / "lines").write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="session")
+def graph_bundle(made_once):
+    """A bundle's spec and network, its exported program, and the lines of progress."""
+    folder = made_once("graph", export_graph)
+    spec, network, _ = load_bundle(folder / "bundle")
+    return spec, network, exported_of(spec, network, print, folder / "cache"), (folder / "lines").read_text().splitlines()
