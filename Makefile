@@ -31,7 +31,7 @@ demo: $(DEMO) ## the whole system on a simulated drive; DATA=path: on your KITTI
 
 test: lint ## lint, types and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile test --ignore test/ros
-	$(BIN)/python -m pytest -n 2 --dist loadfile test/ros
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile test/ros
 
 test-slow: $(INSTALLED) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
