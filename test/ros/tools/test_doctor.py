@@ -142,7 +142,7 @@ def deep(stamp: int) -> Image:
 
 SPOILT: dict[str, tuple[Rig, str, str]] = {
     "best effort": (
-        Rig(scan_qos="best_effort"), "/lidar/points", "requested is reliable; set parameter qos.reliability:=best_effort"
+        Rig(scan_qos="best_effort"), "/lidar/points", "requested is reliable.*; set parameter qos.reliability:=best_effort"
     ),
     "16 bits": (Rig(image=deep), "/cam2/image", "encoding '16UC1' has more than 8 bits"),
     "another size": (Rig(image=lambda t: message_from_image(PICTURE[:30], t, "c")), "/cam2/image", "is 160 x 30, but CameraInfo"),
