@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Throughput, memory and disk of `occle-train prepare` on KITTI-sized frames: 120,000 points and a 1241 x 376 image.
+"""Time, memory and disk of `occle-train prepare`, `label --cells` and `review` on KITTI-sized frames: 120,000 points, one image.
 
 OMP_NUM_THREADS=1 python benchmark/prepare_recordings.py --frames 200
 """
@@ -10,15 +10,22 @@ import argparse
 import resource
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
 from occle_train.data.prepare import Thinning, prepare
+from occle_train.pseudo_labels.cell_folder import CellConfig, CellFolder, grid_of, write_cells
+from occle_train.pseudo_labels.label_folder import LabelFolder, label_file
+from occle_train.review.page import write_page
 from occle_train.streets.writing.bag import POINT, make_header, make_message, pose_fields
 
 from occle_core.bags.new_bag import new_bag
 from occle_core.bags.storage import TYPES
+from occle_core.datasets import open_dataset
 
 POINTS, WIDTH, HEIGHT = 120_000, 1241, 376
 RIG = """
@@ -33,7 +40,11 @@ cameras:
     height: 376
     lens: {fx: 707.0, fy: 707.0, cx: 601.9, cy: 183.1}
     compressed: COMPRESSED
+grid: {origin: [0, -25.6, -2], shape: [128, 128, 16], resolution: 0.4}
+classes: semantickitti
 """
+PLAN = 10_000
+"""Frames of the plan."""
 
 
 def write_recording(out: Path, frames: int, compressed: bool) -> None:
@@ -81,25 +92,75 @@ def write_recording(out: Path, frames: int, compressed: bool) -> None:
                       data=smooth.ravel())  # fmt: skip
 
 
+def write_frames(folder: Path) -> Path:
+    """`occle-train prepare`. Returns what it wrote."""
+    prepare([folder / "bag"], folder / "frames", folder / "rig.yaml", Thinning(seconds=0))
+    return folder / "frames"
+
+
+def write_labels(folder: Path) -> Path:
+    """`occle-train label --ready --cells`. Returns what it wrote."""
+    dataset = open_dataset(folder / "frames")
+    grid = grid_of([dataset])
+    assert grid is not None
+    write_cells(folder / "cells", [dataset], grid, LabelFolder(folder / "labels", dataset.taxonomy), CellConfig())
+    return folder / "cells"
+
+
+def write_review(folder: Path) -> Path:
+    """`occle-train review`. Returns what it wrote."""
+    dataset = open_dataset(folder / "frames")
+    labels = LabelFolder(folder / "labels", dataset.taxonomy)
+    write_page(folder / "review.html", [dataset], labels, CellFolder(folder / "cells"))
+    return folder / "review.html"
+
+
+def label_images(folder: Path) -> None:
+    """Label images as a segmenter would make them: a band for each of eight classes."""
+    dataset = open_dataset(folder / "frames")
+    bands = np.repeat(np.arange(9, 17, dtype=np.uint8), HEIGHT // 8)[:, None].repeat(WIDTH, 1)
+    for i in range(len(dataset)):
+        file = label_file(folder / "labels", dataset, i, "front")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), bands)
+
+
+def measured(step: Callable[[Path], Path], folder: Path) -> tuple[float, float, float, int]:
+    """CPU and wall seconds, peak memory in MB, and bytes written of a step."""
+    began, cpu = time.perf_counter(), time.process_time()
+    out = step(folder)
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    files = [out] if out.is_file() else [file for file in out.rglob("*") if file.is_file()]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return cpu, wall, peak, sum(file.stat().st_size for file in files)
+
+
+def in_a_process(step: Callable[[Path], Path], folder: Path) -> tuple[float, float, float, int]:
+    """`measured` in a process of its own, so that the memory is the step's."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(measured, step, folder).result()
+
+
 def main() -> None:
-    """Print one line for raw and one for JPEG images."""
+    """Print a table: a row for each step, with what 10,000 frames need."""
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--frames", type=int, default=200)
     frames = arguments.parse_args().frames
-    for compressed in (True, False):
+    print(f"| step, {frames} frames | CPU ms a frame | MB a frame | peak MB | {PLAN} frames: CPU hours | GB |\n|---|---|---|---|---|---|")
+    for compressed in (False, True):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_recording(folder / "bag", frames, compressed)
             (folder / "rig.yaml").write_text(RIG.replace("COMPRESSED", str(compressed).lower()))
-            began, cpu = time.perf_counter(), time.process_time()
-            prepare([folder / "bag"], folder / "out", folder / "rig.yaml", Thinning(seconds=0))
-            wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-            size = sum(file.stat().st_size for file in (folder / "out").rglob("*") if file.is_file())
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            kind = "JPEG" if compressed else "raw"
-            rates = f"{frames / cpu:.1f} frames per CPU second ({frames / wall:.1f} per second)"
-            print(f"{kind}: {rates}, {size / frames / 1e6:.2f} MB a frame, "
-                  f"peak {peak:.0f} MB")  # fmt: skip
+            steps = [(f"prepare, {'JPEG' if compressed else 'raw'} images", write_frames)]
+            if compressed:
+                steps += [("label --cells", write_labels), ("review", write_review)]
+            for title, step in steps:
+                cpu, _, peak, size = in_a_process(step, folder)
+                if step is write_frames:
+                    label_images(folder)
+                row = 1e3 * cpu / frames, size / frames / 1e6, peak, PLAN * cpu / frames / 3600, PLAN * size / frames / 1e9
+                print("| {} | {:.0f} | {:.3f} | {:.0f} | {:.2f} | {:.1f} |".format(title, *row), flush=True)
 
 
 if __name__ == "__main__":

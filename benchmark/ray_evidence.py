@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from occle_train.data.accumulate import traversed
+from occle_train.data.accumulate import crossed_cells
 from occle_train.data.samples import open_all
 from occle_train.data.truth import accumulated, voxel_truth
 from occle_train.evaluation.markdown_tables import markdown, percent
@@ -98,7 +98,7 @@ def _forms(dataset: Dataset, unlabelled: UnlabelledDataset, i: int, grid: VoxelG
     crossed = np.zeros(grid.shape, np.bool_)
     hits = {name: np.zeros(grid.shape, np.bool_) for name in ("one scan", "all points", "ray evidence", "labels")}
     for scan in neighbours(unlabelled, i, SCANS, SCANS, "keep", 0.0):
-        own = traversed(scan.origin, scan.ends, grid)
+        own = crossed_cells(scan.origins, scan.ends, grid)
         if scan.number == i:
             alone = own
             hits["one scan"] |= grid.occupied(scan.points)

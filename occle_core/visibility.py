@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.frame import Frame
+from occle_core.frame import Frame, RayOrigins
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
@@ -28,9 +28,9 @@ BLOCK = 8  # rays whose number of crossings differs by less than this are worked
 class VisibilityCaster:
     """Ray casting of one rig's frames. What depends on the calibration alone is computed once and kept.
 
-    A cell is seen when a ray from the LiDAR to a return passes through it or ends in it, or when a ray of a camera that
-    delivered an image reaches it before or in the first occupied cell. Returns that end in the same cell share one ray (the
-    last one's), and so do those that leave the grid through the same cell.
+    A cell is seen when a ray from a LiDAR to one of its returns passes through it or ends in it, or when a ray of a camera that
+    delivered an image reaches it before or in the first occupied cell. A LiDAR's returns that end in the same cell share one
+    ray (the last one's), and so do those that leave the grid through the same cell.
 
     Args:
         grid: whose cells are asked about.
@@ -52,9 +52,9 @@ class VisibilityCaster:
         """
         T = np.asarray(frame.T_grid_lidar, np.float64)
         # float32 is exact to 1e-5 of a cell.
-        chosen = frame.points[:: 1 + len(frame.points) // MAX_RETURNS, :3]
-        points = transform_points(T, chosen)
-        seen = lidar_cells(self.grid, points, T[:3, 3])
+        thinned = slice(None, None, 1 + len(frame.points) // MAX_RETURNS)
+        points = transform_points(T, frame.points[thinned, :3])
+        seen = rays_cells(self.grid, points, frame.ray_origins.of(thinned).moved(T))
         flat = np.append(np.ascontiguousarray(occupied).reshape(-1), True)
         for number, (image, camera) in enumerate(zip(frame.images, frame.cameras)):
             if image is not None:
@@ -75,6 +75,14 @@ def mark_unseen(occupancy: Occupancy, seen: Bools) -> Occupancy:
     labels = occupancy.labels.copy()
     labels[(labels == occupancy.taxonomy.free) & ~seen] = occupancy.taxonomy.ignore
     return replace(occupancy, labels=labels)
+
+
+def rays_cells(grid: VoxelGrid, points: NDArray[np.floating], origins: RayOrigins) -> Bools:
+    """(X, Y, Z) bool: the cells between each LiDAR and its points, see `lidar_cells`; all in the grid frame."""
+    seen = np.zeros(grid.shape, np.bool_)
+    for eye, own in origins.rays(points):
+        seen |= lidar_cells(grid, own, eye)
+    return seen
 
 
 def lidar_cells(grid: VoxelGrid, points: NDArray[np.floating], eye: Floats) -> Bools:

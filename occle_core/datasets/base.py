@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.frame import Frame
+from occle_core.frame import Frame, RayOrigins
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import Taxonomy
 
@@ -107,6 +107,20 @@ class HasSweeps(Protocol):
 
     def sweeps(self, i: int, count: int) -> list[Frame]:
         """At most `count` scans before frame `i`, newest first, without images; fewer at the recording's beginning."""
+
+
+@runtime_checkable
+class HasSeveralLidars(Protocol):
+    """A data set whose scans may be of several LiDARs."""
+
+    def origins(self, i: int) -> RayOrigins | None:
+        """Where the rays of frame `i` begin, LiDAR frame, for the rows of `points`; None where there is one LiDAR."""
+
+
+def ray_origins(dataset: Dataset, i: int) -> RayOrigins:
+    """Where the rays of frame `i` begin, LiDAR frame, for the rows of `points`."""
+    found = dataset.origins(i) if isinstance(dataset, HasSeveralLidars) else None
+    return RayOrigins.one(len(dataset.points(i))) if found is None else found
 
 
 class Unlabelled:

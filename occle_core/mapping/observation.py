@@ -9,12 +9,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.frame import RayOrigins
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.mapping.config import UNITS, MapConfig
 from occle_core.mapping.resample import source_cells
 from occle_core.occupancy import Occupancy
 from occle_core.taxonomy import IGNORE
-from occle_core.visibility import lidar_cells
+from occle_core.visibility import rays_cells
 
 UNCALIBRATED_FREE = 0.05
 """Probability of occupancy of a free cell where the bundle has no calibration; an occupied cell's is then its confidence."""
@@ -35,19 +36,19 @@ class NamedCells:
     confidence: NDArray[np.uint8]
 
 
-def observed_by_scan(evidence: NDArray[np.int8], config: MapConfig, points: NDArray[np.float32], eye: NDArray[np.float64]) -> None:
+def observed_by_scan(evidence: NDArray[np.int8], config: MapConfig, points: NDArray[np.float32], origins: RayOrigins) -> None:
     """Write the scan's evidence over `evidence`: cells with a return, and cells that rays only passed.
 
     Args:
         evidence: (X, Y, Z) int8 of the map's window, in steps of 1 / UNITS of natural log-odds.
         config: constants.
         points: (N, 3) finite, metres from the window's lowest corner.
-        eye: (3,) the LiDAR there.
+        origins: the LiDARs there.
     """
     window = VoxelGrid((0.0, 0.0, 0.0), config.shape, config.resolution)
     hit, miss = round(config.hit * UNITS), round(config.miss * UNITS)
-    rays = points[:: 1 + len(points) // config.rays]
-    np.multiply(lidar_cells(window, rays, eye).view(np.int8), np.int8(-miss), out=evidence)
+    thinned = slice(None, None, 1 + len(points) // config.rays)
+    np.multiply(rays_cells(window, points[thinned], origins.of(thinned)).view(np.int8), np.int8(-miss), out=evidence)
     evidence[window.occupied(points)] = hit
 
 

@@ -160,10 +160,13 @@ class RollingMap:
     def _observe_scan(self, frame: Frame, T_window_grid: Pose) -> None:
         T_window_lidar = T_window_grid @ frame.T_grid_lidar
         step = 1 + len(frame.points) // self.config.returns
-        chosen = frame.points[self._frames % step :: step, :3]
+        thinned = slice(self._frames % step, None, step)
+        chosen, origins = frame.points[thinned, :3], frame.ray_origins.of(thinned)
         finite = np.isfinite(chosen).all(axis=1)
-        points = transform_points(T_window_lidar, chosen if finite.all() else chosen[finite])
-        observed_by_scan(self._window, self.config, points, T_window_lidar[:3, 3])
+        if not finite.all():
+            chosen, origins = chosen[finite], origins.of(finite)
+        points = transform_points(T_window_lidar, chosen)
+        observed_by_scan(self._window, self.config, points, origins.moved(T_window_lidar))
 
     def _add(self, named: NamedCells, seconds: float) -> None:
         self.ring.to_ring(self._window, self._ring_evidence)

@@ -220,6 +220,14 @@ class Rig(Config):
         return self
 
     @property
+    def lidar_positions(self) -> NDArray[np.float64]:
+        """(L, 3) of the LiDARs in the leading one's frame, metres; one without a pose is where the leading one is."""
+        T = self.lead.T_base_lidar
+        T_lead_base = np.linalg.inv(np.eye(4) if T is None else T)
+        poses = (lidar.T_base_lidar for lidar in self.lidars.values())
+        return np.array([np.zeros(3) if pose is None else (T_lead_base @ pose)[:3, 3] for pose in poses])
+
+    @property
     def lead(self) -> LidarRig:
         """The leading LiDAR."""
         return next(iter(self.lidars.values()))

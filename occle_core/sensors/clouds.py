@@ -104,12 +104,13 @@ def points_from_cloud(
     return points, dropped
 
 
-def intensity_problem(points: NDArray[np.float32], intensity_scale: float) -> str | None:
+def intensity_problem(points: NDArray[np.float32], intensity_scale: float, parameter: str = "lidar") -> str | None:
     """The remedy for intensities outside the range that the networks are trained with; None when all is well.
 
     Args:
         points: (N, 4) as `points_from_cloud` gives them.
         intensity_scale: what they were scaled with.
+        parameter: group of the parameter that sets it.
     """
     if not len(points):
         return None
@@ -118,9 +119,10 @@ def intensity_problem(points: NDArray[np.float32], intensity_scale: float) -> st
     if highest > 2:
         raw = highest / intensity_scale
         full = next((full for full in (255, 4095, 65535) if raw <= full), raw)
-        return f"intensities reach {highest:g} instead of 1: set parameter lidar.intensity_scale:={1 / full:.6g} (1/{full:g})"
+        return f"intensities reach {highest:g} instead of 1: set parameter {parameter}.intensity_scale:={1 / full:.6g} (1/{full:g})"
     if 0 < highest < 0.02:
-        return f"intensities end at {highest:g} instead of 1: set parameter lidar.intensity_scale:={intensity_scale / highest:.6g}"
+        better = intensity_scale / highest
+        return f"intensities end at {highest:g} instead of 1: set parameter {parameter}.intensity_scale:={better:.6g}"
     return None
 
 

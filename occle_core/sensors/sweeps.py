@@ -20,7 +20,8 @@ def stack_sweeps(frames: Sequence[Frame]) -> Frame:
             images do not count.
 
     Returns:
-        The present frame; `points` are those of all, in its LiDAR frame, its own first, and `ages` their age in seconds.
+        The present frame; `points` are those of all, in its LiDAR frame, its own first, and `ages` their age in seconds. Where the rays
+        began is not kept.
     """
     present, *past = frames
     ages = [np.zeros(len(present.points), np.float32)]
@@ -31,4 +32,4 @@ def stack_sweeps(frames: Sequence[Frame]) -> Frame:
         T = np.linalg.inv(present.T_world_lidar) @ frame.T_world_lidar
         points.append(deskew(frame.points, None, MotionTable.fixed(T)))
         ages.append(np.full(len(frame.points), (present.stamp - frame.stamp) / 1e9, np.float32))
-    return replace(present, points=np.concatenate(points), ages=np.concatenate(ages))
+    return replace(present, points=np.concatenate(points), ages=np.concatenate(ages), origins=None)

@@ -98,7 +98,7 @@ def assemble(
         images.append(image)
         is_halved = camera is not None and image is not None and image.shape[1] != camera.width
         cameras.append(_NO_CAMERA if camera is None else camera.resized(*image.shape[1::-1]) if is_halved else camera)
-    assembled = Frame(synced.stamp, scan.points, images, cameras, rig.T_grid_lidar, rig.T_world_lidar)
+    assembled = Frame(synced.stamp, scan.points, images, cameras, rig.T_grid_lidar, rig.T_world_lidar, origins=scan.origins)
     notes = [
         note
         for name, message, tf_frame in zip(config.camera_names, synced.images, rig.tf_frames)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.frame import RayOrigins
 from occle_core.geometry.trajectory import PoseGapError
 from occle_core.sensors.clouds import LidarScan, scan_from_cloud
 from occle_core.sensors.merge import SensorScan, merge_scans, time_span
@@ -36,6 +37,7 @@ class MergedScan:
             used) or no_pose; "" where they are, or nothing is to be done.
         deskew_problem: the same as a problem and its remedy.
         found: what was recognised in the scans, to log once.
+        origins: where the rays to the points begin; None: at the main LiDAR.
     """
 
     points: NDArray[np.float32]
@@ -45,6 +47,7 @@ class MergedScan:
     deskew: str = ""
     deskew_problem: str = ""
     found: tuple[str, ...] = ()
+    origins: RayOrigins | None = None
 
 
 def read_scans(
@@ -98,24 +101,25 @@ def read_scans(
         raise ConversionError("no scan of the frame can be used: " + "; ".join(problems.values()))
     points, why, problem = _compensated(scans, times, synced.stamp, config, poses, main_frame)
     found = tuple(f"the points' times of {name}: {scan.times.text}" for name, scan in times.items() if scan.times)
-    return MergedScan(points, dict(dropped), masked, problems, why, problem, found)
+    return MergedScan(points, dict(dropped), masked, problems, why, problem, found, _origins(scans))
 
 
 def read_scan(
-    message: Any, config: NodeConfig, T_grid_lidar: NDArray[np.float64] | None, topic: str = ""
+    message: Any, config: NodeConfig, T_grid_lidar: NDArray[np.float64] | None, topic: str = "", name: str = MAIN_LIDAR
 ) -> tuple[NDArray[np.float32], dict[str, int]]:
     """Points (N, 4) of a scan in its LiDAR's frame, as they were measured, and the number of dropped ones by reason.
 
     Args:
         message: PointCloud2.
         config: intensity scale, and box of the robot's own body.
-        T_grid_lidar: (4, 4); None where it is not known: the box is then not applied.
-        topic: for error messages; empty: lidar.topic.
+        T_grid_lidar: (4, 4) of this LiDAR; None where it is not known: the box is then not applied.
+        topic: for error messages; empty: the LiDAR's.
+        name: of the LiDAR.
 
     Raises:
         ConversionError: the scan cannot be read.
     """
-    scan, dropped = _read(MAIN_LIDAR, message, config, T_grid_lidar, None, topic)
+    scan, dropped = _read(name, message, config, T_grid_lidar, None, topic)
     return scan.points, dropped
 
 
@@ -146,6 +150,14 @@ def _read(
         dropped["exclude_box"] = number
         scan = scan.without(body)
     return scan, dropped
+
+
+def _origins(scans: list[SensorScan]) -> RayOrigins | None:
+    """Where the rays of merged scans begin, in the main LiDAR's frame; None where all begin there."""
+    if all(scan.T_body_sensor is None for scan in scans):
+        return None
+    positions = [np.zeros(3) if scan.T_body_sensor is None else scan.T_body_sensor[:3, 3] for scan in scans]
+    return RayOrigins(np.array(positions), np.repeat(np.arange(len(scans), dtype=np.uint8), [len(scan.points) for scan in scans]))
 
 
 def _compensated(

@@ -20,7 +20,7 @@ from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.rig import CalibratedRig, Calibration
 from occle_ros.calibration.tf_listener import listen_to_transforms
-from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
+from occle_ros.config.node_config import MAIN_LIDAR, NodeConfig, absolute_topic, resolve_topics
 from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.common import message_class
 from occle_ros.node.input_monitor import clock_problem
@@ -199,12 +199,19 @@ def _content(listener: TopicListener, config: NodeConfig, rig: CalibratedRig | N
     message = listener.last
     try:
         if isinstance(message, PointCloud2):
-            points, dropped = read_scan(message, config, rig.T_grid_lidar if rig else None, listener.topic)
+            further = listener.wanted.lidar
+            own, T_grid_lidar = config.lidar, rig.T_grid_lidar if rig else None
+            if further:
+                own = config.lidars[further]
+                # A mounting from TF is not looked up: the box is then not applied.
+                known = T_grid_lidar is not None and own.T_lidar
+                T_grid_lidar = T_grid_lidar @ np.reshape(own.T_lidar, (4, 4)) if known else None
+            points, dropped = read_scan(message, config, T_grid_lidar, listener.topic, further or MAIN_LIDAR)
             words = f"{len(points)} points" + (f", dropped: {describe_dropped(dropped)}" if dropped else "")
             if not len(points):
                 why = f"no point of the last scan is left: {describe_dropped(dropped)}" if dropped else "the last scan is empty"
                 return words, Problem(why, "check that the sensor is running and not covered, and parameter lidar.exclude_box")
-            advice = intensity_problem(points, config.lidar.intensity_scale)
+            advice = intensity_problem(points, own.intensity_scale, f"lidars.{further}" if further else "lidar")
             return words, Problem(advice) if advice else None
         if isinstance(message, (Image, CompressedImage)):
             image = image_from_message(message, listener.topic)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from occle_core.datasets.files import warn_once
 from occle_core.datasets.recordings.bag_index import TopicIndex, index_bag, read_message
 from occle_core.datasets.recordings.checks import check_clocks, check_topics
 from occle_core.datasets.recordings.resolve import base_trajectory, resolve_rig
-from occle_core.frame import Frame
+from occle_core.frame import Frame, RayOrigins
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.trajectory import PoseGapError, Trajectory
 from occle_core.rig import LidarRig, RigError, read_rig
@@ -80,7 +81,7 @@ class BagDataset(Unlabelled):
     def __init__(self, bag: Path, name: str, rig: Path | None = None) -> None:
         self.name, self.bag = name, bag
         self._rig_file = rig or (bag if bag.is_dir() else bag.parent) / RIG_FILE
-        self._open: tuple[BagFile, ExitStack] | None = None
+        self._open: tuple[int, BagFile, ExitStack] | None = None
         if rig is None and not self._rig_file.exists():
             raise DatasetError(
                 f"{bag} is a bag: its sensors need a rig file, `occle rig {bag} -o rig.yaml` drafts one; give rig=rig.yaml"
@@ -151,7 +152,9 @@ class BagDataset(Unlabelled):
                     raise DatasetError(f"{self.bag}: frame {i}: {error}") from error
             images.append(image)
             cameras.append(lens.camera(T_camera_base @ self.T_grid_lidar, own_frame=True))
-        return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar, self.pose(i))
+        scan = self.merged_scan(i)
+        origins = self._origins(scan)
+        return Frame(self.stamps[i], scan.points, images, cameras, self.T_grid_lidar, self.pose(i), origins=origins)
 
     def camera(self, name: str) -> Camera:
         """The pinhole camera of a camera's rectified images."""
@@ -165,6 +168,14 @@ class BagDataset(Unlabelled):
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of frame `i`, in the leading LiDAR's frame at its stamp."""
         return self.merged_scan(i).points
+
+    def origins(self, i: int) -> RayOrigins | None:
+        """Where the rays begin, for the rows of `points`; None with one LiDAR."""
+        return self._origins(self.merged_scan(i)) if len(self.rig.lidars) > 1 else None
+
+    def _origins(self, scan: MergedScan) -> RayOrigins | None:
+        positions = self.rig.lidar_positions
+        return RayOrigins(positions, scan.sensor) if len(positions) > 1 else None
 
     def merged_scan(self, i: int) -> MergedScan:
         """The points with their LiDARs and times.
@@ -248,10 +259,10 @@ class BagDataset(Unlabelled):
 
     def _message(self, topic: str, row: int) -> Any:
         entry: TopicIndex = self._topics[topic]
-        if self._open is None:
+        if self._open is None or self._open[0] != os.getpid():  # a forked process would share the place in the file
             stack = ExitStack()
-            self._open = (stack.enter_context(open_bag(self.bag)), stack)
+            self._open = (os.getpid(), stack.enter_context(open_bag(self.bag)), stack)
         try:
-            return read_message(self.bag, self._open[0].read(entry.places[row]), entry.kind, topic)
+            return read_message(self.bag, self._open[1].read(entry.places[row]), entry.kind, topic)
         except BagError as error:
             raise DatasetError(str(error)) from error

@@ -17,7 +17,7 @@ from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import COPY_AGAIN, read_image, readable, warn_once
 from occle_core.datasets.voxels import resample
-from occle_core.frame import Frame
+from occle_core.frame import Frame, RayOrigins
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.rig import Rig, RigError, read_rig
@@ -99,7 +99,7 @@ class SequenceDataset:
                 raise DatasetError(f"{file} is {size}, {RIG_FILE} of {shard.parents[1]} says {lens.width} x {lens.height}")
             images.append(None if image is None else lens.rectify(image, str(file)))
             cameras.append(lens.camera(T_camera_base @ T_base_lidar, own_frame=True))
-        return Frame(self.stamps[i], self.points(i), images, cameras, T_base_lidar, self.pose(i))
+        return Frame(self.stamps[i], self.points(i), images, cameras, T_base_lidar, self.pose(i), origins=self.origins(i))
 
     def camera(self, name: str) -> Camera:
         """The pinhole camera of a camera's rectified images."""
@@ -123,6 +123,11 @@ class SequenceDataset:
         """Of each row of `points`: number of its LiDAR in the rig (N,), and its time from the frame's stamp (N,), seconds."""
         data = self._arrays(self._file(i, "points", "npz"), ("xyz", "sensor", "time"))
         return data["sensor"], data["time"].astype(np.float32)
+
+    def origins(self, i: int) -> RayOrigins | None:
+        """Where the rays begin, for the rows of `points`; None with one LiDAR."""
+        positions = self.rig.lidar_positions
+        return RayOrigins(positions, self.point_sources(i)[0]) if len(positions) > 1 else None
 
     def pose(self, i: int) -> NDArray[np.float64] | None:
         """T_world_lidar (4, 4) of frame `i`, or None where it was not known."""

@@ -79,7 +79,7 @@ def with_sweeps(frames: Sequence[Frame], config: MinkOccConfig) -> Frame:
     for frame in frames:
         frame.check()
     # Each scan has the vehicle in itself: it has to go before the scans are moved.
-    own = [replace(frame, points=drop_own_vehicle(frame.points, config.points.min_range)) for frame in frames]
+    own = [replace(frame, points=drop_own_vehicle(frame.points, config.points.min_range), origins=None) for frame in frames]
     return stack_sweeps(own[: config.points.sweeps])
 
 

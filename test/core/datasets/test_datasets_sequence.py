@@ -75,6 +75,9 @@ def test_what_is_written_is_read(folder):
     assert np.allclose(frame.T_world_lidar, T_WORLD_BASE @ T_base_lidar)
     sensor, time = dataset.point_sources(0)
     assert set(sensor) == {0, 1} and -0.1 <= time.min() < time.max() <= 0
+    assert np.array_equal(frame.origins.lidar, sensor) and np.array_equal(dataset.origins(0).lidar, sensor)
+    rear = np.linalg.solve(T_base_lidar, pose_matrix(-1, 0, 1, 0, 0, 0))[:3, 3]
+    assert np.allclose(frame.origins.positions, [np.zeros(3), rear])
     assert dataset.point_labels(0)[:4].tolist() == [0, 1, 2, 0] and dataset.moving(0)[:2].tolist() == [True, False]
     # Frame 1 has no image, pose or label.
     assert dataset.frame(1).images == [None] and dataset.pose(1) is None and dataset.image_file(1, "front") is None

@@ -150,6 +150,8 @@ def test_two_lidars_become_one_scan(times, given):
     settings = REAR if given == "TF" else REAR | {"lidars": {"rear": {"T_lidar": T_LIDAR_REAR.reshape(-1).tolist()}}}
     scan = read(main, rear, tf=transforms(rear=given == "TF"), **settings)
     assert len(scan.points) == main.width + rear.width and scan.deskew == "" and not scan.masked
+    assert scan.origins.lidar.tolist() == [0] * main.width + [1] * rear.width
+    np.testing.assert_allclose(scan.origins.positions, [np.zeros(3), T_LIDAR_REAR[:3, 3]], atol=1e-6)
     expected = np.concatenate([in_the_frame(world, 0.1), in_the_frame(seen, 0.1)])
     error = np.linalg.norm(scan.points[:, :3] - expected, axis=1)
     if times:
@@ -165,9 +167,10 @@ def test_one_of_two_lidars_is_enough():
     main, world = main_scan()
     rear, seen = rear_scan()
     alone = read(main, None, tf=transforms(), **REAR)
-    assert off(alone, world, 0.0) < 0.005
+    assert off(alone, world, 0.0) < 0.005 and alone.origins is None
     led = read(None, rear, tf=transforms(), **REAR)
     assert off(led, seen, 0.0) < 0.005
+    np.testing.assert_allclose(led.origins.positions[led.origins.lidar[0]], T_LIDAR_REAR[:3, 3], atol=1e-6)
     lost = read(main, rear, tf=transforms(rear=False), **REAR)
     assert lost.masked == {"rear": "no_transform"} and off(lost, world, 0.0) < 0.005
     assert "publish the transform velodyne -> rear_lidar, or set parameter lidars.rear.T_lidar" in lost.problems["rear"]

@@ -39,6 +39,14 @@ from occle_ros.topics.qos import qos_profile
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(60)]
 MS = 1_000_000
+
+
+def pose(x: float) -> np.ndarray:
+    T = np.eye(4)
+    T[0, 3] = x
+    return T
+
+
 POINTS, PICTURE = sensors(0)
 JPEG = cv2.imencode(".jpg", PICTURE)[1].tobytes()
 
@@ -56,6 +64,7 @@ class Rig:
     image_delay: int = 0
     shift: int | None = 0
     clock: bool = False
+    rear: np.ndarray | None = None
 
 
 @contextmanager
@@ -64,6 +73,7 @@ def drivers(rig: Rig) -> Iterator[None]:
     with ros_node("driver") as node:
         scans = node.create_publisher(PointCloud2, "/lidar/points", qos_profile(rig.scan_qos, 10))
         kind = CompressedImage if rig.image_topic.endswith("compressed") else Image
+        rear = node.create_publisher(PointCloud2, "/rear/points", 10) if rig.rear is not None else None
         images = node.create_publisher(kind, rig.image_topic, 10)
         infos = node.create_publisher(CameraInfo, "/cam2/camera_info", 10) if rig.info else None
         clock = node.create_publisher(Clock, "/clock", 10) if rig.clock else None
@@ -75,6 +85,8 @@ def drivers(rig: Rig) -> Iterator[None]:
                 if clock:
                     clock.publish(Clock(clock=time_from(stamp)))
                 scans.publish(cloud_from_points(rig.points, stamp, rig.scan_frame))
+                if rear:
+                    rear.publish(cloud_from_points(rig.rear, stamp, "rear_lidar"))
                 images.publish(rig.image(max(stamp - rig.image_delay, 0)))
                 if infos:
                     infos.publish(info_from_camera(rig.info, stamp, "cam2_optical"))
@@ -186,6 +198,22 @@ def test_points_that_are_left_out_are_counted_in_the_content(config):
     found = examined(Rig(points=points), config.model_copy(update={"lidar": lidar}))
     assert problems(found) == {}
     assert found.topics[0].content == "2985 points, dropped: 7 no returns (0, 0, 0), 5 not finite, 3 in lidar.exclude_box"
+
+
+def test_a_further_lidar_is_read_with_its_own_settings(config):
+    """Its intensities are 0..255 where the main LiDAR's are 0..1, and its points are left out of the body's box by its own place."""
+    rear = POINTS * np.float32([1, 1, 1, 255])
+    rear[:7, :3] = 0.5, 0, 0  # in its own frame; 8 m behind the main LiDAR it is not in the body's box
+    further = {"rear": {"topic": "/rear/points", "intensity_scale": 1 / 255, "T_lidar": pose(-8.0).reshape(-1).tolist()}}
+    content = config.model_dump() | {"lidar_names": ["rear"], "lidars": further}
+    content["lidar"]["exclude_box"] = (0.4, -0.1, -0.1, 0.6, 0.1, 0.1)
+    found = examined(Rig(rear=rear), NodeConfig.model_validate(content))
+    assert problems(found) == {}
+    assert {row.topic: row.content for row in found.topics}["/rear/points"] == "3000 points"
+    content["lidars"]["rear"]["intensity_scale"] = 1.0
+    found = examined(Rig(rear=rear), NodeConfig.model_validate(content))
+    assert "set parameter lidars.rear.intensity_scale:=0.00392157" in problems(found)["/rear/points"]
+    assert set(problems(found)) == {"/rear/points"}
 
 
 def test_a_constant_delay_is_proposed_as_offset_and_the_offset_mends_it(config):

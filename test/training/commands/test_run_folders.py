@@ -66,7 +66,7 @@ def test_every_run_has_a_folder_of_its_own_with_all_that_repeats_it(finished):
     record = yaml.safe_load((place / "runs/minkocc-001/run.yaml").read_text())
     assert FitConfig.model_validate(record["settings"]).learning_rate == 0.01
     assert record["settings"].keys() == FitConfig.model_fields.keys()  # resolved: defaults too
-    assert record["options"]["size"] == "tiny" and Path(record["options"]["data"]).is_absolute()
+    assert record["options"]["size"] == "tiny" and Path(*record["options"]["data"]).is_absolute()
     assert {"revision", "python", "cores", "packages", "date", "command"} <= record["environment"].keys()
     assert "training: IoU" in said and "wrote runs/minkocc-001/last" in said
     log = rows(place / "runs/minkocc-001")

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from made_up_scans import BUILDING, CAR, GRID, POLE, ROAD, TAXONOMY, Scans, shift
 from occle_train.data.accumulate import accumulate, traversed
+from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, accumulated_occupancy
 
 from occle_core.datasets import DatasetError, open_dataset
-from occle_core.frame import Frame
+from occle_core.frame import Frame, RayOrigins
 from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 
 
@@ -170,3 +171,33 @@ def test_real_nuscenes(real_data):
     # The road is where the ego frame stands: z = 0 is between cells 2 and 3.
     assert np.median(np.argwhere(world == names.id("driveable_surface"))[:, 2]) in (2, 3)
     assert counts["free"] > 5 * sum(n for name, n in counts.items() if name != "free")
+
+
+class TwoLidars(Scans):
+    """Scans whose every second point is of a LiDAR that stands somewhere else."""
+
+    second = np.array([0.3, 1.6, 0.4])
+
+    def origins(self, i):
+        return RayOrigins(np.array([np.zeros(3), self.second]), (np.arange(len(self.points(i))) % 2).astype(np.uint8))
+
+
+def test_rays_of_a_second_lidar_begin_there():
+    """Against a loop over all rays of three scans, each from where its LiDAR was."""
+    rng = np.random.default_rng(0)
+    scans = TwoLidars(
+        [np.c_[rng.uniform((0.5, -1.8, -0.8), (4, 1.8, 0.8), (30, 3)), np.full(30, BUILDING)] for _ in range(3)],
+        T_grid_lidar=shift(0.25, 0.01, 0.01), poses=[shift(0.4 * i, 0, 0) for i in range(3)],
+    )  # fmt: skip
+    found = accumulated_occupancy(scans, 1, GRID, 1, 1, "keep", 0.0, 0)
+    assert np.array_equal(found == FREE, accumulate(scans, 1, GRID, 1, 1, moving=False) == TAXONOMY.free)
+    hit, free = np.zeros(GRID.shape, bool), np.zeros(GRID.shape, bool)
+    for i in range(3):
+        T = scans.T_grid_lidar @ np.linalg.inv(scans.pose(1)) @ scans.pose(i)
+        for number, point in enumerate(scans.points(i)[:, :3].astype(np.float64)):
+            end, start = (T[:3, :3] @ at + T[:3, 3] for at in (point, scans.second if number % 2 else np.zeros(3)))
+            free |= traversed(start, end[None], GRID)
+            hit |= GRID.occupied(end[None])
+    assert np.array_equal(found == OCCUPIED, hit) and np.array_equal(found == FREE, free & ~hit)
+    alone = accumulated_occupancy(Scans(scans.scans, T_grid_lidar=scans.T_grid_lidar, poses=scans.poses), 1, GRID, 1, 1, "keep", 0.0, 0)
+    assert (alone != found).sum() > 20

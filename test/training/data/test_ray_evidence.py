@@ -12,6 +12,8 @@ from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 from occle_train.streets import simulate
 
 from occle_core.datasets import open_dataset
+from occle_core.datasets.base import ray_origins
+from occle_core.frame import RayOrigins
 from occle_core.geometry.grid import VoxelGrid
 
 
@@ -42,29 +44,45 @@ def test_no_poses_no_evidence():
     assert not RayEvidence(data).moving(1).any()
 
 
-def test_counts_agree_with_a_loop_over_all_pairs_of_points():
+class TwoLidars(Scans):
+    """Scans whose every second point is of a LiDAR that stands somewhere else."""
+
+    def origins(self, i):
+        return RayOrigins(np.array([[0, 0, 0], [0.5, -2.0, 0.7]]), (np.arange(len(self.points(i))) % 2).astype(np.uint8))
+
+
+@pytest.mark.parametrize("kind", [Scans, TwoLidars])
+def test_counts_agree_with_a_loop_over_all_pairs_of_points(kind):
     rng = np.random.default_rng(0)
     scans = [np.c_[rng.uniform(-8, 8, (60, 3)), np.zeros(60)] for _ in range(3)]
     pose = shift(0.7, -0.3, 0.1)
-    data = Scans(scans, poses=[np.eye(4), pose, np.linalg.inv(pose)])
+    data = kind(scans, poses=[np.eye(4), pose, np.linalg.inv(pose)])
     config = RayEvidenceConfig(pixel=6)
     passed, met = RayEvidence(data, config).counts(1)
     for n, point in enumerate(data.points(1)[:, :3]):
         through = surface = 0
         for other in (0, 2):
             moved = np.linalg.inv(data.poses[other]) @ pose @ [*point, 1]
-            r, row, column = (float(value[0]) for value in directions(moved[None, :3], 6))
-            clear = config.clearance + config.clearance_per_metre * r
-            reach, rows, columns = directions(data.points(other), 6)
-            across = np.abs(columns - column)
-            beside = (np.abs(rows - row) <= 1) & (np.minimum(across, 60 - across) <= 1)
-            through += beside.any() and reach[beside].min() > r + clear
-            # A pixel shows its nearest point alone.
-            nearest = {}
-            for at, value in zip(zip(rows[beside], columns[beside]), reach[beside]):
-                nearest[at] = min(value, nearest.get(at, np.inf))
-            surface += any(abs(value - r) < clear for value in nearest.values())
+            seen = [
+                looked_at(own - at, moved[:3] - at, config) for at, own in ray_origins(data, other).rays(data.points(other)[:, :3])
+            ]
+            through += any(passes for passes, _ in seen)
+            surface += any(meets for _, meets in seen)
         assert (passed[n], met[n]) == (through, surface)
+
+
+def looked_at(points, place, config):
+    """Whether rays to points (N, 3) of a LiDAR pass through a place, and whether they find a surface there; all from the LiDAR."""
+    r, row, column = (float(value[0]) for value in directions(place[None], 6))
+    clear = config.clearance + config.clearance_per_metre * r
+    reach, rows, columns = directions(points, 6)
+    across = np.abs(columns - column)
+    beside = (np.abs(rows - row) <= 1) & (np.minimum(across, 60 - across) <= 1)
+    # A pixel shows its nearest point alone.
+    nearest = {}
+    for at, value in zip(zip(rows[beside], columns[beside]), reach[beside]):
+        nearest[at] = min(value, nearest.get(at, np.inf))
+    return beside.any() and reach[beside].min() > r + clear, any(abs(value - r) < clear for value in nearest.values())
 
 
 def test_range_image_of_known_directions():

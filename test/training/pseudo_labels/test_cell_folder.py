@@ -1,11 +1,17 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """3D pseudo-labels on disk: resumable to the same bytes, without a look at the data set's labels."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from occle_train.cli import app
 from occle_train.pseudo_labels.cell_folder import CellConfig, CellFolder, write_cells
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
@@ -13,10 +19,14 @@ from occle_train.pseudo_labels.lidar import accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 from occle_train.streets import simulate
+from typer.testing import CliRunner
 
 from occle_core.datasets import DatasetError, open_dataset
 from occle_core.geometry.grid import VoxelGrid
+from occle_core.rig import read_rig
+from occle_core.rig.files import class_list
 
+OWN = Path(__file__).resolve().parents[3] / "examples/own_rig/rig.yaml"
 GRID = VoxelGrid((0, -12.8, -2), (32, 64, 16), 0.4)
 CONFIG = CellConfig(past_scans=2, future_scans=1)
 
@@ -61,6 +71,46 @@ def test_a_stopped_run_is_resumed_to_the_same_bytes_and_labels_are_not_read(reco
         write_cells(tmp_path / "parts", [open_dataset(bare)], GRID, None, CONFIG, stop)
     assert write_cells(tmp_path / "parts", [open_dataset(bare)], GRID, None, CONFIG) == (2, 1)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole") and len(contents(tmp_path / "whole")) == 4
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(recorded, tmp_path):
+    data = open_dataset(recorded / "streets")
+    labels = LabelFolder(recorded / "images", data.taxonomy)
+    write_cells(tmp_path / "one", [data], GRID, labels, CONFIG)
+    assert write_cells(tmp_path / "two", [data], GRID, labels, CONFIG, workers=2) == (3, 0)
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigkill_at_any_moment(recorded, tmp_path, workers):
+    """The command is killed while it writes, again and again, then run to its end."""
+    out = tmp_path / "cells"
+    command = [sys.executable, "-m", "occle_train.cli", "label", "--data", str(recorded / "streets"), "--out", str(recorded / "images"),
+               "--ready", "--cells", str(out), "--workers", str(workers), "--set", "cells.past_scans=2"]  # fmt: skip
+    for count in (0, 1):
+        process = subprocess.Popen(command, start_new_session=True)
+        while len(list(out.glob("*/*.npz"))) <= count and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, check=False).returncode == 0
+    command[command.index(str(out))] = str(tmp_path / "undisturbed")
+    assert subprocess.run(command, check=False).returncode == 0
+    whole = contents(tmp_path / "undisturbed")
+    assert len(whole) == 4 and contents(out) == whole
+
+
+def test_the_grid_of_a_recording_is_its_rig_files(tmp_path):
+    """The command carves recordings of a rig of one's own, without label images."""
+    rig = read_rig(OWN)
+    simulate(tmp_path / "frames", rig, drives=1, frames=2, seed=3, scale=0.1, workers=1, classes=class_list(rig, OWN))
+    (tmp_path / "images").mkdir()
+    given = ["--data", tmp_path / "frames", "--out", tmp_path / "images", "--ready", "--cells", tmp_path / "cells"]
+    done = CliRunner().invoke(app, ["label", *map(str, given)])
+    assert done.exit_code == 0, done.output
+    assert CellFolder(tmp_path / "cells").grid == rig.grid.grid and "2 frames with 3D labels" in done.output
 
 
 def test_other_settings_need_another_folder(recorded, tmp_path):

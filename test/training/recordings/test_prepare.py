@@ -18,6 +18,7 @@ from bag_copies import copy_bag
 from occle_train.cli import app
 from occle_train.data import prepare as module
 from occle_train.data.prepare import Thinning, prepare
+from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 from typer.testing import CliRunner
 
 from occle_core.datasets import open_dataset
@@ -55,6 +56,8 @@ def test_a_sequence_holds_the_frames_of_the_bag(recording, tmp_path, small_shard
         scan = bag.merged_scan(i)
         sensor, age = prepared.point_sources(i)
         assert np.array_equal(sensor, scan.sensor) and np.abs(age - scan.time).max() < 1e-4
+        for origins in (one.origins, other.origins, bag.origins(i), UnlabelledDataset(prepared).origins(i)):
+            assert np.array_equal(origins.lidar, scan.sensor) and np.allclose(origins.positions, bag.rig.lidar_positions)
     # JPEG stays JPEG, byte for byte; raw images become PNG.
     message, _ = bag.image_message(4, "left")
     assert prepared.image_file(4, "left").read_bytes() == bytes(message.data) and prepared.image_file(4, "right").suffix == ".png"

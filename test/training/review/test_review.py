@@ -9,6 +9,7 @@ from occle_train.cli import app
 from occle_train.pseudo_labels.cell_folder import Cells
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.label_folder import write_missing
+from occle_train.review import page as page_module
 from occle_train.review.statistics import frame_statistics, worst_frames
 from occle_train.streets import simulate
 from rooms import BUILDING, GRID, ROAD, Rooms
@@ -49,7 +50,7 @@ def test_the_worst_disagree_most():
     assert [frames[n].disagreement for n in order] == sorted((f.disagreement for f in frames), reverse=True)[:3]
 
 
-def test_the_command_writes_one_page_with_everything_inside(tmp_path):
+def test_the_command_writes_one_page_with_everything_inside(tmp_path, monkeypatch):
     simulate(tmp_path / "streets", "kitti", 1, 2, 9100, 0.05, 1)
     data = open_dataset(tmp_path / "streets")
     for scan in (tmp_path / "streets" / "sequences" / "00" / "velodyne").iterdir():
@@ -68,6 +69,10 @@ def test_the_command_writes_one_page_with_everything_inside(tmp_path):
     text = page.read_text("utf-8")
     assert text.count("data:image/jpeg;base64,") == 2 * 2 + 2 * 3  # all frames small, both of them large and in 3D
     assert not re.findall(r"(?:src|href)='(?!data:)", text) and "building" in text and "<svg" in text
+    monkeypatch.setattr(page_module, "MOST", 1000)  # as if there were too many frames for a page
+    assert CliRunner().invoke(app, review).exit_code == 0
+    text = page.read_text("utf-8")
+    assert text.count("data:image/jpeg;base64,") == 1 * 2 + 2 * 3 and re.search("<h2>One of \\d+ frames</h2>", text)
     assert page.stat().st_size / 2 < 30e6 / 500 + 10 * 250e3 / 2  # 500 frames and ten large ones stay below 30 MB
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -38,7 +38,16 @@ from occle_train.minkocc.fit import fit, minkocc_config
 from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.minkocc.time_budget import fit_steps_to_time
 from occle_train.pseudo_labels.label_folder import LabelFolder
-from occle_train.runs.checks import check_device, check_disk, check_labels, check_processes, rig_of
+from occle_train.runs.checks import (
+    check_classes,
+    check_device,
+    check_disk,
+    check_labels,
+    check_names,
+    check_processes,
+    check_truth,
+    rig_of,
+)
 from occle_train.runs.finish import CHECKED_FRAMES, Finish, silent_losses
 from occle_train.runs.folder import RunOptions, new_run_folder
 from occle_train.runs.validation import Slice, Validator, slice_of
@@ -91,12 +100,13 @@ def fit_command(
     Examples:
       occle-train fit --data out/streets --validation out/validation --max-minutes 10
       occle-train fit --data out/own --rig rig.yaml --max-minutes 10
+      occle-train fit --data out/streets --data out/frames --rig rig.yaml --config mixed --labels out/labels
       occle-train fit --resume runs/minkocc-small-kitti-001
     """
     rig_name, rig_file = _known_rig_or_file(rig)
     own = read_classes(classes) if classes else own_classes(rig_file) if rig_file else None
     given = RunOptions(
-        data=data, sequences=sequences, labels=labels, rig=rig_name, rig_file=rig_file, size=size, classes=own,
+        data=tuple(data or ()), sequences=sequences, labels=labels, rig=rig_name, rig_file=rig_file, size=size, classes=own,
         finer=finer, sweeps=sweeps, start_from=start_from,
         image_weights=image_weights, validation=validation, validation_sequences=validation_sequences,
         validate_every=validate_every, validation_frames=validation_frames, bundle=bundle, device=device, threads=threads,
@@ -126,16 +136,19 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     initial = load_bundle(started)[1] if started else None
     if initial is not None and not isinstance(initial, MinkOcc):
         raise ValueError(f"--start-from {options.start_from}: no MinkOcc network; start from another bundle")
-    if settings.recipe is not None and settings.recipe.switch_step(100) < 100 and options.labels is None:
+    recipe = settings.recipe
+    if recipe is not None and recipe.switch_step(100) < 100 and options.labels is None and not recipe.mixed:
         raise ValueError("the recipe needs 2D labels of the images; make them with occle-train label, and give --labels DIR")
-    datasets = training.open_data(run, own)
+    sets = training.open_data(run, own)
+    check_classes(sets)
+    datasets = [dataset for found in sets.values() for dataset in found]
     spec = _run_spec(run, datasets)
     classes = taxonomy.load(spec.taxonomy)
     begun, pretrained = training.with_image_weights(run, spec, initial, settings.seed)
     assert begun is None or isinstance(begun, MinkOcc)
     initial = begun
     samples = _samples(run, settings, spec, datasets)
-    check_labels(samples, run.data)
+    _check_targets(run, settings, samples, sets)
     check_disk(run.folder, spec.build())
     part = training.validation_slice(run, classes, own is not None)
     training.load_kernels(place)
@@ -145,11 +158,11 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
             settings, spent = fit_steps_to_time(spec, samples, settings, device, group)
             console.print(f"{settings.max_minutes:g} minutes are enough for about {settings.steps} steps", highlight=False)
         key = run_key(spec, samples, settings, initial)
-        spec = training.bundle_spec(spec, key, **pretrained)
+        spec = training.bundle_spec(spec, key, **pretrained, data_sets=training.named_sets(sets))
         first = steps_done(run.folder)
         training.print_start(run, first, settings.steps)
         console.print(
-            f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.warm)} with voxel labels, "
+            f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.labelled())} with voxel labels, "
             f"{settings.steps} steps on {group.size} x {device}, run in {run.folder}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
@@ -176,7 +189,8 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
         if group.rank:
             return
     done = settings.steps if steps_done(run.folder) >= settings.steps else progress.steps
-    _say_what_learned_nothing(run.folder / LOG, settings)
+    if run.options.labels is not None:
+        _say_what_learned_nothing(run.folder / LOG, settings)
     end = Finish(
         run.folder, spec, lambda: training_inputs(spec, samples, CHECKED_FRAMES), _training_slice(samples, run), validator,
         {"training": run.folder / LOG}, REMEDY,
@@ -220,10 +234,10 @@ def _run_spec(run: training.Run, datasets: Sequence[Dataset]) -> BundleSpec:
     options = run.options
     size, file = options.size or "small", options.rig_file
     if file is None:
-        spec = rig_spec(size, rig_of(datasets, options.rig, run.data), classes=options.classes)
+        spec = rig_spec(size, rig_of(datasets, options.rig, run.data_text), classes=options.classes)
     else:
         spec = spec_of_rig(size, file, options.classes)
-        check_sensors(datasets, read_rig(file), spec.taxonomy, run.data)
+        check_sensors(datasets, read_rig(file), spec.taxonomy, run.data_text)
     return _as_asked(spec, options.finer or 1, options.sweeps or 1)
 
 
@@ -247,11 +261,34 @@ def _samples(run: training.Run, settings: FitConfig, spec: BundleSpec, datasets:
     return RecipeSamples(datasets, spec.voxel_grid, sizes, settings.recipe, folder, cache, memory, settings.truth_mask)
 
 
+def _check_targets(run: training.Run, settings: FitConfig, samples: Samples, sets: Mapping[Path, Sequence[Dataset]]) -> None:
+    """Make sure that there is something to learn from every data set, and say which frames teach nothing, or less than they could.
+
+    Raises:
+        DatasetError: there is not, or label images are missing.
+    """
+    recipe, labels = settings.recipe, samples.labels
+    if recipe is None:
+        for note in check_truth(sets, samples.index):
+            console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    weak = samples.weak if recipe is not None and recipe.mixed else None
+    if labels is not None:
+        numbers = sorted({samples.index[item][0] for item in (range(len(samples)) if weak is None else weak)})
+        check_names([samples.datasets[number] for number in numbers], labels.root)
+        check_labels(samples, run.data_text, weak)
+    elif weak:
+        console.print(
+            f"note: no --labels, so the {len(weak)} frames without voxel labels teach occupancy alone, by their scans; "
+            "occle-train label makes labels of their images",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
 def _training_slice(samples: Samples, run: training.Run) -> Slice | None:
     """Some of the training frames with voxel labels, to be scored where there is no validation; None where none has any."""
-    named = {samples.datasets[samples.index[item][0]].name for item in samples.labelled()}
-    datasets = [dataset for dataset in samples.datasets if dataset.name in named]
-    return slice_of(datasets, CHECKED_FRAMES, run.data) if datasets else None
+    numbers = sorted({samples.index[item][0] for item in samples.labelled()})
+    datasets = [samples.datasets[number] for number in numbers]
+    return slice_of(datasets, CHECKED_FRAMES, run.data_text) if datasets else None
 
 
 def _say_what_learned_nothing(log: Path, settings: FitConfig) -> None:

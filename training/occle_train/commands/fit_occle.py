@@ -34,7 +34,7 @@ from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.time_budget import fit_phases_to_time
 from occle_train.pseudo_labels.label_folder import LabelFolder
-from occle_train.runs.checks import check_device, check_disk, check_labels, rig_of
+from occle_train.runs.checks import check_classes, check_device, check_disk, check_labels, check_names, rig_of
 from occle_train.runs.finish import CHECKED_FRAMES, Finish, silent_losses
 from occle_train.runs.folder import RunOptions
 from occle_train.runs.validation import Slice, Validator, slice_of
@@ -76,7 +76,7 @@ def fit_command(
       occle-train fit-occle --resume runs/occle-001
     """
     given = RunOptions(
-        data=data, sequences=sequences, labels=labels, rig=rig, size=size, start_from=start_from,
+        data=tuple(data or ()), sequences=sequences, labels=labels, rig=rig, size=size, start_from=start_from,
         image_weights=image_weights, validation=validation,
         validation_sequences=validation_sequences, validate_every=validate_every, validation_frames=validation_frames,
         bundle=bundle, device=device, threads=threads,
@@ -99,9 +99,12 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
         raise ValueError("OccLE learns from 2D labels of the images; make them with occle-train label, and give --labels DIR")
     started = training.start_folder(run)
     spec, initial = _begun(started) if started else (None, None)
-    datasets = training.open_data(run, None)
+    sets = training.open_data(run, None)
+    datasets = [dataset for found in sets.values() for dataset in found]
+    check_classes(sets)
+    check_names(datasets, options.labels)
     if spec is None:
-        spec = spec_of(settings, rig_of(datasets, options.rig or settings.rig, run.data))
+        spec = spec_of(settings, rig_of(datasets, options.rig or settings.rig, run.data_text))
     assert isinstance(spec.network, OccleConfig)
     recipe, classes = settings.recipe, taxonomy.load(spec.taxonomy)
     begun, pretrained = training.with_image_weights(run, spec, initial, recipe.seed)
@@ -109,7 +112,7 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
     initial = begun
     memory = 4.0 / max(1, recipe.num_workers or 1)
     samples = OccleSamples(datasets, spec.voxel_grid, spec.network, recipe, LabelFolder(options.labels, classes), memory)
-    check_labels(samples, run.data)
+    check_labels(samples, run.data_text)
     check_disk(run.folder, spec.build(), len(recipe.phases))
     part = training.validation_slice(run, classes, False, TRUTHS[recipe.truth])
     training.load_kernels(place)
@@ -118,7 +121,7 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
         settings = settings.model_copy(update={"recipe": recipe})
     counts = {phase: steps_of(samples, phase, recipe) for phase in recipe.phases}
     key = run_key(spec, samples, recipe, initial)
-    spec = training.bundle_spec(spec, key, **pretrained)
+    spec = training.bundle_spec(spec, key, **pretrained, data_sets=training.named_sets(sets))
     first, total = sum(steps_done(run.folder / phase) for phase in counts), sum(counts.values())
     training.print_start(run, first, total)
     console.print(
@@ -193,7 +196,7 @@ def _inputs(samples: OccleSamples) -> Iterator[OccleInputs]:
 def _training_slice(samples: OccleSamples, run: training.Run, recipe: OccleRecipeConfig) -> Slice:
     """Some frames of the sequences that have annotations, to be scored where there is no validation."""
     named = {samples.index[item][0] for item in samples.annotated}
-    return slice_of([samples.datasets[number] for number in sorted(named)], CHECKED_FRAMES, run.data, TRUTHS[recipe.truth])
+    return slice_of([samples.datasets[number] for number in sorted(named)], CHECKED_FRAMES, run.data_text, TRUTHS[recipe.truth])
 
 
 def _say_what_learned_nothing(phase: Phase, log: Path, recipe: OccleRecipeConfig) -> None:

@@ -17,7 +17,7 @@ from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import open_all
 from occle_train.occle.alignment import Alignment, load_alignment
 from occle_train.occle.labeller import AlignedLabeller, TransformersSegmenter, Universal, UniversalLabelFolder
-from occle_train.pseudo_labels.cell_folder import CellConfig, write_cells
+from occle_train.pseudo_labels.cell_folder import CellConfig, grid_of, write_cells
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.grounded_sam import GroundedSam
 from occle_train.pseudo_labels.label_folder import LabelFolder, Labeller, write_missing
@@ -45,6 +45,7 @@ def label(
         Path | None, path_option("also write 3D labels here: cells carved by rays, moving points, classes by the points' votes")
     ] = None,
     ready: Annotated[bool, typer.Option(help="--out holds label images already: make none, only the 3D labels of --cells")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="with --cells, processes that carve")] = 1,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,11 +87,11 @@ def label(
             done = write_missing(out, datasets, labeller, datasets[0].taxonomy, source, lambda scene, i: bar.advance(task))
         console.print(f"{done[0]} images labelled, {done[1]} had labels, in {out}")
     if cells is not None:
-        grid = rig_spec("small", rig_of(datasets, None, data)).voxel_grid
+        grid = grid_of(datasets) or rig_spec("small", rig_of(datasets, None, data)).voxel_grid
         folder = LabelFolder(out, datasets[0].taxonomy)
         with progress_bar() as bar:
             task = bar.add_task("carving", total=sum(map(len, datasets)))
-            done = write_cells(cells, datasets, grid, folder, carving, lambda scene, i: bar.advance(task))
+            done = write_cells(cells, datasets, grid, folder, carving, lambda scene, i: bar.advance(task), workers)
         console.print(f"{done[0]} frames with 3D labels, {done[1]} had them, in {cells}")
 
 

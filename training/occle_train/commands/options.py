@@ -10,8 +10,10 @@ import typer
 
 from occle_train.commands.common import path_option
 
-Data = Annotated[Path | None, path_option("data set root; its layout says which rig it is of")]
-Sequences = Annotated[str | None, typer.Option(help="comma-separated sequences; all without")]
+Data = Annotated[
+    list[Path] | None, path_option("data set root; its layout says which rig it is of. Given several times: frames of all of them")
+]
+Sequences = Annotated[str | None, typer.Option(help="comma-separated sequences, of any --data; all without")]
 Labels = Annotated[Path | None, path_option("2D pseudo-labels: what label wrote, or label images")]
 Bundle = Annotated[Path | None, path_option("also write the bundle here; it is in the run's folder anyway")]
 Out = Annotated[Path | None, path_option("folder of the run, instead of the next runs/NAME-NNN")]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from occle_core.native import library
 from occle_core.networks.protocol import Network
 from occle_core.sparse.native_gemm import use_kernels
 from occle_train.commands.common import console, describe_dataset, split_names
-from occle_train.data.samples import open_all
+from occle_train.data.samples import open_all, open_sets
 from occle_train.data.truth import TruthReader, voxel_truth
 from occle_train.evaluation.terminal_tables import score_table
 from occle_train.loop.curves import read_rows
@@ -64,15 +64,20 @@ class Run:
     resumed: bool
 
     @property
-    def data(self) -> Path:
-        """Folder of the training data.
+    def data(self) -> tuple[Path, ...]:
+        """Folders of the training data.
 
         Raises:
             ValueError: none was given.
         """
-        if self.options.data is None:
+        if not self.options.data:
             raise ValueError("no training data; give --data DATASET (occle-train simulate makes one), or --resume RUN")
         return self.options.data
+
+    @property
+    def data_text(self) -> str:
+        """The folders of the training data in words."""
+        return ", ".join(map(str, self.data))
 
     def resume_command(self, command: Command) -> str:
         """The command that resumes the run."""
@@ -119,11 +124,20 @@ def opened_run(
             yield Run(folder, options, settings, False)
 
 
-def open_data(run: Run, classes: taxonomy.Taxonomy | None) -> list[Dataset]:
-    """The training data, said in a line."""
-    datasets = open_all(run.data, split_names(run.options.sequences or ""), classes)
-    console.print(describe_dataset(run.data, datasets), highlight=False, soft_wrap=True)
-    return datasets
+def open_data(run: Run, classes: taxonomy.Taxonomy | None) -> dict[Path, list[Dataset]]:
+    """The training data by its folders, each said in a line."""
+    found = open_sets(run.data, split_names(run.options.sequences or ""), classes, run.options.rig_file)
+    for data, datasets in found.items():
+        console.print(describe_dataset(data, datasets), highlight=False, soft_wrap=True)
+    return found
+
+
+def named_sets(sets: Mapping[Path, Sequence[Dataset]]) -> list[dict[str, Any]]:
+    """The data sets of a training, for the bundle's provenance."""
+    return [
+        {"name": data.resolve().name, "layout": datasets[0].kind, "sequences": len(datasets), "frames": sum(map(len, datasets))}
+        for data, datasets in sets.items()
+    ]
 
 
 def validation_slice(run: Run, classes: taxonomy.Taxonomy, own: bool, truth: TruthReader = voxel_truth) -> Slice | None:
@@ -141,8 +155,8 @@ def validation_slice(run: Run, classes: taxonomy.Taxonomy, own: bool, truth: Tru
         raise ValueError(f"--validation {data} is labelled with {wrong[0].taxonomy.name}, the training with {classes.name}")
     part = slice_of(datasets, run.options.validation_frames or 24, data, truth)
     console.print(f"validation: {len(part.frames)} frames of {describe_dataset(data, datasets)}", highlight=False, soft_wrap=True)
-    same = data.resolve() == run.data.resolve() and run.options.validation_sequences == run.options.sequences
-    if same:
+    among = data.resolve() in [folder.resolve() for folder in run.data]
+    if among and run.options.validation_sequences == run.options.sequences:
         console.print(
             "warning: the validation frames are training frames; their scores say nothing about new streets", soft_wrap=True
         )
@@ -183,7 +197,8 @@ def with_image_weights(run: Run, spec: BundleSpec, initial: Network | None, seed
 
 def record_run(run: Run, command: Command, settings: dict[str, Any]) -> None:
     """Write run.yaml: paths are absolute, so that the run can be resumed from another folder."""
-    paths = {name: value.expanduser().resolve() for name, value in run.options if isinstance(value, Path)}
+    paths: dict[str, Any] = {name: value.expanduser().resolve() for name, value in run.options if isinstance(value, Path)}
+    paths["data"] = tuple(folder.expanduser().resolve() for folder in run.data)
     start = start_folder(run)
     options = run.options.model_copy(update={**paths, **({"start_from": str(start.resolve())} if start else {})})
     made = read_record(run.folder).environment if run.resumed and is_run(run.folder) else environment()
@@ -248,7 +263,8 @@ def end_run(
     chosen = end.run / (BEST if (end.run / BEST).is_dir() else LAST)
     if scores is not None:
         on = "validation" if end.validator else "training"
-        console.print(score_table(scores, taxonomy.load(end.spec.taxonomy), f"{chosen}, {on} frames"))
+        where = run.options.validation if end.validator else run.data_text
+        console.print(score_table(scores, taxonomy.load(end.spec.taxonomy), f"{chosen}, {on} frames of {where}"))
         console.print(f"{on}: {headline_text(headline(scores))}", highlight=False)
     bundle = run.options.bundle or chosen
     console.print(f"wrote {bundle} and {end.run / REPORT}", highlight=False, soft_wrap=True)

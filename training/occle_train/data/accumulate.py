@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
-from occle_core.datasets.base import HasSweeps
+from occle_core.datasets.base import HasSweeps, ray_origins
 from occle_core.datasets.voxels import majority
+from occle_core.frame import RayOrigins
 from occle_core.geometry.grid import VoxelGrid
 
 THIN_VOTE = 4.0
@@ -51,8 +52,9 @@ def accumulate(
     hit = np.zeros(grid.shape, np.bool_)
     free = np.zeros(grid.shape, np.bool_)
     cells, votes = [], []
-    for points, labels, origin, counts in _scans(dataset, index, before, after, moving):
-        free |= traversed(origin, points[labels != dataset.taxonomy.ignore], grid)
+    for points, labels, origins, counts in _scans(dataset, index, before, after, moving):
+        labelled_rows = labels != dataset.taxonomy.ignore
+        free |= crossed_cells(origins.of(labelled_rows), points[labelled_rows], grid)
         ijk, inside = grid.index(points)
         inside &= counts
         here = ijk[inside]
@@ -75,6 +77,14 @@ def accumulate(
     voted, winners = majority(cell[known], vote[known], weights)
     result.reshape(-1)[voted] = winners
     return result
+
+
+def crossed_cells(origins: RayOrigins, points: NDArray[np.floating], grid: VoxelGrid) -> NDArray[np.bool_]:
+    """(X, Y, Z) bool: cells that the rays from each LiDAR to its points (N, 3) cross, see `traversed`; all in the grid frame."""
+    found = np.zeros(grid.shape, np.bool_)
+    for origin, own in origins.rays(points):
+        found |= traversed(origin, own, grid)
+    return found
 
 
 def traversed(origin: NDArray[np.floating], points: NDArray[np.floating], grid: VoxelGrid) -> NDArray[np.bool_]:
@@ -156,8 +166,8 @@ def T_grid_world(dataset: Dataset, index: int) -> NDArray[np.float64]:
     return np.asarray(dataset.T_grid_lidar @ np.linalg.inv(T_world_reference))
 
 
-def placed(dataset: Dataset, i: int, T_grid_world: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points (N, 3) and sensor position (3,) of scan `i` in a grid frame.
+def placed(dataset: Dataset, i: int, T_grid_world: NDArray[np.float64]) -> tuple[NDArray[np.float64], RayOrigins]:
+    """Points (N, 3) of scan `i`, and where the rays to them begin, in a grid frame.
 
     Raises:
         DatasetError: the scan has no pose.
@@ -166,7 +176,8 @@ def placed(dataset: Dataset, i: int, T_grid_world: NDArray[np.float64]) -> tuple
     if pose is None:
         raise DatasetError(f"{dataset.kind} {dataset.name} frame {i} has no pose")
     T_grid_lidar = T_grid_world @ pose
-    return dataset.points(i)[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3], T_grid_lidar[:3, 3]
+    points = dataset.points(i)[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3]
+    return points, ray_origins(dataset, i).moved(T_grid_lidar)
 
 
 def in_motion(dataset: Dataset, i: int) -> NDArray[np.bool_]:
@@ -185,8 +196,8 @@ def in_motion(dataset: Dataset, i: int) -> NDArray[np.bool_]:
 
 def _scans(
     dataset: Dataset, index: int, before: int, after: int, moving: bool
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]]:
-    """Per scan: points (N, 3) and sensor position (3,) in the reference's grid frame, labels (N,), which points count (N,)."""
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.uint8], RayOrigins, NDArray[np.bool_]]]:
+    """Per scan: points (N, 3), labels (N,), origins of the rays in the reference's grid frame, which points count (N,)."""
     T = T_grid_world(dataset, index)
     for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
         labels = dataset.point_labels(i)
@@ -195,8 +206,8 @@ def _scans(
         if dataset.pose(i) is None:
             continue  # nobody knows where it was taken
         counts = ~in_motion(dataset, i) if moving and i != index else np.ones(len(labels), np.bool_)
-        points, origin = placed(dataset, i, T)
-        yield points, labels, origin, counts
+        points, origins = placed(dataset, i, T)
+        yield points, labels, origins, counts
 
 
 def _sweeps(

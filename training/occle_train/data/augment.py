@@ -82,9 +82,8 @@ def augment(
     if config.max_voxel_dropout:
         dropped = rng.random(truth.shape, np.float32) < rng.uniform(0, config.max_voxel_dropout)
         truth = np.where(dropped, np.uint8(IGNORE), truth)
-    return replace(
-        frame, points=points, ages=ages, images=images, cameras=cameras, T_grid_lidar=transform @ frame.T_grid_lidar
-    ), truth
+    moved = transform @ frame.T_grid_lidar
+    return replace(frame, points=points, ages=ages, origins=None, images=images, cameras=cameras, T_grid_lidar=moved), truth
 
 
 def _flip_grid(

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from occle_core.config import Config
 from occle_core.datasets import Dataset
+from occle_core.datasets.base import ray_origins
 
 SHARE_IN_BLOCK = 0.3
 """Share of the points of a block, and of the 26 around it, whose rays were passed through, from which all of the block moves."""
@@ -47,7 +48,7 @@ class RayEvidence:
 
     def __init__(self, dataset: Dataset, config: RayEvidenceConfig | None = None) -> None:
         self.dataset, self.config = dataset, config or RayEvidenceConfig()
-        self._images: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        self._images: OrderedDict[int, list[tuple[NDArray[np.float64], NDArray[np.float32]]]] = OrderedDict()
 
     def moving(self, i: int) -> NDArray[np.bool_]:
         """(N,) which points of scan `i` are on something that was not there before or after; none without a pose."""
@@ -74,7 +75,16 @@ class RayEvidence:
 
     def _compare(self, other: int, points: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Of points (N, 3) in another scan's sensor frame: which its rays pass through, and where they find a surface."""
-        image = self._image(other)
+        passed, met = np.zeros(len(points), np.bool_), np.zeros(len(points), np.bool_)
+        for position, image in self._range_images(other):
+            through, surface = self._compare_image(image, points - position)
+            passed |= through
+            met |= surface
+        return passed, met
+
+    def _compare_image(
+        self, image: NDArray[np.float32], points: NDArray[np.float64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         distance, row, column = directions(points, self.config.pixel)
         clear = (self.config.clearance + self.config.clearance_per_metre * distance).astype(np.float32)
         # Around a pixel, because a ray beside an edge says nothing of it: padded, as the picture closes behind the sensor.
@@ -87,9 +97,11 @@ class RayEvidence:
                 met |= np.abs(padded[row + down, column + right] - distance) < clear
         return passed, met
 
-    def _image(self, i: int) -> NDArray[np.float32]:
+    def _range_images(self, i: int) -> list[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+        """Of every LiDAR of scan `i`: its position (3,), and the range image from there."""
         if i not in self._images:
-            self._images[i] = range_image(self.dataset.points(i), self.config.pixel)
+            rays = ray_origins(self.dataset, i).rays(self.dataset.points(i)[:, :3])
+            self._images[i] = [(at, range_image(points - at, self.config.pixel)) for at, points in rays]
             while len(self._images) > 2 * self.config.window + 2:
                 self._images.popitem(last=False)
         self._images.move_to_end(i)

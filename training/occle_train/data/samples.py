@@ -16,6 +16,7 @@ from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
 from occle_core.datasets import Dataset, DatasetError, list_scenes, open_dataset
 from occle_core.datasets.completeness import require_frames
+from occle_core.datasets.recordings import bag
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
@@ -192,11 +193,19 @@ class Samples:
         in_grid = frame.points[:, :3] @ frame.T_grid_lidar[:3, :3].T + frame.T_grid_lidar[:3, 3]
         inside = self.grid.index(in_grid)[1]
         ages = None if frame.ages is None else frame.ages[inside]
-        return replace(frame, points=frame.points[inside], images=images, cameras=cameras, ages=ages)
+        return replace(frame, points=frame.points[inside], images=images, cameras=cameras, ages=ages, origins=None)
 
 
-def open_all(path: Path, names: Sequence[str] | None = None, classes: Taxonomy | None = None) -> list[Dataset]:
+def open_all(
+    path: Path, names: Sequence[str] | None = None, classes: Taxonomy | None = None, rig: Path | None = None
+) -> list[Dataset]:
     """Every sequence or scene below `path`, or the named ones; with a class list of your own, labelled by that.
+
+    Args:
+        path: a data set, or a bag.
+        names: of the wanted sequences; none for all.
+        classes: class list of your own.
+        rig: rig file, where `path` is a bag; None: the one beside it.
 
     Raises:
         DatasetError: nothing is there, or a name is unknown.
@@ -205,7 +214,33 @@ def open_all(path: Path, names: Sequence[str] | None = None, classes: Taxonomy |
     unknown = sorted(set(names or ()) - set(found))
     if unknown:
         raise DatasetError(f"{path} has no sequence {', '.join(unknown)}; it has {', '.join(found)}")
-    return [open_dataset(path, scene=name, classes=classes) for name in (names or found)]
+    of_bag = rig if rig is not None and bag.scenes(path) else None
+    return [open_dataset(path, scene=name, classes=classes, rig=of_bag) for name in (names or found)]
+
+
+def open_sets(
+    paths: Sequence[Path], names: Sequence[str] = (), classes: Taxonomy | None = None, rig: Path | None = None
+) -> dict[Path, list[Dataset]]:
+    """The sequences of several data sets, by their folders; a name may be of any of them.
+
+    Args:
+        paths: folders, each once.
+        names, classes, rig: see `open_all`.
+
+    Raises:
+        DatasetError: nothing is at a path, one comes twice, a name is unknown, or none is of one of several data sets.
+    """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise DatasetError(f"--data names a folder twice: {', '.join(map(str, paths))}")
+    if len(paths) == 1:
+        return {paths[0]: open_all(paths[0], names, classes, rig)}
+    scenes = {path: list_scenes(path) for path in paths}
+    if unknown := sorted(set(names) - {name for found in scenes.values() for name in found}):
+        raise DatasetError(f"{', '.join(map(str, paths))} have no sequence {', '.join(unknown)}")
+    named = {path: [name for name in names if name in found] for path, found in scenes.items()}
+    if names and (without := [str(path) for path, wanted in named.items() if not wanted]):
+        raise DatasetError(f"--sequences names no sequence of {without[0]}; add some, or leave out --data {without[0]}")
+    return {path: open_all(path, named[path], classes, rig) for path in paths}
 
 
 def listed_taxonomy(spec: BundleSpec) -> Taxonomy | None:

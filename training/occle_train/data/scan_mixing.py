@@ -52,7 +52,7 @@ def mix_scans(one: Frame, other: Frame, grid: VoxelGrid, rng: Generator) -> tupl
     T_one_grid = np.linalg.inv(one.T_grid_lidar)
     taken[:, :3] = foreign[use] @ T_one_grid[:3, :3].T + T_one_grid[:3, 3]
     mask = within(grid.centers(columns)).reshape(*grid.shape[:2], 1)
-    mixed = replace(one, points=np.concatenate([kept, taken]), images=[None] * len(one.images), ages=ages)
+    mixed = replace(one, points=np.concatenate([kept, taken]), images=[None] * len(one.images), ages=ages, origins=None)
     return mixed, np.broadcast_to(mask, grid.shape)
 
 

@@ -59,7 +59,7 @@ def spec_of_rig(size: Size, file: Path, classes: TaxonomyConfig | None = None) -
     return spec_for(network, rig.grid.grid, listed, f"minkocc-{size}-{rig.name}")
 
 
-def check_sensors(datasets: Sequence[Dataset], rig: Rig, classes: str | TaxonomyConfig, data: Path) -> None:
+def check_sensors(datasets: Sequence[Dataset], rig: Rig, classes: str | TaxonomyConfig, data: Path | str) -> None:
     """Make sure that the data is of a rig: the same cameras in the same order, labelled by the same class list.
 
     Raises:

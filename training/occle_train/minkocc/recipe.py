@@ -63,7 +63,9 @@ class RecipeSamples(Samples):
         mask: MaskName = "camera",
     ) -> None:
         self.config = config
-        self.drawn = frozenset(draw_labelled(_drawable(datasets, config), config.alpha, config.label_seed))
+        self._names = _unique_names(datasets)
+        drawable = _drawable(datasets, self._names, config)
+        self.drawn = frozenset(draw_labelled(drawable, config.alpha, config.label_seed))
         self.labels: LabelFolder | None = labels
         self._cache = cache / _cache_key(grid, network, config, labels)
         self._unlabelled: dict[int, UnlabelledDataset] = {}
@@ -83,10 +85,11 @@ class RecipeSamples(Samples):
         index: list[tuple[int, int]] = []
         warm: list[int] = []
         for number, data in enumerate(self.datasets):
-            labelled = {i for i in range(len(data)) if self._drawn_name(data, i) in self.drawn and data.has_truth(i)}
-            if by_scene and data.name in self.drawn and not labelled:
+            labelled = {i for i in range(len(data)) if self._drawn_name(number, i) in self.drawn and data.has_truth(i)}
+            is_drawn = by_scene and self._names[number] in self.drawn
+            if is_drawn and not labelled:
                 raise DatasetError(f"no frame of the labelled scenes {data.name} has voxel truth; take them out of the data")
-            frames = [i for i in range(len(data)) if not (by_scene and data.name in self.drawn) or i in labelled]
+            frames = [i for i in range(len(data)) if not is_drawn or i in labelled]
             if self.config.switch_step(100) < 100:
                 kept = labelled if self.config.keep_voxel_labels else set()
                 placed = [i for i in frames if i in kept or data.pose(i) is not None]
@@ -99,11 +102,15 @@ class RecipeSamples(Samples):
             index += [(number, i) for i in frames]
         if not warm and (self.config.alpha or not index):
             raise DatasetError("there is no frame to train on; simulate some with occle-train simulate")
+        if self.config.mixed and len(warm) < len(index):
+            labelled = set(warm)
+            self.weak = [item for item in range(len(index)) if item not in labelled]
         return index, warm
 
-    def _drawn_name(self, dataset: Dataset, i: int) -> str:
+    def _drawn_name(self, number: int, i: int) -> str:
         """What a frame is drawn by."""
-        return dataset.name if self.config.label_unit == "scene" else f"{dataset.name}/{dataset.numbers[i]}"
+        name = self._names[number]
+        return name if self.config.label_unit == "scene" else f"{name}/{self.datasets[number].numbers[i]}"
 
     def sample(self, item: int, weak: bool = False) -> Sample:
         """A frame with voxel labels if its scene is labelled (and, in the weak phase, keeps them), else with weak targets.
@@ -114,7 +121,8 @@ class RecipeSamples(Samples):
         if not labelled and not weak:
             raise ValueError(f"frame {item} has no voxel labels and takes no part in the warm start")
         frame, target = self.frame(item), self.truth(item) if labelled else self.weak_target(item)
-        return Sample(frame, target, labelled, self.views(item, frame.cameras) if weak and self.config.num_views else ())
+        rendered = weak and self.config.num_views and not (labelled and self.config.mixed)
+        return Sample(frame, target, labelled, self.views(item, frame.cameras) if rendered else ())
 
     def truth(self, item: int) -> NDArray[np.uint8]:
         """The voxel labels of a labelled frame.
@@ -141,7 +149,9 @@ class RecipeSamples(Samples):
         if self.labels is None:
             return super().pixel_counts(num_classes)
         counts = np.zeros(256, np.int64)
-        for item in np.unique(np.linspace(0, len(self) - 1, COUNTED).round().astype(int)).tolist():
+        items = range(len(self)) if self.weak is None else self.weak
+        for place in np.unique(np.linspace(0, len(items) - 1, COUNTED).round().astype(int)).tolist():
+            item = items[place]
             for view in self.views(item, self.frame(item).cameras):
                 counts += np.bincount(view.labels.ravel(), minlength=256)
         return counts[:num_classes]
@@ -163,6 +173,8 @@ class RecipeSamples(Samples):
 
     def _views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
         number, i = self.index[item]
+        if self.labels is None and self.config.mixed:
+            return ()
         labels = self._label_folder()
         dataset, size = self.datasets[number], (self.config.view_width, self.config.view_height)
         found = []
@@ -188,7 +200,7 @@ class RecipeSamples(Samples):
             codes = np.full(256, UNKNOWN, np.uint8)
             codes[[FREE, OCCUPIED]] = dataset.taxonomy.free, SOLID
             cells = codes[occupancy]
-            if config.lift_weight:
+            if config.lift_weight and (self.labels is not None or not config.mixed):
                 lifted = lifted_labels(dataset, i, self.grid, lambda scan: self._point_labels(number, scan), *scans)
                 cells = np.where(lifted != UNKNOWN, lifted, cells)
             return {"target": cells}
@@ -217,11 +229,18 @@ class RecipeSamples(Samples):
         return f"{dataset.name}/{dataset.numbers[i]:06d}-{origin}"
 
 
-def _drawable(datasets: Sequence[Dataset], config: MinkOccRecipeConfig) -> list[str]:
-    """Names of what can be drawn: the scenes, or the frames with a truth."""
-    if config.label_unit == "scene":
-        return [dataset.name for dataset in datasets]
-    return [f"{data.name}/{data.numbers[i]}" for data in datasets for i in range(len(data)) if data.has_truth(i)]
+def _unique_names(datasets: Sequence[Dataset]) -> list[str]:
+    """Names of the scenes; one that another data set has had already is given a number."""
+    names = [dataset.name for dataset in datasets]
+    return [f"{name}#{names[:k].count(name) + 1}" if name in names[:k] else name for k, name in enumerate(names)]
+
+
+def _drawable(datasets: Sequence[Dataset], names: Sequence[str], config: MinkOccRecipeConfig) -> list[str]:
+    """Names of what can be drawn: the scenes (of mixed data those with a truth), or the frames with a truth."""
+    truths = ((name, data, i) for name, data in zip(names, datasets) for i in range(len(data)) if data.has_truth(i))
+    if config.label_unit == "frame":
+        return [f"{name}/{data.numbers[i]}" for name, data, i in truths]
+    return list(dict.fromkeys(name for name, _, _ in truths)) if config.mixed else list(names)
 
 
 def _cache_key(grid: VoxelGrid, network: MinkOccConfig, config: MinkOccRecipeConfig, labels: LabelFolder | None) -> str:

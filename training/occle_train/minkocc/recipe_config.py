@@ -32,6 +32,11 @@ class MinkOccRecipeConfig(Config):
         description="least share of labelled frames in the batches after the warm start, which are repeated for it; 0 draws all "
         "frames alike, as the paper does",
     )
+    mixed: bool = Field(
+        False,
+        description="for data sets of different kinds: frames with voxel labels learn from these alone; after the warm start the "
+        "others learn from scans and, where there are any, 2D labels, and min_labelled_fraction is the share of those with labels",
+    )
     past_scans: int = Field(10, ge=0, description="scans before the present one that are accumulated (the paper's K)")
     future_scans: int = Field(
         0,

@@ -55,7 +55,7 @@ def student_augment(middle: bool = True, strong: bool = True, full: OccleAugment
 def augment_frame(frame: Frame, config: OccleAugment, rng: Generator) -> Frame:
     """The frame with disturbed images and points."""
     images = [None if image is None else augment_image(image, config, rng) for image in frame.images]
-    return replace(frame, images=images, points=drop_points(frame.points, config, rng))
+    return replace(frame, images=images, points=drop_points(frame.points, config, rng), origins=None)
 
 
 def max_points(most: int, config: OccleAugment, rng: Generator) -> int:

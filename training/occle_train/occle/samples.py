@@ -177,7 +177,7 @@ class OccleSamples:
             cameras = [fit_camera(camera, self.network) for camera in frame.cameras]
             # A scan may have left the present grid; a frame without any point would be malformed.
             kept = points if len(points) else frame.points[:1]
-            out.append(replace(frame, points=kept, images=images, cameras=cameras))
+            out.append(replace(frame, points=kept, images=images, cameras=cameras, origins=None))
         return tuple(out)
 
     def _truth(self, number: int, i: int) -> NDArray[np.uint8]:

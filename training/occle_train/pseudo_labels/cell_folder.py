@@ -8,9 +8,11 @@ A file holds `occupancy` (X, Y, Z) uint8 (1 occupied, 0 free, 255 unknown), `cla
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from pydantic import Field
 from occle_core.atomic_file import write_json
 from occle_core.config import Config
 from occle_core.datasets import Dataset, DatasetError
+from occle_core.datasets.recordings.bag import BagDataset
+from occle_core.datasets.recordings.sequence import SequenceDataset
 from occle_core.datasets.files import read_json, read_npz, warn_once
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import IGNORE, Taxonomy
@@ -32,6 +36,8 @@ from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 
 FORMAT = 1
+MOST_FRAMES = 200
+"""Frames that a process is given at a time."""
 
 
 class CellConfig(Config):
@@ -100,6 +106,7 @@ def write_cells(
     labels: LabelFolder | None,
     config: CellConfig,
     on_progress: Callable[[str, int], None] = lambda scene, i: None,
+    workers: int = 1,
 ) -> tuple[int, int]:
     """Make the 3D labels of every frame that has none yet; a stopped run is resumed, and gives the same bytes.
 
@@ -112,6 +119,7 @@ def write_cells(
         labels: label images whose classes points take and vote for; None gives occupancy alone.
         config: see CellConfig.
         on_progress: called after every frame with scene and number.
+        workers: processes; the result does not depend on it.
 
     Returns:
         how many frames were labelled, and how many had labels.
@@ -121,28 +129,71 @@ def write_cells(
     """
     _check_manifest(root, datasets[0].taxonomy, grid, labels, config)
     written = skipped = 0
-    moving: Moving = "remove"
-    scans = (config.past_scans, config.future_scans, moving, config.min_range)
-    for dataset in map(lambda data: UnlabelledDataset(data, config.rays), datasets):
+    for dataset in datasets:
         placed = [i for i in range(len(dataset)) if dataset.pose(i) is not None]
         if not placed:
             raise DatasetError(f"{dataset.kind} {dataset.name} has no poses: scans cannot be accumulated; leave it out")
         if len(placed) < len(dataset):
             warn_once(f"{dataset.name}: {len(dataset) - len(placed)} frames have no pose and get no 3D labels")
-        votes = _votes_of(dataset, labels, config) if labels is not None else None
-        for i in placed:
-            file = cell_file(root, dataset, i)
-            if file.is_file():
-                skipped += 1
-            else:
-                occupancy = accumulated_occupancy(dataset, i, grid, *scans, config.free_margin)
-                classes = np.full(grid.shape, IGNORE, np.uint8)
-                if votes is not None:
-                    classes = lifted_labels(dataset, i, grid, votes, *scans)
-                write_arrays(file, {"occupancy": occupancy, "classes": classes, "moving": dataset.moving(i)})
-                written += 1
+        missing = [i for i in placed if not cell_file(root, dataset, i).is_file()]
+        for i in sorted(set(placed) - set(missing)):
             on_progress(dataset.name, i)
+        for i in _written(root, dataset, missing, grid, labels, config, workers):
+            on_progress(dataset.name, i)
+        written, skipped = written + len(missing), skipped + len(placed) - len(missing)
     return written, skipped
+
+
+def _written(
+    root: Path, dataset: Dataset, frames: Sequence[int], grid: VoxelGrid, labels: LabelFolder | None, config: CellConfig, workers: int
+) -> Iterator[int]:
+    """The frames, each after its labels were written."""
+    if workers == 1 or len(frames) < 2:
+        yield from _write(root, dataset, frames, grid, labels, config)
+        return
+    # Frames that follow each other share neighbours, so a process is given many.
+    size = min(MOST_FRAMES, -(-len(frames) // workers))
+    parts = [frames[first : first + size] for first in range(0, len(frames), size)]
+    with ProcessPoolExecutor(min(workers, len(parts)), mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(_write_part, root, dataset, part, grid, labels, config) for part in parts]
+        for part, job in zip(parts, jobs):
+            job.result()
+            yield from part
+
+
+def _write_part(
+    root: Path, dataset: Dataset, frames: Sequence[int], grid: VoxelGrid, labels: LabelFolder | None, config: CellConfig
+) -> None:
+    for _ in _write(root, dataset, frames, grid, labels, config):
+        pass
+
+
+def _write(
+    root: Path, recorded: Dataset, frames: Sequence[int], grid: VoxelGrid, labels: LabelFolder | None, config: CellConfig
+) -> Iterator[int]:
+    dataset = UnlabelledDataset(recorded, config.rays)
+    moving: Moving = "remove"
+    scans = (config.past_scans, config.future_scans, moving, config.min_range)
+    votes = _votes_of(dataset, labels, config) if labels is not None else None
+    for i in frames:
+        occupancy = accumulated_occupancy(dataset, i, grid, *scans, config.free_margin)
+        classes = np.full(grid.shape, IGNORE, np.uint8)
+        if votes is not None:
+            classes = lifted_labels(dataset, i, grid, votes, *scans)
+        write_arrays(cell_file(root, dataset, i), {"occupancy": occupancy, "classes": classes, "moving": dataset.moving(i)})
+        yield i
+
+
+def grid_of(datasets: Sequence[Dataset]) -> VoxelGrid | None:
+    """The grid of recordings by their rig file; None where it has none, and for other data sets.
+
+    Raises:
+        DatasetError: they are of rigs with different grids.
+    """
+    found = {data.rig.grid and data.rig.grid.grid for data in datasets if isinstance(data, (SequenceDataset, BagDataset))}
+    if len(found) > 1:
+        raise DatasetError(f"{', '.join(data.name for data in datasets)} are of rigs with different grids; name --sequences of one")
+    return next(iter(found), None)
 
 
 def cell_file(root: Path, dataset: Dataset, i: int) -> Path:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.poses import TrackedBox, inside_oriented_box
+from occle_core.frame import RayOrigins
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import IGNORE
-from occle_train.data.accumulate import T_grid_world, in_motion, placed, traversed
+from occle_train.data.accumulate import T_grid_world, crossed_cells, in_motion, placed
 
 FREE, OCCUPIED, UNKNOWN = 0, 1, IGNORE
 
@@ -76,7 +77,7 @@ def accumulated_occupancy(
     hit = np.zeros(grid.shape, np.bool_)
     free = np.zeros(grid.shape, np.bool_)
     for scan in neighbours(dataset, index, before, after, moving, min_range):
-        free |= traversed(scan.origin, scan.ends, grid)
+        free |= crossed_cells(scan.origins, scan.ends, grid)
         hit |= grid.occupied(scan.points)
     return carved(hit, free, margin)
 
@@ -96,14 +97,14 @@ class PlacedScan:
 
     Args:
         number: of its frame.
-        origin: (3,) the sensor, metres.
-        ends: (N, 3) where its rays ended, metres.
+        origins: where its rays began, metres.
+        ends: (N, 3) where they ended, metres.
         points: (M, 3) the surfaces that they found, as far as these are known to be there at the other scan's time, metres.
         rows: (M,) which of the scan's points these are.
     """
 
     number: int
-    origin: NDArray[np.float64]
+    origins: RayOrigins
     ends: NDArray[np.float64]
     points: NDArray[np.float64]
     rows: NDArray[np.intp]
@@ -118,15 +119,16 @@ def neighbours(dataset: Dataset, index: int, before: int, after: int, moving: Mo
         if dataset.pose(i) is None:
             continue  # nobody knows where it was taken
         rows = np.flatnonzero(np.hypot(*dataset.points(i)[:, :2].T) >= min_range)
-        points, origin = placed(dataset, i, T)
-        ends = points = points[rows]
+        points, origins = placed(dataset, i, T)
+        ends, origins = points[rows], origins.of(rows)
+        points = ends
         if i != index and moving == "remove":
             stay = ~in_motion(dataset, i)[rows]
             points, rows = points[stay], rows[stay]
         elif i != index and isinstance(dataset, MovingBoxDataset) and moving == "carry":
             points, stay = _carried(points, dataset.boxes(i), dataset.boxes(index), T)
             points, rows = points[stay], rows[stay]
-        yield PlacedScan(i, origin, ends, points, rows)
+        yield PlacedScan(i, origins, ends, points, rows)
 
 
 def _carried(

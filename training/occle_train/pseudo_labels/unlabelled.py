@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset
-from occle_core.frame import Frame
+from occle_core.datasets.base import HasSeveralLidars
+from occle_core.frame import Frame, RayOrigins
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import Taxonomy
 from occle_train.data.ray_evidence import RayEvidence, RayEvidenceConfig
@@ -26,7 +27,7 @@ class UnlabelledDataset:
     def __init__(self, dataset: Dataset, config: RayEvidenceConfig | None = None) -> None:
         self._dataset = dataset
         self._evidence = RayEvidence(dataset, config)
-        self._moving: dict[int, NDArray[np.bool_]] = {}
+        self._moving: dict[int, tuple[NDArray[np.uint8], int]] = {}
         self.taxonomy: Taxonomy = dataset.taxonomy
         self.kind, self.name, self.camera_names = dataset.kind, dataset.name, dataset.camera_names
         self.lidar_frame, self.grid_frame = dataset.lidar_frame, dataset.grid_frame
@@ -47,6 +48,10 @@ class UnlabelledDataset:
         """As recorded."""
         return self._dataset.points(i)
 
+    def origins(self, i: int) -> RayOrigins | None:
+        """As recorded."""
+        return self._dataset.origins(i) if isinstance(self._dataset, HasSeveralLidars) else None
+
     def pose(self, i: int) -> NDArray[np.float64] | None:
         """As recorded."""
         return self._dataset.pose(i)
@@ -60,10 +65,12 @@ class UnlabelledDataset:
         return self._dataset.image_stamp(i, camera)
 
     def moving(self, i: int) -> NDArray[np.bool_]:
-        """(N,) points in motion by ray evidence; kept, as every scan is the neighbour of many."""
+        """(N,) points in motion by ray evidence; kept, a bit each, as every scan is the neighbour of many."""
         if i not in self._moving:
-            self._moving[i] = self._evidence.moving(i)
-        return self._moving[i]
+            found = self._evidence.moving(i)
+            self._moving[i] = np.packbits(found), len(found)
+        bits, count = self._moving[i]
+        return np.unpackbits(bits, count=count).astype(np.bool_)
 
     def point_labels(self, i: int) -> None:
         """None: nobody labelled the points."""

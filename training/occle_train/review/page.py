@@ -25,6 +25,8 @@ from occle_train.review.statistics import FrameStatistics, frame_statistics, wor
 WORST = 10
 THUMBNAIL, LARGE = (288, 150), (880, 420)
 """Image width and size of the view from above, pixels: of all frames, and of the worst."""
+MOST = 20_000_000
+"""Characters of all small pictures; of more frames than fit, every second, third, ... is shown small."""
 PAIRS = 12
 """Pairs of classes that are listed."""
 STYLE = """
@@ -91,8 +93,9 @@ def write_page(
         solid = perspective(_shown(found, classes), cells.grid, classes)
         pictures = _pictures(frame, found, labels, cells.grid, *LARGE) + _image(solid, 640)
         body.append(f"<h3>{_caption(frame)}</h3>{pictures}")
-    body.append("<h2>All frames</h2>")
-    for frame, pictures in zip(frames, small, strict=True):
+    every = max(1, -(-sum(map(len, small)) // MOST))
+    body.append("<h2>All frames</h2>" if every == 1 else f"<h2>One of {every} frames</h2>")
+    for frame, pictures in list(zip(frames, small, strict=True))[::every]:
         body.append(f"<figure>{pictures}<figcaption>{_caption(frame)}</figcaption></figure>")
     head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Pseudo-labels</title><style>{STYLE}</style>"
     with atomic_write(file) as temporary:

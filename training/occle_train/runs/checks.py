@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -59,7 +59,7 @@ def check_processes(processes: int, batch_size: int, device: str) -> None:
         raise ValueError(f"--processes {processes}: this machine has {torch.cuda.device_count()} GPUs; one process needs one")
 
 
-def rig_of(datasets: Sequence[Dataset], asked: RigName | None, data: Path) -> RigName:
+def rig_of(datasets: Sequence[Dataset], asked: RigName | None, data: Path | str) -> RigName:
     """The rig of the data: found by its layout; the one that is asked for where the layout is of no rig.
 
     Raises:
@@ -80,8 +80,64 @@ def rig_of(datasets: Sequence[Dataset], asked: RigName | None, data: Path) -> Ri
     return rig
 
 
-def check_labels(samples: TrainingSamples, data: Path) -> None:
+def check_truth(sets: Mapping[Path, Sequence[Dataset]], index: Sequence[tuple[int, int]]) -> list[str]:
+    """A line for every data set some frames of which have no voxel truth, where only frames with one are learnt from.
+
+    Args:
+        sets: data sets by their folders, in the order of `index`.
+        index: (data set, frame) of the frames that are learnt from.
+
+    Raises:
+        DatasetError: a data set has no frame with a truth.
+    """
+    notes, first = [], 0
+    for data, datasets in sets.items():
+        numbers, frames = range(first, first + len(datasets)), sum(map(len, datasets))
+        first += len(datasets)
+        used = sum(number in numbers for number, _ in index)
+        remedy = "learn from such frames as well with --config mixed (docs/how_to/recordings.md)"
+        if not used:
+            raise DatasetError(f"{data}: none of its {frames} frames has voxel truth; {remedy}, or leave it out")
+        if used < frames:
+            notes.append(f"{data}: {frames - used} of {frames} frames have no voxel truth and are left out; {remedy}")
+    return notes
+
+
+def check_classes(sets: Mapping[Path, Sequence[Dataset]]) -> None:
+    """Make sure that several data sets are labelled with one class list.
+
+    Raises:
+        DatasetError: they are not.
+    """
+    names = {data: datasets[0].taxonomy.name for data, datasets in sets.items()}
+    if len(set(names.values())) > 1:
+        found = ", ".join(f"{data} with {name}" for data, name in names.items())
+        raise DatasetError(
+            f"the data sets are labelled with different class lists: {found}; give --classes FILE that names the classes of all "
+            "(docs/how_to/own_classes.md)"
+        )
+
+
+def check_names(datasets: Sequence[Dataset], labels: Path) -> None:
+    """Make sure that 2D labels, which are found by the sequence's name, belong to one sequence each.
+
+    Raises:
+        DatasetError: two sequences have the same name.
+    """
+    names = [dataset.name for dataset in datasets]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DatasetError(
+            f"two data sets have a sequence {twice[0]}, and {labels} holds the labels of one {twice[0]}; rename the folder of one"
+        )
+
+
+def check_labels(samples: TrainingSamples, data: Path | str, items: Sequence[int] | None = None) -> None:
     """Make sure that every frame with images has 2D labels.
+
+    Args:
+        samples: the training set.
+        data: where it is from, for the message.
+        items: the frames that need some; None: all.
 
     Raises:
         DatasetError: some have none.
@@ -90,7 +146,7 @@ def check_labels(samples: TrainingSamples, data: Path) -> None:
     if labels is None:
         return
     lacking = []
-    for number, i in samples.index:
+    for number, i in samples.index if items is None else [samples.index[item] for item in items]:
         dataset = samples.datasets[number]
         cameras = [camera for camera in dataset.camera_names if dataset.image_file(i, camera) is not None]
         if cameras and not any(labels.has(dataset, i, camera) for camera in cameras):

@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from occle_core.atomic_file import atomic_write
 from occle_core.config import Config
@@ -30,10 +30,15 @@ RUN_FILE, LAST, BEST, CURVE, REPORT, SCORES = "run.yaml", "last", "best", "curve
 PACKAGES = ("occle_ros", "torch", "numpy", "opencv-python-headless", "pydantic", "safetensors")
 
 
+def _several(data: Any) -> Any:
+    """One path, as run.yaml had it before there could be several, or paths; None for none."""
+    return (data,) if isinstance(data, (str, Path)) else tuple(data or ()) or None
+
+
 class RunOptions(Config):
     """Options of a training, as they were given; what is None was left to its default."""
 
-    data: Path | None = None
+    data: Annotated[tuple[Path, ...] | None, BeforeValidator(_several)] = None
     sequences: str | None = None
     labels: Path | None = None
     simulated: Path | None = None

@@ -50,7 +50,7 @@ class Slice:
         return [(dataset, i) for dataset in self.datasets for i in scored_frames(dataset, self.truth, self.every)]
 
 
-def slice_of(datasets: Sequence[Dataset], frames: int, data: Path, truth: TruthReader = voxel_truth) -> Slice:
+def slice_of(datasets: Sequence[Dataset], frames: int, data: Path | str, truth: TruthReader = voxel_truth) -> Slice:
     """About `frames` frames, evenly drawn.
 
     Raises:

@@ -27,7 +27,7 @@ from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.finish import training_inputs
 from occle_train.pseudo_labels.label_folder import LabelFolder
-from occle_train.runs.checks import check_device, check_disk
+from occle_train.runs.checks import check_device, check_disk, check_names
 from occle_train.runs.finish import CHECKED_FRAMES, Finish
 from occle_train.runs.folder import RunOptions
 from occle_train.runs.validation import Validator, slice_of
@@ -39,7 +39,9 @@ def adapt_command(
     start_from: Annotated[
         str | None, typer.Argument(help="bundle to adapt: a folder, or kitti or nuscenes", metavar="[BUNDLE]")
     ] = None,
-    data: Annotated[Path | None, path_option("recordings: scans, images, poses; no labels of theirs are read")] = None,
+    data: Annotated[
+        list[Path] | None, path_option("recordings: scans, images, poses; no labels of theirs are read; may be given several times")
+    ] = None,
     simulated: Annotated[Path | None, path_option("simulated streets, so that nothing is forgotten (occle-train simulate)")] = None,
     out: opt.Out = None,
     bundle: opt.Bundle = None,
@@ -66,7 +68,7 @@ def adapt_command(
       occle-train adapt --resume runs/adapted-001
     """
     given = RunOptions(
-        data=data, sequences=sequences, labels=labels, simulated=simulated, simulated_sequences=simulated_sequences,
+        data=tuple(data or ()), sequences=sequences, labels=labels, simulated=simulated, simulated_sequences=simulated_sequences,
         start_from=start_from, validation=validation, validation_sequences=validation_sequences, validate_every=validate_every,
         validation_frames=validation_frames, bundle=bundle, device=device, threads=threads,
     )  # fmt: skip
@@ -92,18 +94,21 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
     if not isinstance(initial, MinkOcc):
         raise ValueError(f"{options.start_from}: no MinkOcc network; adapt another bundle")
     classes, own = taxonomy.load(spec.taxonomy), listed_taxonomy(spec)
-    recorded = training.open_data(run, own)
+    sets = training.open_data(run, own)
+    recorded = [dataset for datasets in sets.values() for dataset in datasets]
     simulated = open_all(options.simulated, split_names(options.simulated_sequences or ""), own)
-    for where, datasets in ((run.data, recorded), (options.simulated, simulated)):
+    for where, datasets in (*sets.items(), (options.simulated, simulated)):
         if datasets[0].taxonomy.name != classes.name:
             raise ValueError(f"{where} has the classes of {datasets[0].taxonomy.name}, the bundle those of {classes.name}")
     labels = LabelFolder(options.labels, classes) if options.labels else None
+    if options.labels:
+        check_names(recorded, options.labels)
     samples = AdaptSamples(simulated, recorded, spec, settings, labels, run.folder / "cells")
     check_disk(run.folder, initial, settings.rounds)
     part = training.validation_slice(run, classes, own is not None)
     training.load_kernels(place)
     key = run_key(spec, samples, settings, initial)
-    spec = training.bundle_spec(spec.model_copy(update={"calibration": None}), key)
+    spec = training.bundle_spec(spec.model_copy(update={"calibration": None}), key, data_sets=training.named_sets(sets))
     counts = {round_name(number): settings.steps for number in range(settings.rounds)}
     first = sum(steps_done(run.folder / name) for name in counts)
     total = sum(counts.values())
