@@ -146,7 +146,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--frames", type=int, default=200)
     frames = arguments.parse_args().frames
-    print(f"| step, {frames} frames | CPU ms a frame | MB a frame | peak MB | {PLAN} frames: CPU hours | GB |\n|---|---|---|---|---|---|")
+    print(f"| step, {frames} frames | CPU ms a frame | MB a frame | peak MB | {PLAN} frames: CPU hours | GB |")
+    print("|---|---|---|---|---|---|")
     for compressed in (False, True):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

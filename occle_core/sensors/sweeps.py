@@ -20,8 +20,8 @@ def stack_sweeps(frames: Sequence[Frame]) -> Frame:
             images do not count.
 
     Returns:
-        The present frame; `points` are those of all, in its LiDAR frame, its own first, and `ages` their age in seconds. Where the rays
-        began is not kept.
+        The present frame; `points` are those of all, in its LiDAR frame, its own first, and `ages` their age in seconds.
+        Where the rays began is not kept.
     """
     present, *past = frames
     ages = [np.zeros(len(present.points), np.float32)]

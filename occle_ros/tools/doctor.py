@@ -199,19 +199,18 @@ def _content(listener: TopicListener, config: NodeConfig, rig: CalibratedRig | N
     message = listener.last
     try:
         if isinstance(message, PointCloud2):
-            further = listener.wanted.lidar
-            own, T_grid_lidar = config.lidar, rig.T_grid_lidar if rig else None
-            if further:
-                own = config.lidars[further]
+            name, own, T_grid_lidar = listener.wanted.lidar or MAIN_LIDAR, config.lidar, rig.T_grid_lidar if rig else None
+            if name != MAIN_LIDAR:
+                further = own = config.lidars[name]
                 # A mounting from TF is not looked up: the box is then not applied.
-                known = T_grid_lidar is not None and own.T_lidar
-                T_grid_lidar = T_grid_lidar @ np.reshape(own.T_lidar, (4, 4)) if known else None
-            points, dropped = read_scan(message, config, T_grid_lidar, listener.topic, further or MAIN_LIDAR)
+                known = T_grid_lidar is not None and further.T_lidar
+                T_grid_lidar = T_grid_lidar @ np.reshape(further.T_lidar, (4, 4)) if known else None
+            points, dropped = read_scan(message, config, T_grid_lidar, listener.topic, name)
             words = f"{len(points)} points" + (f", dropped: {describe_dropped(dropped)}" if dropped else "")
             if not len(points):
                 why = f"no point of the last scan is left: {describe_dropped(dropped)}" if dropped else "the last scan is empty"
                 return words, Problem(why, "check that the sensor is running and not covered, and parameter lidar.exclude_box")
-            advice = intensity_problem(points, own.intensity_scale, f"lidars.{further}" if further else "lidar")
+            advice = intensity_problem(points, own.intensity_scale, name if name == MAIN_LIDAR else f"lidars.{name}")
             return words, Problem(advice) if advice else None
         if isinstance(message, (Image, CompressedImage)):
             image = image_from_message(message, listener.topic)

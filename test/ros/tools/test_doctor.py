@@ -201,7 +201,7 @@ def test_points_that_are_left_out_are_counted_in_the_content(config):
 
 
 def test_a_further_lidar_is_read_with_its_own_settings(config):
-    """Its intensities are 0..255 where the main LiDAR's are 0..1, and its points are left out of the body's box by its own place."""
+    """Its intensities are 0..255 where the main LiDAR's are 0..1, and where the body's box lies its own place says."""
     rear = POINTS * np.float32([1, 1, 1, 255])
     rear[:7, :3] = 0.5, 0, 0  # in its own frame; 8 m behind the main LiDAR it is not in the body's box
     further = {"rear": {"topic": "/rear/points", "intensity_scale": 1 / 255, "T_lidar": pose(-8.0).reshape(-1).tolist()}}

@@ -199,5 +199,7 @@ def test_rays_of_a_second_lidar_begin_there():
             free |= traversed(start, end[None], GRID)
             hit |= GRID.occupied(end[None])
     assert np.array_equal(found == OCCUPIED, hit) and np.array_equal(found == FREE, free & ~hit)
-    alone = accumulated_occupancy(Scans(scans.scans, T_grid_lidar=scans.T_grid_lidar, poses=scans.poses), 1, GRID, 1, 1, "keep", 0.0, 0)
+    alone = accumulated_occupancy(
+        Scans(scans.scans, T_grid_lidar=scans.T_grid_lidar, poses=scans.poses), 1, GRID, 1, 1, "keep", 0.0, 0
+    )
     assert (alone != found).sum() > 20

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from pathlib import Path
 
@@ -13,14 +12,15 @@ import pytest
 import yaml
 from occle_train import configs
 from occle_train.cli import app
-from occle_train.data.samples import SOLID, open_sets
+from occle_train.data.samples import SOLID, open_all, open_sets
 from occle_train.loop.sampling import BatchSampler
 from occle_train.minkocc.config import FitConfig
-from occle_train.minkocc.fit import fit
 from occle_train.minkocc.recipe import RecipeSamples
+from occle_train.pseudo_labels.cell_folder import CellFolder
 from occle_train.pseudo_labels.lidar import accumulated_occupancy
+from occle_train.runs.checks import check_truth
 from occle_train.streets import simulate
-from rooms import CLASSES, GRID, NETWORK, RECIPE, Rooms, label_folder, spec
+from rooms import CLASSES, GRID, NETWORK, RECIPE, Rooms, label_folder
 from typer.testing import CliRunner
 
 from occle_core.bundle import load_bundle
@@ -29,7 +29,9 @@ from occle_core.rig import read_rig
 from occle_core.rig.files import class_list
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples/own_rig/rig.yaml"
-MIXED = RECIPE.model_copy(update={"mixed": True, "alpha": 1.0, "label_unit": "frame", "min_labelled_fraction": 0.5, "lift_weight": 1.0})
+MIXED = RECIPE.model_copy(
+    update={"mixed": True, "alpha": 1.0, "label_unit": "frame", "min_labelled_fraction": 0.5, "lift_weight": 1.0}
+)
 
 
 class Recorded(Rooms):
@@ -88,10 +90,6 @@ def test_without_label_images_recordings_teach_occupancy(tmp_path):
     codes[:2] = CLASSES.free, SOLID
     np.testing.assert_array_equal(sample.target, codes[expected])
     assert sample.views == () and not samples.pixel_counts(20).any()
-    config = FitConfig(steps=6, warmup_steps=1, learning_rate=1e-2, recipe=MIXED.model_copy(update={"num_views": 0}))
-    fit(spec(), samples, config, tmp_path / "run")
-    rows = list(csv.DictReader((tmp_path / "run/log.csv").open()))
-    assert [float(row["pseudo"]) for row in rows] == [0] * 6 and all(float(row["occupancy"]) > 0 for row in rows)
 
 
 def test_the_shipped_configuration_is_mixed():
@@ -121,52 +119,60 @@ def words(done):
 def test_one_training_of_two_data_sets(sets, tmp_path):
     streets, frames, run = sets / "streets", sets / "frames", tmp_path / "run"
     given = ["fit", "--data", streets, "--data", frames, "--rig", EXAMPLE, "--size", "tiny", "--threads", 1]
-    done = called(*given, "--config", "mixed", "--steps", 4, "--set", "learning_rate=0.01", "--out", run, "--validation", streets)
+    quick = ["--steps", 24, "--set", "learning_rate=0.01", "--set", "num_workers=0"]
+    done = called(*given, "--config", "mixed", *quick, "--out", run)
     assert done.exit_code == 0, done.output
     said = words(done)
     assert f"{streets}: 2 frames of 1 sequences (occle)" in said and f"{frames}: 2 frames of 1 sequences (occle)" in said
     assert "no --labels, so the 2 frames without voxel labels teach occupancy alone" in said
-    assert "4 frames of 2 sequences, 2 with voxel labels" in said and f"validation: 2 frames of {streets}" in said
-    assert "the validation frames are training frames" in said and f"validation frames of {streets}" in said.replace("│", "")
+    assert "4 frames of 2 sequences, 2 with voxel labels" in said
+    rows = list(csv.DictReader((run / "log.csv").open()))
+    assert all(float(row["pseudo"]) == 0 < float(row["occupancy"]) for row in rows)
     made = load_bundle(run / "last")[0].provenance
-    assert made["data_sets"] == [
-        {"name": name, "layout": "occle", "sequences": 1, "frames": 2} for name in ("streets", "frames")
-    ]  # fmt: skip
+    assert [(entry["name"], entry["layout"], entry["frames"]) for entry in made["data_sets"]] == [
+        ("streets", "occle", 2),
+        ("frames", "occle", 2),
+    ]
     assert made["labels"]["voxel_labels"]["frames"] == 2 and made["data"]["frames"] == 4
     assert yaml.safe_load((run / "run.yaml").read_text())["options"]["data"] == [str(streets), str(frames)]
-    # A run of other data sets is not resumed.
     done = called("fit", "--resume", run, "--data", streets)
     assert done.exit_code and "data.frames was 4, is 2" in words(done)
-    done = called("fit", "--resume", run)
-    assert done.exit_code == 0 and "already finished, 4 steps" in words(done)
-    assert json.loads((run / "scores.json").read_text())
 
 
 def test_data_without_targets_is_refused_or_counted_in_a_line(sets, tmp_path):
     streets, frames = sets / "streets", sets / "frames"
-    given = ["fit", "--rig", EXAMPLE, "--size", "tiny", "--steps", 1, "--threads", 1]
-    done = called(*given, "--data", streets, "--data", frames)
-    assert done.exit_code == 1 and "frames: none of its 2 frames has voxel truth; learn from such frames as well with --config mixed" in words(done)
+    given = ["fit", "--rig", EXAMPLE, "--size", "tiny", "--steps", 1, "--threads", 1, "--data", streets, "--data"]
+    why = "frames: none of its 2 frames has voxel truth; learn from such frames as well with --config mixed"
+    done = called(*given, frames)
+    assert done.exit_code == 1 and why in words(done)
     shutil.copytree(streets, tmp_path / "some")
     next((tmp_path / "some").rglob("voxels/*.npz")).unlink()
-    done = called(*given, "--data", tmp_path / "some", "--out", tmp_path / "run")
-    assert done.exit_code == 0 and "some: 1 of 2 frames have no voxel truth and are left out" in words(done)
-    done = called(*given, "--data", streets, "--data", streets)
+    (note,) = check_truth({tmp_path / "some": open_all(tmp_path / "some"), streets: open_all(streets)}, [(0, 1), (1, 0), (1, 1)])
+    assert "some: 1 of 2 frames have no voxel truth and are left out; learn from such frames" in note
+    done = called(*given, streets)
     assert done.exit_code == 1 and "names a folder twice" in words(done)
     (tmp_path / "labels").mkdir()
-    done = called(*given, "--data", streets, "--data", frames, "--data", sets / "streets/.." / "frames/drive_00", "--config", "mixed",
-                  "--labels", tmp_path / "labels")  # fmt: skip
-    assert done.exit_code == 1 and "two data sets have a sequence drive_00" in words(done)
-    done = called(*given, "--data", streets, "--data", frames, "--config", "mixed", "--labels", tmp_path / "labels")
+    mixed = ["--config", "mixed", "--labels", tmp_path / "labels"]
+    done = called(*given, frames, "--data", frames / "00", *mixed)
+    assert done.exit_code == 1 and "two data sets have a sequence 00" in words(done)
+    done = called(*given, frames, *mixed)
     assert done.exit_code == 1 and "has no labels of 2 of 4 frames" in words(done)
 
 
 def test_sequences_are_those_of_any_data_set(sets):
     streets, frames = sets / "streets", sets / "frames"
-    found = open_sets([streets, frames], ["drive_00"])
-    assert [[data.name for data in datasets] for datasets in found.values()] == [["drive_00"], ["drive_00"]]
+    found = open_sets([streets, frames], ["00"])
+    assert [[data.name for data in datasets] for datasets in found.values()] == [["00"], ["00"]]
     with pytest.raises(DatasetError, match="have no sequence nowhere"):
         open_sets([streets, frames], ["nowhere"])
-    shutil.copytree(frames / "drive_00", sets / "monday/monday", dirs_exist_ok=True)
-    with pytest.raises(DatasetError, match=r"--sequences names no sequence of .*monday; add some, or leave out"):
-        open_sets([streets, sets / "monday"], ["drive_00"])
+    shutil.copytree(frames / "00", sets / "week/monday", dirs_exist_ok=True)
+    with pytest.raises(DatasetError, match=r"--sequences names no sequence of .*week; add some, or leave out"):
+        open_sets([streets, sets / "week"], ["00"])
+
+
+def test_recordings_are_carved_on_the_grid_of_their_rig_file(sets, tmp_path):
+    (tmp_path / "images").mkdir()
+    given = ["--data", sets / "frames", "--out", tmp_path / "images", "--ready", "--cells", tmp_path / "cells"]
+    done = called("label", *given)
+    assert done.exit_code == 0 and "2 frames with 3D labels" in done.output, done.output
+    assert CellFolder(tmp_path / "cells").grid == read_rig(EXAMPLE).grid.grid

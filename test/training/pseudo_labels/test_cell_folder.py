@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from occle_train.cli import app
 from occle_train.pseudo_labels.cell_folder import CellConfig, CellFolder, write_cells
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
@@ -19,14 +18,10 @@ from occle_train.pseudo_labels.lidar import accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 from occle_train.streets import simulate
-from typer.testing import CliRunner
 
 from occle_core.datasets import DatasetError, open_dataset
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.rig import read_rig
-from occle_core.rig.files import class_list
 
-OWN = Path(__file__).resolve().parents[3] / "examples/own_rig/rig.yaml"
 GRID = VoxelGrid((0, -12.8, -2), (32, 64, 16), 0.4)
 CONFIG = CellConfig(past_scans=2, future_scans=1)
 
@@ -87,8 +82,18 @@ def test_two_processes_give_what_one_gives(recorded, tmp_path):
 def test_sigkill_at_any_moment(recorded, tmp_path, workers):
     """The command is killed while it writes, again and again, then run to its end."""
     out = tmp_path / "cells"
-    command = [sys.executable, "-m", "occle_train.cli", "label", "--data", str(recorded / "streets"), "--out", str(recorded / "images"),
-               "--ready", "--cells", str(out), "--workers", str(workers), "--set", "cells.past_scans=2"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "occle_train.cli",
+        "label",
+        "--ready",
+        "--set",
+        "cells.past_scans=2",
+        "--workers",
+        str(workers),
+    ]
+    command += ["--data", str(recorded / "streets"), "--out", str(recorded / "images"), "--cells", str(out)]
     for count in (0, 1):
         process = subprocess.Popen(command, start_new_session=True)
         while len(list(out.glob("*/*.npz"))) <= count and process.poll() is None:
@@ -100,17 +105,6 @@ def test_sigkill_at_any_moment(recorded, tmp_path, workers):
     assert subprocess.run(command, check=False).returncode == 0
     whole = contents(tmp_path / "undisturbed")
     assert len(whole) == 4 and contents(out) == whole
-
-
-def test_the_grid_of_a_recording_is_its_rig_files(tmp_path):
-    """The command carves recordings of a rig of one's own, without label images."""
-    rig = read_rig(OWN)
-    simulate(tmp_path / "frames", rig, drives=1, frames=2, seed=3, scale=0.1, workers=1, classes=class_list(rig, OWN))
-    (tmp_path / "images").mkdir()
-    given = ["--data", tmp_path / "frames", "--out", tmp_path / "images", "--ready", "--cells", tmp_path / "cells"]
-    done = CliRunner().invoke(app, ["label", *map(str, given)])
-    assert done.exit_code == 0, done.output
-    assert CellFolder(tmp_path / "cells").grid == rig.grid.grid and "2 frames with 3D labels" in done.output
 
 
 def test_other_settings_need_another_folder(recorded, tmp_path):

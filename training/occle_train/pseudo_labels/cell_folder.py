@@ -23,9 +23,9 @@ from pydantic import Field
 from occle_core.atomic_file import write_json
 from occle_core.config import Config
 from occle_core.datasets import Dataset, DatasetError
+from occle_core.datasets.files import read_json, read_npz, warn_once
 from occle_core.datasets.recordings.bag import BagDataset
 from occle_core.datasets.recordings.sequence import SequenceDataset
-from occle_core.datasets.files import read_json, read_npz, warn_once
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import IGNORE, Taxonomy
 from occle_train.data.array_files import write_arrays
@@ -145,7 +145,13 @@ def write_cells(
 
 
 def _written(
-    root: Path, dataset: Dataset, frames: Sequence[int], grid: VoxelGrid, labels: LabelFolder | None, config: CellConfig, workers: int
+    root: Path,
+    dataset: Dataset,
+    frames: Sequence[int],
+    grid: VoxelGrid,
+    labels: LabelFolder | None,
+    config: CellConfig,
+    workers: int,
 ) -> Iterator[int]:
     """The frames, each after its labels were written."""
     if workers == 1 or len(frames) < 2:
@@ -190,7 +196,8 @@ def grid_of(datasets: Sequence[Dataset]) -> VoxelGrid | None:
     Raises:
         DatasetError: they are of rigs with different grids.
     """
-    found = {data.rig.grid and data.rig.grid.grid for data in datasets if isinstance(data, (SequenceDataset, BagDataset))}
+    rigs = [data.rig for data in datasets if isinstance(data, (SequenceDataset, BagDataset))]
+    found = {rig.grid.grid if rig.grid else None for rig in rigs}
     if len(found) > 1:
         raise DatasetError(f"{', '.join(data.name for data in datasets)} are of rigs with different grids; name --sequences of one")
     return next(iter(found), None)
