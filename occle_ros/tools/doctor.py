@@ -199,9 +199,9 @@ def _content(listener: TopicListener, config: NodeConfig, rig: CalibratedRig | N
     message = listener.last
     try:
         if isinstance(message, PointCloud2):
-            name, own, T_grid_lidar = listener.wanted.lidar or MAIN_LIDAR, config.lidar, rig.T_grid_lidar if rig else None
-            if name != MAIN_LIDAR:
-                further = own = config.lidars[name]
+            name, T_grid_lidar = listener.wanted.lidar or MAIN_LIDAR, rig.T_grid_lidar if rig else None
+            further = config.lidars.get(name)
+            if further is not None:
                 # A mounting from TF is not looked up: the box is then not applied.
                 known = T_grid_lidar is not None and further.T_lidar
                 T_grid_lidar = T_grid_lidar @ np.reshape(further.T_lidar, (4, 4)) if known else None
@@ -210,7 +210,8 @@ def _content(listener: TopicListener, config: NodeConfig, rig: CalibratedRig | N
             if not len(points):
                 why = f"no point of the last scan is left: {describe_dropped(dropped)}" if dropped else "the last scan is empty"
                 return words, Problem(why, "check that the sensor is running and not covered, and parameter lidar.exclude_box")
-            advice = intensity_problem(points, own.intensity_scale, name if name == MAIN_LIDAR else f"lidars.{name}")
+            scale, parameter = (further or config.lidar).intensity_scale, f"lidars.{name}" if further else "lidar"
+            advice = intensity_problem(points, scale, parameter)
             return words, Problem(advice) if advice else None
         if isinstance(message, (Image, CompressedImage)):
             image = image_from_message(message, listener.topic)
