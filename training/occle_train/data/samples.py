@@ -225,7 +225,9 @@ def open_sets(
 
     Args:
         paths: folders, each once.
-        names, classes, rig: see `open_all`.
+        names: of the wanted sequences; none for all.
+        classes: class list of your own.
+        rig: rig file of those that are bags.
 
     Raises:
         DatasetError: nothing is at a path, one comes twice, a name is unknown, or none is of one of several data sets.
