@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occle_core.atomic_file import atomic_write, write_json
+from occle_core.atomic_file import atomic_write, write_json, writing_into
 
 
 @pytest.fixture
@@ -107,3 +107,21 @@ def test_what_json_has_no_form_for_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(tmp_path / "x.json", {"a": object()})
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_goes_unless_somebody_writes(tmp_path: Path) -> None:
+    def left(folder: str) -> Path:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        file = tmp_path / folder / ".0123456789ab.part.npz"
+        file.write_text("half")
+        return file
+
+    before, whole = left("scene"), tmp_path / "scene" / "000001.npz"
+    whole.write_text("whole")
+    with writing_into(tmp_path):
+        assert not before.exists() and whole.exists()
+        at_work = left("scene")
+        with writing_into(tmp_path):
+            assert at_work.exists()
+    with writing_into(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir() and at_work.exists()

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from occle_core.atomic_file import write_json
+from occle_core.atomic_file import write_json, writing_into
 from occle_core.config import Config
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_json, read_npz, warn_once
@@ -128,6 +128,19 @@ def write_cells(
         DatasetError: `root` holds labels of other settings, or a sequence has no poses.
     """
     _check_manifest(root, datasets[0].taxonomy, grid, labels, config)
+    with writing_into(root):
+        return _write_missing(root, datasets, grid, labels, config, on_progress, workers)
+
+
+def _write_missing(
+    root: Path,
+    datasets: Sequence[Dataset],
+    grid: VoxelGrid,
+    labels: LabelFolder | None,
+    config: CellConfig,
+    on_progress: Callable[[str, int], None],
+    workers: int,
+) -> tuple[int, int]:
     written = skipped = 0
     for dataset in datasets:
         placed = [i for i in range(len(dataset)) if dataset.pose(i) is not None]

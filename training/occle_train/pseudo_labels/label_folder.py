@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from occle_core.atomic_file import atomic_write, write_json
+from occle_core.atomic_file import atomic_write, write_json, writing_into
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_json, readable
 from occle_core.taxonomy import IGNORE, Taxonomy
@@ -134,19 +134,20 @@ def write_missing(
     """
     _check_manifest(root, {"format": FORMAT, "taxonomy": taxonomy.name, "source": source})
     written = skipped = 0
-    for dataset, i in _frames(datasets):
-        for camera in dataset.camera_names:
-            if dataset.image_file(i, camera) is None:
-                continue  # the camera dropped this frame
-            file = label_file(root, dataset, i, camera)
-            if file.is_file():
-                skipped += 1
-                continue
-            labels, confidence = labeller(dataset, i, camera)
-            _write_png(confidence_file(file), confidence)
-            _write_png(file, labels)
-            written += 1
-        on_progress(dataset.name, i)
+    with writing_into(root):
+        for dataset, i in _frames(datasets):
+            for camera in dataset.camera_names:
+                if dataset.image_file(i, camera) is None:
+                    continue  # the camera dropped this frame
+                file = label_file(root, dataset, i, camera)
+                if file.is_file():
+                    skipped += 1
+                    continue
+                labels, confidence = labeller(dataset, i, camera)
+                _write_png(confidence_file(file), confidence)
+                _write_png(file, labels)
+                written += 1
+            on_progress(dataset.name, i)
     return written, skipped
 
 
