@@ -25,7 +25,7 @@ from occle_train.review.statistics import FrameStatistics, frame_statistics, wor
 WORST = 10
 THUMBNAIL, LARGE = (288, 150), (880, 420)
 """Image width and size of the view from above, pixels: of all frames, and of the worst."""
-MOST = 20_000_000
+MOST = 18_000_000
 """Characters of all small pictures; of more frames than fit, every second, third, ... is shown small."""
 PAIRS = 12
 """Pairs of classes that are listed."""
