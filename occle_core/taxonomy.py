@@ -40,8 +40,8 @@ class TaxonomyConfig(Config):
     points: dict[RawId, Byte] | None = Field(None, description="the same for the points' raw ids, where they differ")
     names: dict[str, dict[str, str]] = Field(
         default_factory=dict,
-        description="class list (semantickitti, occ3d_nuscenes, sscbench_kitti360, cityscapes, ...) -> its class name -> class; "
-        "what is not listed is ignored",
+        description="class list (semantickitti, occ3d_nuscenes, sscbench_kitti360, warehouse, cityscapes, ...) -> its class name -> "
+        "class; what is not listed is ignored",
     )
 
     @model_validator(mode="after")
@@ -155,7 +155,7 @@ class Taxonomy:
 
 
 def load(source: str | TaxonomyConfig) -> Taxonomy:
-    """A class list: semantickitti, occ3d_nuscenes or sscbench_kitti360 (case and dashes do not matter), or one of your own.
+    """A class list: semantickitti, occ3d_nuscenes, sscbench_kitti360, warehouse (case and dashes do not matter), or your own.
 
     Args:
         source: name of a shipped class list, or a class list as `read_classes` reads it.

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from occle_core.taxonomy import Taxonomy
 
-VEHICLES = frozenset({"car", "truck", "bus", "trailer", "construction_vehicle", "other-vehicle"})
+VEHICLES = frozenset({"car", "truck", "bus", "trailer", "construction_vehicle", "other-vehicle", "vehicle", "forklift"})
 """Vehicles whose parts may carry different classes of this set and still are one object."""
 PEOPLE = frozenset({"person", "pedestrian", "bicycle", "motorcycle", "bicyclist", "motorcyclist"})
 """People and what they ride."""
 DYNAMIC = VEHICLES | PEOPLE
 """Classes whose objects may move: forgotten within seconds when unobserved."""
-GROUND = frozenset({"road", "parking", "sidewalk", "other-ground", "terrain", "driveable_surface", "other_flat"})
+GROUND = frozenset({"road", "parking", "sidewalk", "other-ground", "terrain", "driveable_surface", "other_flat", "floor"})
 """Classes to stand on: never obstacles."""
 
 

@@ -193,8 +193,8 @@ class Rig(Config):
     ground_z: float = Field(0.0, ge=-1000, le=1000, description="height of level ground in the base frame, metres")
     classes: str = Field(
         "",
-        description="class list: semantickitti, occ3d_nuscenes, sscbench_kitti360, or a file of your own "
-        "(docs/how_to/own_classes.md), relative to this file; left out: the network's",
+        description="class list: semantickitti, occ3d_nuscenes, sscbench_kitti360, warehouse, or a file of your "
+        "own (docs/how_to/own_classes.md), relative to this file; left out: the network's",
     )
     tolerances: Tolerances = Field(Tolerances(), description="tolerances of the synchronisation")
 

@@ -82,7 +82,7 @@ def draft_rig(bag: Path, name: str = "") -> Draft:
                               "lidars": lidars, "cameras": cameras, "grid": grid, "ground_z": ground_z}  # fmt: skip
     draft.rig = Rig.model_validate({key: value for key, value in fields.items() if value is not None})
     draft.questions.append(
-        "classes: which class list? semantickitti, occ3d_nuscenes, or a file of your own; left out: the network's"
+        "classes: which class list? semantickitti, occ3d_nuscenes, warehouse, or a file of your own; left out: the network's"
     )
     return draft
 

@@ -10,7 +10,7 @@ from occle_core.taxonomy import Taxonomy
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_group import ConfigError
 
-DEFAULT_DRIVABLE = ("road", "parking", "driveable_surface")
+DEFAULT_DRIVABLE = ("road", "parking", "driveable_surface", "floor")
 DEFAULT_GROUND = (*DEFAULT_DRIVABLE, "sidewalk", "other-ground", "terrain", "other_flat")
 
 

@@ -100,7 +100,9 @@ class OccupancyGridConfig(ParameterGroup):
     max_rate_hz: float = max_rate("~/occupancy_grid")
     min_height: Metres = live_parameter(-2.0, "lower limit of the height band that is projected, metres, z of the grid frame")
     max_height: Metres = live_parameter(0.4, "upper limit of the height band; include the height of the vehicle")
-    drivable: tuple[str, ...] = live_parameter((), "classes that are not obstacles; empty: road, parking and driveable_surface")
+    drivable: tuple[str, ...] = live_parameter(
+        (), "classes that are not obstacles; empty: road, parking, driveable_surface and floor"
+    )
 
     @model_validator(mode="after")
     def _band_is_not_empty(self) -> OccupancyGridConfig:

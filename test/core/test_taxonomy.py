@@ -29,7 +29,8 @@ def written(folder: Path, **changes: object) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "free"), [("semantickitti", 20, 0), ("occ3d_nuscenes", 18, 17), ("sscbench_kitti360", 19, 0)]
+    ("name", "classes", "free"),
+    [("semantickitti", 20, 0), ("occ3d_nuscenes", 18, 17), ("sscbench_kitti360", 19, 0), ("warehouse", 13, 0)],
 )
 def test_sizes_and_free_class(name, classes, free):
     taxonomy = load(name)

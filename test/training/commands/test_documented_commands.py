@@ -30,11 +30,13 @@ from occle_core.taxonomy import load
 
 ROOT = Path(__file__).resolve().parents[3]
 OWN_ROBOT = "docs/tutorials/my_own_robot.md"
+INDOOR = "docs/how_to/indoor.md"
 PAGES = (
     "README.md",
     "docs/how_to/train_minkocc.md",
     pytest.param("docs/how_to/train_occle.md", marks=pytest.mark.slow),
     pytest.param("docs/how_to/own_classes.md", marks=pytest.mark.slow),
+    pytest.param(INDOOR, marks=pytest.mark.slow),
 )
 ELSEWHERE = ("pip install", "make", "ros2 launch", "source ", "export ")
 """Commands that are no training's: they are tested where they belong."""
@@ -145,7 +147,7 @@ def prepare(page: str) -> dict[str, Path]:
     """What the reader of a page has: a data set, lists of scenes, label maps of MSeg. Returns folders of models."""
     if page == "README.md":
         return {}
-    if page == OWN_ROBOT:
+    if page in (OWN_ROBOT, INDOOR):
         Path("examples").symlink_to(ROOT / "examples")
         return {}
     rig = "nuscenes" if "minkocc" in page else "kitti"

@@ -12,24 +12,19 @@ from numpy.typing import NDArray
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.rig import Rig
 from occle_core.sensors.camera_info import lens_from_rig
-from occle_train.streets.scenery.layout import Street
-from occle_train.streets.scenery.traffic import traffic
-from occle_train.streets.scenery.world import World
+from occle_train.streets.scenery.scene import Scene, SceneKind
+from occle_train.streets.scenery.street_scene import StreetScene
 from occle_train.streets.sensors import lidar, truth, visibility
 from occle_train.streets.sensors.camera import RenderedView, render
 from occle_train.streets.sensors.caster import RayCaster, SceneSnapshot
 from occle_train.streets.sensors.described_rig import rig_from_file
-from occle_train.streets.sensors.light import make_light
 from occle_train.streets.sensors.rigs import Matrix, RigCamera, make_rig
 from occle_train.streets.shapes.boxes import Box, box_of
 from occle_train.streets.shapes.mesh import Mesh
-from occle_train.streets.shapes.texture import Noise
+from occle_train.streets.sites.site_scene import SiteScene
 
 COARSE = 0.4
 """Edge of the cells whose visibility is tested, metres."""
-ORIGIN_STEP = 5.0
-AHEAD, BEHIND = 50.0, 10.0
-"""Metres of the drive before and after the present frame from which a cell may be seen to count as known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,79 +65,51 @@ class DriveFrame:
 
 
 class Drive:
-    """A street, its traffic and a rig that passes through it; equal arguments give equal frames.
+    """A place, what moves there, and a rig that passes through it; equal arguments give equal frames.
 
     Args:
         rig: "kitti", "nuscenes" or a rig file's.
         seed, number: together choose the drive.
         frames: how many frames it has.
         scale: image size relative to the real cameras'.
+        kind: of the place; halls and yards need a rig file's rig.
     """
 
-    def __init__(self, rig: str | Rig, seed: int, number: int, frames: int, scale: float) -> None:
+    def __init__(self, rig: str | Rig, seed: int, number: int, frames: int, scale: float, kind: SceneKind = "street") -> None:
         rng = np.random.default_rng([seed, number, 11])
-        self.seed, self.number = seed, number
+        self.seed, self.number, self.kind = seed, number, kind
         self.frames = frames
         self.rig = make_rig(rig, rng, scale) if isinstance(rig, str) else rig_from_file(rig, rng, scale)
-        self.light = make_light(rng, rig if isinstance(rig, str) else "kitti")
-        self.noise = Noise(rng)
         self.times = np.arange(frames, dtype=np.float64) * self.rig.period
-        speed: NDArray[np.float64] = rng.uniform(*self.rig.speed) * (
-            1 + 0.15 * np.sin(self.times * rng.uniform(0.1, 0.4) + rng.uniform(0, 6))
-        )
-        self._ego_s: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(speed[:-1] * self.rig.period)])
-        back = 55.0 if self.rig.grid.origin[0] < -BEHIND else 25.0
-        end = float(self._ego_s[-1])
-        self.street = Street(rng, -back - 35, end + 130)
-        self._ego_d: NDArray[np.float64] = (
-            -(self.street.median / 2 + self.street.lane * 0.5) + rng.normal(0, 0.15) + 0.2 * np.sin(self._ego_s / 13)
-        )
-        world = World(rng, self.street, (-back + 8, end + 52), float(self._ego_d.mean()))
-        self.static = RayCaster(world.mesh)
-        self._boxes = world.boxes
-        ego = np.stack([self._ego_s, self._ego_d], 1).astype(np.float64)
-        self.movers = traffic(rng, self.street, ego, self.times, np.array(world.obstacles), world.instances + 1)
-        self._samples = truth.sample(self._around(world.mesh), self.rig.grid.resolution / 2, rng)
-        self._mover_samples = [truth.sample(m.mesh, self.rig.grid.resolution / 2, rng) for m in self.movers]
+        self.scene: Scene
+        if kind == "street":
+            self.scene = StreetScene(rng, self.rig, rig if isinstance(rig, str) else "kitti", self.times)
+        else:
+            self.scene = SiteScene(rng, kind, self.rig, self.times)
+        self.static = RayCaster(self.scene.mesh, self.scene.casts_shadow)
+        self._samples = truth.sample(self._around(self.scene.mesh), self.rig.grid.resolution / 2, rng)
+        self._mover_samples = [truth.sample(mesh, self.rig.grid.resolution / 2, rng) for mesh in self.scene.mover_meshes]
         self._range_images: dict[int, tuple[NDArray[np.float64], NDArray[np.float32]]] = {}
 
-    def pose(self, s: float, d: float) -> NDArray[np.float64]:
-        """T_world_base (4, 4) of a vehicle at street coordinates (s, d), resting on its wheels."""
-        ahead = 0.7
-        xy, _ = self.street.at([s - ahead, s + ahead, s], d)
-        z = self.street.base([s - ahead * 2, s + ahead * 2, s, s], [d, d, d - 0.8, d + 0.8])
-        yaw = float(np.arctan2(*(xy[1] - xy[0])[::-1]))
-        forward = np.array([np.cos(yaw), np.sin(yaw), (z[1] - z[0]) / (4 * ahead)])
-        left = np.array([-np.sin(yaw), np.cos(yaw), (z[3] - z[2]) / 1.6])
-        forward /= np.linalg.norm(forward)
-        up = np.cross(forward, left)
-        up /= np.linalg.norm(up)
-        T = np.eye(4)
-        T[:3, 0], T[:3, 1], T[:3, 2] = forward, np.cross(up, forward), up
-        T[:3, 3] = (*xy[2], float((z[2] + z[3]) / 2))
-        return T
-
-    def base_pose(self, i: int) -> NDArray[np.float64]:
-        """T_world_base (4, 4) of frame i."""
-        return self.pose(*self.base_position(i).tolist())
-
-    def base_position(self, i: int) -> NDArray[np.float64]:
-        """Street coordinates (s, d) of the vehicle in frame i, metres."""
-        return np.array([self._ego_s[i], self._ego_d[i]])
+    def base_pose(self, i: int, later: float = 0.0) -> Matrix:
+        """T_world_base (4, 4) `later` seconds after frame i, at that frame's speed."""
+        return self.scene.vehicle_pose(i, later)
 
     def snapshot(self, i: int) -> tuple[SceneSnapshot, list[tuple[int, Matrix]]]:
         """The scene of frame i, and the numbers and poses of the movers near by."""
         here = self.base_pose(i)[:2, 3]
-        poses = [m.pose(self.street, float(self.times[i])) for m in self.movers]
+        poses = self.scene.mover_poses(float(self.times[i]))
         near = [(k, T) for k, T in enumerate(poses) if np.hypot(*(T[:2, 3] - here)) < 130]
-        return SceneSnapshot(self.static, [self.movers[k].mesh.moved(T) for k, T in near]), near
+        return SceneSnapshot(self.static, [self.scene.mover_meshes[k].moved(T) for k, T in near]), near
 
     def frame(self, i: int) -> DriveFrame:
         """Everything of frame i; depends on nothing but the drive and i."""
         rng = np.random.default_rng([self.seed, self.number, 12, i])
         T_world_base = self.base_pose(i)
         snapshot, near = self.snapshot(i)
-        views = tuple(render(snapshot, camera, T_world_base, self.light, self.noise, rng) for camera in self.rig.cameras)
+        views = tuple(
+            render(snapshot, camera, T_world_base, self.scene.light, self.scene.noise, rng) for camera in self.rig.cameras
+        )
         scans = tuple(lidar.scan(snapshot, each, T_world_base @ T, rng) for each, T in self.rig.lidars)
         voxels = self._truth(i, snapshot, T_world_base, views, scans, near)
         return DriveFrame(T_world_base, views, scans[0], voxels, scans[1:])
@@ -150,21 +117,21 @@ class Drive:
     def boxes(self, i: int) -> list[Box]:
         """Boxes of all objects within 70 m of the vehicle in frame i."""
         here = self.base_pose(i)[:2, 3]
-        moving = [box_of(m.mesh, m.pose(self.street, float(self.times[i])), int(m.mesh.inst[0]), moving=True) for m in self.movers]
-        return [b for b in [*self._boxes, *moving] if b is not None and np.hypot(*(b.centre[:2] - here)) < 70]
+        poses = self.scene.mover_poses(float(self.times[i]))
+        moving = [box_of(mesh, T, int(mesh.inst[0]), moving=True) for mesh, T in zip(self.scene.mover_meshes, poses)]
+        return [b for b in [*self.scene.boxes, *moving] if b is not None and np.hypot(*(b.centre[:2] - here)) < 70]
 
     def voxels(self, i: int, grid: VoxelGrid, T_grid_world: Matrix) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Exact voxels of frame i in any grid near the rig's own.
 
         Args:
             grid: whose cells are asked about; only surfaces that come near the rig's grid in some frame exist.
-            T_grid_world: (4, 4), maps street coordinates into the grid's frame.
+            T_grid_world: (4, 4), maps world coordinates into the grid's frame.
 
         Returns:
             cls (X, Y, Z) uint8 internal class, truth.EMPTY where nothing is; moving (X, Y, Z) bool, a mover labels the cell.
         """
-        poses = [m.pose(self.street, float(self.times[i])) for m in self.movers]
-        return self._voxelise(grid, T_grid_world, list(enumerate(poses)))
+        return self._voxelise(grid, T_grid_world, list(enumerate(self.scene.mover_poses(float(self.times[i])))))
 
     def _voxelise(
         self, grid: VoxelGrid, T_grid_world: Matrix, near: list[tuple[int, Matrix]]
@@ -184,11 +151,11 @@ class Drive:
         for i in steps:
             x, y, z, _ = self.base_pose(int(i)) @ self.rig.T_base_grid @ middle
             keep |= ((centre[:, 0] - x) ** 2 + (centre[:, 1] - y) ** 2 < reach**2) & (lowest < z + 6)
-        return Mesh(mesh.tri[keep], mesh.cls[keep], mesh.mat[keep], mesh.rgb[keep], mesh.par[keep], mesh.inst[keep])
+        return mesh.at(keep)
 
     def _step(self) -> float:
         """Mean distance between frames, metres."""
-        return float(self._ego_s[-1]) / max(self.frames - 1, 1)
+        return self.scene.travelled / max(self.frames - 1, 1)
 
     def _truth(
         self,
@@ -213,7 +180,7 @@ class Drive:
             T_grid_lidar = T_grid_world @ T_world_base @ T_base_lidar
             now |= coarse.occupied(_transformed(T_grid_lidar, scan.points[scan.cls != lidar.NOTHING, :3])).ravel()
         seen = now.copy()
-        for k in self._origins(i):
+        for k in self.scene.lookouts(i):
             rest = np.flatnonzero(~seen)
             place, image = self._range_image(k)
             seen[rest[visibility.sees(image, place, points[rest])]] = True
@@ -238,15 +205,9 @@ class Drive:
             now &= (rise > np.sin(beams.min() - 0.02)) & (rise < np.sin(beams.max() + 0.02))
         return now
 
-    def _origins(self, i: int) -> list[int]:
-        """Numbers of the LiDAR positions along the drive from which frame i's surroundings are seen, nearest first."""
-        s = float(self._ego_s[i])
-        first, last = int(np.ceil((s - BEHIND) / ORIGIN_STEP)), int(np.floor((s + AHEAD) / ORIGIN_STEP))
-        return sorted(range(first, last + 1), key=lambda k: -k)
-
     def _range_image(self, k: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         if k not in self._range_images:
-            T = self.pose(k * ORIGIN_STEP, float(self._ego_d.mean())) @ self.rig.T_base_lidar
+            T = self.scene.lookout_pose(k) @ self.rig.T_base_lidar
             origin = T[:3, 3]
 
             def cast(at: NDArray[np.floating], directions: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

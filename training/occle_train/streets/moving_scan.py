@@ -50,10 +50,6 @@ def lidar_trajectory(drive: Drive, i: int, duration: float, margin: float = 0.1,
         margin: how far before and after the turn the poses reach, seconds.
         steps: number of poses.
     """
-    rig = drive.rig
-    neighbour = i + 1 if i + 1 < drive.frames else i - 1
-    here, there = drive.base_position(i), drive.base_position(neighbour) if drive.frames > 1 else drive.base_position(i)
-    velocity = (there - here) / ((neighbour - i) * rig.period)
     seconds = np.linspace(-margin, duration + margin, steps)
-    poses = [drive.pose(*(here + velocity * second)) @ rig.T_base_lidar for second in seconds]
+    poses = [drive.base_pose(i, float(second)) @ drive.rig.T_base_lidar for second in seconds]
     return Trajectory(np.round((drive.times[i] + seconds) * 1e9).astype(np.int64), np.stack(poses))

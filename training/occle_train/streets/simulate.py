@@ -12,11 +12,13 @@ from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import get_args
 
 from occle_core import taxonomy
 from occle_core.rig import Rig
 from occle_core.taxonomy import TaxonomyConfig
 from occle_train.streets.drive import Drive
+from occle_train.streets.scenery.scene import SceneKind
 from occle_train.streets.sensors.described_rig import check_rig
 from occle_train.streets.writing import nuscenes as write_nuscenes
 from occle_train.streets.writing import semantickitti as write_semantickitti
@@ -38,6 +40,7 @@ class FrameJob:
     scale: float
     share: tuple[int, ...]
     classes: str | TaxonomyConfig = "semantickitti"
+    kind: SceneKind = "street"
 
 
 def simulate(
@@ -51,40 +54,42 @@ def simulate(
     on_progress: ProgressCallback | None = None,
     every: int = 1,
     classes: str | TaxonomyConfig = "semantickitti",
+    scenes: Sequence[SceneKind] = ("street",),
 ) -> list[str]:
     """Simulate drives: rig "kitti" in SemanticKITTI's layout, "nuscenes" in nuScenes+Occ3D's, a rig file's as occle sequences.
 
-    The same rig, seed, drive number, frames and scale give the same files, whatever the number of workers. A sequence appears
-    under its name only when it is complete; one of the same name is replaced.
+    The same rig, seed, drive number, frames, scale and kind of scene give the same files, whatever the number of workers. A
+    sequence appears under its name only when it is complete; one of the same name is replaced.
 
     Args:
         out: dataset folder; sequences already there stay.
         rig: "kitti", "nuscenes", or a rig file's.
         drives: how many drives (numbered from 0), or the numbers of the drives.
         frames: frames per drive: 10 Hz for kitti, 2 Hz for nuscenes, the leading LiDAR's rate for a rig file.
-        seed: chooses the streets.
+        seed: chooses the places.
         scale: image size relative to the real cameras', 0.05..2.
         workers: processes; 1 stays in this one.
         on_progress: called after every frame.
         every: write each n-th frame only, for training sets whose frames should differ; times and poses are those of all.
         classes: class list of the labels, for a rig file.
+        scenes: kinds of places, which the drives take in turn by their numbers; halls and yards need a rig file's rig.
 
     Returns:
         Names of the sequences ("00", ...) or scenes ("scene-0000", ...) written.
 
     Raises:
         RigError: the rig file lacks a pose, a lens, beams or the grid.
-        ValueError: an unknown rig, no frames, no drives, a number below 0 or a scale out of range.
+        ValueError: an unknown rig or scene, no frames, no drives, a number below 0 or a scale out of range.
     """
     numbers = list(range(drives)) if isinstance(drives, int) else [int(n) for n in drives]
-    _check(rig, numbers, frames, seed, scale, workers, every, classes)
+    _check(rig, numbers, frames, seed, scale, workers, every, classes, scenes)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with _temporary(out) as folder:
         places = {n: folder / f"{n:04d}" for n in numbers}
         kept = tuple(range(0, frames, every))
         jobs = [
-            FrameJob(places[n], rig, seed, n, frames, scale, share, classes)
+            FrameJob(places[n], rig, seed, n, frames, scale, share, classes, scenes[n % len(scenes)])
             for n in numbers
             for share in _shares(kept, len(numbers), workers)
         ]
@@ -103,9 +108,25 @@ def simulate(
     return [name for _, name in sorted(written)]
 
 
+def check_scenes(rig: str | Rig, scenes: Sequence[str]) -> None:
+    """Make sure that scenes exist and fit a rig.
+
+    Raises:
+        ValueError: they do not.
+    """
+    known = get_args(SceneKind)
+    unknown = sorted(set(scenes) - set(known))
+    if unknown or not scenes:
+        raise ValueError(f"no scene is called {', '.join(unknown) or 'nothing'}; there are {', '.join(known)}")
+    if isinstance(rig, str) and set(scenes) != {"street"}:
+        raise ValueError(
+            f"{rig}'s layout holds streets only; for halls and yards give a rig file, such as examples/indoor_rig/rig.yaml"
+        )
+
+
 def write_share(job: FrameJob) -> FrameJob:
     """Write a job's frames; the process that holds frame 0 writes the sequence's own files too."""
-    drive = Drive(job.rig, job.seed, job.number, job.frames, job.scale)
+    drive = Drive(job.rig, job.seed, job.number, job.frames, job.scale, job.kind)
     if not isinstance(job.rig, str):
         for i in job.share:
             write_sequence.write_frame(job.folder, drive, i, job.rig, job.classes)
@@ -170,10 +191,13 @@ def _check(
     workers: int,
     every: int,
     classes: str | TaxonomyConfig,
+    scenes: Sequence[SceneKind],
 ) -> None:
+    check_scenes(rig, scenes)
     if isinstance(rig, Rig):
         check_rig(rig)
-        write_sequence.class_table(taxonomy.load(classes))
+        for kind in scenes:
+            write_sequence.class_table(taxonomy.load(classes), kind)
     elif rig not in ("kitti", "nuscenes"):
         raise ValueError(f'no rig named "{rig}"; there are kitti and nuscenes, or give a rig file')
     if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):

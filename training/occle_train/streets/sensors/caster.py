@@ -18,11 +18,13 @@ class RayCaster:
 
     Args:
         mesh: the triangles; may be empty.
+        casts_shadow: (N,) those that `blocked` knows; None: all.
     """
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, casts_shadow: NDArray[np.bool_] | None = None) -> None:
         self.mesh = mesh
         self._scene = build_scene(mesh.tri) if len(mesh) else None
+        self._shading = self._scene if casts_shadow is None else build_scene(mesh.tri[casts_shadow])
         edges = mesh.tri[:, 1:] - mesh.tri[:, :1]
         normals = np.cross(edges[:, 0], edges[:, 1])
         self.normals = (normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)).astype(np.float32)
@@ -37,9 +39,9 @@ class RayCaster:
 
     def blocked(self, origins: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Mask (N,) of rays along which anything lies."""
-        if self._scene is None or not len(directions):
+        if self._shading is None or not len(directions):
             return np.zeros(len(directions), np.bool_)
-        return self._scene.blocked(origins, directions)
+        return self._shading.blocked(origins, directions)
 
 
 class SceneSnapshot:

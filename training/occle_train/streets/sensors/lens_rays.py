@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +14,9 @@ from occle_train.streets.sensors.rigs import RigCamera
 _STEPS = 20
 
 
+@lru_cache(maxsize=8)
 def pixel_rays(camera: RigCamera) -> NDArray[np.float64]:
-    """(height * width, 3) unit vectors through the pixel centres, row by row, in the camera's frame."""
+    """(height * width, 3) unit vectors through the pixel centres, row by row, in the camera's frame; kept, not to be changed."""
     u, v = np.meshgrid(np.arange(camera.width, dtype=np.float64), np.arange(camera.height, dtype=np.float64))
     lens = camera.lens
     if lens is not None and lens.model == "equidistant":

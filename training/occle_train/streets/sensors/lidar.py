@@ -114,7 +114,7 @@ def _strength(
         glass, _ = windows(points, normals[facade], snapshot.par[tri[facade]])
         base[np.flatnonzero(facade)[glass]] = 0.06
     # Rough ground keeps its brightness down to grazing angles; smooth upright things lose it.
-    ground = (cls >= ID["road"]) & (cls <= ID["terrain"])
+    ground = ((cls >= ID["road"]) & (cls <= ID["terrain"])) | (cls == ID["floor"])
     fall = np.where(ground, 0.9 + 0.1 * incidence, np.where(painted, incidence**2, 0.45 + 0.55 * incidence))
     fade = np.where(cls == ID["road"], np.clip(1 - (distance - 18) / 20, 0, 1), np.clip(1 - (distance - 20) / 45, 0.15, 1))
     out: NDArray[np.float32] = (1.15 * base * fall * np.minimum(fade, 1)).astype(np.float32)

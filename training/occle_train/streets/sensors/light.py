@@ -68,3 +68,26 @@ def make_light(rng: np.random.Generator, rig: str) -> Lighting:
         noise=rng.uniform(1.0, 4.5),
         tint=rng.normal(1.0, 0.035, 3).astype(np.float32),
     )
+
+
+def lamp_light(rng: np.random.Generator) -> Lighting:
+    """Lamps below a hall's ceiling, as one light from almost straight above, and daylight outside its gates."""
+    azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(60, 85))
+    above = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
+    white = np.array([1.0, 0.97, 0.9]) * rng.uniform((0.95, 0.97, 0.9), (1.05, 1.03, 1.15))
+    daylight = np.array([0.9, 0.95, 1.0]) * rng.uniform(0.5, 1.5)
+    return Lighting(
+        sun=above.astype(np.float32),
+        sun_rgb=(white * rng.uniform(0.6, 1.3)).astype(np.float32),
+        sky_rgb=(white * rng.uniform(0.45, 0.8)).astype(np.float32),
+        horizon=daylight.astype(np.float32),
+        zenith=(daylight * 0.6).astype(np.float32),
+        cloud=0.0,
+        haze=0.0,
+        median=rng.uniform(65, 115),
+        gamma=rng.uniform(1.6, 2.2),
+        black=rng.uniform(0, 15),
+        saturation=rng.uniform(0.8, 1.3),
+        noise=rng.uniform(1.5, 5.0),
+        tint=rng.normal(1.0, 0.035, 3).astype(np.float32),
+    )

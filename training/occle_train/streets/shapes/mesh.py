@@ -65,6 +65,10 @@ class Mesh:
         par[:, 0] += np.float32(T[2, 3])
         return Mesh(tri, self.cls, self.mat, self.rgb, par, self.inst)
 
+    def at(self, chosen: NDArray[np.bool_]) -> Mesh:
+        """The triangles of a mask (N,)."""
+        return Mesh(self.tri[chosen], self.cls[chosen], self.mat[chosen], self.rgb[chosen], self.par[chosen], self.inst[chosen])
+
     def numbered(self, instance: int) -> Mesh:
         """The mesh with this instance number on every triangle."""
         return Mesh(self.tri, self.cls, self.mat, self.rgb, self.par, np.full(len(self), instance, np.uint16))
@@ -227,3 +231,19 @@ def leaves(points: NDArray[np.floating], size: float, rng: np.random.Generator) 
     corner *= (size * rng.uniform(0.6, 1.4, (n, 1, 1))) / np.linalg.norm(corner, axis=2, keepdims=True).mean(1, keepdims=True)
     out: Triangles = (corner * 0.6 + np.asarray(points)[:, None]).astype(np.float32)
     return out
+
+
+def split_long(mesh: Mesh, longest: float) -> Mesh:
+    """The same surface with no edge longer than `longest` metres: triangles are halved at their longest edge."""
+    done = []
+    while len(mesh):
+        sides = np.linalg.norm(np.roll(mesh.tri, -1, 1) - mesh.tri, axis=2)  # from corner k to corner k + 1
+        long = sides.max(1) > longest
+        done.append(mesh.at(~long))
+        mesh, first = mesh.at(long), sides[long].argmax(1)
+        row = np.arange(len(mesh))
+        a, b, c = (mesh.tri[row, (first + k) % 3] for k in range(3))
+        middle = (a + b) / 2
+        halves = (np.stack([a, middle, c], 1), np.stack([middle, b, c], 1))
+        mesh = join([Mesh(tri.astype(np.float32), mesh.cls, mesh.mat, mesh.rgb, mesh.par, mesh.inst) for tri in halves])
+    return join(done)

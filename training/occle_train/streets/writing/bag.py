@@ -84,7 +84,7 @@ class _Recorder:
                 self._cloud(name, lidar, START + start, scan, seconds)
             if i % every == 0:
                 for camera, (name, given) in zip(drive.rig.cameras, rig.cameras.items()):
-                    view = render(snapshot, camera, drive.base_pose(i), drive.light, drive.noise, rng)
+                    view = render(snapshot, camera, drive.base_pose(i), drive.scene.light, drive.scene.noise, rng)
                     self._image(name, given, stamp, view)
             on_frame()
 

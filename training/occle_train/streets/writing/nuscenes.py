@@ -75,7 +75,7 @@ def write_sequence_files(folder: Path, drive: Drive) -> None:
         "token": _token(drive, "scene", 0),
         "log_token": _token(drive, "log", 0),
         "name": scene_name(drive),
-        "description": f"simulated {drive.street.style.name} street",
+        "description": f"simulated {drive.scene.title}",
         "sensors": sensors,
     }
     _dump(_place(folder, f"{RECORDS}/scene.json"), scene)

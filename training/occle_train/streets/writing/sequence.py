@@ -17,39 +17,47 @@ from occle_core.geometry.affine import transform_points
 from occle_core.rig import Rig
 from occle_core.taxonomy import IGNORE, Taxonomy, TaxonomyConfig
 from occle_train.streets.drive import Drive
+from occle_train.streets.scenery.scene import SceneKind
 from occle_train.streets.sensors import lidar, truth
 from occle_train.streets.sensors.described_rig import scaled_rig
-from occle_train.streets.shapes.classes import KITTI_CLASS, OCC3D_CLASS
+from occle_train.streets.shapes.classes import KITTI_CLASS, OCC3D_CLASS, WAREHOUSE_CLASS
 
 SHARD = "shards/00000"
 FIRST_STAMP = 1_000_000_000
 """Nanoseconds of frame 0."""
-_NAMED = {"semantickitti": KITTI_CLASS, "occ3d_nuscenes": OCC3D_CLASS}
+_STREET = {"semantickitti": KITTI_CLASS, "occ3d_nuscenes": OCC3D_CLASS}
+_SITE = {"warehouse": WAREHOUSE_CLASS}
 
 
-def class_table(classes: Taxonomy) -> NDArray[np.uint8]:
+def class_table(classes: Taxonomy, kind: SceneKind) -> NDArray[np.uint8]:
     """(256,) internal class -> class id, 255 where there is none.
 
+    Args:
+        classes: of the labels.
+        kind: of the place: a street has SemanticKITTI's and Occ3D-nuScenes' classes, a hall or yard those of warehouse.
+
     Raises:
-        ValueError: a class list of your own without names of semantickitti or occ3d_nuscenes.
+        ValueError: another class list, without names of theirs.
     """
+    named = _STREET if kind == "street" else _SITE
     table = np.full(256, IGNORE, np.uint8)
-    if classes.name in _NAMED:
-        table[: len(KITTI_CLASS)] = _NAMED[classes.name]
+    if classes.name in named:
+        table[: len(KITTI_CLASS)] = named[classes.name]
         return table
-    for name, own in _NAMED.items():
+    for name, own in named.items():
         try:
             table[: len(own)] = classes.table_from(taxonomy.load(name))[own]
             return table
         except ValueError as error:
             problem = error
-    raise ValueError(f"the simulator's classes are semantickitti's and occ3d_nuscenes': {problem}")
+    listed = " and ".join(f"{name}'s" for name in named)
+    raise ValueError(f"the simulator's classes of a {kind} are {listed}: {problem}")
 
 
 def write_frame(folder: Path, drive: Drive, i: int, rig: Rig, classes: str | TaxonomyConfig) -> None:
     """Write frame i into the sequence's shard."""
     frame, shard, stem = drive.frame(i), folder / SHARD, f"{i:06d}"
-    table = class_table(taxonomy.load(classes))
+    table = class_table(taxonomy.load(classes), drive.kind)
     stamp = FIRST_STAMP + round(float(drive.times[i]) * 1e9)
     images = {}
     for camera, view in zip(drive.rig.cameras, frame.views):
@@ -76,6 +84,8 @@ def write_frame(folder: Path, drive: Drive, i: int, rig: Rig, classes: str | Tax
 def write_sequence_files(folder: Path, drive: Drive, rig: Rig, scale: float, classes: str | TaxonomyConfig) -> None:
     """Write sequence.json and rig.yaml."""
     source = {"simulator": "streets", "seed": drive.seed, "drive": drive.number, "frames": drive.frames}
+    if drive.kind != "street":
+        source["scene"] = drive.kind
     files.write_head(folder, scaled_rig(rig, scale), classes, source)
 
 
