@@ -40,7 +40,7 @@ from occle_core.rig import read_rig
 from occle_core.rig.files import class_list
 
 RIG = Path(__file__).resolve().parents[1] / "examples" / "own_rig" / "rig.yaml"
-STREETS = {"first": (2, 100, 10, 700), "pool": (20, 100, 5, 800), "scored": (6, 100, 20, 900)}
+STREETS = {"first": (2, 100, 20, 700), "pool": (16, 100, 5, 800), "scored": (5, 100, 20, 900)}
 """Name of a set -> drives, frames of each, every n-th of which is written, seed."""
 SHARES = (0.01, 0.02, 0.05, 0.1)
 WAYS = ("interval", "choose")
@@ -117,7 +117,7 @@ def _streets(folder: Path, name: str) -> list[Dataset]:
         rig = read_rig(RIG)
         classes = class_list(rig, RIG)
         assert classes is not None
-        simulate(folder, rig, drives, frames, seed, 0.2, 1, every=every, classes=classes)
+        simulate(folder, rig, drives, frames, seed, 0.15, 1, every=every, classes=classes)
     return open_all(folder)
 
 

@@ -40,8 +40,8 @@ class TaxonomyConfig(Config):
     points: dict[RawId, Byte] | None = Field(None, description="the same for the points' raw ids, where they differ")
     names: dict[str, dict[str, str]] = Field(
         default_factory=dict,
-        description="class list (semantickitti, occ3d_nuscenes, sscbench_kitti360, warehouse, cityscapes, ...) -> its class name -> "
-        "class; what is not listed is ignored",
+        description="class list (semantickitti, occ3d_nuscenes, sscbench_kitti360, warehouse, cityscapes, ...) -> its class name "
+        "-> class; what is not listed is ignored",
     )
 
     @model_validator(mode="after")

@@ -15,13 +15,14 @@ from occle_train.streets.moving_scan import lidar_trajectory
 from occle_train.streets.scenery.scene import Scene
 from occle_train.streets.sensors.caster import RayCaster
 from occle_train.streets.shapes import machinery, storage
-from occle_train.streets.shapes.classes import WAREHOUSE_CLASS
+from occle_train.streets.shapes.classes import ID, WAREHOUSE_CLASS
 from occle_train.streets.shapes.mesh import Mesh, box, join, split_long, surface
 from occle_train.streets.sites.hall import hall
 from occle_train.streets.sites.movers import ROBOT, walkers
 from occle_train.streets.sites.route import SLOWER, Route
 from occle_train.streets.sites.site import CLEAR, OVERHEAD, Site
 from occle_train.streets.sites.yard import yard
+from occle_train.streets.writing.sequence import class_table
 from typer.testing import CliRunner
 
 from occle_core.datasets import open_dataset
@@ -36,7 +37,7 @@ TIMES = np.arange(60) * 0.5
 
 @pytest.fixture(scope="module", params=[hall, yard], ids=["hall", "yard"])
 def sites(request) -> list[Site]:
-    return [request.param(np.random.default_rng(seed)) for seed in range(4)]
+    return [request.param(np.random.default_rng(seed)) for seed in range(2)]
 
 
 def things(site: Site) -> list[np.ndarray]:
@@ -69,12 +70,6 @@ def test_the_robots_way_is_free(sites):
                 assert distance.min() > CLEAR - 0.02
 
 
-def test_racks_columns_and_gates_are_where_they_are_planned():
-    for seed in range(6):
-        names = {CLASSES.names[WAREHOUSE_CLASS[c]] for part in hall(np.random.default_rng(seed)).parts for c in np.unique(part.cls)}
-        assert names >= {"floor", "wall", "ceiling", "column", "rack", "goods"}, seed
-
-
 def test_all_classes_are_there(sites, request):
     rng = np.random.default_rng(0)
     here = {CLASSES.names[i] for site in sites for part in site.parts for i in WAREHOUSE_CLASS[np.unique(part.cls)]}
@@ -86,27 +81,19 @@ def test_all_classes_are_there(sites, request):
 
 
 def test_movers_touch_nothing(sites):
-    moved = 0
     for seed, site in enumerate(sites):
-        rng = np.random.default_rng(seed)
         robot, _ = site.route.at(site.route.driven(0.0, 1.5, TIMES))
-        found = walkers(rng, site, robot, TIMES, 2, 6)
-        moved += len(found)
-        standing = things(site)
-        for number, time in enumerate(TIMES[::6]):
-            shapes = [walker.mesh.moved(walker.pose(float(time))).tri.reshape(-1, 3)[:, :2] for walker in found]
+        found = walkers(np.random.default_rng(seed), site, robot, TIMES, 2, 6)
+        assert len(found) >= 3
+        low, high = (np.array([getattr(corners[:, :2], end)(0) for corners in things(site)]) for end in ("min", "max"))
+        for number in range(0, len(TIMES), 6):
+            time = float(TIMES[number])
+            shapes = [walker.mesh.moved(walker.pose(time)).tri.reshape(-1, 3)[::20, :2] for walker in found]
             for shape in shapes:
-                assert np.linalg.norm(shape - robot[6 * number], axis=1).min() > ROBOT - 0.01
-                for other in standing:
-                    low, high = other[:, :2].min(0), other[:, :2].max(0)
-                    assert not ((shape > low) & (shape < high)).all(1).any()
+                assert np.linalg.norm(shape - robot[number], axis=1).min() > ROBOT - 0.01
+                assert not ((shape[:, None] > low) & (shape[:, None] < high)).all(2).any()
             for one, other in combinations(shapes, 2):
-                assert (one.min(0) > other.max(0)).any() or (other.min(0) > one.max(0)).any() or _apart(one, other) > 0
-    assert moved >= 12
-
-
-def _apart(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.linalg.norm(one[:, None] - other[None], axis=2).min())
+                assert np.linalg.norm(one[:, None] - other, axis=2).min() > 0.01
 
 
 def test_a_route_is_a_rounded_polygon():
@@ -116,7 +103,7 @@ def test_a_route_is_a_rounded_polygon():
     assert np.allclose(route.at(route.length + 1.0)[0], route.at(1.0)[0])
     moved = np.diff(route.at(np.array([3.0, 3.01]))[0], axis=0)[0]
     assert np.allclose(moved, 0.01 * np.array([np.cos(route.at(3.0)[1]), np.sin(route.at(3.0)[1])]), atol=1e-4)
-    assert (np.abs(np.diff(heading)) % (2 * np.pi) < 0.2).all() and xy.min() > -1e-9
+    assert (np.cos(np.diff(heading)) > 0.98).all() and xy.min() > -1e-9
     steps = np.diff(route.driven(0.0, 2.0, np.arange(0, 20, 0.1)))
     assert np.allclose(np.unique(steps.round(9)), [0.2 * SLOWER, 0.2])
 
@@ -153,7 +140,7 @@ def test_shapes_have_the_size_of_their_kind_and_stand_on_the_ground(make, size):
 def data(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("sites")
     rig = read_rig(RIG)
-    assert simulate(out, rig, 2, 7, 5, 0.2, 1, every=6, classes="warehouse", scenes=("hall", "yard")) == ["00", "01"]
+    assert simulate(out, rig, 2, 1, 5, 0.1, 1, classes="warehouse", scenes=("hall", "yard")) == ["00", "01"]
     return out
 
 
@@ -161,21 +148,22 @@ def data(tmp_path_factory) -> Path:
 def test_truth_agrees_with_the_rays(data, name):
     dataset = open_dataset(data / name)
     grid = dataset.rig.grid.grid
-    assert dataset.taxonomy.name == "warehouse" and len(dataset) == 2
-    frame, labels, truth = dataset.frame(1), dataset.point_labels(1), dataset.truth(1, grid)
-    assert (labels != 255).all() and [image.shape for image in frame.images] == [(80, 128, 3)] * 2
+    assert dataset.taxonomy.name == "warehouse" and len(dataset) == 1
+    frame, labels, truth = dataset.frame(0), dataset.point_labels(0), dataset.truth(0, grid)
+    assert (labels != 255).all() and [image.shape for image in frame.images] == [(40, 64, 3)] * 2
     base = (frame.points[:, :3] @ frame.T_grid_lidar[:3, :3].T + frame.T_grid_lidar[:3, 3]).astype(np.float32)
     cells, inside = grid.index(base)
     there = truth[tuple(cells[inside].T)]
-    assert inside.sum() > 2000 and (there == labels[inside]).mean() > 0.9
-    # Free cells are free: along each ray nothing known to be occupied lies between the LiDAR and 0.3 m before its hit.
-    origin = frame.T_grid_lidar[:3, 3]
-    for share in (0.3, 0.6, 0.9):
-        span = base - origin
-        reached = np.linalg.norm(span, axis=1) * (1 - share) > 0.5
-        ijk, within = grid.index((origin + share * span[reached]).astype(np.float32))
+    # What differs: ranges have noise, and thin shelves label the cells that they share with goods.
+    assert inside.sum() > 2000 and (there == labels[inside]).mean() > 0.85 and (there != CLASSES.free).mean() > 0.95
+    # Along the rays that hit something upright, cells more than half a metre before the hit are free, or the floor below.
+    upright = ~np.isin(labels, [CLASSES.id("floor"), CLASSES.id("ceiling")])
+    span = base[upright] - frame.T_grid_lidar[:3, 3]
+    for share in (0.3, 0.6):
+        before = span[np.linalg.norm(span, axis=1) * (1 - share) > 0.5]
+        ijk, within = grid.index((frame.T_grid_lidar[:3, 3] + share * before).astype(np.float32))
         passed = truth[tuple(ijk[within].T)]
-        assert (np.isin(passed, (CLASSES.free, 255))).mean() > 0.93
+        assert within.sum() > 500 and np.isin(passed, (CLASSES.free, CLASSES.id("floor"), 255)).mean() > 0.95
 
 
 def test_the_robot_moves_on_between_frames():
@@ -200,14 +188,13 @@ def test_what_cannot_be_simulated_is_refused(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_a_list_of_your_own_takes_the_warehouses_names(tmp_path):
+def test_a_list_of_your_own_takes_the_warehouses_names():
     own = TaxonomyConfig(
         name="two", free="free", classes={"free": (0, 0, 0), "ground": (9, 9, 9), "thing": (255, 0, 0)},
         names={"warehouse": {name: "ground" if name == "floor" else "thing" for name in CLASSES.names[1:]}},
     )  # fmt: skip
-    simulate(tmp_path, read_rig(RIG), 1, 1, 5, 0.1, 1, classes=own, scenes=("yard",))
-    truth = open_dataset(tmp_path / "00").truth(0, read_rig(RIG).grid.grid)
-    assert set(np.unique(truth)) == {0, 1, 2, 255}
+    table = class_table(load(own), "yard")
+    assert table[ID["floor"]] == 1 and table[ID["forklift"]] == table[ID["car"]] == 2 and table[ID["road"]] == 255
 
 
 def test_a_map_knows_what_moves_and_what_is_ground():

@@ -33,7 +33,7 @@ def pallet_load(rng: np.random.Generator, high: float) -> Mesh:
             parts.append(surface(box(*span.tolist()), "goods", _carton(rng)))
     elif kind == "film":
         top = deck + room * rng.uniform(0.5, 1.0)
-        colour = np.clip(rng.uniform(0.4, 0.8) * tone(rng, 0.7, 1.1), 0, 0.9)
+        colour = np.clip(rng.uniform(0.3, 0.75) * rng.uniform(0.85, 1.1, 3), 0, 0.9)
         parts.append(surface(box(-0.58, 0.58, -0.38, 0.38, deck, top), "goods", colour, Material.SHINY))
     elif kind == "boxes":
         for x, y in ((-0.3, -0.2), (0.3, -0.2), (-0.3, 0.2), (0.3, 0.2)):
@@ -58,8 +58,11 @@ def stack(rng: np.random.Generator) -> Mesh:
             parts += [box(x - 0.6, x + 0.6, y + d - 0.06, y + d + 0.06, z, z + 0.11) for d in (-0.34, 0.0, 0.34)]
             parts.append(box(x - 0.6, x + 0.6, y - 0.4, y + 0.4, z + 0.11, z + 0.14))
         return surface(np.concatenate(parts), "goods", _WOOD * rng.uniform(0.5, 1.2))
-    levels, high = int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1])), rng.uniform(0.6, 1.3)
-    return join([_raised(pallet_load(rng, high), k * high) for k in range(levels)])
+    loads, high, top = list[Mesh](), rng.uniform(0.6, 1.3), 0.0
+    for _ in range(int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))):
+        loads.append(_raised(pallet_load(rng, high), top))
+        top = float(loads[-1].tri[:, :, 2].max())
+    return join(loads)
 
 
 def rack(rng: np.random.Generator, bays: int, levels: int, level: float, fill: float) -> Mesh:

@@ -37,7 +37,7 @@ class SiteScene:
     """
 
     def __init__(self, rng: np.random.Generator, kind: SceneKind, rig: SimulatedRig, times: NDArray[np.float64]) -> None:
-        self.title = kind
+        self.title: str = kind
         self.light = lamp_light(rng) if kind == "hall" else make_light(rng, "kitti")
         self.noise = Noise(rng)
         self.site = hall(rng) if kind == "hall" else yard(rng)
