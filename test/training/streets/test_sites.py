@@ -12,7 +12,7 @@ from occle_train.cli import app
 from occle_train.streets import simulate
 from occle_train.streets.drive import Drive
 from occle_train.streets.moving_scan import lidar_trajectory
-from occle_train.streets.scenery.scene import Scene
+from occle_train.streets.scenes.scene import Scene
 from occle_train.streets.sensors.caster import RayCaster
 from occle_train.streets.shapes import machinery, storage
 from occle_train.streets.shapes.classes import ID, WAREHOUSE_CLASS

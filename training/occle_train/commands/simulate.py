@@ -14,7 +14,7 @@ from occle_core.taxonomy import TaxonomyConfig
 from occle_train.commands.common import console, progress_bar, split_names, user_path
 from occle_train.streets import simulate as simulate_streets
 from occle_train.streets.drive import Drive
-from occle_train.streets.scenery.scene import SceneKind
+from occle_train.streets.scenes.scene import SceneKind
 from occle_train.streets.simulate import check_scenes
 from occle_train.streets.writing.bag import write_bag
 

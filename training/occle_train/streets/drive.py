@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.rig import Rig
 from occle_core.sensors.camera_info import lens_from_rig
-from occle_train.streets.scenery.scene import Scene, SceneKind
-from occle_train.streets.scenery.street_scene import StreetScene
+from occle_train.streets.scenes.scene import Scene, SceneKind
+from occle_train.streets.scenes.site import SiteScene
+from occle_train.streets.scenes.street import StreetScene
 from occle_train.streets.sensors import lidar, truth, visibility
 from occle_train.streets.sensors.camera import RenderedView, render
 from occle_train.streets.sensors.caster import RayCaster, SceneSnapshot
@@ -21,7 +22,6 @@ from occle_train.streets.sensors.described_rig import rig_from_file
 from occle_train.streets.sensors.rigs import Matrix, RigCamera, make_rig
 from occle_train.streets.shapes.boxes import Box, box_of
 from occle_train.streets.shapes.mesh import Mesh
-from occle_train.streets.sites.site_scene import SiteScene
 
 COARSE = 0.4
 """Edge of the cells whose visibility is tested, metres."""

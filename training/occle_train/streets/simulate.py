@@ -18,7 +18,7 @@ from occle_core import taxonomy
 from occle_core.rig import Rig
 from occle_core.taxonomy import TaxonomyConfig
 from occle_train.streets.drive import Drive
-from occle_train.streets.scenery.scene import SceneKind
+from occle_train.streets.scenes.scene import SceneKind
 from occle_train.streets.sensors.described_rig import check_rig
 from occle_train.streets.writing import nuscenes as write_nuscenes
 from occle_train.streets.writing import semantickitti as write_semantickitti

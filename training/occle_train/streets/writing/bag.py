@@ -108,12 +108,13 @@ class _Recorder:
                 self._odometry(T, stamp + offset)
 
     def _cloud(self, name: str, lidar: LidarRig, stamp: int, scan: SimulatedScan, seconds: NDArray[np.float32]) -> None:
-        rows = np.zeros(len(scan.points), POINT)
+        rows = np.zeros(len(scan.points), POINT)  # filled in order: indexing rows would leave their padding undefined
+        nanoseconds = np.round(seconds.astype(np.float64) * 1e9)
+        order = np.argsort(nanoseconds, kind="stable")
         for column, field in enumerate(("x", "y", "z")):
-            rows[field] = scan.points[:, column]
-        rows["intensity"] = scan.points[:, 3] / lidar.intensity_scale
-        rows["t"], rows["ring"] = np.round(seconds.astype(np.float64) * 1e9), scan.ring
-        rows = rows[np.argsort(rows["t"], kind="stable")]
+            rows[field] = scan.points[order, column]
+        rows["intensity"] = scan.points[order, 3] / lidar.intensity_scale
+        rows["t"], rows["ring"] = nanoseconds[order], scan.ring[order]
         fields = [
             make_message("sensor_msgs/msg/PointField", name=field, offset=offset, datatype=_FIELD_TYPES[kind], count=1)
             for field, offset, kind in zip(POINT.names or (), _OFFSETS, _KINDS)

@@ -17,7 +17,7 @@ from occle_core.geometry.affine import transform_points
 from occle_core.rig import Rig
 from occle_core.taxonomy import IGNORE, Taxonomy, TaxonomyConfig
 from occle_train.streets.drive import Drive
-from occle_train.streets.scenery.scene import SceneKind
+from occle_train.streets.scenes.scene import SceneKind
 from occle_train.streets.sensors import lidar, truth
 from occle_train.streets.sensors.described_rig import scaled_rig
 from occle_train.streets.shapes.classes import KITTI_CLASS, OCC3D_CLASS, WAREHOUSE_CLASS

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_train.streets.scenery.scene import SceneKind
+from occle_train.streets.scenes.scene import SceneKind
 from occle_train.streets.sensors.light import lamp_light, make_light
 from occle_train.streets.sensors.rigs import Matrix, SimulatedRig
 from occle_train.streets.shapes.boxes import Box
