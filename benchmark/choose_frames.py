@@ -40,7 +40,7 @@ from occle_core.rig import read_rig
 from occle_core.rig.files import class_list
 
 RIG = Path(__file__).resolve().parents[1] / "examples" / "own_rig" / "rig.yaml"
-STREETS = {"first": (2, 100, 20, 700), "pool": (16, 100, 5, 800), "scored": (5, 100, 20, 900)}
+STREETS = {"first": (2, 100, 20, 700), "pool": (8, 100, 5, 800), "scored": (4, 100, 20, 900)}
 """Name of a set -> drives, frames of each, every n-th of which is written, seed."""
 SHARES = (0.01, 0.02, 0.05, 0.1)
 WAYS = ("interval", "choose")
@@ -112,12 +112,12 @@ def interval(size: int, count: int, begin: float) -> list[int]:
 
 def _streets(folder: Path, name: str) -> list[Dataset]:
     drives, frames, every, seed = STREETS[name]
-    if not folder.is_dir():
-        print(f"simulating {drives} drives into {folder}", flush=True)
+    if missing := [number for number in range(drives) if not (folder / f"{number:02d}").is_dir()]:
+        print(f"simulating {len(missing)} drives into {folder}", flush=True)
         rig = read_rig(RIG)
         classes = class_list(rig, RIG)
         assert classes is not None
-        simulate(folder, rig, drives, frames, seed, 0.15, 1, every=every, classes=classes)
+        simulate(folder, rig, missing, frames, seed, 0.15, 1, every=every, classes=classes)
     return open_all(folder)
 
 

@@ -29,8 +29,8 @@ ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipelin
 TRAIN = (
     "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "review", "loop", "minkocc", "adaptation", "occle",
     "evaluation",
-    "streets.shapes", "streets.scenery", "streets.sites", "streets.sensors", "streets.scenes", "streets.drive", "streets.moving_scan",
-    "streets.writing", "streets",
+    "streets.shapes", "streets.scenery", "streets.sites", "streets.sensors", "streets.scenes", "streets.drive",
+    "streets.moving_scan", "streets.writing", "streets",
     "runs",
     "experiments.wrap_lines", "experiments.label_efficiency", "experiments.occle_ablation", "experiments.paper_differences",
     "commands", "cli",

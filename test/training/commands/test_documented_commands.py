@@ -181,6 +181,10 @@ def test_the_commands_of_a_page_run(page: str, models: dict[str, Path], tmp_path
         assert any("IoU" in text for text in printed)
         for bundle in re.findall(r"--bundle (out/\S+)", " ".join(found)):
             load_bundle(bundle)
+        if page == INDOOR:
+            for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL):
+                exec(compile(block, page, "exec"), {})
+            assert Path("out/indoor.jpg").stat().st_size > 10_000
 
 
 @pytest.mark.slow
