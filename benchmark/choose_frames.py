@@ -3,8 +3,8 @@
 
 A network that knows two simulated streets meets a pool of recordings of others. Of the pool 1, 2, 5 and 10 % of the frames are
 labelled: those that `choose` ranks highest by this network, or every n-th. It is trained on with these and its first frames, and
-scored on streets of which no frame was trained on. Both ways share network, steps, seeds and data. Runs that are in the output
-folder are not repeated.
+scored on streets of which no frame was trained on. Both ways share network, steps, seeds and data. Runs whose scores are in the
+output folder are not repeated.
 """
 
 from __future__ import annotations
@@ -98,10 +98,12 @@ def table(rows: Sequence[dict[str, Any]], size: int) -> str:
         lines.append(f"| none: the first network | {cells[0]} | {cells[0]} | {cells[1]} | {cells[1]} | |")
     for share in SHARES:
         own = {way: sorted((r for r in rows if r["way"] == way and r["share"] == share), key=lambda r: r["seed"]) for way in WAYS}
+        if not all(own.values()):
+            continue
         means = [f"{100 * np.mean([r[score] for r in own[way]]):.1f}" for score in ("iou", "miou") for way in WAYS]
         gains = 100 * np.array([b["miou"] - a["miou"] for a, b in zip(*own.values())])
-        error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else float("nan")
-        lines.append(f"| {100 * share:g} %: {round(share * size)} | {' | '.join(means)} | {gains.mean():+.1f} ± {error:.1f} |")
+        error = f" ± {gains.std(ddof=1) / np.sqrt(len(gains)):.1f}" if len(gains) > 1 else ""
+        lines.append(f"| {100 * share:g} %: {round(share * size)} | {' | '.join(means)} | {gains.mean():+.1f}{error} |")
     return "\n".join(lines)
 
 
@@ -124,33 +126,36 @@ def _streets(folder: Path, name: str) -> list[Dataset]:
 def _seed_rows(
     out: Path, spec: BundleSpec, sets: dict[str, list[Dataset]], seed: int, first_steps: int, steps: int
 ) -> list[dict[str, Any]]:
-    """The rows of one seed: of its first network, and of both ways at every share."""
+    """The rows of one seed: of its first network, and of both ways at every share; each is kept when it is there."""
     file = out / f"seed-{seed}.json"
-    if file.exists():
-        found: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))["rows"]
-        return found
+    rows: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))["rows"] if file.exists() else []
+    done = {(row["way"], row["share"]) for row in rows}
+    if len(done) == 1 + len(SHARES) * len(WAYS):
+        return rows
     known, pool = sets["first"], sets["pool"]
     at_first = [(number, i) for number, data in enumerate(known) for i in range(len(data))]
     in_pool = [(len(known) + number, i) for number, data in enumerate(pool) for i in range(len(data))]
     began = time.monotonic()
+
+    def keep(way: str, share: float, network: MinkOcc) -> None:
+        rows.append({"seed": seed, "way": way, "share": share, **_scores(spec, network, sets["scored"])})
+        write_json(file, {"rows": rows})
+        print(f"{rows[-1]}, {time.monotonic() - began:.0f} s", flush=True)
+
     first = _trained(spec, Chosen(known, spec, at_first), seed, first_steps, out / f"seed-{seed}" / "first")
-    rows = [{"seed": seed, "way": "first", "share": 0.0, **_scores(spec, first, sets["scored"])}]
+    if ("first", 0.0) not in done:
+        keep("first", 0.0, first)
     ranked = candidates(spec, first, pool, AdaptConfig())
-    print(f"seed {seed}: first network {rows[0]}, {time.monotonic() - began:.0f} s", flush=True)
+    print(f"seed {seed}: ranked after {time.monotonic() - began:.0f} s", flush=True)
     for share in SHARES:
         count = round(share * len(in_pool))
-        begin = (seed % 4 + 0.5) / 4
         picked = {
-            "interval": [in_pool[k] for k in interval(len(in_pool), count, begin)],
+            "interval": [in_pool[k] for k in interval(len(in_pool), count, (seed % 4 + 0.5) / 4)],
             "choose": [_place(ranked[k], pool, len(known)) for k in choose(ranked, count)],
         }
-        for way, frames in picked.items():
-            samples = Chosen([*known, *pool], spec, [*at_first, *frames])
-            network = _trained(spec, samples, seed, steps, out / f"seed-{seed}" / f"{way}-{share}", first)
-            streets = len({number for number, _ in frames})
-            rows.append({"seed": seed, "way": way, "share": share, "streets": streets, **_scores(spec, network, sets["scored"])})
-            print(f"{rows[-1]}, {time.monotonic() - began:.0f} s", flush=True)
-    write_json(file, {"rows": rows})
+        for way in (way for way in WAYS if (way, share) not in done):
+            samples = Chosen([*known, *pool], spec, [*at_first, *picked[way]])
+            keep(way, share, _trained(spec, samples, seed, steps, out / f"seed-{seed}" / f"{way}-{share}", first))
     return rows
 
 

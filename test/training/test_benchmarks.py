@@ -82,3 +82,16 @@ def test_the_network_on_spconv_says_the_same(tmp_path):
         and other == {"backend": "other", "why": "not installed"}
     )
     assert not any("forward" in vars(module) for module in engine.network.modules())
+
+
+def test_chosen_frames_are_compared_with_those_at_even_distances():
+    from benchmark.choose_frames import interval, table
+
+    assert interval(10, 2, 0.5) == [2, 7] and interval(160, 16, 0.125) == [10 * k + 1 for k in range(16)]
+    rows = [{"seed": 0, "way": "first", "share": 0.0, "iou": 0.4, "miou": 0.2}]
+    for seed, gain in ((0, 0.01), (1, 0.03)):
+        rows.append({"seed": seed, "way": "interval", "share": 0.05, "iou": 0.5, "miou": 0.3})
+        rows.append({"seed": seed, "way": "choose", "share": 0.05, "iou": 0.52, "miou": 0.3 + gain})
+    assert table(rows, 160).splitlines()[2:] == [
+        "| none: the first network | 40.0 | 40.0 | 20.0 | 20.0 | |", "| 5 %: 8 | 50.0 | 52.0 | 30.0 | 32.0 | +2.0 ± 1.0 |"
+    ]  # fmt: skip
