@@ -59,7 +59,8 @@ def draw_views(
             prediction = network(prepare(frame, samples.grid, samples.network))
             # Nothing is known about the cells: what is predicted is rendered.
             unknown = torch.full((1, *samples.grid.shape), 255, dtype=torch.uint8)
-            plain, shaded = head(prediction.classes, unknown, [batch_view(view, 0, frame.T_grid_lidar) for view in views])
+            shown = [batch_view(view, 0, frame.T_grid_lidar) for view in views]
+            plain, shaded = head(prediction.classes, unknown, shown, prediction.features)
         for number, view in enumerate(views):
             image = frame.images[number]
             pictures = [("image", np.asarray(image))] if image is not None else []
