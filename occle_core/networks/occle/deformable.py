@@ -31,10 +31,10 @@ class DeformableAttention(nn.Module):
         self.value = nn.Conv3d(channels, channels, 1)
         self.out = nn.Conv3d(channels, channels, 1)
         # The places begin within a cell or two of the cell itself, and alike for all cells.
-        nn.init.zeros_(self.offset.weight)
+        assert self.offset.bias is not None and self.weight.bias is not None
         nn.init.uniform_(self.offset.bias, -2, 2)
-        nn.init.zeros_(self.weight.weight)
-        nn.init.zeros_(self.weight.bias)
+        for start in (self.offset.weight, self.weight.weight, self.weight.bias):
+            nn.init.zeros_(start)
 
     def forward(self, query: Tensor, grid: Tensor) -> Tensor:
         """(B, C, X, Y, Z) cells that look, (B, C, X, Y, Z) what they look at -> (B, C, X, Y, Z)."""

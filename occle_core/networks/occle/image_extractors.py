@@ -125,7 +125,8 @@ class _EESP(nn.Module):
         self.activation = nn.PReLU(out) if stride == 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        reduced, parts = self.reduce(x), []
+        reduced = self.reduce(x)
+        parts: list[Tensor] = []
         for conv in self.dilated:
             part = conv(reduced)
             parts.append(part + parts[-1] if parts else part)

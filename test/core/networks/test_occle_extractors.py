@@ -14,7 +14,7 @@ from occle_core.networks.capacities import Capacities
 from occle_core.networks.occle.config import SemanticConfig
 from occle_core.networks.occle.config import tiny as occle_tiny
 from occle_core.networks.occle.deformable import DeformableAttention
-from occle_core.networks.occle.image_extractors import ESPNetEncoder, _EESP, make_encoder
+from occle_core.networks.occle.image_extractors import _EESP, ESPNetEncoder, make_encoder
 from occle_core.networks.occle.inputs import prepare
 from occle_core.networks.occle.network import OccLE, OccleProgram, label_grid
 

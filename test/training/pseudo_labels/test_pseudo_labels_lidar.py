@@ -84,7 +84,7 @@ class Swept(Scans):
     def sweeps(self, i, count):
         found = []
         for k in range(1, min(count, 2) + 1):
-            place = shift(0.5 * (i - k / 3), 0.3, 0.1)
+            place = shift(0.5 * (i - k / 3), 0.8, 0.1)
             points = np.array([[3.3 - place[0, 3], 0.1, 0.1, 0], [0.1, 0, 0, 0]], np.float32)
             found.append(Frame(self.stamps[i] - 300 * k, points, T_world_lidar=place))
         return found if i else []

@@ -53,9 +53,7 @@ class RayEvidence:
         """(N,) which points of scan `i` are on something that was not there before or after; none without a pose."""
         return self._moving(self.dataset.points(i), *self.counts(i))
 
-    def moving_among(
-        self, points: NDArray[np.floating], pose: NDArray[np.float64] | None, near: int
-    ) -> NDArray[np.bool_]:
+    def moving_among(self, points: NDArray[np.floating], pose: NDArray[np.float64] | None, near: int) -> NDArray[np.bool_]:
         """(N,) the same of the points (N, 3 or more) of a scan between frames, with its pose, by the scans around frame `near`."""
         return self._moving(points, *self._counts(points, pose, near, range(0)))
 
@@ -63,9 +61,7 @@ class RayEvidence:
         """Per point (N,) of scan `i`: scans whose rays pass through its place, and scans that find a surface there."""
         return self._counts(self.dataset.points(i), self.dataset.pose(i), i, range(i, i + 1))
 
-    def _moving(
-        self, points: NDArray[np.floating], passed: NDArray[np.int64], met: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
+    def _moving(self, points: NDArray[np.floating], passed: NDArray[np.int64], met: NDArray[np.int64]) -> NDArray[np.bool_]:
         config = self.config
         doubted = (passed >= config.least_scans) & (passed >= config.least_share * (passed + met))
         return supported(points, doubted, config.block)

@@ -1,8 +1,8 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`python -m occle_train.experiments.minkocc_pictures RUN... --data DATA --labels LABELS`: MinkOcc's Figs. 3 and 4 of a data set.
 
-Fig. 3 (views.jpg) are images, pseudo-labels and the predicted voxels rendered into the cameras, of the first run that has a renderer.
-Fig. 4 (maps.jpg) are the truth, where there is one, and every run's prediction from above.
+Fig. 3 (views.jpg): images, pseudo-labels and the predicted voxels rendered into the cameras, of the first run with a renderer.
+Fig. 4 (maps.jpg): the truth, where there is one, and every run's prediction from above.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ def views(run: Path, datasets: Sequence[Dataset], labels: Path, frames: int, fil
     # No voxel label is read, and nothing accumulated.
     recipe = config.recipe.model_copy(update={"alpha": 0.0})
     with tempfile.TemporaryDirectory() as cache:
-        samples = RecipeSamples(
-            datasets, spec.voxel_grid, minkocc_config(spec), recipe, LabelFolder(labels, classes), Path(cache)
-        )
+        samples = RecipeSamples(datasets, spec.voxel_grid, minkocc_config(spec), recipe, LabelFolder(labels, classes), Path(cache))
         items = _spread(len(samples), frames)
         draw_views(file, network, load_head(spec, config, run), samples, items, classes)
     return True
@@ -83,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         datasets = open_all(given.data, split_names(given.sequences))
         maps(given.runs, datasets, given.frames, given.out / "maps.jpg")
         print(f"wrote {given.out / 'maps.jpg'}")
-        drawn = given.labels and any(views(run, datasets, given.labels, given.frames, given.out / "views.jpg") for run in given.runs)
+        drawn = given.labels and any(
+            views(run, datasets, given.labels, given.frames, given.out / "views.jpg") for run in given.runs
+        )
     except (ValueError, OSError, DatasetError) as error:
         print(error, file=sys.stderr)
         return 1

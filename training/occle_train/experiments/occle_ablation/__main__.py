@@ -39,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m occle_train.experiments.occle_ablation", description=__doc__)
     default = os.environ.get("PRESET", "small")
     parser.add_argument(
-        "--preset", choices=tuple(PRESETS), default=default, help="small: two CPU cores; full: a GPU; paper: full to the letter; also PRESET=..."
+        "--preset",
+        choices=tuple(PRESETS),
+        default=default,
+        help="small: two CPU cores; full: a GPU; paper: full to the letter; also PRESET=...",
     )
     parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/occle_ablation/PRESET if not given")
     parser.add_argument("--report", type=Path, default=Path("docs/reports/occle_ablation.md"), help="report to write")

@@ -13,7 +13,6 @@ from occle_train.experiments.occle_ablation.settings import (
     DISTURBED,
     FEWER,
     FULL,
-    III,
     LABELS,
     MIDDLE,
     MORE,
@@ -86,6 +85,7 @@ def label_claims(found: AblationScores) -> list[Claim]:
 
 def branch_claims(found: AblationScores) -> list[Claim]:
     """What teacher, student and augmentation are worth (Table 5)."""
+
     def claim(better: BranchSetting, worse: BranchSetting, reason: str) -> Claim:
         ours = pair_of(found.branches, (better.key, "iou"), (worse.key, "iou"))
         return Claim(f"the {better.title}", f"the {worse.title}", (better.paper, worse.paper), ours, reason)
@@ -144,6 +144,7 @@ def ratio_claims(found: AblationScores) -> list[Claim]:
 
 def disturbed_claims(found: AblationScores) -> list[Claim]:
     """What degraded inputs cost (Table D.4)."""
+
     def claim(better: str, worse: str, key: str, column: int) -> Claim:
         paper = (float(DISTURBED[better][column]), float(DISTURBED[worse][column]))
         ours = pair_of(found.disturbed, (better, key), (worse, key))

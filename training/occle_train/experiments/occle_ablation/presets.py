@@ -88,7 +88,6 @@ FULL = ExperimentPreset(
 """A GPU: the paper's network and volume, five frames at 10 Hz."""
 
 
-
 def _paper() -> ExperimentPreset:
     """The shipped configuration `occle_semantickitti_paper`: passes instead of steps, cropped images."""
     run = OccleRun.model_validate(yaml.safe_load(find_config("occle_semantickitti_paper").read_text("utf-8")))

@@ -44,7 +44,9 @@ def extractor_table(part: Part, ours: str, found: AblationScores) -> str:
     for extractor in EXTRACTORS:
         if extractor.part == part:
             scores = found.extractors.get(extractor.key, {})
-            lines.append([extractor.title, _ms(scores.get("ms")), f"{extractor.paper_ms:.2f}", _of(scores, part), f"{extractor.paper:.2f}"])
+            lines.append(
+                [extractor.title, _ms(scores.get("ms")), f"{extractor.paper_ms:.2f}", _of(scores, part), f"{extractor.paper:.2f}"]
+            )
     paper = LABELS["aligned"][1 if part == "image" else 2]
     scores = found.labels.get("aligned", {})
     lines.append([ours, _ms(found.latency.get(part)), f"{PAPER_MS[part]:.2f}", _of(scores, part), f"{paper:.2f}"])
@@ -93,9 +95,7 @@ def latency_table(found: AblationScores) -> str:
         "geometric": "geometric branch with header",
         "network": "whole network",
     }
-    lines = [
-        [title, _ms(found.latency.get(key)), f"{PAPER_MS[key]:.2f}"] for key, title in titles.items()
-    ]
+    lines = [[title, _ms(found.latency.get(key)), f"{PAPER_MS[key]:.2f}"] for key, title in titles.items()]
     baseline = found.branches.get(CONV3D.key, {})
     lines.insert(3, [f"the same with {CONV3D.title.split(',')[0]}", _ms(baseline.get("ms")), f"{PAPER_MS['conv3d']:.2f}"])
     return markdown(["part", "ms", "paper, ms"], lines)
