@@ -31,7 +31,8 @@ TRAIN = (
     "evaluation",
     "streets.shapes", "streets.scenery", "streets.sensors", "streets.drive", "streets.moving_scan", "streets.writing", "streets",
     "runs",
-    "experiments.wrap_lines", "experiments.label_efficiency", "experiments.occle_ablation", "experiments.paper_differences",
+    "experiments.wrap_lines", "experiments.label_efficiency", "experiments.occle_ablation",
+    "experiments.minkocc_pictures", "experiments.paper_differences",
     "commands", "cli",
 )  # fmt: skip
 LAYERS = {"occle_core": CORE, "occle_ros": ROS, "occle_train": TRAIN}

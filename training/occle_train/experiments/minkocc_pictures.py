@@ -22,7 +22,6 @@ from occle_core.datasets import Dataset, DatasetError
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.predictor import Predictor
 from occle_core.taxonomy import IGNORE
-from occle_train.commands.common import split_names
 from occle_train.data.samples import open_all
 from occle_train.data.truth import voxel_truth
 from occle_train.experiments.label_efficiency.figures import draw_maps, draw_views
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/pictures"), help="folder of the pictures")
     given = parser.parse_args(arguments)
     try:
-        datasets = open_all(given.data, split_names(given.sequences))
+        datasets = open_all(given.data, [name for name in given.sequences.split(",") if name])
         maps(given.runs, datasets, given.frames, given.out / "maps.jpg")
         print(f"wrote {given.out / 'maps.jpg'}")
         drawn = given.labels and any(
