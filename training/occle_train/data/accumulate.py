@@ -205,9 +205,11 @@ def placed_sweeps(
     """Points (N, 3) and sensor position (3,) of each scan between frames, in the reference's grid frame.
 
     Args:
-        dataset, between: the data set, as its frames and as what lies between them.
+        dataset: the frames.
+        between: the same data set, as what lies between them.
         index: the reference frame.
-        before, after: frames before and after it whose preceding scans are given.
+        before: frames before it whose preceding scans are given.
+        after: frames after it whose preceding scans are given.
         count: of these scans of each frame.
         min_range: points within this horizontal distance of the sensor are left out, metres.
     """
