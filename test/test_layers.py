@@ -32,7 +32,8 @@ TRAIN = (
     "streets.shapes", "streets.scenery", "streets.sites", "streets.sensors", "streets.scenes", "streets.drive",
     "streets.moving_scan", "streets.writing", "streets",
     "runs",
-    "experiments.wrap_lines", "experiments.label_efficiency", "experiments.occle_ablation", "experiments.paper_differences",
+    "experiments.wrap_lines", "experiments.label_efficiency", "experiments.occle_ablation",
+    "experiments.minkocc_pictures", "experiments.paper_differences",
     "commands", "cli",
 )  # fmt: skip
 LAYERS = {"occle_core": CORE, "occle_ros": ROS, "occle_train": TRAIN}

@@ -21,7 +21,8 @@ def fold_batch_norms(network: Network) -> Network:
     """A copy whose batch norms are part of the convolutions and linear maps that they directly follow.
 
     In evaluation mode a batch norm is a scale and a shift per channel: the same function up to rounding, with fewer passes
-    over the features. A norm follows the layer that was registered just before it in the same module.
+    over the features. A norm follows the layer that was registered just before it in the same module. A 2D norm that follows none
+    becomes a convolution of each channel by itself.
     """
     network = copy.deepcopy(network).eval()
     for module in list(network.modules()):
@@ -29,6 +30,12 @@ def fold_batch_norms(network: Network) -> Network:
         for (_, layer), (name, norm) in pairwise(children):
             if isinstance(norm, NORMS) and _fold(layer, norm):
                 setattr(module, name, nn.Identity())
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                alone = nn.Conv2d(child.num_features, child.num_features, 1, groups=child.num_features, bias=False)
+                nn.init.ones_(alone.weight)
+                _fold(alone, child)
+                setattr(module, name, alone)
     left = [name for name, module in network.named_modules() if isinstance(module, NORMS)]
     if left:
         raise ValueError(f"batch norms that follow no convolution: {left}")

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from occle_core.config import OWN_VEHICLE_RADIUS, Config
 
+ImageExtractor = Literal["unet", "mobilenet", "espnetv2"]
+
 FEATURE_STRIDE = 2
 """Feature grids have cells of twice the edge length (0.4 m for SemanticKITTI's 0.2 m)."""
 
@@ -24,19 +26,31 @@ class ScanConfig(Config):
 class SemanticConfig(Config):
     """Semantic branch: 2D UNet and sparse UNet3D, both down to an eighth of their input."""
 
-    image_channels: tuple[int, int, int] = Field((16, 32, 64), description="channels of the 2D UNet at strides 2, 4, 8")
-    lidar_channels: tuple[int, int, int, int] = Field(
-        (16, 24, 32, 48), description="channels of the sparse UNet3D at strides 1, 2, 4, 8"
+    image_extractor: ImageExtractor = Field("unet", description="encoder of the 2D UNet; the others are the paper's Table 4's")
+    image_channels: tuple[int, int, int] = Field(
+        (16, 32, 64), description="channels of the 2D UNet at strides 2, 4, 8 (MobileNet: 64, 128, 256; ESPNetv2: 32, 64, 128)"
+    )
+    lidar_channels: tuple[int, ...] = Field(
+        (16, 24, 32, 48),
+        min_length=2,
+        max_length=4,
+        description="channels of the sparse UNet3D at strides 1, 2, 4, 8; its layers in the paper's Table 4 are one less",
     )
 
 
 class GeometricConfig(Config):
     """Geometric branch: ResNet and sparse convolutions, brought together on three planes."""
 
+    synergy: Literal["planes", "deformable"] = Field(
+        "planes",
+        description="how images and scans come together: on three planes, or by 3D convolutions and 3D deformable attention "
+        "(the paper's baseline in Table 5)",
+    )
+
     backbone: Literal["resnet18", "resnet34", "resnet50"] = Field("resnet18", description="torchvision's name of the ResNet")
     base_width: int = Field(16, ge=8, description="channels of the ResNet's first stage; torchvision's have 64")
     num_stages: int = Field(3, ge=1, le=4, description="residual stages; strides are 4, 8, 16, 32")
-    num_heads: int = Field(2, ge=1, description="heads of the planes' self-attention")
+    num_heads: int = Field(2, ge=1, description="attention heads")
 
 
 class FusionConfig(Config):
@@ -73,7 +87,7 @@ class OccleConfig(Config):
 
     @property
     def levels(self) -> int:
-        """Number of times its UNets halve the grid, whatever their channels."""
+        """Number of times that sizes of grid and images have to be divisible by 2, whatever its UNets' channels."""
         return 3
 
     @property

@@ -14,6 +14,7 @@ from occle_core.networks.blocks.sparse_blocks import SparseStep
 from occle_core.networks.blocks.voxel_features import VoxelFeatureEncoder
 from occle_core.networks.occle.config import FEATURE_STRIDE, OccleConfig
 from occle_core.networks.occle.cross_plane import CrossPlaneSynergy, FrameFusion
+from occle_core.networks.occle.deformable import DeformableFusion
 from occle_core.networks.occle.inputs import POINT_FEATURES, VoxelisedScan
 from occle_core.networks.occle.lift import densify, lift
 from occle_core.sparse import SparseTensor, StridedConv3d, SubmanifoldConv3d
@@ -39,7 +40,10 @@ class GeometricBranch(nn.Module):
         self.second = SparseStep(StridedConv3d(channels, channels), channels)
         self.fuse_lidar = FrameFusion(channels, config.num_frames)
         self.fuse_image = FrameFusion(channels, config.num_frames)
-        self.synergy = CrossPlaneSynergy(channels, shape, sizes.num_heads)
+        planes = sizes.synergy == "planes"
+        self.synergy: nn.Module = (
+            CrossPlaneSynergy(channels, shape, sizes.num_heads) if planes else DeformableFusion(channels, sizes.num_heads)
+        )
         self.head = VolumeHead(channels, 2)
 
     def forward(

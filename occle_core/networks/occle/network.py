@@ -86,7 +86,9 @@ class OccLE(Network):
     def set_names(self) -> dict[str, int]:
         """Names of the sets of cells that `forward` makes, in order, and their levels, 0 the finest."""
         frames = range(self.config.num_frames)
-        names = {f"voxels.{frame}": 0 for frame in frames} | {f"semantic.{level}": level for level in (1, 2, 3)}
+        names = {f"voxels.{frame}": 0 for frame in frames} | {
+            f"semantic.{level}": level for level in range(1, len(self.config.semantic.lidar_channels))
+        }
         return names | {f"geometric.{frame}": 1 for frame in frames}
 
     def forward(

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from occle_core.networks.blocks.sparse_blocks import SparseStep
 from occle_core.networks.blocks.voxel_features import VoxelFeatureEncoder
-from occle_core.networks.occle.config import OccleConfig
+from occle_core.networks.occle.config import ImageExtractor, OccleConfig
+from occle_core.networks.occle.image_extractors import Convs, make_encoder
 from occle_core.networks.occle.inputs import POINT_FEATURES, VoxelisedScan
 from occle_core.networks.occle.lift import densify, lift
 from occle_core.sparse import (
@@ -53,7 +54,7 @@ class SemanticBranch(nn.Module):
     def __init__(self, config: OccleConfig, num_classes: int) -> None:
         super().__init__()
         sizes = config.semantic
-        self.image = ImageUNet(sizes.image_channels)
+        self.image = ImageUNet(sizes.image_channels, sizes.image_extractor)
         self.encoder = VoxelFeatureEncoder(POINT_FEATURES, config.scan.channels)
         self.lidar = LidarUNet(config.scan.channels, sizes.lidar_channels)
         self.combine = nn.Sequential(
@@ -101,30 +102,29 @@ class ImageUNet(nn.Module):
 
     Args:
         channels: at strides 2, 4, 8.
+        extractor: kind of the encoder.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], extractor: ImageExtractor = "unet") -> None:
         super().__init__()
-        self.down = nn.ModuleList(_Convs(a, b, 2) for a, b in pairwise([3, *channels]))
-        self.up = nn.ModuleList(_Convs(a + b, a, 1) for a, b in pairwise(channels))
+        self.down = make_encoder(extractor, channels)
+        self.up = nn.ModuleList(Convs(a + b, a, 1) for a, b in pairwise(channels))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, channels[0], H / 2, W / 2)."""
-        maps: list[Tensor] = []
-        for down in self.down:
-            maps.append(down(images if not maps else maps[-1]))
-        x: Tensor = maps[-1]
+        maps: list[Tensor] = self.down(images)
+        x = maps[-1]
         for up, skip in zip(list(self.up)[::-1], maps[-2::-1]):
             x = up(torch.cat([skip, F.interpolate(x, size=skip.shape[-2:], mode="nearest")], 1))
         return x
 
 
 class LidarUNet(nn.Module):
-    """Sparse UNet3D on the scan's voxels, down to an eighth of the resolution; no cells are made.
+    """Sparse UNet3D on the scan's voxels, down to an eighth of the resolution, or less with fewer levels; no cells are made.
 
     Args:
         in_channels: of a voxel's features.
-        channels: at strides 1, 2, 4, 8.
+        channels: at strides 1, 2, 4, 8; two at least.
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
@@ -140,7 +140,7 @@ class LidarUNet(nn.Module):
         for down, encoder in zip(self.down, list(self.encoder)[1:]):
             skips.append(encoder(down(skips[-1])))
         x = skips[-1]
-        for level in (2, 1):
+        for level in range(len(self.up) - 1, 0, -1):
             x = self.decoder[level](add_at(skips[level], self.up[level](x)))
         return x, skips[0]
 
@@ -148,13 +148,3 @@ class LidarUNet(nn.Module):
         """The last step of the decoder, to stride 1."""
         out: SparseTensor = self.decoder[0](add_at(fine, self.up[0](coarse)))
         return out
-
-
-class _Convs(nn.Sequential):
-    """Two 3x3 convolutions with batch norm and ReLU; the first one may be strided."""
-
-    def __init__(self, channels: int, out: int, stride: int) -> None:
-        layers: list[nn.Module] = []
-        for a, step in ((channels, stride), (out, 1)):
-            layers += [nn.Conv2d(a, out, 3, step, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
-        super().__init__(*layers)

@@ -12,18 +12,22 @@ from occle_train.experiments.occle_ablation import presets as scales
 from occle_train.experiments.occle_ablation import settings
 from occle_train.experiments.occle_ablation.claims import Claim
 from occle_train.experiments.occle_ablation.presets import PRESETS, SMALL
-from occle_train.experiments.occle_ablation.report import AblationScores, write_report
+from occle_train.experiments.occle_ablation.report import write_report
 from occle_train.experiments.occle_ablation.settings import (
     ALL,
     BASELINE,
     BRANCHES,
+    CONV3D,
     DISTURBED,
+    EXTRACTORS,
     FULL,
     LABELS,
     MODULES,
+    MORE_KEYS,
     MORE_SETTINGS,
     RATIOS,
     SETTINGS,
+    AblationScores,
 )
 from occle_train.occle.augment import STUDENT as STRONG
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
@@ -43,7 +47,9 @@ def as_in_the_paper():
         setting.key: {"miou": setting.paper[0] / 100, "iou": setting.paper[1] / 100, "per_class": [0.5] * 19}
         for setting in (*SETTINGS, *MORE_SETTINGS)
     }
-    found.branches = {branch.key: {"iou": branch.paper / 100} for branch in BRANCHES}
+    found.branches = {branch.key: {"iou": branch.paper / 100} for branch in (*BRANCHES, CONV3D)}
+    found.branches[CONV3D.key]["ms"] = settings.PAPER_MS["conv3d"]
+    found.extractors = {e.key: {e.part: e.paper / 100, "ms": e.paper_ms} for e in EXTRACTORS}
     found.labels = {key: {"image": image / 100, "lidar": lidar / 100} for key, (_, image, lidar) in LABELS.items()}
     found.disturbed = {key: {"iou": iou / 100, "miou": miou / 100} for key, (_, iou, miou) in DISTURBED.items()}
     return found
@@ -69,6 +75,7 @@ def test_a_disagreement_is_a_sentence_and_what_is_missing_is_said():
         in text
     )
     assert "(missed)" in text
+    assert "| MobileNet | 6.1 | 6.10 | 48.76 | 48.76 |" in write_report(SMALL, as_in_the_paper(), FACTS, CLASSES)
     empty = write_report(SMALL, AblationScores(), FACTS, CLASSES)
     assert empty.count("not run") > 40 and "Unlike" not in empty
 
@@ -90,10 +97,20 @@ def test_presets_can_be_built_and_are_scored_on_other_streets_than_they_are_trai
     assert preset.recipe.student_augment.model_copy(update={"max_motion_blur": STRONG.max_motion_blur}) == STRONG
 
 
+def test_the_other_extractors_have_their_published_channels_in_the_papers_size():
+    network = PRESETS["paper"].network
+    found = {extractor.key: extractor.network(network).semantic for extractor in EXTRACTORS}
+    assert (found["mobilenet"].image_extractor, found["mobilenet"].image_channels) == ("mobilenet", (64, 128, 256))
+    assert (found["espnetv2"].image_extractor, found["espnetv2"].image_channels) == ("espnetv2", (32, 64, 128))
+    assert [len(found[f"unet3d-{layers}"].lidar_channels) for layers in (1, 2)] == [2, 3]
+    assert CONV3D.network(network).geometric.synergy == "deformable" and network.geometric.synergy == "planes"
+
+
 def test_every_row_of_the_tables_is_trained():
     known = (*SETTINGS, *MORE_SETTINGS)
     assert {*MODULES, *RATIOS} == set(SETTINGS) and len({setting.key for setting in known}) == len(known)
     assert {*settings.ALIGNMENT, *settings.PIPELINE, *settings.EXTREME} - {ALL} == set(MORE_SETTINGS)
+    assert set(MORE_KEYS).isdisjoint(branch.key for branch in BRANCHES) and len(set(MORE_KEYS)) == len(MORE_KEYS)
     assert settings.branch_of(settings.WITH_TEACHER) is settings.TEACHER
     assert (
         settings.branch_of(BASELINE) is None and settings.branch_of(FULL).share == 1 and settings.branch_of(ALL) is settings.STUDENT
@@ -108,7 +125,7 @@ def test_the_whole_ablation_in_miniature_goes_on_where_it_was(tmp_path, monkeypa
     arguments += ["--threads", "1", "--workers", "1", "--device", "cpu"]
     assert command.main(arguments) == 0
     text = (tmp_path / "report.md").read_text()
-    assert text.count("not run") == 2 * len(MORE_SETTINGS) and text.count("| ") > 100
+    assert text.count("not run") == 2 * len(MORE_SETTINGS) + 2 * len(EXTRACTORS) + 2 and text.count("| ") > 100
     # Shared phases are trained once: two semantic branches, four teachers, six students, nine fusions.
     assert len(list((tmp_path / "out").glob("*/checkpoint.pt"))) == 2 + 4 + 6 + 9
     assert len(list((tmp_path / "out").glob("*/bundle/weights.safetensors"))) == 9
@@ -127,7 +144,7 @@ def test_the_appendix_on_recorded_data(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "DISTURBED", {})
     arguments = ["--out", str(tmp_path / "out"), "--report", str(tmp_path / "report.md"), "--steps", "1", "--threads", "1"]
     arguments += ["--data", str(tmp_path / "data"), "--labels", str(tmp_path / "labels"), "--train", "00", "--val", "01"]
-    keys = "all,noise-6,from-teacher,weighted,share-1"
+    keys = "all,noise-6,from-teacher,weighted,share-1,conv3d,espnetv2,mobilenet,unet3d-1,unet3d-2"
     assert command.main([*arguments, "--settings", keys]) == 0
     text = (tmp_path / "report.md").read_text()
     assert "4 training frames of the sequences 00" in text
@@ -138,6 +155,9 @@ def test_the_appendix_on_recorded_data(tmp_path, monkeypatch):
         "1 % of the annotations",
     ):
         assert re.search(rf"^\| {title} \| \d+ \| \d", text, re.MULTILINE), title
+    for title in ("ESPNetv2", "MobileNet", "sparse UNet3D of one layer", "sparse UNet3D of two layers"):
+        assert re.search(rf"^\| {title} \| [\d.]+ \| [\d.]+ \| \d", text, re.MULTILINE), title
+    assert re.search(rf"^\| {CONV3D.title} \| 10 \| \d", text, re.MULTILINE)
     with pytest.raises(ValueError, match="occle-train label --no-align"):
         command.main([*arguments, "--settings", "unaligned"])
     with pytest.raises(SystemExit):

@@ -221,6 +221,7 @@ def test_provenance_names_every_label_that_was_used(tmp_path, labels):
     assert provenance["pseudo_labels"] == {"by": "hand"}
     assert provenance["accumulation"] == {
         "past_scans": 2,
+        "sweeps": 0,
         "future_scans": 0,
         "free_margin": 2,
         "moving_points": "keep",

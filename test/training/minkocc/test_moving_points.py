@@ -4,12 +4,15 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from made_up_scans import Scans, drive_past_a_wall
 from occle_train.data.samples import SOLID
 from occle_train.minkocc.recipe import RecipeSamples
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.lidar import OCCUPIED, accumulated_occupancy
 from rooms import GRID, NETWORK, RECIPE, Rooms
 
+from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
 
 NO_LABELS = RECIPE.model_copy(update={"alpha": 0.0, "past_scans": 3, "future_scans": 3})
@@ -49,6 +52,47 @@ def test_rays_of_other_scans_remove_a_crossing_box_without_labels(tmp_path):
     trail, found = smeared & ~expected, target("rays")
     assert np.array_equal(target("keep"), smeared) and trail.sum() > 20
     assert found[trail].mean() < 0.1 and found[expected].mean() > 0.99
+
+
+class Between(Recording):
+    """Every second scan is a frame, the others lie between them."""
+
+    def __init__(self, known):
+        super().__init__(known)
+        self.all = list(zip(known.scans, known.poses))
+        self.scans, self.poses = known.scans[::2], known.poses[::2]
+        self.stamps, self.numbers = [2 * i for i in range(len(self.scans))], list(range(len(self.scans)))
+
+    def sweeps(self, i, count):
+        if not i:
+            return []
+        scan, pose = self.all[2 * i - 1]
+        return [Frame(2 * i - 1, scan.astype(np.float32), T_world_lidar=pose)]
+
+
+def test_rays_remove_it_from_the_scans_between_frames_too(tmp_path):
+    known = drive_past_a_wall([(-4.0 + 1.5 * i, 10.0) for i in range(9)])
+    known.motion = [scan[:, 3] == 1 for scan in known.scans]
+    grid = VoxelGrid((-12, 0, -2), (60, 48, 8), 0.5)
+
+    def target(**values):
+        recipe = NO_LABELS.model_copy(update=values)
+        samples = RecipeSamples([Between(known)], grid, NETWORK, recipe, None, tmp_path)
+        return samples.weak_target(3) == SOLID, samples.weak_target(3) == 0
+
+    keep, _ = target(moving_points="keep", sweeps=10)
+    rays, free = target(moving_points="rays", sweeps=10)
+    alone, fewer = target(moving_points="rays")
+    standing = accumulated_occupancy(known, 6, grid, 6, 2, "remove") == OCCUPIED
+    trail = keep & ~standing
+    assert trail.sum() > 20 and rays[trail].mean() < 0.1 and rays[standing].mean() > 0.99
+    assert (free & ~fewer).any() and alone.sum() <= rays.sum()
+
+
+def test_scans_between_frames_have_no_boxes():
+    with pytest.raises(ValueError, match=r"recipe.sweeps: what moves is known of frames alone.* carry needs"):
+        MinkOccRecipeConfig(sweeps=10, moving_points="carry")
+    assert MinkOccRecipeConfig(sweeps=10, moving_points="rays").sweeps == 10
 
 
 def test_boxes_are_read_before_loader_processes_are_forked(tmp_path):

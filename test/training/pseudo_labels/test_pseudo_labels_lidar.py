@@ -12,6 +12,7 @@ from occle_train.data.accumulate import accumulate
 from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, accumulated_occupancy
 
 from occle_core.datasets import DatasetError
+from occle_core.frame import Frame
 from occle_core.geometry.grid import OCC3D_NUSCENES, VoxelGrid
 
 PLAIN = partial(accumulated_occupancy, margin=0)
@@ -73,6 +74,36 @@ def test_carrying_fills_in_what_the_present_scan_does_not_see():
         [4, 4, 2],
         [6, 4, 2],
     ]
+
+
+class Swept(Scans):
+    """Scans a second apart with two between each, which the same world gives from other places."""
+
+    stamps = (0, 1000, 2000)
+
+    def sweeps(self, i, count):
+        found = []
+        for k in range(1, min(count, 2) + 1):
+            place = shift(0.5 * (i - k / 3), 0.8, 0.1)
+            points = np.array([[3.3 - place[0, 3], 0.1, 0.1, 0], [0.1, 0, 0, 0]], np.float32)
+            found.append(Frame(self.stamps[i] - 300 * k, points, T_world_lidar=place))
+        return found if i else []
+
+
+def test_scans_between_frames_count_as_scans():
+    """As if they were frames: occupied where they hit, free where their rays pass, without points on the vehicle itself."""
+    wall = [[(3.3 - 0.5 * i, 0.2, 0.2, CAR)] for i in range(3)]
+    data = Swept(wall, [shift(0.5 * i) for i in range(3)])
+    between = [frame for i in range(3) for frame in reversed(data.sweeps(i, 10))]
+    order = sorted([(stamp, scan, pose) for stamp, scan, pose in zip(data.stamps, data.scans, data.poses)]
+                   + [(frame.stamp, frame.points, frame.T_world_lidar) for frame in between], key=lambda one: one[0])  # fmt: skip
+    expected = PLAIN(Scans([one[1] for one in order], [one[2] for one in order]), 6, GRID, 9, moving="keep", min_range=0.3)
+    found = PLAIN(data, 2, GRID, 9, moving="keep", min_range=0.3, sweeps=2)
+    np.testing.assert_array_equal(found, expected)
+    assert (found != PLAIN(data, 2, GRID, 9, moving="keep", min_range=0.3)).any()
+    np.testing.assert_array_equal(
+        PLAIN(Scans(wall), 2, GRID, 9, moving="keep", sweeps=2), PLAIN(Scans(wall), 2, GRID, 9, moving="keep")
+    )
 
 
 def test_the_vehicle_itself_is_left_out():

@@ -66,7 +66,7 @@ def accumulate(
     if sweeps and isinstance(dataset, HasSweeps):
         labelled = np.zeros(grid.size, np.bool_)
         labelled[cell[known]] = True
-        for points, origin in _sweeps(dataset, dataset, index, before, after, sweeps):
+        for points, origin in placed_sweeps(dataset, dataset, index, before, after, sweeps):
             ijk, inside = grid.index(points)
             rows = np.flatnonzero(inside)
             rows = rows[labelled[np.ravel_multi_index(tuple(ijk[rows].T), grid.shape)]]
@@ -210,10 +210,20 @@ def _scans(
         yield points, labels, origins, counts
 
 
-def _sweeps(
-    dataset: Dataset, between: HasSweeps, index: int, before: int, after: int, count: int
+def placed_sweeps(
+    dataset: Dataset, between: HasSweeps, index: int, before: int, after: int, count: int, min_range: float = 0.0
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Points (N, 3) and sensor position (3,) of each scan between frames, in the reference's grid frame."""
+    """Points (N, 3) and sensor position (3,) of each scan between frames, in the reference's grid frame.
+
+    Args:
+        dataset: the frames.
+        between: the same data set, as what lies between them.
+        index: the reference frame.
+        before: frames before it whose preceding scans are given.
+        after: frames after it whose preceding scans are given.
+        count: of these scans of each frame.
+        min_range: points within this horizontal distance of the sensor are left out, metres.
+    """
     T = T_grid_world(dataset, index)
     done = set(dataset.stamps)
     for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
@@ -222,4 +232,5 @@ def _sweeps(
                 continue
             done.add(frame.stamp)
             T_grid_lidar = T @ frame.T_world_lidar
-            yield frame.points[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3], T_grid_lidar[:3, 3]
+            points = frame.points[np.hypot(*frame.points[:, :2].T) >= min_range]
+            yield points[:, :3] @ T_grid_lidar[:3, :3].T + T_grid_lidar[:3, 3], T_grid_lidar[:3, 3]

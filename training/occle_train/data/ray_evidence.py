@@ -52,20 +52,31 @@ class RayEvidence:
 
     def moving(self, i: int) -> NDArray[np.bool_]:
         """(N,) which points of scan `i` are on something that was not there before or after; none without a pose."""
-        passed, met = self.counts(i)
-        config = self.config
-        doubted = (passed >= config.least_scans) & (passed >= config.least_share * (passed + met))
-        return supported(self.dataset.points(i), doubted, config.block)
+        return self._moving(self.dataset.points(i), *self.counts(i))
+
+    def moving_among(self, points: NDArray[np.floating], pose: NDArray[np.float64] | None, near: int) -> NDArray[np.bool_]:
+        """(N,) the same of the points (N, 3 or more) of a scan between frames, with its pose, by the scans around frame `near`."""
+        return self._moving(points, *self._counts(points, pose, near, range(0)))
 
     def counts(self, i: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Per point (N,) of scan `i`: scans whose rays pass through its place, and scans that find a surface there."""
-        points, pose = self.dataset.points(i)[:, :3].astype(np.float64), self.dataset.pose(i)
+        return self._counts(self.dataset.points(i), self.dataset.pose(i), i, range(i, i + 1))
+
+    def _moving(self, points: NDArray[np.floating], passed: NDArray[np.int64], met: NDArray[np.int64]) -> NDArray[np.bool_]:
+        config = self.config
+        doubted = (passed >= config.least_scans) & (passed >= config.least_share * (passed + met))
+        return supported(points, doubted, config.block)
+
+    def _counts(
+        self, points: NDArray[np.floating], pose: NDArray[np.float64] | None, i: int, without: range
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        points = points[:, :3].astype(np.float64)
         passed, met = np.zeros(len(points), np.int64), np.zeros(len(points), np.int64)
         if pose is None:
             return passed, met
         for other in range(max(0, i - self.config.window), min(len(self.dataset), i + self.config.window + 1)):
             there = self.dataset.pose(other)
-            if other == i or there is None:
+            if other in without or there is None:
                 continue
             T_other_scan = np.linalg.inv(there) @ pose
             through, surface = self._compare(other, points @ T_other_scan[:3, :3].T + T_other_scan[:3, 3])

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
+from occle_core.datasets.base import HasSweeps
 from occle_core.datasets.files import warn_once
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
@@ -29,7 +30,7 @@ from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.label_folder import LabelFolder
 from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, UNKNOWN, Moving, MovingBoxDataset, accumulated_occupancy
 from occle_train.pseudo_labels.lift import PointLabels, lifted_labels, point_labels
-from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
+from occle_train.pseudo_labels.unlabelled import SweptUnlabelledDataset, UnlabelledDataset
 
 COUNTED = 500
 """Frames whose pseudo-labels are counted for the classes' weights."""
@@ -167,7 +168,7 @@ class RecipeSamples(Samples):
             },
             "pseudo_labels": self.labels.source if self.labels else None,
             "accumulation": self.config.model_dump(
-                include={"past_scans", "future_scans", "free_margin", "moving_points", "lift_weight"}
+                include={"past_scans", "sweeps", "future_scans", "free_margin", "moving_points", "lift_weight"}
             ),
         }
 
@@ -190,13 +191,18 @@ class RecipeSamples(Samples):
         dataset, config = self.datasets[number], self.config
         moving: Moving = "remove"
         if config.moving_points == "rays":
-            dataset = self._unlabelled.setdefault(number, UnlabelledDataset(dataset))
+            if number not in self._unlabelled:
+                if config.sweeps and isinstance(dataset, HasSweeps):
+                    self._unlabelled[number] = SweptUnlabelledDataset(dataset, dataset)
+                else:
+                    self._unlabelled[number] = UnlabelledDataset(dataset)
+            dataset = self._unlabelled[number]
         else:
             moving = config.moving_points
         scans = (config.past_scans, config.future_scans, moving, self.network.points.min_range)
 
         def target() -> dict[str, NDArray[Any]]:
-            occupancy = accumulated_occupancy(dataset, i, self.grid, *scans, config.free_margin)
+            occupancy = accumulated_occupancy(dataset, i, self.grid, *scans, config.free_margin, config.sweeps)
             codes = np.full(256, UNKNOWN, np.uint8)
             codes[[FREE, OCCUPIED]] = dataset.taxonomy.free, SOLID
             cells = codes[occupancy]
@@ -247,6 +253,8 @@ def _cache_key(grid: VoxelGrid, network: MinkOccConfig, config: MinkOccRecipeCon
     content = (
         f"{grid} {network.points.min_range} {config.past_scans} {config.future_scans} {config.free_margin} {config.moving_points}"
     )
+    if config.sweeps:
+        content += f" {config.sweeps} sweeps"
     if config.lift_weight and labels is not None:
         content += f" {labels.root.resolve()} {labels.source}"
     return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -38,6 +38,12 @@ class MinkOccRecipeConfig(Config):
         "others learn from scans and, where there are any, 2D labels, and min_labelled_fraction is the share of those with labels",
     )
     past_scans: int = Field(10, ge=0, description="scans before the present one that are accumulated (the paper's K)")
+    sweeps: int = Field(
+        0,
+        ge=0,
+        description="scans before each of these frames that are accumulated too, where the data has some between its frames "
+        "(nuScenes: ten); needs moving_points keep or rays, as boxes are of frames",
+    )
     future_scans: int = Field(
         0,
         ge=0,
@@ -88,11 +94,16 @@ class MinkOccRecipeConfig(Config):
     switch_grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient in these steps")
 
     @model_validator(mode="after")
-    def _classes_are_supervised(self) -> MinkOccRecipeConfig:
+    def _values_fit(self) -> MinkOccRecipeConfig:
         if not self.num_views and not self.lift_weight:
             raise ValueError(
                 "recipe.num_views: 0 renders nothing and recipe.lift_weight: 0 lifts no labels, so no class is supervised; set one "
                 "of them"
+            )
+        if self.sweeps and self.moving_points not in ("keep", "rays"):
+            raise ValueError(
+                f"recipe.sweeps: what moves is known of frames alone, not of the scans between them that recipe.moving_points: "
+                f"{self.moving_points} needs; set it to keep or rays, or recipe.sweeps: 0"
             )
         if self.sphere_values == "features" and self.unshaded_share:
             raise ValueError(

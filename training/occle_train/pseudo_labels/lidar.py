@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
+from occle_core.datasets.base import HasSweeps
 from occle_core.datasets.poses import TrackedBox, inside_oriented_box
 from occle_core.frame import RayOrigins
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import IGNORE
-from occle_train.data.accumulate import T_grid_world, crossed_cells, in_motion, placed
+from occle_train.data.accumulate import T_grid_world, crossed_cells, in_motion, placed, placed_sweeps, traversed
 
 FREE, OCCUPIED, UNKNOWN = 0, 1, IGNORE
 
@@ -40,6 +41,7 @@ def accumulated_occupancy(
     moving: Moving = "remove",
     min_range: float = 0.0,
     margin: int = 2,
+    sweeps: int = 0,
 ) -> NDArray[np.uint8]:
     """Occupancy around scan `index`, accumulated from it and its neighbours in time.
 
@@ -67,6 +69,8 @@ def accumulated_occupancy(
         moving: what happens to objects in motion.
         min_range: points within this horizontal distance of the sensor are the vehicle itself and are left out, metres.
         margin: how near to an occupied cell nothing is called free, cells along x and y; 0 frees every crossed cell.
+        sweeps: how many scans before each frame to add, where the data set has some between its frames (nuScenes: ten). Nothing
+            is carried in them or removed from them: boxes are of frames.
 
     Returns:
         (X, Y, Z) uint8: 1 occupied, 0 free, 255 unknown.
@@ -79,6 +83,10 @@ def accumulated_occupancy(
     for scan in neighbours(dataset, index, before, after, moving, min_range):
         free |= crossed_cells(scan.origins, scan.ends, grid)
         hit |= grid.occupied(scan.points)
+    if sweeps and isinstance(dataset, HasSweeps):
+        for points, origin in placed_sweeps(dataset, dataset, index, before, after, sweeps, min_range):
+            free |= traversed(origin, points, grid)
+            hit |= grid.occupied(points)
     return carved(hit, free, margin)
 
 

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset
-from occle_core.datasets.base import HasSeveralLidars
+from occle_core.datasets.base import HasSeveralLidars, HasSweeps
 from occle_core.frame import Frame, RayOrigins
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import Taxonomy
@@ -85,3 +86,28 @@ class UnlabelledDataset:
     def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
         """None are recorded."""
         return {}
+
+
+class SweptUnlabelledDataset(UnlabelledDataset):
+    """The same with the scans between frames, without their points in motion.
+
+    Args:
+        dataset: what is recorded.
+        between: the same data set, as what lies between its frames.
+        config: of the ray evidence.
+    """
+
+    def __init__(self, dataset: Dataset, between: HasSweeps, config: RayEvidenceConfig | None = None) -> None:
+        super().__init__(dataset, config)
+        self._between = between
+        self._moving_in_sweep: dict[int, NDArray[np.bool_]] = {}
+
+    def sweeps(self, i: int, count: int) -> list[Frame]:
+        """As `HasSweeps`; what moves is found by the rays of the frames around `i`."""
+        kept = []
+        for frame in self._between.sweeps(i, count):
+            moving = self._moving_in_sweep.get(frame.stamp)
+            if moving is None:
+                moving = self._moving_in_sweep[frame.stamp] = self._evidence.moving_among(frame.points, frame.T_world_lidar, i)
+            kept.append(replace(frame, points=frame.points[~moving]))
+        return kept

@@ -39,7 +39,7 @@ def draw_views(
     taxonomy: Taxonomy,
     cameras: int = 3,
 ) -> None:
-    """Fig. 3: per frame and camera the image, its pseudo-label, and the predicted voxels rendered, before and after the shader.
+    """Fig. 3: per frame and camera the image, its pseudo-label, and the predicted voxels rendered, after and before the shader.
 
     Where there is no pseudo-label the renderings are shown all the same.
 
@@ -59,11 +59,14 @@ def draw_views(
             prediction = network(prepare(frame, samples.grid, samples.network))
             # Nothing is known about the cells: what is predicted is rendered.
             unknown = torch.full((1, *samples.grid.shape), 255, dtype=torch.uint8)
-            plain, shaded = head(prediction.classes, unknown, [batch_view(view, 0, frame.T_grid_lidar) for view in views])
+            shown = [batch_view(view, 0, frame.T_grid_lidar) for view in views]
+            plain, shaded = head(prediction.classes, unknown, shown, prediction.features)
         for number, view in enumerate(views):
             image = frame.images[number]
             pictures = [("image", np.asarray(image))] if image is not None else []
-            labels = {"pseudo-label": view.labels, "rendered": _ids(plain[number]), "rendered and shaded": _ids(shaded[number])}
+            labels = {"pseudo-label": view.labels, "rendered and shaded": _ids(shaded[number])}
+            if head.channels is None:  # rendered features are no classes before the shader
+                labels["rendered"] = _ids(plain[number])
             seen += list(labels.values())
             rows.append(pictures + [(title, _coloured(ids, taxonomy)) for title, ids in labels.items()])
     _write(file, panel(rows, 1600, legend(seen, taxonomy, 1600)))

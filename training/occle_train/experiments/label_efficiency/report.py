@@ -76,7 +76,7 @@ Curves (means of 50 steps):
 
 ![Losses over the steps](images/label_efficiency_curves.png)
 
-Validation images, pseudo-labels, and the predicted voxels rendered into the cameras before and after the shader:
+Validation images, pseudo-labels, and the predicted voxels rendered into the cameras, with and without the shader:
 
 ![Rendered views](images/label_efficiency_views.jpg)
 

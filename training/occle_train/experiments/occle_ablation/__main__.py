@@ -20,8 +20,18 @@ import torch
 
 from occle_train.experiments.occle_ablation.experiment import AblationExperiment, RecordedData
 from occle_train.experiments.occle_ablation.presets import PRESETS
-from occle_train.experiments.occle_ablation.report import AblationScores, write_report
-from occle_train.experiments.occle_ablation.settings import BRANCHES, DISTURBED, LABELS, MORE_SETTINGS, SETTINGS
+from occle_train.experiments.occle_ablation.report import write_report
+from occle_train.experiments.occle_ablation.settings import (
+    BRANCHES,
+    CONV3D,
+    DISTURBED,
+    EXTRACTORS,
+    LABELS,
+    MORE_KEYS,
+    MORE_SETTINGS,
+    SETTINGS,
+    AblationScores,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m occle_train.experiments.occle_ablation", description=__doc__)
     default = os.environ.get("PRESET", "small")
     parser.add_argument(
-        "--preset", choices=tuple(PRESETS), default=default, help="small: two CPU cores; full: a GPU; also PRESET=..."
+        "--preset",
+        choices=tuple(PRESETS),
+        default=default,
+        help="small: two CPU cores; full: a GPU; paper: full to the letter; also PRESET=...",
     )
     parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/occle_ablation/PRESET if not given")
     parser.add_argument("--report", type=Path, default=Path("docs/reports/occle_ablation.md"), help="report to write")
@@ -53,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     out = given.out or Path("out/occle_ablation") / given.preset
     known = {setting.key: setting for setting in (*SETTINGS, *MORE_SETTINGS)}
-    keys = list(known) if given.settings == "all" else (given.settings or ",".join(s.key for s in SETTINGS)).split(",")
-    unknown = sorted(set(keys) - set(known))
+    every = dict.fromkeys([*known, *MORE_KEYS])
+    keys = list(every) if given.settings == "all" else (given.settings or ",".join(s.key for s in SETTINGS)).split(",")
+    unknown = sorted(set(keys) - set(every))
     if unknown:
-        parser.error(f"no setting {', '.join(unknown)}; there are {', '.join(known)}")
+        parser.error(f"no setting {', '.join(unknown)}; there are {', '.join(every)}")
     if given.data and not given.labels:
         parser.error("--data needs --labels: make them with occle-train label")
     recorded_data = None
@@ -79,14 +93,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
 
-    for setting in (known[key] for key in keys):
+    for setting in (known[key] for key in keys if key in known):
         found.settings[setting.key] = experiment.completion(setting)
         write()
-    for branch in BRANCHES:
+    for branch in (*BRANCHES, *([CONV3D] if CONV3D.key in keys else [])):
         found.branches[branch.key] = experiment.geometry(branch)
         write()
     for labels in LABELS if recorded_data is None or recorded_data.unaligned else ["aligned"]:
         found.labels[labels] = experiment.segmentation(labels)
+    for extractor in (extractor for extractor in EXTRACTORS if extractor.key in keys):
+        found.extractors[extractor.key] = experiment.extractor(extractor)
+        write()
     for case in DISTURBED:
         found.disturbed[case] = experiment.disturbed(case)
     found.latency = experiment.latency()

@@ -3,8 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from occle_train.experiments.occle_ablation.settings import (
+    ALL,
+    BASELINE,
+    DISTURBED,
+    FEWER,
+    FULL,
+    LABELS,
+    MIDDLE,
+    MORE,
+    NO_GEOMETRIC,
+    NO_PROJECTION,
+    NO_SEMANTIC,
+    PROJECTION,
+    STUDENT,
+    TEACHER,
+    TEACHER_FULL,
+    WEAK,
+    AblationScores,
+    BranchSetting,
+)
 
 
 @dataclass(frozen=True)
@@ -43,3 +65,100 @@ class Claim:
 def listed(claims: Sequence[Claim]) -> str:
     """The claims' sentences as a list."""
     return "\n".join(f"- {claim.sentence()}" for claim in claims)
+
+
+def label_claims(found: AblationScores) -> list[Claim]:
+    """What alignment is worth (Table 4)."""
+    reason = "Here alignment concerns classes that are rare in the drives or, in images this small, a few pixels wide."
+    names = {"image": ("image", 1), "lidar": ("scan", 2)}
+    return [
+        Claim(
+            f"the {name} segmentation with aligned labels",
+            "that without alignment",
+            (LABELS["aligned"][column], LABELS["unaligned"][column]),  # type: ignore[arg-type]
+            pair_of(found.labels, ("aligned", key), ("unaligned", key)),
+            reason,
+        )
+        for key, (name, column) in names.items()
+    ]
+
+
+def branch_claims(found: AblationScores) -> list[Claim]:
+    """What teacher, student and augmentation are worth (Table 5)."""
+
+    def claim(better: BranchSetting, worse: BranchSetting, reason: str) -> Claim:
+        ours = pair_of(found.branches, (better.key, "iou"), (worse.key, "iou"))
+        return Claim(f"the {better.title}", f"the {worse.title}", (better.paper, worse.paper), ours, reason)
+
+    short = "The student starts afresh and has a few hundred steps here; the paper gives it 40 passes."
+    return [
+        claim(TEACHER_FULL, STUDENT, ""),
+        claim(STUDENT, TEACHER, short),
+        claim(WEAK, TEACHER, short),
+        claim(MIDDLE, WEAK, "The paper's own difference is 0.02 points."),
+        claim(STUDENT, MIDDLE, "The paper's own difference is 0.72 points; stronger augmentation needs longer training."),
+    ]
+
+
+def module_claims(found: AblationScores) -> list[Claim]:
+    """What each module is worth (Table 6)."""
+    reasons = {
+        NO_PROJECTION.key: "The same pseudo-labels supervise the semantic branch, so little is left for the projection to add.",
+        NO_GEOMETRIC.key: "Without phase II the branch is free to learn in phase III, from annotations that it sees often.",
+    }
+    other = (BASELINE, PROJECTION, NO_GEOMETRIC, NO_SEMANTIC, NO_PROJECTION)
+    return [
+        Claim(
+            f"{FULL.title} (mIoU)",
+            ALL.title,
+            (FULL.paper[0], ALL.paper[0]),
+            pair_of(found.settings, (FULL.key, "miou"), (ALL.key, "miou")),
+        ),
+        *(
+            Claim(
+                f"{ALL.title} ({name})",
+                f'"{setting.title}"',
+                (ALL.paper[column], setting.paper[column]),
+                pair_of(found.settings, (ALL.key, key), (setting.key, key)),
+                reasons.get(setting.key, ""),
+            )
+            for column, (key, name) in enumerate({"miou": "mIoU", "iou": "IoU"}.items())
+            for setting in other
+        ),
+    ]
+
+
+def ratio_claims(found: AblationScores) -> list[Claim]:
+    """What more annotations are worth (Table 7)."""
+    return [
+        Claim(
+            f"{100 * more.share:g} % of the annotations",
+            f"{100 * fewer.share:g} %",
+            (more.paper[0], fewer.paper[0]),
+            pair_of(found.settings, (more.key, "miou"), (fewer.key, "miou")),
+            "The validation drives are few: differences of a point are within their noise.",
+        )
+        for more, fewer in ((ALL, FEWER), (MORE, ALL), (FULL, MORE))
+    ]
+
+
+def disturbed_claims(found: AblationScores) -> list[Claim]:
+    """What degraded inputs cost (Table D.4)."""
+
+    def claim(better: str, worse: str, key: str, column: int) -> Claim:
+        paper = (float(DISTURBED[better][column]), float(DISTURBED[worse][column]))
+        ours = pair_of(found.disturbed, (better, key), (worse, key))
+        name = {"iou": "geometric branch's IoU", "miou": "mIoU of the fusion"}[key]
+        titles = (f'the {name} with "{DISTURBED[better][0]}"', f'that with "{DISTURBED[worse][0]}"')
+        return Claim(*titles, paper, ours, "Which sensor a branch leans on differs between the networks.")
+
+    columns = {"iou": 1, "miou": 2}
+    harmful = [claim("baseline", worse, key, column) for key, column in columns.items() for worse in ("image", "points")]
+    return [*harmful, claim("points", "image", "miou", 2), claim("image", "points", "iou", 1)]
+
+
+def pair_of(scores: Mapping[str, dict[str, Any]], one: tuple[str, str], other: tuple[str, str]) -> tuple[float, float] | None:
+    """Two scores in percent, each by the key of its row and its own name; None where one is missing."""
+    if one[0] not in scores or other[0] not in scores:
+        return None
+    return 100 * float(scores[one[0]][one[1]]), 100 * float(scores[other[0]][other[1]])

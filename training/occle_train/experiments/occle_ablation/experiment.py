@@ -14,14 +14,22 @@ from typing import Any
 import numpy as np
 
 from occle_core.atomic_file import write_json
-from occle_core.bundle import save_bundle
+from occle_core.bundle import BundleSpec, save_bundle
 from occle_core.datasets import Dataset, list_scenes
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
 from occle_core.taxonomy import load as load_taxonomy
 from occle_train.data.samples import open_all
 from occle_train.experiments.occle_ablation.presets import ExperimentPreset
-from occle_train.experiments.occle_ablation.settings import ALL, SHARE, BranchSetting, Setting, branch_of, config_of
+from occle_train.experiments.occle_ablation.settings import (
+    ALL,
+    SHARE,
+    BranchSetting,
+    Extractor,
+    Setting,
+    branch_of,
+    config_of,
+)
 from occle_train.occle.augment import OccleAugment, student_augment
 from occle_train.occle.fit import fit_phase, fresh_network
 from occle_train.occle.phases import OccleRecipeConfig, Phase
@@ -91,9 +99,24 @@ class AblationExperiment:
         """Table 4: the semantic branch after phase I with labels of a kind."""
         return self._kept(f"semantic-{labels}", lambda: segmentation(self._semantic(labels), self.val()))
 
+    def extractor(self, extractor: Extractor) -> dict[str, Any]:
+        """Table 4: the semantic branch with another extractor, after phase I, and the extractor's milliseconds."""
+
+        def measure() -> dict[str, Any]:
+            network = self._semantic("aligned", extractor)
+            return {**segmentation(network, self.val()), "ms": latencies(network, self.val(), (extractor.part,))[extractor.part]}
+
+        return self._kept(f"semantic-{extractor.key}", measure)
+
     def geometry(self, branch: BranchSetting) -> dict[str, Any]:
-        """Table 5: a geometric branch."""
-        return self._kept(branch.key, lambda: {"iou": geometry(self._geometric(branch), self.val())})
+        """Table 5: a geometric branch; the baseline's milliseconds too."""
+
+        def measure() -> dict[str, Any]:
+            network = self._geometric(branch)
+            found = {"iou": geometry(network, self.val())}
+            return found | ({"ms": latencies(network, self.val(), ("geometric",))["geometric"]} if branch.deformable else {})
+
+        return self._kept(branch.key, measure)
 
     def completion(self, setting: Setting) -> dict[str, Any]:
         """Tables 6 and 7: a whole network."""
@@ -114,14 +137,18 @@ class AblationExperiment:
         """Tables 4, 5 and D.2: milliseconds of the branches."""
         return self._kept("latency", lambda: latencies(self._network(ALL), self.val()))
 
-    def _semantic(self, labels: str) -> OccLE:
-        config = config_of(self.preset.recipe, SHARE)
-        return self._phase(fresh_network(self.spec, config), "semantic", config, f"semantic-{labels}", labels=labels)
+    def _semantic(self, labels: str, extractor: Extractor | None = None) -> OccLE:
+        config, spec = config_of(self.preset.recipe, SHARE), self.spec
+        if extractor is not None:
+            spec = spec.model_copy(update={"network": extractor.network(self.preset.network)})
+        key = f"semantic-{extractor.key if extractor else labels}"
+        return self._phase(fresh_network(spec, config), "semantic", config, key, labels=labels, spec=spec)
 
     def _geometric(self, branch: BranchSetting) -> OccLE:
         config = config_of(self.preset.recipe, branch.share)
-        teacher = f"teacher-{100 * branch.share:g}"
-        network = self._phase(fresh_network(self.spec, config), "teacher", config, teacher)
+        spec = self.spec.model_copy(update={"network": branch.network(self.preset.network)})
+        teacher = f"teacher-{100 * branch.share:g}" if branch.student else branch.key
+        network = self._phase(fresh_network(spec, config), "teacher", config, teacher, spec=spec)
         if not branch.student:
             return network
         augment = student_augment(branch.middle, branch.strong, config.student_augment)
@@ -145,7 +172,14 @@ class AblationExperiment:
         return network
 
     def _phase(
-        self, network: OccLE, phase: Phase, config: OccleRecipeConfig, key: str, teacher: str = "", labels: str = "aligned"
+        self,
+        network: OccLE,
+        phase: Phase,
+        config: OccleRecipeConfig,
+        key: str,
+        teacher: str = "",
+        labels: str = "aligned",
+        spec: BundleSpec | None = None,
     ) -> OccLE:
         started = time.monotonic()
 
@@ -155,7 +189,7 @@ class AblationExperiment:
                 print(f"{key}: step {step + 1} of {steps}, {time.monotonic() - started:.0f} s, {values}", flush=True)
 
         samples = self.samples(config.annotated_fraction, labels)
-        fit_phase(network, phase, self.spec, samples, config, self.out / key, self.device, on_step, self.out / teacher)
+        fit_phase(network, phase, spec or self.spec, samples, config, self.out / key, self.device, on_step, self.out / teacher)
         return network
 
     def _data(self, part: str) -> list[Dataset]:

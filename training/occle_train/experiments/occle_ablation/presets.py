@@ -6,13 +6,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import yaml
+
 from occle_core.bundle import BundleSpec, spec_for
 from occle_core.geometry.grid import SEMANTICKITTI, VoxelGrid
 from occle_core.networks.occle.config import FusionConfig, GeometricConfig, OccleConfig, ScanConfig, SemanticConfig
 from occle_core.networks.occle.config import base as occle_base
+from occle_train.configs import find_config
 from occle_train.experiments.label_efficiency.presets import Streets
 from occle_train.occle.augment import STUDENT
 from occle_train.occle.phases import OccleRecipeConfig, Phase
+from occle_train.occle.run_config import OccleRun, spec_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class ExperimentPreset:
 
     def with_steps(self, steps: int) -> ExperimentPreset:
         """The same with another number of optimiser steps in every phase."""
-        return replace(self, recipe=self.recipe.model_copy(update={"phase_steps": dict.fromkeys(self.recipe.phase_steps, steps)}))
+        return replace(self, recipe=self.recipe.model_copy(update={"phase_steps": dict.fromkeys(self.recipe.phases, steps)}))
 
 
 def _steps(semantic: int, teacher: int, student: int, fusion: int) -> dict[Phase, int]:
@@ -83,4 +87,13 @@ FULL = ExperimentPreset(
 )
 """A GPU: the paper's network and volume, five frames at 10 Hz."""
 
-PRESETS = {"small": SMALL, "full": FULL}
+
+def _paper() -> ExperimentPreset:
+    """The shipped configuration `occle_semantickitti_paper`: passes instead of steps, cropped images."""
+    run = OccleRun.model_validate(yaml.safe_load(find_config("occle_semantickitti_paper").read_text("utf-8")))
+    network = spec_of(run, "kitti").network
+    assert isinstance(network, OccleConfig)
+    return ExperimentPreset("paper", SEMANTICKITTI, network, FULL.streets, run.recipe)
+
+
+PRESETS = {"small": SMALL, "full": FULL, "paper": _paper()}

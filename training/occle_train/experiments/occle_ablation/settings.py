@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from occle_core.networks.occle.config import OccleConfig
 from occle_train.occle.phases import Module, OccleRecipeConfig
 
 SHARE = 0.1
@@ -47,6 +49,7 @@ class BranchSetting:
         share: annotated frames.
         student: whether it learned from a teacher.
         middle, strong: degrees of the student's augmentation.
+        deformable: 3D convolutions and deformable attention in the place of the planes.
     """
 
     key: str
@@ -56,6 +59,61 @@ class BranchSetting:
     student: bool = True
     middle: bool = True
     strong: bool = True
+    deformable: bool = False
+
+    def network(self, config: OccleConfig) -> OccleConfig:
+        """The preset's network with this branch."""
+        if not self.deformable:
+            return config
+        return config.model_copy(update={"geometric": config.geometric.model_copy(update={"synergy": "deformable"})})
+
+
+Part = Literal["image", "lidar"]
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Another extractor of the semantic branch: a row of Table 4.
+
+    Args:
+        key: folder name, after "semantic-".
+        title: what people read.
+        part: whose features it makes.
+        paper: mIoU(s) of an image's, mIoU(S) of a scan's, percent.
+        paper_ms: milliseconds.
+        layers: of the sparse UNet3D.
+    """
+
+    key: str
+    title: str
+    part: Part
+    paper: float
+    paper_ms: float
+    layers: int = 3
+
+    def network(self, config: OccleConfig) -> OccleConfig:
+        """The preset's network with this extractor; in the paper's size MobileNet and ESPNetv2 have their published channels."""
+        semantic, channels = config.semantic, config.semantic.image_channels
+        if self.part == "lidar":
+            values: dict[str, Any] = {"lidar_channels": semantic.lidar_channels[: self.layers + 1]}
+        elif self.key == "mobilenet":
+            values = {"image_extractor": "mobilenet", "image_channels": tuple(2 * count for count in channels)}
+        else:
+            fine = max(16, channels[0] // 16 * 16)
+            values = {"image_extractor": "espnetv2", "image_channels": (fine, 2 * fine, 4 * fine)}
+        return config.model_copy(update={"semantic": semantic.model_copy(update=values)})
+
+
+@dataclass
+class AblationScores:
+    """Scores so far, under the keys of the rows."""
+
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    branches: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    extractors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    disturbed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    latency: dict[str, Any] = field(default_factory=dict)
 
 
 ALL = Setting("all", "all modules", (16.59, 40.60))
@@ -98,7 +156,19 @@ MIDDLE = BranchSetting("student-10-middle", "student, weak and middle", 52.88, s
 STUDENT = BranchSetting("student-10", "student, weak, middle and strong", 53.60)
 
 BRANCHES = (TEACHER_FULL, TEACHER, WEAK, MIDDLE, STUDENT)
-"""Table 5."""
+"""Table 5, but for its baseline."""
+CONV3D = BranchSetting("conv3d", "3D convolutions and deformable attention, weak", 52.79, student=False, deformable=True)
+"""Table 5's baseline, on request."""
+
+EXTRACTORS = (
+    Extractor("espnetv2", "ESPNetv2", "image", 28.71, 4.38),
+    Extractor("mobilenet", "MobileNet", "image", 48.76, 6.10),
+    Extractor("unet3d-1", "sparse UNet3D of one layer", "lidar", 12.38, 41.77, layers=1),
+    Extractor("unet3d-2", "sparse UNet3D of two layers", "lidar", 13.30, 43.22, layers=2),
+)
+"""Table 4's other extractors, on request."""
+MORE_KEYS = (*(setting.key for setting in MORE_SETTINGS), CONV3D.key, *(extractor.key for extractor in EXTRACTORS))
+"""What is trained on request."""
 
 LABELS = {"unaligned": ("without alignment", 41.89, 9.89), "aligned": ("with alignment", 51.51, 13.94)}
 """Table 4: title, mIoU of the images' and of the scan's segmentation, percent."""
@@ -109,7 +179,7 @@ DISTURBED = {"baseline": ("as recorded", 53.60, 16.59), "image": ("image degrade
 }
 """Table D.4: title, IoU of the geometric branch and mIoU of the fusion, percent."""
 
-PAPER_MS = {"image": 6.87, "lidar": 44.59, "geometric": 26.08, "network": 179.5}
+PAPER_MS = {"image": 6.87, "lidar": 44.59, "geometric": 26.08, "conv3d": 138.62, "network": 179.5}
 """Tables 4, 5 and D.2: milliseconds on an A6000 Ada."""
 
 

@@ -1,0 +1,123 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
+"""The paper's tables with our figures beside them, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from occle_core.taxonomy import Taxonomy
+from occle_train.evaluation.markdown_tables import markdown
+from occle_train.experiments.occle_ablation.settings import (
+    BRANCHES,
+    CONV3D,
+    DISTURBED,
+    EXTRACTORS,
+    LABELS,
+    PAPER_MS,
+    AblationScores,
+    Part,
+    Setting,
+)
+
+NOT_RUN = "not run"
+
+
+def labels_table(found: AblationScores) -> str:
+    """Table 4: with and without alignment."""
+    lines = []
+    for key, (title, image, lidar) in LABELS.items():
+        ours = found.labels.get(key, {})
+        lines.append([title, _of(ours, "image"), f"{image:.2f}", _of(ours, "lidar"), f"{lidar:.2f}"])
+    return markdown(["pseudo-labels", "mIoU(s)", "paper", "mIoU(S)", "paper"], lines)
+
+
+def extractor_table(part: Part, ours: str, found: AblationScores) -> str:
+    """Table 4: other extractors of the image or of the scan, and ours.
+
+    Args:
+        part: which of the two.
+        ours: what our extractor is called.
+        found: the scores.
+    """
+    lines = []
+    for extractor in EXTRACTORS:
+        if extractor.part == part:
+            scores = found.extractors.get(extractor.key, {})
+            lines.append(
+                [extractor.title, _ms(scores.get("ms")), f"{extractor.paper_ms:.2f}", _of(scores, part), f"{extractor.paper:.2f}"]
+            )
+    paper = LABELS["aligned"][1 if part == "image" else 2]
+    scores = found.labels.get("aligned", {})
+    lines.append([ours, _ms(found.latency.get(part)), f"{PAPER_MS[part]:.2f}", _of(scores, part), f"{paper:.2f}"])
+    name = {"image": "mIoU(s)", "lidar": "mIoU(S)"}[part]
+    return markdown(["extractor", "ms", "paper, ms", name, "paper"], lines)
+
+
+def branch_table(found: AblationScores) -> str:
+    """Table 5."""
+    lines = [
+        [
+            branch.title,
+            f"{100 * branch.share:g}",
+            _of(found.branches.get(branch.key, {}), "iou"),
+            f"{branch.paper:.2f}",
+        ]
+        for branch in (CONV3D, *BRANCHES)
+    ]
+    return markdown(["model, augmentation", "annotations, %", "IoU", "paper"], lines)
+
+
+def setting_table(settings: Sequence[Setting], found: AblationScores) -> str:
+    """Rows of whole networks: Tables 6, 7, D.3, D.5, D.6."""
+    lines = []
+    for setting in settings:
+        ours, (miou, iou) = found.settings.get(setting.key, {}), setting.paper
+        share = "0" if "annotations" in setting.without else f"{100 * setting.share:g}"
+        lines.append([setting.title, share, _of(ours, "miou"), f"{miou:.2f}", _of(ours, "iou"), _number(iou)])
+    return markdown(["setting", "annotations, %", "mIoU", "paper", "IoU", "paper"], lines)
+
+
+def disturbed_table(found: AblationScores) -> str:
+    """Table D.4."""
+    lines = []
+    for key, (title, iou, miou) in DISTURBED.items():
+        ours = found.disturbed.get(key, {})
+        lines.append([title, _of(ours, "iou"), f"{iou:.2f}", _of(ours, "miou"), f"{miou:.2f}"])
+    return markdown(["input", "IoU (geometric)", "paper", "mIoU (fusion)", "paper"], lines)
+
+
+def latency_table(found: AblationScores) -> str:
+    """Milliseconds of the parts (Tables 4, 5, D.2)."""
+    titles = {
+        "image": "2D extractor with header",
+        "lidar": "3D extractor with header",
+        "geometric": "geometric branch with header",
+        "network": "whole network",
+    }
+    lines = [[title, _ms(found.latency.get(key)), f"{PAPER_MS[key]:.2f}"] for key, title in titles.items()]
+    baseline = found.branches.get(CONV3D.key, {})
+    lines.insert(3, [f"the same with {CONV3D.title.split(',')[0]}", _ms(baseline.get("ms")), f"{PAPER_MS['conv3d']:.2f}"])
+    return markdown(["part", "ms", "paper, ms"], lines)
+
+
+def class_table(settings: Sequence[Setting], found: AblationScores, classes: Taxonomy) -> str:
+    """Every class's IoU in some settings."""
+    ran = [(setting, found.settings[setting.key]) for setting in settings if setting.key in found.settings]
+    lines = [
+        [classes.names[number + 1], *(f"{100 * scores['per_class'][number]:.2f}" for _, scores in ran)]
+        for number in range(classes.num_classes - 1)
+    ]
+    return markdown(["class", *(setting.title for setting, _ in ran)], lines)
+
+
+def _of(scores: Mapping[str, Any], key: str) -> str:
+    return f"{100 * scores[key]:.2f}" if key in scores else NOT_RUN
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.2f}"
+
+
+def _ms(value: float | None) -> str:
+    return NOT_RUN if value is None else f"{value:.1f}"
