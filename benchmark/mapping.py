@@ -158,9 +158,9 @@ def mapped(
         occupancy = predictor.predict(frame)
         pose = dataset.pose(i)
         T = None if pose is None else pose @ np.linalg.inv(frame.T_grid_lidar)
-        began = time.process_time()
+        began = time.thread_time()
         update = world.update(occupancy, frame, T)
-        spent = (time.process_time() - began) * 1e3
+        spent = (time.thread_time() - began) * 1e3
         if T is None or not update.accepted:
             raise ValueError(f"{dataset.name} frame {i}: not mapped ({update.refused}); the recording needs poses")
         yield i, occupancy, world.snapshot(), T, spent

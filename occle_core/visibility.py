@@ -12,6 +12,8 @@ from occle_core.frame import Frame, RayOrigins
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
+from occle_core.native.library import loaded
+from occle_core.native.rays import pass_rays
 from occle_core.occupancy import Occupancy
 
 Floats = NDArray[np.float64]
@@ -95,8 +97,11 @@ def lidar_cells(grid: VoxelGrid, points: NDArray[np.floating], eye: Floats) -> B
         points: (N, 3) grid frame, metres.
         eye: (3,) the LiDAR's position in the grid frame, metres.
     """
+    start, ways = _rays(grid, points, eye)
+    if (library := loaded()) is not None:
+        return pass_rays(library, start, ways, grid.shape)
     strides = (grid.shape[1] * grid.shape[2], grid.shape[2], 1)
-    start, ways, inner, outer = _inside(grid, points, eye)
+    ways, inner, outer = _inside(grid.shape, start, ways)
     first = [_cell(start[a] + ways[a] * inner, grid.shape[a]) for a in range(3)]
     last = [_cell(start[a] + ways[a] * outer, grid.shape[a]) for a in range(3)]
     table = np.full(grid.size, -1, np.int32)
@@ -111,23 +116,26 @@ def lidar_cells(grid: VoxelGrid, points: NDArray[np.floating], eye: Floats) -> B
     return seen.reshape(grid.shape)
 
 
-def _inside(grid: VoxelGrid, points: NDArray[np.floating], eye: Floats) -> tuple[list[float], list[Singles], Singles, Singles]:
-    """The rays that have a part inside the grid: start and ways per axis, in cells, and where that part begins and ends (0..1).
-
-    Axis by axis, because numpy is slow along an axis of three.
-    """
+def _rays(grid: VoxelGrid, points: NDArray[np.floating], eye: Floats) -> tuple[list[float], list[Singles]]:
+    """Start of all rays and (N,) ways to the points, per axis, in cells: numpy is slow along an axis of three."""
     start = [float(at - low) / grid.resolution + NUDGE for at, low in zip(eye, grid.origin)]
     ways: list[Singles] = []
-    inner, outer = np.zeros(len(points), np.float32), np.ones(len(points), np.float32)
     for axis in range(3):
         way = np.asarray(points[:, axis], np.float32) * np.float32(1 / grid.resolution)
         way -= np.float32(grid.origin[axis] / grid.resolution + start[axis])
         way[way == 0] = 1e-9  # no division by zero
-        near, far = -start[axis] / way, (grid.shape[axis] - start[axis]) / way
-        inner, outer = np.maximum(inner, np.minimum(near, far)), np.minimum(outer, np.maximum(near, far))
         ways.append(way)
+    return start, ways
+
+
+def _inside(shape: tuple[int, int, int], start: list[float], ways: list[Singles]) -> tuple[list[Singles], Singles, Singles]:
+    """The ways of rays that have a part inside the grid, and where that part begins and ends (0..1)."""
+    inner, outer = np.zeros(len(ways[0]), np.float32), np.ones(len(ways[0]), np.float32)
+    for axis, way in enumerate(ways):
+        near, far = -start[axis] / way, (shape[axis] - start[axis]) / way
+        inner, outer = np.maximum(inner, np.minimum(near, far)), np.minimum(outer, np.maximum(near, far))
     rays = np.flatnonzero(inner < outer)
-    return start, [way[rays] for way in ways], inner[rays], outer[rays]
+    return [way[rays] for way in ways], inner[rays], outer[rays]
 
 
 def _cell(at: Singles, count: int) -> NDArray[np.int64]:

@@ -21,13 +21,16 @@ class MapConfig(Config):
     occupied_log_odds: float = Field(0.0, ge=0, lt=MAX_LOG_ODDS, description="a cell is occupied above this, natural log-odds")
     free_log_odds: float = Field(-0.3, le=0, gt=-MAX_LOG_ODDS, description="a cell is free below this, natural log-odds")
     occupied_limit: float = Field(
-        3.0, gt=0, le=MAX_LOG_ODDS, description="log-odds stay below this: the smaller, the sooner what has left is cleared"
+        2.0, gt=0, le=MAX_LOG_ODDS, description="log-odds stay below this: the smaller, the sooner what has left is cleared"
     )
     free_limit: float = Field(
         1.0, gt=0, le=MAX_LOG_ODDS, description="log-odds stay above minus this: the smaller, the sooner what arrives is seen"
     )
     network_gain: float = Field(
         0.15, gt=0, le=1, description="share of a network's log-odds that counts: neighbouring frames are not independent"
+    )
+    dynamic_gain: float = Field(
+        1.0, gt=0, le=1, description="the same where it names a class that may move: what arrives is seen at once"
     )
     network_limit: float = Field(
         1.5, gt=0, le=MAX_LOG_ODDS, description="largest evidence of one frame's network, natural log-odds"
@@ -44,7 +47,7 @@ class MapConfig(Config):
         description="least evidence of free space in cells of dynamic classes, natural log-odds: moving objects leave no trail",
     )
     returns: int = Field(40000, gt=0, description="returns of a scan that mark cells; each frame takes others in turn")
-    rays: int = Field(8000, gt=0, description="of these returns, how many rays are followed to clear what they passed")
+    rays: int = Field(16000, gt=0, description="of these returns, how many rays are followed to clear what they passed")
     dynamic_memory: float = Field(2.0, gt=0, description="seconds after which an unobserved cell of a dynamic class is unknown")
     static_memory: float = Field(300.0, gt=0, description="seconds after which any other unobserved occupied cell is unknown")
     free_memory: float = Field(60.0, gt=0, description="seconds after which an unobserved free cell is unknown")

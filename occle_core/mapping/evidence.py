@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.mapping.config import UNITS, MapConfig
+from occle_core.native import mapping
+from occle_core.native.library import loaded
 from occle_core.taxonomy import IGNORE
 
 Bytes = NDArray[np.int8]
@@ -55,12 +57,18 @@ class Evidence:
         self.votes[part] = 0
         self._dynamic[part] = False
 
-    def add(self, evidence: Bytes) -> None:
-        """Evidence of one frame.
+    def add(self, evidence: Bytes, seconds: float) -> None:
+        """Evidence of one frame. Cells that it says nothing about fade towards unknown, evenly in time.
 
         Args:
-            evidence: (X, Y, Z) ring order, steps of 1 / UNITS, 0 where the frame says nothing. It is changed.
+            evidence: (X, Y, Z) ring order, steps of 1 / UNITS, 0 where the frame says nothing. It may be changed.
+            seconds: since the frame before.
         """
+        fading = [memory.steps(seconds) for memory in self._memories]
+        if (library := loaded()) is not None:
+            mapping.add_evidence(library, evidence, self._dynamic, fading, self._clearing, self._limits, self.log_odds)
+            return
+        self._forget(evidence == 0, *fading)
         flat = evidence.reshape(-1)
         left = np.flatnonzero(self._dynamic & (evidence < 0))
         flat[left] = np.minimum(flat[left], -self._clearing)
@@ -68,33 +76,32 @@ class Evidence:
         np.clip(self.log_odds, *self._limits, out=self.log_odds)
 
     def vote(self, cells: NDArray[np.intp], labels: Labels, confidence: NDArray[np.uint8]) -> None:
-        """Classes that one frame's network names.
+        """Classes that one frame's network names, before its evidence is added. Cells that were not occupied have no lead left.
 
         Args:
             cells: (N,) different flat numbers in ring order.
             labels: (N,) class ids.
             confidence: (N,) uint8, their probabilities in steps of 1 / UNITS.
         """
+        most = round(MAX_VOTES * UNITS)
+        if (library := loaded()) is not None:
+            held_arrays = self.labels, self.votes, self._dynamic
+            mapping.vote_classes(library, cells, labels, confidence, self._is_dynamic, most, self.log_odds, *held_arrays)
+            return
         weight = confidence.astype(np.int16)
-        lead = self.votes.reshape(-1)[cells].astype(np.int16)
+        lead = np.where(self.log_odds.reshape(-1)[cells] > 0, self.votes.reshape(-1)[cells], 0).astype(np.int16)
         held = self.labels.reshape(-1)[cells]
         lead += np.where(labels == held, weight, -weight)
         replaced = (lead < 0) | (held == IGNORE)
         np.abs(lead, out=lead)
-        self.votes.reshape(-1)[cells] = np.minimum(lead, round(MAX_VOTES * UNITS))
+        self.votes.reshape(-1)[cells] = np.minimum(lead, most)
         changed, new = cells[replaced], labels[replaced]
         self.labels.reshape(-1)[changed] = new
         self._dynamic.reshape(-1)[changed] = self._is_dynamic[new]
 
-    def forget(self, seconds: float, unobserved: NDArray[np.bool_]) -> None:
-        """Let cells that a frame said nothing about fade towards unknown, evenly in time.
-
-        Args:
-            seconds: since the last call.
-            unobserved: (X, Y, Z) bool, ring order.
-        """
+    def _forget(self, unobserved: NDArray[np.bool_], dynamic: int, static: int, free: int) -> None:
+        """Numbers of steps by which unobserved cells fade."""
         held = self.log_odds
-        dynamic, static, free = (memory.steps(seconds) for memory in self._memories)
         if dynamic:
             fading = np.flatnonzero(unobserved & self._dynamic & (held > 0))
             held.reshape(-1)[fading] = np.maximum(held.reshape(-1)[fading] - dynamic, 0)

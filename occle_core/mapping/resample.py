@@ -26,15 +26,9 @@ def source_cells(
         columns (N,): numbers x * Y + y of the map's columns that the grid reaches; cells (N, Z) int32: flat numbers of the grid's
         cells, `grid.size` where a centre lies outside the grid.
     """
-    columns_x, columns_y, heights = shape
-    # From numbers of map cells to the grid's cells: source = turn @ (number + 0.5) * scale + shift.
-    T = np.linalg.inv(T_map_grid)
-    turn = T[:3, :3] * (resolution / grid.resolution)
-    shift = (T[:3, 3] - grid.origin) / grid.resolution + turn.sum(axis=1) / 2
-    corners = np.array([[(grid.origin, grid.upper)[b >> a & 1][a] for a in range(3)] for b in range(8)])
-    reach = corners @ T_map_grid[:2, :3].T + T_map_grid[:2, 3]
-    low = np.clip(np.floor(reach.min(axis=0) / resolution), 0, (columns_x, columns_y)).astype(int)
-    high = np.clip(np.ceil(reach.max(axis=0) / resolution) + 1, 0, (columns_x, columns_y)).astype(int)
+    columns_y, heights = shape[1:]
+    turn, shift = from_map_numbers(grid, T_map_grid, resolution)
+    low, high = columns_in_reach(grid, T_map_grid, shape, resolution)
     x, y = np.arange(low[0], high[0], dtype=np.float32), np.arange(low[1], high[1], dtype=np.float32)
     z = np.arange(heights, dtype=np.float32)
 
@@ -56,3 +50,22 @@ def source_cells(
         cells += index
     cells[~inside] = grid.size
     return (at_x + low[0]) * columns_y + at_y + low[1], cells
+
+
+def from_map_numbers(
+    grid: VoxelGrid, T_map_grid: NDArray[np.float64], resolution: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """turn (3, 3), shift (3,): the centre of the map's cell with a number lies at turn @ number + shift, in cells of the grid."""
+    T = np.linalg.inv(T_map_grid)
+    turn = np.asarray(T[:3, :3] * (resolution / grid.resolution), np.float64)
+    return turn, (T[:3, 3] - grid.origin) / grid.resolution + turn.sum(axis=1) / 2
+
+
+def columns_in_reach(
+    grid: VoxelGrid, T_map_grid: NDArray[np.float64], shape: tuple[int, int, int], resolution: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Numbers x, y of the map's lowest column that the grid may reach, and of the first one beyond the highest."""
+    corners = np.array([[(grid.origin, grid.upper)[b >> a & 1][a] for a in range(3)] for b in range(8)])
+    reach = corners @ T_map_grid[:2, :3].T + T_map_grid[:2, 3]
+    low = np.clip(np.floor(reach.min(axis=0) / resolution), 0, shape[:2]).astype(np.intp)
+    return low, np.clip(np.ceil(reach.max(axis=0) / resolution) + 1, 0, shape[:2]).astype(np.intp)

@@ -57,11 +57,12 @@ class Ring:
         for there, here in self._parts():
             out[here] = ring[there]
 
-    def places(self, cells: NDArray[np.intp]) -> NDArray[np.intp]:
+    def places(self, cells: NDArray[np.integer]) -> NDArray[np.intp]:
         """(N,) flat numbers of cells in window order -> in ring order; both in C order."""
-        x, y, z = np.unravel_index(cells, self.shape)
-        at = [(number + low) % count for number, low, count in zip((x, y, z), self.low, self.shape)]
-        return np.asarray((at[0] * self.shape[1] + at[1]) * self.shape[2] + at[2])
+        x, y, z = ((np.arange(count) + low) % count for low, count in zip(self.low, self.shape))
+        columns = cells // self.shape[2]
+        heights = cells - columns * self.shape[2]
+        return np.asarray((np.add.outer(x * self.shape[1], y) * self.shape[2]).reshape(-1)[columns] + z[heights])
 
     def _parts(self) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
         """Boxes that are contiguous in both orders: slices of the ring and of the window; at most eight."""

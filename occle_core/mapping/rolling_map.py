@@ -4,21 +4,24 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.errors import EngineError
 from occle_core.frame import Frame
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.mapping.classes import DYNAMIC, lookup
 from occle_core.mapping.config import MapConfig
 from occle_core.mapping.evidence import Evidence
-from occle_core.mapping.observation import NamedCells, observed_by_network, observed_by_scan
+from occle_core.mapping.observation import NamedCells, Returns, observed_by_network, observed_by_scan
 from occle_core.mapping.pose_check import break_between, pose_fault
 from occle_core.mapping.ring import Ring
 from occle_core.mapping.snapshot import MapSnapshot
+from occle_core.native import library
 from occle_core.occupancy import Occupancy
 from occle_core.taxonomy import Taxonomy
 
@@ -45,6 +48,8 @@ class MapUpdate:
 class RollingMap:
     """A voxel map in an odometry or map frame whose window follows the robot. Not thread-safe.
 
+    The first one on a machine compiles the native kernels, which takes some seconds.
+
     Args:
         taxonomy: the classes of all occupancies that come.
         config: size, evidence, memory.
@@ -52,6 +57,8 @@ class RollingMap:
     """
 
     def __init__(self, taxonomy: Taxonomy, config: MapConfig | None = None, frame_id: str = "odom") -> None:
+        with suppress(EngineError):  # no compiler: NumPy does the same in more time
+            library.load()
         self.taxonomy = taxonomy
         self.config = config or MapConfig()
         self.frame_id = frame_id
@@ -100,9 +107,9 @@ class RollingMap:
         self._follow(T, occupancy.grid)
         T_window_grid = T.copy()
         T_window_grid[:3, 3] -= np.asarray(self.ring.low) * self.config.resolution
-        self._observe_scan(frame, T_window_grid)
+        returns = self._observe_scan(frame, occupancy.grid, T_window_grid)
         times.append(time.perf_counter())
-        named = observed_by_network(self._window, self.config, occupancy, T_window_grid)
+        named = observed_by_network(self._window, self.config, occupancy, T_window_grid, returns)
         times.append(time.perf_counter())
         self._add(named, (stamp - self._last[0]) * 1e-9 if self._last else 0.0)
         times.append(time.perf_counter())
@@ -157,19 +164,18 @@ class RollingMap:
         for entered in self.ring.move((x, y, z)):
             self.evidence.clear(entered)
 
-    def _observe_scan(self, frame: Frame, T_window_grid: Pose) -> None:
-        T_window_lidar = T_window_grid @ frame.T_grid_lidar
+    def _observe_scan(self, frame: Frame, grid: VoxelGrid, T_window_grid: Pose) -> Returns:
         step = 1 + len(frame.points) // self.config.returns
         thinned = slice(self._frames % step, None, step)
         chosen, origins = frame.points[thinned, :3], frame.ray_origins.of(thinned)
         finite = np.isfinite(chosen).all(axis=1)
         if not finite.all():
             chosen, origins = chosen[finite], origins.of(finite)
-        points = transform_points(T_window_lidar, chosen)
-        observed_by_scan(self._window, self.config, points, origins.moved(T_window_lidar))
+        points = transform_points(frame.T_grid_lidar, chosen)
+        moved = origins.moved(T_window_grid @ frame.T_grid_lidar)
+        return observed_by_scan(self._window, self.config, points, grid, T_window_grid, moved)
 
     def _add(self, named: NamedCells, seconds: float) -> None:
         self.ring.to_ring(self._window, self._ring_evidence)
-        self.evidence.forget(seconds, self._ring_evidence == 0)
-        self.evidence.add(self._ring_evidence)
         self.evidence.vote(self.ring.places(named.cells), named.labels, named.confidence)
+        self.evidence.add(self._ring_evidence, seconds)

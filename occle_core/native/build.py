@@ -30,7 +30,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
 """Instruction sets, the widest first, and their flags; "plain" is what every CPU of the kind has (SSE2, NEON)."""
 COMMON = ("-std=c++17", "-O3", "-fPIC", "-pthread", "-fno-math-errno", "-fno-trapping-math")
 CONTRACTED = "-ffp-contract=fast"
-EXACT = dict.fromkeys(("prepare.cpp", "rays.cpp", "resize.cpp"), "-ffp-contract=off")
+EXACT = dict.fromkeys(("mapping.cpp", "prepare.cpp", "rays.cpp", "resize.cpp"), "-ffp-contract=off")
 """Files whose results are NumPy's and OpenCV's bit by bit."""
 COMPILERS = ("g++", "clang++")
 REMEDY = "install g++ (apt install g++) or clang++, or name one in CXX"

@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Rays through a voxel grid by the compiled library, equal to `occle_core.geometry.raycast` to the bit."""
+"""Rays through a voxel grid by the compiled library, equal to `geometry.raycast` and `visibility` to the bit."""
 
 from __future__ import annotations
 
@@ -43,3 +43,30 @@ def end_rays(
         address(leaves, np.float64, count),
     )
     return cell, hit, leaves
+
+
+def pass_rays(
+    library: Library, start: list[float], ways: list[NDArray[np.float32]], shape: tuple[int, int, int]
+) -> NDArray[np.bool_]:
+    """Cells that rays pass or end in, one ray per end cell, as `occle_core.visibility.lidar_cells`.
+
+    Args:
+        library: see `occle_core.native.library.load`.
+        start: of all rays, per axis, in cells.
+        ways: per axis (N,) from there to the rays' ends, in cells; none is 0.
+        shape: cells of the grid.
+
+    Returns:
+        (X, Y, Z) bool.
+    """
+    seen = np.empty(shape, np.bool_)
+    along, begin = np.stack(ways), np.array(start)
+    library.call(
+        "pass_rays",
+        address(begin, np.float64, 3),
+        address(along, np.float32, 3, None),
+        along.shape[1],
+        *shape,
+        address(seen, np.bool_, *shape),
+    )
+    return seen

@@ -31,6 +31,10 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "prune_cells": ("i", "ppiipff"),
     "finest_level": ("i", "ppiiipipppp" + "ip" + "pff" + "ppppp"),
     "label_cells": ("v", "ppiiiippp"),
+    # mapping.cpp
+    "read_grid": ("i", "piiipppiiiiiippp"),
+    "add_evidence": ("v", "ppipiiip"),
+    "vote_classes": ("v", "pipppiipppp"),
     # points.cpp
     "encoder_rows": ("i", ""),
     "fuse_points": ("v", "ppppiiipfppiipip"),
@@ -44,6 +48,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "move_points": ("v", "piipffpip"),
     # rays.cpp
     "end_rays": ("v", "piiippippp"),
+    "pass_rays": ("v", "ppiiiip"),
     # resize.cpp
     "resize_area": ("v", "piiiiippp"),
 }

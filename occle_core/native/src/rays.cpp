@@ -1,7 +1,10 @@
 // Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-// Rays through a voxel grid, bit by bit as occle_core.geometry.raycast steps them: compiled without contraction.
+// Rays through a voxel grid, bit by bit as occle_core.geometry.raycast and occle_core.visibility step them: compiled without
+// contraction.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 
 extern "C" {
@@ -75,5 +78,50 @@ void end_rays(const uint8_t* solid, int64_t X, int64_t Y, int64_t Z, const doubl
         }
         cell[ray] = static_cast<int32_t>(flat);
     }
+}
+
+// As visibility.lidar_cells: sets seen (X, Y, Z) to 1 in the cells between the LiDAR and n points, both included, one ray per end cell
+// (the last point's), and to 0 elsewhere. In cells: `start` of all rays (3), `ways` (3, n) from there to the points.
+void pass_rays(const double* start, const float* ways, int64_t n, int64_t X, int64_t Y, int64_t Z, uint8_t* seen) {
+    constexpr uint8_t passed = 1, ended = 2;
+    const int64_t shape[3] = {X, Y, Z}, stride[3] = {Y * Z, Z, 1};
+    const float highest[3] = {static_cast<float>(X - 1), static_cast<float>(Y - 1), static_cast<float>(Z - 1)};
+    const auto cell = [&](float at, int axis) { return at > 0 ? static_cast<int64_t>(std::min(at, highest[axis])) : 0; };
+    std::fill(seen, seen + X * Y * Z, 0);
+    for (int64_t ray = n - 1; ray >= 0; ray--) {
+        float way[3], inner = 0, outer = 1;
+        for (int a = 0; a < 3; a++) {
+            way[a] = ways[a * n + ray];
+            const float near = static_cast<float>(-start[a]) / way[a];
+            const float far = static_cast<float>(static_cast<double>(shape[a]) - start[a]) / way[a];
+            inner = std::max(inner, std::min(near, far));
+            outer = std::min(outer, std::max(near, far));
+        }
+        if (!(inner < outer) || std::isnan(way[0] + way[1] + way[2])) continue;
+        int64_t first[3], last[3], begin = 0, end = 0;
+        for (int a = 0; a < 3; a++) {
+            first[a] = cell(static_cast<float>(start[a]) + way[a] * inner, a);
+            last[a] = cell(static_cast<float>(start[a]) + way[a] * outer, a);
+            begin += first[a] * stride[a];
+            end += last[a] * stride[a];
+        }
+        if (seen[end] & ended) continue;
+        seen[end] |= ended;
+        seen[begin] |= passed;
+        for (int a = 0; a < 3; a++) {  // planes across this axis: where the ray passes one follows from the plane alone
+            const int b = (a + 1) % 3, c = (a + 2) % 3;
+            const int64_t step = way[a] > 0 ? 1 : -1, count = std::abs(last[a] - first[a]), entered = first[a] + step;
+            const float slope_b = way[b] / way[a], slope_c = way[c] / way[a];
+            const double plane = static_cast<double>(entered + (step < 0)) - start[a];
+            const float at_b = static_cast<float>(start[b] + plane * static_cast<double>(slope_b));
+            const float at_c = static_cast<float>(start[c] + plane * static_cast<double>(slope_c));
+            for (int64_t k = 0; k < count; k++) {
+                const float moved = static_cast<float>(k * step);
+                seen[(entered + k * step) * stride[a] + cell(moved * slope_b + at_b, b) * stride[b] +
+                     cell(moved * slope_c + at_c, c) * stride[c]] |= passed;
+            }
+        }
+    }
+    for (int64_t i = 0; i < X * Y * Z; i++) seen[i] &= passed;
 }
 }

@@ -10,7 +10,9 @@ from occle_core.taxonomy import IGNORE
 
 DYNAMIC = np.zeros(256, bool)
 DYNAMIC[[1, 2]] = True
-CONFIG = MapConfig(size=(2.0, 1.6, 1.2), dynamic_memory=1.0, static_memory=10.0, free_memory=5.0)
+CONFIG = MapConfig(
+    size=(2.0, 1.6, 1.2), occupied_limit=3.0, free_limit=1.0, dynamic_memory=1.0, static_memory=10.0, free_memory=5.0
+)
 
 
 class Cell:
@@ -20,15 +22,16 @@ class Cell:
         self.log_odds, self.label, self.lead = 0, IGNORE, 0
 
     def frame(self, evidence, label, confidence):
+        if label is not None:
+            lead = self.lead if self.log_odds > 0 else 0
+            lead += confidence if label == self.label else -confidence
+            if lead < 0 or self.label == IGNORE:
+                self.label = label
+            self.lead = min(abs(lead), round(MAX_VOTES * UNITS))
         lowest, highest = -round(CONFIG.free_limit * UNITS), round(CONFIG.occupied_limit * UNITS)
         if DYNAMIC[self.label] and evidence < 0:
             evidence = min(evidence, -round(CONFIG.dynamic_clearing * UNITS))
         self.log_odds = max(lowest, min(highest, self.log_odds + evidence))
-        if label is not None:
-            self.lead += confidence if label == self.label else -confidence
-            if self.lead < 0 or self.label == IGNORE:
-                self.label, self.lead = label, abs(self.lead)
-            self.lead = min(self.lead, round(MAX_VOTES * UNITS))
 
 
 def test_random_frames_give_every_cell_what_a_loop_gives_it():
@@ -44,8 +47,8 @@ def test_random_frames_give_every_cell_what_a_loop_gives_it():
         said = dict(zip(named.tolist(), zip(labels.tolist(), confidence.tolist())))
         for number, cell in enumerate(cells):
             cell.frame(int(given[number]), *said.get(number, (None, 0)))
-        evidence.add(given.reshape(CONFIG.shape))
         evidence.vote(named, labels, confidence)
+        evidence.add(given.reshape(CONFIG.shape), 0.0)
         assert evidence.log_odds.reshape(-1).tolist() == [cell.log_odds for cell in cells]
         assert evidence.labels.reshape(-1).tolist() == [cell.label for cell in cells]
         assert evidence.votes.reshape(-1).tolist() == [cell.lead for cell in cells]
@@ -65,23 +68,22 @@ def held(log_odds, label):
 )
 def test_unobserved_cells_fade_evenly_whatever_the_frame_rate(step, log_odds, label, memory):
     evidence = held(log_odds, label)
-    unobserved = np.ones(CONFIG.shape, bool)
     for number in range(1, round(memory / step) + 1):
-        evidence.forget(step, unobserved)
+        evidence.add(np.zeros(CONFIG.shape, np.int8), step)
         expected = log_odds * (1 - min(1, number * step / memory))
         assert np.abs(evidence.log_odds - expected).max() <= 1
-    evidence.forget(step, unobserved)
+    evidence.add(np.zeros(CONFIG.shape, np.int8), step)
     assert not evidence.log_odds.any()
 
 
 def test_observed_cells_do_not_fade():
-    evidence, unobserved = held(48, 1), np.ones(CONFIG.shape, bool)
-    unobserved[0] = False
-    evidence.forget(100.0, unobserved)
+    evidence, frame = held(47, 1), np.zeros(CONFIG.shape, np.int8)
+    frame[0] = 1
+    evidence.add(frame, 100.0)
     assert (evidence.log_odds[0] == 48).all() and not evidence.log_odds[1:].any()
 
 
 def test_restored_cells_know_which_of_them_move():
     evidence = held(48, 2)
-    evidence.add(np.full(CONFIG.shape, -1, np.int8))
+    evidence.add(np.full(CONFIG.shape, -1, np.int8), 0.0)
     assert (evidence.log_odds == 48 - round(CONFIG.dynamic_clearing * UNITS)).all()

@@ -55,9 +55,30 @@ def test_rays_clear_what_they_pass_and_returns_mark():
     frame = replace(scan([target - eye]), T_grid_lidar=pose(*eye))
     shot = drive([(occupancy(base=255), frame, T)]).snapshot()
     steps = [state(shot, center((i, 8, 4)))[0] for i in range(14)]
-    hit, miss = round(SMALL.hit * UNITS), round(SMALL.miss * UNITS)
+    hit, miss = round(min(SMALL.hit, SMALL.occupied_limit) * UNITS), round(SMALL.miss * UNITS)
     assert steps == [-miss] * 12 + [hit, 0]
     assert np.count_nonzero(shot.log_odds) == 13
+
+
+def test_returns_say_which_part_of_the_networks_cell_is_occupied():
+    """The map's cells lie a quarter cell beside the network's: the one that holds the return counts, and no other."""
+    wall, T = (8, 8, 4), pose(0.1)
+    around_centre, beyond = (T[:3, 3] + center(wall) + (shift, 0, 0) for shift in (-0.1, 0.3))
+    for points, occupied, clear in (([], around_centre, beyond), ([center(wall) + (0.15, 0, 0)], beyond, around_centre)):
+        shot = drive([(occupancy([wall]), scan(points), T)]).snapshot()
+        assert state(shot, occupied)[0] > 0 and state(shot, occupied)[1] == BUILDING
+        assert state(shot, clear)[0] <= 0 and shot.occupied.sum() == 1
+
+
+def test_what_may_move_is_seen_where_it_arrives_in_one_frame_and_named_by_it():
+    """The cell was a building for a second, then free: neither the free space nor the old name holds the car back."""
+    cell = (8, 8, 4)
+    past = [(occupancy([cell]), scan(), pose())] * 10 + [(occupancy(), scan(), pose())] * 40
+    assert state(drive(past).snapshot(), center(cell))[0] == -round(SMALL.free_limit * UNITS)
+    arrived = drive([*past, (occupancy([cell], CAR), scan(), pose())]).snapshot()
+    assert state(arrived, center(cell))[0] > 0 and state(arrived, center(cell))[1] == CAR
+    built = drive([*past, (occupancy([cell]), scan(), pose())]).snapshot()
+    assert state(built, center(cell))[0] < 0
 
 
 def test_random_rays_clear_what_fine_steps_along_them_find():

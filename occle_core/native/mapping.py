@@ -1,0 +1,131 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
+"""Cells of the rolling map by the compiled library, equal to `occle_core.mapping` to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from occle_core.native.library import Library, address
+from occle_core.taxonomy import IGNORE
+
+Bytes = NDArray[np.int8]
+Labels = NDArray[np.uint8]
+
+
+def read_grid(
+    library: Library,
+    grid: Bytes,
+    turn: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    low: NDArray[np.intp],
+    high: NDArray[np.intp],
+    evidence: Bytes,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Add a grid's evidence to the map's cells, each read where its centre lies in the grid.
+
+    Args:
+        library: see `occle_core.native.library.load`.
+        grid: (GX, GY, GZ) int8.
+        turn, shift: (3, 3) and (3,), see `occle_core.mapping.resample.from_map_numbers`.
+        low, high: (2,) columns of the map to look at, `high` not included.
+        evidence: (X, Y, Z) int8 of the map; it is changed.
+
+    Returns:
+        (N,) flat numbers, in the map and in the grid, of the cells whose evidence in the grid is above 0.
+    """
+    singles = [np.ascontiguousarray(a, np.float32) for a in (turn, shift, turn[:, 2] * (evidence.shape[2] - 1))]
+    room = max(0, int(np.prod(high - low))) * evidence.shape[2]
+    cells, sources = np.empty(room, np.int32), np.empty(room, np.int32)
+    count = library.call(
+        "read_grid",
+        address(grid, np.int8, None, None, None),
+        *grid.shape,
+        address(singles[0], np.float32, 3, 3),
+        address(singles[1], np.float32, 3),
+        address(singles[2], np.float32, 3),
+        int(low[0]),
+        int(high[0]),
+        int(low[1]),
+        int(high[1]),
+        *evidence.shape[1:],
+        address(evidence, np.int8, None, None, None),
+        address(cells, np.int32, room),
+        address(sources, np.int32, room),
+    )
+    return cells[:count], sources[:count]
+
+
+def add_evidence(
+    library: Library,
+    evidence: Bytes,
+    dynamic: NDArray[np.bool_],
+    fading: Sequence[int],
+    clearing: int,
+    limits: tuple[int, int],
+    log_odds: Bytes,
+) -> None:
+    """As `occle_core.mapping.evidence.Evidence.add`.
+
+    Args:
+        library: see `occle_core.native.library.load`.
+        evidence: (X, Y, Z) of one frame, 0 where it says nothing.
+        dynamic: (X, Y, Z), the cell's class may move.
+        fading: steps by which cells without evidence fade: occupied dynamic ones, other occupied ones, free ones.
+        clearing: least evidence of free space in dynamic cells.
+        limits: of the log-odds.
+        log_odds: (X, Y, Z); it is changed.
+    """
+    steps, shape = np.array(fading, np.int32), log_odds.shape
+    library.call(
+        "add_evidence",
+        address(evidence, np.int8, *shape),
+        address(dynamic, np.bool_, *shape),
+        log_odds.size,
+        address(steps, np.int32, 3),
+        clearing,
+        *limits,
+        address(log_odds, np.int8, *shape),
+    )
+
+
+def vote_classes(
+    library: Library,
+    cells: NDArray[np.intp],
+    labels: Labels,
+    confidence: Labels,
+    moves: NDArray[np.bool_],
+    most: int,
+    log_odds: Bytes,
+    held: Labels,
+    votes: Labels,
+    dynamic: NDArray[np.bool_],
+) -> None:
+    """As `occle_core.mapping.evidence.Evidence.vote`.
+
+    Args:
+        library: see `occle_core.native.library.load`.
+        cells: (N,) different flat numbers.
+        labels, confidence: (N,) what a network says of them.
+        moves: (256,) ids of dynamic classes.
+        most: largest lead of a class.
+        log_odds: (X, Y, Z) before the frame.
+        held, votes, dynamic: (X, Y, Z) the cells' classes, their leads, and whether they move; they are changed.
+    """
+    n, shape = len(cells), held.shape
+    library.call(
+        "vote_classes",
+        address(cells, np.int64, n),
+        n,
+        address(labels, np.uint8, n),
+        address(confidence, np.uint8, n),
+        address(moves, np.bool_, 256),
+        most,
+        IGNORE,
+        address(log_odds, np.int8, *shape),
+        address(held, np.uint8, *shape),
+        address(votes, np.uint8, *shape),
+        address(dynamic, np.bool_, *shape),
+    )
