@@ -50,6 +50,11 @@ def obstacles(snapshot: MapSnapshot) -> NDArray[np.bool_]:
     return solid
 
 
+def columns_of_classes(snapshot: MapSnapshot, names: Collection[str]) -> NDArray[np.bool_]:
+    """(X, Y) bool: columns in which some occupied cell carries one of the classes; names that the map does not have say nothing."""
+    return np.asarray((snapshot.occupied & lookup(snapshot.taxonomy, names)[snapshot.labels]).any(axis=2))
+
+
 def ground_elevation(snapshot: MapSnapshot) -> NDArray[np.float32]:
     """(X, Y) float32: height of the ground's surface per column, metres in the map's frame; NaN where no ground is mapped.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from occle_core.mapping.classes import GROUND
+from occle_core.mapping.classes import GROUND, PEOPLE
 from occle_core.taxonomy import Taxonomy
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_group import ConfigError
@@ -58,6 +58,26 @@ def map_drivable(names: Sequence[str], taxonomy: Taxonomy) -> frozenset[str]:
     return frozenset(names) or GROUND
 
 
+def map_keepout(names: Sequence[str], taxonomy: Taxonomy) -> frozenset[str]:
+    """Class names of parameter map.keepout_mask.classes.
+
+    Raises:
+        ConfigError: as `class_ids`.
+    """
+    class_ids(names, taxonomy, "map.keepout_mask.classes")
+    return frozenset(names)
+
+
+def map_slow(names: Sequence[str], taxonomy: Taxonomy) -> frozenset[str]:
+    """Class names of parameter map.speed_mask.classes; no names: people and what they ride.
+
+    Raises:
+        ConfigError: as `class_ids`.
+    """
+    class_ids(names, taxonomy, "map.speed_mask.classes")
+    return frozenset(names) or PEOPLE
+
+
 def check_classes(config: NodeConfig, taxonomy: Taxonomy) -> None:
     """Validate the class names of parameters show.classes, occupancy_grid.drivable, obstacles.ground and those of the map.
 
@@ -68,3 +88,5 @@ def check_classes(config: NodeConfig, taxonomy: Taxonomy) -> None:
     drivable_ids(config.occupancy_grid.drivable, taxonomy)
     ground_ids(config.obstacles.ground, taxonomy)
     map_drivable(config.map.occupancy_grid.drivable, taxonomy)
+    map_keepout(config.map.keepout_mask.classes, taxonomy)
+    map_slow(config.map.speed_mask.classes, taxonomy)

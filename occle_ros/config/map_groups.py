@@ -59,6 +59,22 @@ class MapObjectsConfig(ParameterGroup):
     min_cells: int = live_parameter(3, "smaller objects are left out, cells", ge=1, le=10_000)
 
 
+class MapKeepoutConfig(ParameterGroup):
+    """~/map/keepout_mask."""
+
+    max_rate_hz: float = max_rate("~/map/keepout_mask", 1.0)
+    classes: tuple[str, ...] = live_parameter((), "classes that the robot has to stay off, such as sidewalk or terrain")
+
+
+class MapSpeedConfig(ParameterGroup):
+    """~/map/speed_mask."""
+
+    max_rate_hz: float = max_rate("~/map/speed_mask", 2.0)
+    classes: tuple[str, ...] = live_parameter((), "classes near which the robot has to be slow; empty: people and what they ride")
+    distance: Metres = live_parameter(5.0, "how near that is, metres")
+    percent: int = live_parameter(30, "largest speed there, percent of the robot's maximum", ge=1, le=100)
+
+
 class MapParameters(MapConfig):
     """The rolling map in tf.world_frame: its constants (`occle_core.mapping`), and what is published of it."""
 
@@ -75,6 +91,8 @@ class MapParameters(MapConfig):
     occupancy_grid: MapGridConfig = MapGridConfig()
     distance: MapDistanceConfig = MapDistanceConfig()
     objects: MapObjectsConfig = MapObjectsConfig()
+    keepout_mask: MapKeepoutConfig = MapKeepoutConfig()
+    speed_mask: MapSpeedConfig = MapSpeedConfig()
 
     @property
     def constants(self) -> MapConfig:

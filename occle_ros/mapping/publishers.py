@@ -14,10 +14,11 @@ from occle_core.mapping import MapSnapshot
 from occle_core.mapping.distance import distance_2d
 from occle_core.mapping.layers import HeightBand, ground_elevation, project_bands
 from occle_core.mapping.objects import find_objects
-from occle_ros.config.classes import map_drivable
+from occle_ros.config.classes import map_drivable, map_keepout, map_slow
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.messages.clouds import distance_cloud
 from occle_ros.messages.common import header, message_class
+from occle_ros.messages.filter_masks import keepout_mask, speed_mask
 from occle_ros.messages.map_messages import GridStream, VoxelStream, occupancy_of
 from occle_ros.messages.markers import marker_array
 from occle_ros.messages.objects import objects_message
@@ -74,6 +75,8 @@ class MapPublishers:
             outputs.MAP_GRID_UPDATES: group.occupancy_grid.updates_max_rate_hz,
             outputs.MAP_DISTANCE: group.distance.max_rate_hz,
             outputs.MAP_OBJECTS: group.objects.max_rate_hz,
+            outputs.MAP_KEEPOUT: group.keepout_mask.max_rate_hz,
+            outputs.MAP_SPEED: group.speed_mask.max_rate_hz,
         }
         listened = [topic for topic, publisher in self._publishers.items() if publisher.get_subscription_count()]
         return {topic for topic in listened if self._limits[topic].allows(rates[topic])}
@@ -104,6 +107,12 @@ class MapPublishers:
         if outputs.MAP_OBJECTS in due:
             found = find_objects(shot, group.objects.min_cells)
             made[outputs.MAP_OBJECTS] = objects_message(found, shot.taxonomy, shot.stamp, shot.frame_id)
+        if outputs.MAP_KEEPOUT in due:
+            made[outputs.MAP_KEEPOUT] = keepout_mask(shot, map_keepout(group.keepout_mask.classes, shot.taxonomy))
+        if outputs.MAP_SPEED in due:
+            slow = group.speed_mask
+            names = map_slow(slow.classes, shot.taxonomy)
+            made[outputs.MAP_SPEED] = speed_mask(shot, names, slow.distance, slow.percent)
         return made
 
     def _from_above(self, shot: MapSnapshot, due: set[outputs.Topic]) -> dict[outputs.Topic, Any]:

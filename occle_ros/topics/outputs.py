@@ -98,7 +98,29 @@ MAP_OBJECTS = Topic(
     objects_type(),
     "boxes of vehicles, people and what they ride: vision_msgs/Detection3DArray where it is installed, else a MarkerArray of CUBEs",
 )
-MAP_OUTPUTS = (MAP_VOXELS, MAP_VOXELS_UPDATES, MAP_MARKERS, MAP_GRID, MAP_GRID_UPDATES, MAP_DISTANCE, MAP_OBJECTS)
+MAP_KEEPOUT = Topic(
+    "~/map/keepout_mask",
+    "nav_msgs/msg/OccupancyGrid",
+    "for nav2's KeepoutFilter: 100 in columns of ~/map/occupancy_grid that hold a class of map.keepout_mask.classes, else -1",
+    latched=True,
+)
+MAP_SPEED = Topic(
+    "~/map/speed_mask",
+    "nav_msgs/msg/OccupancyGrid",
+    "for nav2's SpeedFilter: map.speed_mask.percent (of the maximum speed) near the classes of map.speed_mask.classes, else 0",
+    latched=True,
+)
+MAP_OUTPUTS = (
+    MAP_VOXELS,
+    MAP_VOXELS_UPDATES,
+    MAP_MARKERS,
+    MAP_GRID,
+    MAP_GRID_UPDATES,
+    MAP_DISTANCE,
+    MAP_OBJECTS,
+    MAP_KEEPOUT,
+    MAP_SPEED,
+)
 OUTPUTS = (VOXELS, MARKERS, OCCUPANCY_GRID, OBSTACLES, LABEL_INFO)
 
 

@@ -20,9 +20,12 @@ from occle_ros.topics.outputs import (
     LABEL_INFO,
     MAP_GRID,
     MAP_GRID_UPDATES,
+    MAP_KEEPOUT,
+    MAP_SPEED,
     OBSTACLES,
     OCCUPANCY_GRID,
     SERVICES,
+    Topic,
     published,
     subscribed,
 )
@@ -54,7 +57,13 @@ SOURCE = {
 }  # fmt: skip
 
 
-FILES = {file.name: file for file in sorted((ROOT / "config/nav2").glob("*.yaml"))}
+INFO_SERVER = {"base", "filter_info_topic", "mask_topic", "multiplier", "type"}
+FILTERS = {
+    "nav2_costmap_2d::KeepoutFilter": {"enabled", "filter_info_topic", "transform_tolerance"},
+    "nav2_costmap_2d::SpeedFilter": {"enabled", "filter_info_topic", "speed_limit_topic", "transform_tolerance"},
+}
+
+FILES = {file.name: file for file in sorted((ROOT / "config/nav2").glob("*_costmap.yaml"))}
 
 
 def costmap_of(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -105,8 +114,26 @@ def test_the_costmaps_of_the_map(name: str) -> None:
     assert costmap["width"] <= MapConfig().size[0] and costmap["height"] <= MapConfig().size[1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "number", "plugin", "topic"),
+    [("keepout", 0, "KeepoutFilter", MAP_KEEPOUT), ("speed", 1, "SpeedFilter", MAP_SPEED)],
+)
+def test_the_filters_of_the_map(kind: str, number: int, plugin: str, topic: Topic) -> None:
+    content = yaml.safe_load((ROOT / "config/nav2/map_filters.yaml").read_text())
+    info = content[f"{kind}_filter_info_server"]["ros__parameters"]
+    costmap = content["costmap"]["ros__parameters"]
+    assert set(info) == INFO_SERVER and info["type"] == number
+    # KeepoutFilter reports any other base or multiplier as an error; SpeedFilter: the mask's value is the percentage.
+    assert (info["base"], info["multiplier"]) == (0.0, 1.0)
+    assert info["mask_topic"] == topic.name.replace("~", "/occupancy") and topic.latched
+    layer = costmap[f"{kind}_filter"]
+    assert f"{kind}_filter" in costmap["filters"] and layer["plugin"] == f"nav2_costmap_2d::{plugin}"
+    assert set(layer) - {"plugin"} <= FILTERS[layer["plugin"]]
+    assert layer["filter_info_topic"] == info["filter_info_topic"]
+
+
 def test_nav2s_subscriptions_fit_the_publishers() -> None:
-    """nav2_ros_common/qos_profiles.hpp: LatchedSubscriptionQoS(3) for the map, StandardTopicQoS for updates, SensorDataQoS."""
+    """nav2_ros_common/qos_profiles.hpp: LatchedSubscriptionQoS(3): map, masks; StandardTopicQoS: updates; SensorDataQoS."""
     latched = qos_profile("reliable", 1, "transient_local")  # as MapPublishers and Publishers have it
     plain = qos_profile(NodeConfig().output_qos.reliability, 10, NodeConfig().output_qos.durability)
     assert qos_mismatch(latched, qos_profile("reliable", 3, "transient_local")) is None
