@@ -94,7 +94,7 @@ def test_the_topics_hold_the_map(place: Path, running: tuple[Process, Robot]) ->
     assert (grid.info.width, grid.info.height, grid.header.frame_id) == (100, 100, "odom")
     assert grid.info.origin.position.x == pytest.approx(shot.grid.origin[0])
     np.testing.assert_array_equal(np.array(grid.data, np.int8).reshape(100, 100), VALUES[layer].T)
-    assert len(np.unique(grid.data)) == 3
+    assert len(np.unique(grid.data)) >= 2
 
     distance = robot.newest("distance")
     assert (distance.width, distance.height, distance.point_step) == (100, 100, 16)
