@@ -26,6 +26,7 @@ class Evidence:
     Args:
         config: constants.
         dynamic: (256,) bool, ids of classes whose objects move.
+        ground: (256,) bool, ids of classes to stand on.
 
     Attributes:
         log_odds: (X, Y, Z) int8, of occupancy, in steps of 1 / UNITS; 0 is unknown.
@@ -33,12 +34,12 @@ class Evidence:
         votes: (X, Y, Z) uint8, the class's lead, in steps of 1 / UNITS of a fully confident frame.
     """
 
-    def __init__(self, config: MapConfig, dynamic: NDArray[np.bool_]) -> None:
+    def __init__(self, config: MapConfig, dynamic: NDArray[np.bool_], ground: NDArray[np.bool_]) -> None:
         self.log_odds: Bytes = np.zeros(config.shape, np.int8)
         self.labels: Labels = np.full(config.shape, IGNORE, np.uint8)
         self.votes = np.zeros(config.shape, np.uint8)
         self._dynamic = np.zeros(config.shape, np.bool_)  # dynamic[labels], kept: looking it up for all cells takes longer
-        self._is_dynamic = dynamic
+        self._is_dynamic, self._is_ground = dynamic, ground
         self._limits = -round(config.free_limit * UNITS), round(config.occupied_limit * UNITS)
         self._clearing = round(config.dynamic_clearing * UNITS)
         lowest, highest = self._limits
@@ -74,6 +75,16 @@ class Evidence:
         flat[left] = np.minimum(flat[left], -self._clearing)
         self.log_odds += evidence  # neither is farther from 0 than 62
         np.clip(self.log_odds, *self._limits, out=self.log_odds)
+
+    def lowest_ground(self) -> NDArray[np.bool_]:
+        """(X, Y, Z) bool in ring order: occupied cells of the ground with none right below, so nothing else carries the column."""
+        held, heights = self.log_odds.reshape(-1), self.log_odds.shape[2]
+        cells = np.flatnonzero(held > 0)
+        cells = cells[self._is_ground[self.labels.reshape(-1)[cells]]]
+        below = np.where(cells % heights, cells - 1, cells + heights - 1)  # under the window's lowest layer lies its highest: free
+        found = np.zeros(self.log_odds.shape, np.bool_)
+        found.reshape(-1)[cells[held[below] <= 0]] = True
+        return found
 
     def vote(self, cells: NDArray[np.intp], labels: Labels, confidence: NDArray[np.uint8]) -> None:
         """Classes that one frame's network names, before its evidence is added. Cells that were not occupied have no lead left.

@@ -60,6 +60,7 @@ def observed_by_scan(
     grid: VoxelGrid,
     T_window_grid: NDArray[np.float64],
     origins: RayOrigins,
+    spared: NDArray[np.bool_],
 ) -> Returns:
     """Write the scan's evidence over `evidence`: cells with a return, and cells that rays only passed.
 
@@ -70,6 +71,8 @@ def observed_by_scan(
         grid: the network's.
         T_window_grid: (4, 4), maps its frame into metres from the window's lowest corner.
         origins: the LiDARs there.
+        spared: (X, Y, Z) bool of the window, cells that passing rays do not clear: a flat ray is inside the ground's cells for
+            metres before it ends on the ground.
 
     Returns:
         those of the scan that lie in the window.
@@ -79,6 +82,7 @@ def observed_by_scan(
     there = transform_points(T_window_grid, points)
     thinned = slice(None, None, 1 + len(points) // config.rays)
     passed = rays_cells(window, there[thinned], origins.of(thinned))
+    passed &= ~spared
     np.multiply(passed.view(np.int8), np.int8(-miss), out=evidence)
     cells, sources = _numbers(window, there), _numbers(grid, points)
     inside = cells < window.size

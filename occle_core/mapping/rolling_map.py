@@ -14,7 +14,7 @@ from occle_core.errors import EngineError
 from occle_core.frame import Frame
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.mapping.classes import DYNAMIC, lookup
+from occle_core.mapping.classes import DYNAMIC, GROUND, lookup
 from occle_core.mapping.config import MapConfig
 from occle_core.mapping.evidence import Evidence
 from occle_core.mapping.observation import NamedCells, Returns, observed_by_network, observed_by_scan
@@ -63,11 +63,12 @@ class RollingMap:
         self.config = config or MapConfig()
         self.frame_id = frame_id
         self.ring = Ring(self.config.shape)
-        self.evidence = Evidence(self.config, lookup(taxonomy, DYNAMIC))
+        self.evidence = Evidence(self.config, lookup(taxonomy, DYNAMIC), lookup(taxonomy, GROUND))
         self._last: tuple[int, Pose] | None = None
         self._frames = 0
         self._window = np.zeros(self.config.shape, np.int8)
         self._ring_evidence = np.zeros(self.config.shape, np.int8)
+        self._spared = np.zeros(self.config.shape, np.bool_)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -173,7 +174,8 @@ class RollingMap:
             chosen, origins = chosen[finite], origins.of(finite)
         points = transform_points(frame.T_grid_lidar, chosen)
         moved = origins.moved(T_window_grid @ frame.T_grid_lidar)
-        return observed_by_scan(self._window, self.config, points, grid, T_window_grid, moved)
+        self.ring.to_window(self.evidence.lowest_ground(), self._spared)
+        return observed_by_scan(self._window, self.config, points, grid, T_window_grid, moved, self._spared)
 
     def _add(self, named: NamedCells, seconds: float) -> None:
         self.ring.to_ring(self._window, self._ring_evidence)

@@ -10,6 +10,8 @@ from occle_core.taxonomy import IGNORE
 
 DYNAMIC = np.zeros(256, bool)
 DYNAMIC[[1, 2]] = True
+GROUND = np.zeros(256, bool)
+GROUND[[4, 5]] = True
 CONFIG = MapConfig(
     size=(2.0, 1.6, 1.2), occupied_limit=3.0, free_limit=1.0, dynamic_memory=1.0, static_memory=10.0, free_memory=5.0
 )
@@ -36,7 +38,7 @@ class Cell:
 
 def test_random_frames_give_every_cell_what_a_loop_gives_it():
     rng = np.random.default_rng(0)
-    evidence = Evidence(CONFIG, DYNAMIC)
+    evidence = Evidence(CONFIG, DYNAMIC, GROUND)
     count = evidence.log_odds.size
     cells = [Cell() for _ in range(count)]
     for _ in range(60):
@@ -55,7 +57,7 @@ def test_random_frames_give_every_cell_what_a_loop_gives_it():
 
 
 def held(log_odds, label):
-    evidence = Evidence(CONFIG, DYNAMIC)
+    evidence = Evidence(CONFIG, DYNAMIC, GROUND)
     evidence.restore(
         np.full(CONFIG.shape, log_odds, np.int8), np.full(CONFIG.shape, label, np.uint8), np.full(CONFIG.shape, 9, np.uint8)
     )
@@ -87,3 +89,14 @@ def test_restored_cells_know_which_of_them_move():
     evidence = held(48, 2)
     evidence.add(np.full(CONFIG.shape, -1, np.int8), 0.0)
     assert (evidence.log_odds == 48 - round(CONFIG.dynamic_clearing * UNITS)).all()
+
+
+def test_the_lowest_ground_has_nothing_occupied_right_below():
+    rng = np.random.default_rng(1)
+    evidence = Evidence(CONFIG, DYNAMIC, GROUND)
+    log_odds, labels = rng.integers(-5, 6, CONFIG.shape).astype(np.int8), rng.integers(3, 7, CONFIG.shape).astype(np.uint8)
+    evidence.restore(log_odds, labels, np.zeros(CONFIG.shape, np.uint8))
+    found = evidence.lowest_ground()
+    for x, y, z in np.ndindex(CONFIG.shape):
+        ground = labels[x, y, z] in (4, 5) and log_odds[x, y, z] > 0
+        assert found[x, y, z] == (ground and log_odds[x, y, z - 1] <= 0)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from map_frames import BUILDING, CAR, CLASSES, SECOND, center, occupancy, pose, scan, state
+from map_frames import BUILDING, CAR, CLASSES, ROAD, SECOND, center, occupancy, pose, scan, state
 
 from occle_core import taxonomy
 from occle_core.geometry.grid import VoxelGrid
@@ -58,6 +58,18 @@ def test_rays_clear_what_they_pass_and_returns_mark():
     hit, miss = round(min(SMALL.hit, SMALL.occupied_limit) * UNITS), round(SMALL.miss * UNITS)
     assert steps == [-miss] * 12 + [hit, 0]
     assert np.count_nonzero(shot.log_odds) == 13
+
+
+def test_flat_rays_clear_no_ground_that_carries_a_column_and_all_else():
+    """A ray inside the road's layer for metres: the road stays, a wall and a road on top of the road do not."""
+    eye = center((0, 8, 4))
+    cells = {(4, 8, 4): ROAD, (6, 8, 4): BUILDING, (8, 8, 4): ROAD, (8, 8, 3): ROAD}
+    grid = occupancy(list(cells))
+    for cell, label in cells.items():
+        grid.labels[cell] = label
+    passing = replace(scan([center((12, 8, 4)) - eye]), T_grid_lidar=pose(*eye))
+    shot = drive([(grid, scan(), pose())] * 3 + [(occupancy(base=255), passing, pose())] * 20).snapshot()
+    assert [state(shot, center(cell))[0] > 0 for cell in cells] == [True, False, False, True]
 
 
 def test_returns_say_which_part_of_the_networks_cell_is_occupied():

@@ -63,7 +63,7 @@ def test_rays(kernels, eye, count, snap, broken, seed):
 def test_evidence_and_votes(kernels, seed, seconds):
     def run():
         rng = np.random.default_rng(seed)
-        cells = Evidence(CONFIG, rng.random(256) < 0.3)
+        cells = Evidence(CONFIG, rng.random(256) < 0.3, np.zeros(256, np.bool_))
         for _ in range(4):
             frame = rng.integers(-62, 63, CONFIG.shape).astype(np.int8) * (rng.random(CONFIG.shape) < 0.6)
             cells.add(frame, seconds)
