@@ -167,7 +167,16 @@ def test_a_prediction_needs_sensors_only():
     from occle_core.predictor import Predictor
 
     assert list(inspect.signature(Predictor.predict).parameters) == ["self", "frame", "frame_id"]
-    assert set(Frame.__dataclass_fields__) == {"stamp", "points", "images", "cameras", "T_grid_lidar", "T_world_lidar", "ages"}
+    assert set(Frame.__dataclass_fields__) == {
+        "stamp",
+        "points",
+        "images",
+        "cameras",
+        "T_grid_lidar",
+        "T_world_lidar",
+        "ages",
+        "origins",
+    }
 
 
 def test_base_has_the_papers_size():

@@ -34,7 +34,7 @@ OWN_ROBOT = "docs/tutorials/my_own_robot.md"
 INDOOR = "docs/how_to/indoor.md"
 PAGES = (
     "README.md",
-    "docs/how_to/train_minkocc.md",
+    pytest.param("docs/how_to/train_minkocc.md", marks=pytest.mark.slow),
     pytest.param("docs/how_to/train_occle.md", marks=pytest.mark.slow),
     pytest.param("docs/how_to/own_classes.md", marks=pytest.mark.slow),
     pytest.param(INDOOR, marks=pytest.mark.slow),
