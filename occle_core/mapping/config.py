@@ -21,7 +21,7 @@ class MapConfig(Config):
     occupied_log_odds: float = Field(0.0, ge=0, lt=MAX_LOG_ODDS, description="a cell is occupied above this, natural log-odds")
     free_log_odds: float = Field(-0.3, le=0, gt=-MAX_LOG_ODDS, description="a cell is free below this, natural log-odds")
     occupied_limit: float = Field(
-        2.0, gt=0, le=MAX_LOG_ODDS, description="log-odds stay below this: the smaller, the sooner what has left is cleared"
+        3.0, gt=0, le=MAX_LOG_ODDS, description="log-odds stay below this: the smaller, the sooner what has left is cleared"
     )
     free_limit: float = Field(
         1.0, gt=0, le=MAX_LOG_ODDS, description="log-odds stay above minus this: the smaller, the sooner what arrives is seen"
@@ -30,7 +30,7 @@ class MapConfig(Config):
         0.15, gt=0, le=1, description="share of a network's log-odds that counts: neighbouring frames are not independent"
     )
     dynamic_gain: float = Field(
-        1.0, gt=0, le=1, description="the same where it names a class that may move: what arrives is seen at once"
+        0.3, gt=0, le=1, description="the same where it names a class that may move: what arrives is seen within frames"
     )
     network_limit: float = Field(
         1.5, gt=0, le=MAX_LOG_ODDS, description="largest evidence of one frame's network, natural log-odds"

@@ -82,14 +82,14 @@ def test_returns_say_which_part_of_the_networks_cell_is_occupied():
         assert state(shot, clear)[0] <= 0 and shot.occupied.sum() == 1
 
 
-def test_what_may_move_is_seen_where_it_arrives_in_one_frame_and_named_by_it():
+def test_what_may_move_is_seen_where_it_arrives_in_two_frames_and_named_by_it():
     """The cell was a building for a second, then free: neither the free space nor the old name holds the car back."""
     cell = (8, 8, 4)
     past = [(occupancy([cell]), scan(), pose())] * 10 + [(occupancy(), scan(), pose())] * 40
     assert state(drive(past).snapshot(), center(cell))[0] == -round(SMALL.free_limit * UNITS)
-    arrived = drive([*past, (occupancy([cell], CAR), scan(), pose())]).snapshot()
+    arrived = drive([*past, *[(occupancy([cell], CAR), scan(), pose())] * 2]).snapshot()
     assert state(arrived, center(cell))[0] > 0 and state(arrived, center(cell))[1] == CAR
-    built = drive([*past, (occupancy([cell]), scan(), pose())]).snapshot()
+    built = drive([*past, *[(occupancy([cell]), scan(), pose())] * 2]).snapshot()
     assert state(built, center(cell))[0] < 0
 
 
