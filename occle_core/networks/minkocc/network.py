@@ -39,11 +39,13 @@ class MinkOccPrediction:
         classes: (N, num_classes) logits on the cells that survived pruning; the free class is one of them.
         levels: every decoder level's proposals, finest first (training reads them).
         features: (N, C) what the class head read (training renders it).
+        pyramid: image features (B * V, C, H_l, W_l), finest first (training reads them).
     """
 
     classes: SparseTensor
     levels: list[DecoderLevel]
     features: SparseTensor
+    pyramid: Sequence[Tensor] = ()
 
 
 class MinkOcc(Network):
@@ -119,7 +121,7 @@ class MinkOcc(Network):
         features, levels = self.unet(SparseTensor.at(coordinates, voxels), occupied)
         classes = features.with_features(self.head(features.features))
         stage_done("voxels")
-        return MinkOccPrediction(classes, levels, features)
+        return MinkOccPrediction(classes, levels, features, pyramid)
 
     @staticmethod
     def prepare(frames: Sequence[Frame], grid: VoxelGrid, config: MinkOccConfig) -> MinkOccInputs:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from occle_train.evaluation.degraded import DEGRADATIONS
 from occle_train.evaluation.evaluate import evaluate
 from rooms import CLASSES, GRID, Rooms
 
@@ -92,3 +93,26 @@ def test_official_is_the_benchmarks_own_arithmetic_on_files_of_either_release(tm
     ious = (hits / np.maximum(1, counts.sum(0) + counts.sum(1) - hits))[1:]
     np.testing.assert_array_equal(found["per_class"], ious)
     assert found["miou"] == ious.mean()
+
+
+@pytest.mark.parametrize("taken", ["nothing", "images", "colours", "intensity"])
+def test_what_is_taken_from_the_network_is_not_taken_from_the_scan_that_is_scored(taken):
+    rooms, shown = Rooms("a", 1), []
+    scan = rooms.points(0)
+    scan[:, 3] = np.linspace(0, 1, len(scan))
+    rooms.points = lambda i: scan
+
+    def labels(frame):
+        shown.append(frame)
+        return SimpleNamespace(labels=rooms.world(0), timings={"network": 1.0})
+
+    stub = SimpleNamespace(grid=GRID, taxonomy=CLASSES, predict=labels, num_frames=1)
+    scores = evaluate(stub, [rooms], degrade=DEGRADATIONS[taken])
+    frame, whole = shown[0], rooms.frame(0)
+    assert scores["scan"]["iou"] == evaluate(stub, [rooms])["scan"]["iou"] > 0
+    (image,) = frame.images
+    assert (image is None) == (taken == "images")
+    if image is not None:
+        assert (image == image[..., :1]).all() == (taken == "colours")
+    assert (frame.points[:, :3] == whole.points[:, :3]).all()
+    assert (frame.points[:, 3] == whole.points[:, 3]).all() == (taken != "intensity")

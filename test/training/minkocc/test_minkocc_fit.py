@@ -151,3 +151,18 @@ def test_weights_move_to_another_class_list_where_they_fit():
 
 def test_epochs_set_the_number_of_steps():
     assert FitConfig(epochs=3, batch_size=2).for_frames(5).steps == 8 and FitConfig(steps=7).for_frames(5).steps == 7
+
+
+def test_a_share_of_the_starting_weights_is_kept(samples, tmp_path):
+    spec, config = rig_spec("tiny", "kitti"), FitConfig(steps=1, warmup_steps=0, learning_rate=1e-2)
+    torch.manual_seed(3)
+    start = spec.build()
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    alone = fit(spec, samples, config, tmp_path / "alone", initial=start).state_dict()
+    half = fit(spec, samples, config.model_copy(update={"initial_share": 0.25}), tmp_path / "half", initial=start).state_dict()
+    moved = 0
+    for name, value in half.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, 0.25 * before[name] + 0.75 * alone[name])
+            moved += not torch.equal(alone[name], before[name])
+    assert moved > 50 and all(torch.equal(value, before[name]) for name, value in start.state_dict().items())

@@ -4,6 +4,7 @@
 import cv2
 import numpy as np
 import pytest
+from occle_train.minkocc.pixel_labels import PixelLabels
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller, degrade, load_confusions, semantic_file
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 from occle_train.streets.simulate import simulate
@@ -113,7 +114,7 @@ def test_tables_of_confusions_are_probabilities_over_other_classes(name):
 
 
 @pytest.mark.parametrize("rig, scale", [("kitti", 0.15), ("nuscenes", 0.08)])
-def test_simulated_streets_get_pseudo_labels(rig, scale, tmp_path):
+def test_simulated_streets_have_pixel_classes_and_get_pseudo_labels(rig, scale, tmp_path):
     simulate(tmp_path / "data", rig=rig, frames=1, scale=scale, seed=5, workers=1)
     dataset = open_dataset(tmp_path / "data")
     labeller = DegradedLabeller(dataset.taxonomy, DegradeConfig(), seed=0)
@@ -127,6 +128,10 @@ def test_simulated_streets_get_pseudo_labels(rig, scale, tmp_path):
         agree += ((labels == truth) & (labels != 255)).sum()
         labelled += (labels != 255).sum()
         known += (truth != 255).sum()
+        small, sure = PixelLabels(None)(dataset, 0, camera, (truth.shape[1] // 2, truth.shape[0] // 2))
+        assert set(np.unique(small)) <= set(np.unique(truth)) and ((sure == 1) == (small != 255)).all()
+        assert abs((small == 255).mean() - (truth == 255).mean()) < 0.05 and dataset.taxonomy.free not in small
+        assert PixelLabels(None, simulated=False)(dataset, 0, camera, (40, 20)) is None
     assert 0.6 < labelled / known < 1 and 0.5 < agree / labelled < 1
 
 

@@ -15,6 +15,7 @@ from occle_train.commands.common import console, path_option, progress_bar, spli
 from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.data.truth import TRUTHS, TruthName
 from occle_train.evaluation import evaluate as scoring
+from occle_train.evaluation.degraded import DEGRADATIONS, DegradeName
 from occle_train.evaluation.processes import Job, evaluate_in_processes
 from occle_train.evaluation.terminal_tables import score_table
 
@@ -29,6 +30,9 @@ def evaluate(
     engine: Annotated[str, typer.Option(help="what runs the network, see occle-train export")] = "torch",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8")] = "fp32",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads, of each process")] = None,
+    degrade: Annotated[
+        DegradeName, typer.Option(help="take this from every frame, to measure what it gives: images, colours or intensity")
+    ] = "nothing",
     processes: Annotated[int, typer.Option(min=1, help="processes that share the frames; the scores are one's")] = 1,
 ) -> None:
     """Completion IoU, mIoU and per-class IoU of a bundle, with the plain voxelised scan beside it.
@@ -41,9 +45,11 @@ def evaluate(
         count = sum(len(scoring.scored_frames(dataset, TRUTHS[truth], every)) for dataset in datasets)
         task = bar.add_task("evaluating", total=count)
         if processes == 1:
-            scores = scoring.evaluate(predictor, datasets, TRUTHS[truth], every, lambda name, i: bar.advance(task))
+            scores = scoring.evaluate(
+                predictor, datasets, TRUTHS[truth], every, lambda name, i: bar.advance(task), DEGRADATIONS[degrade]
+            )
         else:
-            job = Job(bundle, engine, precision, threads, data, split_names(sequences), truth)
+            job = Job(bundle, engine, precision, threads, data, split_names(sequences), truth, degrade)
             scores = evaluate_in_processes(job, datasets, every, processes, lambda count: bar.advance(task, count))
     console.print(score_table(scores, predictor.taxonomy, predictor.bundle_id))
     if json_file:
@@ -51,6 +57,7 @@ def evaluate(
             "bundle": predictor.bundle_id,
             "voxel_size": predictor.grid.resolution,
             "alpha": _alpha(predictor.spec.provenance),
+            "degrade": degrade,
         }
         write_json(json_file, {**content, "memory_gb": _memory(), **scores})
 
@@ -60,7 +67,8 @@ def _alpha(provenance: dict[str, Any]) -> float | None:
     labels = provenance.get("labels")
     voxels = labels.get("voxel_labels") if isinstance(labels, dict) else None
     found = voxels.get("alpha") if isinstance(voxels, dict) else None
-    return float(found) if found is not None else 1.0 if labels == "voxel truth of every frame" else None
+    every = isinstance(labels, str) and labels.startswith("voxel truth of every frame")
+    return float(found) if found is not None else 1.0 if every else None
 
 
 def _memory() -> float | None:

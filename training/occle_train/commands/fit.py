@@ -23,6 +23,7 @@ from occle_core.taxonomy import read_classes
 from occle_train.commands import options as opt
 from occle_train.commands import training
 from occle_train.commands.common import console, path_option, user_path
+from occle_train.commands.fit_samples import bias_samples, training_samples, training_slice
 from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import Samples
@@ -35,9 +36,7 @@ from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.described_rig import check_sensors, own_classes, spec_of_rig
 from occle_train.minkocc.finish import FREE_BIAS_FRAMES, set_free_bias, training_inputs
 from occle_train.minkocc.fit import fit, minkocc_config
-from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.minkocc.time_budget import fit_steps_to_time
-from occle_train.pseudo_labels.label_folder import LabelFolder
 from occle_train.runs.checks import (
     check_classes,
     check_device,
@@ -50,7 +49,7 @@ from occle_train.runs.checks import (
 )
 from occle_train.runs.finish import CHECKED_FRAMES, Finish, silent_losses
 from occle_train.runs.folder import RunOptions, new_run_folder
-from occle_train.runs.validation import Slice, Validator, slice_of
+from occle_train.runs.validation import Validator
 
 REMEDY = (
     "train longer (--steps 4000, or --max-minutes 10), start from a trained bundle (--start-from kitti), or lower the learning "
@@ -147,10 +146,11 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     begun, pretrained = training.with_image_weights(run, spec, initial, settings.seed)
     assert begun is None or isinstance(begun, MinkOcc)
     initial = begun
-    samples = _samples(run, settings, spec, datasets)
+    samples = training_samples(run, settings, spec, datasets)
     _check_targets(run, settings, samples, sets)
     check_disk(run.folder, spec.build())
     part = training.validation_slice(run, classes, own is not None)
+    measured = bias_samples(settings, spec, samples, part)
     training.load_kernels(place)
     with join_process_group(place) as (group, device):
         settings, spent = settings.for_frames(len(samples)), 0.0
@@ -174,7 +174,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
 
         def validate(step: int, network: MinkOcc) -> None:
             if settings.free_bias:
-                set_free_bias(network, spec, samples, CHECKED_FRAMES)
+                set_free_bias(network, spec, measured, CHECKED_FRAMES)
             assert validator is not None
             validator(step, network)
 
@@ -192,13 +192,13 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     if run.options.labels is not None:
         _say_what_learned_nothing(run.folder / LOG, settings)
     end = Finish(
-        run.folder, spec, lambda: training_inputs(spec, samples, CHECKED_FRAMES), _training_slice(samples, run), validator,
+        run.folder, spec, lambda: training_inputs(spec, samples, CHECKED_FRAMES), training_slice(samples, run), validator,
         {"training": run.folder / LOG}, REMEDY,
     )  # fmt: skip
 
     def finish(network: Any) -> None:
         most = CHECKED_FRAMES if done < settings.steps else FREE_BIAS_FRAMES
-        training.record_free_bias(end, set_free_bias(network, spec, samples, most) if settings.free_bias else 0.0)
+        training.record_free_bias(end, set_free_bias(network, spec, measured, most) if settings.free_bias else 0.0)
 
     training.end_run(run, "fit", end, network, (done, settings.steps), stop, finish)
 
@@ -252,15 +252,6 @@ def _as_asked(spec: BundleSpec, finer: int, sweeps: int) -> BundleSpec:
     return spec_for(spec.network, spec.voxel_grid.finer(finer), spec.taxonomy, f"{spec.name}-{finer}x")
 
 
-def _samples(run: training.Run, settings: FitConfig, spec: BundleSpec, datasets: Sequence[Any]) -> Samples:
-    sizes, memory = minkocc_config(spec), 4.0 / max(1, settings.num_workers or 1)
-    if settings.recipe is None:
-        return Samples(datasets, spec.voxel_grid, sizes, memory, settings.truth_mask)
-    folder = LabelFolder(run.options.labels, taxonomy.load(spec.taxonomy)) if run.options.labels else None
-    cache = run.folder / "accumulated"
-    return RecipeSamples(datasets, spec.voxel_grid, sizes, settings.recipe, folder, cache, memory, settings.truth_mask)
-
-
 def _check_targets(run: training.Run, settings: FitConfig, samples: Samples, sets: Mapping[Path, Sequence[Dataset]]) -> None:
     """Make sure that there is something to learn from every data set, and say which frames teach nothing, or less than they could.
 
@@ -282,13 +273,6 @@ def _check_targets(run: training.Run, settings: FitConfig, samples: Samples, set
             "occle-train label makes labels of their images",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-
-
-def _training_slice(samples: Samples, run: training.Run) -> Slice | None:
-    """Some of the training frames with voxel labels, to be scored where there is no validation; None where none has any."""
-    numbers = sorted({samples.index[item][0] for item in samples.labelled()})
-    datasets = [samples.datasets[number] for number in numbers]
-    return slice_of(datasets, CHECKED_FRAMES, run.data_text) if datasets else None
 
 
 def _say_what_learned_nothing(log: Path, settings: FitConfig) -> None:

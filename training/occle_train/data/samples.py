@@ -54,12 +54,18 @@ class Sample:
         target: (X, Y, Z) uint8 class ids, free's among them; SOLID is occupied by an unknown class, 255 unknown.
         labelled: whether the target holds voxel labels; otherwise it is a weak one.
         views: 2D pseudo-labels of its cameras.
+        pixels: labels of its images as the image branch sees them, one per camera; None where there are none.
     """
 
     frame: Frame
     target: NDArray[np.uint8]
     labelled: bool = True
     views: tuple[View, ...] = ()
+    pixels: tuple[View | None, ...] = ()
+
+
+PixelReader = Callable[[Dataset, int, str, tuple[int, int]], "tuple[NDArray[np.uint8], NDArray[np.float32]] | None"]
+"""Reads the labels of a data set's frame and camera at (width, height): as in View; None where there are none."""
 
 
 class FrameCache:
@@ -103,6 +109,9 @@ class Samples:
     """Folder of 2D pseudo-labels, where some are used."""
     weak: Sequence[int] | None = None
     """Frames of the weak phase that are not drawn for their voxel labels; None for all."""
+    pixel_size: tuple[int, int] | None = None
+    """(width, height) of the pixels' labels; None where none are read."""
+    pixel_source = ""
 
     def __init__(
         self,
@@ -130,7 +139,7 @@ class Samples:
 
     def provenance(self) -> Any:
         """The labels that are used, for the bundle's provenance."""
-        return "voxel truth of every frame"
+        return "voxel truth of every frame" + (f"; pixels: {self.pixel_source}" if self.pixel_source else "")
 
     def _find(self) -> tuple[list[tuple[int, int]], Sequence[int]]:
         """(dataset, frame) of every frame, and the numbers of those with voxel labels."""
@@ -142,7 +151,18 @@ class Samples:
 
     def sample(self, item: int, weak: bool = False) -> Sample:
         """The frame and its labels; there is no weak supervision."""
-        return Sample(self.frame(item), self.truth(item))
+        return Sample(self.frame(item), self.truth(item), pixels=self.pixels(item))
+
+    def read_pixels(self, reader: PixelReader, size: tuple[int, int], source: str) -> None:
+        """Give samples the labels of their images' pixels from now on, at (width, height); `source` says in words what they are."""
+        self._pixel_reader, self.pixel_size, self.pixel_source = reader, size, source
+
+    def pixels(self, item: int) -> tuple[View | None, ...]:
+        """Labels of a frame's images, one per camera; () where none are read."""
+        if self.pixel_size is None:
+            return ()
+        held: tuple[View | None, ...] = self._memory.get(("pixels", item), lambda: self._pixels(item))
+        return held
 
     def frame(self, item: int) -> Frame:
         """Images at the network's size, and only the points that fall into the grid: what `prepare` would do in every epoch."""
@@ -170,6 +190,15 @@ class Samples:
     def pixel_counts(self, num_classes: int) -> NDArray[np.int64]:
         """(num_classes,) pixels per class in 2D pseudo-labels, of which there are none."""
         return np.zeros(num_classes, np.int64)
+
+    def _pixels(self, item: int) -> tuple[View | None, ...]:
+        assert self.pixel_size is not None
+        number, i = self.index[item]
+        dataset, size, found = self.datasets[number], self.pixel_size, []
+        for name, camera in zip(dataset.camera_names, self.frame(item).cameras):
+            labels = self._pixel_reader(dataset, i, name, size)
+            found.append(None if labels is None else View(camera.resized(*size), *labels))
+        return tuple(found)
 
     def _truth(self, item: int) -> NDArray[np.uint8]:
         number, i = self.index[item]

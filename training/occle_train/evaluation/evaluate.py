@@ -17,6 +17,7 @@ from occle_core.datasets.voxels import coarsen
 from occle_core.frame import FrameError
 from occle_core.predictor import Predictor
 from occle_train.data.truth import TruthReader, scored_grid, voxel_truth
+from occle_train.evaluation.degraded import Degradation, keep
 from occle_train.evaluation.scores import KittiScores, Occ3DScores, ScoredFrame
 
 
@@ -26,6 +27,7 @@ def evaluate(
     truth: TruthReader = voxel_truth,
     every: int = 1,
     on_progress: Callable[[str, int], None] = lambda name, i: None,
+    degrade: Degradation = keep,
 ) -> dict[str, Any]:
     """Scores over all frames that have a truth.
 
@@ -38,6 +40,7 @@ def evaluate(
         truth: where the truth comes from.
         every: score each n-th of a sequence's frames with a truth only.
         on_progress: called before each scored frame.
+        degrade: what is done to each frame before the network sees it.
 
     Cells finer than the recorded truth's are grouped into its cells before they are compared.
 
@@ -51,7 +54,7 @@ def evaluate(
         DatasetError: no frame has a truth, files are missing, or the classes are others.
     """
     wanted = {number: scored_frames(dataset, truth, every) for number, dataset in enumerate(datasets)}
-    return measure(predictor, datasets, wanted, truth, on_progress).result()
+    return measure(predictor, datasets, wanted, truth, on_progress, degrade).result()
 
 
 @dataclass
@@ -103,6 +106,7 @@ def measure(
     wanted: Mapping[int, Sequence[int]],
     truth: TruthReader,
     on_progress: Callable[[str, int], None] = lambda name, i: None,
+    degrade: Degradation = keep,
 ) -> Measured:
     """Count over some frames.
 
@@ -112,6 +116,7 @@ def measure(
         wanted: number of a data set -> the frames that are scored, ascending.
         truth: see `evaluate`.
         on_progress: see `evaluate`.
+        degrade: see `evaluate`.
     """
     grid, finer = scored_grid(predictor.grid, datasets[0]) if datasets else (predictor.grid, 1)
     is_occ3d = predictor.taxonomy.name == "occ3d_nuscenes"
@@ -130,20 +135,20 @@ def measure(
     for number in read:
         dataset, frames, scored = datasets[number], wanted[number], frozenset(wanted[number])
         if looks_back:
-            _look_back(predictor, dataset, begin[number], frames[0])
+            _look_back(predictor, dataset, begin[number], frames[0], degrade)
         for i in range(frames[0], frames[-1] + 1) if looks_back else frames:
             frame = dataset.frame(i)
             target = truth(dataset, i, grid) if i in scored else None
             if target is None:
                 with suppress(FrameError):  # what cannot be predicted is not remembered either
-                    predictor.observe(frame)
+                    predictor.observe(degrade(frame))
                 continue
             on_progress(dataset.name, i)
             if looks_back:
                 predictor.recall(dataset, i)
             labels = np.full(predictor.grid.shape, predictor.taxonomy.free, np.uint8)
             try:
-                occupancy = predictor.predict(frame)
+                occupancy = predictor.predict(degrade(frame))
                 labels = occupancy.labels
                 found.timings.append(occupancy.timings)
                 if looks_back and occupancy.short_history:
@@ -166,17 +171,17 @@ def _history_begin(predictor: Predictor, dataset: Dataset, first: int) -> int:
     return begin
 
 
-def _look_back(predictor: Predictor, dataset: Dataset, begin: int, first: int) -> None:
+def _look_back(predictor: Predictor, dataset: Dataset, begin: int, first: int, degrade: Degradation) -> None:
     """Show the predictor the frames before `first`, from `begin` on, or from the first on where one of these cannot be used."""
     predictor.forget()
     try:
         for i in range(begin, first):
-            predictor.observe(dataset.frame(i))
+            predictor.observe(degrade(dataset.frame(i)))
     except FrameError:  # it is not remembered: others before it are
         predictor.forget()
         for i in range(first):
             with suppress(FrameError):
-                predictor.observe(dataset.frame(i))
+                predictor.observe(degrade(dataset.frame(i)))
 
 
 def scored_frames(dataset: Dataset, truth: TruthReader, every: int) -> list[int]:

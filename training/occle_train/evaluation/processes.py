@@ -17,6 +17,7 @@ from occle_core.datasets import Dataset, DatasetError
 from occle_core.predictor import Predictor
 from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.data.truth import TRUTHS, TruthName
+from occle_train.evaluation.degraded import DEGRADATIONS, DegradeName
 from occle_train.evaluation.evaluate import Measured, measure, scored_frames
 
 SHARES = 4
@@ -31,6 +32,7 @@ class Job:
         bundle, engine, precision, threads: see `Predictor.load`.
         data, sequences: see `open_all`.
         truth: where the truth comes from.
+        degrade: what is taken from the frames.
     """
 
     bundle: Path
@@ -40,6 +42,7 @@ class Job:
     data: Path
     sequences: Sequence[str]
     truth: TruthName
+    degrade: DegradeName = "nothing"
 
 
 def evaluate_in_processes(
@@ -109,6 +112,6 @@ def _open(job: Job) -> None:
 def _measure(part: dict[int, list[int]]) -> Measured:
     assert _OPENED is not None
     job, predictor, datasets = _OPENED
-    found = measure(predictor, datasets, part, TRUTHS[job.truth])
+    found = measure(predictor, datasets, part, TRUTHS[job.truth], degrade=DEGRADATIONS[job.degrade])
     found.scores.release()
     return found

@@ -50,3 +50,12 @@ def copy_matching(source: nn.Module, target: nn.Module) -> None:
     own = target.state_dict()
     own.update({name: value for name, value in source.state_dict().items() if name in own and own[name].shape == value.shape})
     target.load_state_dict(own)
+
+
+@torch.no_grad()
+def blend_matching(source: nn.Module, target: nn.Module, share: float) -> None:
+    """Move weights and batch norm statistics of `target` by `share` towards those of the same name and shape in `source`."""
+    given = source.state_dict()
+    for name, value in target.state_dict().items():
+        if name in given and given[name].shape == value.shape and value.is_floating_point():
+            value.lerp_(given[name].to(value), share)

@@ -17,7 +17,8 @@ Total = Callable[[Tensor], Tensor]
 """Adds a number up over all processes that train together, see `occle_train.loop.parallel.ProcessGroup.total`."""
 
 
-def _alone(value: Tensor) -> Tensor:
+def alone(value: Tensor) -> Tensor:
+    """The total of a process that trains alone."""
     return value
 
 
@@ -45,7 +46,7 @@ def supervised_loss(
     weights: Tensor,
     semantic: float = 0.5,
     occupancy: float = 1.0,
-    total: Total = _alone,
+    total: Total = alone,
 ) -> dict[str, Tensor]:
     """Warm-start loss (Eq. 6): class-balanced cross-entropy on the finest voxels, binary cross-entropy on every decoder level.
 
@@ -69,7 +70,7 @@ def supervised_loss(
     return {"semantic": semantics, "occupancy": bce, "total": semantics + bce}
 
 
-def class_loss(classes: SparseTensor, target: Tensor, weights: Tensor, total: Total = _alone) -> Tensor:
+def class_loss(classes: SparseTensor, target: Tensor, weights: Tensor, total: Total = alone) -> Tensor:
     """Cross-entropy of the class head's cells, averaged over their class weights.
 
     Args:
@@ -83,7 +84,7 @@ def class_loss(classes: SparseTensor, target: Tensor, weights: Tensor, total: To
     return share / total(weights[labels[labels != IGNORE]].sum()).clamp(min=1e-12)
 
 
-def occupied_class_loss(classes: SparseTensor, occupancy: Tensor, free: int, total: Total = _alone) -> Tensor:
+def occupied_class_loss(classes: SparseTensor, occupancy: Tensor, free: int, total: Total = alone) -> Tensor:
     """Binary cross-entropy of the class head's "any class but free", for cells of which only the occupancy is known.
 
     The class head has a free class that removes what pruning left over (the paper's has none); without this it would never
@@ -101,7 +102,7 @@ def occupied_class_loss(classes: SparseTensor, occupancy: Tensor, free: int, tot
 
 
 def soft_cross_entropy(
-    logits: Tensor, target: Tensor, confidence: Tensor, total: Total = _alone, weights: Tensor | None = None
+    logits: Tensor, target: Tensor, confidence: Tensor, total: Total = alone, weights: Tensor | None = None
 ) -> Tensor:
     """Cross-entropy on pseudo-labels, each weighted by how sure it is (Eq. 5), averaged over the labelled pixels.
 

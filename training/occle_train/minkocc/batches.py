@@ -20,7 +20,7 @@ from occle_core.taxonomy import IGNORE
 from occle_train.data.augment import augment
 from occle_train.data.samples import SOLID, Samples, View
 from occle_train.data.scan_mixing import mix_scans
-from occle_train.data.views import BatchView, batch_view
+from occle_train.data.views import BatchView, PixelLabels, batch_view, follow_image, stack_pixels
 from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.sampling import SamplingPlan, first_usable
 
@@ -35,6 +35,7 @@ class MinkOccBatch:
         lifted: (B, X, Y, Z) uint8 class ids that points took from labelled pixels, 255 none; all 255 for a frame with voxel labels.
         occupancy: (B, X, Y, Z) uint8: 1 occupied, 0 free, 255 unknown; from the labels where a frame has them.
         views: 2D labels.
+        pixels: (B, V, H, W) uint8 class ids of the images' pixels, 255 unlabelled, and float32 confidences; None if none are read.
     """
 
     inputs: MinkOccInputs
@@ -42,12 +43,14 @@ class MinkOccBatch:
     lifted: Tensor
     occupancy: Tensor
     views: list[BatchView]
+    pixels: tuple[Tensor, Tensor] | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> MinkOccBatch:
         """The same batch with a function applied to each tensor."""
         views = [replace(view, labels=function(view.labels), confidence=function(view.confidence)) for view in self.views]
         labels, lifted, occupancy = (function(volume) for volume in (self.labels, self.lifted, self.occupancy))
-        return MinkOccBatch(self.inputs.map(function), labels, lifted, occupancy, views)
+        pixels = None if self.pixels is None else (function(self.pixels[0]), function(self.pixels[1]))
+        return MinkOccBatch(self.inputs.map(function), labels, lifted, occupancy, views, pixels)
 
     def pin_memory(self) -> MinkOccBatch:
         """The same in pinned memory, from which a GPU copies while the CPU continues; called by the DataLoader."""
@@ -78,7 +81,7 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
         """The batch of a step and its frames."""
         step, items = address
         parts: list[MinkOccInputs] = []
-        targets, views = [], []
+        targets, views, pixels = [], [], []
         for number, item in enumerate(items):
             if number % self.group.size != self.group.rank:
                 continue
@@ -86,8 +89,12 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
             views += [batch_view(view, len(parts), part.frame.T_grid_lidar) for view in part.views]
             parts.append(inputs)
             targets.append((part.labels, part.lifted, part.occupancy))
+            pixels.append(part.pixels)
         labels, lifted, occupancy = (torch.from_numpy(np.stack(volumes)) for volumes in zip(*targets))
-        return MinkOccBatch(collate(parts), labels, lifted, occupancy, views)
+        batch = MinkOccBatch(collate(parts), labels, lifted, occupancy, views)
+        if self.samples.pixel_size is not None:
+            batch.pixels = stack_pixels(pixels, self.network.image.num_cameras, self.samples.pixel_size)
+        return batch
 
     def _usable(self, item: int, step: int, number: int) -> tuple[_Part, MinkOccInputs]:
         """An augmented frame with its targets, and its inputs: of the next frame where no point of this one lies in the grid."""
@@ -116,6 +123,10 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
             nothing if sample.labelled else surfaces,
             np.where(target == IGNORE, np.uint8(IGNORE), target != self.free).astype(np.uint8),
             [sample.views[view] for view in chosen],
+            [
+                None if labels is None else follow_image(labels, image, camera)
+                for labels, image, camera in zip(sample.pixels, frame.images, frame.cameras)
+            ],
         )
 
 
@@ -128,6 +139,7 @@ class _Part:
     lifted: NDArray[np.uint8]
     occupancy: NDArray[np.uint8]
     views: list[View]
+    pixels: list[PixelLabels | None]
 
     def mixed(self, other: _Part, grid: VoxelGrid, rng: np.random.Generator) -> _Part:
         """This one with a sector of another's scan and targets, without images and views."""
@@ -137,4 +149,4 @@ class _Part:
             return np.where(theirs, foreign, own)
 
         labels, lifted = sector(self.labels, other.labels), sector(self.lifted, other.lifted)
-        return _Part(frame, labels, lifted, sector(self.occupancy, other.occupancy), [])
+        return _Part(frame, labels, lifted, sector(self.occupancy, other.occupancy), [], [])

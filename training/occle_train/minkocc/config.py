@@ -16,6 +16,25 @@ from occle_train.loop.sampling import SamplingPlan
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 
 
+class LossConfig(Config):
+    """Losses beside the paper's; all are off by default."""
+
+    lovasz: float = Field(0.0, ge=0, description="weight of Lovász-softmax on the classes of voxel labels, a mean over those there")
+    lovasz_occupied: float = Field(0.0, ge=0, description="weight of the same on occupied against free")
+    lovasz_cells: int = Field(300000, ge=1, description="how many cells of a step these two compare at most, about")
+    image_semantics: float = Field(
+        0.0,
+        ge=0,
+        description="weight of a cross-entropy of 1x1 convolutions on the image pyramid's two finest levels against the pixels' "
+        "classes: --labels, or the simulator's own; the convolutions are not kept",
+    )
+
+    @property
+    def uses_lovasz(self) -> bool:
+        """Whether cells are compared by Lovász-softmax."""
+        return self.lovasz > 0 or self.lovasz_occupied > 0
+
+
 class FitConfig(Config):
     """Training settings."""
 
@@ -33,10 +52,18 @@ class FitConfig(Config):
     ema_decay: float = Field(
         0.998, ge=0, lt=1, description="largest decay of the running average of the weights, which is what is kept"
     )
+    initial_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of --start-from's weights in what is kept; half keeps short trainings from losing what the longer one "
+        "before them knew (Wortsman et al., Robust fine-tuning of zero-shot models, 2022)",
+    )
     seed: int = Field(0, description="of weights, order and augmentation")
     truth_mask: MaskName = Field(
         "camera", description="whose sight makes a cell of Occ3D's truth count: camera (the benchmark's), lidar, either or none"
     )
+    losses: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     num_workers: int | None = Field(
@@ -52,8 +79,10 @@ class FitConfig(Config):
     sparse_backend: Literal["occle", "minkowski"] = Field(
         "occle", description="what computes sparse convolutions; minkowski needs MinkowskiEngine"
     )
-    free_bias: bool = Field(
-        True, description="end by measuring the free class's bias on labelled training frames; not in the paper"
+    free_bias: bool = Field(True, description="end by measuring the free class's bias on labelled frames; not in the paper")
+    free_bias_frames: Literal["training", "validation"] = Field(
+        "training",
+        description="frames that this bias is measured on; those of --validation were never trained on, but then score nothing new",
     )
     recipe: MinkOccRecipeConfig | None = Field(None, description="the label-efficient recipe; without: voxel labels only")
 

@@ -25,13 +25,14 @@ from occle_train.loop.precision import matmul_precision
 from occle_train.loop.run_key import run_key
 from occle_train.loop.running_average import running_average
 from occle_train.loop.sampling import BatchSampler
-from occle_train.loop.schedule import copy_matching, scheduled_rate, seed_everything, set_learning_rate
+from occle_train.loop.schedule import blend_matching, copy_matching, scheduled_rate, seed_everything, set_learning_rate
 from occle_train.loop.steps import ALONE, Clock, LoopHooks, run_steps
 from occle_train.loop.training_log import LOG, TrainingLog
 from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.losses.minkocc import class_balanced_weights
 from occle_train.minkocc.batches import MinkOccBatch, TrainingSet
 from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.image_head import ImageHead
 from occle_train.minkocc.trainer import Trainer, make_head
 from occle_train.rendering.head import SphereHead
 
@@ -86,6 +87,8 @@ def fit(
     parts: dict[str, Any] = {"network": network, "average": average, "optimizer": trainer.optimizer, "clock": clock}
     if trainer.head is not None:
         parts["head"] = trainer.head
+    if trainer.image_head is not None:
+        parts["image_head"] = trainer.image_head
     checkpoint = Checkpoint(out / CHECKPOINT, run_key(spec, samples, config, initial), parts)
     first = checkpoint.load()
     warmup = min(config.warmup_steps, config.steps // 4)
@@ -101,6 +104,8 @@ def fit(
     def averaged() -> MinkOcc:
         found = copy.deepcopy(average.module).cpu().eval()
         assert isinstance(found, MinkOcc)
+        if initial is not None and config.initial_share:
+            blend_matching(initial, found, config.initial_share)
         return found
 
     hooks = LoopHooks(on_progress, should_stop, (lambda step: validate(step, averaged())) if validate else None, validate_every)
@@ -140,7 +145,10 @@ def make_trainer(
     head = make_head(spec, config)
     if head is not None:
         head = head.to(device)
-    parameters = [*network.parameters(), *(head.parameters() if head is not None else ())]
+    image_head = None
+    if config.losses.image_semantics and samples.pixel_size is not None:
+        image_head = ImageHead(network.config.image, classes.num_classes).to(device)
+    parameters = [parameter for part in (network, head, image_head) if part is not None for parameter in part.parameters()]
     # One kernel for all weights; on a CPU the results would change.
     fused = True if device.startswith("cuda") else None
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
@@ -148,7 +156,7 @@ def make_trainer(
         class_balanced_weights(torch.from_numpy(counts), config.class_balance_beta).to(device)
         for counts in (samples.class_counts(classes.num_classes), samples.pixel_counts(classes.num_classes))
     ]
-    return Trainer(network, head, optimizer, (weights[0], weights[1]), classes.free, config, group)
+    return Trainer(network, head, optimizer, (weights[0], weights[1]), classes.free, config, group, image_head)
 
 
 def make_loader(

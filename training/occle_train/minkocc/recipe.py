@@ -123,7 +123,7 @@ class RecipeSamples(Samples):
             raise ValueError(f"frame {item} has no voxel labels and takes no part in the warm start")
         frame, target = self.frame(item), self.truth(item) if labelled else self.weak_target(item)
         rendered = weak and self.config.num_views and not (labelled and self.config.mixed)
-        return Sample(frame, target, labelled, self.views(item, frame.cameras) if rendered else ())
+        return Sample(frame, target, labelled, self.views(item, frame.cameras) if rendered else (), self.pixels(item))
 
     def truth(self, item: int) -> NDArray[np.uint8]:
         """The voxel labels of a labelled frame.
@@ -167,6 +167,7 @@ class RecipeSamples(Samples):
                 "frames": len(self.warm),
             },
             "pseudo_labels": self.labels.source if self.labels else None,
+            **({"pixels": self.pixel_source} if self.pixel_source else {}),
             "accumulation": self.config.model_dump(
                 include={"past_scans", "sweeps", "future_scans", "free_margin", "moving_points", "lift_weight"}
             ),

@@ -12,9 +12,11 @@ from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_core.networks.minkocc.network import MinkOcc, MinkOccPrediction
 from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.precision import autocast
+from occle_train.losses.lovasz import lovasz_losses
 from occle_train.losses.minkocc import class_loss, occupancy_pyramid, occupied_class_loss, supervised_loss
 from occle_train.minkocc.batches import MinkOccBatch
 from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.image_head import ImageHead
 from occle_train.rendering.head import SphereHead
 
 
@@ -29,6 +31,7 @@ class Trainer:
         free: id of the free class.
         config: how.
         group: the processes that train together.
+        image_head: of the image pyramid's loss, where there is one.
     """
 
     def __init__(
@@ -40,10 +43,12 @@ class Trainer:
         free: int,
         config: FitConfig,
         group: ProcessGroup,
+        image_head: ImageHead | None = None,
     ) -> None:
-        self.network, self.head, self.optimizer = network, head, optimizer
+        self.network, self.head, self.image_head, self.optimizer = network, head, image_head, optimizer
         self.weights, self.free, self.config, self.group = weights, free, config, group
-        self.losses = ("semantic", "occupancy", *(("pseudo",) if config.recipe is not None else ()), "total")
+        extra = {"pseudo": config.recipe, "lovasz": config.losses.uses_lovasz, "image": image_head}
+        self.losses = ("semantic", "occupancy", *(name for name, used in extra.items() if used), "total")
 
     def step(self, step: int, batch: MinkOccBatch) -> dict[str, float]:
         """One step on this process's share of a batch. Returns the whole batch's losses, the learning rate and the gradient's norm.
@@ -90,8 +95,20 @@ class Trainer:
                     free_space = occupied_class_loss(prediction.classes, unlabelled, self.free, total)
                     losses["occupancy"] = losses["occupancy"] + config.occupancy_weight * recipe.free_space_weight * free_space
             losses["pseudo"] = pseudo
-            losses["total"] = losses["semantic"] + losses["occupancy"] + pseudo
+        losses |= self._auxiliary(step, batch, prediction)
+        losses["total"] = torch.stack([losses[name] for name in self.losses[:-1]]).sum()
         return losses
+
+    def _auxiliary(self, step: int, batch: MinkOccBatch, prediction: MinkOccPrediction) -> dict[str, Tensor]:
+        """Losses that are not the paper's. Lovász-softmax is of a process's own frames, and a mean over the processes."""
+        config, found = self.config.losses, {}
+        if config.uses_lovasz:
+            classes, occupied = lovasz_losses(prediction.classes, batch.labels, self.free, config.lovasz_cells, step)
+            found["lovasz"] = (config.lovasz * classes + config.lovasz_occupied * occupied) / self.group.size
+        if self.image_head is not None:
+            assert batch.pixels is not None
+            found["image"] = config.image_semantics * self.image_head.loss(prediction.pyramid, *batch.pixels, self.group.total)
+        return found
 
 
 def kept_cells(prediction: MinkOccPrediction, threshold: float) -> Tensor:
