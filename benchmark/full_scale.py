@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import yaml
 from occle_train.configs import find_config
+from occle_train.data.accumulate import traversed
 from occle_train.data.samples import open_all
 from occle_train.data.truth import voxel_truth
 from occle_train.loop.parallel import ProcessGroup
@@ -38,6 +39,7 @@ from rich.table import Table
 from benchmark.machine import machine
 from occle_core import taxonomy
 from occle_core.bundle import rig_spec
+from occle_core.geometry.affine import transform_points
 from occle_core.native import library
 from occle_core.networks.occle.config import OccleConfig
 
@@ -85,10 +87,17 @@ def _minkocc(data: Path, labels: Path, frames: int, folder: Path) -> list[tuple[
         if truth is not None:
             rays.update(np.roll(truth, 1, 0), truth, scene_origins(poses, i, dataset.T_grid_lidar))
 
-    scored = _seconds(score, list(range(min(frames, len(dataset)))))
+    def carve(i: int) -> None:
+        frame = dataset.frame(i)
+        points = transform_points(frame.T_grid_lidar, frame.points[:, :3])
+        traversed(frame.T_grid_lidar[:3, 3], points, spec.voxel_grid)
+
+    some = list(range(min(frames, len(dataset))))
+    carved, scored = _seconds(carve, some), _seconds(score, some)
     return [
         ("MinkOcc, weak target of a frame (20 scans and their labels), s", made),
         ("the same on disk, kB (and points' labels of its scans)", f"{size / 1000:.0f}"),
+        (f"MinkOcc, rays of one scan of {len(dataset.frame(0).points)} points, s", carved),
         ("MinkOcc, a frame of a batch once that is there, s", batch),
         (f"RayIoU of a frame, {len(scene_origins(poses, 0, dataset.T_grid_lidar))} origins, s", scored),
     ]

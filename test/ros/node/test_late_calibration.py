@@ -62,12 +62,18 @@ def test_a_camera_joins_when_its_info_comes(bundle: Path) -> None:
     assert rig.frame() == {}
 
 
-@fault("TF missing, then arriving")
-def test_frames_begin_when_the_transforms_come(bundle: Path) -> None:
+def rig_of_tf(bundle: Path) -> tuple[Rig, TransformBuffer]:
+    """A rig whose lenses are known and whose extrinsics come from TF, and TF, which is empty."""
     transforms = TransformBuffer()
     rig = Rig(bundle, transforms, tf={"grid_frame": "base_link"})
     for name in ("cam2", "cam3"):
         rig.calibration.add_camera_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
+    return rig, transforms
+
+
+@fault("TF missing, then arriving")
+def test_frames_begin_when_the_transforms_come(bundle: Path) -> None:
+    rig, transforms = rig_of_tf(bundle)
     with pytest.raises(CalibrationError, match=r"no transform from 'velodyne' to 'base_link'.*none"):
         rig.frame()
     transforms.add(tf_message("base_link", "velodyne", np.eye(4)))
@@ -79,10 +85,8 @@ def test_frames_begin_when_the_transforms_come(bundle: Path) -> None:
 
 @fault("TF that changes while running")
 def test_extrinsics_follow_tf(bundle: Path) -> None:
-    transforms = TransformBuffer()
-    rig = Rig(bundle, transforms, tf={"grid_frame": "base_link"})
+    rig, transforms = rig_of_tf(bundle)
     for name in ("cam2", "cam3"):
-        rig.calibration.add_camera_info(name, info_from_camera(CAMERA, 1, f"{name}_optical"))
         transforms.add(tf_message("velodyne", f"{name}_optical", np.linalg.inv(T_CAMERA_LIDAR)), fixed=True)
     for height, stamp in ((1.5, SECOND), (2.5, 2 * SECOND)):  # a mast that rises
         T = np.eye(4)

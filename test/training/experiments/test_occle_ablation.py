@@ -50,7 +50,7 @@ def as_in_the_paper():
     found.branches = {branch.key: {"iou": branch.paper / 100} for branch in (*BRANCHES, CONV3D)}
     found.branches[CONV3D.key]["ms"] = settings.PAPER_MS["conv3d"]
     found.extractors = {e.key: {e.part: e.paper / 100, "ms": e.paper_ms} for e in EXTRACTORS}
-    found.labels = {key: {"image": image / 100, "lidar": lidar / 100} for key, (_, image, lidar) in LABELS.items()}
+    found.labels = {key: {part: value / 100 for part, value in paper.items()} for key, (_, paper) in LABELS.items()}
     found.disturbed = {key: {"iou": iou / 100, "miou": miou / 100} for key, (_, iou, miou) in DISTURBED.items()}
     return found
 

@@ -4,17 +4,12 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 
 import numpy as np
 import pytest
 from occle_train.metrics import CompletionMetrics, Occ3DMetrics, RayIoU, lidar_rays, scene_origins
 
-from occle_core.errors import EngineError
 from occle_core.geometry.grid import OCC3D_NUSCENES, VoxelGrid
-from occle_core.geometry.raycast import cast
-from occle_core.native import library
-from occle_core.native.rays import end_rays
 
 
 def iou_of_class(pairs, c):
@@ -287,41 +282,3 @@ def test_of_many_origins_eight_are_picked_evenly(count, picked):
 def test_origins_need_poses():
     with pytest.raises(ValueError, match="poses"):
         scene_origins(np.eye(4), 0, np.eye(4))
-
-
-def test_the_compiled_kernel_gives_the_same_rays_to_the_bit():
-    try:
-        kernels = library.load()
-    except EngineError as error:
-        if "not installed" not in str(error) and "turned off" not in str(error):
-            raise
-        pytest.skip(str(error))
-    rng = np.random.default_rng(3)
-    grid = VoxelGrid((-3.2, -2.0, -1.0), (40, 30, 12), 0.2)
-    directions = np.concatenate([rng.normal(size=(400, 3)), np.eye(3), -np.eye(3), [[1, 1, 0], [0, -1, 1], [1, 1, 1]]])
-    for share in (0.0, 0.02, 0.3, 1.0):
-        occupied = rng.random(grid.shape) < share
-        for origin in (rng.uniform(-2, 2, 3), np.array([-3.2, -2.0, -1.0]), np.array([9.0, 0.1, 0.3]), np.array([0.0, 0.0, 0.0])):
-            expected = cast(grid, occupied, origin, directions)
-            cell, hit, leaves = end_rays(kernels, grid, occupied, origin, directions)
-            inside = (expected.cell >= 0).all(1)
-            assert np.array_equal(cell >= 0, inside) and np.array_equal(hit, expected.hit)
-            assert np.array_equal(cell[inside], np.ravel_multi_index(tuple(expected.cell[inside].T), grid.shape))
-            assert np.array_equal(leaves, expected.exit)
-
-
-def test_rayiou_with_the_kernel_and_in_two_parts_counts_the_same():
-    rng = np.random.default_rng(4)
-    kernels = None
-    with suppress(EngineError):
-        kernels = library.load()
-    frames = [[rng.choice([0, 1, 2, 255], GRID.shape, p=[0.2, 0.2, 0.5, 0.1]) for _ in range(2)] for _ in range(3)]
-    origins = rng.uniform(-1, 1, (2, 3))
-    whole, first, second = RayIoU(GRID, 3, 2), RayIoU(GRID, 3, 2, library=kernels), RayIoU(GRID, 3, 2, library=kernels)
-    for number, (pred, target) in enumerate(frames):
-        whole.update(pred, target, origins)
-        (first if number < 2 else second).update(pred, target, origins)
-    first.merge(second)
-    for name in ("target_counts", "pred_counts", "correct"):
-        assert np.array_equal(getattr(whole, name), getattr(first, name))
-    assert whole.correct.sum() > 0

@@ -26,6 +26,7 @@ from occle_train.experiments.occle_ablation.settings import (
     WEAK,
     AblationScores,
     BranchSetting,
+    Part,
 )
 
 
@@ -70,16 +71,17 @@ def listed(claims: Sequence[Claim]) -> str:
 def label_claims(found: AblationScores) -> list[Claim]:
     """What alignment is worth (Table 4)."""
     reason = "Here alignment concerns classes that are rare in the drives or, in images this small, a few pixels wide."
-    names = {"image": ("image", 1), "lidar": ("scan", 2)}
+    names: dict[Part, str] = {"image": "image", "lidar": "scan"}
+    aligned, unaligned = LABELS["aligned"][1], LABELS["unaligned"][1]
     return [
         Claim(
             f"the {name} segmentation with aligned labels",
             "that without alignment",
-            (LABELS["aligned"][column], LABELS["unaligned"][column]),  # type: ignore[arg-type]
-            pair_of(found.labels, ("aligned", key), ("unaligned", key)),
+            (aligned[part], unaligned[part]),
+            pair_of(found.labels, ("aligned", part), ("unaligned", part)),
             reason,
         )
-        for key, (name, column) in names.items()
+        for part, name in names.items()
     ]
 
 

@@ -170,7 +170,10 @@ EXTRACTORS = (
 MORE_KEYS = (*(setting.key for setting in MORE_SETTINGS), CONV3D.key, *(extractor.key for extractor in EXTRACTORS))
 """What is trained on request."""
 
-LABELS = {"unaligned": ("without alignment", 41.89, 9.89), "aligned": ("with alignment", 51.51, 13.94)}
+LABELS: dict[str, tuple[str, dict[Part, float]]] = {
+    "unaligned": ("without alignment", {"image": 41.89, "lidar": 9.89}),
+    "aligned": ("with alignment", {"image": 51.51, "lidar": 13.94}),
+}
 """Table 4: title, mIoU of the images' and of the scan's segmentation, percent."""
 
 DISTURBED = {"baseline": ("as recorded", 53.60, 16.59), "image": ("image degraded", 52.88, 14.49)} | {

@@ -26,9 +26,9 @@ NOT_RUN = "not run"
 def labels_table(found: AblationScores) -> str:
     """Table 4: with and without alignment."""
     lines = []
-    for key, (title, image, lidar) in LABELS.items():
+    for key, (title, paper) in LABELS.items():
         ours = found.labels.get(key, {})
-        lines.append([title, _of(ours, "image"), f"{image:.2f}", _of(ours, "lidar"), f"{lidar:.2f}"])
+        lines.append([title, _of(ours, "image"), f"{paper['image']:.2f}", _of(ours, "lidar"), f"{paper['lidar']:.2f}"])
     return markdown(["pseudo-labels", "mIoU(s)", "paper", "mIoU(S)", "paper"], lines)
 
 
@@ -47,7 +47,7 @@ def extractor_table(part: Part, ours: str, found: AblationScores) -> str:
             lines.append(
                 [extractor.title, _ms(scores.get("ms")), f"{extractor.paper_ms:.2f}", _of(scores, part), f"{extractor.paper:.2f}"]
             )
-    paper = LABELS["aligned"][1 if part == "image" else 2]
+    paper = LABELS["aligned"][1][part]
     scores = found.labels.get("aligned", {})
     lines.append([ours, _ms(found.latency.get(part)), f"{PAPER_MS[part]:.2f}", _of(scores, part), f"{paper:.2f}"])
     name = {"image": "mIoU(s)", "lidar": "mIoU(S)"}[part]

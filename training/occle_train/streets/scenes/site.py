@@ -23,7 +23,7 @@ LOOKOUT_STEP, REACH = 2.0, 12.0
 """Metres between the places on the robot's way from which a cell may be seen to count as known, and how far from the present one
 they lie."""
 LONGEST = 2.0
-"""Longest edge of a triangle, metres: which of them come near the grid is told by their middles."""
+"""Longest edge of a triangle, metres: whether one comes near the grid is decided by its middle."""
 
 
 class SiteScene:
