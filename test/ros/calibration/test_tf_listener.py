@@ -6,6 +6,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from fake_dataset import rigid
 from geometry_msgs.msg import Transform, TransformStamped
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,15 +18,6 @@ from occle_ros.messages.common import time_from
 from occle_ros.messages.transforms import transform_from_matrix
 
 SECOND = 1_000_000_000
-
-
-def rigid(seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    T = np.eye(4)
-    Q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    T[:3, :3] = Q * np.sign(np.linalg.det(Q))
-    T[:3, 3] = rng.normal(size=3) * 10
-    return T
 
 
 def message(*links: tuple[str, str, np.ndarray], stamp: int = 0) -> SimpleNamespace:

@@ -63,14 +63,13 @@ def accumulate(
         votes.append(labels[inside])
     cell, vote = np.concatenate(cells), np.concatenate(votes)
     known = vote != dataset.taxonomy.ignore
-    if sweeps and isinstance(dataset, HasSweeps):
-        labelled = np.zeros(grid.size, np.bool_)
-        labelled[cell[known]] = True
-        for points, origin in placed_sweeps(dataset, dataset, index, before, after, sweeps):
-            ijk, inside = grid.index(points)
-            rows = np.flatnonzero(inside)
-            rows = rows[labelled[np.ravel_multi_index(tuple(ijk[rows].T), grid.shape)]]
-            free |= traversed(origin, points[rows], grid)
+    labelled = np.zeros(grid.size, np.bool_)
+    labelled[cell[known]] = True
+    for points, origin in placed_sweeps(dataset, index, before, after, sweeps):
+        ijk, inside = grid.index(points)
+        rows = np.flatnonzero(inside)
+        rows = rows[labelled[np.ravel_multi_index(tuple(ijk[rows].T), grid.shape)]]
+        free |= traversed(origin, points[rows], grid)
     weights = np.ones(256)
     weights[list(dataset.taxonomy.thin)] = THIN_VOTE
     result = np.where(free & ~hit, dataset.taxonomy.free, dataset.taxonomy.ignore).astype(np.uint8)
@@ -211,23 +210,24 @@ def _scans(
 
 
 def placed_sweeps(
-    dataset: Dataset, between: HasSweeps, index: int, before: int, after: int, count: int, min_range: float = 0.0
+    dataset: Dataset, index: int, before: int, after: int, count: int, min_range: float = 0.0
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Points (N, 3) and sensor position (3,) of each scan between frames, in the reference's grid frame.
 
     Args:
-        dataset: the frames.
-        between: the same data set, as what lies between them.
+        dataset: the frames; one without scans between them gives none.
         index: the reference frame.
         before: frames before it whose preceding scans are given.
         after: frames after it whose preceding scans are given.
         count: of these scans of each frame.
         min_range: points within this horizontal distance of the sensor are left out, metres.
     """
+    if not count or not isinstance(dataset, HasSweeps):
+        return
     T = T_grid_world(dataset, index)
     done = set(dataset.stamps)
     for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
-        for frame in between.sweeps(i, count):
+        for frame in dataset.sweeps(i, count):
             if frame.stamp in done or frame.T_world_lidar is None:
                 continue
             done.add(frame.stamp)

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
-from occle_core.datasets.base import HasSweeps
 from occle_core.datasets.poses import TrackedBox, inside_oriented_box
 from occle_core.frame import RayOrigins
 from occle_core.geometry.grid import VoxelGrid
@@ -83,10 +82,9 @@ def accumulated_occupancy(
     for scan in neighbours(dataset, index, before, after, moving, min_range):
         free |= crossed_cells(scan.origins, scan.ends, grid)
         hit |= grid.occupied(scan.points)
-    if sweeps and isinstance(dataset, HasSweeps):
-        for points, origin in placed_sweeps(dataset, dataset, index, before, after, sweeps, min_range):
-            free |= traversed(origin, points, grid)
-            hit |= grid.occupied(points)
+    for points, origin in placed_sweeps(dataset, index, before, after, sweeps, min_range):
+        free |= traversed(origin, points, grid)
+        hit |= grid.occupied(points)
     return carved(hit, free, margin)
 
 
