@@ -30,8 +30,8 @@ demo: $(DEMO) ## the whole system on a simulated drive; DATA=path: on your KITTI
 	$(BIN)/occle demo $(if $(DATA),--data "$(DATA)") $(if $(BUNDLE),--bundle "$(BUNDLE)")
 
 test: lint ## lint, types and tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile test --ignore test/ros
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile test/ros
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 --timeout 300 --timeout-method thread test --ignore test/ros
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 --timeout 300 --timeout-method thread test/ros
 
 test-slow: $(INSTALLED) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -72,7 +72,7 @@ def main() -> int:
 
 def measure(spec: BundleSpec, network: MinkOcc, dataset: Dataset, threads: int) -> dict[str, tuple[int, float, float, float]]:
     """Per type of node: how many, milliseconds, floating-point operations, bytes read and written."""
-    core = openvino_engine.openvino().Core()
+    core = openvino_engine.shared_core()
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",

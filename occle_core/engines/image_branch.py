@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from occle_core.build_cache import cached
 from occle_core.bundle import BundleSpec, weights_digest
-from occle_core.engines.openvino_engine import openvino
+from occle_core.engines.openvino_engine import openvino, shared_core
 from occle_core.engines.static.export import quiet_export
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
@@ -93,7 +93,7 @@ class OpenVinoImages:
     name = "openvino"
 
     def __init__(self, model: Path, threads: int | None, max_concurrent: int) -> None:
-        core = openvino().Core()
+        core = shared_core()
         hint = "LATENCY" if max_concurrent == 1 else "THROUGHPUT"
         options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "NUM_STREAMS": str(max_concurrent), "INFERENCE_PRECISION_HINT": "f32"}
         if threads:

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class OpenVinoEngine(StaticEngine):
         self, spec: BundleSpec, model: Path, precision: str = "fp32", threads: int | None = None, max_concurrent: int = 1
     ) -> None:
         super().__init__(spec, precision)
-        core = openvino().Core()
+        core = shared_core()
         # float32 throughout: on CPUs with bfloat16 OpenVINO would otherwise round, and labels would differ from PyTorch's.
         hint = "LATENCY" if max_concurrent == 1 else "THROUGHPUT"
         options: dict[str, Any] = {"PERFORMANCE_HINT": hint, "NUM_STREAMS": str(max_concurrent), "INFERENCE_PRECISION_HINT": "f32"}
@@ -73,6 +74,20 @@ def openvino() -> Any:
     return openvino
 
 
+@cache
+def shared_core() -> Any:
+    """OpenVINO's Core, one for the process and never given back.
+
+    The CPU plugin of each Core gives the thread that makes it a stack for signals, and frees that when it ends. After the second of
+    two Cores, or the first in another thread, the thread is left with the freed one: the next signal that Python handles, such as
+    Ctrl-C, ends the process with a segmentation fault (OpenVINO 2026.4.1).
+
+    Raises:
+        EngineError: openvino is not installed.
+    """
+    return openvino().Core()
+
+
 def quantised_of(spec: BundleSpec, network: Network, file: Path | None) -> Path:
     """The bundle's int8 model.
 
@@ -82,7 +97,7 @@ def quantised_of(spec: BundleSpec, network: Network, file: Path | None) -> Path:
     make = "make it with `occle-train export BUNDLE --data DATASET --int8`"
     if file is None or not file.is_file():
         raise EngineError(f"the bundle {spec.name} has no int8 model; {make}")
-    model = openvino().Core().read_model(file)
+    model = shared_core().read_model(file)
     found = model.get_rt_info(DIGEST).astype(str) if model.has_rt_info(DIGEST) else ""
     if found != weights_digest(spec, network):
         raise EngineError(f"{file} was made from other weights or capacities than the bundle has now; {make}")
@@ -117,7 +132,7 @@ def quantise(spec: BundleSpec, network: Network, model: Path, frames: Iterable[N
     capacities = capacities_of(spec)
     padded = [pad(spec, inputs, capacities) for inputs in frames]
     data = [{name: np.ascontiguousarray(array) for name, array in arrays.items()} for arrays in padded]
-    whole = ov.Core().read_model(model)
+    whole = shared_core().read_model(model)
     image_branch = upstream_of(whole, "Convolution")
     kept = [node.get_friendly_name() for node in whole.get_ordered_ops() if node.get_friendly_name() not in image_branch]
     quantised = nncf.quantize(

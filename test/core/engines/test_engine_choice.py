@@ -73,7 +73,7 @@ def test_the_fastest_is_taken_and_remembered(choose):
 
 
 def test_another_use_is_measured_by_itself(choose):
-    engines = {"native": Slow("native", 0.004, alone=True), "torch": Slow("torch", 0.006)}
+    engines = {"native": Slow("native", 0.02, alone=True), "torch": Slow("torch", 0.04)}
     assert choose(**engines)[0].name == "native"
     assert choose(max_concurrent=4, **engines)[0].name == "torch", "it does four in the time of one"
     assert choose(threads=3, **engines)[1] == ["native", "torch"]

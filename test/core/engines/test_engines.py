@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from forked_python import run_python
 from lively import lively, street
 from occle_train.evaluation.export import calibrate
 
@@ -220,3 +221,28 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError, match="no space"):
         cached({"weights": "a"}, fail, print, tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+SIGNALS = """
+import os, signal
+import numpy as np
+import openvino
+from openvino import opset8
+from occle_core.engines.openvino_engine import shared_core
+
+handled = []
+signal.signal(signal.SIGUSR1, lambda number, frame: handled.append(number))
+value = opset8.parameter([1, 3], np.float32)
+model = openvino.Model([opset8.relu(value)], [value])
+first, second = (shared_core().compile_model(model, "CPU") for _ in range(2))
+del first
+del second
+os.kill(os.getpid(), signal.SIGUSR1)
+assert handled == [signal.SIGUSR1]
+"""
+
+
+def test_signals_are_handled_after_engines_have_ended_in_any_order():
+    pytest.importorskip("openvino", reason="pip install 'occle_ros[engines]'")
+    done = run_python(["-c", SIGNALS])
+    assert done.returncode == 0, done.stderr
