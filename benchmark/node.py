@@ -80,7 +80,7 @@ def messages(dataset: Dataset) -> Table:
     assert truth is not None
     labels = np.where(truth == classes.ignore, np.uint8(classes.free), truth)
     confidence = (labels != classes.free).astype(np.float16)
-    occupancy = Occupancy(labels, confidence, grid, classes, dataset.stamps[0], dataset.grid_frame)
+    occupancy = Occupancy.of_volumes(labels, confidence, grid, classes, stamp=dataset.stamps[0], frame_id=dataset.grid_frame)
     scan, (image, *_), _ = messages_of(dataset.frame(0), jpeg=False)
     steps: dict[str, Callable[[], object]] = {
         "scan, read": lambda: points_from_cloud(scan),

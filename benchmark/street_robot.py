@@ -214,8 +214,9 @@ def observe(things: list[Thing], here: Place, yaw: float, time: float, rng: np.r
     confidence[gone], confidence[new] = 0.0, 0.6
     stamp = round(time * 1e9)
     frame = Frame(stamp, np.c_[points, np.zeros(len(points))].astype(np.float32))
-    probability = np.where(labels > 0, np.float16(0.85), np.float16(0.04))
-    return Occupancy(labels, confidence.astype(np.float16), GRID, CLASSES, stamp, probability=probability), frame
+    occupancy = Occupancy.of_volumes(labels, confidence.astype(np.float16), GRID, CLASSES, stamp=stamp)
+    scores = np.full(len(occupancy.sparse.cells), 0.85, np.float16)
+    return replace(occupancy, occupied_scores=scores, free_score=0.04), frame
 
 
 def drive(seed: int, costmap: Costmap = on_layer, use_map: bool = True, limit: float = 60.0) -> tuple[str, float]:

@@ -30,21 +30,7 @@ class Calibration(Config):
             raise ValueError("confidence must ascend")
         return self
 
-    def apply(
-        self, confidence: NDArray[np.float16], occupied: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-        """What Predictor makes of a network's confidence.
-
-        Args:
-            confidence: (X, Y, Z) float16 softmax probability of the class.
-            occupied: (X, Y, Z) bool, the network names a class.
-
-        Returns:
-            (X, Y, Z) float16 probability that the class is right, 0 in free cells; (X, Y, Z) float16 probability of occupancy.
-        """
-        cells = np.flatnonzero(occupied)
-        raw = confidence.reshape(-1)[cells]
-        right, full = np.zeros(confidence.shape, np.float16), np.full(confidence.shape, self.free, np.float16)
-        right.reshape(-1)[cells] = np.interp(raw, self.confidence, self.correct)
-        full.reshape(-1)[cells] = np.interp(raw, self.confidence, self.occupied)
-        return right, full
+    def apply(self, scores: NDArray[np.float16]) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+        """Softmax probability of the class in cells that are called occupied, (N,) float16 -> that it is right, of occupancy."""
+        right, full = np.interp(scores, self.confidence, self.correct), np.interp(scores, self.confidence, self.occupied)
+        return right.astype(np.float16), full.astype(np.float16)

@@ -142,12 +142,14 @@ class Predictor:
         timings = {"prepare": (time.perf_counter() - started) * 1e3}
         found = self.engine.run(inputs)
         timings |= found.timings
-        confidence, probability = found.confidence, None
+        sparse, occupied_scores, free_score = found.sparse, None, 0.0
+        if self._table is not None:
+            sparse = sparse.renamed(self._table, self.taxonomy.free)
         if self.spec.calibration is not None:
-            confidence, probability = self.spec.calibration.apply(confidence, found.labels != self._own_taxonomy.free)
+            scores, occupied_scores = self.spec.calibration.apply(sparse.scores)
+            sparse, free_score = replace(sparse, scores=scores), self.spec.calibration.free
         return Occupancy(
-            found.labels if self._table is None else self._table[found.labels],
-            confidence,
+            sparse,
             self.grid,
             self.taxonomy,
             frame.stamp,
@@ -155,7 +157,8 @@ class Predictor:
             timings,
             found.overflow,
             short_history,
-            probability,
+            occupied_scores,
+            free_score,
         )
 
     def _keep(self, frame: Frame) -> None:

@@ -74,9 +74,9 @@ class VisibilityCaster:
 
 def mark_unseen(occupancy: Occupancy, seen: Bools) -> Occupancy:
     """The occupancy with the label 255 in cells that are called free but were not seen (X, Y, Z) bool; occupied cells stay."""
-    labels = occupancy.labels.copy()
-    labels[(labels == occupancy.taxonomy.free) & ~seen] = occupancy.taxonomy.ignore
-    return replace(occupancy, labels=labels)
+    unseen = ~seen
+    unseen.reshape(-1)[occupancy.sparse.cells] = False
+    return replace(occupancy, unseen=unseen)
 
 
 def rays_cells(grid: VoxelGrid, points: NDArray[np.floating], origins: RayOrigins) -> Bools:

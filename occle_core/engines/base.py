@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.networks.protocol import NetworkInputs
+from occle_core.occupancy import SparseLabels
 
 
 @dataclass
@@ -17,18 +18,26 @@ class EngineResult:
     """Labels and confidence of one frame, with overflow counts and timings.
 
     Attributes:
-        labels: (X, Y, Z) uint8 class ids.
-        confidence: (X, Y, Z) float16, the class's softmax probability, 0 where free.
+        sparse: the cells that are not free, with the network's class ids and softmax probabilities.
         overflow: cells (or points) that did not fit the static form's capacities, per table, without zeros.
         counts: cells (or points) that each table of the static form had to hold; empty for engines without it.
         timings: milliseconds per stage.
     """
 
-    labels: NDArray[np.uint8]
-    confidence: NDArray[np.float16]
+    sparse: SparseLabels
     overflow: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """(X, Y, Z) uint8 class ids."""
+        return self.sparse.labels
+
+    @property
+    def confidence(self) -> NDArray[np.float16]:
+        """(X, Y, Z) float16, the class's softmax probability, 0 where free."""
+        return self.sparse.confidence
 
 
 class Engine(Protocol):

@@ -60,9 +60,9 @@ class NativeEngine:
             self._own.space = Workspace(self._library, self._threads)
         pyramid = self._images(inputs.images[0].numpy())
         stage_done("image")
-        labels, confidence = self._network(self._own.space, inputs, pyramid, stage_done)
+        sparse = self._network(self._own.space, inputs, pyramid, stage_done)
         stage_done("labels")
-        return EngineResult(labels, confidence, timings=timings)
+        return EngineResult(sparse, timings=timings)
 
 
 def native_engine(

@@ -16,6 +16,7 @@ from occle_core.engines.static.engine import StaticEngine
 from occle_core.engines.static.program import OUTPUTS
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.padding import Arrays
+from occle_core.occupancy import SparseLabels
 
 CUDA = "CUDAExecutionProvider"
 
@@ -43,9 +44,9 @@ class OnnxRuntimeEngine(StaticEngine):
         # A provider whose libraries are missing is passed over by ONNX Runtime itself.
         self.device = torch.cuda.get_device_name() if self._session.get_providers()[0] == CUDA else "CPU"
 
-    def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+    def _infer(self, arrays: Arrays) -> tuple[SparseLabels, NDArray[np.int32]]:
         labels, confidence, counts = self._session.run(list(OUTPUTS), arrays)
-        return labels, confidence, counts
+        return SparseLabels.of_volumes(labels[0], confidence[0], self._free), counts
 
 
 def providers(available: Sequence[str]) -> list[str | tuple[str, dict[str, str]]]:

@@ -20,6 +20,7 @@ from occle_core.engines.static.program import capacities_of, pad
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.protocol import Network, NetworkInputs
+from occle_core.occupancy import SparseLabels
 
 DIGEST = "occle_weights"
 
@@ -53,12 +54,12 @@ class OpenVinoEngine(StaticEngine):
         self._compiled = core.compile_model(core.read_model(model), self.device, options)
         self._own = threading.local()
 
-    def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+    def _infer(self, arrays: Arrays) -> tuple[SparseLabels, NDArray[np.int32]]:
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
         found = self._own.request.infer([np.ascontiguousarray(array) for array in arrays.values()], share_inputs=True)
-        labels, confidence, counts = (np.array(found[number]) for number in range(3))
-        return labels, confidence, counts
+        labels, counts = np.array(found[0][0]), np.array(found[2])  # the request's memory serves the next frame
+        return SparseLabels.of_volumes(labels, found[1][0], self._free), counts
 
 
 def openvino() -> Any:

@@ -18,11 +18,13 @@ from occle_core.build_cache import cached
 from occle_core.bundle import BundleSpec
 from occle_core.console import ProgressCallback
 from occle_core.engines.cuda.requirements import capability, check_precision, in_precision
+from occle_core.engines.cuda.transfer import download_grid
 from occle_core.engines.static.engine import StaticEngine
 from occle_core.engines.static.program import program_for
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.protocol import Network, Program
+from occle_core.occupancy import SparseLabels
 
 NAME = "tensorrt"
 
@@ -50,11 +52,12 @@ class TensorRtEngine(StaticEngine):
             raise EngineError(f"torch-tensorrt cannot load {program}: {error}") from error
         self.device = torch.cuda.get_device_name()
 
-    def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+    def _infer(self, arrays: Arrays) -> tuple[SparseLabels, NDArray[np.int32]]:
         inputs = [torch.from_numpy(np.ascontiguousarray(array)).cuda() for array in arrays.values()]
         with self._one_at_a_time, torch.inference_mode():
             labels, confidence, counts = self._program(*inputs)
-        return labels.cpu().numpy(), confidence.cpu().numpy(), counts.cpu().numpy()
+            sparse, (counted,) = download_grid(labels[0], confidence[0], self._free, counts)
+        return sparse, counted
 
 
 def program_of(spec: BundleSpec, network: Network, precision: str, on_progress: ProgressCallback, root: Path | None = None) -> Path:

@@ -17,12 +17,14 @@ from occle_core.build_cache import cached
 from occle_core.bundle import BundleSpec
 from occle_core.console import ProgressCallback
 from occle_core.engines.cuda.requirements import capability, check_precision, in_precision
+from occle_core.engines.cuda.transfer import download_grid
 from occle_core.engines.static.engine import StaticEngine
 from occle_core.engines.static.onnx_file import onnx_of
 from occle_core.engines.static.program import OUTPUTS, input_names
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.protocol import Network
+from occle_core.occupancy import SparseLabels
 
 NAME = "tensorrt_rtx"
 
@@ -71,15 +73,15 @@ class TensorRtRtxEngine(StaticEngine):
         self._context.set_tensor_address(name, buffer.data_ptr())
         return buffer
 
-    def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+    def _infer(self, arrays: Arrays) -> tuple[SparseLabels, NDArray[np.int32]]:
         with self._one_at_a_time, torch.cuda.stream(self._stream):
             for name, array in arrays.items():
                 self._buffers[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
             if not self._context.execute_async_v3(self._stream.cuda_stream):
                 raise EngineError(f"TensorRT-RTX failed to run on {self.device}; its own messages stand above")
-            # Copies to the CPU wait for the stream.
-            labels, confidence, counts = (self._buffers[name].cpu().numpy() for name in OUTPUTS)
-        return labels, confidence, counts
+            labels, confidence, counts = (self._buffers[name] for name in OUTPUTS)
+            sparse, (counted,) = download_grid(labels[0], confidence[0], self._free, counts)
+        return sparse, counted
 
 
 def plan_of(

@@ -13,6 +13,7 @@ from occle_core.engines.cuda.transfer import download_grid, upload
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.protocol import Network, NetworkInputs
+from occle_core.occupancy import SparseLabels
 from occle_core.taxonomy import load as load_taxonomy
 
 
@@ -54,9 +55,8 @@ class TorchEngine:
             moved = inputs if self.device == "cpu" else upload(inputs, self.device)
             labels, confidence = self.network.label_grid(moved, self.free, stage_done)
             if self.device == "cpu":
-                result = EngineResult(labels[0].numpy(), confidence[0].numpy(), timings=timings)
+                sparse = SparseLabels.of_volumes(labels[0].numpy(), confidence[0].numpy(), self.free)
             else:
-                grid, sure, _ = download_grid(labels[0], confidence[0], self.free)
-                result = EngineResult(grid, sure, timings=timings)
+                sparse, _ = download_grid(labels[0], confidence[0], self.free)
         stage_done("labels")
-        return result
+        return EngineResult(sparse, timings=timings)

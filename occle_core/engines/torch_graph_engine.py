@@ -29,7 +29,7 @@ from occle_core.engines.static.program import capacities_of, program_for
 from occle_core.errors import EngineError
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.protocol import Network
-from occle_core.taxonomy import load as load_taxonomy
+from occle_core.occupancy import SparseLabels
 
 NAME = "torch_graph"
 WARM_UP = 3
@@ -63,7 +63,6 @@ class TorchGraphEngine(StaticEngine):
         if record is None:
             capability(NAME)
         self.device = torch.cuda.get_device_name() if record is None else device
-        self._free = load_taxonomy(spec.taxonomy).free
         with torch.no_grad():
             network, example = on_device(program, device)
             self._staging = Staging(example, device)
@@ -73,15 +72,15 @@ class TorchGraphEngine(StaticEngine):
             except RuntimeError as error:
                 raise EngineError(f"engine {NAME} cannot record the network: {error}; use engine: torch") from error
 
-    def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
+    def _infer(self, arrays: Arrays) -> tuple[SparseLabels, NDArray[np.int32]]:
         with self._one_at_a_time, torch.no_grad():
             for held, array in zip(self._staging.host, arrays.values(), strict=True):
                 held.copy_(torch.from_numpy(np.ascontiguousarray(array)))
             self._staging.upload()
             self._replay()
             labels, confidence, counts = self._outputs
-            grid, sure, (counted,) = download_grid(labels, confidence, self._free, counts)
-        return grid, sure, counted
+            sparse, (counted,) = download_grid(labels[0], confidence[0], self._free, counts)
+        return sparse, counted
 
 
 def record_cuda_graph(run: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from occle_core.native.cells import Cells, Shape, children
+from occle_core.native.cells import Cells, children
 from occle_core.native.conv import Floats, Weight
 from occle_core.native.library import Library, address
 from occle_core.native.workspace import Workspace
+from occle_core.occupancy import SparseLabels
 
 NEVER = -1e30
 """Logit of a class that does not exist."""
@@ -128,14 +129,11 @@ def finest(
     return Cells(keys[:total], skip.shape), out[:total]
 
 
-def labels(
-    space: Workspace, cells: Cells, logits: Floats, classes: int, free: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-    """Logits (N, padded classes) -> label volume (X, Y, Z), `free` where no cell is, and confidence, 0 where free."""
-    shape: Shape = cells.shape
-    places = space.empty(np.int32, len(cells))
+def labels(space: Workspace, cells: Cells, logits: Floats, classes: int, free: int) -> SparseLabels:
+    """The cells whose largest logit, of (N, padded classes), is not that of `free`."""
+    places, named = space.empty(np.int32, len(cells)), space.empty(np.uint8, len(cells))
+    scores = space.empty(np.float16, len(cells))
     space.library.call("places_of_cells", cells.key_address, len(cells), *cells.box[1:], address(places, np.int32, None))
-    volume, confidence = np.full(shape, free, np.uint8), np.zeros(shape, np.float16)
     space.library.call(
         "label_cells",
         space.pool.handle,
@@ -143,9 +141,8 @@ def labels(
         len(cells),
         logits.shape[1],
         classes,
-        free,
-        address(places, np.int32, len(cells)),
-        address(volume, np.uint8, *shape),
-        address(confidence, np.float16, *shape),
+        address(named, np.uint8, len(cells)),
+        address(scores, np.float16, len(cells)),
     )
-    return volume, confidence
+    kept = named != free
+    return SparseLabels(places[kept], named[kept], scores[kept], cells.shape, free)

@@ -30,7 +30,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "excite": ("v", "pppiiipppppp"),
     "prune_cells": ("i", "ppiipff"),
     "finest_level": ("i", "ppiiipipppp" + "ip" + "pff" + "ppppp"),
-    "label_cells": ("v", "ppiiiippp"),
+    "label_cells": ("v", "ppiiipp"),
     # mapping.cpp
     "read_grid": ("i", "piiipppiiiiiippp"),
     "add_evidence": ("v", "ppipiiip"),

@@ -151,7 +151,9 @@ def _result(file: Path, pictures: Path, classes: Taxonomy | None) -> ViewFrame:
         raise ViewError(f"{file} has {name} classes, the bundle {classes.name}; give the bundle that made it")
     if labels.dtype != np.uint8 or confidence.shape != labels.shape or wrong.any():
         raise ViewError(f"{file} is damaged: its arrays are no occupancy of {known.name}; run `occle run` again")
-    occupancy = Occupancy(labels, confidence.astype(np.float16), grid, known, stamp, frame_id, timings)
+    occupancy = Occupancy.of_volumes(
+        labels, confidence.astype(np.float16), grid, known, stamp=stamp, frame_id=frame_id, timings=timings
+    )
     frame = Frame(stamp, np.zeros((0, 4), np.float32), T_world_lidar=pose)
     return ViewFrame(number, occupancy, frame, _images(pictures, file.stem))
 

@@ -88,8 +88,7 @@ def obstacles_from_occupancy(occupancy: Occupancy, min_height: float, max_height
     grid, taxonomy = occupancy.grid, occupancy.taxonomy
     is_obstacle = np.ones(256, np.bool_)
     is_obstacle[[taxonomy.free, taxonomy.ignore, *ground]] = False
-    numbers = np.flatnonzero(is_obstacle[occupancy.labels])
-    centres = grid.centers_at(numbers)
+    centres = grid.centers_at(occupancy.sparse.cells[is_obstacle[occupancy.sparse.classes]])
     kept = (centres[:, 2] >= min_height) & (centres[:, 2] < max_height)
     packed = np.ascontiguousarray(centres[kept], "<f4")
     fields = [_field(name, offset, PointField.FLOAT32) for name, offset in (("x", 0), ("y", 4), ("z", 8))]
@@ -121,7 +120,7 @@ def occupancy_from_cloud(message: PointCloud2, grid: VoxelGrid, taxonomy: Taxono
     confidence = np.zeros(grid.shape, np.float16)
     at = tuple(ijk.T)
     labels[at], confidence[at] = voxels["label"], voxels["confidence"]
-    return Occupancy(labels, confidence, grid, taxonomy, stamp_of(message), message.header.frame_id)
+    return Occupancy.of_volumes(labels, confidence, grid, taxonomy, stamp=stamp_of(message), frame_id=message.header.frame_id)
 
 
 def distance_cloud(distance: NDArray[np.float32], ground: NDArray[np.float32], grid: VoxelGrid, head: Header) -> PointCloud2:

@@ -28,7 +28,8 @@ _VALUES[[DRIVABLE, OBSTACLE, UNKNOWN]] = 0, 100, -1
 def occupancy_of(shot: MapSnapshot) -> Occupancy:
     """The map as an Occupancy: what is not occupied carries the free class, occupied cells without a class 255."""
     labels = _states(shot)
-    return Occupancy(labels, np.zeros(labels.shape, np.float16), shot.grid, shot.taxonomy, shot.stamp, shot.frame_id)
+    nothing = np.zeros(labels.shape, np.float16)
+    return Occupancy.of_volumes(labels, nothing, shot.grid, shot.taxonomy, stamp=shot.stamp, frame_id=shot.frame_id)
 
 
 class VoxelStream:

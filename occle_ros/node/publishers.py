@@ -68,8 +68,7 @@ class Publishers:
             voxels = shown
             if config.voxels.include_unknown:
                 whole = self._with_unknown(processed)
-                is_unknown = whole.labels == occupancy.taxonomy.ignore
-                voxels = replace(shown, labels=np.where(is_unknown, whole.labels, shown.labels))
+                voxels = replace(shown, unseen=whole.unseen)
             self._publishers[outputs.VOXELS.name].publish(cloud_from_occupancy(voxels, config.voxels.include_unknown))
         if self._is_due(outputs.MARKERS, config.markers.max_rate_hz):
             self._publish_markers(shown)
@@ -173,6 +172,6 @@ def shown_voxels(occupancy: Occupancy, config: NodeConfig) -> Occupancy:
     if show.classes:
         kept[:] = False
         kept[class_ids(show.classes, taxonomy, "show.classes")] = True
-    keep = kept[occupancy.labels] & (occupancy.confidence >= show.min_confidence)
-    labels = np.where(keep, occupancy.labels, np.uint8(taxonomy.free))
-    return replace(occupancy, labels=labels, confidence=np.where(keep, occupancy.confidence, np.float16(0)))
+    sparse, occupied = occupancy.sparse, occupancy.occupied_scores
+    keep = kept[sparse.classes] & (sparse.scores >= show.min_confidence)
+    return replace(occupancy, sparse=sparse[keep], occupied_scores=None if occupied is None else occupied[keep])

@@ -12,10 +12,9 @@ CURVE = Calibration(confidence=(0.2, 0.6, 1.0), occupied=(0.5, 0.7, 0.99), corre
 
 
 def test_curves_are_linear_between_knots_and_constant_beyond():
-    confidence = np.array([[[0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 0.0]]], np.float16)
-    right, full = CURVE.apply(confidence, np.array([[[True] * 6 + [False]]]))
-    np.testing.assert_allclose(full[0, 0], [0.5, 0.5, 0.6, 0.7, 0.845, 0.99, 0.03], atol=1e-3)
-    np.testing.assert_allclose(right[0, 0], [0.1, 0.1, 0.2, 0.3, 0.6, 0.9, 0.0], atol=1e-3)
+    right, full = CURVE.apply(np.array([0.1, 0.2, 0.4, 0.6, 0.8, 1.0], np.float16))
+    np.testing.assert_allclose(full, [0.5, 0.5, 0.6, 0.7, 0.845, 0.99], atol=1e-3)
+    np.testing.assert_allclose(right, [0.1, 0.1, 0.2, 0.3, 0.6, 0.9], atol=1e-3)
     assert right.dtype == full.dtype == np.float16
 
 

@@ -61,7 +61,7 @@ def test_the_map_is_cleared_from_the_lidar_that_saw() -> None:
     """One return of the second LiDAR, straight ahead of it: cells before it are free, those between it and the first unknown."""
     config = MapConfig(size=(8.0, 8.0, 2.0), resolution=0.5)
     classes = taxonomy.load("semantickitti")
-    nothing = Occupancy(np.full(GRID.shape, 255, np.uint8), np.zeros(GRID.shape, np.float16), GRID, classes, 0)
+    nothing = Occupancy.of_volumes(np.full(GRID.shape, 255, np.uint8), np.zeros(GRID.shape, np.float16), GRID, classes)
     point = np.array([[3.1, -2.8, 0.1, 0]], np.float32)
     for number, free, unknown in ((1, (1.6, -2.8, 0.1), (1.6, -1.4, 0.1)), (0, (1.6, -1.4, 0.1), (1.6, -2.8, 0.1))):
         origins = RayOrigins(np.array([np.zeros(3), SECOND]), np.array([number], np.uint8))

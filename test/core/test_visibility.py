@@ -141,7 +141,7 @@ def test_unknown_is_what_is_free_and_was_not_seen() -> None:
     labels[3:5] = 9
     seen = np.zeros(GRID.shape, bool)
     seen[4:8] = True
-    marked = mark_unseen(Occupancy(labels, labels.astype(np.float16), GRID, kitti), seen)
+    marked = mark_unseen(Occupancy.of_volumes(labels, labels.astype(np.float16), GRID, kitti), seen)
     assert (marked.labels[3:5] == 9).all()
     assert (marked.labels[5:8] == 0).all()
     assert (marked.labels[:3] == 255).all()

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from occle_core.networks.protocol import NetworkInputs
+from occle_core.occupancy import SparseLabels
 
 ALIGNMENT = 256
 """Bytes: where a tensor may begin that kernels read in vectors."""
@@ -59,15 +59,13 @@ def upload(inputs: Inputs, device: torch.device | str) -> Inputs:
     return inputs.map(lambda tensor: next(found))
 
 
-def download_grid(
-    labels: Tensor, confidence: Tensor, free: int, *more: Tensor
-) -> tuple[NDArray[np.uint8], NDArray[np.float16], list[NDArray[Any]]]:
-    """A label grid and its confidence as arrays of the host, of which only the cells that are not free are copied.
+def download_grid(labels: Tensor, confidence: Tensor, free: int, *more: Tensor) -> tuple[SparseLabels, list[NDArray[Any]]]:
+    """The cells of a label grid that are not free, with their confidence, as arrays of the host.
 
     Waits for the device twice: for the number of these cells, and for the one copy.
 
     Args:
-        labels: uint8 of any shape.
+        labels: (X, Y, Z) uint8.
         confidence: float16 of that shape, 0 where free.
         free: class of the cells where nothing is.
         more: small tensors that come along whole.
@@ -83,9 +81,9 @@ def download_grid(
     if labels.is_cuda:
         torch.cuda.current_stream(labels.device).synchronize()
     rows, sure, classes, *rest = (view.numpy() for view in _views(host, found))
-    grid, level = np.full(labels.numel(), free, np.uint8), np.zeros(labels.numel(), np.float16)
-    grid[rows], level[rows] = classes, sure
-    return grid.reshape(labels.shape), level.reshape(labels.shape), [array.copy() for array in rest]
+    x, y, z = labels.shape
+    sparse = SparseLabels(rows.copy(), classes.copy(), sure.copy(), (x, y, z), free)  # the pinned memory serves the next frame
+    return sparse, [array.copy() for array in rest]
 
 
 def _collecting(tensors: list[Tensor]) -> Callable[[Tensor], Tensor]:

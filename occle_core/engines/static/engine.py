@@ -15,6 +15,8 @@ from occle_core.engines.base import EngineResult
 from occle_core.engines.static.program import capacities_of, pad
 from occle_core.networks.blocks.padding import Arrays
 from occle_core.networks.protocol import NetworkInputs
+from occle_core.occupancy import SparseLabels
+from occle_core.taxonomy import load as load_taxonomy
 
 
 class StaticEngine(ABC):
@@ -32,6 +34,7 @@ class StaticEngine(ABC):
     def __init__(self, spec: BundleSpec, precision: str) -> None:
         self.precision = precision
         self.capacities = capacities_of(spec)
+        self._free = load_taxonomy(spec.taxonomy).free
         self._spec = spec
         self._one_at_a_time = threading.Lock()  # for runtimes that allow no more
 
@@ -40,7 +43,7 @@ class StaticEngine(ABC):
         started = time.perf_counter()
         padded = pad(self._spec, inputs, self.capacities)
         ready = time.perf_counter()
-        labels, confidence, counts = self._infer(padded)
+        sparse, counts = self._infer(padded)
         done = time.perf_counter()
         sets = self.capacities.sets
         counted = {name: int(count) for name, count in zip(sets, counts, strict=True)}
@@ -49,8 +52,8 @@ class StaticEngine(ABC):
         room = {"points": self.capacities.points, **sets}
         overflow = {name: count - room[name] for name, count in counted.items() if count > room[name]}
         timings = {"pad": (ready - started) * 1e3, "network": (done - ready) * 1e3}
-        return EngineResult(labels[0], confidence[0], overflow, counted, timings)
+        return EngineResult(sparse, overflow, counted, timings)
 
     @abstractmethod
-    def _infer(self, arrays: Arrays) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.int32]]:
-        """The program's inputs by name, in its order -> its labels, confidence, counts; the arrays are the caller's own."""
+    def _infer(self, arrays: Arrays) -> tuple[SparseLabels, NDArray[np.int32]]:
+        """The program's inputs by name, in its order -> its labels with their confidence, and counts; the caller's own."""

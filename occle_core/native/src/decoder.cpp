@@ -112,10 +112,9 @@ int64_t finest_level(Pool* pool, const float* x, int64_t stride, int64_t n, int6
     return total;
 }
 
-// The best class (the first of equal ones) of logits (n, D), and its softmax probability as float16, written at the cells' places;
-// places of the class `free` stay as they are. Logits beyond the last class are very negative.
-void label_cells(Pool* pool, const float* logits, int64_t n, int64_t D, int64_t classes, int64_t free, const int32_t* places,
-                 uint8_t* labels, uint16_t* confidence) {
+// The best class (the first of equal ones) of logits (n, D), and its softmax probability as float16. Logits beyond the last class are
+// very negative.
+void label_cells(Pool* pool, const float* logits, int64_t n, int64_t D, int64_t classes, uint8_t* labels, uint16_t* confidence) {
     constexpr int64_t ROWS = 512;
     each(pool, parts_of(n, ROWS), [&](int64_t part, int64_t) {
         for (int64_t i = part * ROWS; i < std::min(n, (part + 1) * ROWS); i++) {
@@ -125,11 +124,10 @@ void label_cells(Pool* pool, const float* logits, int64_t n, int64_t D, int64_t 
             const float best = largest_of(most);
             int64_t label = 0;
             while (label + 1 < classes && logit[label] != best) label++;
-            if (label == free) continue;
             Vector sum{};
             for (int64_t d = 0; d < D; d += LANES) sum += exp_of(load(logit + d) - best);
-            labels[places[i]] = static_cast<uint8_t>(label);
-            confidence[places[i]] = half_of(1.f / sum_of(sum));
+            labels[i] = static_cast<uint8_t>(label);
+            confidence[i] = half_of(1.f / sum_of(sum));
         }
     });
 }

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from occle_core.native.cells import cells_of
 from occle_core.native.conv import Floats, Weight, linear
@@ -18,6 +17,7 @@ from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
 from occle_core.networks.minkocc.inputs import MinkOccInputs
 from occle_core.networks.minkocc.native_unet import NativeUNet, numbers
 from occle_core.networks.minkocc.network import MinkOcc
+from occle_core.occupancy import SparseLabels
 
 
 class NativeMinkOcc:
@@ -46,7 +46,7 @@ class NativeMinkOcc:
         inputs: MinkOccInputs,
         pyramid: Sequence[Floats],
         stage_done: Callable[[str], None] = lambda stage: None,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    ) -> SparseLabels:
         """Predict one frame.
 
         Args:
@@ -54,9 +54,6 @@ class NativeMinkOcc:
             inputs: one frame's.
             pyramid: image features (V, H_l, W_l, padded C) per scale, finest first.
             stage_done: called with the name of each finished stage, for timing.
-
-        Returns:
-            labels (X, Y, Z) uint8 and confidence (X, Y, Z) float16, 0 where free; the caller's own.
 
         Raises:
             ValueError: inputs that are not one frame's, or do not fit the network.

@@ -15,6 +15,7 @@ from occle_core.engines.torch_engine import TorchEngine
 from occle_core.engines.torch_graph_engine import TorchGraphEngine, exported_of
 from occle_core.errors import EngineError
 from occle_core.networks.minkocc.inputs import prepare
+from occle_core.occupancy import SparseLabels
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,8 @@ class Wrong:
         self.shape, self.overflow = shape, dict.fromkeys(overflow, 1)
 
     def run(self, inputs):
-        return EngineResult(np.ones(self.shape, np.uint8), np.ones(self.shape, np.float16), self.overflow)
+        sparse = SparseLabels.of_volumes(np.ones(self.shape, np.uint8), np.ones(self.shape, np.float16), 0)
+        return EngineResult(sparse, self.overflow)
 
 
 def refuses(shape):

@@ -14,8 +14,9 @@ from occle_core.engines.base import EngineResult
 from occle_core.engines.choosing import fastest_engine, frame_times, synthetic
 from occle_core.errors import EngineError
 from occle_core.native import build
+from occle_core.occupancy import SparseLabels
 
-RESULT = EngineResult(np.zeros((1, 1, 1), np.uint8), np.zeros((1, 1, 1), np.float16))
+RESULT = EngineResult(SparseLabels.of_volumes(np.zeros((1, 1, 1), np.uint8), np.zeros((1, 1, 1), np.float16), 0))
 
 
 class Slow:

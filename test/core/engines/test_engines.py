@@ -23,6 +23,7 @@ from occle_core.engines.static.fallback import FallbackEngine
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.errors import EngineError
 from occle_core.networks.minkocc.inputs import prepare
+from occle_core.occupancy import SparseLabels
 from occle_core.predictor import Predictor
 
 
@@ -153,9 +154,8 @@ class Fake:
     def run(self, inputs):
         self.runs += 1
         over = {"voxels": inputs - self.room} if inputs > self.room else {}
-        return EngineResult(
-            np.full((1, 1, 1), self.room, np.uint8), np.zeros((1, 1, 1), np.float16), over, {"voxels": inputs}, {"network": 1.0}
-        )
+        sparse = SparseLabels.of_volumes(np.full((1, 1, 1), self.room, np.uint8), np.zeros((1, 1, 1), np.float16), 0)
+        return EngineResult(sparse, over, {"voxels": inputs}, {"network": 1.0})
 
 
 def test_two_sizes_run_a_large_frame_again_and_come_back():

@@ -69,16 +69,17 @@ def test_staged_tensors_stay_where_they_are():
 @pytest.mark.parametrize("free", [0, 17])
 def test_a_downloaded_grid_is_the_grid(share, free):
     generator = torch.Generator().manual_seed(0)
-    occupied = torch.rand(1, 9, 8, 7, generator=generator) < share
+    occupied = torch.rand(9, 8, 7, generator=generator) < share
     labels = torch.where(occupied, torch.randint(1, 17, occupied.shape, generator=generator), free).to(torch.uint8)
     confidence = torch.where(occupied, torch.rand(occupied.shape, generator=generator), 0).half()
-    grid, sure, (counts,) = download_grid(labels, confidence, free, torch.arange(3, dtype=torch.int32))
+    sparse, (counts,) = download_grid(labels, confidence, free, torch.arange(3, dtype=torch.int32))
+    grid, sure = sparse.labels, sparse.confidence
     np.testing.assert_array_equal(grid, labels.numpy())
     np.testing.assert_array_equal(sure, confidence.numpy())
     assert counts.tolist() == [0, 1, 2] and (grid.dtype, sure.dtype) == (np.uint8, np.float16)
     # What a grid that is a view of a larger one holds, as `Coordinates.volume` gives.
-    grid, sure, _ = download_grid(labels[:, 1:-1, 1:-1, 1:-1], confidence[:, 1:-1, 1:-1, 1:-1], free)
-    np.testing.assert_array_equal(grid, labels[:, 1:-1, 1:-1, 1:-1].numpy())
+    sparse, _ = download_grid(labels[1:-1, 1:-1, 1:-1], confidence[1:-1, 1:-1, 1:-1], free)
+    np.testing.assert_array_equal(sparse.labels, labels[1:-1, 1:-1, 1:-1].numpy())
 
 
 def test_only_cells_that_hold_something_are_copied(monkeypatch):
@@ -87,8 +88,8 @@ def test_only_cells_that_hold_something_are_copied(monkeypatch):
     sizes = []
     original = transfer._host_buffer
     monkeypatch.setattr(transfer, "_host_buffer", lambda size, device: sizes.append(size) or original(size, device))
-    grid, _, _ = download_grid(labels, labels.half(), 0)
-    assert sizes == [3 * ALIGNMENT] and np.count_nonzero(grid) == 10
+    sparse, _ = download_grid(labels, labels.half(), 0)
+    assert sizes == [3 * ALIGNMENT] and len(sparse.cells) == 10
 
 
 def test_constants_stay_on_a_gpu_and_change_nothing(monkeypatch):

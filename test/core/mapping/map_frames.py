@@ -1,6 +1,8 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Small frames for tests of the map."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from occle_core import taxonomy
@@ -27,8 +29,9 @@ def occupancy(cells=(), label=BUILDING, stamp=0, grid=GRID, base=0, probability=
     for cell in cells:
         labels[cell] = label
     named = (labels != 0) & (labels != 255)
-    p = np.where(named, np.float16(probability), np.float16(free))
-    return Occupancy(labels, np.where(named, np.float16(0.9), np.float16(0)), grid, CLASSES, stamp, probability=p)
+    sure = np.where(named, np.float16(0.9), np.float16(0))
+    made = Occupancy.of_volumes(labels, sure, grid, CLASSES, stamp=stamp, free_score=free)
+    return replace(made, occupied_scores=np.full(len(made.sparse.cells), probability, np.float16))
 
 
 def scan(points=(), stamp=0):

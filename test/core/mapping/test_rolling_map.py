@@ -270,7 +270,7 @@ def test_equal_frames_give_equal_maps_and_memory_stays():
 
 
 def test_uncalibrated_occupancies_count_by_their_confidence():
-    plain = replace(occupancy([(8, 8, 4)]), probability=None)
+    plain = replace(occupancy([(8, 8, 4)]), occupied_scores=None)
     shot = drive([(plain, scan(), pose())]).snapshot()
     p = float(np.float16(0.9))
     assert state(shot, center((8, 8, 4)))[0] == round(np.log(p / (1 - p)) * SMALL.network_gain * UNITS)

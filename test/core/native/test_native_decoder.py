@@ -81,7 +81,9 @@ def test_labels(space, shape, fill, classes, seed):
     logits[:, :classes] = numbers_of(scaled.features)
     with space.frame():
         cells = native_cells.cells_of(space, x.coords.numpy(), shape)
-        labels, confidence = decoder.labels(space, cells, logits, classes, free)
+        found = decoder.labels(space, cells, logits, classes, free)
+    labels, confidence = found.labels, found.confidence
+    assert len(np.unique(found.cells)) == len(found.cells) and (found.classes != free).all()
     right, sure = (volume[0].numpy() for volume in label_grid(scaled, free))
     np.testing.assert_array_equal(labels, right)
     steps = np.abs(confidence.view(np.int16).astype(int) - sure.view(np.int16).astype(int))

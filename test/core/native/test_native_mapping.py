@@ -95,11 +95,13 @@ def test_whole_frames(kernels, yaw, tilt, shift, calibrated, seed):
             T[:3, 3] = 0.1 * number * np.array(shift)
             labels = rng.choice(np.array([0, 0, 1, 6, 9, 255], np.uint8), grid.shape)
             sure = rng.random(grid.shape).astype(np.float16) * ((labels > 0) & (labels < 255))
-            full = rng.random(grid.shape).astype(np.float16) if calibrated else None
+            full = rng.random(np.count_nonzero(labels)).astype(np.float16) if calibrated else None
             points = rng.uniform(-6, 6, (700, 4)).astype(np.float32)
             T_grid_lidar = np.eye(4)
             T_grid_lidar[:3, 3] = shift
-            occupancy = Occupancy(labels, sure, grid, CLASSES, number * 10**8, probability=full)
+            occupancy = Occupancy.of_volumes(
+                labels, sure, grid, CLASSES, stamp=number * 10**8, occupied_scores=full, free_score=rng.random()
+            )
             assert world.update(occupancy, Frame(0, points, T_grid_lidar=T_grid_lidar), T).accepted
         shot = world.snapshot()
         return shot.log_odds, shot.labels, shot.votes

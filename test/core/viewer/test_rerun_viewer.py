@@ -67,8 +67,9 @@ def test_voxels_are_one_entity_per_class(recorded):
 
 def test_a_class_that_has_gone_disappears(recorded):
     first, second = view_frame(0), view_frame(1)
-    labels = np.where(second.occupancy.labels == CAR, 0, second.occupancy.labels).astype(np.uint8)
-    read = recorded([first, replace(second, occupancy=replace(second.occupancy, labels=labels))])
+    sparse = second.occupancy.sparse
+    without = replace(second.occupancy, sparse=sparse[sparse.classes != CAR])
+    read = recorded([first, replace(second, occupancy=without)])
     cars = read("world/robot/voxels/car", "Boxes3D:centers")
     assert len(cars[0]) == 4 * 3 * 3 - 4 and cars[1] == []  # four are covered: two of them from below by the road
 

@@ -27,7 +27,15 @@ def view_frame(number=0, world=(0.0, 0.0, 0.0), timings=None, names=("cam2",), c
     labels[15, 15, 6] = BUILDING  # the last cell of all
     labels[0, 0, 6] = 255
     confidence = np.where((labels != 0) & (labels != 255), rng.uniform(0, 1, GRID.shape), 0).astype(np.float16)
-    occupancy = Occupancy(labels, confidence, GRID, classes, (number + 1) * SECOND // 10, "velodyne", timings or {"prepare": 4.5})
+    occupancy = Occupancy.of_volumes(
+        labels,
+        confidence,
+        GRID,
+        classes,
+        stamp=(number + 1) * SECOND // 10,
+        frame_id="velodyne",
+        timings=timings or {"prepare": 4.5},
+    )
     T = np.eye(4)
     T[:3, 3] = np.asarray(world) + (0.4 * number, 0, 0)
     points = np.zeros((5, 4), np.float32) + (3.0, 0.5, -1.0, 0.0)

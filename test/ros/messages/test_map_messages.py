@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -39,10 +40,11 @@ def drive(frames: int) -> list[MapSnapshot]:
         labels[:, :, 0] = ROAD
         at = 14 - 2 * number
         labels[max(at, 0) : max(at + 4, 0), 9:13, 1:5] = CAR
-        p = np.where(labels > 0, np.float16(0.95), np.float16(0.02))
+        p = np.where(labels > 0, np.float16(0.95), np.float16(0))
         stamp, T = number * 100_000_000, np.eye(4)
         T[0, 3] = 0.5 * number
-        occupancy = Occupancy(labels, p * (labels > 0), GRID, CLASSES, stamp, probability=p)
+        occupancy = Occupancy.of_volumes(labels, p, GRID, CLASSES, stamp=stamp, free_score=0.02)
+        occupancy = replace(occupancy, occupied_scores=occupancy.sparse.scores)
         assert world.update(occupancy, Frame(stamp, np.zeros((0, 4), np.float32)), T).accepted
         shots.append(world.snapshot())
     return shots

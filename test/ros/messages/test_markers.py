@@ -24,7 +24,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_ca
 def occupancy(labels: np.ndarray, resolution: float = 0.5) -> Occupancy:
     grid = VoxelGrid((0.0, -1.0, -2.0), labels.shape, resolution)
     names = taxonomy.load("semantickitti")
-    return Occupancy(labels, (labels > 0).astype(np.float16), grid, names, 3_000_000_001, "velodyne")
+    return Occupancy.of_volumes(labels, (labels > 0).astype(np.float16), grid, names, stamp=3_000_000_001, frame_id="velodyne")
 
 
 def cube_list(

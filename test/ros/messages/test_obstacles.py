@@ -26,7 +26,7 @@ def test_obstacles_are_the_occupied_cells_of_the_band_that_are_no_ground(name: s
     taxonomy = load(name)
     labels = np.random.default_rng(0).integers(0, taxonomy.num_classes, GRID.shape).astype(np.uint8)
     labels[0] = taxonomy.ignore
-    occupancy = Occupancy(labels, np.ones(GRID.shape, np.float16), GRID, taxonomy, 7, "base_link")
+    occupancy = Occupancy.of_volumes(labels, np.ones(GRID.shape, np.float16), GRID, taxonomy, stamp=7, frame_id="base_link")
     ground = ground_ids((), taxonomy)
     message = deserialize_message(serialize_message(obstacles_from_occupancy(occupancy, 0.0, 2.0, ground)), PointCloud2)
     found = {tuple(row) for row in np.frombuffer(bytes(message.data), "<f4").reshape(-1, 3).tolist()}

@@ -22,7 +22,9 @@ FREE, UNKNOWN, ROAD, CAR = 0, 255, KITTI.id("road"), KITTI.id("car")
 
 def some_occupancy(seed: int = 0) -> Occupancy:
     labels = np.random.default_rng(seed).choice([FREE, UNKNOWN, UNKNOWN, UNKNOWN, ROAD, CAR], GRID.shape).astype(np.uint8)
-    return Occupancy(labels, np.where(labels, 0.5, 0).astype(np.float16), GRID, KITTI, 1_500_000_007, "base")
+    return Occupancy.of_volumes(
+        labels, np.where(labels, 0.5, 0).astype(np.float16), GRID, KITTI, stamp=1_500_000_007, frame_id="base"
+    )
 
 
 def test_every_column_by_hand() -> None:

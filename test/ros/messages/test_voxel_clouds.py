@@ -27,7 +27,7 @@ def occupancy(seed: int = 0) -> Occupancy:
     grid = VoxelGrid((0.0, -3.2, -2.0), (12, 16, 8), 0.4)
     labels = np.where(rng.random(grid.shape) < 0.2, rng.integers(1, 20, grid.shape), 0).astype(np.uint8)
     confidence = np.where(labels > 0, rng.random(grid.shape), 0).astype(np.float16)
-    return Occupancy(labels, confidence, grid, names, 12_345_678_901, "velodyne")
+    return Occupancy.of_volumes(labels, confidence, grid, names, stamp=12_345_678_901, frame_id="velodyne")
 
 
 def test_occupancy_survives_the_wire():
@@ -67,9 +67,8 @@ def test_written_voxels_are_what_a_slow_reader_finds(seed):
 
 def test_unknown_cells_come_after_the_voxels_and_survive_the_wire():
     given = occupancy()
-    labels = given.labels.copy()
-    labels[(labels == given.taxonomy.free) & (np.arange(given.grid.shape[0]) % 2 == 0)[:, None, None]] = 255
-    given = replace(given, labels=labels)
+    given = replace(given, unseen=(given.labels == given.taxonomy.free) & (np.arange(given.grid.shape[0]) % 2 == 0)[:, None, None])
+    labels = given.labels
     known, whole = cloud_from_occupancy(given), cloud_from_occupancy(given, unknown=True)
     assert known.width == given.occupied.sum()
     assert whole.width == known.width + np.count_nonzero(labels == 255) > known.width > 0

@@ -24,7 +24,7 @@ def frame(seed):
     truth = np.where(chance < c**3, 3, np.where(chance < c**2, 5, 0))
     truth = np.where(labels == 0, np.where(rng.random(GRID.shape) < 0.05, 4, 0), truth).astype(np.uint8)
     truth[rng.random(GRID.shape) < 0.1] = 255
-    return Occupancy(labels, confidence, GRID, CLASSES), truth
+    return Occupancy.of_volumes(labels, confidence, GRID, CLASSES), truth
 
 
 def counted(seeds):
@@ -71,6 +71,7 @@ def test_nothing_to_calibrate_on_is_said():
 def test_a_network_that_is_always_equally_sure_is_calibrated_too():
     counts = CalibrationCounts()
     occupancy, truth = frame(0)
-    sure = Occupancy(occupancy.labels, np.where(occupancy.labels > 0, np.float16(0.5), np.float16(0)), GRID, CLASSES)
+    confidence = np.where(occupancy.labels > 0, np.float16(0.5), np.float16(0))
+    sure = Occupancy.of_volumes(occupancy.labels, confidence, GRID, CLASSES)
     counts.add(sure, truth)
     assert counts.errors(counts.fit())["occupied"] < 0.001
