@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Two processes with half of each batch are one process with the whole batch."""
+"""Two processes with half of each batch are one process with the whole batch: MinkOcc, and OccLE in all of its phases."""
 
 import csv
 import os
@@ -18,19 +18,25 @@ HERE = Path(__file__).parents[1]
 ROOT = HERE.parents[1]
 
 
-def started(out, launcher):
+PAIR = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def started(out, launcher, program="processes.py"):
     out.mkdir()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (HERE, ROOT, ROOT / "training"))), "OMP_NUM_THREADS": "1"}
-    command = [*launcher, HERE / "processes.py", out, out / "labels"]
+    command = [*launcher, HERE / program, out, out / "labels"]
     done = run_python(command, timeout=400, environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    with (out / "log.csv").open() as file:
-        return [{name: float(value) for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
+    return [
+        {name: float(value) for name, value in row.items() if name not in TIMES}
+        for log in sorted(out.rglob("log.csv"))
+        for row in csv.DictReader(log.open())
+    ]
 
 
 def test_two_processes_give_the_curve_of_one(tmp_path):
     one = started(tmp_path / "one", [])
-    two = started(tmp_path / "two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])
+    two = started(tmp_path / "two", PAIR)
     assert len(one) == len(two) == 6
     for row, other in zip(one, two):
         assert other == pytest.approx(row, rel=5e-4, abs=5e-5)
@@ -41,6 +47,17 @@ def test_two_processes_give_the_curve_of_one(tmp_path):
         assert torch.equal(value, weights[1][name]), name
         if name.endswith(("running_mean", "running_var")):
             torch.testing.assert_close(value, weights[2][name], rtol=2e-2, atol=2e-3)
+
+
+def test_two_processes_give_the_curves_of_one_in_all_phases_of_occle(tmp_path):
+    one = started(tmp_path / "one", [], "occle_processes.py")
+    two = started(tmp_path / "two", PAIR, "occle_processes.py")
+    assert len(one) == len(two) == 4 * 3
+    for row, other in zip(one, two):
+        assert other == pytest.approx(row, rel=1e-3, abs=1e-4)
+    assert all(row["total"] > 0 for row in one)
+    weights = [torch.load(tmp_path / name, weights_only=True) for name in ("two/weights0.pt", "two/weights1.pt")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 def test_a_process_alone_is_left_as_it_is():

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -48,7 +46,7 @@ from occle_train.runs.checks import (
     rig_of,
 )
 from occle_train.runs.finish import CHECKED_FRAMES, Finish, silent_losses
-from occle_train.runs.folder import RunOptions, new_run_folder
+from occle_train.runs.folder import RunOptions
 from occle_train.runs.validation import Validator
 
 REMEDY = (
@@ -92,7 +90,7 @@ def fit_command(
     validation_frames: opt.ValidationFrames = None,
     device: opt.Device = None,
     threads: opt.Threads = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="processes that share every batch, one per GPU")] = None,
+    processes: opt.Processes = None,
 ) -> None:
     """Train MinkOcc on labelled voxels, or by the recipe of the configuration; a run folder holds all that it writes.
 
@@ -118,7 +116,7 @@ def fit_command(
     place = check_device(options.device or "auto")
     check_processes(options.processes or 1, settings.batch_size, place)
     if (options.processes or 1) > 1 and "RANK" not in os.environ:
-        raise typer.Exit(_start_processes(options.processes or 1, name or "minkocc", out, resume))
+        raise typer.Exit(training.start_processes(options.processes or 1, name or "minkocc", out, resume))
     if options.threads:
         torch.set_num_threads(options.threads)
     writes = os.environ.get("RANK", "0") == "0"
@@ -279,13 +277,3 @@ def _say_what_learned_nothing(log: Path, settings: FitConfig) -> None:
     switch = settings.sampling_plan.switch_step
     if settings.recipe is not None and switch < settings.steps and "pseudo" in silent_losses(log, switch):
         console.print("warning: the 2D labels had no effect: their loss was 0 in every step; are they all 255 (unlabelled)?")
-
-
-def _start_processes(count: int, name: str, out: Path | None, resume: Path | None) -> int:
-    """Start this command once per process by torchrun, all with one run folder. Returns the exit code."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command = [*torchrun, "-m", "occle_train.cli", *sys.argv[1:]]
-    if resume is not None:
-        return subprocess.run(command).returncode
-    with new_run_folder(name, out) as folder:
-        return subprocess.run([*command, "--out", str(folder)]).returncode

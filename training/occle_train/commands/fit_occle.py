@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.truth import TRUTHS
 from occle_train.loop.checkpoints import steps_done
+from occle_train.loop.parallel import ProcessGroup, join_process_group
 from occle_train.loop.run_key import run_key
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
@@ -34,7 +36,7 @@ from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.time_budget import fit_phases_to_time
 from occle_train.pseudo_labels.label_folder import LabelFolder
-from occle_train.runs.checks import check_classes, check_device, check_disk, check_labels, check_names, rig_of
+from occle_train.runs.checks import check_classes, check_device, check_disk, check_labels, check_names, check_processes, rig_of
 from occle_train.runs.finish import CHECKED_FRAMES, Finish, silent_losses
 from occle_train.runs.folder import RunOptions
 from occle_train.runs.validation import Slice, Validator, slice_of
@@ -68,6 +70,7 @@ def fit_command(
     validation_frames: opt.ValidationFrames = None,
     device: opt.Device = None,
     threads: opt.Threads = None,
+    processes: opt.Processes = None,
 ) -> None:
     """Train OccLE by its three phases from few voxel annotations and 2D pseudo-labels; a run folder holds all that it writes.
 
@@ -79,18 +82,23 @@ def fit_command(
         data=tuple(data or ()), sequences=sequences, labels=labels, rig=rig, size=size, start_from=start_from,
         image_weights=image_weights, validation=validation,
         validation_sequences=validation_sequences, validate_every=validate_every, validation_frames=validation_frames,
-        bundle=bundle, device=device, threads=threads,
+        bundle=bundle, device=device, threads=threads, processes=processes,
     )  # fmt: skip
     options, saved = training.resumed_options("fit-occle", resume, given) if resume else (given, {})
     settings = settings_of(config, assignments or [], saved, size=size, steps=steps, max_minutes=max_minutes, seed=seed)
     place = check_device(options.device or "auto")
+    check_processes(options.processes or 1, settings.recipe.batch_size, place)
+    if (options.processes or 1) > 1 and "RANK" not in os.environ:
+        raise typer.Exit(training.start_processes(options.processes or 1, name or "occle", out, resume))
     if options.threads:
         torch.set_num_threads(options.threads)
-    with training.opened_run(options, saved, resume, name or "occle", out) as run:
-        _train(run, settings, place)
+    writes = os.environ.get("RANK", "0") == "0"
+    console.quiet = not writes
+    with training.opened_run(options, saved, resume, name or "occle", out, writes) as run, join_process_group(place) as joined:
+        _train(run, settings, *joined)
 
 
-def _train(run: training.Run, settings: OccleRun, place: str) -> None:
+def _train(run: training.Run, settings: OccleRun, group: ProcessGroup, place: str) -> None:
     """Train in the run's folder."""
     options = run.options
     if options.start_from and options.size:
@@ -117,7 +125,7 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
     part = training.validation_slice(run, classes, False, TRUTHS[recipe.truth])
     training.load_kernels(place)
     if recipe.max_minutes is not None and not run.resumed:
-        recipe = fit_phases_to_time(spec, samples, recipe, place)
+        recipe = fit_phases_to_time(spec, samples, recipe, place, group)
         settings = settings.model_copy(update={"recipe": recipe})
     counts = {phase: steps_of(samples, phase, recipe) for phase in recipe.phases}
     key = run_key(spec, samples, recipe, initial)
@@ -126,15 +134,17 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
     training.print_start(run, first, total)
     console.print(
         f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.annotated)} of them annotated; "
-        f"{', '.join(f'{count} steps of {phase}' for phase, count in counts.items())} on {place}, run in {run.folder}",
+        f"{', '.join(f'{count} steps of {phase}' for phase, count in counts.items())} on {group.size} x {place}, "
+        f"run in {run.folder}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    training.record_run(run, "fit-occle", settings.model_dump(mode="json"))
     last = recipe.phases[-1]
     validator = None
-    if part is not None:
-        done = steps_done(run.folder / last)
-        validator = Validator(run.folder, part, spec, done, place, lambda text: console.print(text, highlight=False))
+    if group.rank == 0:
+        training.record_run(run, "fit-occle", settings.model_dump(mode="json"))
+        if part is not None:
+            done = steps_done(run.folder / last)
+            validator = Validator(run.folder, part, spec, done, place, lambda text: console.print(text, highlight=False))
 
     def validate(step: int, network: OccLE) -> None:
         assert validator is not None
@@ -144,13 +154,15 @@ def _train(run: training.Run, settings: OccleRun, place: str) -> None:
 
         def on_step(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
             progress.update(phase, step, losses)
-            if step + 1 == count:
+            if step + 1 == count and group.rank == 0:
                 _say_what_learned_nothing(phase, run.folder / phase / LOG, recipe)
 
         every = options.validate_every or max(50, counts[last] // 10)
         network = fit_occle(
-            spec, samples, recipe, run.folder, place, on_step, initial, stop, validate if validator else None, every
+            spec, samples, recipe, run.folder, place, on_step, initial, stop, validate if validator else None, every, group
         )
+    if group.rank:
+        return
     end = Finish(
         run.folder, spec, lambda: _inputs(samples), _training_slice(samples, run, recipe), validator,
         {phase: run.folder / phase / LOG for phase in recipe.phases}, REMEDY,

@@ -35,3 +35,4 @@ ValidateEvery = Annotated[
 ValidationFrames = Annotated[int | None, typer.Option(min=1, help="validation frames, evenly drawn; 24 without")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, or auto")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads")]
+Processes = Annotated[int | None, typer.Option(min=1, help="processes that share every batch, one per GPU")]

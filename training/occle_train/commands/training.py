@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,6 +124,16 @@ def opened_run(
     else:
         with new_run_folder(name, out) as folder:
             yield Run(folder, options, settings, False)
+
+
+def start_processes(count: int, name: str, out: Path | None, resume: Path | None) -> int:
+    """Start this command once per process by torchrun, all with one run folder. Returns the exit code."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    command = [*torchrun, "-m", "occle_train.cli", *sys.argv[1:]]
+    if resume is not None:
+        return subprocess.run(command).returncode
+    with new_run_folder(name, out) as folder:
+        return subprocess.run([*command, "--out", str(folder)]).returncode
 
 
 def open_data(run: Run, classes: taxonomy.Taxonomy | None) -> dict[Path, list[Dataset]]:

@@ -3,17 +3,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from occle_core.taxonomy import IGNORE
 
+
+class Group(Protocol):
+    """The processes that share a batch, see `occle_train.loop.parallel.ProcessGroup`. Their losses add up to the batch's."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        ...
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all processes, without a gradient."""
+        ...
+
+    def summed(self, value: Tensor) -> Tensor:
+        """The sum over all processes, with a gradient that counts `size` times."""
+        ...
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The group of a process that trains alone."""
+
+    size: int = 1
+
+    def total(self, value: Tensor) -> Tensor:
+        """The value."""
+        return value.detach()
+
+    def summed(self, value: Tensor) -> Tensor:
+        """The value."""
+        return value
+
+
+ALONE = Alone()
 LOG_FLOOR = -100.0
 """Logarithms end here, as in a binary cross-entropy: a precision of 0 costs 100."""
 
 
-def semantic_scale_loss(logits: Tensor, target: Tensor, ignore: int = IGNORE) -> Tensor:
+def semantic_scale_loss(logits: Tensor, target: Tensor, ignore: int = IGNORE, group: Group = ALONE) -> Tensor:
     """Semantic scale loss (Cao & de Charette, MonoScene, Sec. 3.3.1; part of OccLE's l_occ).
 
     -(ln precision + ln recall + ln specificity) of every class that is present, free included, averaged over those classes.
@@ -22,28 +59,29 @@ def semantic_scale_loss(logits: Tensor, target: Tensor, ignore: int = IGNORE) ->
         logits: (B, C, X, Y, Z), or (N, C) of single voxels.
         target: (B, X, Y, Z) or (N,) class ids of any integer type.
         ignore: the id of voxels that do not count.
+        group: the processes that share the batch.
 
     Returns:
-        a scalar; 0, with gradients of 0, where nothing is known. A class that fills all known voxels has no specificity: that
-        term is 0.
+        a scalar, this process's part; 0, with gradients of 0, where nothing is known. A class that fills all known voxels has no
+        specificity: that term is 0.
     """
     probability, label = _known(logits, target, ignore)
-    if not len(label):
+    present = F.one_hot(label, probability.shape[1]).to(probability.dtype)
+    count = group.total(present.sum(0))
+    known = count.sum()
+    if not float(known):
         return logits.sum() * 0
-    classes = probability.shape[1]
-    present = F.one_hot(label, classes).to(probability.dtype)
-    count, total = present.sum(0), probability.sum(0)
-    hits = (probability * present).sum(0)
-    missed_by = ((1 - probability) * (1 - present)).sum(0)
-    absent = len(label) - count
+    parts = probability, probability * present, (1 - probability) * (1 - present)
+    total, hits, missed_by = group.summed(torch.stack([part.sum(0) for part in parts]))
+    absent = known - count
     precision = _log_ratio(hits, total)
     recall = _log_ratio(hits, count)
     specificity = torch.where(absent > 0, _log_ratio(missed_by, absent.clamp(min=1)), 0.0)
     there = count > 0
-    return -torch.where(there, precision + recall + specificity, 0.0).sum() / there.sum()
+    return -torch.where(there, precision + recall + specificity, 0.0).sum() / there.sum() / group.size
 
 
-def geometric_scale_loss(logits: Tensor, target: Tensor, ignore: int = IGNORE, free: int = 0) -> Tensor:
+def geometric_scale_loss(logits: Tensor, target: Tensor, ignore: int = IGNORE, free: int = 0, group: Group = ALONE) -> Tensor:
     """-(ln precision + ln recall + ln specificity) of "occupied" (MonoScene, Sec. 3.3.1).
 
     Args:
@@ -51,21 +89,22 @@ def geometric_scale_loss(logits: Tensor, target: Tensor, ignore: int = IGNORE, f
         target: (B, X, Y, Z) or (N,) class ids of any integer type.
         ignore: the id of voxels that do not count.
         free: id of the free class; all others are occupied.
+        group: the processes that share the batch.
 
     Returns:
-        a scalar; 0, with gradients of 0, where nothing known is occupied or nothing known is free: the ratios have no meaning.
+        a scalar, this process's part; 0, with gradients of 0, where nothing known is occupied or nothing known is free: the
+        ratios have no meaning.
     """
     probability, label = _known(logits, target, ignore)
     occupied = (label != free).to(probability.dtype)
-    count = occupied.sum()
-    if not 0 < int(count) < len(label):
+    count, absent = group.total(torch.stack([occupied.sum(), (1 - occupied).sum()]))
+    if not (float(count) and float(absent)):
         return logits.sum() * 0
     empty = probability[:, free]
-    hits = ((1 - empty) * occupied).sum()
-    precision = _log_ratio(hits, (1 - empty).sum())
-    recall = _log_ratio(hits, count)
-    specificity = _log_ratio((empty * (1 - occupied)).sum(), len(label) - count)
-    return -(precision + recall + specificity)
+    parts = 1 - empty, (1 - empty) * occupied, empty * (1 - occupied)
+    total, hits, missed_by = group.summed(torch.stack([part.sum() for part in parts]))
+    precision, recall, specificity = _log_ratio(hits, total), _log_ratio(hits, count), _log_ratio(missed_by, absent)
+    return -(precision + recall + specificity) / group.size
 
 
 def frequency_weights(counts: Tensor) -> Tensor:
@@ -73,7 +112,7 @@ def frequency_weights(counts: Tensor) -> Tensor:
     return (1 / torch.log(counts.double().clamp(min=torch.e))).float()
 
 
-def weighted_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor, ignore: int = IGNORE) -> Tensor:
+def weighted_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor, ignore: int = IGNORE, group: Group = ALONE) -> Tensor:
     """Cross-entropy with class weights (C,), divided by the sum of the weights; 0 where nothing is known.
 
     Args:
@@ -81,16 +120,21 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor, igno
         target: (B, ...) or (N,) class ids of any integer type.
         weights: (C,).
         ignore: the id that does not count.
+        group: the processes that share the batch; the result is this process's part.
     """
-    if not bool((target != ignore).any()):
+    label = target.long()
+    norm = group.total(weights[label[label != ignore]].sum())
+    if not float(norm):
         return logits.sum() * 0
-    return F.cross_entropy(logits, target.long(), weights, ignore_index=ignore)
+    return F.cross_entropy(logits, label, weights, ignore_index=ignore, reduction="sum") / norm
 
 
-def occupancy_loss(logits: Tensor, target: Tensor, weights: Tensor, free: int = 0, ignore: int = IGNORE) -> Tensor:
+def occupancy_loss(
+    logits: Tensor, target: Tensor, weights: Tensor, free: int = 0, ignore: int = IGNORE, group: Group = ALONE
+) -> Tensor:
     """OccLE's l_occ: weighted cross-entropy plus both scale losses (Sec. 3.5, after VoxFormer and Symphonies)."""
-    scales = semantic_scale_loss(logits, target, ignore) + geometric_scale_loss(logits, target, ignore, free)
-    return weighted_cross_entropy(logits, target, weights, ignore) + scales
+    scales = semantic_scale_loss(logits, target, ignore, group) + geometric_scale_loss(logits, target, ignore, free, group)
+    return weighted_cross_entropy(logits, target, weights, ignore, group) + scales
 
 
 def _known(logits: Tensor, target: Tensor, ignore: int) -> tuple[Tensor, Tensor]:

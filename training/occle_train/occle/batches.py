@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from occle_core.networks.occle.inputs import OccleInputs, collate, prepare
+from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.sampling import first_usable, pick_pool
+from occle_train.loop.steps import ALONE
 from occle_train.occle.augment import OccleAugment, augment_frame, max_points
 from occle_train.occle.objectives import OccleBatch
 from occle_train.occle.phases import OccleRecipeConfig, Phase
@@ -31,11 +33,18 @@ class PhaseBatches(TorchDataset[OccleBatch]):
         phase: decides the augmentation.
         config: strengths and seed.
         teacher_labels: (X, Y, Z) uint8 of a frame from its teacher; only students have one.
+        group: each process makes its share of a batch.
     """
 
     def __init__(
-        self, samples: OccleSamples, phase: Phase, config: OccleRecipeConfig, teacher_labels: Callable[[int], Tensor] | None = None
+        self,
+        samples: OccleSamples,
+        phase: Phase,
+        config: OccleRecipeConfig,
+        teacher_labels: Callable[[int], Tensor] | None = None,
+        group: ProcessGroup = ALONE,
     ) -> None:
+        self.group = group
         self.samples, self.phase, self.config, self.teacher_labels = samples, phase, config, teacher_labels
         self._annotated = frozenset(samples.annotated)
         self.augment = {"teacher": config.teacher_augment, "student": config.student_augment}.get(phase, NONE)
@@ -46,22 +55,26 @@ class PhaseBatches(TorchDataset[OccleBatch]):
         samples, rng = self.samples, _generator(self.config, self.phase, step)
         # The same for all frames of a batch: it is the width of their tables.
         most = max_points(samples.network.scan.max_points, self.augment, rng)
-        items, inputs = self._usable(items, most, rng)
+        items, inputs = self._usable(step, items, most)
         labels, truth = (torch.stack([read(item) for item in items]) for read in (samples.pixels, samples.truth))
         return OccleBatch(
             inputs, labels, truth, torch.stack([self.teacher_labels(item) for item in items]) if self.teacher_labels else None
         )
 
-    def _usable(self, items: list[int], most: int, rng: np.random.Generator) -> tuple[list[int], OccleInputs]:
-        """The frames, each replaced by the next one that serves where no point of it lies in the grid, and their inputs."""
-        samples = self.samples
-        # Annotated frames stay annotated: nothing else supervises the teacher.
-        pools = [samples.annotated if item in self._annotated else range(len(samples)) for item in items]
+    def _usable(self, step: int, items: list[int], most: int) -> tuple[list[int], OccleInputs]:
+        """This process's frames, each replaced by the next one that serves where no point of it lies in the grid; their inputs."""
+        samples, found = self.samples, []
+        for number, item in enumerate(items):
+            if number % self.group.size != self.group.rank:
+                continue
+            rng = _generator(self.config, self.phase, step, number, 1)
 
-        def make(item: int) -> tuple[int, OccleInputs]:
-            return item, disturbed_inputs(samples, item, self.augment, most, rng)
+            def make(item: int, rng: np.random.Generator = rng) -> tuple[int, OccleInputs]:
+                return item, disturbed_inputs(samples, item, self.augment, most, rng)
 
-        found = [first_usable(item, pool, make, samples.describe) for item, pool in zip(items, pools)]
+            # Annotated frames stay annotated: nothing else supervises the teacher.
+            pool = samples.annotated if item in self._annotated else range(len(samples))
+            found.append(first_usable(item, pool, make, samples.describe))
         return [item for item, _ in found], collate([inputs for _, inputs in found])
 
 

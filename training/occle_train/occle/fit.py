@@ -15,9 +15,10 @@ from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
 from occle_core.networks.occle.network import OccLE
 from occle_train.loop.checkpoints import CHECKPOINT, Checkpoint, read_checkpoint
+from occle_train.loop.parallel import ProcessGroup, sync_batch_norms
 from occle_train.loop.run_key import run_key
 from occle_train.loop.schedule import scheduled_rate, seed_everything, set_learning_rate
-from occle_train.loop.steps import Clock, LoopHooks, run_steps
+from occle_train.loop.steps import ALONE, Clock, LoopHooks, run_steps
 from occle_train.loop.training_log import LOG, TrainingLog
 from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
@@ -41,6 +42,7 @@ def fit_occle(
     should_stop: Callable[[], bool] = lambda: False,
     validate: Callable[[int, OccLE], None] | None = None,
     validate_every: int = 500,
+    group: ProcessGroup = ALONE,
 ) -> OccLE:
     """Train all phases, or resume the run in `out`.
 
@@ -56,14 +58,17 @@ def fit_occle(
         validate: called every `validate_every` steps of the last phase, before which nothing is predicted, with the phase's steps
             done and a copy of the network, on the CPU.
         validate_every: see `validate`.
+        group: the processes that train together; each returns the same network, the first writes.
 
     Returns:
         the network, on the CPU, in evaluation mode.
 
     Raises:
-        ValueError: a checkpoint in `out` is of another configuration, data or start.
+        ValueError: a checkpoint in `out` is of another configuration, data or start, or the batch cannot be shared out evenly.
         FloatingPointError: a loss is not finite.
     """
+    if config.batch_size % group.size:
+        raise ValueError(f"batch_size {config.batch_size} cannot be shared out evenly over {group.size} processes")
     network = fresh_network(spec, config)
     if initial is not None:
         network.load_state_dict(initial.state_dict())
@@ -76,7 +81,7 @@ def fit_occle(
         if validate is not None and phase == config.phases[-1]:
             hooks.validate = _on_copies(network, validate)
         finished = fit_phase(
-            network, phase, spec, samples, config, out / phase, device, on_progress, out / "teacher", initial, hooks
+            network, phase, spec, samples, config, out / phase, device, on_progress, out / "teacher", initial, hooks, group
         )
         if not finished:
             break
@@ -108,6 +113,7 @@ def fit_phase(
     teacher: Path,
     initial: OccLE | None = None,
     hooks: LoopHooks | None = None,
+    group: ProcessGroup = ALONE,
 ) -> bool:
     """Train one phase, or resume the run in `out`; a finished one is only loaded.
 
@@ -119,11 +125,13 @@ def fit_phase(
         teacher: the teacher's folder; students read its checkpoint, and its predictions are kept there.
         initial: the weights that the first phase started from, where they are not the seed's.
         hooks: whether to stop, and validation; `on_progress` is set here.
+        group: see `fit_occle`.
 
     Returns:
         whether the phase is finished.
     """
     out.mkdir(parents=True, exist_ok=True)
+    group.wait()  # for the first process, which writes the checkpoint of the phase before
     network.to(device)
     steps, clock = steps_of(samples, phase, config), Clock()
     optimizer = begin_phase(network, phase, config)
@@ -131,20 +139,21 @@ def fit_phase(
     checkpoint = Checkpoint(out / CHECKPOINT, {**run_key(spec, samples, config, initial), "phase": phase}, parts)
     done = first = checkpoint.load()
     if first < steps:
-        teacher_labels = _teacher_predictions(spec, samples, config, teacher, device) if phase == "student" else None
+        teacher_labels = _teacher_predictions(spec, samples, config, teacher, device, group) if phase == "student" else None
         weights = weights_on(samples.weights(taxonomy.load(spec.taxonomy).free), device)
 
         def take_step(step: int, batch: OccleBatch) -> dict[str, float]:
             rate = config.learning_rate * scheduled_rate(step, 0, steps)
             set_learning_rate(optimizer, rate)
             values: dict[str, float] = {"learning_rate": rate}
-            run_phase(network, phase, [batch.to(device)], optimizer, weights, config, values.update)
+            run_phase(network, phase, [batch.to(device)], optimizer, weights, config, values.update, group)
             return values | {"total": sum(values[name] for name in TERMS[phase])}
 
         hooks = hooks or LoopHooks()
         hooks.on_progress = lambda step, losses: on_progress(phase, step, steps, losses)
         order = PhaseSampler(samples, phase, config, first, steps)
-        made, workers = PhaseBatches(samples, phase, config, teacher_labels), loader_processes(config.num_workers, device)
+        made = PhaseBatches(samples, phase, config, teacher_labels, group)
+        workers = loader_processes(config.num_workers, device, group.size)
         batches = DataLoader(
             made,
             batch_size=None,
@@ -153,8 +162,11 @@ def fit_phase(
             worker_init_fn=ignore_signals,
             pin_memory=device.startswith("cuda"),
         )
-        with TrainingLog(out / LOG, (*TERMS[phase], "total"), first, device) as log:
-            done = run_steps(batches, take_step, first, steps, config.batch_size, config.checkpoint_every, log, checkpoint, hooks)
+        file = out / LOG if group.rank == 0 else None
+        with TrainingLog(file, (*TERMS[phase], "total"), first, device) as log, sync_batch_norms(network, group):
+            done = run_steps(
+                batches, take_step, first, steps, config.batch_size, config.checkpoint_every, log, checkpoint, hooks, group
+            )
     network.cpu().eval().requires_grad_(False)
     return done >= steps
 
@@ -164,7 +176,7 @@ def _on_copies(network: OccLE, validate: Callable[[int, OccLE], None]) -> Callab
 
 
 def _teacher_predictions(
-    spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, folder: Path, device: str
+    spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, folder: Path, device: str, group: ProcessGroup
 ) -> TeacherPredictions:
     """The predictions of the teacher whose checkpoint is in `folder`, kept there; those that are missing are made.
 
@@ -176,7 +188,8 @@ def _teacher_predictions(
     if teacher_labels.missing:
         teacher = fresh_network(spec, config)
         teacher.load_state_dict(weights)
-        teacher_labels.predict(teacher.to(device).eval().requires_grad_(False), config, device)
+        teacher_labels.predict(teacher.to(device).eval().requires_grad_(False), config, device, group)
+    group.wait()  # for the others' shares
     return teacher_labels
 
 

@@ -14,6 +14,8 @@ from occle_core.networks.occle.inputs import OccleInputs
 from occle_core.networks.occle.lift import lift_labels
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
+from occle_train.loop.parallel import ProcessGroup
+from occle_train.loop.steps import ALONE
 from occle_train.losses.occle import occupancy_loss, weighted_cross_entropy
 from occle_train.occle.distillation import merge_targets
 
@@ -65,26 +67,32 @@ class Weights:
     free: int
 
 
-def semantic_loss(network: OccLE, batch: OccleBatch, weights: Weights) -> dict[str, Tensor]:
+def semantic_loss(network: OccLE, batch: OccleBatch, weights: Weights, group: ProcessGroup = ALONE) -> dict[str, Tensor]:
     """l_sem: cross-entropy of the 2D header on the pseudo-labels, l_occ of the 3D header on the pseudo-labels lifted to voxels.
 
     (Eq. 6 prints S in both terms; the 2D header has no loss then, so its first term is read as that of s.)
     """
     semantics = network.semantics(batch.inputs, network.cells(batch.inputs))
-    return _semantic_terms(network, semantics.image, network.semantic.lidar_logits(semantics).features, batch, weights)
+    return _semantic_terms(network, semantics.image, network.semantic.lidar_logits(semantics).features, batch, weights, group)
 
 
-def geometric_loss(network: OccLE, batch: OccleBatch, weights: Weights) -> dict[str, Tensor]:
+def geometric_loss(network: OccLE, batch: OccleBatch, weights: Weights, group: ProcessGroup = ALONE) -> dict[str, Tensor]:
     """l_geo: weighted cross-entropy of the geometry G on the annotations and, for a student, on what the teacher is sure of."""
     logits = network.geometric.logits(network.geometry(batch.inputs, network.cells(batch.inputs)))
     target = occupancy_of(batch.truth, weights.free)
     if batch.teacher_labels is not None:
         target = merge_targets(target, batch.teacher_labels)
-    return {"geometry": weighted_cross_entropy(logits, target, weights.geometry)}
+    return {"geometry": weighted_cross_entropy(logits, target, weights.geometry, group=group)}
 
 
 def fusion_loss(
-    network: OccLE, batch: OccleBatch, weights: Weights, without: Collection[str] = (), stride: int = 4, weighted: bool = False
+    network: OccLE,
+    batch: OccleBatch,
+    weights: Weights,
+    without: Collection[str] = (),
+    stride: int = 4,
+    weighted: bool = False,
+    group: ProcessGroup = ALONE,
 ) -> dict[str, Tensor]:
     """l_fus + l_sem: l_occ of the prediction Y on the annotations, cross-entropy of its projection y on the pseudo-labels.
 
@@ -93,6 +101,7 @@ def fusion_loss(
         without: modules of Table 6 whose terms are left out (0); the geometric branch is frozen unless it is one of them.
         stride: pixels of the network's image per pixel of the projection, along each axis.
         weighted: whether near cells weigh more in the projection (Table D.5).
+        group: the processes that share the batch; the terms are this process's part.
     """
     cells = network.cells(batch.inputs)
     semantics = network.semantics(batch.inputs, cells)
@@ -102,13 +111,13 @@ def fusion_loss(
     zero = torch.zeros((), device=fused.device)
     terms = {"occupancy": zero, "projection": zero, "image": zero, "lidar": zero}
     if "annotations" not in without:
-        terms["occupancy"] = occupancy_loss(network.fusion.logits(fused), batch.truth, weights.voxels, weights.free)
+        terms["occupancy"] = occupancy_loss(network.fusion.logits(fused), batch.truth, weights.voxels, weights.free, group=group)
     if "projection" not in without:
         near = nearness(batch.inputs.projections[:, 0], network.centers).view(-1, 1, *fused.shape[2:]) if weighted else None
-        terms["projection"] = _projection_loss(network, fused if near is None else fused * near, batch, weights, stride)
+        terms["projection"] = _projection_loss(network, fused if near is None else fused * near, batch, weights, stride, group)
     if "semantic" not in without:
         lidar = network.semantic.lidar_logits(semantics).features
-        terms |= _semantic_terms(network, semantics.image, lidar, batch, weights)
+        terms |= _semantic_terms(network, semantics.image, lidar, batch, weights, group)
     return terms
 
 
@@ -146,19 +155,23 @@ def nearness(projections: Tensor, centers: Tensor) -> Tensor:
     return 1 - nearest / nearest.amax(1, keepdim=True).clamp(min=1e-6)
 
 
-def _projection_loss(network: OccLE, fused: Tensor, batch: OccleBatch, weights: Weights, stride: int) -> Tensor:
+def _projection_loss(
+    network: OccLE, fused: Tensor, batch: OccleBatch, weights: Weights, stride: int, group: ProcessGroup
+) -> Tensor:
     height, width = (n // stride for n in batch.labels.shape[-2:])
     projected, hit = network.fusion.projected_logits(fused, batch.inputs.projections[:, 0], network.centers, height, width)
     target = torch.where(hit, _nearest(batch.labels.flatten(0, 1), height, width), IGNORE)
-    return weighted_cross_entropy(projected, target, weights.pixels)
+    return weighted_cross_entropy(projected, target, weights.pixels, group=group)
 
 
-def _semantic_terms(network: OccLE, image: Tensor, lidar: Tensor, batch: OccleBatch, weights: Weights) -> dict[str, Tensor]:
+def _semantic_terms(
+    network: OccLE, image: Tensor, lidar: Tensor, batch: OccleBatch, weights: Weights, group: ProcessGroup
+) -> dict[str, Tensor]:
     labels = batch.labels.flatten(0, 1)
     logits = F.interpolate(network.semantic.image_head(image), labels.shape[-2:], mode="bilinear", align_corners=False)
     return {
-        "image": weighted_cross_entropy(logits, labels, weights.pixels),
-        "lidar": occupancy_loss(lidar, lifted_labels(network, batch), weights.pixels, weights.free),
+        "image": weighted_cross_entropy(logits, labels, weights.pixels, group=group),
+        "lidar": occupancy_loss(lidar, lifted_labels(network, batch), weights.pixels, weights.free, group=group),
     }
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from occle_core.config import Config
 from occle_core.networks.occle.network import OccLE
 from occle_train.data.truth import TruthName
+from occle_train.loop.parallel import ProcessGroup
+from occle_train.loop.steps import ALONE
 from occle_train.occle.augment import STUDENT, TEACHER, OccleAugment
 from occle_train.occle.distillation import filter_confident
 from occle_train.occle.objectives import OccleBatch, Weights, fusion_loss, geometric_loss, semantic_loss
@@ -134,25 +136,30 @@ def run_phase(
     weights: Weights,
     config: OccleRecipeConfig,
     on_progress: Callable[[dict[str, float]], None] = lambda losses: None,
+    group: ProcessGroup = ALONE,
 ) -> None:
     """One pass over the batches, after `begin_phase`; `on_progress` is called with losses and "gradient_norm" of every step.
+
+    Of several processes each gives its share of the batches; losses and gradients are those of the whole ones.
 
     Raises:
         FloatingPointError: a loss is not finite; the weights are left as they were.
     """
     for batch in batches:
-        terms = _loss(network, phase, batch, weights, config)
+        terms = _loss(network, phase, batch, weights, config, group)
         total = torch.stack(list(terms.values())).sum()
-        if not bool(torch.isfinite(total)):
-            raise FloatingPointError(f"phase {phase}: the loss is {float(total.detach())}; lower the learning rate")
+        values = group.total(torch.stack(list(terms.values()))).tolist()
+        if not all(map(math.isfinite, values)):
+            raise FloatingPointError(f"phase {phase}: the loss is {sum(values)}; lower the learning rate")
         optimizer.zero_grad()
         norm = 0.0
         if total.requires_grad:
             total.backward()  # type: ignore[no-untyped-call]
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            parameters = [p for part in optimizer.param_groups for p in part["params"]]
+            group.add_gradients(parameters)
             norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip))
             optimizer.step()
-        on_progress({name: float(value.detach()) for name, value in terms.items()} | {"gradient_norm": norm})
+        on_progress(dict(zip(terms, values)) | {"gradient_norm": norm})
 
 
 @torch.no_grad()
@@ -162,9 +169,11 @@ def predict_teacher_labels(teacher: OccLE, batch: OccleBatch, config: OccleRecip
     return filter_confident(teacher.geometric.logits(grid), config.confidence_threshold)
 
 
-def _loss(network: OccLE, phase: Phase, batch: OccleBatch, weights: Weights, config: OccleRecipeConfig) -> dict[str, Tensor]:
+def _loss(
+    network: OccLE, phase: Phase, batch: OccleBatch, weights: Weights, config: OccleRecipeConfig, group: ProcessGroup
+) -> dict[str, Tensor]:
     if phase == "semantic":
-        return semantic_loss(network, batch, weights)
+        return semantic_loss(network, batch, weights, group)
     if phase == "fusion":
-        return fusion_loss(network, batch, weights, config.ablate, config.projection_stride, config.weighted_projection)
-    return geometric_loss(network, batch, weights)
+        return fusion_loss(network, batch, weights, config.ablate, config.projection_stride, config.weighted_projection, group)
+    return geometric_loss(network, batch, weights, group)

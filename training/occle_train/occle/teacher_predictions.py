@@ -15,6 +15,8 @@ from occle_core.networks.occle.inputs import prepare
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
 from occle_train.data.array_files import write_arrays
+from occle_train.loop.parallel import ProcessGroup
+from occle_train.loop.steps import ALONE
 from occle_train.occle.objectives import OccleBatch
 from occle_train.occle.phases import OccleRecipeConfig, predict_teacher_labels
 from occle_train.occle.samples import OccleSamples
@@ -38,9 +40,11 @@ class TeacherPredictions:
         return [item for item in range(len(self.samples)) if item not in self._annotated and not self._file(item).is_file()]
 
     @torch.no_grad()
-    def predict(self, teacher: OccLE, config: OccleRecipeConfig, device: str) -> None:
-        """Make those that are missing, from undisturbed inputs."""
+    def predict(self, teacher: OccLE, config: OccleRecipeConfig, device: str, group: ProcessGroup = ALONE) -> None:
+        """Make those that are missing, from undisturbed inputs; of several processes each its share."""
         for item in self.missing:
+            if item % group.size != group.rank:
+                continue
             try:
                 inputs = prepare(*self.samples.frames(item), self.samples.grid, self.samples.network)
             except FrameError as error:  # the training leaves it out as well

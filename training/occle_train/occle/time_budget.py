@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import time
 
+import torch
+
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
+from occle_train.loop.parallel import ProcessGroup
+from occle_train.loop.steps import ALONE
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
 from occle_train.occle.fit import fresh_network, weights_on
 from occle_train.occle.phases import OccleRecipeConfig, Phase, begin_phase, run_phase
@@ -16,29 +20,35 @@ TRIED, UNTIMED = 4, 1
 """Steps of a phase that are tried, and the first of them, which are not timed."""
 
 
-def fit_phases_to_time(spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, device: str) -> OccleRecipeConfig:
+def fit_phases_to_time(
+    spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, device: str, group: ProcessGroup = ALONE
+) -> OccleRecipeConfig:
     """Set `phase_steps` to what fits into `max_minutes`: the configuration's steps of all phases, scaled by one factor.
 
-    What the measurement takes and the teacher's predictions, a third of a training step each, count as well.
+    What the measurement takes and the teacher's predictions, a third of a training step each, count as well. Several processes
+    agree on the mean of what they measure.
     """
     assert config.max_minutes is not None
     began = time.monotonic()
-    seconds = {phase: _seconds_of_a_step(spec, samples, config, phase, device) for phase in config.phases}
+    seconds = {phase: _seconds_of_a_step(spec, samples, config, phase, device, group) for phase in config.phases}
     steps = {phase: steps_of(samples, phase, config) for phase in config.phases}
     predictions = len(samples) / 3 * seconds.get("student", 0.0) / config.batch_size
     left = 60 * config.max_minutes - (time.monotonic() - began) - predictions
-    factor = left / sum(seconds[phase] * steps[phase] for phase in config.phases)
+    own = left / sum(seconds[phase] * steps[phase] for phase in config.phases)
+    factor = float(group.total(torch.tensor([own], dtype=torch.float64, device=device))[0]) / group.size
     return config.model_copy(update={"phase_steps": {phase: max(1, int(factor * steps[phase])) for phase in config.phases}})
 
 
-def _seconds_of_a_step(spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, phase: Phase, device: str) -> float:
+def _seconds_of_a_step(
+    spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, phase: Phase, device: str, group: ProcessGroup
+) -> float:
     network = fresh_network(spec, config).to(device)
     optimizer = begin_phase(network, phase, config)
     weights = weights_on(samples.weights(taxonomy.load(spec.taxonomy).free), device)
-    batches = PhaseBatches(samples, phase, config, samples.truth if phase == "student" else None)
+    batches = PhaseBatches(samples, phase, config, samples.truth if phase == "student" else None, group)
     times = []
     for address in PhaseSampler(samples, phase, config, 0, TRIED):
         began = time.monotonic()
-        run_phase(network, phase, [batches[address].to(device)], optimizer, weights, config)
+        run_phase(network, phase, [batches[address].to(device)], optimizer, weights, config, group=group)
         times.append(time.monotonic() - began)
     return sorted(times[UNTIMED:])[(TRIED - UNTIMED) // 2]
