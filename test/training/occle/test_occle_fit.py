@@ -317,3 +317,9 @@ def test_the_command_line_goes_before_the_file(tmp_path):
     assert (run.size, run.recipe.seed) == ("tiny", 4) and set(run.recipe.phase_steps.values()) == {7}
     with pytest.raises(ValueError, match="size"):
         settings_of(None, [], {}, size="huge")
+
+
+def test_bfloat16_is_refused_on_a_cpu(tmp_path, labels):
+    config = CONFIG.model_copy(update={"precision": "bf16"})
+    with pytest.raises(ValueError, match="bf16 is for GPUs"):
+        trained(tmp_path, samples_of(labels, config), config)

@@ -235,6 +235,26 @@ def test_a_phase_changes_what_learns_and_nothing_else_not_even_a_bit(phase):
         assert all(same) if part not in LEARNING[phase] else sum(same) < 0.3 * len(same)
 
 
+@pytest.mark.parametrize("phase", ["semantic", "teacher", "fusion"])
+def test_bfloat16_learns_as_float32_does(phase, monkeypatch):
+    convolve = torch.nn.Conv3d._conv_forward
+
+    def in_float32(self, x, weight, bias):  # on CPUs its gradients are wrong in bfloat16
+        with torch.autocast("cpu", enabled=False):
+            return convolve(self, x.float(), weight, bias)
+
+    monkeypatch.setattr(torch.nn.Conv3d, "_conv_forward", in_float32)
+    seen = {}
+    for precision in ("fp32", "bf16", "tf32"):
+        net, sample, config = network(), batch(), OccleRecipeConfig(precision=precision)
+        steps = seen[precision] = []
+        run_phase(net, phase, [sample, sample], begin_phase(net, phase, config), WEIGHTS, config, steps.append)
+        assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
+    for exact, rounded in zip(seen["fp32"], seen["bf16"]):
+        assert {name: rounded[name] for name in exact} == pytest.approx(exact, rel=0.1) and rounded != exact
+    assert seen["tf32"] == seen["fp32"]  # on a CPU it changes nothing
+
+
 def test_a_few_steps_lower_the_loss():
     net, sample, config = network(), batch(), OccleRecipeConfig(learning_rate=5e-3)
     seen = []

@@ -16,6 +16,7 @@ from occle_core.bundle import BundleSpec
 from occle_core.networks.occle.network import OccLE
 from occle_train.loop.checkpoints import CHECKPOINT, Checkpoint, read_checkpoint
 from occle_train.loop.parallel import ProcessGroup, sync_batch_norms
+from occle_train.loop.precision import matmul_precision
 from occle_train.loop.run_key import run_key
 from occle_train.loop.schedule import scheduled_rate, seed_everything, set_learning_rate
 from occle_train.loop.steps import ALONE, Clock, LoopHooks, run_steps
@@ -64,9 +65,15 @@ def fit_occle(
         the network, on the CPU, in evaluation mode.
 
     Raises:
-        ValueError: a checkpoint in `out` is of another configuration, data or start, or the batch cannot be shared out evenly.
+        ValueError: a checkpoint in `out` is of another configuration, data or start, the batch cannot be shared out evenly, or
+            bfloat16 is asked for on a CPU.
         FloatingPointError: a loss is not finite.
     """
+    if config.precision == "bf16" and not device.startswith("cuda"):
+        raise ValueError(
+            "recipe.precision bf16 is for GPUs: PyTorch's 3D convolutions of small volumes give wrong gradients in bfloat16 on CPUs "
+            "(seen with 2.13); leave it fp32"
+        )
     if config.batch_size % group.size:
         raise ValueError(f"batch_size {config.batch_size} cannot be shared out evenly over {group.size} processes")
     network = fresh_network(spec, config)
@@ -163,7 +170,11 @@ def fit_phase(
             pin_memory=device.startswith("cuda"),
         )
         file = out / LOG if group.rank == 0 else None
-        with TrainingLog(file, (*TERMS[phase], "total"), first, device) as log, sync_batch_norms(network, group):
+        with (
+            TrainingLog(file, (*TERMS[phase], "total"), first, device) as log,
+            sync_batch_norms(network, group),
+            matmul_precision(config.precision, device),
+        ):
             done = run_steps(
                 batches, take_step, first, steps, config.batch_size, config.checkpoint_every, log, checkpoint, hooks, group
             )

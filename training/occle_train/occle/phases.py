@@ -15,6 +15,7 @@ from occle_core.config import Config
 from occle_core.networks.occle.network import OccLE
 from occle_train.data.truth import TruthName
 from occle_train.loop.parallel import ProcessGroup
+from occle_train.loop.precision import TrainingPrecision, autocast
 from occle_train.loop.steps import ALONE
 from occle_train.occle.augment import STUDENT, TEACHER, OccleAugment
 from occle_train.occle.distillation import filter_confident
@@ -49,6 +50,9 @@ class OccleRecipeConfig(Config):
     learning_rate: float = Field(2e-4, gt=0, description="AdamW's initial learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled decay")
     grad_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    precision: TrainingPrecision = Field(
+        "fp32", description="of matrix products: fp32; tf32 or bf16 (autocast) let a GPU round them; weights stay float32"
+    )
     projection_stride: int = Field(
         4, ge=1, description="pixels of the network's image per pixel of the projection of Eq. 5, along each axis; the paper's is 1"
     )
@@ -146,7 +150,8 @@ def run_phase(
         FloatingPointError: a loss is not finite; the weights are left as they were.
     """
     for batch in batches:
-        terms = _loss(network, phase, batch, weights, config, group)
+        with autocast(config.precision, batch.truth.device.type):
+            terms = {name: term.float() for name, term in _loss(network, phase, batch, weights, config, group).items()}
         total = torch.stack(list(terms.values())).sum()
         values = group.total(torch.stack(list(terms.values()))).tolist()
         if not all(map(math.isfinite, values)):
