@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from occle_core.networks.blocks.slices import split_by_slices
 from occle_core.networks.occle.hilbert import hilbert_order, inverse
@@ -28,6 +29,9 @@ class DualMamba(nn.Module):
         shape: cells of the grids along x, y, z; sizes that 2 does not divide round up.
         state: states per channel of the scans.
         expand: inner channels per channel of the scans.
+
+    Attributes:
+        recompute: whether a training keeps the stages' inputs alone, and computes the rest again in the backward pass.
     """
 
     def __init__(self, channels: int, stages: Sequence[int], shape: Shape, state: int, expand: int) -> None:
@@ -41,6 +45,7 @@ class DualMamba(nn.Module):
         self.up_blocks = nn.ModuleList(DualMambaBlock(b, size, state, expand) for b, size in zip(stages, shapes[1:]))
         self.up = nn.ModuleList(_Pair(_Up(b, a), _Up(b, a)) for a, b in pairwise(widths))
         self.merge = nn.Conv3d(2 * channels, channels, 1)
+        self.recompute = False
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         """Two grids (B, channels, X, Y, Z) -> the fused grid (B, channels, X, Y, Z)."""
@@ -48,11 +53,23 @@ class DualMamba(nn.Module):
         skips = []
         for down, block in zip(self.down, self.down_blocks):
             skips.append(pair)
-            pair = block(*down(*pair))
+            pair = self._stage(down, block, pair)
         for up, block, skip in zip(list(self.up)[::-1], list(self.up_blocks)[::-1], skips[::-1]):
-            first, second = up(*block(*pair))
+            first, second = self._stage(block, up, pair)
             pair = (_cropped(first, skip[0]) + skip[0], _cropped(second, skip[1]) + skip[1])
         out: Tensor = self.merge(torch.cat(pair, 1))
+        return out
+
+    def _stage(self, first: nn.Module, second: nn.Module, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """One module after the other."""
+
+        def run(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+            made: tuple[Tensor, Tensor] = second(*first(one, other))
+            return made
+
+        if not (self.recompute and torch.is_grad_enabled()):
+            return run(*pair)
+        out: tuple[Tensor, Tensor] = checkpoint(run, *pair, use_reentrant=False)
         return out
 
 

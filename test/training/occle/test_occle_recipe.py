@@ -255,6 +255,25 @@ def test_bfloat16_learns_as_float32_does(phase, monkeypatch):
     assert seen["tf32"] == seen["fp32"]  # on a CPU it changes nothing
 
 
+def test_recomputing_the_scans_keeps_less_and_changes_nothing():
+    def trained(recompute):
+        net, sample = network(), batch()
+        config = OccleRecipeConfig(recompute=recompute)
+        optimizer, kept = begin_phase(net, "fusion", config), []
+
+        def keep(tensor):
+            kept.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            run_phase(net, "fusion", [sample], optimizer, WEIGHTS, config)
+        return net.state_dict(), sum(kept)
+
+    (weights, most), (again, least) = trained(False), trained(True)
+    assert least < 0.8 * most
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
 def test_a_few_steps_lower_the_loss():
     net, sample, config = network(), batch(), OccleRecipeConfig(learning_rate=5e-3)
     seen = []

@@ -17,7 +17,7 @@ from occle_core.config import Config
 from occle_core.datasets import Dataset
 from occle_train.pseudo_labels.label_folder import label_file
 
-UNRELATED = {"num_workers", "checkpoint_every"}
+UNRELATED = {"num_workers", "checkpoint_every", "recompute"}
 """Settings that change no result: a run can be resumed with other values."""
 HASHED_FRAMES = 16
 """Frames whose files and labels are hashed whole; of all others the sizes of the files are."""

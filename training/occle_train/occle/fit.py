@@ -71,8 +71,8 @@ def fit_occle(
     """
     if config.precision == "bf16" and not device.startswith("cuda"):
         raise ValueError(
-            "recipe.precision bf16 is for GPUs: PyTorch's 3D convolutions of small volumes give wrong gradients in bfloat16 on CPUs "
-            "(seen with 2.13); leave it fp32"
+            "recipe.precision bf16 is for GPUs: on CPUs PyTorch's 3D convolutions of small volumes give wrong gradients in "
+            "bfloat16 (seen with 2.13); leave it fp32"
         )
     if config.batch_size % group.size:
         raise ValueError(f"batch_size {config.batch_size} cannot be shared out evenly over {group.size} processes")

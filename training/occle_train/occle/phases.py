@@ -53,6 +53,9 @@ class OccleRecipeConfig(Config):
     precision: TrainingPrecision = Field(
         "fp32", description="of matrix products: fp32; tf32 or bf16 (autocast) let a GPU round them; weights stay float32"
     )
+    recompute: bool = Field(
+        False, description="keep less for the backward pass of the Dual Mamba and compute it again: less memory, more time"
+    )
     projection_stride: int = Field(
         4, ge=1, description="pixels of the network's image per pixel of the projection of Eq. 5, along each axis; the paper's is 1"
     )
@@ -125,6 +128,7 @@ def begin_phase(network: OccLE, phase: Phase, config: OccleRecipeConfig) -> torc
         the optimiser of the learning parts.
     """
     network.eval().requires_grad_(False)
+    network.fusion.mamba.recompute = config.recompute
     parameters = []
     for name in config.learning(phase):
         part = network.get_submodule(name).train().requires_grad_(True)
