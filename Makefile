@@ -66,7 +66,7 @@ bench-gpu: $(INSTALLED) ## all figures of a GPU in at most eight minutes: out/gp
 label-efficiency: $(INSTALLED) ## docs/reports/label_efficiency.md (about 80 minutes; PRESET=full for a GPU)
 	$(BIN)/python -m occle_train.experiments.label_efficiency
 
-occle-ablation: $(INSTALLED) ## docs/reports/occle_ablation.md (about 80 minutes; PRESET=full for a GPU)
+occle-ablation: $(INSTALLED) ## docs/reports/occle_ablation.md (about 80 minutes a seed, three seeds; PRESET=full for a GPU)
 	$(BIN)/python -m occle_train.experiments.occle_ablation
 
 soak: $(INSTALLED) ## twenty minutes of the live node: memory, files, latency

@@ -37,7 +37,7 @@ from occle_train.streets import simulate
 from occle_core import taxonomy
 
 CLASSES = taxonomy.load("semantickitti")
-FACTS = {"date": "today", "device": "a CPU", "threads": 1, "torch": "2"}
+FACTS = {"date": "today", "seeds": "0", "device": "a CPU", "threads": 1, "torch": "2"}
 
 
 def as_in_the_paper():
@@ -56,7 +56,7 @@ def as_in_the_paper():
 
 
 def test_the_papers_figures_agree_with_the_paper():
-    text = write_report(SMALL, as_in_the_paper(), FACTS, CLASSES)
+    text = write_report(SMALL, [as_in_the_paper()], FACTS, CLASSES)
     assert "Unlike the paper" not in text and "not run" not in text
     assert "16.59 / 20.32 = 0.816 (met)" in text
     assert "| all modules | 10 | 16.59 | 16.59 | 40.60 | 40.60 |" in text and "| projection alone | 0 | 0.37 |" in text
@@ -69,24 +69,37 @@ def test_a_disagreement_is_a_sentence_and_what_is_missing_is_said():
     found = as_in_the_paper()
     found.settings[BASELINE.key]["miou"] = 0.2
     found.settings[ALL.key]["miou"] = 0.15
-    text = write_report(SMALL, found, FACTS, CLASSES)
+    text = write_report(SMALL, [found], FACTS, CLASSES)
     assert (
         '**Unlike the paper**, all modules (mIoU) does not beat "baseline: voxel annotations alone": 15.00 against 20.00 here'
         in text
     )
     assert "(missed)" in text
-    assert "| MobileNet | 6.1 | 6.10 | 48.76 | 48.76 |" in write_report(SMALL, as_in_the_paper(), FACTS, CLASSES)
-    empty = write_report(SMALL, AblationScores(), FACTS, CLASSES)
+    assert "| MobileNet | 6.1 | 6.10 | 48.76 | 48.76 |" in write_report(SMALL, [as_in_the_paper()], FACTS, CLASSES)
+    empty = write_report(SMALL, [AblationScores()], FACTS, CLASSES)
     assert empty.count("not run") > 40 and "Unlike" not in empty
 
 
+def test_seeds_are_a_mean_and_a_spread():
+    found, other = as_in_the_paper(), as_in_the_paper()
+    other.branches[BRANCHES[0].key]["iou"] += 0.02
+    del other.settings[BASELINE.key]
+    text = write_report(SMALL, [found, other], FACTS, CLASSES)
+    paper = BRANCHES[0].paper
+    assert f"| {BRANCHES[0].title} | 100 | {paper + 1:.2f} ± 1.41 | {paper:.2f} |" in text
+    assert f"| {BASELINE.title} | 10 | {BASELINE.paper[0]:.2f} | {BASELINE.paper[0]:.2f} |" in text
+    assert "(larger with 2 of 2 seeds)" in text
+
+
 def test_claims():
-    assert Claim("a", "b", (2, 1), (1, 2), "Why not.").sentence().endswith("2.00 against 1.00 there. A possible cause: why not.")
+    assert Claim("a", "b", (2, 1), [(1, 2)], "Why not.").sentence().endswith("2.00 against 1.00 there. A possible cause: why not.")
     assert (
-        Claim("a", "b", (2, 1), (2, 1), "Why not.").sentence()
+        Claim("a", "b", (2, 1), [(2, 1)], "Why not.").sentence()
         == "As in the paper, a beats b: 2.00 against 1.00 here, 2.00 against 1.00 there."
     )
-    assert Claim("a", "b", (2, 1), None).holds is None
+    assert Claim("a", "b", (2, 1), []).holds is None
+    several = Claim("a", "b", (2, 1), [(1, 2), (5, 2), (3, 2)])
+    assert several.holds and "3.00 against 2.00 (larger with 2 of 3 seeds) here" in several.sentence()
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
@@ -122,13 +135,13 @@ def test_the_whole_ablation_in_miniature_goes_on_where_it_was(tmp_path, monkeypa
     streets = {"train": Streets(2, 4, 1, 0.17, every=2), "val": Streets(1, 2, 9, 0.17)}
     monkeypatch.setitem(scales.PRESETS, "small", replace(SMALL, streets=streets))
     arguments = ["--preset", "small", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "report.md"), "--steps", "2"]
-    arguments += ["--threads", "1", "--workers", "1", "--device", "cpu"]
+    arguments += ["--threads", "1", "--workers", "1", "--device", "cpu", "--seeds", "0"]
     assert command.main(arguments) == 0
     text = (tmp_path / "report.md").read_text()
     assert text.count("not run") == 2 * len(MORE_SETTINGS) + 2 * len(EXTRACTORS) + 2 and text.count("| ") > 100
     # Shared phases are trained once: two semantic branches, four teachers, six students, nine fusions.
-    assert len(list((tmp_path / "out").glob("*/checkpoint.pt"))) == 2 + 4 + 6 + 9
-    assert len(list((tmp_path / "out").glob("*/bundle/weights.safetensors"))) == 9
+    assert len(list((tmp_path / "out").glob("seed_0/*/checkpoint.pt"))) == 2 + 4 + 6 + 9
+    assert len(list((tmp_path / "out").glob("seed_0/*/bundle/weights.safetensors"))) == 9
     capsys.readouterr()
     assert command.main(arguments) == 0
     assert "step" not in capsys.readouterr().out and (tmp_path / "report.md").read_text() == text
@@ -142,7 +155,18 @@ def test_the_appendix_on_recorded_data(tmp_path, monkeypatch):
     write_missing(tmp_path / "labels", open_all(tmp_path / "data"), labeller, classes, labeller.source)
     monkeypatch.setattr(command, "BRANCHES", ())
     monkeypatch.setattr(command, "DISTURBED", {})
-    arguments = ["--out", str(tmp_path / "out"), "--report", str(tmp_path / "report.md"), "--steps", "1", "--threads", "1"]
+    arguments = [
+        "--out",
+        str(tmp_path / "out"),
+        "--report",
+        str(tmp_path / "report.md"),
+        "--steps",
+        "1",
+        "--threads",
+        "1",
+        "--seeds",
+        "0",
+    ]
     arguments += ["--data", str(tmp_path / "data"), "--labels", str(tmp_path / "labels"), "--train", "00", "--val", "01"]
     keys = "all,noise-6,from-teacher,weighted,share-1,conv3d,espnetv2,mobilenet,unet3d-1,unet3d-2"
     assert command.main([*arguments, "--settings", keys]) == 0

@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/occle_ablation/PRESET if not given")
     parser.add_argument("--report", type=Path, default=Path("docs/reports/occle_ablation.md"), help="report to write")
     parser.add_argument("--steps", type=int, help="optimiser steps of every phase, instead of the preset's")
+    parser.add_argument("--seeds", help="comma-separated seeds of the trainings, instead of the preset's")
     parser.add_argument("--settings", help="comma-separated keys of the networks to train, or all; the main tables' if not given")
     recorded = parser.add_argument_group("recorded data", "SemanticKITTI's layout, instead of simulated streets")
     recorded.add_argument("--data", type=Path, help="data set root")
@@ -76,38 +77,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recorded_data = None
     if given.data:
         recorded_data = RecordedData(given.data, given.train.split(","), given.val.split(","), given.labels, given.unaligned)
-    experiment = AblationExperiment(preset, out, device, given.workers, recorded_data)
+    seeds = [int(seed) for seed in given.seeds.split(",")] if given.seeds else list(preset.seeds)
+    experiments = [AblationExperiment(preset, out, device, given.workers, recorded_data, seed) for seed in seeds]
+    experiment = experiments[0]
     software = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    facts = {"date": date.today().isoformat(), "device": _device(device), **software}
+    facts = {"date": date.today().isoformat(), "device": _device(device), "seeds": ",".join(map(str, seeds)), **software}
     if recorded_data is not None:
         train, val = len(experiment.samples(1.0, "aligned")), len(experiment.val())
         facts["data"] = (
             f"`{given.data.name}`: {train} training frames of the sequences {given.train}, {val} validation frames of {given.val}. "
             "Segmentations of images are scored against the pseudo-labels, for lack of others."
         )
-    found = AblationScores()
+    scores = [AblationScores() for _ in seeds]
 
     def write() -> None:
-        text = write_report(preset, found, facts, experiment.classes)
+        text = write_report(preset, scores, facts, experiment.classes)
         for file in (given.report, out / "report.md"):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
 
-    for setting in (known[key] for key in keys if key in known):
-        found.settings[setting.key] = experiment.completion(setting)
+    for experiment, found in zip(experiments, scores):
+        for setting in (known[key] for key in keys if key in known):
+            found.settings[setting.key] = experiment.completion(setting)
+            write()
+        for branch in (*BRANCHES, *([CONV3D] if CONV3D.key in keys else [])):
+            found.branches[branch.key] = experiment.geometry(branch)
+            write()
+        for labels in LABELS if recorded_data is None or recorded_data.unaligned else ["aligned"]:
+            found.labels[labels] = experiment.segmentation(labels)
+        for extractor in (extractor for extractor in EXTRACTORS if extractor.key in keys):
+            found.extractors[extractor.key] = experiment.extractor(extractor)
+            write()
+        for case in DISTURBED:
+            found.disturbed[case] = experiment.disturbed(case)
+        found.latency = experiment.latency()
         write()
-    for branch in (*BRANCHES, *([CONV3D] if CONV3D.key in keys else [])):
-        found.branches[branch.key] = experiment.geometry(branch)
-        write()
-    for labels in LABELS if recorded_data is None or recorded_data.unaligned else ["aligned"]:
-        found.labels[labels] = experiment.segmentation(labels)
-    for extractor in (extractor for extractor in EXTRACTORS if extractor.key in keys):
-        found.extractors[extractor.key] = experiment.extractor(extractor)
-        write()
-    for case in DISTURBED:
-        found.disturbed[case] = experiment.disturbed(case)
-    found.latency = experiment.latency()
-    write()
     print(f"wrote {given.report}")
     return 0
 

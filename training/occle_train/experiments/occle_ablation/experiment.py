@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,15 @@ class AblationExperiment:
         device: torch's name of the device that trains; scores are computed on the CPU.
         workers: processes of the simulator.
         recorded: data and labels to use instead of simulated ones.
+        seed: of all trainings, which lie in a folder of the seed; data and labels are all seeds'.
     """
 
     def __init__(
-        self, preset: ExperimentPreset, out: Path, device: str, workers: int, recorded: RecordedData | None = None
+        self, preset: ExperimentPreset, out: Path, device: str, workers: int, recorded: RecordedData | None = None, seed: int = 0
     ) -> None:
         self.recorded = recorded
-        self.preset, self.out, self.device, self.workers = preset, out, device, workers
+        self.preset = replace(preset, recipe=preset.recipe.model_copy(update={"seed": seed}))
+        self.shared, self.out, self.device, self.workers = out, out / f"seed_{seed}", device, workers
         self.classes = load_taxonomy("semantickitti")
         self.spec = preset.spec
         self.data = cache(self._data)
@@ -197,7 +199,7 @@ class AblationExperiment:
         if self.recorded is not None:
             return open_all(self.recorded.root, self.recorded.train if part == "train" else self.recorded.val)
         streets = self.preset.streets[part]
-        folder = self.out / "data" / f"{part}-{streets.key}"
+        folder = self.shared / "data" / f"{part}-{streets.key}"
         there = set(list_scenes(folder)) if any(folder.glob("sequences/*")) else set()
         for number in (number for number in range(streets.drives) if f"{number:02d}" not in there):
             print(f"simulating {part} drive {number + 1} of {streets.drives}", flush=True)
@@ -215,7 +217,7 @@ class AblationExperiment:
         if self.recorded is not None and not noise:
             return LabelFolder(self.recorded.labels_of(kind), self.classes)
         name = kind if self.recorded is not None else f"{kind}-{self.preset.streets['train'].key}"
-        folder = self.out / "labels" / name
+        folder = self.shared / "labels" / name
         if noise:
             aligned = self._labels("aligned")
             maker: Any = NoisyLabeller(aligned.bytes_of, aligned.source, self.classes, noise, 0)
@@ -229,7 +231,7 @@ class AblationExperiment:
         if self.recorded is not None:
             config, labels = config_of(self.preset.recipe, 1.0), LabelFolder(self.recorded.labels_of("aligned"), self.classes)
             return OccleSamples(self.data("val"), self.preset.grid, self.preset.network, config, labels)
-        folder = self.out / "labels" / f"exact-{self.preset.streets['val'].key}"
+        folder = self.shared / "labels" / f"exact-{self.preset.streets['val'].key}"
         write_missing(folder, self.data("val"), _exact, self.classes, {"exact": "the simulator's"})
         config = config_of(self.preset.recipe, 1.0)
         return OccleSamples(self.data("val"), self.preset.grid, self.preset.network, config, LabelFolder(folder, self.classes))

@@ -28,6 +28,7 @@ class ExperimentPreset:
         grid, network: of all settings.
         streets: "train" and "val": drives of the KITTI rig, of different seeds.
         recipe: how every setting is trained, but for what is ablated.
+        seeds: of the trainings.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ExperimentPreset:
     network: OccleConfig
     streets: Mapping[str, Streets]
     recipe: OccleRecipeConfig
+    seeds: tuple[int, ...] = (0,)
 
     @property
     def spec(self) -> BundleSpec:
@@ -73,6 +75,7 @@ SMALL = ExperimentPreset(
         student_augment=STUDENT.model_copy(update={"max_motion_blur": 3}),
         checkpoint_every=50,
     ),
+    seeds=(0, 1, 2),
 )
 """Two CPU cores: a ninth of the volume at 0.4 m, small images, one frame of history, narrow layers."""
 

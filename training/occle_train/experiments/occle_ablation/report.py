@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import mean
 from typing import Any
 
 from occle_core.taxonomy import Taxonomy
@@ -13,7 +14,7 @@ from occle_train.experiments.occle_ablation.claims import (
     label_claims,
     listed,
     module_claims,
-    pair_of,
+    pairs_of,
     ratio_claims,
 )
 from occle_train.experiments.occle_ablation.presets import ExperimentPreset
@@ -27,7 +28,7 @@ from occle_train.experiments.occle_ablation.settings import (
     MORE_KEYS,
     PIPELINE,
     RATIOS,
-    AblationScores,
+    Scores,
 )
 from occle_train.experiments.occle_ablation.tables import (
     NOT_RUN,
@@ -46,13 +47,13 @@ WANTED = 0.80
 """Least share of the full annotations' mIoU that a tenth of them is to reach (the paper: 0.816)."""
 
 
-def write_report(preset: ExperimentPreset, found: AblationScores, facts: Mapping[str, Any], classes: Taxonomy) -> str:
+def write_report(preset: ExperimentPreset, found: Scores, facts: Mapping[str, Any], classes: Taxonomy) -> str:
     """The report.
 
     Args:
         preset: of the ablation.
-        found: scores; what is missing is said to be.
-        facts: date, device, threads and torch's version.
+        found: scores of every seed; what is missing is said to be.
+        facts: date, seeds, device, threads and torch's version.
         classes: the taxonomy.
     """
     train, val = preset.streets["train"], preset.streets["val"]
@@ -73,7 +74,8 @@ def write_report(preset: ExperimentPreset, found: AblationScores, facts: Mapping
     )
     return wrap_lines(f"""# What each part of OccLE's recipe is worth
 
-Written by `python -m occle_train.experiments.occle_ablation --preset {preset.name}` (`make occle-ablation`) on {facts["date"]}; \
+Written by `python -m occle_train.experiments.occle_ablation --preset {preset.name} --seeds {facts["seeds"]}` \
+(`make occle-ablation` takes the preset's own seeds) on {facts["date"]}; \
 {facts["device"]}, {facts["threads"]} threads, torch {facts["torch"]}.
 
 The paper's figures are of SemanticKITTI's validation set and its authors' network; ours of the data below and of a network \
@@ -84,7 +86,7 @@ that fits the hardware above. Figures of the two cannot be compared, orders and 
 **Training.** {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {grid.resolution:g} m, images of {network.width} x \
 {network.height}, {network.num_frames} frames. Steps of {recipe.batch_size} frames: {steps}, the same for every setting; AdamW \
 from {recipe.learning_rate:g} along a cosine. {_repeat(preset)} Nothing was chosen by looking at the validation drives. mIoU is \
-over the classes that the validation drives hold.
+over the classes that the validation drives hold. a ± b: mean and standard deviation over the seeds; no ±: one seed.
 
 ## Semantic branch and alignment (Table 4)
 
@@ -173,9 +175,10 @@ def _repeat(preset: ExperimentPreset) -> str:
     return f"So few steps would hardly meet the annotated frames: {share} of the frames of student and fusion are drawn from them."
 
 
-def _ratio(found: AblationScores) -> str:
-    pair = pair_of(found.settings, (ALL.key, "miou"), (FULL.key, "miou"))
-    if pair is None:
+def _ratio(found: Scores) -> str:
+    pairs = pairs_of(found, "settings", (ALL.key, "miou"), (FULL.key, "miou"))
+    if not pairs:
         return NOT_RUN
-    ratio = pair[0] / pair[1] if pair[1] else 0.0
-    return f"{pair[0]:.2f} / {pair[1]:.2f} = {ratio:.3f} ({'met' if ratio >= WANTED else 'missed'})"
+    few, every = (mean(pair[side] for pair in pairs) for side in (0, 1))
+    ratio = few / every if every else 0.0
+    return f"{few:.2f} / {every:.2f} = {ratio:.3f} ({'met' if ratio >= WANTED else 'missed'})"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -114,6 +115,16 @@ class AblationScores:
     extractors: dict[str, dict[str, Any]] = field(default_factory=dict)
     disturbed: dict[str, dict[str, Any]] = field(default_factory=dict)
     latency: dict[str, Any] = field(default_factory=dict)
+
+
+Scores = Sequence[AblationScores]
+"""Scores of every seed."""
+Table = Literal["settings", "branches", "labels", "extractors", "disturbed"]
+
+
+def rows_of(found: Scores, table: Table, key: str) -> list[dict[str, Any]]:
+    """A row of every seed that has it."""
+    return [rows[key] for scores in found if key in (rows := getattr(scores, table))]
 
 
 ALL = Setting("all", "all modules", (16.59, 40.60))
