@@ -142,6 +142,8 @@ def test_the_whole_ablation_in_miniature_goes_on_where_it_was(tmp_path, monkeypa
     # Shared phases are trained once: two semantic branches, four teachers, six students, nine fusions.
     assert len(list((tmp_path / "out").glob("seed_0/*/checkpoint.pt"))) == 2 + 4 + 6 + 9
     assert len(list((tmp_path / "out").glob("seed_0/*/bundle/weights.safetensors"))) == 9
+    assert command.main([*arguments, "--branches"]) == 0
+    assert f"| {BRANCHES[0].title} | 100 | " in (tmp_path / "out" / "table_5.md").read_text()
     capsys.readouterr()
     assert command.main(arguments) == 0
     assert "step" not in capsys.readouterr().out and (tmp_path / "report.md").read_text() == text

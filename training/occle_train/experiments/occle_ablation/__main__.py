@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from occle_train.experiments.occle_ablation.claims import branch_claims, listed
 from occle_train.experiments.occle_ablation.experiment import AblationExperiment, RecordedData
 from occle_train.experiments.occle_ablation.presets import PRESETS
 from occle_train.experiments.occle_ablation.report import write_report
@@ -32,6 +33,7 @@ from occle_train.experiments.occle_ablation.settings import (
     SETTINGS,
     AblationScores,
 )
+from occle_train.experiments.occle_ablation.tables import branch_table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, help="optimiser steps of every phase, instead of the preset's")
     parser.add_argument("--seeds", help="comma-separated seeds of the trainings, instead of the preset's")
     parser.add_argument("--settings", help="comma-separated keys of the networks to train, or all; the main tables' if not given")
+    parser.add_argument(
+        "--branches", action="store_true", help="train Table 5's geometric branches alone, and write the table to OUT/table_5.md"
+    )
     recorded = parser.add_argument_group("recorded data", "SemanticKITTI's layout, instead of simulated streets")
     recorded.add_argument("--data", type=Path, help="data set root")
     recorded.add_argument("--labels", type=Path, help="aligned pseudo-labels, see occle-train label")
@@ -89,6 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "Segmentations of images are scored against the pseudo-labels, for lack of others."
         )
     scores = [AblationScores() for _ in seeds]
+    if given.branches:
+        for experiment, found in zip(experiments, scores):
+            found.branches = {branch.key: experiment.geometry(branch) for branch in BRANCHES}
+        file = out / "table_5.md"
+        file.write_text(f"{branch_table(scores)}\n\n{listed(branch_claims(scores))}\n", encoding="utf-8")
+        print(f"wrote {file}")
+        return 0
 
     def write() -> None:
         text = write_report(preset, scores, facts, experiment.classes)
