@@ -81,10 +81,10 @@ def mark_unseen(occupancy: Occupancy, seen: Bools) -> Occupancy:
 
 def rays_cells(grid: VoxelGrid, points: NDArray[np.floating], origins: RayOrigins) -> Bools:
     """(X, Y, Z) bool: the cells between each LiDAR and its points, see `lidar_cells`; all in the grid frame."""
-    seen = np.zeros(grid.shape, np.bool_)
-    for eye, own in origins.rays(points):
-        seen |= lidar_cells(grid, own, eye)
-    return seen
+    seen = [lidar_cells(grid, own, eye) for eye, own in origins.rays(points)] or [np.zeros(grid.shape, np.bool_)]
+    for other in seen[1:]:
+        seen[0] |= other
+    return seen[0]
 
 
 def lidar_cells(grid: VoxelGrid, points: NDArray[np.floating], eye: Floats) -> Bools:

@@ -38,6 +38,12 @@ class MapConfig(Config):
     beside: float = Field(
         0.2, ge=0, le=1, description="share of a free cell's evidence that counts where the network says occupied next to it"
     )
+    sure_ground: float = Field(
+        2.5,
+        gt=0,
+        le=MAX_LOG_ODDS,
+        description="on ground above this the network puts no more ground without a return, natural log-odds: ground is a surface",
+    )
     hit: float = Field(3.0, ge=0, le=MAX_LOG_ODDS, description="evidence of a return inside the cell, natural log-odds")
     miss: float = Field(0.5, ge=0, le=MAX_LOG_ODDS, description="evidence of a ray that passed the cell, natural log-odds")
     dynamic_clearing: float = Field(
@@ -46,7 +52,7 @@ class MapConfig(Config):
         le=MAX_LOG_ODDS,
         description="least evidence of free space in cells of dynamic classes, natural log-odds: moving objects leave no trail",
     )
-    returns: int = Field(40000, gt=0, description="returns of a scan that mark cells; each frame takes others in turn")
+    returns: int = Field(130000, gt=0, description="returns of a scan that mark cells; each frame takes others in turn")
     rays: int = Field(16000, gt=0, description="of these returns, how many rays are followed to clear what they passed")
     dynamic_memory: float = Field(2.0, gt=0, description="seconds after which an unobserved cell of a dynamic class is unknown")
     static_memory: float = Field(300.0, gt=0, description="seconds after which any other unobserved occupied cell is unknown")

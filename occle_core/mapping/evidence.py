@@ -41,7 +41,7 @@ class Evidence:
         self._dynamic = np.zeros(config.shape, np.bool_)  # dynamic[labels], kept: looking it up for all cells takes longer
         self._is_dynamic, self._is_ground = dynamic, ground
         self._limits = -round(config.free_limit * UNITS), round(config.occupied_limit * UNITS)
-        self._clearing = round(config.dynamic_clearing * UNITS)
+        self._clearing, self._sure_ground = round(config.dynamic_clearing * UNITS), round(config.sure_ground * UNITS)
         lowest, highest = self._limits
         memories = ((config.dynamic_memory, highest), (config.static_memory, highest), (config.free_memory, -lowest))
         self._memories = [_Memory(*memory) for memory in memories]
@@ -76,18 +76,23 @@ class Evidence:
         self.log_odds += evidence  # neither is farther from 0 than 62
         np.clip(self.log_odds, *self._limits, out=self.log_odds)
 
-    def lowest_ground(self) -> NDArray[np.bool_]:
-        """(X, Y, Z) bool in ring order: occupied cells of the ground with none right below, so nothing else carries the column."""
+    def ground(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Occupied cells of the ground, as flat numbers in ring order.
+
+        Returns:
+            (N,) those with nothing occupied right below, so nothing else carries the column; (M,) those above `sure_ground`.
+        """
         held, heights = self.log_odds.reshape(-1), self.log_odds.shape[2]
         cells = np.flatnonzero(held > 0)
         cells = cells[self._is_ground[self.labels.reshape(-1)[cells]]]
-        below = np.where(cells % heights, cells - 1, cells + heights - 1)  # under the window's lowest layer lies its highest: free
-        found = np.zeros(self.log_odds.shape, np.bool_)
-        found.reshape(-1)[cells[held[below] <= 0]] = True
-        return found
+        lowest = cells == cells // heights * heights
+        below = cells - 1 + heights * lowest  # under the window's lowest layer lies its highest: free
+        return np.asarray(cells[held[below] <= 0]), np.asarray(cells[held[cells] > self._sure_ground])
 
     def vote(self, cells: NDArray[np.intp], labels: Labels, confidence: NDArray[np.uint8]) -> None:
         """Classes that one frame's network names, before its evidence is added. Cells that were not occupied have no lead left.
+
+        Where a class that moves gives way to one that does not, the object has left: what it gathered is no evidence for the other.
 
         Args:
             cells: (N,) different flat numbers in ring order.
@@ -107,6 +112,8 @@ class Evidence:
         np.abs(lead, out=lead)
         self.votes.reshape(-1)[cells] = np.minimum(lead, most)
         changed, new = cells[replaced], labels[replaced]
+        left = changed[self._dynamic.reshape(-1)[changed] & ~self._is_dynamic[new]]
+        self.log_odds.reshape(-1)[left] = np.minimum(self.log_odds.reshape(-1)[left], 0)
         self.labels.reshape(-1)[changed] = new
         self._dynamic.reshape(-1)[changed] = self._is_dynamic[new]
 

@@ -64,6 +64,13 @@ class Ring:
         heights = cells - columns * self.shape[2]
         return np.asarray((np.add.outer(x * self.shape[1], y) * self.shape[2]).reshape(-1)[columns] + z[heights])
 
+    def cells(self, places: NDArray[np.integer]) -> NDArray[np.intp]:
+        """(N,) flat numbers of cells in ring order -> in window order; the inverse of `places`."""
+        x, y, z = ((np.arange(count) - low) % count for low, count in zip(self.low, self.shape))
+        columns = places // self.shape[2]
+        heights = places - columns * self.shape[2]
+        return np.asarray((np.add.outer(x * self.shape[1], y) * self.shape[2]).reshape(-1)[columns] + z[heights])
+
     def _parts(self) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
         """Boxes that are contiguous in both orders: slices of the ring and of the window; at most eight."""
         axes = []

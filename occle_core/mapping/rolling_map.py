@@ -68,7 +68,6 @@ class RollingMap:
         self._frames = 0
         self._window = np.zeros(self.config.shape, np.int8)
         self._ring_evidence = np.zeros(self.config.shape, np.int8)
-        self._spared = np.zeros(self.config.shape, np.bool_)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -108,9 +107,10 @@ class RollingMap:
         self._follow(T, occupancy.grid)
         T_window_grid = T.copy()
         T_window_grid[:3, 3] -= np.asarray(self.ring.low) * self.config.resolution
-        returns = self._observe_scan(frame, occupancy.grid, T_window_grid)
+        lowest, sure = (self.ring.cells(cells) for cells in self.evidence.ground())
+        returns = self._observe_scan(frame, occupancy.grid, T_window_grid, lowest)
         times.append(time.perf_counter())
-        named = observed_by_network(self._window, self.config, occupancy, T_window_grid, returns)
+        named = observed_by_network(self._window, self.config, occupancy, T_window_grid, returns, sure)
         times.append(time.perf_counter())
         self._add(named, (stamp - self._last[0]) * 1e-9 if self._last else 0.0)
         times.append(time.perf_counter())
@@ -165,17 +165,18 @@ class RollingMap:
         for entered in self.ring.move((x, y, z)):
             self.evidence.clear(entered)
 
-    def _observe_scan(self, frame: Frame, grid: VoxelGrid, T_window_grid: Pose) -> Returns:
+    def _observe_scan(self, frame: Frame, grid: VoxelGrid, T_window_grid: Pose, spared: NDArray[np.intp]) -> Returns:
         step = 1 + len(frame.points) // self.config.returns
         thinned = slice(self._frames % step, None, step)
         chosen, origins = frame.points[thinned, :3], frame.ray_origins.of(thinned)
-        finite = np.isfinite(chosen).all(axis=1)
-        if not finite.all():
+        with np.errstate(all="ignore"):
+            whole = np.isfinite(frame.points.sum())  # much faster than point by point
+        if not whole:
+            finite = np.isfinite(chosen).all(axis=1)
             chosen, origins = chosen[finite], origins.of(finite)
         points = transform_points(frame.T_grid_lidar, chosen)
         moved = origins.moved(T_window_grid @ frame.T_grid_lidar)
-        self.ring.to_window(self.evidence.lowest_ground(), self._spared)
-        return observed_by_scan(self._window, self.config, points, grid, T_window_grid, moved, self._spared)
+        return observed_by_scan(self._window, self.config, points, grid, T_window_grid, moved, spared)
 
     def _add(self, named: NamedCells, seconds: float) -> None:
         self.ring.to_ring(self._window, self._ring_evidence)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.native.library import address, loaded
+from occle_core.native.library import Library, address, loaded
 from occle_core.native.workspace import Workspace
 
 Int64 = NDArray[np.int64]
@@ -26,6 +26,14 @@ def workspace() -> Workspace | None:
         _OWN.space = Workspace(library)
     space: Workspace = _OWN.space
     return space
+
+
+def number_cells(library: Library, points: NDArray[np.float32], grid: VoxelGrid) -> NDArray[np.int32]:
+    """(N,) numbers in C order of the grid's cells that hold points (N, 3 or more), -1 outside; as `VoxelGrid.index`."""
+    numbers, origin = np.empty(len(points), np.int32), np.asarray(grid.origin, np.float32)
+    found = address(numbers, np.int32, len(points))
+    library.call("cells_of_points", *_strided(points), address(origin, np.float32, 3), grid.resolution, *grid.shape, found, None)
+    return numbers
 
 
 def voxelise(space: Workspace, points: NDArray[np.float32], grid: VoxelGrid, max_points: int) -> tuple[Int64, Int64, Int64, Int64]:

@@ -32,7 +32,8 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "finest_level": ("i", "ppiiipipppp" + "ip" + "pff" + "ppppp"),
     "label_cells": ("v", "ppiiipp"),
     # mapping.cpp
-    "read_grid": ("i", "piiipppiiiiiippp"),
+    "network_evidence": ("v", "ppiiipiipppp"),
+    "read_grid": ("i", "ppiii" + "ppp" + "iiiiiii" + "ppi" + "pppp"),
     "add_evidence": ("v", "ppipiiip"),
     "vote_classes": ("v", "pipppiipppp"),
     # points.cpp

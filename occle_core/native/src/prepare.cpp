@@ -14,7 +14,7 @@ void cells_of_points(const float* points, int64_t n, int64_t row, int64_t axis, 
         const float x = (p[0] - origin[0]) / size, y = (p[axis] - origin[1]) / size, z = (p[2 * axis] - origin[2]) / size;
         const bool inside = x >= 0 && x < static_cast<float>(X) && y >= 0 && y < static_cast<float>(Y) && z >= 0 && z < static_cast<float>(Z);
         cells[i] = inside ? static_cast<int32_t>((static_cast<int64_t>(x) * Y + static_cast<int64_t>(y)) * Z + static_cast<int64_t>(z)) : -1;
-        if (inside) counts[cells[i]]++;
+        if (inside && counts) counts[cells[i]]++;
     }
 }
 

@@ -28,6 +28,8 @@ class Cell:
             lead = self.lead if self.log_odds > 0 else 0
             lead += confidence if label == self.label else -confidence
             if lead < 0 or self.label == IGNORE:
+                if DYNAMIC[self.label] and not DYNAMIC[label]:
+                    self.log_odds = min(self.log_odds, 0)
                 self.label = label
             self.lead = min(abs(lead), round(MAX_VOTES * UNITS))
         lowest, highest = -round(CONFIG.free_limit * UNITS), round(CONFIG.occupied_limit * UNITS)
@@ -91,12 +93,16 @@ def test_restored_cells_know_which_of_them_move():
     assert (evidence.log_odds == 48 - round(CONFIG.dynamic_clearing * UNITS)).all()
 
 
-def test_the_lowest_ground_has_nothing_occupied_right_below():
+def test_the_lowest_ground_has_nothing_occupied_right_below_and_sure_ground_is_above_its_limit():
     rng = np.random.default_rng(1)
     evidence = Evidence(CONFIG, DYNAMIC, GROUND)
     log_odds, labels = rng.integers(-5, 6, CONFIG.shape).astype(np.int8), rng.integers(3, 7, CONFIG.shape).astype(np.uint8)
     evidence.restore(log_odds, labels, np.zeros(CONFIG.shape, np.uint8))
-    found = evidence.lowest_ground()
+    log_odds[0] = 10 * log_odds[0]
+    found, sure = np.zeros((2, *CONFIG.shape), bool)
+    for cells, mask in zip(evidence.ground(), (found, sure)):
+        mask.reshape(-1)[cells] = True
     for x, y, z in np.ndindex(CONFIG.shape):
         ground = labels[x, y, z] in (4, 5) and log_odds[x, y, z] > 0
         assert found[x, y, z] == (ground and log_odds[x, y, z - 1] <= 0)
+        assert sure[x, y, z] == (ground and log_odds[x, y, z] > CONFIG.sure_ground * UNITS)

@@ -52,6 +52,7 @@ def test_a_cell_is_stored_at_its_number_modulo_the_shape(shape, low):
     for cell in product(*map(range, shape)):
         assert storage[tuple((c + o) % n for c, o, n in zip(cell, low, shape))] == numbers[cell]
     np.testing.assert_array_equal(storage.reshape(-1)[ring.places(numbers.reshape(-1))], numbers.reshape(-1))
+    np.testing.assert_array_equal(ring.cells(ring.places(numbers.reshape(-1))), numbers.reshape(-1))
 
 
 def test_a_small_move_clears_only_what_entered():

@@ -72,6 +72,19 @@ def test_flat_rays_clear_no_ground_that_carries_a_column_and_all_else():
     assert [state(shot, center(cell))[0] > 0 for cell in cells] == [True, False, False, True]
 
 
+def test_the_network_puts_more_ground_on_sure_ground_only_with_a_return():
+    below, cell = (8, 8, 3), (8, 8, 4)
+    sure = [(occupancy([below], ROAD), scan([center(below)]), pose())] * 2
+    for label, points, occupied in ((ROAD, [], False), (ROAD, [center(cell)], True), (BUILDING, [], True)):
+        both = occupancy([below, cell], ROAD)
+        both.labels[cell] = label
+        shot = drive([*sure, *[(both, scan(points), pose())] * 20]).snapshot()
+        assert state(shot, center(below))[0] > 0
+        assert (state(shot, center(cell))[0] > 0) == occupied
+    unsure = drive([(occupancy([below, cell], ROAD), scan(), pose())] * 20).snapshot()
+    assert state(unsure, center(cell))[0] > 0  # both at once: neither is the ground of the other
+
+
 def test_returns_say_which_part_of_the_networks_cell_is_occupied():
     """The map's cells lie a quarter cell beside the network's: the one that holds the return counts, and no other."""
     wall, T = (8, 8, 4), pose(0.1)
@@ -135,6 +148,17 @@ def test_a_car_that_drives_on_leaves_no_trail_and_is_seen_where_it_arrives():
     assert {state(shot, center(cell))[1] for cell in cells} == {CAR}
     assert all(state(shot, center(cell))[0] > 0 for cell in cells)
     assert shot.occupied.sum() == len(cells)
+
+
+def test_what_a_car_gathered_does_not_carry_the_road_below_it():
+    cell = (8, 8, 4)
+    frames = [(occupancy([cell], CAR), scan(), pose())] * 10 + [(occupancy([cell], ROAD), scan(), pose())] * 20
+    shots = [drive(frames[:count]).snapshot() for count in range(10, 31)]
+    states = [state(shot, center(cell)) for shot in shots]
+    first = next(number for number, (_, label) in enumerate(states) if label == ROAD)
+    p = float(np.float16(0.95))
+    assert states[first - 1][0] == round(SMALL.occupied_limit * UNITS)
+    assert states[first][0] == round(np.log(p / (1 - p)) * SMALL.network_gain * UNITS)
 
 
 def test_unobserved_cars_are_forgotten_within_seconds_and_buildings_are_not():
