@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from occle_train.metrics import CompletionMetrics
 
+from benchmark.map_errors import ErrorCauses
 from occle_core.datasets.voxels import coarsen
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.mapping import MapSnapshot
 from occle_core.mapping.changes import in_window
-from occle_core.mapping.classes import GROUND, lookup
+from occle_core.mapping.classes import DYNAMIC, GROUND, lookup
 from occle_core.mapping.resample import source_cells
 from occle_core.occupancy import Occupancy
 from occle_core.taxonomy import IGNORE, Taxonomy
@@ -55,10 +56,11 @@ class MapScores:
 
     def __init__(self, taxonomy: Taxonomy, grid: VoxelGrid) -> None:
         self.taxonomy, self.grid = taxonomy, grid
-        names = ("own", "own near", "single", "single near", "map", "map near")
+        names = ("own", "own near", "faultless", "faultless near", "single", "single near", "map", "map near")
+        self.errors = ErrorCauses()
         self.metrics = {name: CompletionMetrics(taxonomy.num_classes) for name in names}
-        self.flicker, self.trails = np.zeros(3, int), np.zeros(4, int)
-        self._ground = lookup(taxonomy, GROUND)
+        self.flicker, self.trails = np.zeros(3, int), np.zeros(len(_TRAILS) + 1, int)
+        self._ground, self._moves = lookup(taxonomy, GROUND), lookup(taxonomy, DYNAMIC)
         self._past: deque[Moment] = deque(maxlen=TRAIL)
         self._frames = 0
 
@@ -99,7 +101,7 @@ class MapScores:
         mapped = np.where(shot.occupied, shot.labels, np.uint8(0))
         now = Moment((low[0], low[1], low[2]), target, moving, single, mapped)
         if self._frames >= warm:
-            self._score(occupancy, own_truth, now, T[:2, 3], shot.grid.resolution)
+            self._score(occupancy, own_truth, now, T, shot.grid)
             if self._past:
                 self._compare(now)
         self._past.append(now)
@@ -110,9 +112,9 @@ class MapScores:
         rows = {name: metrics.result() for name, metrics in self.metrics.items()}
         found = {f"{name} {key}": 100 * float(row[entry]) for name, row in rows.items() for key, entry in _ENTRIES}  # type: ignore[literal-required]
         changed, changed_single, cells = self.flicker
-        left, held, held_moving, held_single = self.trails
+        left, *held = self.trails
         found |= {"map flicker": 100 * changed / max(cells, 1), "single flicker": 100 * changed_single / max(cells, 1)}
-        found |= {name: 100 * n / max(left, 1) for name, n in zip(_TRAILS, (held, held_moving, held_single))}
+        found |= {name: 100 * n / max(left, 1) for name, n in zip(_TRAILS, held)}
         return found | {"cells left": float(left)}
 
     def _on_map(self, labels: Labels, grid: VoxelGrid, T: NDArray[np.float64], cells: VoxelGrid, finer: int) -> Labels:
@@ -123,21 +125,27 @@ class MapScores:
         found[columns] = np.append(labels.reshape(-1), np.uint8(IGNORE))[sources]
         return found.reshape(x, y, z)
 
-    def _score(self, occupancy: Occupancy, own_truth: Labels, now: Moment, eye: NDArray[np.float64], resolution: float) -> None:
+    def _score(self, occupancy: Occupancy, own_truth: Labels, now: Moment, T: NDArray[np.float64], cells: VoxelGrid) -> None:
         own = coarsen(own_truth, 2, self.taxonomy)
-        x, y = ((np.arange(n) + 0.5) * resolution for n in now.target.shape[:2])
-        near = np.hypot.outer(x - eye[0], y - eye[1])[:, :, None] < NEAR
+        # What a network without faults would be worth: the truth of the frame's own cells, read as the single frame is.
+        faultless = self._on_map(own, self.grid, T, cells, 1)
+        faultless[faultless == IGNORE] = 0
+        x, y = ((np.arange(n) + 0.5) * cells.resolution for n in cells.shape[:2])
+        near = np.hypot.outer(x - T[0, 3], y - T[1, 3])[:, :, None] < NEAR
         gx, gy = (o + (np.arange(n) + 0.5) * self.grid.resolution for o, n in zip(self.grid.origin, self.grid.shape[:2]))
         own_near = np.hypot.outer(gx, gy)[:, :, None] < NEAR
         # An occupied cell that no network named a class for is still occupied: it counts as of the last class.
         mapped = np.where(now.mapped == IGNORE, np.uint8(self.taxonomy.num_classes - 1), now.mapped)
         for name, labels, target, mask in (
             ("own", occupancy.labels, own, own_near),
+            ("faultless", faultless, now.target, near),
             ("single", now.single, now.target, near),
             ("map", mapped, now.target, near),
         ):
             self.metrics[name].update(labels, target)
             self.metrics[f"{name} near"].update(labels, np.where(mask, target, np.uint8(IGNORE)))
+            if name != "own":
+                self.errors.update(name, labels, target, now.single if name == "map" else None)
 
     def _compare(self, now: Moment) -> None:
         before = self._past[-1]
@@ -150,8 +158,12 @@ class MapScores:
             past = self._past[0]
             left = in_window(past.moving, past.low, now.low, False) & (now.target == 0)
             held = left & (now.mapped > 0)
-            self.trails += [left.sum(), held.sum(), (held & ~self._ground[now.mapped]).sum(), (left & (now.single > 0)).sum()]
+            still = held.copy()
+            for moment in self._past:
+                still &= in_window(moment.mapped, moment.low, now.low, 0) > 0
+            parts = held, still, held & ~self._ground[now.mapped], held & self._moves[now.mapped], left & (now.single > 0)
+            self.trails += [left.sum(), *(part.sum() for part in parts)]
 
 
 _ENTRIES = (("IoU", "iou"), ("mIoU", "miou_present"))
-_TRAILS = ("map trails", "map trails, not ground", "single trails")
+_TRAILS = ("map trails", "map trails, all the time", "map trails, not ground", "map trails, movers", "single trails")

@@ -26,6 +26,7 @@ from occle_train.streets.drive import Drive
 from occle_train.streets.shapes.classes import KITTI_CLASS
 
 from benchmark.machine import machine, spread
+from benchmark.map_errors import CAUSES, ErrorCauses
 from benchmark.map_scores import MapScores
 from benchmark.page import add_write_option, publish
 from occle_core.atomic_file import atomic_write
@@ -103,13 +104,17 @@ def simulated(predictor: Predictor, folder: Path, given: argparse.Namespace) -> 
             "",
             _table(found),
             "",
+            *_causes(scores.errors),
+            "",
             "| | single frame | map | wanted |",
             "| --- | ---: | ---: | ---: |",
             f"| flicker, % of occupied cells and frame | {found['single flicker']:.1f} | {found['map flicker']:.1f} | "
             f"<= {found['single flicker'] / 3:.1f} |",
             f"| trails, % of {found['cells left']:.0f} cells left 1 s ago | {found['single trails']:.1f} | "
             f"{found['map trails']:.1f} | <= 2 |",
+            f"| of these, occupied in every frame since | | {found['map trails, all the time']:.1f} | |",
             f"| of these, not called ground | | {found['map trails, not ground']:.1f} | |",
+            f"| of these, called a class that moves | | {found['map trails, movers']:.1f} | |",
             f"| ms a frame, p50 / p95 of {count} (processor time, one thread) | | {p50:.1f} / {p95:.1f} | <= 15 |",
             "",
             "| expected calibration error, % | before | after | wanted |",
@@ -138,6 +143,8 @@ def real(predictor: Predictor, folder: Path) -> str:
             f"**Real, {len(dataset)} frames of {seconds:.1f} s** (scored in the second half; truth from these labelled scans)",
             "",
             _table(found),
+            "",
+            *_causes(scores.errors),
             "",
             f"Flicker {found['single flicker']:.1f} % of the single frame, {found['map flicker']:.1f} % of the map. Expected "
             f"calibration error of occupancy in cells called occupied {100 * before['occupied']:.1f} % before and "
@@ -184,12 +191,24 @@ def _table(found: dict[str, float]) -> str:
     lines = ["| | IoU | mIoU | IoU within 24 m | mIoU within 24 m |", "| --- | ---: | ---: | ---: | ---: |"]
     for name, text in (
         ("own", "single frame, in its own cells"),
+        ("faultless", "truth of the frame's own cells, at the map's cells"),
         ("single", "single frame, at the map's cells"),
         ("map", "map, in its own cells"),
     ):
         cells = (f"{found[f'{name}{where} {key}']:.1f}" for where in ("", " near") for key in ("IoU", "mIoU"))
         lines.append(f"| {text} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _causes(errors: ErrorCauses) -> list[str]:
+    names = ("faultless", "single", "map")
+    found = [errors.result(name) for name in names]
+    lines = ["| at the map's cells, % of the occupied ones | truth of the frame's | single frame | map |"]
+    lines += ["| --- | ---: | ---: | ---: |"]
+    for cause, text in CAUSES.items():
+        cells = ("" if cause == "single" and name != "map" else f"{row[cause]:.1f}" for name, row in zip(names, found))
+        lines.append(f"| {text} | {' | '.join(cells)} |")
+    return lines
 
 
 if __name__ == "__main__":

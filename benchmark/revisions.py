@@ -40,6 +40,28 @@ for line in sys.stdin:
 """
 """It runs in either checkout, so it uses only what all revisions have."""
 
+MAP_PROGRAM = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from benchmark.machine import drive
+from occle_core.mapping import RollingMap
+from occle_core.predictor import Predictor
+folder, rig, engine, threads = sys.argv[1:]
+dataset = drive(Path(folder), rig, 0)
+frames = [dataset.frame(i) for i in range(len(dataset))]
+poses = [dataset.pose(i) @ np.linalg.inv(frame.T_grid_lidar) for i, frame in enumerate(frames)]
+predictor = Predictor.load(Path("config/bundles") / rig, engine, "fp32", int(threads))
+seen = [predictor.predict(frame) for frame in frames]
+world = RollingMap(predictor.taxonomy)
+for line in sys.stdin:
+    number = int(line)
+    began = time.perf_counter(), time.process_time()
+    world.update(seen[number], frames[number], poses[number])
+    print(time.perf_counter() - began[0], time.process_time() - began[1], flush=True)
+"""
+"""The same for the map's update; where the drive begins again, so does the map."""
+
 
 @dataclass
 class Side:
@@ -63,11 +85,13 @@ class Side:
             self.cpu.append(float(answer[1]) * 1e3)
 
 
-def compare(rig: str, sides: Sequence[tuple[Path, str]], folder: Path, threads: int, turns: int) -> list[Side]:
+def compare(
+    rig: str, sides: Sequence[tuple[Path, str]], folder: Path, threads: int, turns: int, program: str = PROGRAM
+) -> list[Side]:
     """Times of each (checkout, engine) on the same frames, in turn."""
     running = []
     for checkout, engine in sides:
-        command = [sys.executable, "-c", PROGRAM, str(folder), rig, engine, str(threads)]
+        command = [sys.executable, "-c", program, str(folder), rig, engine, str(threads)]
         process = subprocess.Popen(command, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         running.append(Side(process, [], []))
     try:
@@ -89,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--engine", default="native", help="of this checkout")
     parser.add_argument("--other-engine", default="torch", help="of the other one")
+    parser.add_argument("--map", action="store_true", help="the rolling map's update instead of the network")
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder of the simulated drives")
     add_write_option(parser)
     given = parser.parse_args(arguments)
@@ -104,10 +129,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = (given.out / f"drive_{rig}").resolve()
         drive(folder, rig, FRAMES)
         pair = [(other, given.other_engine), (here, given.engine)]
-        then, now = compare(rig, pair, folder, given.threads, given.turns)
+        then, now = compare(rig, pair, folder, given.threads, given.turns, MAP_PROGRAM if given.map else PROGRAM)
         low, middle, high = np.percentile(np.divide(then.wall, now.wall), (25, 50, 75))
-        cpu = f"{median(then.cpu):.0f} / {median(now.cpu):.0f}"
-        lines += [f"| {rig} | {median(then.wall):.0f} | {median(now.wall):.0f} | {middle:.2f} ({low:.2f} to {high:.2f}) | {cpu} |"]
+        digits = 1 if given.map else 0
+        cpu = f"{median(then.cpu):.{digits}f} / {median(now.cpu):.{digits}f}"
+        times = " | ".join(f"{median(side.wall):.{digits}f}" for side in (then, now))
+        lines += [f"| {rig} | {times} | {middle:.2f} ({low:.2f} to {high:.2f}) | {cpu} |"]
     publish("\n".join(lines), "benchmark.revisions", given.write)
     return 0
 
