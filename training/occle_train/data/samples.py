@@ -153,6 +153,10 @@ class Samples:
         """The frame and its labels; there is no weak supervision."""
         return Sample(self.frame(item), self.truth(item), pixels=self.pixels(item))
 
+    def scan_sample(self, item: int) -> Sample:
+        """The frame and its accumulated occupancy, no label; where a recipe begins with these."""
+        raise NotImplementedError(f"{type(self).__name__} accumulates no scans")
+
     def read_pixels(self, reader: PixelReader, size: tuple[int, int], source: str) -> None:
         """Give samples the labels of their images' pixels from now on, at (width, height); `source` says in words what they are."""
         self._pixel_reader, self.pixel_size, self.pixel_source = reader, size, source

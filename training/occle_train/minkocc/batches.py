@@ -22,7 +22,7 @@ from occle_train.data.samples import SOLID, Samples, View
 from occle_train.data.scan_mixing import mix_scans
 from occle_train.data.views import BatchView, PixelLabels, batch_view, follow_image, stack_pixels
 from occle_train.loop.parallel import ProcessGroup
-from occle_train.loop.sampling import SamplingPlan, first_usable
+from occle_train.loop.sampling import Phase, SamplingPlan, first_usable
 
 
 @dataclass
@@ -98,21 +98,21 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
 
     def _usable(self, item: int, step: int, number: int) -> tuple[_Part, MinkOccInputs]:
         """An augmented frame with its targets, and its inputs: of the next frame where no point of this one lies in the grid."""
-        weak = step >= self.plan.switch_step
-        pool: Sequence[int] = range(len(self.samples)) if weak else self.samples.warm
+        phase = self.plan.phase(step)
+        pool: Sequence[int] = self.samples.warm if phase == "labels" else range(len(self.samples))
 
         def make(candidate: int) -> tuple[_Part, MinkOccInputs]:
             rng = np.random.default_rng((self.plan.seed, step, number))
-            part = self._augmented(candidate, weak, rng)
+            part = self._augmented(candidate, phase, rng)
             mixing = self.plan.augment.scan_mix_prob
             if mixing and rng.random() < mixing:
-                part = part.mixed(self._augmented(pool[int(rng.integers(len(pool)))], weak, rng), self.grid, rng)
+                part = part.mixed(self._augmented(pool[int(rng.integers(len(pool)))], phase, rng), self.grid, rng)
             return part, prepare(part.frame, self.grid, self.network)
 
         return first_usable(item, pool, make, self.samples.describe)
 
-    def _augmented(self, item: int, weak: bool, rng: np.random.Generator) -> _Part:
-        sample = self.samples.sample(item, weak)
+    def _augmented(self, item: int, phase: Phase, rng: np.random.Generator) -> _Part:
+        sample = self.samples.scan_sample(item) if phase == "scans" else self.samples.sample(item, phase == "weak")
         frame, target = augment(sample.frame, sample.target, self.grid, self.plan.augment, rng)
         chosen = rng.permutation(len(sample.views))[: self.plan.num_views]
         nothing = np.full_like(target, IGNORE)
