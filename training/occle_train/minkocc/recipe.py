@@ -124,7 +124,9 @@ class RecipeSamples(Samples):
             raise ValueError(f"frame {item} has no voxel labels and takes no part in the warm start")
         frame, target = self.frame(item), self.truth(item) if labelled else self.weak_target(item)
         rendered = weak and self.config.num_views and not (labelled and self.config.mixed)
-        return Sample(frame, target, labelled, self.views(item, frame.cameras) if rendered else (), self.pixels(item))
+        views = self.views(item, frame.cameras) if rendered else ()
+        evidence = self.weak_target(item) if weak and labelled and self._calibrates(item) else None
+        return Sample(frame, target, labelled, views, self.pixels(item), evidence)
 
     def scan_sample(self, item: int) -> Sample:
         """A frame with the occupancy that scans and rays show, as if nobody had labelled it."""
@@ -178,6 +180,11 @@ class RecipeSamples(Samples):
                 include={"past_scans", "sweeps", "future_scans", "free_margin", "moving_points", "lift_weight"}
             ),
         }
+
+    def _calibrates(self, item: int) -> bool:
+        """Whether a teacher is calibrated by the frame: its scans can be accumulated."""
+        number, i = self.index[item]
+        return self.config.self_training is not None and self.datasets[number].pose(i) is not None
 
     def _views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
         number, i = self.index[item]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.taxonomy import IGNORE
-from occle_train.data.self_training import ClassCalibration, SelfTrainingConfig, teacher_targets
+from occle_train.data.samples import SOLID
+from occle_train.data.self_training import CellTeacher, SelfTrainingConfig
 from occle_train.losses.minkocc import Total
 from occle_train.minkocc.batches import MinkOccBatch
 
@@ -28,8 +29,7 @@ class SelfTraining(nn.Module):
     def __init__(self, teacher: MinkOcc, num_classes: int, free: int, config: SelfTrainingConfig) -> None:
         super().__init__()
         self._teacher = [teacher.eval()]  # in a list: its weights are the average's, and not saved twice
-        self.calibration = ClassCalibration(num_classes)
-        self.free, self.config = free, config
+        self.cells = CellTeacher(num_classes, free, config)
 
     @torch.no_grad()
     def targets(self, batch: MinkOccBatch, total: Total) -> MinkOccBatch:
@@ -40,20 +40,23 @@ class SelfTraining(nn.Module):
             total: see `occle_train.losses.minkocc.supervised_loss`.
         """
         probabilities, rows = self._predicted(batch)
-        known = batch.labels != IGNORE
-        self.calibration.add(probabilities[rows[known]], batch.labels[known], total)
-        calibrated = self.calibration(probabilities)
-        frames = ~known.flatten(1).any(1)
+        evidence = torch.full_like(batch.labels, IGNORE) if batch.evidence is None else batch.evidence
+        free = self.cells.free
+        occupancy = torch.where(evidence == IGNORE, IGNORE, (evidence != free).to(torch.uint8))
+        votes = torch.where((evidence == SOLID) | (evidence == free), IGNORE, evidence)
+        measured = (evidence != IGNORE).flatten(1).any(1)  # a labelled frame whose scans were accumulated
+        truth = torch.where(measured[:, None, None, None], batch.labels, IGNORE)
+        self.cells.count(probabilities, rows, votes, occupancy, truth, total)
+
+        taught = (batch.labels == IGNORE).flatten(1).all(1)
         lifted, occupancy = batch.lifted.clone(), batch.occupancy.clone()
-        lifted[frames], occupancy[frames] = teacher_targets(
-            calibrated, rows[frames], lifted[frames], occupancy[frames], self.free, self.config
-        )
+        lifted[taught], occupancy[taught] = self.cells.targets(probabilities, rows[taught], lifted[taught], occupancy[taught])
         return replace(batch, lifted=lifted, occupancy=occupancy)
 
     def _predicted(self, batch: MinkOccBatch) -> tuple[Tensor, Tensor]:
         """(R, C) class probabilities, and (B, X, Y, Z) the row of each cell: the last one, free for sure, is of pruned cells."""
         classes = self._teacher[0](batch.inputs).classes
         probabilities = classes.features.float().softmax(1)
-        pruned = torch.eye(probabilities.shape[1], device=probabilities.device)[self.free : self.free + 1]
+        pruned = torch.eye(probabilities.shape[1], device=probabilities.device)[self.cells.free : self.cells.free + 1]
         rows = torch.arange(len(probabilities), device=pruned.device)
         return torch.cat([probabilities, pruned]), classes.coordinates.volume(rows, len(probabilities))

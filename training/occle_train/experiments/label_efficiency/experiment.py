@@ -237,9 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = Path("docs/reports/label_efficiency.md")
     parser.add_argument("--report", type=Path, default=report, help="report to write, pictures beside it")
     parser.add_argument("--steps", type=int, help="optimiser steps per setting, instead of the preset's")
-    parser.add_argument(
-        "--settings", help="comma-separated keys of settings to run; the first three are always needed for the report"
-    )
+    parser.add_argument("--settings", help="comma-separated keys of settings to run; the report needs full and recipe")
     parser.add_argument("--seeds", help="comma-separated seeds, 0,1,2 for instance, instead of the preset's")
     parser.add_argument("--finished", action="store_true", help="report the trainings that are finished; start none")
     parser.add_argument("--device", help="torch's device; cuda where there is one, if not given")

@@ -15,7 +15,7 @@ from occle_train.evaluation.markdown_tables import class_table, markdown, resolu
 from occle_train.experiments.label_efficiency.presets import ExperimentPreset
 from occle_train.experiments.wrap_lines import wrap_lines
 
-NEEDED = ("full", "few", "recipe")
+NEEDED = ("full", "recipe")
 """Keys of the settings that the report needs, of the same seed."""
 WANTED_OF_FULL, WANTED_OF_FEW = 0.90, 1.2
 """Least mIoU of the recipe at 10 %, relative to all labels and to the same labels without it."""
