@@ -249,7 +249,7 @@ def test_the_teacher_sees_batches_after_the_warm_start_and_is_calibrated_on_thei
     late = BEYOND.model_copy(update={"warmup_fraction": 0.6})
     assert config.model_copy(update={"recipe": late}).teaching_step == 7
     network = make_trainer(spec(), samples, config, "cpu", None).network
-    teaching = make_self_training(spec(), config, running_average(network, 0.9), "cpu")
+    teaching = make_self_training(spec(), samples, config, running_average(network, 0.9), "cpu")
     labelled = samples.warm[0]
     weak = next(item for item in range(len(samples)) if item not in samples.warm)
     batch = TrainingSet(samples, GRID, NETWORK, config.sampling_plan, 0, ProcessGroup())[5, [labelled, weak]]

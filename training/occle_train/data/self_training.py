@@ -90,7 +90,7 @@ class CellTeacher(nn.Module):
             bins = _bins(probabilities)[rows[cells]] + BINS * torch.arange(classes, device=truth.device)
             counts.append(torch.bincount(bins.flatten(), minlength=classes * BINS))
             counts.append(torch.bincount(bins.gather(1, truth[cells].long()[:, None]).flatten(), minlength=classes * BINS))
-        votes, *curves = total(torch.cat(counts).double()).split([len(part) for part in counts])
+        votes, *curves = torch.split(total(torch.cat(counts).double()), [len(part) for part in counts])
         self.votes.mul_(KEPT).add_(votes.view_as(self.votes))
         for held, parts in ((self.named, curves[::2]), (self.right, curves[1::2])):
             held.mul_(KEPT).add_(torch.stack(parts).view_as(held))

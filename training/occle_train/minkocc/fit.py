@@ -85,7 +85,7 @@ def fit(
     trainer = make_trainer(spec, samples, config, device, initial, group)
     network = trainer.network
     average = running_average(network, config.ema_decay)
-    trainer.self_training = make_self_training(spec, config, average, device)
+    trainer.self_training = make_self_training(spec, samples, config, average, device)
     clock = Clock(spent)
     parts: dict[str, Any] = {"network": network, "average": average, "optimizer": trainer.optimizer, "clock": clock}
     if trainer.head is not None:
@@ -157,22 +157,24 @@ def make_trainer(
     # One kernel for all weights; on a CPU the results would change.
     fused = True if device.startswith("cuda") else None
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
-    voxels, pixels = samples.class_counts(classes.num_classes), samples.pixel_counts(classes.num_classes)
-    if config.recipe is not None and config.recipe.self_training is not None:
-        pixels = pixels + voxels  # the teacher knows classes that no pixel shows
     weights = [
-        class_balanced_weights(torch.from_numpy(counts), config.class_balance_beta).to(device) for counts in (voxels, pixels)
+        class_balanced_weights(torch.from_numpy(counts), config.class_balance_beta).to(device)
+        for counts in (samples.class_counts(classes.num_classes), samples.pixel_counts(classes.num_classes))
     ]
     return Trainer(network, head, optimizer, (weights[0], weights[1]), classes.free, config, group, image_head)
 
 
-def make_self_training(spec: BundleSpec, config: FitConfig, average: AveragedModel, device: str) -> SelfTraining | None:
+def make_self_training(
+    spec: BundleSpec, samples: Samples, config: FitConfig, average: AveragedModel, device: str
+) -> SelfTraining | None:
     """The averaged network as the teacher, where the recipe has one."""
     if config.recipe is None or config.recipe.self_training is None:
         return None
     classes, teacher = taxonomy.load(spec.taxonomy), average.module
     assert isinstance(teacher, MinkOcc)
-    return SelfTraining(teacher, classes.num_classes, classes.free, config.recipe.self_training).to(device)
+    counts = samples.pixel_counts(classes.num_classes) + samples.class_counts(classes.num_classes)
+    weights = class_balanced_weights(torch.from_numpy(counts), config.class_balance_beta)
+    return SelfTraining(teacher, weights, classes.free, config.recipe.self_training).to(device)
 
 
 def make_loader(

@@ -21,15 +21,18 @@ class SelfTraining(nn.Module):
 
     Args:
         teacher: the running average of the network that is trained.
-        num_classes: free included.
+        weights: (C,) class weights of what it teaches: of voxels and pixels, as it knows classes that no pixel shows.
         free: id of the free class.
         config: see SelfTrainingConfig.
     """
 
-    def __init__(self, teacher: MinkOcc, num_classes: int, free: int, config: SelfTrainingConfig) -> None:
+    weights: Tensor
+
+    def __init__(self, teacher: MinkOcc, weights: Tensor, free: int, config: SelfTrainingConfig) -> None:
         super().__init__()
         self._teacher = [teacher.eval()]  # in a list: its weights are the average's, and not saved twice
-        self.cells = CellTeacher(num_classes, free, config)
+        self.register_buffer("weights", weights, persistent=False)
+        self.cells = CellTeacher(len(weights), free, config)
 
     @torch.no_grad()
     def targets(self, batch: MinkOccBatch, total: Total) -> MinkOccBatch:

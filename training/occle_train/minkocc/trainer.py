@@ -78,8 +78,9 @@ class Trainer:
     def _losses(self, step: int, batch: MinkOccBatch) -> dict[str, Tensor]:
         """Eq. 6: before the switch voxel labels and occupancy, after it pseudo-labels and occupancy (and the kept voxel labels)."""
         config, total = self.config, self.group.total
-        if self.self_training is not None and step >= config.teaching_step:
-            batch = self.self_training.targets(batch, total)
+        teacher = self.self_training if step >= config.teaching_step else None
+        if teacher is not None:
+            batch = teacher.targets(batch, total)
         pyramid = occupancy_pyramid(batch.occupancy, 0, len(self.network.unet.up))
         prediction = self.network(batch.inputs, occupied=[level == 1 for level in pyramid])
         voxels, pixels = self.weights
@@ -95,6 +96,8 @@ class Trainer:
                         cells = kept_cells(prediction, self.network.unet.threshold[0])
                     pseudo = self.head.loss(prediction.classes, cells, batch.views, weights, total, prediction.features)
                 if recipe.lift_weight:
+                    if teacher is not None and recipe.pixel_class_weights:
+                        weights = teacher.weights
                     pseudo = pseudo + recipe.lift_weight * class_loss(prediction.classes, batch.lifted, weights, total)
                 pseudo = config.semantic_weight * pseudo
                 if recipe.free_space_weight:
