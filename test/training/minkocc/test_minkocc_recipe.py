@@ -266,6 +266,15 @@ def test_the_teacher_sees_batches_after_the_warm_start_and_is_calibrated_on_thei
     assert (taught.lifted[1][batch.occupancy[1] == 0] == 255).all() and (taught.occupancy[1][~known] != 255).any()
 
 
+def test_until_it_teaches_a_teacher_changes_nothing(tmp_path, labels):
+    logs = []
+    for name, teacher in (("with", SelfTrainingConfig(start=0.75, least_confidence=0.3)), ("without", None)):
+        recipe = BEYOND.model_copy(update={"pretraining_fraction": 0, "self_training": teacher})
+        config = FIT.model_copy(update={"steps": 4, "recipe": recipe})
+        logs.append(losses_of(trained(tmp_path / name, samples_of(tmp_path, labels, recipe), config)[1]))
+    assert logs[0][:4] == logs[1][:4] and logs[0][4] != logs[1][4]
+
+
 def test_pretraining_and_teacher_say_what_they_need():
     with pytest.raises(ValueError, match="more than all steps"):
         MinkOccRecipeConfig(pretraining_fraction=0.7)

@@ -103,11 +103,12 @@ IoU of every class, means over the seeds; ms is the median time of a frame:
 
 {class_table([(row.title, mean_scores(list(row.scores.values()))) for row in ran], classes)}
 
-The averaged teacher is the running average of the network's own weights: from {100 * SelfTrainingConfig().start:g} % of the steps \
-on, its class probabilities, calibrated per class on the labelled frames of the last batches and fused with the lifted votes, name \
-the classes of the other frames' cells, where they are {100 * SelfTrainingConfig().least_confidence:g} % or more. Cells that \
-accumulated rays passed stay free. *Scans first*: for a third of the steps the network completes the occupancy that the scans and \
-rays of all scenes show, without any label (rays, not boxes, say what moves); then it learns as *10 % of the labels only* does.
+The averaged teacher is the running average of the network's own weights. From {100 * SelfTrainingConfig().start:g} % of the \
+steps on it teaches cells of the frames without voxel labels: its class probabilities are calibrated per class on the labelled \
+frames of the last batches and fused with the lifted votes, and what is {100 * SelfTrainingConfig().least_confidence:g} % sure is \
+learnt. Cells that accumulated rays passed stay free. *Scans first*: for a third of the steps the network completes the occupancy \
+that the scans and rays of all scenes show, without any label (rays, not boxes, say what moves); then it learns as *10 % of the \
+labels only* does.
 
 ## Voxel size (Table II of the paper)
 
