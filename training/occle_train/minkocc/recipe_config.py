@@ -123,7 +123,7 @@ class MinkOccRecipeConfig(Config):
                 "recipe.sphere_values: features have no classes before the shader; set recipe.unshaded_share: 0, or "
                 "recipe.sphere_values: classes"
             )
-        if self.pretraining_fraction + self.warmup_fraction > 1:
+        if self.pretraining_fraction + self.warmup_fraction > 1 + 1e-9:
             raise ValueError("recipe.pretraining_fraction and recipe.warmup_fraction: together more than all steps; lower one")
         if self.self_training and not (self.alpha and self.keep_voxel_labels and self.lift_weight):
             raise ValueError(

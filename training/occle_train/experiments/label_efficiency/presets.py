@@ -98,7 +98,7 @@ SMALL = ExperimentPreset(
     settings=("full", "few", "recipe", "paper", "self_training", "pretrained"),
     seeds=(0, 1, 2),
 )
-"""Two CPU cores, a night: a fifth of the volume, small images, a narrow network."""
+"""Two CPU cores, about four hours: a fifth of the volume, small images, a narrow network."""
 
 FULL = ExperimentPreset(
     name="full",

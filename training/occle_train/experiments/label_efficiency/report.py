@@ -99,7 +99,7 @@ Ratios of mIoU, seed by seed:
 
 {_ratio_table(rows)}
 
-IoU of every class, means over the seeds; ms is the median time of a frame:
+IoU of every class, means over the seeds; ms is the median time of a frame, whatever ran beside it:
 
 {class_table([(row.title, mean_scores(list(row.scores.values()))) for row in ran], classes)}
 
