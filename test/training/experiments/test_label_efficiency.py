@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from occle_train.evaluation.markdown_tables import class_table, percent, resolution_table
+from occle_train.evaluation.markdown_tables import class_table, percent, resolution_table, spread
 from occle_train.experiments.label_efficiency import experiment as label_efficiency
 from occle_train.experiments.label_efficiency import presets as label_scales
 from occle_train.experiments.label_efficiency.presets import FULL, PRESETS, SMALL, Streets
-from occle_train.experiments.label_efficiency.report import Row, ratios, spread, write_report
+from occle_train.experiments.label_efficiency.report import Row, ratios, write_report
 
 from occle_core import taxonomy
 

@@ -8,6 +8,7 @@ bundles on Occ3D's layout; Table II where the bundles' provenance says their alp
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,6 +85,12 @@ def latency(scores: dict[str, Any]) -> float:
 def percent(value: float | None) -> str:
     """A share as percent; a dash where there is none."""
     return "-" if value is None or value != value else f"{100 * value:.2f}"
+
+
+def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
+    """Mean and sample standard deviation; the mean alone of one value."""
+    mean = f"{scale * statistics.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {scale * statistics.stdev(values):.{digits}f}"
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

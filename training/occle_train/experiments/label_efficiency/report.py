@@ -11,7 +11,7 @@ from typing import Any
 
 from occle_core.taxonomy import Taxonomy
 from occle_train.data.self_training import SelfTrainingConfig
-from occle_train.evaluation.markdown_tables import class_table, markdown, resolution_table
+from occle_train.evaluation.markdown_tables import class_table, markdown, resolution_table, spread
 from occle_train.experiments.label_efficiency.presets import ExperimentPreset
 from occle_train.experiments.wrap_lines import wrap_lines
 
@@ -146,12 +146,6 @@ def mean_scores(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "rayiou": {"rayiou": statistics.mean(one["rayiou"]["rayiou"] for one in scores)},
         "milliseconds": {"frame": statistics.median(sum(one["milliseconds"].values()) for one in scores)},
     }
-
-
-def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
-    """Mean and sample standard deviation; the mean alone of one value."""
-    mean = f"{scale * statistics.mean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {scale * statistics.stdev(values):.{digits}f}"
 
 
 def ratios(row: Row, other: Row) -> list[float]:
