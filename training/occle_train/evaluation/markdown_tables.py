@@ -8,11 +8,12 @@ bundles on Occ3D's layout; Table II where the bundles' provenance says their alp
 from __future__ import annotations
 
 import math
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from occle_core.datasets import DatasetError
 from occle_core.datasets.files import read_json
@@ -89,8 +90,8 @@ def percent(value: float | None) -> str:
 
 def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
     """Mean and sample standard deviation; the mean alone of one value."""
-    mean = f"{scale * statistics.mean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {scale * statistics.stdev(values):.{digits}f}"
+    mean = f"{scale * np.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {scale * np.std(values, ddof=1):.{digits}f}"
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
