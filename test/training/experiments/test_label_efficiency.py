@@ -68,7 +68,7 @@ def test_the_report_shows_mean_and_spread_over_the_seeds_that_have_run():
     assert "| 10 % + recipe | 0, 1, 2 | 36.00 ± 7.94 |" in text and "| all voxel labels | 0, 1 | 45.00 ± 7.07 |" in text
     assert ratios(found["recipe"], found["full"]) == pytest.approx([0.75, 0.9])  # seed by seed
     assert "| 0.825 ± 0.106 | 2 | >= 0.90 (missed) |" in text
-    assert "One seed only, so without a spread: 10 % + recipe + averaged teacher." in text.replace("\n", " ")
+    assert "One seed only, so without a spread: 10 % + recipe + teacher." in text.replace("\n", " ")
     assert spread([0.5]) == "50.00" and "| 10 % + recipe | 18.00 | 36.00 |" in text  # the classes' table is of means
 
 

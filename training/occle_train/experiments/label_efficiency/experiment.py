@@ -85,9 +85,9 @@ SETTINGS = (
     Setting("recipe", "10 % + recipe", SHARE, True),
     Setting("none", "0 %: weak targets alone", 0.0, True),
     Setting("rendered", "10 % + recipe without lifted labels", SHARE, True, lift=False),
-    Setting("paper", "10 %, the paper's recipe to the letter", SHARE, True, literal=True),
-    Setting("self_training", "10 % + recipe + averaged teacher", SHARE, True, taught=True),
-    Setting("pretrained", "10 % of the labels only, scans of all scenes first", SHARE, False, pretrained=1 / 3),
+    Setting("paper", "10 %, the paper's recipe", SHARE, True, literal=True),
+    Setting("self_training", "10 % + recipe + teacher", SHARE, True, taught=True),
+    Setting("pretrained", "10 %, scans first", SHARE, False, pretrained=1 / 3),
     Setting("recipe_half", "10 % + recipe, half the voxel size", SHARE, True, 2),
     Setting("recipe_quarter", "10 % + recipe, a quarter of the voxel size", SHARE, True, 4),
 )

@@ -12,7 +12,7 @@ from typing import Any
 from occle_core.taxonomy import Taxonomy
 from occle_train.data.self_training import SelfTrainingConfig
 from occle_train.evaluation.markdown_tables import class_table, markdown, resolution_table, spread
-from occle_train.experiments.label_efficiency.presets import ExperimentPreset
+from occle_train.experiments.label_efficiency.presets import PRESETS, ExperimentPreset
 from occle_train.experiments.wrap_lines import wrap_lines
 
 NEEDED = ("full", "recipe")
@@ -78,7 +78,8 @@ which; `training/occle_train/pseudo_labels/degrade.py`). Moving objects' points 
 are accumulated.
 
 **Training.** One network, {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {grid.resolution:g} m, {fit.steps} steps \
-of {fit.batch_size} frames for every setting, the same schedule and augmentation. The recipe warms up on the labelled scenes for \
+of {fit.batch_size} frames for every setting, the same schedule and augmentation. \
+{_short(preset)}The recipe warms up on the labelled scenes for \
 {100 * config.warmup_fraction:g} % of the steps; of the frames after that, {100 * config.min_labelled_fraction:g} % are drawn \
 from the labelled scenes. Targets are accumulated from {config.past_scans} scans before and {config.future_scans} after each \
 frame; the points take the labels of the pixels that show them and vote for the classes of cells, which count \
@@ -103,7 +104,7 @@ IoU of every class, means over the seeds; ms is the median time of a frame, what
 
 {class_table([(row.title, mean_scores(list(row.scores.values()))) for row in ran], classes)}
 
-The averaged teacher is the running average of the network's own weights. From {100 * SelfTrainingConfig().start:g} % of the \
+*The paper's recipe* is followed to the letter. The averaged *teacher* is the running average of the network's own weights. From {100 * SelfTrainingConfig().start:g} % of the \
 steps on it teaches cells of the frames without voxel labels: its class probabilities are calibrated per class on the labelled \
 frames of the last batches and fused with the lifted votes, and what is {100 * SelfTrainingConfig().least_confidence:g} % sure is \
 learnt. Cells that accumulated rays passed stay free. *Scans first*: for a third of the steps the network completes the occupancy \
@@ -200,6 +201,14 @@ def _single(rows: Sequence[Row]) -> str:
     if not alone:
         return ""
     return f"One seed only, so without a spread: {'; '.join(alone)}. Differences within the others' spreads say nothing."
+
+
+def _short(preset: ExperimentPreset) -> str:
+    """That a training was shorter than the preset's own, and what it means."""
+    own = PRESETS[preset.name].fit.steps
+    if preset.fit.steps >= own:
+        return ""
+    return f"The preset's own number is {own}: with fewer, the settings with most labels have the most left to learn. "
 
 
 def _met(yes: bool) -> str:
