@@ -63,7 +63,7 @@ bench: $(INSTALLED) ## speed of layers, networks and node: tables, CSV and pictu
 bench-gpu: $(INSTALLED) ## all figures of a GPU in at most eight minutes: out/gpu/gpu.md and gpu.json
 	$(BIN)/python -m benchmark.gpu
 
-label-efficiency: $(INSTALLED) ## docs/reports/label_efficiency.md (about 80 minutes; PRESET=full for a GPU)
+label-efficiency: $(INSTALLED) ## docs/reports/label_efficiency.md (three seeds, about four hours; PRESET=full for a GPU)
 	$(BIN)/python -m occle_train.experiments.label_efficiency
 
 occle-ablation: $(INSTALLED) ## docs/reports/occle_ablation.md (about 80 minutes a seed, three seeds; PRESET=full for a GPU)

@@ -47,6 +47,7 @@ class Rooms:
     """A scene of `count` frames; `relabel` changes the labels that `truth` gives, and nothing else."""
 
     kind, taxonomy, camera_names, T_grid_lidar = "rooms", CLASSES, ("cam",), np.eye(4)
+    lidar_frame = grid_frame = "lidar"
 
     def __init__(self, name, count=3, relabel=lambda labels: labels):
         self.name, self.count, self.relabel = name, count, relabel

@@ -152,3 +152,13 @@ def test_dropped_voxels_become_unknown_and_nothing_else():
         assert (kept[changed] == 255).all()
         shares.append(changed.mean())
     assert max(shares) < 0.41 and min(shares) < 0.15 < max(shares)
+
+
+def test_several_volumes_follow_the_frame_alike():
+    frame, truth = sample(OCC3D_NUSCENES)
+    config = CALM.model_copy(update={"max_yaw": 20, "max_voxel_dropout": 0.2})
+    both = np.stack([truth, 255 - truth], -1)
+    _, moved = augment(frame, both, OCC3D_NUSCENES, config, np.random.default_rng(3))
+    for number in range(2):
+        _, alone = augment(frame, both[..., number], OCC3D_NUSCENES, config, np.random.default_rng(3))
+        np.testing.assert_array_equal(moved[..., number], alone)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from occle_train.evaluation.calibrate import CalibrationCounts, expected_calibration_error, isotonic
+from occle_train.evaluation.calibrate import CalibrationCounts, expected_calibration_error
+from occle_train.metrics.isotonic import isotonic
 
 from occle_core import taxonomy
 from occle_core.geometry.grid import VoxelGrid

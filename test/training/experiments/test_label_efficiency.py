@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from occle_train.evaluation.markdown_tables import class_table, percent, resolution_table
+from occle_train.evaluation.markdown_tables import class_table, percent, resolution_table, spread
 from occle_train.experiments.label_efficiency import experiment as label_efficiency
 from occle_train.experiments.label_efficiency import presets as label_scales
 from occle_train.experiments.label_efficiency.presets import FULL, PRESETS, SMALL, Streets
-from occle_train.experiments.label_efficiency.report import write_report
+from occle_train.experiments.label_efficiency.report import Row, ratios, write_report
 
 from occle_core import taxonomy
 
@@ -26,8 +26,9 @@ def scores(miou):
 
 
 def rows(**mious):
-    found = {key: scores(miou) for key, miou in mious.items()}
-    return {s.key: (s.title, s.alpha, s.finer, found.get(s.key)) for s in label_efficiency.SETTINGS}
+    """Rows of the report: a number is of seed 0, several are of seeds 0, 1, ..."""
+    found = {key: dict(enumerate(map(scores, np.atleast_1d(miou).tolist()))) for key, miou in mious.items()}
+    return {s.key: Row(s.title, s.alpha, s.finer, found.get(s.key, {})) for s in label_efficiency.SETTINGS}
 
 
 def test_table_1_has_a_column_per_class_and_a_row_per_network():
@@ -44,15 +45,31 @@ def test_table_2_says_what_was_not_run():
     assert percent(float("nan")) == "-"
 
 
+FACTS = {"date": "today", "settings": "full,few", "seeds": "0,1", "drawn": 0, "device": "cpu", "threads": 1, "torch": "2"}
+
+
 def test_the_report_compares_with_what_was_wanted():
-    facts = {"date": "today", "settings": "full,few", "device": "cpu", "threads": 1, "torch": "2"}
-    good = write_report(SMALL, rows(full=0.40, few=0.20, recipe=0.32, none=0.1), facts, CLASSES)
-    assert "0.800 | >= 0.75 (met)" in good and "1.600 | >= 1.2 (met)" in good and "not run" in good and "| 0.2 | 10 |" in good
-    assert "without lifted labels" not in good and "--settings full,few`" in good
-    bad = write_report(SMALL, rows(full=0.40, few=0.28, recipe=0.29, none=0.3, rendered=0.25, recipe_half=0.3), facts, CLASSES)
+    good = write_report(SMALL, rows(full=0.40, few=0.20, recipe=0.37, none=0.1, paper=0.2), FACTS, CLASSES)
+    assert (
+        "0.925 | 1 | >= 0.90 (met)" in good and "1.850 | 1 | >= 1.20 (met)" in good and "not run" in good and "| 0.2 | 10 |" in good
+    )
+    assert "0.500 | 1 | - | 33.43 / 44.85 = 0.745" in good and "10.00 | 1 | between 0 and the recipe (met)" in good
+    assert "without lifted labels" not in good and "--settings full,few --seeds 0,1`" in good.replace("\n", " ")
+    bad = write_report(SMALL, rows(full=0.40, few=0.28, recipe=0.29, none=0.3, rendered=0.25, recipe_half=0.3), FACTS, CLASSES)
     assert bad.count("(missed)") == 3 and "without lifted labels" in bad
     with pytest.raises(ValueError, match="recipe"):
-        write_report(SMALL, rows(full=0.4, few=0.2, none=0.1), facts, CLASSES)
+        write_report(SMALL, rows(full=0.4, few=0.2, none=0.1), FACTS, CLASSES)
+
+
+def test_the_report_shows_mean_and_spread_over_the_seeds_that_have_run():
+    found = rows(full=[0.40, 0.50], few=[0.20, 0.20], recipe=[0.30, 0.45, 0.33], self_training=0.36)
+    text = write_report(SMALL, found, FACTS, CLASSES)
+    # Mean 36, deviations -6, 9, -3, of which the squares' sum is 126, halved 63.
+    assert "| 10 % + recipe | 0, 1, 2 | 36.00 ± 7.94 |" in text and "| all voxel labels | 0, 1 | 45.00 ± 7.07 |" in text
+    assert ratios(found["recipe"], found["full"]) == pytest.approx([0.75, 0.9])  # seed by seed
+    assert "| 0.825 ± 0.106 | 2 | >= 0.90 (missed) |" in text
+    assert "One seed only, so without a spread: 10 % + recipe + teacher." in text.replace("\n", " ")
+    assert spread([0.5]) == "50.00" and "| 10 % + recipe | 18.00 | 36.00 |" in text  # the classes' table is of means
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
@@ -73,15 +90,18 @@ def test_the_whole_experiment_in_miniature_goes_on_where_it_was(tmp_path, monkey
     monkeypatch.setitem(label_scales.PRESETS, "small", replace(SMALL, streets=streets, fit=fit))
     arguments = ["--preset", "small", "--out", str(tmp_path / "out"), "--report", str(tmp_path / "docs" / "report.md")]
     arguments += ["--threads", "1", "--workers", "1", "--device", "cpu"]
+    arguments += ["--seeds", "0,3"]
+    assert label_efficiency.main([*arguments, "--finished"]) == 0 and not list((tmp_path / "out").rglob("weights.safetensors"))
     assert label_efficiency.main([*arguments, "--settings", "few"]) == 0
     assert "no report" in capsys.readouterr().out
+    arguments += ["--settings", "full,few,recipe,self_training,pretrained"]
     assert label_efficiency.main(arguments) == 0
     text = (tmp_path / "docs" / "report.md").read_text()
-    assert "10 % + recipe" in text and "0.75" in text
+    assert "10 % + recipe" in text and "0, 3" in text
     for name in ("curves.png", "views.jpg", "maps.jpg"):
         assert (tmp_path / "docs" / "images" / f"label_efficiency_{name}").stat().st_size > 5000
     weights = {p: p.read_bytes() for p in (tmp_path / "out").rglob("weights.safetensors")}
-    assert len(weights) == 4
+    assert len(weights) == 10 and {p.parents[2].name for p in weights} == {"seed_0", "seed_3"}
     capsys.readouterr()
     assert label_efficiency.main(arguments) == 0
     assert "step" not in capsys.readouterr().out and (tmp_path / "docs" / "report.md").read_text() == text

@@ -56,7 +56,7 @@ class AugmentConfig(Config):
 def augment(
     frame: Frame, truth: NDArray[np.uint8], grid: VoxelGrid, config: AugmentConfig, rng: Generator
 ) -> tuple[Frame, NDArray[np.uint8]]:
-    """A disturbed frame and its truth (X, Y, Z), which follows every change of the grid.
+    """A disturbed frame and its truth (X, Y, Z), or several (X, Y, Z, K), which follow every change of the grid.
 
     The truth may be labels or occupancy: 255 is unknown in both. Labels of the images' pixels belong to the images and cameras
     as they came in; only `T_grid_lidar` of what is returned is needed to compare them with the rotated grid.
@@ -80,8 +80,8 @@ def augment(
             if image is not None:
                 images[number], cameras[number] = _move_image(image, cameras[number], config, rng)
     if config.max_voxel_dropout:
-        dropped = rng.random(truth.shape, np.float32) < rng.uniform(0, config.max_voxel_dropout)
-        truth = np.where(dropped, np.uint8(IGNORE), truth)
+        dropped = rng.random(truth.shape[:3], np.float32) < rng.uniform(0, config.max_voxel_dropout)
+        truth = np.where(dropped.reshape(*dropped.shape, *(1,) * (truth.ndim - 3)), np.uint8(IGNORE), truth)
     moved = transform @ frame.T_grid_lidar
     return replace(frame, points=points, ages=ages, origins=None, images=images, cameras=cameras, T_grid_lidar=moved), truth
 
@@ -116,9 +116,9 @@ def _resampled(truth: NDArray[np.uint8], grid: VoxelGrid, rotation: NDArray[np.f
     columns = np.stack(np.meshgrid(np.arange(grid.shape[0]), np.arange(grid.shape[1]), [0], indexing="ij"), -1).reshape(-1, 3)
     # A rotation about z moves all cells of a column alike; R is orthogonal, so x @ R applies its inverse.
     ijk, inside = grid.index(grid.centers(columns).astype(np.float64) @ rotation[:3, :3])
-    result = np.full((len(columns), grid.shape[2]), IGNORE, np.uint8)
+    result = np.full((len(columns), *truth.shape[2:]), IGNORE, np.uint8)
     result[inside] = truth[ijk[inside, 0], ijk[inside, 1]]
-    return result.reshape(grid.shape)
+    return result.reshape(truth.shape)
 
 
 def _move_image(

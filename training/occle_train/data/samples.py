@@ -55,6 +55,7 @@ class Sample:
         labelled: whether the target holds voxel labels; otherwise it is a weak one.
         views: 2D pseudo-labels of its cameras.
         pixels: labels of its images as the image branch sees them, one per camera; None where there are none.
+        evidence: the weak target of a labelled frame, where a teacher is calibrated by comparing the two.
     """
 
     frame: Frame
@@ -62,6 +63,7 @@ class Sample:
     labelled: bool = True
     views: tuple[View, ...] = ()
     pixels: tuple[View | None, ...] = ()
+    evidence: NDArray[np.uint8] | None = None
 
 
 PixelReader = Callable[[Dataset, int, str, tuple[int, int]], "tuple[NDArray[np.uint8], NDArray[np.float32]] | None"]
@@ -152,6 +154,10 @@ class Samples:
     def sample(self, item: int, weak: bool = False) -> Sample:
         """The frame and its labels; there is no weak supervision."""
         return Sample(self.frame(item), self.truth(item), pixels=self.pixels(item))
+
+    def scan_sample(self, item: int) -> Sample:
+        """The frame and its accumulated occupancy, no label; where a recipe begins with these."""
+        raise NotImplementedError(f"{type(self).__name__} accumulates no scans")
 
     def read_pixels(self, reader: PixelReader, size: tuple[int, int], source: str) -> None:
         """Give samples the labels of their images' pixels from now on, at (width, height); `source` says in words what they are."""

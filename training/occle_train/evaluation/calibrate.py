@@ -15,6 +15,7 @@ from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
 from occle_train.data.truth import TruthReader, scored_grid
 from occle_train.evaluation.evaluate import scored_frames
+from occle_train.metrics.isotonic import isotonic
 
 BINS = 1000
 """Intervals of the confidence in which cells are counted."""
@@ -144,20 +145,6 @@ def count_cells(
                 predictor.recall(dataset, i)
             counts.add(predictor.predict(dataset.frame(i)), target)
     return counts
-
-
-def isotonic(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The non-decreasing (N,) sequence nearest to `values` in weighted least squares: pool adjacent violators."""
-    pools: list[list[float]] = []  # mean, weight, length
-    for value, weight in zip(values.tolist(), weights.tolist()):
-        pools.append([value, weight, 1])
-        while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
-            mean, more, length = pools.pop()
-            held = pools[-1]
-            held[0] = (held[0] * held[1] + mean * more) / (held[1] + more)
-            held[1] += more
-            held[2] += length
-    return np.repeat([pool[0] for pool in pools], [int(pool[2]) for pool in pools])
 
 
 def expected_calibration_error(probability: NDArray[np.float64], cells: NDArray[np.float64], events: NDArray[np.float64]) -> float:

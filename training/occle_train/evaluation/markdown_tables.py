@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from occle_core.datasets import DatasetError
 from occle_core.datasets.files import read_json
 from occle_core.taxonomy import Taxonomy
@@ -84,6 +86,12 @@ def latency(scores: dict[str, Any]) -> float:
 def percent(value: float | None) -> str:
     """A share as percent; a dash where there is none."""
     return "-" if value is None or value != value else f"{100 * value:.2f}"
+
+
+def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
+    """Mean and sample standard deviation; the mean alone of one value."""
+    mean = f"{scale * np.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {scale * np.std(values, ddof=1):.{digits}f}"
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from occle_core.frame import FrameError
 from occle_train.data.augment import AugmentConfig
 
 T = TypeVar("T")
+
+Phase = Literal["scans", "labels", "weak"]
 
 
 def first_usable(item: int, pool: Sequence[int], make: Callable[[int], T], describe: Callable[[int], str]) -> T:
@@ -61,23 +63,24 @@ class BatchSampler:
         count: how many frames there are.
         plan: seed, steps and batch size.
         first: the step to begin with.
-        warm: the frames that may be drawn before the plan's switch; None for all.
-        weak: the frames that are drawn after it beside the plan's share of `warm`; None for all.
+        warm: the frames that may be drawn in the phase of labels; None for all.
+        weak: the frames that are drawn in the weak phase beside the plan's share of `warm`; None for all.
     """
 
     def __init__(
         self, count: int, plan: SamplingPlan, first: int, warm: Sequence[int] | None = None, weak: Sequence[int] | None = None
     ) -> None:
-        self.plan, self.first = plan, first
-        self.warm, self.weak = (np.arange(count) if pool is None else np.asarray(pool, np.int64) for pool in (warm, weak))
+        self.plan, self.first, self.everything = plan, first, np.arange(count)
+        self.warm, self.weak = (self.everything if pool is None else np.asarray(pool, np.int64) for pool in (warm, weak))
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         for step in range(self.first, self.plan.steps):
-            share = 1.0 if step < self.plan.switch_step else self.plan.min_labelled_fraction
+            phase = self.plan.phase(step)
+            share = {"scans": 0.0, "labels": 1.0, "weak": self.plan.min_labelled_fraction}[phase]
             items = []
             for place in range(step * self.plan.batch_size, (step + 1) * self.plan.batch_size):
                 from_warm, number = pick_pool(place, share)
-                pool = self.warm if from_warm else self.weak
+                pool = self.warm if from_warm else self.everything if phase == "scans" else self.weak
                 items.append(int(pool[self._permutation(number // len(pool), len(pool))[number % len(pool)]]))
             yield step, items
 
@@ -96,10 +99,11 @@ class SamplingPlan:
         seed: of order and augmentation.
         steps: how many there are.
         batch_size: frames per step, over all processes.
-        switch: the first step with weak targets; before it only frames with voxel labels are drawn.
-        views: images with 2D labels per frame, from then on.
+        switch_step: the first step with weak targets; before it only frames with voxel labels are drawn.
+        num_views: images with 2D labels per frame, from then on.
         augment: strengths of the augmentation.
-        repeat: least share of frames with voxel labels after the switch, which are repeated for it.
+        min_labelled_fraction: least share of frames with voxel labels after the switch, which are repeated for it.
+        pretraining_steps: steps before all others that learn from the scans of any frame, without labels.
     """
 
     seed: int
@@ -109,3 +113,10 @@ class SamplingPlan:
     num_views: int
     augment: AugmentConfig
     min_labelled_fraction: float
+    pretraining_steps: int = 0
+
+    def phase(self, step: int) -> Phase:
+        """The targets of a step: accumulated scans alone, voxel labels, or weak targets beside them."""
+        if step < self.pretraining_steps:
+            return "scans"
+        return "labels" if step < self.switch_step else "weak"

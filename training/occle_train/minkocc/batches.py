@@ -22,7 +22,7 @@ from occle_train.data.samples import SOLID, Samples, View
 from occle_train.data.scan_mixing import mix_scans
 from occle_train.data.views import BatchView, PixelLabels, batch_view, follow_image, stack_pixels
 from occle_train.loop.parallel import ProcessGroup
-from occle_train.loop.sampling import SamplingPlan, first_usable
+from occle_train.loop.sampling import Phase, SamplingPlan, first_usable
 
 
 @dataclass
@@ -36,6 +36,8 @@ class MinkOccBatch:
         occupancy: (B, X, Y, Z) uint8: 1 occupied, 0 free, 255 unknown; from the labels where a frame has them.
         views: 2D labels.
         pixels: (B, V, H, W) uint8 class ids of the images' pixels, 255 unlabelled, and float32 confidences; None if none are read.
+        evidence: (B, X, Y, Z) uint8: what scans and votes say of a labelled frame, as a weak target (`Sample.evidence`), all 255
+            for others; None where no frame has any.
     """
 
     inputs: MinkOccInputs
@@ -44,13 +46,15 @@ class MinkOccBatch:
     occupancy: Tensor
     views: list[BatchView]
     pixels: tuple[Tensor, Tensor] | None = None
+    evidence: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> MinkOccBatch:
         """The same batch with a function applied to each tensor."""
         views = [replace(view, labels=function(view.labels), confidence=function(view.confidence)) for view in self.views]
         labels, lifted, occupancy = (function(volume) for volume in (self.labels, self.lifted, self.occupancy))
         pixels = None if self.pixels is None else (function(self.pixels[0]), function(self.pixels[1]))
-        return MinkOccBatch(self.inputs.map(function), labels, lifted, occupancy, views, pixels)
+        evidence = None if self.evidence is None else function(self.evidence)
+        return MinkOccBatch(self.inputs.map(function), labels, lifted, occupancy, views, pixels, evidence)
 
     def pin_memory(self) -> MinkOccBatch:
         """The same in pinned memory, from which a GPU copies while the CPU continues; called by the DataLoader."""
@@ -81,7 +85,7 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
         """The batch of a step and its frames."""
         step, items = address
         parts: list[MinkOccInputs] = []
-        targets, views, pixels = [], [], []
+        targets, views, pixels, evidence = [], [], [], []
         for number, item in enumerate(items):
             if number % self.group.size != self.group.rank:
                 continue
@@ -90,30 +94,36 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
             parts.append(inputs)
             targets.append((part.labels, part.lifted, part.occupancy))
             pixels.append(part.pixels)
+            evidence.append(part.evidence)
         labels, lifted, occupancy = (torch.from_numpy(np.stack(volumes)) for volumes in zip(*targets))
         batch = MinkOccBatch(collate(parts), labels, lifted, occupancy, views)
+        if any(volume is not None for volume in evidence):
+            nothing = np.full(self.grid.shape, IGNORE, np.uint8)
+            batch.evidence = torch.from_numpy(np.stack([nothing if volume is None else volume for volume in evidence]))
         if self.samples.pixel_size is not None:
             batch.pixels = stack_pixels(pixels, self.network.image.num_cameras, self.samples.pixel_size)
         return batch
 
     def _usable(self, item: int, step: int, number: int) -> tuple[_Part, MinkOccInputs]:
         """An augmented frame with its targets, and its inputs: of the next frame where no point of this one lies in the grid."""
-        weak = step >= self.plan.switch_step
-        pool: Sequence[int] = range(len(self.samples)) if weak else self.samples.warm
+        phase = self.plan.phase(step)
+        pool: Sequence[int] = self.samples.warm if phase == "labels" else range(len(self.samples))
 
         def make(candidate: int) -> tuple[_Part, MinkOccInputs]:
             rng = np.random.default_rng((self.plan.seed, step, number))
-            part = self._augmented(candidate, weak, rng)
+            part = self._augmented(candidate, phase, rng)
             mixing = self.plan.augment.scan_mix_prob
             if mixing and rng.random() < mixing:
-                part = part.mixed(self._augmented(pool[int(rng.integers(len(pool)))], weak, rng), self.grid, rng)
+                part = part.mixed(self._augmented(pool[int(rng.integers(len(pool)))], phase, rng), self.grid, rng)
             return part, prepare(part.frame, self.grid, self.network)
 
         return first_usable(item, pool, make, self.samples.describe)
 
-    def _augmented(self, item: int, weak: bool, rng: np.random.Generator) -> _Part:
-        sample = self.samples.sample(item, weak)
-        frame, target = augment(sample.frame, sample.target, self.grid, self.plan.augment, rng)
+    def _augmented(self, item: int, phase: Phase, rng: np.random.Generator) -> _Part:
+        sample = self.samples.scan_sample(item) if phase == "scans" else self.samples.sample(item, phase == "weak")
+        volumes = np.stack([sample.target, *(() if sample.evidence is None else (sample.evidence,))], -1)
+        frame, volumes = augment(sample.frame, volumes, self.grid, self.plan.augment, rng)
+        target, *evidence = (np.ascontiguousarray(volume) for volume in np.moveaxis(volumes, -1, 0))
         chosen = rng.permutation(len(sample.views))[: self.plan.num_views]
         nothing = np.full_like(target, IGNORE)
         surfaces = np.where((target == SOLID) | (target == self.free), nothing, target)
@@ -127,6 +137,7 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
                 None if labels is None else follow_image(labels, image, camera)
                 for labels, image, camera in zip(sample.pixels, frame.images, frame.cameras)
             ],
+            evidence[0] if evidence else None,
         )
 
 
@@ -140,6 +151,7 @@ class _Part:
     occupancy: NDArray[np.uint8]
     views: list[View]
     pixels: list[PixelLabels | None]
+    evidence: NDArray[np.uint8] | None = None
 
     def mixed(self, other: _Part, grid: VoxelGrid, rng: np.random.Generator) -> _Part:
         """This one with a sector of another's scan and targets, without images and views."""

@@ -98,7 +98,15 @@ class FitConfig(Config):
         switch = self.recipe.switch_step(self.steps) if self.recipe else self.steps
         views = self.recipe.num_views if self.recipe else 0
         repeat = self.recipe.min_labelled_fraction if self.recipe and self.recipe.alpha and self.recipe.keep_voxel_labels else 0.0
-        return SamplingPlan(self.seed, self.steps, self.batch_size, switch, views, self.augment, repeat)
+        scans = self.recipe.pretraining_steps(self.steps) if self.recipe else 0
+        return SamplingPlan(self.seed, self.steps, self.batch_size, switch, views, self.augment, repeat, scans)
+
+    @property
+    def teaching_step(self) -> int:
+        """The first step in which the averaged teacher teaches; `steps` where it never does."""
+        if self.recipe is None or self.recipe.self_training is None:
+            return self.steps
+        return max(self.recipe.switch_step(self.steps), round(self.recipe.self_training.start * self.steps))
 
     def grad_clip_at(self, step: int) -> float:
         """Largest norm of the gradient: smaller just after the warm start, where the losses change (Sec. V-B)."""

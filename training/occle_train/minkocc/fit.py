@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from occle_core import taxonomy
@@ -33,6 +34,7 @@ from occle_train.losses.minkocc import class_balanced_weights
 from occle_train.minkocc.batches import MinkOccBatch, TrainingSet
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.image_head import ImageHead
+from occle_train.minkocc.self_training import SelfTraining
 from occle_train.minkocc.trainer import Trainer, make_head
 from occle_train.rendering.head import SphereHead
 
@@ -83,12 +85,15 @@ def fit(
     trainer = make_trainer(spec, samples, config, device, initial, group)
     network = trainer.network
     average = running_average(network, config.ema_decay)
+    trainer.self_training = make_self_training(spec, samples, config, average, device)
     clock = Clock(spent)
     parts: dict[str, Any] = {"network": network, "average": average, "optimizer": trainer.optimizer, "clock": clock}
     if trainer.head is not None:
         parts["head"] = trainer.head
     if trainer.image_head is not None:
         parts["image_head"] = trainer.image_head
+    if trainer.self_training is not None:
+        parts["self_training"] = trainer.self_training
     checkpoint = Checkpoint(out / CHECKPOINT, run_key(spec, samples, config, initial), parts)
     first = checkpoint.load()
     warmup = min(config.warmup_steps, config.steps // 4)
@@ -157,6 +162,19 @@ def make_trainer(
         for counts in (samples.class_counts(classes.num_classes), samples.pixel_counts(classes.num_classes))
     ]
     return Trainer(network, head, optimizer, (weights[0], weights[1]), classes.free, config, group, image_head)
+
+
+def make_self_training(
+    spec: BundleSpec, samples: Samples, config: FitConfig, average: AveragedModel, device: str
+) -> SelfTraining | None:
+    """The averaged network as the teacher, where the recipe has one."""
+    if config.recipe is None or config.recipe.self_training is None:
+        return None
+    classes, teacher = taxonomy.load(spec.taxonomy), average.module
+    assert isinstance(teacher, MinkOcc)
+    counts = samples.pixel_counts(classes.num_classes) + samples.class_counts(classes.num_classes)
+    weights = class_balanced_weights(torch.from_numpy(counts), config.class_balance_beta)
+    return SelfTraining(teacher, weights, classes.free, config.recipe.self_training).to(device)
 
 
 def make_loader(

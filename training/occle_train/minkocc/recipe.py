@@ -69,6 +69,7 @@ class RecipeSamples(Samples):
         self.drawn = frozenset(draw_labelled(drawable, config.alpha, config.label_seed))
         self.labels: LabelFolder | None = labels
         self._cache = cache / _cache_key(grid, network, config, labels)
+        self._scans = cache / _cache_key(grid, network, config.model_copy(update={"moving_points": "rays"}), None)
         self._unlabelled: dict[int, UnlabelledDataset] = {}
         super().__init__(datasets, grid, network, memory, mask)
         if config.moving_points == "carry" and config.switch_step(100) < 100:
@@ -91,8 +92,8 @@ class RecipeSamples(Samples):
             if is_drawn and not labelled:
                 raise DatasetError(f"no frame of the labelled scenes {data.name} has voxel truth; take them out of the data")
             frames = [i for i in range(len(data)) if not is_drawn or i in labelled]
-            if self.config.switch_step(100) < 100:
-                kept = labelled if self.config.keep_voxel_labels else set()
+            if self.config.switch_step(100) < 100 or self.config.pretraining_fraction:
+                kept = labelled if self.config.keep_voxel_labels and not self.config.pretraining_fraction else set()
                 placed = [i for i in frames if i in kept or data.pose(i) is not None]
                 if frames and not placed:
                     raise DatasetError(f"{data.kind} {data.name} has no poses: scans cannot be accumulated; leave it out")
@@ -123,7 +124,14 @@ class RecipeSamples(Samples):
             raise ValueError(f"frame {item} has no voxel labels and takes no part in the warm start")
         frame, target = self.frame(item), self.truth(item) if labelled else self.weak_target(item)
         rendered = weak and self.config.num_views and not (labelled and self.config.mixed)
-        return Sample(frame, target, labelled, self.views(item, frame.cameras) if rendered else (), self.pixels(item))
+        views = self.views(item, frame.cameras) if rendered else ()
+        evidence = self.weak_target(item) if weak and labelled and self._calibrates(item) else None
+        return Sample(frame, target, labelled, views, self.pixels(item), evidence)
+
+    def scan_sample(self, item: int) -> Sample:
+        """A frame with the occupancy that scans and rays show, as if nobody had labelled it."""
+        target: NDArray[np.uint8] = self._memory.get(("scans", item), lambda: self._scan_target(item))
+        return Sample(self.frame(item), target, labelled=False)
 
     def truth(self, item: int) -> NDArray[np.uint8]:
         """The voxel labels of a labelled frame.
@@ -173,6 +181,11 @@ class RecipeSamples(Samples):
             ),
         }
 
+    def _calibrates(self, item: int) -> bool:
+        """Whether a teacher is calibrated by the frame: its scans can be accumulated."""
+        number, i = self.index[item]
+        return self.config.self_training is not None and self.datasets[number].pose(i) is not None
+
     def _views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
         number, i = self.index[item]
         if self.labels is None and self.config.mixed:
@@ -192,27 +205,44 @@ class RecipeSamples(Samples):
         dataset, config = self.datasets[number], self.config
         moving: Moving = "remove"
         if config.moving_points == "rays":
-            if number not in self._unlabelled:
-                if config.sweeps and isinstance(dataset, HasSweeps):
-                    self._unlabelled[number] = SweptUnlabelledDataset(dataset, dataset)
-                else:
-                    self._unlabelled[number] = UnlabelledDataset(dataset)
-            dataset = self._unlabelled[number]
+            dataset = self._as_unlabelled(number)
         else:
             moving = config.moving_points
         scans = (config.past_scans, config.future_scans, moving, self.network.points.min_range)
 
         def target() -> dict[str, NDArray[Any]]:
-            occupancy = accumulated_occupancy(dataset, i, self.grid, *scans, config.free_margin, config.sweeps)
-            codes = np.full(256, UNKNOWN, np.uint8)
-            codes[[FREE, OCCUPIED]] = dataset.taxonomy.free, SOLID
-            cells = codes[occupancy]
+            cells = self._accumulated(dataset, i, moving)
             if config.lift_weight and (self.labels is not None or not config.mixed):
                 lifted = lifted_labels(dataset, i, self.grid, lambda scan: self._point_labels(number, scan), *scans)
                 cells = np.where(lifted != UNKNOWN, lifted, cells)
             return {"target": cells}
 
         return cached_arrays(self._cache / f"{self._name(number, i)}.npz", target)["target"]
+
+    def _scan_target(self, item: int) -> NDArray[np.uint8]:
+        """(X, Y, Z) uint8 as `weak_target`, of the same scans, without classes; rays say what moves, boxes do not."""
+        number, i = self.index[item]
+
+        def target() -> dict[str, NDArray[Any]]:
+            return {"target": self._accumulated(self._as_unlabelled(number), i, "remove")}
+
+        return cached_arrays(self._scans / f"{self._name(number, i)}.npz", target)["target"]
+
+    def _accumulated(self, dataset: Dataset, i: int, moving: Moving) -> NDArray[np.uint8]:
+        config, min_range = self.config, self.network.points.min_range
+        scans = (config.past_scans, config.future_scans, moving, min_range, config.free_margin, config.sweeps)
+        codes = np.full(256, UNKNOWN, np.uint8)
+        codes[[FREE, OCCUPIED]] = dataset.taxonomy.free, SOLID
+        return np.asarray(codes[accumulated_occupancy(dataset, i, self.grid, *scans)])
+
+    def _as_unlabelled(self, number: int) -> UnlabelledDataset:
+        if number not in self._unlabelled:
+            dataset = self.datasets[number]
+            if self.config.sweeps and isinstance(dataset, HasSweeps):
+                self._unlabelled[number] = SweptUnlabelledDataset(dataset, dataset)
+            else:
+                self._unlabelled[number] = UnlabelledDataset(dataset)
+        return self._unlabelled[number]
 
     def _point_labels(self, number: int, i: int) -> PointLabels:
         """Of a scan, which is a neighbour of many frames."""

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from occle_core.config import Config
+from occle_train.data.self_training import SelfTrainingConfig
 from occle_train.pseudo_labels.lidar import Moving
 
 
@@ -19,6 +20,13 @@ class MinkOccRecipeConfig(Config):
         "scene", description="what alpha is a share of: whole scenes, or single frames (the paper's training samples)"
     )
     label_seed: int = Field(0, description="draws the labelled scenes or frames")
+    pretraining_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the steps, before the warm start, that complete the accumulated occupancy of all frames; no label is "
+        "read, and rays say what moves; not in the paper",
+    )
     warmup_fraction: float = Field(
         0.4, ge=0, le=1, description="share of the steps that see labelled scenes only; 0 where alpha is 0"
     )
@@ -90,6 +98,11 @@ class MinkOccRecipeConfig(Config):
     max_depth: float = Field(60.0, gt=0, description="how far the rendering looks, metres")
     gamma: float = Field(3e-3, ge=1e-5, le=1, description="depth sharpness of the rendering; 1e-5 shows the nearest sphere only")
     shader_channels: int = Field(32, ge=8, multiple_of=8, description="channels of the shader's finest scale")
+    self_training: SelfTrainingConfig | None = Field(
+        None,
+        description="an averaged teacher names the classes of cells without voxel labels, and adds cells that no scan reached; its "
+        "classes count as much as lifted labels; not in the paper",
+    )
     switch_steps: int = Field(200, ge=0, description="steps after the warm start in which the gradient is clipped harder")
     switch_grad_clip: float = Field(1.0, gt=0, description="largest norm of the gradient in these steps")
 
@@ -110,8 +123,20 @@ class MinkOccRecipeConfig(Config):
                 "recipe.sphere_values: features have no classes before the shader; set recipe.unshaded_share: 0, or "
                 "recipe.sphere_values: classes"
             )
+        if self.pretraining_fraction + self.warmup_fraction > 1 + 1e-9:
+            raise ValueError("recipe.pretraining_fraction and recipe.warmup_fraction: together more than all steps; lower one")
+        if self.self_training and not (self.alpha and self.keep_voxel_labels and self.lift_weight):
+            raise ValueError(
+                "recipe.self_training: the teacher is calibrated on labelled frames beside the others, and its classes count as "
+                "lifted labels do; set recipe.alpha and recipe.lift_weight above 0 and recipe.keep_voxel_labels: true"
+            )
         return self
+
+    def pretraining_steps(self, steps: int) -> int:
+        """How many of `steps` steps read no label."""
+        return round(self.pretraining_fraction * steps)
 
     def switch_step(self, steps: int) -> int:
         """The first of `steps` steps that uses weak targets."""
-        return round(self.warmup_fraction * steps) if self.alpha else 0
+        warmup = self.warmup_fraction if self.alpha else 0
+        return round((self.pretraining_fraction + warmup) * steps)

@@ -17,6 +17,7 @@ from occle_train.losses.minkocc import class_loss, occupancy_pyramid, occupied_c
 from occle_train.minkocc.batches import MinkOccBatch
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.image_head import ImageHead
+from occle_train.minkocc.self_training import SelfTraining
 from occle_train.rendering.head import SphereHead
 
 
@@ -32,6 +33,9 @@ class Trainer:
         config: how.
         group: the processes that train together.
         image_head: of the image pyramid's loss, where there is one.
+
+    Attributes:
+        self_training: the averaged teacher; set where the recipe has one.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Trainer:
         image_head: ImageHead | None = None,
     ) -> None:
         self.network, self.head, self.image_head, self.optimizer = network, head, image_head, optimizer
+        self.self_training: SelfTraining | None = None
         self.weights, self.free, self.config, self.group = weights, free, config, group
         extra = {"pseudo": config.recipe, "lovasz": config.losses.uses_lovasz, "image": image_head}
         self.losses = ("semantic", "occupancy", *(name for name, used in extra.items() if used), "total")
@@ -73,6 +78,9 @@ class Trainer:
     def _losses(self, step: int, batch: MinkOccBatch) -> dict[str, Tensor]:
         """Eq. 6: before the switch voxel labels and occupancy, after it pseudo-labels and occupancy (and the kept voxel labels)."""
         config, total = self.config, self.group.total
+        teacher = self.self_training if step >= config.teaching_step else None
+        if teacher is not None:
+            batch = teacher.targets(batch, total)
         pyramid = occupancy_pyramid(batch.occupancy, 0, len(self.network.unet.up))
         prediction = self.network(batch.inputs, occupied=[level == 1 for level in pyramid])
         voxels, pixels = self.weights
@@ -88,6 +96,8 @@ class Trainer:
                         cells = kept_cells(prediction, self.network.unet.threshold[0])
                     pseudo = self.head.loss(prediction.classes, cells, batch.views, weights, total, prediction.features)
                 if recipe.lift_weight:
+                    if teacher is not None and recipe.pixel_class_weights:
+                        weights = teacher.weights
                     pseudo = pseudo + recipe.lift_weight * class_loss(prediction.classes, batch.lifted, weights, total)
                 pseudo = config.semantic_weight * pseudo
                 if recipe.free_space_weight:

@@ -2,9 +2,10 @@
 """`python -m occle_train.experiments.label_efficiency.experiment`: what the recipe is worth, on simulated nuScenes-rig streets.
 
 The same network is trained with all voxel labels, with those of a tenth of the scenes, with these and the weak targets of all
-scenes (the recipe), and with weak targets alone; on request with a recipe without lifted labels, and with smaller voxels; all for
-the same number of steps. Every stage is kept in the output folder: a run
-that was stopped is resumed. Written are tables like the MinkOcc paper's I and II, curves, and pictures like its Figs. 3 and 4.
+scenes (the recipe), by the paper's own recipe, and with what goes beyond it (an averaged teacher; scans without labels first); on
+request with weak targets alone, without lifted labels, and with smaller voxels; all for the same number of steps, and for several
+seeds. Every training is kept in the output folder, OUT/seed_N/SETTING: what was stopped is resumed. Written are tables like the
+MinkOcc paper's I and II, curves, and pictures like its Figs. 3 and 4.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from occle_core.predictor import Predictor
 from occle_core.taxonomy import load as load_taxonomy
 from occle_train.configs import find_config
 from occle_train.data.samples import open_all
+from occle_train.data.self_training import SelfTrainingConfig
 from occle_train.data.truth import voxel_truth
 from occle_train.evaluation import evaluate as scoring
 from occle_train.experiments.label_efficiency.figures import draw_curves, draw_maps, draw_views
 from occle_train.experiments.label_efficiency.presets import PRESETS, ExperimentPreset
-from occle_train.experiments.label_efficiency.report import write_report
+from occle_train.experiments.label_efficiency.report import NEEDED, Row, write_report
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit, load_head, minkocc_config
@@ -62,6 +64,8 @@ class Setting:
             in the paper, rendering is their only supervision.
         literal: whether it is trained by the paper's recipe to the letter, minkocc_10_paper, but for the preset's network, images,
             steps and learning rate.
+        taught: whether an averaged teacher joins the weak targets (`MinkOccRecipeConfig.self_training`).
+        pretrained: share of the steps that complete accumulated scans, without labels, before all others.
     """
 
     key: str
@@ -71,6 +75,8 @@ class Setting:
     finer: int = 1
     lift: bool = True
     literal: bool = False
+    taught: bool = False
+    pretrained: float = 0.0
 
 
 SETTINGS = (
@@ -79,7 +85,9 @@ SETTINGS = (
     Setting("recipe", "10 % + recipe", SHARE, True),
     Setting("none", "0 %: weak targets alone", 0.0, True),
     Setting("rendered", "10 % + recipe without lifted labels", SHARE, True, lift=False),
-    Setting("paper", "10 %, the paper's recipe to the letter", SHARE, True, literal=True),
+    Setting("paper", "10 %, the paper's recipe", SHARE, True, literal=True),
+    Setting("self_training", "10 % + recipe + teacher", SHARE, True, taught=True),
+    Setting("pretrained", "10 %, scans first", SHARE, False, pretrained=1 / 3),
     Setting("recipe_half", "10 % + recipe, half the voxel size", SHARE, True, 2),
     Setting("recipe_quarter", "10 % + recipe, a quarter of the voxel size", SHARE, True, 4),
 )
@@ -117,15 +125,27 @@ class LabelEfficiencyExperiment:
         write_missing(folder, self.data(part), labeller, self.classes, labeller.source)
         return LabelFolder(folder, self.classes)
 
-    def config(self, setting: Setting) -> FitConfig:
-        """Training configuration of a setting; only the recipe differs between settings."""
+    def folder(self, setting: Setting, seed: int) -> Path:
+        """Of a training: its checkpoint, log, bundle and scores."""
+        return self.out / f"seed_{seed}" / setting.key
+
+    def config(self, setting: Setting, seed: int) -> FitConfig:
+        """Training configuration of a setting; only the recipe differs between settings, and only the seed between seeds."""
+        fit = self.preset.fit.model_copy(update={"seed": seed})
         warm = self.preset.recipe.warmup_fraction if setting.weak else 1.0
-        recipe = self.preset.recipe.model_copy(update={"alpha": setting.alpha, "warmup_fraction": warm})
+        recipe = self.preset.recipe.model_copy(
+            update={
+                "alpha": setting.alpha,
+                "warmup_fraction": warm - (0 if setting.weak else setting.pretrained),
+                "pretraining_fraction": setting.pretrained,
+                "self_training": SelfTrainingConfig() if setting.taught else None,
+            }
+        )
         if setting.literal:
-            return literal_config(self.preset.fit, recipe)
+            return literal_config(fit, recipe)
         if not setting.lift:
             recipe = recipe.model_copy(update={"lift_weight": 0.0})
-        return self.preset.fit.model_copy(update={"recipe": recipe})
+        return fit.model_copy(update={"recipe": recipe})
 
     def samples(self, part: str, spec: BundleSpec, recipe: MinkOccRecipeConfig, weak: bool = True) -> RecipeSamples:
         """A setting's frames."""
@@ -137,58 +157,59 @@ class LabelEfficiencyExperiment:
             self.data(part), spec.voxel_grid, minkocc_config(spec), recipe, labels, cache, memory, self.preset.fit.truth_mask
         )
 
-    def train(self, setting: Setting) -> Path:
-        """The setting's bundle, trained where it is missing."""
-        folder = self.out / setting.key
+    def train(self, setting: Setting, seed: int) -> Path:
+        """The bundle of a setting and seed, trained where it is missing."""
+        folder = self.folder(setting, seed)
         if (folder / "bundle").exists():
             return folder / "bundle"
-        spec, config = self.preset.spec(setting.finer), self.config(setting)
+        spec, config = self.preset.spec(setting.finer), self.config(setting, seed)
         assert config.recipe is not None
         samples = self.samples("train", spec, config.recipe, setting.weak)
-        start = time.monotonic()
+        start, name = time.monotonic(), f"seed {seed}, {setting.key}"
 
         def on_step(step: int, losses: dict[str, float]) -> None:
             if (step + 1) % 50 == 0:
                 values = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
-                print(f"{setting.key}: step {step + 1} of {config.steps}, {time.monotonic() - start:.0f} s, {values}", flush=True)
+                print(f"{name}: step {step + 1} of {config.steps}, {time.monotonic() - start:.0f} s, {values}", flush=True)
 
-        print(f"{setting.key}: {len(samples)} frames, {len(samples.warm)} with voxel labels", flush=True)
+        print(f"{name}: {len(samples)} frames, {len(samples.warm)} with voxel labels", flush=True)
         network = fit(spec, samples, config, folder, self.device, on_step)
         provenance = {"data": "simulated streets", "labels": samples.provenance(), "fit": config.model_dump(mode="json")}
         save_bundle(folder / "bundle", spec.model_copy(update={"provenance": provenance}), network)
         return folder / "bundle"
 
-    def scores(self, setting: Setting) -> dict[str, Any]:
-        """The setting's scores on the validation drives, measured where they are missing."""
-        file = self.out / setting.key / "scores.json"
+    def scores(self, setting: Setting, seed: int, finished: bool = False) -> dict[str, Any] | None:
+        """Scores on the validation drives, measured where they are missing; None for those if only `finished` ones are wanted."""
+        file = self.folder(setting, seed) / "scores.json"
+        if finished and not file.exists():
+            return None
         if not file.exists():
-            predictor = Predictor.load(self.train(setting))
+            predictor = Predictor.load(self.train(setting, seed))
             found = scoring.evaluate(predictor, self.data("val"))
             write_json(file, found)
-            print(
-                f"{setting.key}: mIoU {100 * found['occ3d']['miou']:.2f}, RayIoU {100 * found['rayiou']['rayiou']:.2f}", flush=True
-            )
+            miou, rayiou = found["occ3d"]["miou"], found["rayiou"]["rayiou"]
+            print(f"seed {seed}, {setting.key}: mIoU {100 * miou:.2f}, RayIoU {100 * rayiou:.2f}", flush=True)
         scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return scores
 
-    def draw(self, settings: Sequence[Setting], pictures: Path) -> None:
-        """Curves, and the pictures of a few validation frames, which no setting was trained on."""
-        logs = {setting.title: self.out / setting.key / LOG for setting in settings if setting.finer == 1}
+    def draw(self, settings: Sequence[Setting], seed: int, pictures: Path) -> None:
+        """Curves of a seed, and the pictures of a few validation frames, which no setting was trained on."""
+        logs = {setting.title: self.folder(setting, seed) / LOG for setting in settings if setting.finer == 1}
         draw_curves(pictures / "label_efficiency_curves.png", logs, ("occupancy", "semantic", "pseudo"))
         recipe = next(setting for setting in settings if setting.key == "recipe")
-        config = self.config(recipe)
-        spec, network, _ = load_bundle(self.train(recipe))
+        config = self.config(recipe, seed)
+        spec, network, _ = load_bundle(self.train(recipe, seed))
         assert isinstance(network, MinkOcc) and config.recipe is not None
         val = self.samples("val", spec, MinkOccRecipeConfig.model_validate({**config.recipe.model_dump(), "alpha": 0.0}))
         items = [round(k * (len(val) - 1) / 2) for k in range(3)]
-        head = load_head(spec, config, self.out / recipe.key)
+        head = load_head(spec, config, self.folder(recipe, seed))
         draw_views(pictures / "label_efficiency_views.jpg", network, head, val, items[:2], self.classes)
         places = [val.index[item] for item in items]
         data = self.data("val")
         columns = {"truth": [voxel_truth(data[number], i, spec.voxel_grid) for number, i in places]}
         for setting in settings:
             if setting.finer == 1:
-                predictor = Predictor.load(self.train(setting))
+                predictor = Predictor.load(self.train(setting, seed))
                 columns[setting.title] = [predictor.predict(data[number].frame(i)).labels for number, i in places]
         shown = {title: [labels for labels in column if labels is not None] for title, column in columns.items()}
         draw_maps(pictures / "label_efficiency_maps.jpg", shown, spec.voxel_grid, self.classes)
@@ -216,9 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = Path("docs/reports/label_efficiency.md")
     parser.add_argument("--report", type=Path, default=report, help="report to write, pictures beside it")
     parser.add_argument("--steps", type=int, help="optimiser steps per setting, instead of the preset's")
-    parser.add_argument(
-        "--settings", help="comma-separated keys of settings to run; the first four are always needed for the report"
-    )
+    parser.add_argument("--settings", help="comma-separated keys of settings to run; the report needs full and recipe")
+    parser.add_argument("--seeds", help="comma-separated seeds, 0,1,2 for instance, instead of the preset's")
+    parser.add_argument("--finished", action="store_true", help="report the trainings that are finished; start none")
     parser.add_argument("--device", help="torch's device; cuda where there is one, if not given")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of the simulator")
@@ -232,19 +253,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = sorted(set(keys) - {setting.key for setting in SETTINGS})
     if unknown:
         parser.error(f"no setting {', '.join(unknown)}; there are {', '.join(setting.key for setting in SETTINGS)}")
+    seeds = preset.seeds
+    if given.seeds:
+        try:
+            seeds = tuple(dict.fromkeys(int(seed) for seed in given.seeds.split(",")))
+        except ValueError:
+            parser.error(f"--seeds {given.seeds}: no list of whole numbers; --seeds 0,1,2 is one")
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     out = given.out or Path("out/label_efficiency") / given.preset
     experiment = LabelEfficiencyExperiment(preset, out, device, given.workers)
     settings = [setting for setting in SETTINGS if setting.key in keys]
-    scores = {setting.key: experiment.scores(setting) for setting in settings}
-    if not {"full", "few", "recipe", "none"} <= scores.keys():
-        print("no report: it needs the settings full, few, recipe and none")
+    found: dict[str, dict[int, dict[str, Any]]] = {setting.key: {} for setting in settings}
+    for seed in seeds:
+        for setting in settings:
+            scores = experiment.scores(setting, seed, given.finished)
+            if scores is not None:
+                found[setting.key][seed] = scores
+    complete = [seed for seed in seeds if all(seed in found.get(key, {}) for key in NEEDED)]
+    if not complete:
+        print(f"no report: it needs the settings {', '.join(NEEDED)} of one seed")
         return 0
-    experiment.draw(settings, given.report.parent / "images")
-    rows = {s.key: (s.title, s.alpha, s.finer, scores.get(s.key)) for s in SETTINGS}
+    drawn = [setting for setting in settings if complete[0] in found[setting.key]]
+    experiment.draw(drawn, complete[0], given.report.parent / "images")
+    rows = {s.key: Row(s.title, s.alpha, s.finer, found.get(s.key, {})) for s in SETTINGS}
     machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    facts = {"date": date.today().isoformat(), "settings": ",".join(scores), **machine}
-    text = write_report(preset, rows, facts, experiment.classes)
+    asked = {"settings": ",".join(s.key for s in settings), "seeds": ",".join(map(str, seeds)), "drawn": complete[0]}
+    text = write_report(preset, rows, {"date": date.today().isoformat(), **asked, **machine}, experiment.classes)
     for file in (given.report, out / "report.md"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

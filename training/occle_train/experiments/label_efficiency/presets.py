@@ -43,6 +43,7 @@ class ExperimentPreset:
         fit: how every setting is trained.
         recipe: how the weakly supervised settings differ; alpha is the setting's.
         settings: keys of the settings that are run unless others are asked for.
+        seeds: of the trainings, unless others are asked for.
     """
 
     name: str
@@ -52,6 +53,7 @@ class ExperimentPreset:
     fit: FitConfig
     recipe: MinkOccRecipeConfig
     settings: tuple[str, ...]
+    seeds: tuple[int, ...]
 
     def spec(self, finer: int) -> BundleSpec:
         """The network on cells `finer` times smaller."""
@@ -93,9 +95,10 @@ SMALL = ExperimentPreset(
         shader_channels=16,
         switch_steps=50,
     ),
-    settings=("full", "few", "recipe", "none"),
+    settings=("full", "few", "recipe", "paper", "self_training", "pretrained"),
+    seeds=(0, 1, 2),
 )
-"""Two CPU cores, under 90 minutes: a fifth of the volume, small images, a narrow network."""
+"""Two CPU cores, about four hours: a fifth of the volume, small images, a narrow network."""
 
 FULL = ExperimentPreset(
     name="full",
@@ -122,7 +125,8 @@ FULL = ExperimentPreset(
         view_width=176,
         view_height=100,
     ),
-    settings=("full", "few", "recipe", "none", "recipe_half", "recipe_quarter"),
+    settings=("full", "few", "recipe", "paper", "self_training", "pretrained", "none", "recipe_half", "recipe_quarter"),
+    seeds=(0, 1, 2),
 )
 """A GPU: Occ3D's volume and the paper's network."""
 

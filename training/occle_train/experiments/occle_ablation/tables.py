@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, median
 from typing import Any
 
-import numpy as np
-
 from occle_core.taxonomy import Taxonomy
-from occle_train.evaluation.markdown_tables import markdown
+from occle_train.evaluation.markdown_tables import markdown, spread
 from occle_train.experiments.occle_ablation.settings import (
     BRANCHES,
     CONV3D,
@@ -114,10 +112,8 @@ def class_table(settings: Sequence[Setting], found: Scores, classes: Taxonomy) -
 
 
 def _of(rows: Sequence[Mapping[str, Any]], key: str) -> str:
-    values = [100 * float(row[key]) for row in rows if key in row]
-    if not values:
-        return NOT_RUN
-    return f"{mean(values):.2f}" + (f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
+    values = [float(row[key]) for row in rows if key in row]
+    return spread(values) if values else NOT_RUN
 
 
 def _number(value: float) -> str:
