@@ -31,6 +31,12 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "prune_cells": ("i", "ppiipff"),
     "finest_level": ("i", "ppiiipipppp" + "ip" + "pff" + "ppppp"),
     "label_cells": ("v", "ppiiipp"),
+    # images.cpp
+    "winograd_room": ("i", "i"),
+    "look_up_pixels": ("v", "ppiiipip"),
+    "convolve_images": ("v", "ppiiiiipiiippiiipi"),
+    "convolve_winograd": ("v", "ppiiiipipp" + "ipip"),
+    "largest_of_images": ("v", "ppiiiip"),
     # mapping.cpp
     "read_grid": ("i", "piiipppiiiiiippp"),
     "add_evidence": ("v", "ppipiiip"),
