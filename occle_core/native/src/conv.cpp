@@ -6,9 +6,6 @@
 #include <algorithm>
 #include "gemm.h"
 #include "pool.h"
-#if LANES == 16
-#include <immintrin.h>
-#endif
 
 using namespace occle;
 
