@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +40,7 @@ class Cells:
     @property
     def steps(self) -> Int32:
         """(27,) from a key to those of its neighbours, offsets in C order."""
-        _, y, z = self.box
-        return np.array([(a * y + b) * z + c for a, b, c in itertools.product((-1, 0, 1), repeat=3)], np.int32)
+        return _steps(*self.box[1:])
 
     @property
     def key_address(self) -> int:
@@ -48,7 +49,7 @@ class Cells:
 
     def table(self, space: Workspace) -> Int32:
         """The level's table, negative everywhere."""
-        return space.table(int(np.prod(self.box)))
+        return space.table(math.prod(self.box))
 
     def fill(self, space: Workspace) -> Int32:
         """The level's table with these cells' rows; `clear` follows."""
@@ -66,6 +67,11 @@ class Cells:
             self._neighbours = pairs_of_table(space, self.fill(space), self.keys, self.steps, len(self))
             self.clear(space)
         return self._neighbours
+
+
+@lru_cache(maxsize=64)
+def _steps(y: int, z: int) -> Int32:
+    return np.array([(a * y + b) * z + c for a, b, c in itertools.product((-1, 0, 1), repeat=3)], np.int32)
 
 
 def cells_of(space: Workspace, coords: NDArray[np.int64], shape: Shape) -> Cells:
@@ -98,7 +104,7 @@ def strided_keys(space: Workspace, keys: Int32, box: Shape, coarse_box: Shape, g
     n = len(keys)
     coarse, rows = space.empty(np.int32, n), space.empty(np.int32, n, 8)
     parent, place = space.empty(np.int32, n), space.empty(np.uint8, n)
-    table = space.table(grids * int(np.prod(coarse_box)))
+    table = space.table(grids * math.prod(coarse_box))
     made = space.library.call(
         "strided_cells",
         address(keys, np.int32, n),
