@@ -80,15 +80,20 @@ def cells_of(space: Workspace, coords: NDArray[np.int64], shape: Shape) -> Cells
     Raises:
         ValueError: a cell lies outside the grid, or stands twice.
     """
-    cells = Cells(space.empty(np.int32, len(coords)), shape)
-    table = cells.table(space)
-    where = address(coords, np.int64, None, 4)
-    wrong = space.library.call("enter_cells", where, len(coords), *shape, address(table, np.int32, None), cells.key_address)
-    if wrong >= 0:
-        Cells(cells.keys[:wrong], shape).clear(space)
+    keys, wrong = keys_of(space, coords, shape, 1)
+    if wrong is not None:
         raise ValueError(f"cell {coords[wrong].tolist()} lies outside of one grid of shape {shape}, or stands twice")
-    cells.clear(space)
-    return cells
+    return Cells(keys, shape)
+
+
+def keys_of(space: Workspace, coords: NDArray[np.int64], shape: Shape, grids: int) -> tuple[Int32, int | None]:
+    """Keys of (N, 4) batch, x, y, z of several grids, and the first row that lies outside or stands twice."""
+    keys = space.empty(np.int32, len(coords))
+    table = space.table(grids * math.prod(size + 2 for size in shape))
+    where, there = address(keys, np.int32, None), address(table, np.int32, None)
+    found = space.library.call("enter_cells", address(coords, np.int64, None, 4), len(coords), grids, *shape, there, where)
+    space.library.call("clear_table", there, where, len(coords) if found < 0 else found)
+    return keys, None if found < 0 else found
 
 
 def strided(space: Workspace, cells: Cells) -> tuple[Cells, Pairs]:

@@ -12,11 +12,12 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "pool_destroy": ("v", "p"),
     "pairs_of_table": ("v", "pppipippp"),
     "pairs_of_map": ("v", "ppiiippp"),
+    "turned_map": ("v", "piiip"),
     "convolve": ("v", "ppiipiipppipip"),
     "correlate": ("v", "ppipiipppip"),
     "linear": ("v", "ppiiipipip"),
     # coordinates.cpp
-    "enter_cells": ("i", "piiiipp"),
+    "enter_cells": ("i", "piiiiipp"),
     "fill_table": ("v", "ppi"),
     "clear_table": ("v", "ppi"),
     "strided_cells": ("i", "piiiiiiiiippppp"),
