@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import threading
 import traceback
-from contextlib import suppress
 from typing import NoReturn
 
 import rclpy
@@ -24,8 +22,6 @@ from occle_ros.system.ros_process import prepare_ros, stop_signals
 
 _EXPECTED_ERRORS = (*STARTUP_ERRORS, ParameterException)
 LOADING_SECONDS = 0.8
-M_ARENA_MAX, ARENAS = -8, 2
-"""glibc's name of a setting (malloc.h), and how many heaps the node's threads share."""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -37,7 +33,6 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         1 after an error. After a normal run the process exits here, with exit code 0.
     """
-    _limit_arenas()
     try:
         prepare_ros()
     except TransportError as error:
@@ -53,12 +48,6 @@ def main(args: list[str] | None = None) -> int:
             rclpy.shutdown()
             return _fail(error)
         return _run_until(stop, node)
-
-
-def _limit_arenas() -> None:
-    """Let all threads share two heaps: else each of some twenty keeps what it once needed for an image, a hundred MB together."""
-    with suppress(AttributeError, OSError):  # another C library than glibc
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def _run_until(stop: threading.Event, node: OccupancyNode) -> int:
