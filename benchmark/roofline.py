@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Roofline of an engine: its time per operation against this processor's peak, `python -m benchmark.roofline --engine torch`.
+"""Roofline of an engine: its time per operation against this processor's peak, `python -m benchmark.roofline --engine native`.
 
 The best that matrix products and convolutions could do is their floating-point operations over the rate of this machine's own
 best GEMM; the best of everything else is the bytes that it reads and writes over the rate of a plain copy. Eager PyTorch is
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmark import roofline_native
 from benchmark.machine import drive, machine
 from occle_core.bundle import BundleSpec, load_bundle
 from occle_core.datasets import Dataset
@@ -34,6 +35,8 @@ from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.sparse import GenerativeConvTranspose3d, StridedConv3d, SubmanifoldConv3d
 
 RUNS = 12
+CACHED = 1 << 20
+"""Numbers of an array that the last cache holds, as a frame's arrays are."""
 LAYERS = (nn.Conv2d, nn.Linear, SubmanifoldConv3d, StridedConv3d, GenerativeConvTranspose3d)
 
 
@@ -41,15 +44,27 @@ def main() -> int:
     """Print a row per type of operation."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.roofline", description=__doc__)
     parser.add_argument("--bundle", type=Path, default=Path("config/bundles/kitti"))
-    parser.add_argument("--engine", default="openvino", choices=("openvino", "torch"))
+    parser.add_argument("--engine", default="openvino", choices=("openvino", "torch", "native"))
     parser.add_argument("--rig", default="kitti", choices=("kitti", "nuscenes"))
     parser.add_argument("--out", type=Path, default=Path("out/bench"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--layers", action="store_true", help="of engine native: a row per operation too")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     spec, network, _ = load_bundle(given.bundle)
     sized = spec.model_copy(update={"capacities": spec.typical or spec.capacities, "typical": None})
     dataset = drive(given.out / f"drive_{given.rig}", given.rig, 12)
+    if given.engine == "native":
+        found = roofline_native.measure(spec, network, dataset, given.threads)
+        flops, stream, copy = peak_flops(), peak_bandwidth(), peak_bandwidth(CACHED)
+        console = Console()
+        console.print(machine(given.threads), highlight=False)
+        console.print(
+            f"{given.bundle}: best GEMM {flops / 1e9:.0f} GFLOP/s, best copy {stream / 1e9:.0f} GB/s, in the cache {copy / 1e9:.0f}"
+        )
+        for shown in roofline_native.tables(found, flops, copy, given.layers):
+            console.print(shown)
+        return 0
     rows = measure(sized, network, dataset, given.threads) if given.engine == "openvino" else measure_layers(spec, network, dataset)
     flops, bandwidth = peak_flops(), peak_bandwidth()
     table = Table(title=f"{given.bundle}: best GEMM {flops / 1e9:.0f} GFLOP/s, best copy {bandwidth / 1e9:.1f} GB/s")
@@ -165,24 +180,23 @@ def cost(op: Any) -> tuple[float, float]:
 
 def peak_flops() -> float:
     """Floating-point operations a second of the best float32 GEMM here."""
-    a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
-    return 2 * 1536**3 / fastest(lambda: a @ b)
+    return max(2 * size**3 / fastest(_product(size)) for size in (256, 512, 1536))
 
 
-def peak_bandwidth() -> float:
-    """Bytes a second, read and written, of a copy that fits no cache."""
-    source, target = torch.randn(1 << 25), torch.empty(1 << 25)
-    return 2 * source.numel() * 4 / fastest(lambda: target.copy_(source))
+def _product(size: int) -> Callable[[], Tensor]:
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return lambda: a @ b
+
+
+def peak_bandwidth(numbers: int = 1 << 25) -> float:
+    """Bytes a second, read and written, of a copy of so many float32 numbers; as a rule of more than fit any cache."""
+    source, target = torch.randn(numbers), torch.empty(numbers)
+    return 2 * numbers * 4 / fastest(lambda: target.copy_(source))
 
 
 def fastest(run: Callable[[], object]) -> float:
     """Seconds of the fastest of some runs."""
-    times = []
-    for _ in range(RUNS):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return roofline_native.fastest(run, RUNS)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 
-import torch
-
 from occle_core.bundle import BundleSpec
 from occle_core.engines.base import EngineResult
-from occle_core.engines.image_branch import ImageRunner, image_runner
 from occle_core.errors import EngineError
 from occle_core.native.library import Library, load
 from occle_core.native.workspace import Workspace
 from occle_core.networks.minkocc.inputs import MinkOccInputs
+from occle_core.networks.minkocc.native_images import NativeImages
 from occle_core.networks.minkocc.native_network import NativeMinkOcc
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.networks.protocol import Network, NetworkInputs
@@ -26,21 +24,21 @@ NAME = "native"
 
 
 class NativeEngine:
-    """MinkOcc's voxels on compiled kernels, its images by an `ImageRunner`.
+    """MinkOcc on compiled kernels.
 
     Args:
         library: the kernels.
         spec: the bundle's spec.
         network: its network.
-        images: runs the image branch, with pixels as wide as `library.padded` says.
         threads: CPU threads of one frame.
     """
 
     name, precision, reason = NAME, "fp32", ""
 
-    def __init__(self, library: Library, spec: BundleSpec, network: MinkOcc, images: ImageRunner, threads: int) -> None:
-        self.device = f"CPU ({library.instructions}, images by {images.name})"
-        self._library, self._images, self._threads = library, images, threads
+    def __init__(self, library: Library, spec: BundleSpec, network: MinkOcc, threads: int) -> None:
+        self.device = f"CPU ({library.instructions})"
+        self._library, self._threads = library, threads
+        self._images = NativeImages(library, network, threads)
         self._network = NativeMinkOcc(library, network, load_taxonomy(spec.taxonomy).free)
         self._own = threading.local()
 
@@ -88,9 +86,5 @@ def native_engine(
     """
     if not isinstance(network, MinkOcc):
         raise EngineError(f"engine {NAME} runs networks of kind minkocc, not {spec.network.kind}; use engine: openvino or torch")
-    library = load(progress, instructions)
     each = max(1, (threads or os.cpu_count() or 1) // max_concurrent)
-    images = image_runner(spec, network, library.padded(network.config.image.channels), threads, max_concurrent, progress)
-    if images.name == "torch":
-        torch.set_num_threads(each)
-    return NativeEngine(library, spec, network, images, each)
+    return NativeEngine(load(progress, instructions), spec, network, each)

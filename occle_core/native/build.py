@@ -36,6 +36,7 @@ COMPILERS = ("g++", "clang++")
 REMEDY = "install g++ (apt install g++) or clang++, or name one in CXX"
 
 
+@lru_cache(maxsize=1)
 def supported() -> tuple[str, ...]:
     """The instruction sets that this CPU has, the widest first."""
     capability = torch.backends.cpu.get_cpu_capability()

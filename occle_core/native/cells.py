@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +40,7 @@ class Cells:
     @property
     def steps(self) -> Int32:
         """(27,) from a key to those of its neighbours, offsets in C order."""
-        _, y, z = self.box
-        return np.array([(a * y + b) * z + c for a, b, c in itertools.product((-1, 0, 1), repeat=3)], np.int32)
+        return _steps(*self.box[1:])
 
     @property
     def key_address(self) -> int:
@@ -48,7 +49,7 @@ class Cells:
 
     def table(self, space: Workspace) -> Int32:
         """The level's table, negative everywhere."""
-        return space.table(int(np.prod(self.box)))
+        return space.table(math.prod(self.box))
 
     def fill(self, space: Workspace) -> Int32:
         """The level's table with these cells' rows; `clear` follows."""
@@ -68,21 +69,31 @@ class Cells:
         return self._neighbours
 
 
+@lru_cache(maxsize=64)
+def _steps(y: int, z: int) -> Int32:
+    return np.array([(a * y + b) * z + c for a, b, c in itertools.product((-1, 0, 1), repeat=3)], np.int32)
+
+
 def cells_of(space: Workspace, coords: NDArray[np.int64], shape: Shape) -> Cells:
     """From (N, 4) batch, x, y, z of a single grid.
 
     Raises:
         ValueError: a cell lies outside the grid, or stands twice.
     """
-    cells = Cells(space.empty(np.int32, len(coords)), shape)
-    table = cells.table(space)
-    where = address(coords, np.int64, None, 4)
-    wrong = space.library.call("enter_cells", where, len(coords), *shape, address(table, np.int32, None), cells.key_address)
-    if wrong >= 0:
-        Cells(cells.keys[:wrong], shape).clear(space)
+    keys, wrong = keys_of(space, coords, shape, 1)
+    if wrong is not None:
         raise ValueError(f"cell {coords[wrong].tolist()} lies outside of one grid of shape {shape}, or stands twice")
-    cells.clear(space)
-    return cells
+    return Cells(keys, shape)
+
+
+def keys_of(space: Workspace, coords: NDArray[np.int64], shape: Shape, grids: int) -> tuple[Int32, int | None]:
+    """Keys of (N, 4) batch, x, y, z of several grids, and the first row that lies outside or stands twice."""
+    keys = space.empty(np.int32, len(coords))
+    table = space.table(grids * math.prod(size + 2 for size in shape))
+    where, there = address(keys, np.int32, None), address(table, np.int32, None)
+    found = space.library.call("enter_cells", address(coords, np.int64, None, 4), len(coords), grids, *shape, there, where)
+    space.library.call("clear_table", there, where, len(coords) if found < 0 else found)
+    return keys, None if found < 0 else found
 
 
 def strided(space: Workspace, cells: Cells) -> tuple[Cells, Pairs]:
@@ -98,7 +109,7 @@ def strided_keys(space: Workspace, keys: Int32, box: Shape, coarse_box: Shape, g
     n = len(keys)
     coarse, rows = space.empty(np.int32, n), space.empty(np.int32, n, 8)
     parent, place = space.empty(np.int32, n), space.empty(np.uint8, n)
-    table = space.table(grids * int(np.prod(coarse_box)))
+    table = space.table(grids * math.prod(coarse_box))
     made = space.library.call(
         "strided_cells",
         address(keys, np.int32, n),

@@ -120,6 +120,14 @@ def pairs_of_map(space: Workspace, rows: Int32, inputs: int, kept: bool = False)
     return pairs
 
 
+def turned(space: Workspace, rows: Int32, inputs: int) -> Int32:
+    """A map (M, K) with inputs and outputs exchanged: (inputs, K) output rows, -1 for none; under an offset no input meets two."""
+    out = space.empty(np.int32, inputs, rows.shape[1])
+    where = address(rows, np.int32, None, None)
+    space.library.call("turned_map", where, *rows.shape, inputs, address(out, np.int32, inputs, rows.shape[1]))
+    return out
+
+
 def convolve(space: Workspace, x: Floats, weight: Weight, pairs: Pairs, relu: bool = False, out: Floats | None = None) -> Floats:
     """act(bias + sum over an output's pairs of x[source] @ weight[offset]): (inputs, C or more) -> (outputs, padded D).
 

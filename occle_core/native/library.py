@@ -72,7 +72,9 @@ def address(array: Array, dtype: type[np.generic], *shape: int | None) -> int:
     Raises:
         ValueError: the array is of another type or shape, or not contiguous.
     """
-    fits = array.ndim == len(shape) and all(wanted is None or own == wanted for own, wanted in zip(array.shape, shape))
+    fits = array.shape == shape or (
+        array.ndim == len(shape) and all(wanted is None or own == wanted for own, wanted in zip(array.shape, shape))
+    )
     if array.dtype != dtype or not fits or not array.flags.c_contiguous:
         order = "" if array.flags.c_contiguous else ", not contiguous"
         expected = tuple("any" if wanted is None else wanted for wanted in shape)

@@ -201,7 +201,10 @@ def resize(space: Workspace, image: NDArray[np.uint8], out: NDArray[np.uint8]) -
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not can_resize(image, width, height):
         raise ValueError(f"an image {image.dtype} {image.shape} cannot be resized to {width} x {height} by this kernel")
     with space.frame():
-        numbers, work = space.empty(np.int32, 2 * (height + width)), space.empty(np.float32, h + 2 * height + w + 10 * width)
+        numbers, work = (
+            space.empty(np.int32, 2 * (height + width)),
+            space.empty(np.float32, h + 2 * height + 4 * w + 10 * width + 1),
+        )
         space.library.call(
             "resize_area",
             int(image.ctypes.data),

@@ -12,11 +12,12 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "pool_destroy": ("v", "p"),
     "pairs_of_table": ("v", "pppipippp"),
     "pairs_of_map": ("v", "ppiiippp"),
+    "turned_map": ("v", "piiip"),
     "convolve": ("v", "ppiipiipppipip"),
     "correlate": ("v", "ppipiipppip"),
     "linear": ("v", "ppiiipipip"),
     # coordinates.cpp
-    "enter_cells": ("i", "piiiipp"),
+    "enter_cells": ("i", "piiiiipp"),
     "fill_table": ("v", "ppi"),
     "clear_table": ("v", "ppi"),
     "strided_cells": ("i", "piiiiiiiiippppp"),
@@ -31,6 +32,12 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "prune_cells": ("i", "ppiipff"),
     "finest_level": ("i", "ppiiipipppp" + "ip" + "pff" + "ppppp"),
     "label_cells": ("v", "ppiiipp"),
+    # images.cpp
+    "winograd_room": ("i", "i"),
+    "look_up_pixels": ("v", "ppiiipip"),
+    "convolve_images": ("v", "ppiiiiipiiippiiipi"),
+    "convolve_winograd": ("v", "ppiiiipipp" + "ipip"),
+    "largest_of_images": ("v", "ppiiiip"),
     # mapping.cpp
     "network_evidence": ("v", "ppiiipiipppp"),
     "read_grid": ("i", "ppiii" + "ppp" + "iiiiiii" + "ppi" + "pppp"),

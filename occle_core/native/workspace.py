@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,7 +44,7 @@ class Workspace:
 
     def empty(self, dtype: type[np.generic], *shape: int) -> NDArray[Any]:
         """An array with any contents. Frames ask for the same arrays in the same order, so the n-th gets the n-th buffer."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         if self._next == len(self._buffers):
             self._buffers.append(np.empty(0, np.uint8))
         if len(self._buffers[self._next]) < size:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import numpy as np
@@ -15,9 +16,10 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from occle_core.native.cells import keys_of as native_keys
 from occle_core.native.cells import strided_keys
-from occle_core.native.conv import Pairs, Weight, convolve, correlate, pairs_of_map, pairs_of_table
-from occle_core.native.library import Library, loaded
+from occle_core.native.conv import Pairs, Weight, convolve, correlate, pairs_of_map, pairs_of_table, turned
+from occle_core.native.library import Library, address, loaded
 from occle_core.native.workspace import Workspace
 
 _OWN = threading.local()
@@ -56,6 +58,16 @@ def available(features: Tensor, weight: Tensor) -> bool:
     return library is not None and not any(channels % library.lanes for channels in weight.shape[1:])
 
 
+def keys_of(coords: Tensor, shape: tuple[int, int, int], grids: int) -> Tensor | None:
+    """Keys (N,) int64 of cells (N, 4); None without the library, or where a cell lies outside or stands twice."""
+    space = workspace() if coords.device.type == "cpu" else None
+    if space is None or not 0 < grids * math.prod(size + 2 for size in shape) < 2**31:
+        return None
+    with space.frame():
+        keys, wrong = native_keys(space, coords.long().contiguous().numpy(), shape, grids)
+        return torch.from_numpy(keys.astype(np.int64)) if wrong is None else None
+
+
 def pairs_of_keys(keys: Tensor, strides: tuple[int, int, int], cells: int) -> Pairs | None:
     """Pairs of a submanifold 3 x 3 x 3 convolution of cells in padded boxes (see Coordinates); None without the library."""
     space = workspace()
@@ -65,9 +77,10 @@ def pairs_of_keys(keys: Tensor, strides: tuple[int, int, int], cells: int) -> Pa
     own = keys.numpy().astype(np.int32)
     with space.frame():
         table = space.table(cells)
-        table[own] = np.arange(len(own), dtype=np.int32)
+        there, where = address(table, np.int32, cells), address(own, np.int32, None)
+        space.library.call("fill_table", there, where, len(own))
         pairs = pairs_of_table(space, table, own, np.array(steps, np.int32), len(own), kept=True)
-        table[own] = -1
+        space.library.call("clear_table", there, where, len(own))
     return pairs
 
 
@@ -155,11 +168,9 @@ def _product(features: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:
 def _turned(rows: Tensor, size: int) -> Pairs:
     """The pairs of a map with inputs and outputs exchanged: under one offset no input row meets two outputs."""
     if rows not in _TURNED:
-        there = rows.numpy()
-        output, offset = np.nonzero(there < size)
-        turned = np.full((size, there.shape[1]), -1, np.int32)
-        turned[there[output, offset], offset] = output
-        _TURNED[rows] = _pairs(turned, len(there))
+        space = _space()
+        with space.frame():
+            _TURNED[rows] = pairs_of_map(space, turned(space, np.ascontiguousarray(rows.numpy()), size), len(rows), kept=True)
     known: Pairs = _TURNED[rows]
     return known
 

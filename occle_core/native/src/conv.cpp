@@ -6,9 +6,6 @@
 #include <algorithm>
 #include "gemm.h"
 #include "pool.h"
-#if LANES == 16
-#include <immintrin.h>
-#endif
 
 using namespace occle;
 
@@ -114,6 +111,16 @@ void pairs_of_map(Pool* pool, const int32_t* map, int64_t m, int64_t K, int64_t 
         }
         start[K] = static_cast<int32_t>(p);
     });
+}
+
+// A map (m, K) of n input rows with inputs and outputs exchanged: (n, K) output rows, -1 for none. Under an offset no input meets two.
+void turned_map(const int32_t* map, int64_t m, int64_t K, int64_t n, int32_t* turned) {
+    std::fill(turned, turned + n * K, -1);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t k = 0; k < K; k++) {
+            const int32_t row = map[i * K + k];
+            if (row >= 0 && row < n) turned[row * K + k] = static_cast<int32_t>(i);
+        }
 }
 
 // out (m, D) = bias + sum over pairs of x[in] (C floats, rows `stride` apart) @ w[k]; w (K, C, D), D a multiple of LANES.

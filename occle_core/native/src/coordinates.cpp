@@ -16,17 +16,34 @@ struct Divider {
     }
 };
 
+// Numbers the keys whose entry in the table is not negative, in order, and lists them. Most of a table is empty.
+int32_t number_cells(int32_t* table, int64_t cells, int32_t* keys) {
+    constexpr int64_t BLOCK = 32;
+    int32_t m = 0;
+    for (int64_t first = 0; first < cells; first += BLOCK) {
+        const int64_t end = std::min(cells, first + BLOCK);
+        int32_t all = -1;
+        if (end - first == BLOCK)
+            for (int64_t i = 0; i < BLOCK; i++) all &= table[first + i];
+        else all = 0;
+        if (all < 0) continue;  // every sign is set
+        for (int64_t key = first; key < end; key++)
+            if (table[key] >= 0) table[key] = m, keys[m++] = static_cast<int32_t>(key);
+    }
+    return m;
+}
+
 }  // namespace
 
 extern "C" {
 
-// Keys of n cells (batch, x, y, z) and their rows in the table. Returns -1, or the first cell that lies outside or stands twice; the
-// table then holds the cells before it.
-int64_t enter_cells(const int64_t* coords, int64_t n, int64_t X, int64_t Y, int64_t Z, int32_t* table, int32_t* keys) {
+// Keys of n cells (batch, x, y, z) of so many grids and their rows in the table. Returns -1, or the first cell that lies outside or
+// stands twice; the table then holds the cells before it.
+int64_t enter_cells(const int64_t* coords, int64_t n, int64_t grids, int64_t X, int64_t Y, int64_t Z, int32_t* table, int32_t* keys) {
     for (int64_t i = 0; i < n; i++) {
         const int64_t b = coords[4 * i], x = coords[4 * i + 1], y = coords[4 * i + 2], z = coords[4 * i + 3];
-        if (b || x < 0 || x >= X || y < 0 || y >= Y || z < 0 || z >= Z) return i;
-        const int64_t key = ((x + 1) * (Y + 2) + y + 1) * (Z + 2) + z + 1;
+        if (b < 0 || b >= grids || x < 0 || x >= X || y < 0 || y >= Y || z < 0 || z >= Z) return i;
+        const int64_t key = ((b * (X + 2) + x + 1) * (Y + 2) + y + 1) * (Z + 2) + z + 1;
         if (table[key] >= 0) return i;
         table[key] = static_cast<int32_t>(i);
         keys[i] = static_cast<int32_t>(key);
@@ -56,9 +73,7 @@ int64_t strided_cells(const int32_t* keys, int64_t n, int64_t PX, int64_t PY, in
         place[i] = static_cast<uint8_t>((x & 1) * 4 + (y & 1) * 2 + (z & 1));
         table[parent[i]] = 0;
     }
-    int32_t m = 0;
-    for (int64_t key = 0; key < cells; key++)
-        if (table[key] >= 0) table[key] = m, coarse[m++] = static_cast<int32_t>(key);
+    const int32_t m = number_cells(table, cells, coarse);
     std::fill(map, map + 8 * m, static_cast<int32_t>(none));
     for (int64_t i = 0; i < n; i++) map[table[parent[i]] * 8 + place[i]] = static_cast<int32_t>(i);
     clear_table(table, coarse, m);

@@ -123,7 +123,12 @@ void label_cells(Pool* pool, const float* logits, int64_t n, int64_t D, int64_t 
             for (int64_t d = LANES; d < D; d += LANES) most = maximum(most, load(logit + d));
             const float best = largest_of(most);
             int64_t label = 0;
-            while (label + 1 < classes && logit[label] != best) label++;
+            for (int64_t d = 0; d < D; d += LANES) {
+                const int first = first_equal(load(logit + d), broadcast(best));
+                label = d + first;
+                if (first < LANES) break;
+            }
+            label = std::min(label, classes - 1);  // where a logit is no number
             Vector sum{};
             for (int64_t d = 0; d < D; d += LANES) sum += exp_of(load(logit + d) - best);
             labels[i] = static_cast<uint8_t>(label);

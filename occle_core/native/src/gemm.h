@@ -5,22 +5,28 @@
 
 namespace occle {
 
-// out[r] += in[r] (C floats) @ w (C rows that are `stride` floats apart), for R rows and N vectors of output channels.
-template <int R, int N>
-ALWAYS_INLINE void multiply_block(const float* const* in, int64_t C, const float* w, int64_t stride, float* const* out) {
+// out[r] += in[r] (`pieces` of C floats, `step` apart) @ w (a row per float, `stride` floats apart), for R rows and N vectors of output
+// channels; not `Add`: out[r] = instead.
+template <int R, int N, bool Add>
+ALWAYS_INLINE void multiply_block(const float* const* in, int64_t C, const float* w, int64_t stride, float* const* out,
+                                  int64_t pieces, int64_t step) {
     Vector sum[R][N];
     const float* row[R];
     UNROLL for (int r = 0; r < R; r++) row[r] = in[r];
     UNROLL for (int r = 0; r < R; r++) {
-        UNROLL for (int n = 0; n < N; n++) sum[r][n] = load(out[r] + n * LANES);
+        UNROLL for (int n = 0; n < N; n++) sum[r][n] = Add ? load(out[r] + n * LANES) : Vector{};
     }
-    for (int64_t c = 0; c < C; c++, w += stride) {
-        Vector b[N];
-        UNROLL for (int n = 0; n < N; n++) b[n] = load(w + n * LANES);
-        UNROLL for (int r = 0; r < R; r++) {
-            const float x = row[r][c];
-            UNROLL for (int n = 0; n < N; n++) sum[r][n] += x * b[n];
+    for (int64_t piece = 0;;) {
+        for (int64_t c = 0; c < C; c++, w += stride) {
+            Vector b[N];
+            UNROLL for (int n = 0; n < N; n++) b[n] = load(w + n * LANES);
+            UNROLL for (int r = 0; r < R; r++) {
+                const float x = row[r][c];
+                UNROLL for (int n = 0; n < N; n++) sum[r][n] += x * b[n];
+            }
         }
+        if (++piece == pieces) break;
+        UNROLL for (int r = 0; r < R; r++) row[r] += step;
     }
     UNROLL for (int r = 0; r < R; r++) {
         UNROLL for (int n = 0; n < N; n++) store(out[r] + n * LANES, sum[r][n]);
@@ -34,8 +40,9 @@ constexpr int block_rows() {
 }
 
 // The same for `count` rows; in_row(i) and out_row(i) say where row i begins.
-template <int N, class In, class Out>
-inline void multiply_panel(int64_t count, int64_t C, const float* w, int64_t stride, In in_row, Out out_row) {
+template <int N, bool Add, class In, class Out>
+inline void multiply_panel(int64_t count, int64_t C, const float* w, int64_t stride, In in_row, Out out_row, int64_t pieces,
+                           int64_t step) {
     constexpr int R = block_rows<N>();
     const float* in[R];
     float* out[R];
@@ -44,24 +51,25 @@ inline void multiply_panel(int64_t count, int64_t C, const float* w, int64_t str
         for (int r = 0; r < rows; r++) in[r] = in_row(done + r), out[r] = out_row(done + r);
         done += rows;
     };
-    while (done + R <= count) take(R), multiply_block<R, N>(in, C, w, stride, out);
-    if (R > 8 && done + 8 <= count) take(8), multiply_block<(R > 8 ? 8 : 1), N>(in, C, w, stride, out);
-    if (R > 4 && done + 4 <= count) take(4), multiply_block<(R > 4 ? 4 : 1), N>(in, C, w, stride, out);
-    if (done + 2 <= count) take(2), multiply_block<2, N>(in, C, w, stride, out);
-    if (done < count) take(1), multiply_block<1, N>(in, C, w, stride, out);
+    while (done + R <= count) take(R), multiply_block<R, N, Add>(in, C, w, stride, out, pieces, step);
+    if (R > 8 && done + 8 <= count) take(8), multiply_block<(R > 8 ? 8 : 1), N, Add>(in, C, w, stride, out, pieces, step);
+    if (R > 4 && done + 4 <= count) take(4), multiply_block<(R > 4 ? 4 : 1), N, Add>(in, C, w, stride, out, pieces, step);
+    if (done + 2 <= count) take(2), multiply_block<2, N, Add>(in, C, w, stride, out, pieces, step);
+    if (done < count) take(1), multiply_block<1, N, Add>(in, C, w, stride, out, pieces, step);
 }
 
-// out_row(i) (D floats, D a multiple of LANES) += in_row(i) (C floats) @ w (C, D), for `count` rows.
-template <class In, class Out>
-inline void multiply(int64_t count, int64_t C, const float* w, int64_t D, In in_row, Out out_row) {
+// out_row(i) (D floats, D a multiple of LANES) += in_row(i) (`pieces` of C floats, `step` apart) @ w (pieces * C, D), for `count` rows; not `Add`: = instead.
+template <bool Add = true, class In, class Out>
+inline void multiply(int64_t count, int64_t C, const float* w, int64_t D, In in_row, Out out_row, int64_t pieces = 1,
+                     int64_t step = 0) {
     const int64_t vectors = D / LANES;
     int64_t at = 0;
     const auto shifted = [&](int64_t i) { return out_row(i) + at * LANES; };
     if (vectors % 3 == 0) {
-        for (; at < vectors; at += 3) multiply_panel<3>(count, C, w + at * LANES, D, in_row, shifted);
+        for (; at < vectors; at += 3) multiply_panel<3, Add>(count, C, w + at * LANES, D, in_row, shifted, pieces, step);
     } else {
-        for (; at + 2 <= vectors; at += 2) multiply_panel<2>(count, C, w + at * LANES, D, in_row, shifted);
-        if (at < vectors) multiply_panel<1>(count, C, w + at * LANES, D, in_row, shifted);
+        for (; at + 2 <= vectors; at += 2) multiply_panel<2, Add>(count, C, w + at * LANES, D, in_row, shifted, pieces, step);
+        if (at < vectors) multiply_panel<1, Add>(count, C, w + at * LANES, D, in_row, shifted, pieces, step);
     }
 }
 

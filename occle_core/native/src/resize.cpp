@@ -9,9 +9,6 @@
 namespace {
 
 typedef float Four __attribute__((vector_size(16)));
-typedef int32_t FourIntegers __attribute__((vector_size(16)));
-
-inline Four pixel_of(const uint8_t* p) { return __builtin_convertvector((FourIntegers{p[0], p[1], p[2], 0}), Four); }
 inline uint8_t byte_of(float x) { return static_cast<uint8_t>(std::min(255l, std::max(0l, std::lrint(x)))); }
 
 // An axis of `size` pixels that becomes one of `made`: for each new pixel its first source pixel, how many there are, and where their
@@ -37,29 +34,42 @@ void shares_of(int64_t size, int64_t made, int32_t* first, int32_t* count, float
     }
 }
 
+// A line of w pixels made W wide, four floats a pixel; `wide` has room for its bytes as floats and one more.
+void shrink_line(const uint8_t* from, int64_t w, int64_t W, const int32_t* column, const int32_t* columns, const float* share,
+                 float* wide, float* line) {
+    for (int64_t k = 0; k < 3 * w; k++) wide[k] = static_cast<float>(from[k]);
+    for (int64_t X = 0; X < W; X++) {
+        const float* pixel = wide + 3 * column[X];
+        Four total{};
+        for (int32_t j = 0; j < columns[X]; j++) {
+            Four colour;  // and the next pixel's first channel
+            std::memcpy(&colour, pixel + 3 * j, sizeof colour);
+            total += colour * share[j];
+        }
+        share += columns[X];
+        std::memcpy(line + 4 * X, &total, sizeof total);
+    }
+}
+
 }  // namespace
 
 extern "C" {
 
 // (h, w, 3) uint8 with rows `stride` bytes apart -> (H, W, 3), H <= h, W <= w, not both whole parts of them. numbers: room for 2 (H + W) int32.
-// work: room for h + 2 H + w + 2 W + 8 W floats.
+// work: room for h + 2 H + 4 w + 10 W + 1 floats.
 void resize_area(const uint8_t* image, int64_t h, int64_t w, int64_t stride, int64_t H, int64_t W, uint8_t* out, int32_t* numbers,
                  float* work) {
     int32_t *row = numbers, *rows = row + H, *column = rows + H, *columns = column + W;
-    float *down = work, *across = down + h + 2 * H, *line = across + w + 2 * W, *sum = line + 4 * W;
+    float *down = work, *across = down + h + 2 * H, *line = across + w + 2 * W, *sum = line + 4 * W, *wide = sum + 4 * W;
+    wide[3 * w] = 0;
     shares_of(h, H, row, rows, down);
     shares_of(w, W, column, columns, across);
+    int32_t made = -1;
     for (int64_t Y = 0; Y < H; Y++) {
         for (int32_t i = 0; i < rows[Y]; i++) {
-            const uint8_t* from = image + (row[Y] + i) * stride;
-            const float* share = across;
-            for (int64_t X = 0; X < W; X++) {
-                const uint8_t* pixel = from + 3 * column[X];
-                Four total{};
-                for (int32_t j = 0; j < columns[X]; j++) total += pixel_of(pixel + 3 * j) * share[j];
-                share += columns[X];
-                std::memcpy(line + 4 * X, &total, sizeof total);
-            }
+            // The line before, which two rows share, is there already.
+            if (row[Y] + i != made) shrink_line(image + (row[Y] + i) * stride, w, W, column, columns, across, wide, line);
+            made = row[Y] + i;
             const float beta = *down++;
             if (i)
                 for (int64_t k = 0; k < 4 * W; k++) sum[k] += beta * line[k];

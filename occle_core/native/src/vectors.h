@@ -7,6 +7,7 @@
 #include <cstring>
 
 #if defined(__AVX512F__)
+#include <immintrin.h>
 #define LANES 16
 #elif defined(__AVX2__)
 #define LANES 8
@@ -32,7 +33,15 @@ ALWAYS_INLINE void store(float* to, Vector x) { *reinterpret_cast<Unaligned*>(to
 ALWAYS_INLINE Vector broadcast(float x) { return Vector{} + x; }
 ALWAYS_INLINE Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
 
-// The sum and the largest of a vector's floats, by halves.
+// The sum and the largest of a vector's floats, by halves; the first place where two vectors are equal, LANES if nowhere.
+#if LANES == 16
+ALWAYS_INLINE float sum_of(Vector x) { return _mm512_reduce_add_ps(reinterpret_cast<__m512>(x)); }
+ALWAYS_INLINE float largest_of(Vector x) { return _mm512_reduce_max_ps(reinterpret_cast<__m512>(x)); }
+ALWAYS_INLINE int first_equal(Vector a, Vector b) {
+    const uint32_t equal = _mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_EQ_OQ);
+    return equal ? __builtin_ctz(equal) : LANES;
+}
+#else
 ALWAYS_INLINE float sum_of(Vector x) {
     float part[LANES];
     std::memcpy(part, &x, sizeof part);
@@ -47,6 +56,13 @@ ALWAYS_INLINE float largest_of(Vector x) {
         for (int i = 0; i < width; i++) part[i] = part[i] > part[i + width] ? part[i] : part[i + width];
     return part[0];
 }
+ALWAYS_INLINE int first_equal(Vector a, Vector b) {
+    const Integers equal = a == b;
+    int i = 0;
+    while (i < LANES && !equal[i]) i++;
+    return i;
+}
+#endif
 
 // exp of numbers that are not positive, relative error 2e-7: a power of two times a polynomial. Below -80 it is exp(-80).
 ALWAYS_INLINE Vector exp_of(Vector x) {

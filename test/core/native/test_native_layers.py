@@ -85,3 +85,19 @@ def test_several_layers_share_pairs_and_threads_do_not_disturb_each_other(kernel
     with ThreadPoolExecutor(2) as threads:
         together = list(threads.map(lambda x: layer(layer(x)).features, tensors * 4))
     assert all(torch.equal(found, alone[number % 6]) for number, found in enumerate(together))
+
+
+def test_cells_that_cannot_be_are_refused_as_without_kernels(kernels, monkeypatch):
+    for cells, why in (
+        ([[0, 2, 0, 0]], "outside"),
+        ([[2, 0, 0, 0]], "outside"),
+        ([[0, 0, -1, 0]], "outside"),
+        ([[1, 1, 1, 1]] * 2, "twice"),
+    ):
+        for instructions in (kernels.instructions, "off"):
+            monkeypatch.setenv(library.VARIABLE, instructions)
+            with pytest.raises(ValueError, match=why):
+                SparseTensor(torch.zeros(len(cells), 16), torch.tensor(cells), (2, 2, 2), 2)
+    monkeypatch.setenv(library.VARIABLE, kernels.instructions)
+    right = SparseTensor(torch.zeros(2, 16), torch.tensor([[1, 1, 1, 1], [0, 1, 1, 1]], dtype=torch.int32), (2, 2, 2), 2)
+    assert right.coords.tolist() == [[1, 1, 1, 1], [0, 1, 1, 1]]

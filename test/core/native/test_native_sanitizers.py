@@ -10,7 +10,7 @@ import pytest
 
 from occle_core.native import build
 
-TESTS = ("conv", "decoder", "layers", "mapping", "points", "prepare")
+TESTS = ("conv", "decoder", "images", "layers", "mapping", "points", "prepare")
 RUN = """
 import sys
 from pathlib import Path

@@ -1,0 +1,126 @@
+# Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
+"""Convolutions of images on compiled kernels (see images.cpp): stacks of images with margins of zeros, and the layers on them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from occle_core.native.conv import Floats
+from occle_core.native.library import Library, address
+from occle_core.native.workspace import Workspace
+
+WINDOWS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+"""G of Winograd's F(2 x 2, 3 x 3) (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, Sec. 4.1)."""
+
+
+class Stack:
+    """Images of equal size, the channels of a pixel together, and a margin of zeros around each image.
+
+    Attributes:
+        array: (V, H + 2 margin, W + 2 margin, C) float32.
+        margin: pixels.
+    """
+
+    def __init__(self, images: int, height: int, width: int, channels: int, margin: int = 1) -> None:
+        self.array: Floats = np.zeros((images, height + 2 * margin, width + 2 * margin, channels), np.float32)
+        self.margin = margin
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """V, H, W, C without the margin."""
+        images, height, width, channels = self.array.shape
+        return images, height - 2 * self.margin, width - 2 * self.margin, channels
+
+    @property
+    def address(self) -> int:
+        """Where it lies."""
+        return address(self.array, np.float32, None, None, None, None)
+
+
+class Kernel:
+    """A convolution's weight (D, C, k, k) and bias (D,) of padding k // 2, in the layout of the kernels.
+
+    Args:
+        library: the kernels.
+        weight, bias: as `nn.Conv2d` keeps them.
+        stride: pixels.
+        channels: of a pixel of its input, C and zeros behind them.
+    """
+
+    def __init__(self, library: Library, weight: ArrayLike, bias: ArrayLike, stride: int, channels: int) -> None:
+        source = np.asarray(weight, np.float64)
+        width, depth, self.size, _ = source.shape
+        self.stride, self.channels = stride, channels
+        self.bias: Floats = np.zeros(library.padded(width), np.float32)
+        self.bias[:width] = np.asarray(bias)
+        padded = np.zeros((self.size, self.size, channels, len(self.bias)))
+        padded[:, :, :depth, :width] = source.transpose(2, 3, 1, 0)
+        self.direct: Floats = padded.reshape(self.size, self.size * channels, -1).astype(np.float32)
+        self.winograd: Floats | None = None
+        if self.size == 3 and stride == 1:
+            transformed = np.einsum("ay,bx,yxcd->abcd", WINDOWS, WINDOWS, padded)
+            self.winograd = np.ascontiguousarray(transformed.reshape(16, channels, -1), np.float32)
+
+    def shape_of(self, x: Stack) -> tuple[int, int, int, int]:
+        """V, H, W, D of what it makes of x."""
+        images, height, width, _ = x.shape
+        return images, (height - 1) // self.stride + 1, (width - 1) // self.stride + 1, len(self.bias)
+
+
+def look_up(space: Workspace, images: NDArray[np.uint8], table: Floats, out: Stack) -> None:
+    """Images (V, H, W, 3) through a table (256, 3) of what a byte stands for."""
+    count, height, width, channels = out.shape
+    space.library.call(
+        "look_up_pixels",
+        space.pool.handle,
+        address(images, np.uint8, count, height, width, channels),
+        count,
+        height,
+        width,
+        address(table, np.float32, 256, 3),
+        out.margin,
+        out.address,
+    )
+
+
+def convolve(space: Workspace, x: Stack, kernel: Kernel, out: Stack, more: Stack | None = None, relu: bool = False) -> None:
+    """out = act(kernel(x) + more); where more is smaller, each pixel takes the nearest at its place in it.
+
+    Raises:
+        ValueError: the stacks do not fit.
+    """
+    images, height, width, channels = x.shape
+    made = kernel.shape_of(x)
+    other = made if more is None else more.shape
+    fits = channels == kernel.channels and x.margin >= kernel.size // 2 and out.shape == made
+    if not fits or other[::3] != made[::3] or (more is not None and more.margin != 1):
+        size = f"{kernel.size} x {kernel.size} x {kernel.channels}"
+        raise ValueError(f"a kernel of {size} does not fit images {x.shape}, {other}, {out.shape}")
+    begin, end = (space.pool.handle, x.address, images, height, width, channels), (relu, out.address, out.margin)
+    bias, added = address(kernel.bias, np.float32, made[3]), None if more is None else more.address
+    if kernel.winograd is not None and uses_winograd(x, kernel, out, more):
+        weight = address(kernel.winograd, np.float32, 16, channels, made[3])
+        room = space.pool.threads * space.library.call("winograd_room", channels + made[3])
+        with space.frame():
+            work = address(space.empty(np.float32, room), np.float32, room)
+            space.library.call("convolve_winograd", *begin, weight, made[3], bias, added, *end, work)
+    else:
+        weight = address(kernel.direct, np.float32, kernel.size, kernel.size * channels, made[3])
+        sizes = (x.margin, weight, kernel.size, kernel.stride, made[3])
+        space.library.call("convolve_images", *begin, *sizes, bias, added, *other[1:3], *end)
+
+
+def uses_winograd(x: Stack, kernel: Kernel, out: Stack, more: Stack | None) -> bool:
+    """Whether `convolve` takes Winograd's way, which needs 4 of 9 multiplications, instead of the direct one."""
+    _, height, width, _ = x.shape
+    fits = kernel.winograd is not None and x.margin == 1 and height % 2 == width % 2 == 0
+    return fits and (more is None or more.shape == out.shape)
+
+
+def largest(space: Workspace, x: Stack, out: Stack) -> None:
+    """The maximum over 3 x 3 pixels, stride 2, padding 1, of images that are not negative anywhere."""
+    images, height, width, channels = x.shape
+    if out.shape != (images, (height - 1) // 2 + 1, (width - 1) // 2 + 1, channels) or x.margin != 1 or out.margin != 1:
+        raise ValueError(f"images {out.shape} are not half of {x.shape}")
+    space.library.call("largest_of_images", space.pool.handle, x.address, images, height, width, channels, out.address)
