@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Options that `occle-train fit`, `fit-occle` and `adapt` share."""
+"""Options that `occle-train fit`, `fit-occle` and `adapt` share, and those of work on several workers."""
 
 from __future__ import annotations
 
@@ -36,3 +36,10 @@ ValidationFrames = Annotated[int | None, typer.Option(min=1, help="validation fr
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, or auto")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads")]
 Processes = Annotated[int | None, typer.Option(min=1, help="processes that share every batch, one per GPU")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        help="do the work on a Ray cluster, one actor per GPU, or per core: HOST:6379, auto, or local. Its machines see the same paths",
+        metavar="ADDRESS",
+    ),
+]
