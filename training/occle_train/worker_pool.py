@@ -20,8 +20,6 @@ from functools import partial
 from importlib import import_module
 from typing import Any, TypeVar
 
-import torch
-
 Job = TypeVar("Job")
 State = TypeVar("State")
 Item = TypeVar("Item")
@@ -70,7 +68,7 @@ def find_workers(count: int | None = None, address: str | None = None, device: s
     if address is None:
         if (count or 1) == 1:
             return ALONE
-        gpus = device != "cpu" and torch.cuda.is_available()
+        gpus = device != "cpu" and bool(_visible_gpus())
         return Workers(count or 1, max(1, (os.cpu_count() or 1) // (count or 1)), gpus)
     found = _join_ray(address).cluster_resources()
     cores, devices = int(found.get("CPU", 0)), int(found.get("GPU", 0))
@@ -136,6 +134,8 @@ class _Worker:
     def run(self, work: Callable[[Any, Any], Any], item: Any) -> Any:
         if not self._opened:
             if self._threads is not None:
+                import torch  # takes seconds
+
                 torch.set_num_threads(self._threads)
             self._state, self._opened = self._open(self._job), True
         return work(self._state, item)
@@ -217,7 +217,9 @@ def _run_in_process(work: Callable[[Any, Any], Any], item: Any) -> Any:
 
 def _visible_gpus() -> list[str]:
     """The entries of CUDA_VISIBLE_DEVICES that name this machine's GPUs."""
-    count = torch.cuda.device_count()
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
