@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ import pytest
 from occle_train import worker_pool
 from occle_train.pseudo_labels.label_folder import LoadedOnce, write_missing
 from occle_train.worker_pool import ALONE, Workers, consecutive_parts, find_workers, mapped
+from pool_work import Opened, hang_or_die, square
 
 from occle_core import taxonomy
-from occle_core.datasets import DatasetError
 
 
 @pytest.fixture(scope="module", name="ray")
@@ -32,72 +33,47 @@ def two(request):
     return request.getfixturevalue("ray") if request.param == "ray" else Workers(2)
 
 
-class Opened:
-    """A worker's state, which counts what it was asked."""
-
-    def __init__(self, base):
-        self.base, self.asked = base, 0
-
-
-def square(opened, item):
-    opened.asked += 1
-    if item == 7:
-        raise DatasetError("no such frame")
-    time.sleep(0.02 * (item == 0))
-    return opened.base + item**2, os.getpid(), opened.asked
-
-
-def test_results_are_in_order_and_each_worker_opens_once(two):
-    with mapped(square, range(7), Opened, 100, two) as results:
-        values, pids, asked = zip(*results)
-    assert list(values) == [100 + i**2 for i in range(7)] and os.getpid() not in pids
-    for pid in set(pids):
-        assert [n for p, n in zip(pids, asked) if p == pid] == list(range(1, pids.count(pid) + 1))
+def test_results_are_in_order_and_each_worker_opens_once(two, monkeypatch):
+    monkeypatch.setattr(worker_pool, "_visible_gpus", lambda: ["3", "5"])
+    workers = two if two.on_ray else replace(two, gpus=True)
+    found = []
     # An error is of its type and names its item; those before it had their results.
     with (
-        pytest.raises(DatasetError, match=r"^frame 7: no such frame$"),
-        mapped(square, [1, 2, 7, 3], Opened, 0, two, lambda item: f"frame {item}") as results,
+        pytest.raises(LookupError, match=r"^frame 7: no such frame$"),
+        mapped(square, range(9), Opened, 100, workers, lambda item: f"frame {item}") as results,
     ):
-        assert [next(results)[0], next(results)[0]] == [1, 4]
-        next(results)
+        for result in results:
+            found.append(result)
+    values, pids, asked, devices = zip(*found[:7])
+    assert len(found) == 7 and list(values) == [100 + i**2 for i in range(7)] and os.getpid() not in pids
+    for pid in set(pids):
+        assert [n for p, n in zip(pids, asked) if p == pid] == list(range(1, pids.count(pid) + 1))
+        assert two.on_ray or len({device for p, device in zip(pids, devices) if p == pid} & {"3", "5"}) == 1
+    assert two.on_ray or len(set(devices)) == len(set(pids))
     assert not multiprocessing.active_children()
 
 
 def test_here_is_the_same_work():
     with mapped(square, range(3), Opened, 0) as results:
-        assert list(results) == [(i**2, os.getpid(), i + 1) for i in range(3)]
-    with pytest.raises(DatasetError, match=r"^7: no such"), mapped(square, [7], Opened, 0) as results:
+        assert [result[:3] for result in results] == [(i**2, os.getpid(), i + 1) for i in range(3)]
+    with pytest.raises(LookupError, match=r"^7: no such"), mapped(square, [7], Opened, 0) as results:
         next(results)
     with mapped(square, [], Opened, 0, Workers(3)) as results:
         assert list(results) == []
 
 
-def endless(state, item):
-    if item:
-        os._exit(9)
-    time.sleep(600)
-
-
 def test_ctrl_c_ends_the_workers_at_once_and_a_dead_one_is_said():
     begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), mapped(endless, [0, 0], Opened, 0, Workers(2)):
-        while len(multiprocessing.active_children()) < 2:
+    with pytest.raises(KeyboardInterrupt), mapped(hang_or_die, [0], Opened, 0, Workers(2)):
+        while not multiprocessing.active_children():
             time.sleep(0.01)
         raise KeyboardInterrupt
-    with pytest.raises(ChildProcessError, match="a worker process died"), mapped(endless, [1], Opened, 0, Workers(2)) as results:
+    with (
+        pytest.raises(ChildProcessError, match="a worker process died"),
+        mapped(hang_or_die, [1], Opened, 0, Workers(2)) as results,
+    ):
         next(results)
-    assert not multiprocessing.active_children() and time.monotonic() - begun < 60
-
-
-def visible(state, item):
-    time.sleep(0.3)
-    return os.environ["CUDA_VISIBLE_DEVICES"]
-
-
-def test_every_process_has_a_gpu_of_its_own(monkeypatch):
-    monkeypatch.setattr(worker_pool, "_visible_gpus", lambda: ["3", "5"])
-    with mapped(visible, range(6), Opened, 0, Workers(2, gpus=True)) as results:
-        assert set(results) == {"3", "5"}
+    assert not multiprocessing.active_children() and time.monotonic() - begun < 300
 
 
 class Images:

@@ -30,10 +30,11 @@ def write_weak_targets(
     missing = [item for item in wanted if not samples.target_file(item).is_file()]
     on_progress(len(wanted) - len(missing))
     parts = consecutive_parts(missing, workers)
-    with (
-        writing_into(samples.cache),
-        mapped(_make, parts, as_given, samples, workers, lambda part: samples.describe(part[0])) as made,
-    ):
+
+    def name(part: Sequence[int]) -> str:
+        return samples.describe(part[0]) + (" and after" if len(part) > 1 else "")
+
+    with writing_into(samples.cache), mapped(_make, parts, as_given, samples, workers, name) as made:
         for part, _ in zip(parts, made):
             on_progress(len(part))
     return len(missing), len(wanted) - len(missing)
