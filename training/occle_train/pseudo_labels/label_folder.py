@@ -162,7 +162,7 @@ def write_missing(
         frames = [(number, i) for number, dataset in enumerate(datasets) for i in range(len(dataset))]
 
         def name(frame: tuple[int, int]) -> str:
-            return f"{datasets[frame[0]].name}, frame {datasets[frame[0]].numbers[frame[1]]}"
+            return f"{datasets[frame[0]].name}, frame {frame[1]}"
 
         with mapped(_label_frame, frames, as_given, (root, datasets, labeller), workers, name) as results:
             for (number, i), counts in zip(frames, results):
