@@ -24,3 +24,10 @@ def hang_or_die(state, item):
     if item:
         os._exit(9)
     time.sleep(600)
+
+
+def zeros(state, item):
+    import numpy as np
+
+    item += 1
+    return np.zeros(item.shape)

@@ -13,7 +13,7 @@ import pytest
 from occle_train import worker_pool
 from occle_train.pseudo_labels.label_folder import LoadedOnce, write_missing
 from occle_train.worker_pool import ALONE, Workers, consecutive_parts, find_workers, mapped
-from pool_work import Opened, hang_or_die, square
+from pool_work import Opened, hang_or_die, square, zeros
 
 from occle_core import taxonomy
 
@@ -126,6 +126,12 @@ def test_a_missing_ray_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'occle_ros\[cluster\]'"):
         find_workers(address="auto")
+
+
+def test_arrays_from_a_cluster_may_be_written_to(ray):
+    with mapped(zeros, [np.zeros(3), np.zeros(100_000)], Opened, 0, ray) as results:
+        for result in results:
+            result += 1
 
 
 def test_a_cluster_gives_a_worker_per_core(ray):

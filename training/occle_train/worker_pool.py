@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -228,7 +229,7 @@ def _visible_gpus() -> list[str]:
 def _on_ray(work: Callable[[Any, Any], Any], items: Sequence[Any], worker: _Worker, workers: Workers) -> Iterator[Iterator[Any]]:
     ray = _ray()
     kind = ray.remote(num_cpus=1, num_gpus=int(workers.gpus))(_RayActor)
-    shared = ray.put(worker)
+    shared = ray.put(pickle.dumps(worker))
     actors = [kind.remote(shared) for _ in range(min(workers.count, len(items)))]
     try:
         yield _of_actors(ray, actors, work, items)
@@ -240,7 +241,8 @@ def _on_ray(work: Callable[[Any, Any], Any], items: Sequence[Any], worker: _Work
 def _of_actors(ray: Any, actors: Sequence[Any], work: Callable[[Any, Any], Any], items: Sequence[Any]) -> Iterator[Any]:
     pool = import_module("ray.util").ActorPool(actors)
     try:
-        yield from pool.map(lambda actor, item: actor.run.remote(work, item), items)
+        for result in pool.map(lambda actor, item: actor.run.remote(work, pickle.dumps(item)), items):
+            yield pickle.loads(result)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayActorError as error:
@@ -248,13 +250,13 @@ def _of_actors(ray: Any, actors: Sequence[Any], work: Callable[[Any, Any], Any],
 
 
 class _RayActor:
-    """A worker that Ray holds."""
+    """A worker that Ray holds. What goes in and out is pickled here, because Ray's own copies of arrays cannot be written to."""
 
-    def __init__(self, worker: _Worker) -> None:
-        self._worker = worker
+    def __init__(self, worker: bytes) -> None:
+        self._worker: _Worker = pickle.loads(worker)
 
-    def run(self, work: Callable[[Any, Any], Any], item: Any) -> Any:
-        return self._worker.run(work, item)
+    def run(self, work: Callable[[Any, Any], Any], item: bytes) -> bytes:
+        return pickle.dumps(self._worker.run(work, pickle.loads(item)))
 
 
 def _join_ray(address: str) -> Any:
