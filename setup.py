@@ -63,6 +63,8 @@ EXTRAS = {
     "odometry": [KISS_ICP],
     # Quantising; a quantised bundle runs without it.
     "int8": ["nncf>=3.0"],
+    # Label images, weak targets and scores on a Ray cluster.
+    "cluster": ["ray>=2.50"],
     "simulate": RAY_CASTERS,
     "train": [*RAY_CASTERS, "matplotlib>=3.8"],
     "test": [

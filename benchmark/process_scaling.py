@@ -18,6 +18,7 @@ from statistics import median
 
 from occle_train.data.samples import open_all
 from occle_train.evaluation.processes import Job, evaluate_in_processes
+from occle_train.worker_pool import find_workers
 
 from benchmark.machine import machine
 
@@ -66,7 +67,7 @@ def _scored(bundle: Path, data: Path, processes: int) -> float:
     """Frames a second, from when every process has scored some."""
     job = Job(bundle, "torch", "fp32", 1, data, (), "recorded")
     times: list[tuple[float, int]] = []
-    evaluate_in_processes(job, open_all(data), 1, processes, lambda count: times.append((time.monotonic(), count)))
+    evaluate_in_processes(job, open_all(data), 1, find_workers(processes), lambda count: times.append((time.monotonic(), count)))
     first = next(number for number in range(len(times)) if sum(count for _, count in times[: number + 1]) >= WARM * processes)
     return sum(count for _, count in times[first + 1 :]) / (times[-1][0] - times[first][0])
 

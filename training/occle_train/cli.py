@@ -19,6 +19,7 @@ COMMANDS = {
     "simulate": ("simulate", "simulate", "Simulate street drives: a data set to try everything with."),
     "prepare": ("prepare", "prepare", "Write recordings as frames with poses, to label and to train on."),
     "label": ("label", "label", "Make 2D pseudo-labels of images for the recipes."),
+    "targets": ("targets", "targets", "Make MinkOcc's weak targets before a training."),
     "review": ("recordings.review", "review", "Write a page to judge pseudo-labels by, before a training."),
     "fit": ("fit", "fit_command", "Train MinkOcc, on voxel labels or by the label-efficient recipe."),
     "fit-occle": ("fit_occle", "fit_command", "Train OccLE from few voxel annotations and 2D pseudo-labels."),

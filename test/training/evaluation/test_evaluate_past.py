@@ -92,9 +92,8 @@ def test_parts_of_a_drive_add_up_to_the_scores_of_the_whole(tmp_path, frames, st
     monkeypatch.setattr(Drive, "has_truth", lambda self, i: i % 2 == 0)
     whole = evaluate(bundle, drives)
     job = processes.Job(tmp_path / "bundle", "torch", "fp32", 1, tmp_path, (), "recorded")
-    monkeypatch.setattr(processes, "_OPENED", (job, bundle, drives))
     parts = processes.share_frames([range(0, 10, 2)] * 2, 6)
-    first, *others = [pickle.loads(pickle.dumps(processes._measure(part))) for part in parts]
+    first, *others = [pickle.loads(pickle.dumps(processes._measure((job, bundle, drives), part))) for part in parts]
     for other in others:
         first.merge(other)
     found = first.result()

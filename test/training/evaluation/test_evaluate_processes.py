@@ -6,6 +6,7 @@ from occle_train.data.samples import open_all
 from occle_train.evaluation.evaluate import evaluate
 from occle_train.evaluation.processes import Job, evaluate_in_processes, share_frames
 from occle_train.streets import simulate
+from occle_train.worker_pool import Workers
 
 from occle_core.bundle import rig_spec, save_bundle, spec_for
 from occle_core.networks.occle.config import tiny
@@ -41,5 +42,5 @@ def test_two_processes_score_as_one_does(tmp_path, kind):
     job = scored(kind, tmp_path)
     datasets, counted = open_all(job.data), []
     alone = evaluate(Predictor.load(job.bundle, threads=1), datasets)
-    shared = evaluate_in_processes(job, datasets, 1, 2, counted.append)
+    shared = evaluate_in_processes(job, datasets, 1, Workers(2), counted.append)
     assert sum(counted) == 8 and without_times(shared) == without_times(alone)

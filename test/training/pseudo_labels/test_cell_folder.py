@@ -18,6 +18,7 @@ from occle_train.pseudo_labels.lidar import accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 from occle_train.streets import simulate
+from occle_train.worker_pool import Workers
 
 from occle_core.datasets import DatasetError, open_dataset
 from occle_core.geometry.grid import VoxelGrid
@@ -73,7 +74,7 @@ def test_two_processes_give_what_one_gives(recorded, tmp_path):
     data = open_dataset(recorded / "streets")
     labels = LabelFolder(recorded / "images", data.taxonomy)
     write_cells(tmp_path / "one", [data], GRID, labels, CONFIG)
-    assert write_cells(tmp_path / "two", [data], GRID, labels, CONFIG, workers=2) == (3, 0)
+    assert write_cells(tmp_path / "two", [data], GRID, labels, CONFIG, workers=Workers(2)) == (3, 0)
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 

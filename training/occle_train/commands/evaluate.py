@@ -11,6 +11,7 @@ import typer
 
 from occle_core.atomic_file import write_json
 from occle_core.predictor import Predictor
+from occle_train.commands import options as opt
 from occle_train.commands.common import console, path_option, progress_bar, split_names
 from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.data.truth import TRUTHS, TruthName
@@ -18,6 +19,7 @@ from occle_train.evaluation import evaluate as scoring
 from occle_train.evaluation.degraded import DEGRADATIONS, DegradeName
 from occle_train.evaluation.processes import Job, evaluate_in_processes
 from occle_train.evaluation.terminal_tables import score_table
+from occle_train.worker_pool import find_workers
 
 
 def evaluate(
@@ -33,24 +35,26 @@ def evaluate(
     degrade: Annotated[
         DegradeName, typer.Option(help="take this from every frame, to measure what it gives: images, colours or intensity")
     ] = "nothing",
-    processes: Annotated[int, typer.Option(min=1, help="processes that share the frames; the scores are one's")] = 1,
+    processes: Annotated[int | None, typer.Option(min=1, help="processes that share the frames; the scores are one's")] = None,
+    ray: opt.Ray = None,
 ) -> None:
     """Completion IoU, mIoU and per-class IoU of a bundle, with the plain voxelised scan beside it.
 
     Example: occle-train evaluate --bundle config/bundles/kitti --data out/validation
     """
+    workers = find_workers(processes, ray)
     predictor = Predictor.load(bundle, engine, precision, threads, console.print)
     datasets = open_all(data, split_names(sequences), listed_taxonomy(predictor.spec))
     with progress_bar() as bar:
         count = sum(len(scoring.scored_frames(dataset, TRUTHS[truth], every)) for dataset in datasets)
         task = bar.add_task("evaluating", total=count)
-        if processes == 1:
+        if workers.alone:
             scores = scoring.evaluate(
                 predictor, datasets, TRUTHS[truth], every, lambda name, i: bar.advance(task), DEGRADATIONS[degrade]
             )
         else:
             job = Job(bundle, engine, precision, threads, data, split_names(sequences), truth, degrade)
-            scores = evaluate_in_processes(job, datasets, every, processes, lambda count: bar.advance(task, count))
+            scores = evaluate_in_processes(job, datasets, every, workers, lambda count: bar.advance(task, count))
     console.print(score_table(scores, predictor.taxonomy, predictor.bundle_id))
     if json_file:
         content = {

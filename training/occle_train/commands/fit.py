@@ -78,6 +78,7 @@ def fit_command(
     config: opt.Config = None,
     assignments: opt.Set = None,
     labels: opt.Labels = None,
+    targets: opt.Targets = None,
     steps: Annotated[int | None, typer.Option(min=1, help="optimiser steps, instead of the configuration's")] = None,
     max_minutes: opt.MaxMinutes = None,
     seed: opt.Seed = None,
@@ -100,11 +101,11 @@ def fit_command(
       occle-train fit --data out/streets --data out/frames --rig rig.yaml --config mixed --labels out/labels
       occle-train fit --resume runs/minkocc-small-kitti-001
     """
-    rig_name, rig_file = _known_rig_or_file(rig)
+    rig_name, rig_file = known_rig_or_file(rig)
     own = read_classes(classes) if classes else own_classes(rig_file) if rig_file else None
     given = RunOptions(
-        data=tuple(data or ()), sequences=sequences, labels=labels, rig=rig_name, rig_file=rig_file, size=size, classes=own,
-        finer=finer, sweeps=sweeps, start_from=start_from,
+        data=tuple(data or ()), sequences=sequences, labels=labels, targets=targets, rig=rig_name, rig_file=rig_file, size=size,
+        classes=own, finer=finer, sweeps=sweeps, start_from=start_from,
         image_weights=image_weights, validation=validation, validation_sequences=validation_sequences,
         validate_every=validate_every, validation_frames=validation_frames, bundle=bundle, device=device, threads=threads,
         processes=processes,
@@ -139,7 +140,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     sets = training.open_data(run, own)
     check_classes(sets)
     datasets = [dataset for found in sets.values() for dataset in found]
-    spec = _run_spec(run, datasets)
+    spec = run_spec(run, datasets)
     classes = taxonomy.load(spec.taxonomy)
     begun, pretrained = training.with_image_weights(run, spec, initial, settings.seed)
     assert begun is None or isinstance(begun, MinkOcc)
@@ -212,7 +213,7 @@ def settings_of(config: str | None, assignments: Sequence[str], saved: dict[str,
     return parse_config(FitConfig, content, config or ("--set" if assignments else "the options"))
 
 
-def _known_rig_or_file(rig: str | None) -> tuple[RigName | None, Path | None]:
+def known_rig_or_file(rig: str | None) -> tuple[RigName | None, Path | None]:
     """What --rig names: a known rig, or a rig file."""
     for name in get_args(RigName):
         if rig == name:
@@ -223,7 +224,7 @@ def _known_rig_or_file(rig: str | None) -> tuple[RigName | None, Path | None]:
     return None, file
 
 
-def _run_spec(run: training.Run, datasets: Sequence[Dataset]) -> BundleSpec:
+def run_spec(run: training.Run, datasets: Sequence[Dataset]) -> BundleSpec:
     """The spec of a run's network.
 
     Raises:

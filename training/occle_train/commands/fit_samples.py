@@ -31,7 +31,7 @@ def training_samples(run: training.Run, settings: FitConfig, spec: BundleSpec, d
         if settings.losses.image_semantics:
             samples.labels = folder
     else:
-        cache = run.folder / "accumulated"
+        cache = run.options.targets or run.folder / "accumulated"
         samples = RecipeSamples(datasets, spec.voxel_grid, sizes, settings.recipe, folder, cache, memory, settings.truth_mask)
     if settings.losses.image_semantics:
         # A class list of one's own gives the ids of simulated images another meaning.

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from occle_core.bundle import rig_spec
-from occle_core.datasets import Dataset
 from occle_core.datasets.completeness import require_files
+from occle_core.taxonomy import Taxonomy
+from occle_train.commands import options as opt
 from occle_train.commands.common import console, path_option, progress_bar, split_names
 from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import open_all
@@ -20,10 +22,11 @@ from occle_train.occle.labeller import AlignedLabeller, TransformersSegmenter, U
 from occle_train.pseudo_labels.cell_folder import CellConfig, grid_of, write_cells
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.grounded_sam import GroundedSam
-from occle_train.pseudo_labels.label_folder import LabelFolder, Labeller, write_missing
+from occle_train.pseudo_labels.label_folder import LabelFolder, Labeller, LoadedOnce, write_missing
 from occle_train.pseudo_labels.prompts import load_prompts
 from occle_train.pseudo_labels.universal_names import parse_renames
 from occle_train.runs.checks import check_device, rig_of
+from occle_train.worker_pool import find_workers
 
 
 def label(
@@ -45,7 +48,8 @@ def label(
         Path | None, path_option("also write 3D labels here: cells carved by rays, moving points, classes by the points' votes")
     ] = None,
     ready: Annotated[bool, typer.Option(help="--out holds label images already: make none, only the 3D labels of --cells")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="with --cells, processes that carve")] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes that share the frames, one per GPU")] = None,
+    ray: opt.Ray = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,7 +66,7 @@ def label(
 
     Example: occle-train label --data data/nuscenes --out data/labels --segmenter facebook/sam2.1-hiera-large
     """
-    place = check_device(device)
+    place = check_device(device) if ray is None else device
     if renames and not specific:
         raise ValueError("--rename is for the classes of --specific MODEL; prompts are in pseudo_labels/data/prompts")
     if not align and not specific:
@@ -74,30 +78,35 @@ def label(
     errors = parse_config(DegradeConfig, given, "--set")
     if ready and cells is None:
         raise ValueError("--ready leaves nothing to do without --cells; give --cells DIR")
+    found_workers = find_workers(workers, ray, place)
     datasets = open_all(data, split_names(sequences))
+    classes = datasets[0].taxonomy
     if not ready:
         images = ((dataset, i, camera) for dataset in datasets for i in range(len(dataset)) for camera in dataset.camera_names)
         found = ((dataset.name, dataset.image_file(i, camera)) for dataset, i, camera in images)
         require_files((name, file) for name, file in found if file is not None)
-        labeller, source = _labeller(
-            datasets, place, detector, segmenter, threshold, errors if simulated else None, specific, renames or [], align
+        load = partial(
+            _labeller, classes, detector, segmenter, threshold, errors if simulated else None, specific, renames or [], align
         )
+        labeller, source = load(place if found_workers.alone else "cpu")
+        _say_what_is_unknown(labeller, specific)
+        if not found_workers.alone:
+            labeller = LoadedOnce(partial(_loaded, load, "cuda" if found_workers.gpus else "cpu"))
         with progress_bar() as bar:
             task = bar.add_task("labelling", total=sum(map(len, datasets)))
-            done = write_missing(out, datasets, labeller, datasets[0].taxonomy, source, lambda scene, i: bar.advance(task))
+            done = write_missing(out, datasets, labeller, classes, source, lambda scene, i: bar.advance(task), found_workers)
         console.print(f"{done[0]} images labelled, {done[1]} had labels, in {out}")
     if cells is not None:
         grid = grid_of(datasets) or rig_spec("small", rig_of(datasets, None, data)).voxel_grid
-        folder = LabelFolder(out, datasets[0].taxonomy)
+        folder = LabelFolder(out, classes)
         with progress_bar() as bar:
             task = bar.add_task("carving", total=sum(map(len, datasets)))
-            done = write_cells(cells, datasets, grid, folder, carving, lambda scene, i: bar.advance(task), workers)
+            done = write_cells(cells, datasets, grid, folder, carving, lambda scene, i: bar.advance(task), found_workers)
         console.print(f"{done[0]} frames with 3D labels, {done[1]} had them, in {cells}")
 
 
 def _labeller(
-    datasets: Sequence[Dataset],
-    device: str,
+    classes: Taxonomy,
     detector: str,
     segmenter: str,
     threshold: float,
@@ -105,9 +114,9 @@ def _labeller(
     specific: str,
     renames: list[str],
     align: bool,
+    device: str,
 ) -> tuple[Labeller, dict[str, Any]]:
     """What labels the images, and what the manifest says of it; `errors` are those of degraded simulated labels."""
-    classes = datasets[0].taxonomy
     if errors is not None:
         degraded = DegradedLabeller(classes, errors, 0)
         return degraded, degraded.source
@@ -128,8 +137,17 @@ def _universal(specific: str, alignment: Alignment, device: str, rename: dict[st
     folder = Path(specific)
     if folder.is_dir() and not (folder / "config.json").exists():
         return UniversalLabelFolder(folder)
-    model = TransformersSegmenter(specific, alignment, rename, device)
+    return TransformersSegmenter(specific, alignment, rename, device)
+
+
+def _loaded(load: Callable[[str], tuple[Labeller, dict[str, Any]]], device: str) -> Labeller:
+    return load(device)[0]
+
+
+def _say_what_is_unknown(labeller: Labeller, specific: str) -> None:
+    model = labeller.specific if isinstance(labeller, AlignedLabeller) else None
+    if not isinstance(model, TransformersSegmenter):
+        return
     for names, what in ((model.unused, "classes of it that stand for nothing"), (model.lacking, "universal classes that it lacks")):
         if names:
             console.print(f"{specific}: {what}: {', '.join(names)}", highlight=False, soft_wrap=True)
-    return model

@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Options that `occle-train fit`, `fit-occle` and `adapt` share."""
+"""Options that `occle-train fit`, `fit-occle` and `adapt` share, and those of work on several workers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ Data = Annotated[
 ]
 Sequences = Annotated[str | None, typer.Option(help="comma-separated sequences, of any --data; all without")]
 Labels = Annotated[Path | None, path_option("2D pseudo-labels: what label wrote, or label images")]
+Targets = Annotated[Path | None, path_option("weak targets that occle-train targets made; the run's own folder without")]
 Bundle = Annotated[Path | None, path_option("also write the bundle here; it is in the run's folder anyway")]
 Out = Annotated[Path | None, path_option("folder of the run, instead of the next runs/NAME-NNN")]
 Resume = Annotated[Path | None, path_option("run to resume; other options are the run's unless they are given")]
@@ -36,3 +37,11 @@ ValidationFrames = Annotated[int | None, typer.Option(min=1, help="validation fr
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, or auto")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads")]
 Processes = Annotated[int | None, typer.Option(min=1, help="processes that share every batch, one per GPU")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        help="do the work on a Ray cluster, one actor per GPU, or per core: HOST:6379, auto, or local; its machines see the "
+        "same paths",
+        metavar="ADDRESS",
+    ),
+]

@@ -1,12 +1,9 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Scoring on several processes: each counts over its share of the frames, and the counts are added up."""
+"""Scoring on several workers: each counts over its share of the frames, and the counts are added up."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +16,15 @@ from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.data.truth import TRUTHS, TruthName
 from occle_train.evaluation.degraded import DEGRADATIONS, DegradeName
 from occle_train.evaluation.evaluate import Measured, measure, scored_frames
+from occle_train.worker_pool import Workers, mapped
 
 SHARES = 4
-"""Parts per process: frames of some streets take longer."""
+"""Parts per worker: frames of some streets take longer."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a process needs to score frames.
+    """What a worker needs to score frames.
 
     Args:
         bundle, engine, precision, threads: see `Predictor.load`.
@@ -46,29 +44,27 @@ class Job:
 
 
 def evaluate_in_processes(
-    job: Job, datasets: Sequence[Dataset], every: int, processes: int, on_progress: Callable[[int], None] = lambda count: None
+    job: Job, datasets: Sequence[Dataset], every: int, workers: Workers, on_progress: Callable[[int], None] = lambda count: None
 ) -> dict[str, Any]:
-    """`evaluate`'s scores, counted by several processes. With the same threads per process they are those of one.
+    """`evaluate`'s scores, counted by several workers. With the same threads per worker they are those of one process.
 
     Args:
-        job: what is scored. Without `threads` the processes share the machine's cores.
+        job: what is scored. Without `threads` the workers share the cores.
         datasets: the job's, opened here.
         every: score each n-th of a sequence's frames with a truth only.
-        processes: how many.
+        workers: where the work runs.
         on_progress: called with the number of frames that were scored since the last call.
 
     Raises:
         DatasetError: see `evaluate`.
     """
-    parts = share_frames([scored_frames(dataset, TRUTHS[job.truth], every) for dataset in datasets], SHARES * processes)
+    parts = share_frames([scored_frames(dataset, TRUTHS[job.truth], every) for dataset in datasets], SHARES * workers.count)
     if not parts:
         raise DatasetError("no frame has a voxel truth; simulate one with occle-train simulate, or ask for --truth accumulated")
-    job = replace(job, threads=job.threads or max(1, (os.cpu_count() or 1) // processes))
+    job = replace(job, threads=job.threads or workers.threads)
     found: Measured | None = None
-    # Spawned, not forked: a fork of a process whose OpenMP threads run may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(parts)), context, _open, (job,)) as pool:
-        for part, measured in zip(parts, pool.map(_measure, parts)):
+    with mapped(_measure, parts, _open, job, workers, lambda part: _name(datasets, part)) as results:
+        for part, measured in zip(parts, results):
             on_progress(sum(map(len, part.values())))
             if found is None:
                 found = measured
@@ -98,20 +94,26 @@ def share_frames(frames: Sequence[Sequence[int]], parts: int) -> list[dict[int, 
     return shares
 
 
-_OPENED: tuple[Job, Predictor, list[Dataset]] | None = None
+def _name(datasets: Sequence[Dataset], part: dict[int, list[int]]) -> str:
+    """A part's first frame and number of frames, for messages."""
+    number, frames = next(iter(part.items()))
+    first = f"{datasets[number].name}, frame {datasets[number].numbers[frames[0]]}"
+    count = sum(map(len, part.values()))
+    return first if count == 1 else f"{first} and {count - 1} after it"
 
 
-def _open(job: Job) -> None:
-    global _OPENED
+Opened = tuple[Job, Predictor, list[Dataset]]
+
+
+def _open(job: Job) -> Opened:
     if job.threads:
         torch.set_num_threads(job.threads)
     predictor = Predictor.load(job.bundle, job.engine, job.precision, job.threads)
-    _OPENED = job, predictor, open_all(job.data, job.sequences, listed_taxonomy(predictor.spec))
+    return job, predictor, open_all(job.data, job.sequences, listed_taxonomy(predictor.spec))
 
 
-def _measure(part: dict[int, list[int]]) -> Measured:
-    assert _OPENED is not None
-    job, predictor, datasets = _OPENED
+def _measure(opened: Opened, part: dict[int, list[int]]) -> Measured:
+    job, predictor, datasets = opened
     found = measure(predictor, datasets, part, TRUTHS[job.truth], degrade=DEGRADATIONS[job.degrade])
     found.scores.release()
     return found

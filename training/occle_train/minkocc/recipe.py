@@ -68,7 +68,7 @@ class RecipeSamples(Samples):
         drawable = _drawable(datasets, self._names, config)
         self.drawn = frozenset(draw_labelled(drawable, config.alpha, config.label_seed))
         self.labels: LabelFolder | None = labels
-        self._cache = cache / _cache_key(grid, network, config, labels)
+        self.cache = cache / _cache_key(grid, network, config, labels)
         self._scans = cache / _cache_key(grid, network, config.model_copy(update={"moving_points": "rays"}), None)
         self._unlabelled: dict[int, UnlabelledDataset] = {}
         super().__init__(datasets, grid, network, memory, mask)
@@ -148,6 +148,15 @@ class RecipeSamples(Samples):
         held: NDArray[np.uint8] = self._memory.get(("weak", item), lambda: self._weak_target(item))
         return held
 
+    def weak_items(self) -> list[int]:
+        """Frames that the weak phase gives weak targets."""
+        kept = self._warm_set if self.config.keep_voxel_labels else frozenset()
+        return [item for item in range(len(self)) if item not in kept]
+
+    def target_file(self, item: int) -> Path:
+        """Where a frame's weak target is kept."""
+        return self.cache / f"{self._name(*self.index[item])}.npz"
+
     def views(self, item: int, cameras: Sequence[Camera]) -> tuple[View, ...]:
         """The pseudo-labels of a frame, whose cameras are given, as far as there are any."""
         held: tuple[View, ...] = self._memory.get(("views", item), lambda: self._views(item, cameras))
@@ -217,7 +226,7 @@ class RecipeSamples(Samples):
                 cells = np.where(lifted != UNKNOWN, lifted, cells)
             return {"target": cells}
 
-        return cached_arrays(self._cache / f"{self._name(number, i)}.npz", target)["target"]
+        return cached_arrays(self.target_file(item), target)["target"]
 
     def _scan_target(self, item: int) -> NDArray[np.uint8]:
         """(X, Y, Z) uint8 as `weak_target`, of the same scans, without classes; rays say what moves, boxes do not."""
@@ -251,7 +260,7 @@ class RecipeSamples(Samples):
         def made() -> dict[str, NDArray[Any]]:
             return dict(zip(("labels", "confidence"), point_labels(dataset, i, labels)))
 
-        content = cached_arrays(self._cache / f"{self._name(number, i)}-points.npz", made)
+        content = cached_arrays(self.cache / f"{self._name(number, i)}-points.npz", made)
         return content["labels"], content["confidence"]
 
     def _label_folder(self) -> LabelFolder:

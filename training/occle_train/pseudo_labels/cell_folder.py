@@ -8,11 +8,9 @@ A file holds `occupancy` (X, Y, Z) uint8 (1 occupied, 0 free, 255 unknown), `cla
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +32,9 @@ from occle_train.pseudo_labels.label_folder import MANIFEST, LabelFolder
 from occle_train.pseudo_labels.lidar import Moving, accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
+from occle_train.worker_pool import ALONE, Workers, consecutive_parts, mapped
 
 FORMAT = 1
-MOST_FRAMES = 200
-"""Frames that a process is given at a time."""
 
 
 class CellConfig(Config):
@@ -106,7 +103,7 @@ def write_cells(
     labels: LabelFolder | None,
     config: CellConfig,
     on_progress: Callable[[str, int], None] = lambda scene, i: None,
-    workers: int = 1,
+    workers: Workers = ALONE,
 ) -> tuple[int, int]:
     """Make the 3D labels of every frame that has none yet; a stopped run is resumed, and gives the same bytes.
 
@@ -119,7 +116,7 @@ def write_cells(
         labels: label images whose classes points take and vote for; None gives occupancy alone.
         config: see CellConfig.
         on_progress: called after every frame with scene and number.
-        workers: processes; the result does not depend on it.
+        workers: where the work runs; the result does not depend on it.
 
     Returns:
         how many frames were labelled, and how many had labels.
@@ -129,78 +126,87 @@ def write_cells(
     """
     _check_manifest(root, datasets[0].taxonomy, grid, labels, config)
     with writing_into(root):
-        return _write_missing(root, datasets, grid, labels, config, on_progress, workers)
+        missing: list[tuple[int, int]] = []
+        count = 0
+        for number, dataset in enumerate(datasets):
+            for i in _placed(dataset):
+                count += 1
+                if cell_file(root, dataset, i).is_file():
+                    on_progress(dataset.name, i)
+                else:
+                    missing.append((number, i))
+        parts = consecutive_parts(missing, workers)
+
+        def name(part: Sequence[tuple[int, int]]) -> str:
+            number, i = part[0]
+            return f"{datasets[number].name}, frame {datasets[number].numbers[i]}" + (" and after" if len(part) > 1 else "")
+
+        job = CellJob(root, datasets, grid, labels, config)
+        with mapped(_write_part, parts, CellWriter, job, workers, name) as results:
+            for part, _ in zip(parts, results):
+                for number, i in part:
+                    on_progress(datasets[number].name, i)
+    return len(missing), count - len(missing)
 
 
-def _write_missing(
-    root: Path,
-    datasets: Sequence[Dataset],
-    grid: VoxelGrid,
-    labels: LabelFolder | None,
-    config: CellConfig,
-    on_progress: Callable[[str, int], None],
-    workers: int,
-) -> tuple[int, int]:
-    written = skipped = 0
-    for dataset in datasets:
-        placed = [i for i in range(len(dataset)) if dataset.pose(i) is not None]
-        if not placed:
-            raise DatasetError(f"{dataset.kind} {dataset.name} has no poses: scans cannot be accumulated; leave it out")
-        if len(placed) < len(dataset):
-            warn_once(f"{dataset.name}: {len(dataset) - len(placed)} frames have no pose and get no 3D labels")
-        missing = [i for i in placed if not cell_file(root, dataset, i).is_file()]
-        for i in sorted(set(placed) - set(missing)):
-            on_progress(dataset.name, i)
-        for i in _written(root, dataset, missing, grid, labels, config, workers):
-            on_progress(dataset.name, i)
-        written, skipped = written + len(missing), skipped + len(placed) - len(missing)
-    return written, skipped
+def _placed(dataset: Dataset) -> list[int]:
+    """Frames with a pose.
+
+    Raises:
+        DatasetError: none has one.
+    """
+    placed = [i for i in range(len(dataset)) if dataset.pose(i) is not None]
+    if not placed:
+        raise DatasetError(f"{dataset.kind} {dataset.name} has no poses: scans cannot be accumulated; leave it out")
+    if len(placed) < len(dataset):
+        warn_once(f"{dataset.name}: {len(dataset) - len(placed)} frames have no pose and get no 3D labels")
+    return placed
 
 
-def _written(
-    root: Path,
-    dataset: Dataset,
-    frames: Sequence[int],
-    grid: VoxelGrid,
-    labels: LabelFolder | None,
-    config: CellConfig,
-    workers: int,
-) -> Iterator[int]:
-    """The frames, each after its labels were written."""
-    if workers == 1 or len(frames) < 2:
-        yield from _write(root, dataset, frames, grid, labels, config)
-        return
-    # Frames that follow each other share neighbours, so a process is given many.
-    size = min(MOST_FRAMES, -(-len(frames) // workers))
-    parts = [frames[first : first + size] for first in range(0, len(frames), size)]
-    with ProcessPoolExecutor(min(workers, len(parts)), mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_write_part, root, dataset, part, grid, labels, config) for part in parts]
-        for part, job in zip(parts, jobs):
-            job.result()
-            yield from part
+@dataclass(frozen=True)
+class CellJob:
+    """What a worker needs to make 3D labels; see `write_cells`."""
+
+    root: Path
+    datasets: Sequence[Dataset]
+    grid: VoxelGrid
+    labels: LabelFolder | None
+    config: CellConfig
 
 
-def _write_part(
-    root: Path, dataset: Dataset, frames: Sequence[int], grid: VoxelGrid, labels: LabelFolder | None, config: CellConfig
-) -> None:
-    for _ in _write(root, dataset, frames, grid, labels, config):
-        pass
+class CellWriter:
+    """Writes 3D labels; frames of a sequence that follow each other share what their neighbours' scans gave.
+
+    Args:
+        job: see CellJob.
+    """
+
+    def __init__(self, job: CellJob) -> None:
+        self.job = job
+        self._number = -1
+        self._dataset: UnlabelledDataset
+        self._votes: Callable[[int], Any] | None = None
+
+    def write(self, number: int, i: int) -> None:
+        """Write the labels of a data set's frame."""
+        job, config = self.job, self.job.config
+        if number != self._number:
+            self._number, self._dataset = number, UnlabelledDataset(job.datasets[number], config.rays)
+            self._votes = _votes_of(self._dataset, job.labels, config) if job.labels is not None else None
+        dataset = self._dataset
+        moving: Moving = "remove"
+        scans = (config.past_scans, config.future_scans, moving, config.min_range)
+        occupancy = accumulated_occupancy(dataset, i, job.grid, *scans, config.free_margin)
+        classes = np.full(job.grid.shape, IGNORE, np.uint8)
+        if self._votes is not None:
+            classes = lifted_labels(dataset, i, job.grid, self._votes, *scans)
+        arrays = {"occupancy": occupancy, "classes": classes, "moving": dataset.moving(i)}
+        write_arrays(cell_file(job.root, job.datasets[number], i), arrays)
 
 
-def _write(
-    root: Path, recorded: Dataset, frames: Sequence[int], grid: VoxelGrid, labels: LabelFolder | None, config: CellConfig
-) -> Iterator[int]:
-    dataset = UnlabelledDataset(recorded, config.rays)
-    moving: Moving = "remove"
-    scans = (config.past_scans, config.future_scans, moving, config.min_range)
-    votes = _votes_of(dataset, labels, config) if labels is not None else None
-    for i in frames:
-        occupancy = accumulated_occupancy(dataset, i, grid, *scans, config.free_margin)
-        classes = np.full(grid.shape, IGNORE, np.uint8)
-        if votes is not None:
-            classes = lifted_labels(dataset, i, grid, votes, *scans)
-        write_arrays(cell_file(root, dataset, i), {"occupancy": occupancy, "classes": classes, "moving": dataset.moving(i)})
-        yield i
+def _write_part(writer: CellWriter, frames: Sequence[tuple[int, int]]) -> None:
+    for number, i in frames:
+        writer.write(number, i)
 
 
 def grid_of(datasets: Sequence[Dataset]) -> VoxelGrid | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from occle_core.atomic_file import atomic_write, write_json, writing_into
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_json, readable
 from occle_core.taxonomy import IGNORE, Taxonomy
+from occle_train.worker_pool import ALONE, Workers, as_given, mapped
 
 PNG, PALETTE = b"\x89PNG\r\n\x1a\n", 3
 """A PNG file's first bytes, and its colour type for indices into a palette."""
@@ -32,6 +33,27 @@ Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Class ids (H, W) uint8, 255 unlabelled, and confidences (H, W) uint8, 0..255."""
 Labeller = Callable[[Dataset, int, str], Labels]
 """Makes the labels of a data set's frame and camera."""
+
+
+class LoadedOnce:
+    """A `Labeller` whose models are loaded at the first image, by each worker for itself.
+
+    Args:
+        load: gives the labeller; it is pickled, what it gave is not.
+    """
+
+    def __init__(self, load: Callable[[], Labeller]) -> None:
+        self._load = load
+        self._loaded: Labeller | None = None
+
+    def __call__(self, dataset: Dataset, i: int, camera: str) -> Labels:
+        """The labels of a data set's image."""
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded(dataset, i, camera)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LoadedOnce, (self._load,)
 
 
 class LabelFolder:
@@ -113,18 +135,20 @@ def write_missing(
     taxonomy: Taxonomy,
     source: dict[str, Any],
     on_progress: Callable[[str, int], None] = lambda scene, i: None,
+    workers: Workers = ALONE,
 ) -> tuple[int, int]:
-    """Label every image of the data sets that has no labels yet, one image at a time.
+    """Label every image of the data sets that has no labels yet, one frame of a worker at a time.
 
     A file appears under its name when it is complete, the confidence before the labels: an interrupted run is resumed where it was.
 
     Args:
         root: folder of the labels; made if it is not there.
         datasets: sequences with images.
-        labeller: makes the labels.
+        labeller: makes the labels; several workers are each given it pickled.
         taxonomy: what the ids mean.
         source: what makes the labels, for the manifest; plain JSON.
         on_progress: called after every frame with scene and number.
+        workers: where the work runs; the labels do not depend on it.
 
     Returns:
         how many images were labelled, and how many had labels.
@@ -135,19 +159,34 @@ def write_missing(
     _check_manifest(root, {"format": FORMAT, "taxonomy": taxonomy.name, "source": source})
     written = skipped = 0
     with writing_into(root):
-        for dataset, i in _frames(datasets):
-            for camera in dataset.camera_names:
-                if dataset.image_file(i, camera) is None:
-                    continue  # the camera dropped this frame
-                file = label_file(root, dataset, i, camera)
-                if file.is_file():
-                    skipped += 1
-                    continue
-                labels, confidence = labeller(dataset, i, camera)
-                _write_png(confidence_file(file), confidence)
-                _write_png(file, labels)
-                written += 1
-            on_progress(dataset.name, i)
+        frames = [(number, i) for number, dataset in enumerate(datasets) for i in range(len(dataset))]
+
+        def name(frame: tuple[int, int]) -> str:
+            return f"{datasets[frame[0]].name}, frame {frame[1]}"
+
+        with mapped(_label_frame, frames, as_given, (root, datasets, labeller), workers, name) as results:
+            for (number, i), counts in zip(frames, results):
+                written, skipped = written + counts[0], skipped + counts[1]
+                on_progress(datasets[number].name, i)
+    return written, skipped
+
+
+def _label_frame(job: tuple[Path, Sequence[Dataset], Labeller], frame: tuple[int, int]) -> tuple[int, int]:
+    """Label a frame's images. Returns how many were labelled, and how many had labels."""
+    root, datasets, labeller = job
+    dataset, i = datasets[frame[0]], frame[1]
+    written = skipped = 0
+    for camera in dataset.camera_names:
+        if dataset.image_file(i, camera) is None:
+            continue  # the camera dropped this frame
+        file = label_file(root, dataset, i, camera)
+        if file.is_file():
+            skipped += 1
+            continue
+        labels, confidence = labeller(dataset, i, camera)
+        _write_png(confidence_file(file), confidence)
+        _write_png(file, labels)
+        written += 1
     return written, skipped
 
 
@@ -167,12 +206,6 @@ def label_file(root: Path, dataset: Dataset, i: int, camera: str) -> Path:
 def confidence_file(labels: Path) -> Path:
     """Path of a label image's confidences."""
     return labels.with_name(f"{labels.stem}.confidence.png")
-
-
-def _frames(datasets: Sequence[Dataset]) -> Iterator[tuple[Dataset, int]]:
-    for dataset in datasets:
-        for i in range(len(dataset)):
-            yield dataset, i
 
 
 def _check_manifest(root: Path, manifest: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ class RunOptions(Config):
     data: Annotated[tuple[Path, ...] | None, BeforeValidator(_several)] = None
     sequences: str | None = None
     labels: Path | None = None
+    targets: Path | None = None
     simulated: Path | None = None
     simulated_sequences: str | None = None
     rig: RigName | None = None
