@@ -22,7 +22,9 @@ from occle_core import taxonomy
 def _ray():
     ray = pytest.importorskip("ray")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # The functions of these tests are not installed.
+    variables = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
     yield Workers(2, on_ray=True)
     ray.shutdown()
 
