@@ -109,9 +109,9 @@ From {100 * SelfTrainingConfig().start:g} % of the \
 steps on it teaches cells of the frames without voxel labels: its class probabilities are calibrated per class on the labelled \
 frames of the last batches and fused with the lifted votes, and what is {100 * SelfTrainingConfig().least_confidence:g} % sure is \
 learnt. Cells that accumulated rays passed stay free. How it is calibrated was decided while looking at the truth of training \
-drives whose labels it does not get, at none of validation. *Scans first*: for a third of the steps the network completes the occupancy \
-that the scans and rays of all scenes show, without any label (rays, not boxes, say what moves); then it learns as *10 % of the \
-labels only* does.
+drives whose labels it does not get, at none of validation. *Scans first*: for a third of the steps the network completes the \
+occupancy that the scans and rays of all scenes show, without any label (rays, not boxes, say what moves); then it learns as \
+*10 % of the labels only* does.
 
 ## Voxel size (Table II of the paper)
 
