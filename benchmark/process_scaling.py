@@ -24,8 +24,9 @@ from benchmark.machine import machine
 
 WARM = 3
 """Steps, and scored frames of every process, before anything counts."""
-FIT = ("--size", "small", "--set", "batch_size=4", "--set", "num_workers=0")
-FIT_OCCLE = ("--size", "tiny", "--set", "batch_size=4", "--set", "num_workers=0")
+BUNDLES = Path(__file__).resolve().parents[1] / "config" / "bundles"
+FIT = ("--start-from", BUNDLES / "kitti", "--set", "batch_size=4", "--set", "num_workers=0")
+FIT_OCCLE = ("--start-from", BUNDLES / "kitti_occle", "--set", "recipe.batch_size=4", "--set", "recipe.num_workers=0")
 
 
 def main() -> int:
@@ -33,7 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmark.process_scaling", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="simulated streets of the KITTI rig")
     parser.add_argument("--labels", type=Path, required=True, help="their 2D pseudo-labels, for OccLE")
-    parser.add_argument("--bundle", default="kitti", help="bundle that is scored")
+    parser.add_argument("--bundle", type=Path, default=BUNDLES / "kitti", help="bundle that is scored")
     parser.add_argument("--steps", type=int, default=12, help="optimiser steps of each training")
     given = parser.parse_args()
     print(machine(1))
@@ -44,7 +45,7 @@ def main() -> int:
     ):
         (one, one_waits), (two, two_waits) = (_trained(command, given.steps, processes) for processes in (1, 2))
         print(f"| {name} | {one:.2f} | {two:.2f} | {two / one:.2f} | {one_waits:.0%}, {two_waits:.0%} |", flush=True)
-    one, two = (_scored(Path(given.bundle), given.data, processes) for processes in (1, 2))
+    one, two = (_scored(given.bundle, given.data, processes) for processes in (1, 2))
     print(f"| scoring | {one:.2f} | {two:.2f} | {two / one:.2f} | |")
     return 0
 
