@@ -23,7 +23,6 @@ from occle_train.configs import find_config
 from occle_train.data.accumulate import traversed
 from occle_train.data.samples import open_all
 from occle_train.data.truth import voxel_truth
-from occle_train.loop.parallel import ProcessGroup
 from occle_train.metrics import RayIoU, scene_origins
 from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.config import FitConfig
@@ -32,6 +31,7 @@ from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.occle.batches import PhaseBatches
 from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
+from occle_train.process_group import ProcessGroup
 from occle_train.pseudo_labels.label_folder import LabelFolder
 from rich.console import Console
 from rich.table import Table

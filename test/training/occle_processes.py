@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""OccLE's training process for test_parallel: `python occle_processes.py OUT LABELS`; under torchrun it is one of several."""
+"""OccLE's training process for test_process_group: `python occle_processes.py OUT LABELS`; under torchrun it is one of several."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import torch
-from occle_train.loop.parallel import join_process_group
 from occle_train.occle.fit import fit_occle
 from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.samples import OccleSamples
+from occle_train.process_group import join_process_group
 from rooms import GRID, Rooms, label_folder
 
 from occle_core.bundle import spec_for

@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""A training process for test_parallel: `python processes.py OUT LABELS`; under torchrun it is one of several."""
+"""A training process for test_process_group: `python processes.py OUT LABELS`; under torchrun it is one of several."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import torch
-from occle_train.loop.parallel import join_process_group
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit
 from occle_train.minkocc.recipe import RecipeSamples
+from occle_train.process_group import join_process_group
 from rooms import GRID, NETWORK, RECIPE, Rooms, label_folder, spec
 
 

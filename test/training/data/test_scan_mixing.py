@@ -5,9 +5,9 @@ import numpy as np
 from occle_train.data.augment import AugmentConfig
 from occle_train.data.samples import Samples
 from occle_train.data.scan_mixing import BAND, mix_scans, thin_beams
-from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.sampling import SamplingPlan
 from occle_train.minkocc.batches import TrainingSet
+from occle_train.process_group import ProcessGroup
 from rooms import CAMERA, GRID, NETWORK, Rooms
 
 from occle_core.frame import Frame

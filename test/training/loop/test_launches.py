@@ -9,10 +9,10 @@ import torch
 from counting import Launches, as_on_a_gpu
 from lively import lively, street
 from occle_train.loop.running_average import running_average
-from occle_train.loop.steps import ALONE
 from occle_train.minkocc.batches import MinkOccBatch
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.trainer import Trainer
+from occle_train.process_group import ALONE
 
 from occle_core.bundle import load_bundle
 from occle_core.engines.static.program import program_for

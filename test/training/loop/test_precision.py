@@ -7,11 +7,11 @@ import pytest
 import torch
 from lively import street
 from occle_train.loop.precision import autocast, matmul_precision
-from occle_train.loop.steps import ALONE
 from occle_train.minkocc.batches import MinkOccBatch
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import make_loader
 from occle_train.minkocc.trainer import Trainer
+from occle_train.process_group import ALONE
 
 from occle_core.bundle import rig_spec
 from occle_core.networks.minkocc.inputs import collate, prepare

@@ -12,7 +12,6 @@ from occle_train.data.augment import AugmentConfig, augment
 from occle_train.data.samples import Samples, View
 from occle_train.data.views import follow_image
 from occle_train.loop.checkpoints import read_checkpoint
-from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.run_key import run_key
 from occle_train.losses.minkocc import soft_cross_entropy
 from occle_train.minkocc.batches import TrainingSet
@@ -20,6 +19,7 @@ from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit
 from occle_train.minkocc.image_head import ImageHead, label_size
 from occle_train.minkocc.pixel_labels import PixelLabels
+from occle_train.process_group import ProcessGroup
 from rooms import BUILDING, CAMERA, GRID, NETWORK, ROAD, Rooms, label_folder, spec
 
 from occle_core.frame import Frame

@@ -12,7 +12,6 @@ from occle_train import configs
 from occle_train.data.augment import AugmentConfig
 from occle_train.data.samples import SOLID
 from occle_train.data.self_training import SelfTrainingConfig
-from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.running_average import running_average
 from occle_train.loop.sampling import BatchSampler
 from occle_train.losses.minkocc import alone
@@ -21,6 +20,7 @@ from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit, load_head, make_self_training, make_trainer
 from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
+from occle_train.process_group import ProcessGroup
 from occle_train.pseudo_labels.lidar import accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from occle_train.data.samples import Samples
-from occle_train.loop.parallel import ProcessGroup
 from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.finish import set_free_bias
@@ -14,6 +13,7 @@ from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.occle.fit import fit_occle
 from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.samples import OccleSamples, every_nth
+from occle_train.process_group import ProcessGroup
 from rooms import GRID, NETWORK, RECIPE, Rooms, label_folder, spec
 
 from occle_core.bundle import spec_for

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -26,7 +25,6 @@ from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import Samples
 from occle_train.loop.checkpoints import steps_done
-from occle_train.loop.parallel import join_process_group
 from occle_train.loop.run_key import run_key
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
@@ -35,13 +33,13 @@ from occle_train.minkocc.described_rig import check_sensors, own_classes, spec_o
 from occle_train.minkocc.finish import FREE_BIAS_FRAMES, set_free_bias, training_inputs
 from occle_train.minkocc.fit import fit, minkocc_config
 from occle_train.minkocc.time_budget import fit_steps_to_time
+from occle_train.process_group import join_process_group
 from occle_train.runs.checks import (
     check_classes,
     check_device,
     check_disk,
     check_labels,
     check_names,
-    check_processes,
     check_truth,
     rig_of,
 )
@@ -115,13 +113,9 @@ def fit_command(
     first = saved or ({"truth_mask": "none"} if rig_file else {})
     settings = settings_of(config, assignments or [], first, steps=steps, max_minutes=max_minutes, seed=seed)
     place = check_device(options.device or "auto")
-    check_processes(options.processes or 1, settings.batch_size, place)
-    if (options.processes or 1) > 1 and "RANK" not in os.environ:
-        raise typer.Exit(training.start_processes(options.processes or 1, name or "minkocc", out, resume))
+    writes = training.is_first_process(options, settings.batch_size, place, name or "minkocc", out, resume)
     if options.threads:
         torch.set_num_threads(options.threads)
-    writes = os.environ.get("RANK", "0") == "0"
-    console.quiet = not writes
     with training.opened_run(options, saved, resume, name or "minkocc", out, writes) as run:
         _train(run, settings, place)
 

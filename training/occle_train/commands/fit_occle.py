@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +24,6 @@ from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.truth import TRUTHS
 from occle_train.loop.checkpoints import steps_done
-from occle_train.loop.parallel import ProcessGroup, join_process_group
 from occle_train.loop.run_key import run_key
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
@@ -35,8 +33,9 @@ from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.time_budget import fit_phases_to_time
+from occle_train.process_group import ProcessGroup, join_process_group
 from occle_train.pseudo_labels.label_folder import LabelFolder
-from occle_train.runs.checks import check_classes, check_device, check_disk, check_labels, check_names, check_processes, rig_of
+from occle_train.runs.checks import check_classes, check_device, check_disk, check_labels, check_names, rig_of
 from occle_train.runs.finish import CHECKED_FRAMES, Finish, silent_losses
 from occle_train.runs.folder import RunOptions
 from occle_train.runs.validation import Slice, Validator, slice_of
@@ -87,13 +86,9 @@ def fit_command(
     options, saved = training.resumed_options("fit-occle", resume, given) if resume else (given, {})
     settings = settings_of(config, assignments or [], saved, size=size, steps=steps, max_minutes=max_minutes, seed=seed)
     place = check_device(options.device or "auto")
-    check_processes(options.processes or 1, settings.recipe.batch_size, place)
-    if (options.processes or 1) > 1 and "RANK" not in os.environ:
-        raise typer.Exit(training.start_processes(options.processes or 1, name or "occle", out, resume))
+    writes = training.is_first_process(options, settings.recipe.batch_size, place, name or "occle", out, resume)
     if options.threads:
         torch.set_num_threads(options.threads)
-    writes = os.environ.get("RANK", "0") == "0"
-    console.quiet = not writes
     with training.opened_run(options, saved, resume, name or "occle", out, writes) as run, join_process_group(place) as joined:
         _train(run, settings, *joined)
 

@@ -11,12 +11,11 @@ from typing import TypeVar
 import torch
 
 from occle_train.loop.checkpoints import Checkpoint
-from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.training_log import TrainingLog
 from occle_train.loop.workers import close_loader
+from occle_train.process_group import ALONE, ProcessGroup
 
 B = TypeVar("B")
-ALONE = ProcessGroup()
 
 
 class Clock:

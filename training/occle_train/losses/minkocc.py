@@ -14,7 +14,7 @@ from occle_core.sparse import SparseTensor
 from occle_core.taxonomy import IGNORE
 
 Total = Callable[[Tensor], Tensor]
-"""Adds a number up over all processes that train together, see `occle_train.loop.parallel.ProcessGroup.total`."""
+"""Adds a number up over all processes that train together, see `occle_train.process_group.ProcessGroup.total`."""
 
 
 def alone(value: Tensor) -> Tensor:

@@ -3,54 +3,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from occle_core.taxonomy import IGNORE
+from occle_train.process_group import ALONE, ProcessGroup
 
-
-class Group(Protocol):
-    """The processes that share a batch, see `occle_train.loop.parallel.ProcessGroup`. Their losses add up to the batch's."""
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
-        ...
-
-    def total(self, value: Tensor) -> Tensor:
-        """The sum over all processes, without a gradient."""
-        ...
-
-    def summed(self, value: Tensor) -> Tensor:
-        """The sum over all processes, with a gradient that counts `size` times."""
-        ...
-
-
-@dataclass(frozen=True)
-class Alone:
-    """The group of a process that trains alone."""
-
-    size: int = 1
-
-    def total(self, value: Tensor) -> Tensor:
-        """The value."""
-        return value.detach()
-
-    def summed(self, value: Tensor) -> Tensor:
-        """The value."""
-        return value
-
-
-ALONE = Alone()
 LOG_FLOOR = -100.0
 """Logarithms end here, as in a binary cross-entropy: a precision of 0 costs 100."""
 
 
-def semantic_scale_loss(logits: Tensor, target: Tensor, ignore: int = IGNORE, group: Group = ALONE) -> Tensor:
+def semantic_scale_loss(logits: Tensor, target: Tensor, ignore: int = IGNORE, group: ProcessGroup = ALONE) -> Tensor:
     """Semantic scale loss (Cao & de Charette, MonoScene, Sec. 3.3.1; part of OccLE's l_occ).
 
     -(ln precision + ln recall + ln specificity) of every class that is present, free included, averaged over those classes.
@@ -81,7 +45,9 @@ def semantic_scale_loss(logits: Tensor, target: Tensor, ignore: int = IGNORE, gr
     return -torch.where(there, precision + recall + specificity, 0.0).sum() / there.sum() / group.size
 
 
-def geometric_scale_loss(logits: Tensor, target: Tensor, ignore: int = IGNORE, free: int = 0, group: Group = ALONE) -> Tensor:
+def geometric_scale_loss(
+    logits: Tensor, target: Tensor, ignore: int = IGNORE, free: int = 0, group: ProcessGroup = ALONE
+) -> Tensor:
     """-(ln precision + ln recall + ln specificity) of "occupied" (MonoScene, Sec. 3.3.1).
 
     Args:
@@ -112,7 +78,9 @@ def frequency_weights(counts: Tensor) -> Tensor:
     return (1 / torch.log(counts.double().clamp(min=torch.e))).float()
 
 
-def weighted_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor, ignore: int = IGNORE, group: Group = ALONE) -> Tensor:
+def weighted_cross_entropy(
+    logits: Tensor, target: Tensor, weights: Tensor, ignore: int = IGNORE, group: ProcessGroup = ALONE
+) -> Tensor:
     """Cross-entropy with class weights (C,), divided by the sum of the weights; 0 where nothing is known.
 
     Args:
@@ -130,7 +98,7 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor, igno
 
 
 def occupancy_loss(
-    logits: Tensor, target: Tensor, weights: Tensor, free: int = 0, ignore: int = IGNORE, group: Group = ALONE
+    logits: Tensor, target: Tensor, weights: Tensor, free: int = 0, ignore: int = IGNORE, group: ProcessGroup = ALONE
 ) -> Tensor:
     """OccLE's l_occ: weighted cross-entropy plus both scale losses (Sec. 3.5, after VoxFormer and Symphonies)."""
     scales = semantic_scale_loss(logits, target, ignore, group) + geometric_scale_loss(logits, target, ignore, free, group)

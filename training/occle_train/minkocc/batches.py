@@ -21,8 +21,8 @@ from occle_train.data.augment import augment
 from occle_train.data.samples import SOLID, Samples, View
 from occle_train.data.scan_mixing import mix_scans
 from occle_train.data.views import BatchView, PixelLabels, batch_view, follow_image, stack_pixels
-from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.sampling import Phase, SamplingPlan, first_usable
+from occle_train.process_group import ProcessGroup
 
 
 @dataclass

@@ -21,13 +21,12 @@ from occle_core.networks.minkocc.network import MinkOcc
 from occle_train.data.samples import Samples
 from occle_train.loop.checkpoints import CHECKPOINT, Checkpoint, read_checkpoint
 from occle_train.loop.minkowski_backend import use_minkowski
-from occle_train.loop.parallel import ProcessGroup, sync_batch_norms
 from occle_train.loop.precision import matmul_precision
 from occle_train.loop.run_key import run_key
 from occle_train.loop.running_average import running_average
 from occle_train.loop.sampling import BatchSampler
 from occle_train.loop.schedule import blend_matching, copy_matching, scheduled_rate, seed_everything, set_learning_rate
-from occle_train.loop.steps import ALONE, Clock, LoopHooks, run_steps
+from occle_train.loop.steps import Clock, LoopHooks, run_steps
 from occle_train.loop.training_log import LOG, TrainingLog
 from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.losses.minkocc import class_balanced_weights
@@ -36,6 +35,7 @@ from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.image_head import ImageHead
 from occle_train.minkocc.self_training import SelfTraining
 from occle_train.minkocc.trainer import Trainer, make_head
+from occle_train.process_group import ALONE, ProcessGroup, sync_batch_norms
 from occle_train.rendering.head import SphereHead
 
 

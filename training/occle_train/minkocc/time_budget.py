@@ -9,10 +9,9 @@ import torch
 
 from occle_core.bundle import BundleSpec
 from occle_train.data.samples import Samples
-from occle_train.loop.parallel import ProcessGroup
-from occle_train.loop.steps import ALONE
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import make_loader, make_trainer
+from occle_train.process_group import ALONE, ProcessGroup
 
 TRIED, UNTIMED = 8, 2
 """Steps that are tried of each kind (before and after the switch to weak targets), and the first of them, which are not timed."""

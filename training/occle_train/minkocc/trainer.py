@@ -10,7 +10,6 @@ from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
 from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_core.networks.minkocc.network import MinkOcc, MinkOccPrediction
-from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.precision import autocast
 from occle_train.losses.lovasz import lovasz_losses
 from occle_train.losses.minkocc import class_loss, occupancy_pyramid, occupied_class_loss, supervised_loss
@@ -18,6 +17,7 @@ from occle_train.minkocc.batches import MinkOccBatch
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.image_head import ImageHead
 from occle_train.minkocc.self_training import SelfTraining
+from occle_train.process_group import ProcessGroup
 from occle_train.rendering.head import SphereHead
 
 

@@ -13,13 +13,12 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from occle_core.networks.occle.inputs import OccleInputs, collate, prepare
-from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.sampling import first_usable, pick_pool
-from occle_train.loop.steps import ALONE
 from occle_train.occle.augment import OccleAugment, augment_frame, max_points
 from occle_train.occle.objectives import OccleBatch
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
+from occle_train.process_group import ALONE, ProcessGroup
 
 NONE = OccleAugment()
 """Table 1 is about the geometric branch: the semantic one and the fusion learn from undisturbed frames."""

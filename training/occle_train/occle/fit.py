@@ -15,11 +15,10 @@ from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
 from occle_core.networks.occle.network import OccLE
 from occle_train.loop.checkpoints import CHECKPOINT, Checkpoint, read_checkpoint
-from occle_train.loop.parallel import ProcessGroup, sync_batch_norms
 from occle_train.loop.precision import matmul_precision
 from occle_train.loop.run_key import run_key
 from occle_train.loop.schedule import scheduled_rate, seed_everything, set_learning_rate
-from occle_train.loop.steps import ALONE, Clock, LoopHooks, run_steps
+from occle_train.loop.steps import Clock, LoopHooks, run_steps
 from occle_train.loop.training_log import LOG, TrainingLog
 from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
@@ -27,6 +26,7 @@ from occle_train.occle.objectives import OccleBatch, Weights
 from occle_train.occle.phases import TERMS, OccleRecipeConfig, Phase, begin_phase, run_phase
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.teacher_predictions import TeacherPredictions
+from occle_train.process_group import ALONE, ProcessGroup, sync_batch_norms
 
 ProgressCallback = Callable[[Phase, int, int, dict[str, float]], None]
 """Called after every step with phase, step, steps in all and losses."""

@@ -14,10 +14,9 @@ from occle_core.networks.occle.inputs import OccleInputs
 from occle_core.networks.occle.lift import lift_labels
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
-from occle_train.loop.parallel import ProcessGroup
-from occle_train.loop.steps import ALONE
 from occle_train.losses.occle import occupancy_loss, weighted_cross_entropy
 from occle_train.occle.distillation import merge_targets
+from occle_train.process_group import ALONE, ProcessGroup
 
 
 @dataclass

@@ -14,12 +14,11 @@ from torch import Tensor
 from occle_core.config import Config
 from occle_core.networks.occle.network import OccLE
 from occle_train.data.truth import TruthName
-from occle_train.loop.parallel import ProcessGroup
 from occle_train.loop.precision import TrainingPrecision, autocast
-from occle_train.loop.steps import ALONE
 from occle_train.occle.augment import STUDENT, TEACHER, OccleAugment
 from occle_train.occle.distillation import filter_confident
 from occle_train.occle.objectives import OccleBatch, Weights, fusion_loss, geometric_loss, semantic_loss
+from occle_train.process_group import ALONE, ProcessGroup
 
 Phase = Literal["semantic", "teacher", "student", "fusion"]
 Module = Literal["semantic", "geometric", "projection", "annotations"]

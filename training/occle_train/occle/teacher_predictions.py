@@ -15,11 +15,10 @@ from occle_core.networks.occle.inputs import prepare
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
 from occle_train.data.array_files import write_arrays
-from occle_train.loop.parallel import ProcessGroup
-from occle_train.loop.steps import ALONE
 from occle_train.occle.objectives import OccleBatch
 from occle_train.occle.phases import OccleRecipeConfig, predict_teacher_labels
 from occle_train.occle.samples import OccleSamples
+from occle_train.process_group import ALONE, ProcessGroup
 
 
 class TeacherPredictions:

@@ -9,12 +9,11 @@ import torch
 
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
-from occle_train.loop.parallel import ProcessGroup
-from occle_train.loop.steps import ALONE
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
 from occle_train.occle.fit import fresh_network, weights_on
 from occle_train.occle.phases import OccleRecipeConfig, Phase, begin_phase, run_phase
 from occle_train.occle.samples import OccleSamples
+from occle_train.process_group import ALONE, ProcessGroup
 
 TRIED, UNTIMED = 4, 1
 """Steps of a phase that are tried, and the first of them, which are not timed."""

@@ -67,6 +67,9 @@ class ProcessGroup:
             parameter.grad = value.view_as(parameter) if there else None
 
 
+ALONE = ProcessGroup()
+
+
 @contextmanager
 def join_process_group(device: str) -> Iterator[tuple[ProcessGroup, str]]:
     """The group that torchrun started this process in, and this process's device; a group of one elsewhere."""
