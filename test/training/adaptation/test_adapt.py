@@ -93,10 +93,10 @@ def test_a_run_without_label_files_that_is_stopped_and_resumed_is_the_same(folde
 
 def test_half_of_a_batch_is_simulated_and_half_recorded(whole):
     samples = whole[2]
-    assert [samples.sample(item, True).labelled for item in range(4)] == [True, True, False, False]
+    assert [samples.sample(item, "weak").labelled for item in range(4)] == [True, True, False, False]
     with pytest.raises(ValueError, match="must not be used"):
         samples.truth(3)
-    target = samples.sample(3, True).target
+    target = samples.sample(3, "weak").target
     assert (target == samples.classes.free).sum() > 200 and ((target != 0) & (target != 255)).sum() > 30
 
 

@@ -149,10 +149,10 @@ def test_lifted_classes_join_the_accumulated_occupancy(tmp_path, labels):
 def test_labelled_scenes_can_drop_their_voxels_after_the_warm_start_as_in_the_paper(tmp_path, labels):
     samples = samples_of(tmp_path, labels, RECIPE.model_copy(update={"keep_voxel_labels": False}))
     item = samples.warm[0]
-    assert samples.sample(item, False).labelled and not samples.sample(item, True).labelled
-    assert not samples.sample(item, False).views and len(samples.sample(item, True).views) == 1
+    assert samples.sample(item, "labels").labelled and not samples.sample(item, "weak").labelled
+    assert not samples.sample(item, "labels").views and len(samples.sample(item, "weak").views) == 1
     with pytest.raises(ValueError, match="no part in the warm start"):
-        samples.sample(next(item for item in range(len(samples)) if item not in samples.warm), False)
+        samples.sample(next(item for item in range(len(samples)) if item not in samples.warm), "labels")
 
 
 def test_the_warm_start_sees_labelled_scenes_only_and_the_rest_all(tmp_path, labels):
@@ -216,7 +216,7 @@ def test_it_learns_classes_from_images_alone(tmp_path, labels, views, lift):
 def test_a_recipe_may_do_without_rendering_but_not_without_any_classes(tmp_path, labels):
     recipe = RECIPE.model_copy(update={"num_views": 0, "lift_weight": 1.0})
     samples = samples_of(tmp_path, labels, recipe)
-    assert all(samples.sample(item, True).views == () for item in range(len(samples)))
+    assert all(samples.sample(item, "weak").views == () for item in range(len(samples)))
     config = FIT.model_copy(update={"recipe": recipe})
     with pytest.raises(ValueError, match="has a renderer"):
         load_head(spec(), config, tmp_path)
@@ -230,7 +230,7 @@ def test_pretraining_reads_the_scans_of_all_frames_and_no_label(tmp_path):
     samples = samples_of(tmp_path, None, recipe, rooms)
     plan = FIT.model_copy(update={"steps": 24, "recipe": recipe, "augment": STILL}).sampling_plan
     order = dict(BatchSampler(len(samples), plan, 0, samples.warm))
-    assert [plan.phase(step) for step in (0, 5, 6, 23)] == ["scans", "scans", "labels", "labels"]
+    assert [plan.target_kind(step) for step in (0, 5, 6, 23)] == ["scans", "scans", "labels", "labels"]
     assert sorted(item for step in range(6) for item in order[step]) == list(range(12))
     assert {item for step in range(6, 24) for item in order[step]} == set(samples.warm)
     batch = TrainingSet(samples, GRID, NETWORK, plan, 0, ProcessGroup())[0, [0, 4]]
@@ -306,10 +306,10 @@ def test_provenance_names_every_label_that_was_used(tmp_path, labels):
 def test_what_is_missing_is_said(tmp_path, labels):
     weak = samples_of(tmp_path, None)
     with pytest.raises(DatasetError, match="occle-train label"):
-        weak.sample(0, True)
+        weak.sample(0, "weak")
     more = samples_of(tmp_path, labels, RECIPE.model_copy(update={"alpha": 0.0}), [Rooms("new")])
     with pytest.raises(DatasetError, match="no labels of new, frame 0"):
-        more.sample(0, True)
+        more.sample(0, "weak")
     blind = Rooms("a")
     blind.has_truth = lambda i: False
     with pytest.raises(DatasetError, match="labelled scenes a has voxel truth"):
@@ -371,9 +371,9 @@ def test_alpha_may_be_a_share_of_the_frames(tmp_path, labels):
     with pytest.raises(ValueError, match="must not be used"):
         samples.truth(rest)
     # A frame that was not drawn has weak targets, though its scene's neighbour is labelled.
-    assert samples.sample(samples.warm[0], True).labelled and not samples.sample(rest, True).labelled
+    assert samples.sample(samples.warm[0], "weak").labelled and not samples.sample(rest, "weak").labelled
     for item in range(12):
-        samples.sample(item, True)
+        samples.sample(item, "weak")
     assert sum(room.read for room in rooms) == 3
 
 

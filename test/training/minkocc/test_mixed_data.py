@@ -61,9 +61,9 @@ def test_frames_with_a_truth_learn_from_it_and_the_others_from_scans_and_labels(
     labels = label_folder(tmp_path / "labels", [recorded])
     samples = samples_of(tmp_path, [Rooms("a"), Rooms("b"), FewLabels("c"), recorded], labels)
     assert samples.warm == [0, 1, 2, 3, 4, 5, 6] and list(samples.weak) == [7, 8, 9, 10, 11]
-    truth = samples.sample(0, weak=True)
+    truth = samples.sample(0, "weak")
     assert truth.labelled and truth.views == () and np.array_equal(truth.target, samples.datasets[0].world(0))
-    weak = samples.sample(11, weak=True)
+    weak = samples.sample(11, "weak")
     assert not weak.labelled and len(weak.views) == 1 and set(np.unique(weak.target)) - {0, 255, SOLID}
     with pytest.raises(ValueError, match="must not be used"):
         samples.truth(11)
@@ -84,7 +84,7 @@ def test_the_share_of_frames_with_a_truth_is_that_of_the_recipe(tmp_path):
 
 def test_without_label_images_recordings_teach_occupancy(tmp_path):
     samples = samples_of(tmp_path, [Rooms("a"), Recorded("b")])
-    sample = samples.sample(4, weak=True)
+    sample = samples.sample(4, "weak")
     expected = accumulated_occupancy(samples.datasets[1], 1, GRID, 1, moving="keep")
     codes = np.full(256, 255, np.uint8)
     codes[:2] = CLASSES.free, SOLID

@@ -22,7 +22,7 @@ from occle_train.adaptation.targets import carved_cells, occupied_cells, pixel_c
 from occle_train.adaptation.teacher import Teacher
 from occle_train.adaptation.thresholds import class_thresholds
 from occle_train.data.array_files import cached_arrays, write_arrays
-from occle_train.data.samples import Sample, Samples
+from occle_train.data.samples import Sample, Samples, TargetKind
 from occle_train.data.truth import voxel_truth
 from occle_train.minkocc.fit import minkocc_config
 from occle_train.pseudo_labels.label_folder import LabelFolder
@@ -101,7 +101,7 @@ class AdaptSamples(Samples):
             on_progress(f"targets of {data.name}")
         network.to("cpu")
 
-    def sample(self, item: int, weak: bool = False) -> Sample:
+    def sample(self, item: int, kind: TargetKind = "labels") -> Sample:
         """A simulated frame with its truth, or a recorded one with its target."""
         labelled = item in self._warm_set
         return Sample(self.frame(item), self.truth(item) if labelled else self.target(item), labelled)

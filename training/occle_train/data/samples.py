@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -66,6 +66,8 @@ class Sample:
     evidence: NDArray[np.uint8] | None = None
 
 
+TargetKind = Literal["scans", "labels", "weak"]
+"""What a step's frames have as targets: accumulated scans alone, voxel labels, or weak targets beside them."""
 PixelReader = Callable[[Dataset, int, str, tuple[int, int]], "tuple[NDArray[np.uint8], NDArray[np.float32]] | None"]
 """Reads the labels of a data set's frame and camera at (width, height): as in View; None where there are none."""
 
@@ -151,13 +153,9 @@ class Samples:
             raise DatasetError(f"no frame of {names} has voxel truth; simulate some with occle-train simulate")
         return index, range(len(index))
 
-    def sample(self, item: int, weak: bool = False) -> Sample:
+    def sample(self, item: int, kind: TargetKind = "labels") -> Sample:
         """The frame and its labels; there is no weak supervision."""
         return Sample(self.frame(item), self.truth(item), pixels=self.pixels(item))
-
-    def scan_sample(self, item: int) -> Sample:
-        """The frame and its accumulated occupancy, no label; where a recipe begins with these."""
-        raise NotImplementedError(f"{type(self).__name__} accumulates no scans")
 
     def read_pixels(self, reader: PixelReader, size: tuple[int, int], source: str) -> None:
         """Give samples the labels of their images' pixels from now on, at (width, height); `source` says in words what they are."""

@@ -7,7 +7,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,9 @@ from occle_core.datasets import DatasetError
 from occle_core.datasets.files import warn_once
 from occle_core.frame import FrameError
 from occle_train.data.augment import AugmentConfig
+from occle_train.data.samples import TargetKind
 
 T = TypeVar("T")
-
-Phase = Literal["scans", "labels", "weak"]
 
 
 def first_usable(item: int, pool: Sequence[int], make: Callable[[int], T], describe: Callable[[int], str]) -> T:
@@ -75,12 +74,12 @@ class BatchSampler:
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         for step in range(self.first, self.plan.steps):
-            phase = self.plan.phase(step)
-            share = {"scans": 0.0, "labels": 1.0, "weak": self.plan.min_labelled_fraction}[phase]
+            kind = self.plan.target_kind(step)
+            share = {"scans": 0.0, "labels": 1.0, "weak": self.plan.min_labelled_fraction}[kind]
             items = []
             for place in range(step * self.plan.batch_size, (step + 1) * self.plan.batch_size):
                 from_warm, number = pick_pool(place, share)
-                pool = self.warm if from_warm else self.everything if phase == "scans" else self.weak
+                pool = self.warm if from_warm else self.everything if kind == "scans" else self.weak
                 items.append(int(pool[self._permutation(number // len(pool), len(pool))[number % len(pool)]]))
             yield step, items
 
@@ -115,8 +114,8 @@ class SamplingPlan:
     min_labelled_fraction: float
     pretraining_steps: int = 0
 
-    def phase(self, step: int) -> Phase:
-        """The targets of a step: accumulated scans alone, voxel labels, or weak targets beside them."""
+    def target_kind(self, step: int) -> TargetKind:
+        """The targets of a step's frames."""
         if step < self.pretraining_steps:
             return "scans"
         return "labels" if step < self.switch_step else "weak"

@@ -18,10 +18,10 @@ from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_core.networks.minkocc.inputs import MinkOccInputs, collate, prepare
 from occle_core.taxonomy import IGNORE
 from occle_train.data.augment import augment
-from occle_train.data.samples import SOLID, Samples, View
+from occle_train.data.samples import SOLID, Samples, TargetKind, View
 from occle_train.data.scan_mixing import mix_scans
 from occle_train.data.views import BatchView, PixelLabels, batch_view, follow_image, stack_pixels
-from occle_train.loop.sampling import Phase, SamplingPlan, first_usable
+from occle_train.loop.sampling import SamplingPlan, first_usable
 from occle_train.process_group import ProcessGroup
 
 
@@ -106,21 +106,21 @@ class TrainingSet(TorchDataset[MinkOccBatch]):
 
     def _usable(self, item: int, step: int, number: int) -> tuple[_Part, MinkOccInputs]:
         """An augmented frame with its targets, and its inputs: of the next frame where no point of this one lies in the grid."""
-        phase = self.plan.phase(step)
-        pool: Sequence[int] = self.samples.warm if phase == "labels" else range(len(self.samples))
+        kind = self.plan.target_kind(step)
+        pool: Sequence[int] = self.samples.warm if kind == "labels" else range(len(self.samples))
 
         def make(candidate: int) -> tuple[_Part, MinkOccInputs]:
             rng = np.random.default_rng((self.plan.seed, step, number))
-            part = self._augmented(candidate, phase, rng)
+            part = self._augmented(candidate, kind, rng)
             mixing = self.plan.augment.scan_mix_prob
             if mixing and rng.random() < mixing:
-                part = part.mixed(self._augmented(pool[int(rng.integers(len(pool)))], phase, rng), self.grid, rng)
+                part = part.mixed(self._augmented(pool[int(rng.integers(len(pool)))], kind, rng), self.grid, rng)
             return part, prepare(part.frame, self.grid, self.network)
 
         return first_usable(item, pool, make, self.samples.describe)
 
-    def _augmented(self, item: int, phase: Phase, rng: np.random.Generator) -> _Part:
-        sample = self.samples.scan_sample(item) if phase == "scans" else self.samples.sample(item, phase == "weak")
+    def _augmented(self, item: int, kind: TargetKind, rng: np.random.Generator) -> _Part:
+        sample = self.samples.sample(item, kind)
         volumes = np.stack([sample.target, *(() if sample.evidence is None else (sample.evidence,))], -1)
         frame, volumes = augment(sample.frame, volumes, self.grid, self.plan.augment, rng)
         target, *evidence = (np.ascontiguousarray(volume) for volume in np.moveaxis(volumes, -1, 0))

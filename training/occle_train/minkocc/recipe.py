@@ -24,7 +24,7 @@ from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_train.data.array_files import cached_arrays
 from occle_train.data.label_split import draw_labelled
-from occle_train.data.samples import SOLID, Sample, Samples, View
+from occle_train.data.samples import SOLID, Sample, Samples, TargetKind, View
 from occle_train.data.truth import MaskName
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.label_folder import LabelFolder
@@ -114,11 +114,16 @@ class RecipeSamples(Samples):
         name = self._names[number]
         return name if self.config.label_unit == "scene" else f"{name}/{self.datasets[number].numbers[i]}"
 
-    def sample(self, item: int, weak: bool = False) -> Sample:
+    def sample(self, item: int, kind: TargetKind = "labels") -> Sample:
         """A frame with voxel labels if its scene is labelled (and, in the weak phase, keeps them), else with weak targets.
 
-        Views are given in the weak phase alone, and only where some are rendered.
+        Views are given in the weak phase alone, and only where some are rendered. Of "scans" the target is the occupancy that scans
+        and rays show, as if nobody had labelled the frame.
         """
+        if kind == "scans":
+            scans: NDArray[np.uint8] = self._memory.get(("scans", item), lambda: self._scan_target(item))
+            return Sample(self.frame(item), scans, labelled=False)
+        weak = kind == "weak"
         labelled = item in self._warm_set and (self.config.keep_voxel_labels or not weak)
         if not labelled and not weak:
             raise ValueError(f"frame {item} has no voxel labels and takes no part in the warm start")
@@ -127,11 +132,6 @@ class RecipeSamples(Samples):
         views = self.views(item, frame.cameras) if rendered else ()
         evidence = self.weak_target(item) if weak and labelled and self._calibrates(item) else None
         return Sample(frame, target, labelled, views, self.pixels(item), evidence)
-
-    def scan_sample(self, item: int) -> Sample:
-        """A frame with the occupancy that scans and rays show, as if nobody had labelled it."""
-        target: NDArray[np.uint8] = self._memory.get(("scans", item), lambda: self._scan_target(item))
-        return Sample(self.frame(item), target, labelled=False)
 
     def truth(self, item: int) -> NDArray[np.uint8]:
         """The voxel labels of a labelled frame.
