@@ -189,7 +189,7 @@ def _product(size: int) -> Callable[[], Tensor]:
 
 
 def peak_bandwidth(numbers: int = 1 << 25) -> float:
-    """Bytes a second, read and written, of a copy of so many float32 numbers; as a rule of more than fit any cache."""
+    """Bytes a second, read and written, of a copy of `numbers` float32 numbers; the default fits no cache."""
     source, target = torch.randn(numbers), torch.empty(numbers)
     return 2 * numbers * 4 / fastest(lambda: target.copy_(source))
 

@@ -53,7 +53,7 @@ class Operation:
     times: list[float] = field(default_factory=list)
 
     def at_best(self, flops: float, copy: float) -> float:
-        """Milliseconds at so many operations and bytes a second, whichever takes longer."""
+        """Milliseconds at `flops` operations and `copy` bytes a second, the longer of the two."""
         return max(self.flops / flops, self.size / copy) * 1e3
 
     @property

@@ -14,7 +14,7 @@ from occle_core.errors import EngineError
 from occle_core.native.library import Library, load
 from occle_core.native.workspace import Workspace
 from occle_core.networks.minkocc.inputs import MinkOccInputs
-from occle_core.networks.minkocc.native_images import NativeImages
+from occle_core.networks.minkocc.native_images import NativeImages, Stacks
 from occle_core.networks.minkocc.native_network import NativeMinkOcc
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.networks.protocol import Network, NetworkInputs
@@ -38,7 +38,7 @@ class NativeEngine:
     def __init__(self, library: Library, spec: BundleSpec, network: MinkOcc, threads: int) -> None:
         self.device = f"CPU ({library.instructions})"
         self._library, self._threads = library, threads
-        self._images = NativeImages(library, network, threads)
+        self._images = NativeImages(library, network)
         self._network = NativeMinkOcc(library, network, load_taxonomy(spec.taxonomy).free)
         self._own = threading.local()
 
@@ -56,7 +56,8 @@ class NativeEngine:
 
         if not hasattr(self._own, "space"):
             self._own.space = Workspace(self._library, self._threads)
-        pyramid = self._images(inputs.images[0].numpy())
+            self._own.stacks = Stacks(self._own.space)
+        pyramid = self._images(self._own.stacks, inputs.images[0].numpy())
         stage_done("image")
         sparse = self._network(self._own.space, inputs, pyramid, stage_done)
         stage_done("labels")

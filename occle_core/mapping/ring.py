@@ -59,16 +59,16 @@ class Ring:
 
     def places(self, cells: NDArray[np.integer]) -> NDArray[np.intp]:
         """(N,) flat numbers of cells in window order -> in ring order; both in C order."""
-        x, y, z = ((np.arange(count) + low) % count for low, count in zip(self.low, self.shape))
-        columns = cells // self.shape[2]
-        heights = cells - columns * self.shape[2]
-        return np.asarray((np.add.outer(x * self.shape[1], y) * self.shape[2]).reshape(-1)[columns] + z[heights])
+        return self._shifted(cells, 1)
 
     def cells(self, places: NDArray[np.integer]) -> NDArray[np.intp]:
         """(N,) flat numbers of cells in ring order -> in window order; the inverse of `places`."""
-        x, y, z = ((np.arange(count) - low) % count for low, count in zip(self.low, self.shape))
-        columns = places // self.shape[2]
-        heights = places - columns * self.shape[2]
+        return self._shifted(places, -1)
+
+    def _shifted(self, numbers: NDArray[np.integer], sign: int) -> NDArray[np.intp]:
+        x, y, z = ((np.arange(count) + sign * low) % count for low, count in zip(self.low, self.shape))
+        columns = numbers // self.shape[2]
+        heights = numbers - columns * self.shape[2]
         return np.asarray((np.add.outer(x * self.shape[1], y) * self.shape[2]).reshape(-1)[columns] + z[heights])
 
     def _parts(self) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:

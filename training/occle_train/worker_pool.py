@@ -1,7 +1,7 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Work of the map kind (a function over frames) in this process, in a process pool, or in actors of a Ray cluster.
 
-Every worker opens its state once, with one GPU where there are some; results come in the items' order, whoever made them.
+Every worker opens its state once, with one GPU where there are some; results come in the items' order.
 """
 
 from __future__ import annotations

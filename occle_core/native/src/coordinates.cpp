@@ -37,7 +37,7 @@ int32_t number_cells(int32_t* table, int64_t cells, int32_t* keys) {
 
 extern "C" {
 
-// Keys of n cells (batch, x, y, z) of so many grids and their rows in the table. Returns -1, or the first cell that lies outside or
+// Keys of n cells (batch, x, y, z) of `grids` grids and their rows in the table. Returns -1, or the first cell that lies outside or
 // stands twice; the table then holds the cells before it.
 int64_t enter_cells(const int64_t* coords, int64_t n, int64_t grids, int64_t X, int64_t Y, int64_t Z, int32_t* table, int32_t* keys) {
     for (int64_t i = 0; i < n; i++) {

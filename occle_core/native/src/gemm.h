@@ -58,7 +58,8 @@ inline void multiply_panel(int64_t count, int64_t C, const float* w, int64_t str
     if (done < count) take(1), multiply_block<1, N, Add>(in, C, w, stride, out, pieces, step);
 }
 
-// out_row(i) (D floats, D a multiple of LANES) += in_row(i) (`pieces` of C floats, `step` apart) @ w (pieces * C, D), for `count` rows; not `Add`: = instead.
+// out_row(i) (D floats, D a multiple of LANES) += in_row(i) (`pieces` of C floats, `step` apart) @ w (pieces * C, D), for `count` rows;
+// not `Add`: = instead.
 template <bool Add = true, class In, class Out>
 inline void multiply(int64_t count, int64_t C, const float* w, int64_t D, In in_row, Out out_row, int64_t pieces = 1,
                      int64_t step = 0) {

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,10 +24,9 @@ class NativeImages:
     Args:
         library: the kernels.
         network: its image branch is copied, batch norms folded.
-        threads: that share the work of one call.
     """
 
-    def __init__(self, library: Library, network: MinkOcc, threads: int) -> None:
+    def __init__(self, library: Library, network: MinkOcc) -> None:
         folded = fold_batch_norms(network)
         trunk, pyramid = folded.trunk, folded.pyramid
         bytes_of = np.arange(256, dtype=np.float32)[:, None]
@@ -38,41 +36,41 @@ class NativeImages:
         self._stages = [[_Block(library, block) for block in stage] for stage in stages]
         blocks: Any = (pyramid.inner_blocks, pyramid.layer_blocks)
         self._inner, self._layers = ([_kernel(library, layer) for (layer,) in each] for each in blocks)
-        self._library, self._threads, self._own = library, threads, threading.local()
 
-    def __call__(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        """(V, H, W, 3) uint8 RGB -> (V, H_l, W_l, padded C) float32 per level, finest first; valid until the thread's next call."""
-        if not hasattr(self._own, "run"):
-            self._own.run = _Run(Workspace(self._library, self._threads))
-        run: _Run = self._own.run
-        pixels = run.take((*images.shape[:3], 3), 3)
-        look_up(run.space, images, self._table, pixels)
-        whole = run.convolve(pixels, self._stem, relu=True)
+    def __call__(self, stacks: Stacks, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        """(V, H, W, 3) uint8 RGB -> (V, H_l, W_l, padded C) float32 per level, finest first; valid until the next call."""
+        pixels = stacks.take((*images.shape[:3], 3), 3)
+        look_up(stacks.space, images, self._table, pixels)
+        whole = stacks.convolve(pixels, self._stem, relu=True)
         count, height, width, channels = whole.shape
-        x = run.take((count, (height - 1) // 2 + 1, (width - 1) // 2 + 1, channels))
-        largest(run.space, whole, x)
-        run.give(pixels, whole)
+        x = stacks.take((count, (height - 1) // 2 + 1, (width - 1) // 2 + 1, channels))
+        largest(stacks.space, whole, x)
+        stacks.give(pixels, whole)
         maps: list[Stack] = []
         for stage in self._stages:
             for block in stage:
-                made = block(run, x)
+                made = block(stacks, x)
                 if not any(x is kept for kept in maps):
-                    run.give(x)
+                    stacks.give(x)
                 x = made
             maps.append(x)
         inner: Stack | None = None
         out: list[Stack] = []
         for x, lateral, layer in zip(reversed(maps), reversed(self._inner), reversed(self._layers)):
-            coarser, inner = inner, run.convolve(x, lateral, more=inner)
-            out.insert(0, run.convolve(inner, layer, margin=0))
-            run.give(x, *([coarser] if coarser else []))
+            coarser, inner = inner, stacks.convolve(x, lateral, more=inner)
+            out.insert(0, stacks.convolve(inner, layer, margin=0))
+            stacks.give(x, *([coarser] if coarser else []))
         assert inner is not None
-        run.give(inner, *out)
+        stacks.give(inner, *out)
         return [level.array for level in out]
 
 
-class _Run:
-    """A thread's workspace and stacks, kept from call to call: their margins stay zeros."""
+class Stacks:
+    """A thread's stacks of images, kept from call to call: their margins stay zeros.
+
+    Args:
+        space: of the thread.
+    """
 
     def __init__(self, space: Workspace) -> None:
         self.space = space
@@ -103,17 +101,17 @@ class _Block:
         *self._first, self._last = (_kernel(library, layer) for layer in convolutions)
         self._shortcut = None if block.downsample is None else _kernel(library, block.downsample[0])
 
-    def __call__(self, run: _Run, x: Stack) -> Stack:
+    def __call__(self, stacks: Stacks, x: Stack) -> Stack:
         """The block's result in a new stack."""
         y = x
         for kernel in self._first:
-            made = run.convolve(y, kernel, relu=True)
+            made = stacks.convolve(y, kernel, relu=True)
             if y is not x:
-                run.give(y)
+                stacks.give(y)
             y = made
-        shortcut = x if self._shortcut is None else run.convolve(x, self._shortcut)
-        out = run.convolve(y, self._last, more=shortcut, relu=True)
-        run.give(y, *([shortcut] if shortcut is not x else []))
+        shortcut = x if self._shortcut is None else stacks.convolve(x, self._shortcut)
+        out = stacks.convolve(y, self._last, more=shortcut, relu=True)
+        stacks.give(y, *([shortcut] if shortcut is not x else []))
         return out
 
 

@@ -1,6 +1,7 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Convolutions of images on compiled kernels: PyTorch's results, for every size, stride and border, and the whole image branch."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from occle_core.native.images import Kernel, Stack, convolve, largest
+from occle_core.native.workspace import Workspace
 from occle_core.networks.minkocc.config import ImageConfig, MinkOccConfig
-from occle_core.networks.minkocc.native_images import NativeImages
+from occle_core.networks.minkocc.native_images import NativeImages, Stacks
 from occle_core.networks.minkocc.network import MinkOcc
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
@@ -103,7 +105,7 @@ def test_the_image_branch(kernels, backbone, width, height):
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.3, 0.3), module.running_var.uniform_(0.5, 2), module.weight.data.uniform_(0.5, 1)
-    native = NativeImages(kernels, network, 2)
+    native, own = NativeImages(kernels, network), threading.local()
     frames = [torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8) for _ in range(3)]
     with torch.inference_mode():
         expected = []
@@ -112,7 +114,9 @@ def test_the_image_branch(kernels, backbone, width, height):
             expected.append(network.pyramid(network.trunk(x)))
 
     def check(number):
-        for level, right in zip(native(frames[number].numpy()), expected[number], strict=True):
+        if not hasattr(own, "stacks"):
+            own.stacks = Stacks(Workspace(kernels, 2))
+        for level, right in zip(native(own.stacks, frames[number].numpy()), expected[number], strict=True):
             torch.testing.assert_close(torch.from_numpy(level[..., :20]), right.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
             assert not level[..., 20:].any()
 

@@ -37,8 +37,8 @@ class SelfTrainingConfig(Config):
         0.8,
         gt=0,
         le=1,
-        description="calibrated probability from which a class is taught where no vote is, and from which teacher and vote "
-        "together overrule the vote",
+        description="calibrated probability from which a class becomes the target where no vote is, and from which teacher "
+        "and vote together overrule the vote",
     )
 
 

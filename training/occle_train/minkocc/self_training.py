@@ -51,9 +51,10 @@ class SelfTraining(nn.Module):
         truth = torch.where(measured[:, None, None, None], batch.labels, IGNORE)
         self.cells.count(probabilities, rows, votes, occupancy, truth, total)
 
-        taught = (batch.labels == IGNORE).flatten(1).all(1)
+        unlabelled = (batch.labels == IGNORE).flatten(1).all(1)
         lifted, occupancy = batch.lifted.clone(), batch.occupancy.clone()
-        lifted[taught], occupancy[taught] = self.cells.targets(probabilities, rows[taught], lifted[taught], occupancy[taught])
+        given = lifted[unlabelled], occupancy[unlabelled]
+        lifted[unlabelled], occupancy[unlabelled] = self.cells.targets(probabilities, rows[unlabelled], *given)
         return replace(batch, lifted=lifted, occupancy=occupancy)
 
     def _predicted(self, batch: MinkOccBatch) -> tuple[Tensor, Tensor]:

@@ -64,7 +64,7 @@ class Setting:
             in the paper, rendering is their only supervision.
         literal: whether it is trained by the paper's recipe to the letter, minkocc_10_paper, but for the preset's network, images,
             steps and learning rate.
-        taught: whether an averaged teacher joins the weak targets (`MinkOccRecipeConfig.self_training`).
+        self_training: whether an averaged teacher joins the weak targets (`MinkOccRecipeConfig.self_training`).
         pretrained: share of the steps that complete accumulated scans, without labels, before all others.
     """
 
@@ -75,7 +75,7 @@ class Setting:
     finer: int = 1
     lift: bool = True
     literal: bool = False
-    taught: bool = False
+    self_training: bool = False
     pretrained: float = 0.0
 
 
@@ -86,7 +86,7 @@ SETTINGS = (
     Setting("none", "0 %: weak targets alone", 0.0, True),
     Setting("rendered", "10 % + recipe without lifted labels", SHARE, True, lift=False),
     Setting("paper", "10 %, the paper's recipe", SHARE, True, literal=True),
-    Setting("self_training", "10 % + recipe + teacher", SHARE, True, taught=True),
+    Setting("self_training", "10 % + recipe + teacher", SHARE, True, self_training=True),
     Setting("pretrained", "10 %, scans first", SHARE, False, pretrained=1 / 3),
     Setting("recipe_half", "10 % + recipe, half the voxel size", SHARE, True, 2),
     Setting("recipe_quarter", "10 % + recipe, a quarter of the voxel size", SHARE, True, 4),
@@ -138,7 +138,7 @@ class LabelEfficiencyExperiment:
                 "alpha": setting.alpha,
                 "warmup_fraction": warm - (0 if setting.weak else setting.pretrained),
                 "pretraining_fraction": setting.pretrained,
-                "self_training": SelfTrainingConfig() if setting.taught else None,
+                "self_training": SelfTrainingConfig() if setting.self_training else None,
             }
         )
         if setting.literal:
