@@ -29,9 +29,11 @@ $(INSTALLED): $(DEMO) pyproject.toml
 demo: $(DEMO) ## the whole system on a simulated drive; DATA=path: on your KITTI or nuScenes folder; BUNDLE=path: your network
 	$(BIN)/occle demo $(if $(DATA),--data "$(DATA)") $(if $(BUNDLE),--bundle "$(BUNDLE)")
 
+# A worker that dies ends the run: pytest-xdist may wait for it for ever. So does a test that hangs.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 --timeout 300 --timeout-method thread
 test: lint ## lint, types and tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 --timeout 300 --timeout-method thread test --ignore test/ros
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 --timeout 300 --timeout-method thread test/ros
+	$(PYTEST) test --ignore test/ros
+	$(PYTEST) test/ros
 
 test-slow: $(INSTALLED) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

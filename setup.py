@@ -77,6 +77,7 @@ EXTRAS = {
         "scipy==1.17.1; python_version >= '3.11'",
         "scipy==1.15.3; python_version < '3.11'",
         "pyoctomap==1.2.2",
+        "ray==2.50.0; python_version < '3.14'",
         "triton==3.7.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "transformers==5.23.0; python_version >= '3.11'",
         "transformers==5.20.2; python_version < '3.11'",

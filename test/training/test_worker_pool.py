@@ -24,6 +24,7 @@ def _ray():
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # The functions of these tests are not installed.
     variables = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as find_workers does
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": variables})
     yield Workers(2, on_ray=True)
     ray.shutdown()
