@@ -76,8 +76,9 @@ def test_the_network_puts_more_ground_on_sure_ground_only_with_a_return():
     below, cell = (8, 8, 3), (8, 8, 4)
     sure = [(occupancy([below], ROAD), scan([center(below)]), pose())] * 2
     for label, points, occupied in ((ROAD, [], False), (ROAD, [center(cell)], True), (BUILDING, [], True)):
-        both = occupancy([below, cell], ROAD)
-        both.labels[cell] = label
+        road = occupancy([below, cell], ROAD)
+        classes = np.where(road.sparse.cells == np.ravel_multi_index(cell, road.grid.shape), label, ROAD).astype(np.uint8)
+        both = replace(road, sparse=replace(road.sparse, classes=classes))
         shot = drive([*sure, *[(both, scan(points), pose())] * 20]).snapshot()
         assert state(shot, center(below))[0] > 0
         assert (state(shot, center(cell))[0] > 0) == occupied
