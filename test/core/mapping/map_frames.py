@@ -24,10 +24,10 @@ def pose(x=0.0, y=0.0, z=0.0, yaw=0.0):
 
 
 def occupancy(cells=(), label=BUILDING, stamp=0, grid=GRID, base=0, probability=0.95, free=0.02):
-    """An occupancy whose listed cells carry a label; all others carry `base`."""
+    """An occupancy whose listed cells carry a label, or labels of their own {cell: label}; all others carry `base`."""
     labels = np.full(grid.shape, base, np.uint8)
     for cell in cells:
-        labels[cell] = label
+        labels[cell] = cells[cell] if isinstance(cells, dict) else label
     named = (labels != 0) & (labels != 255)
     sure = np.where(named, np.float16(0.9), np.float16(0))
     made = Occupancy.of_volumes(labels, sure, grid, CLASSES, stamp=stamp, free_score=free)

@@ -64,9 +64,7 @@ def test_flat_rays_clear_no_ground_that_carries_a_column_and_all_else():
     """A ray inside the road's layer for metres: the road stays, a wall and a road on top of the road do not."""
     eye = center((0, 8, 4))
     cells = {(4, 8, 4): ROAD, (6, 8, 4): BUILDING, (8, 8, 4): ROAD, (8, 8, 3): ROAD}
-    grid = occupancy(list(cells))
-    for cell, label in cells.items():
-        grid.labels[cell] = label
+    grid = occupancy(cells)
     passing = replace(scan([center((12, 8, 4)) - eye]), T_grid_lidar=pose(*eye))
     shot = drive([(grid, scan(), pose())] * 3 + [(occupancy(base=255), passing, pose())] * 20).snapshot()
     assert [state(shot, center(cell))[0] > 0 for cell in cells] == [True, False, False, True]
@@ -76,9 +74,7 @@ def test_the_network_puts_more_ground_on_sure_ground_only_with_a_return():
     below, cell = (8, 8, 3), (8, 8, 4)
     sure = [(occupancy([below], ROAD), scan([center(below)]), pose())] * 2
     for label, points, occupied in ((ROAD, [], False), (ROAD, [center(cell)], True), (BUILDING, [], True)):
-        road = occupancy([below, cell], ROAD)
-        classes = np.where(road.sparse.cells == np.ravel_multi_index(cell, road.grid.shape), label, ROAD).astype(np.uint8)
-        both = replace(road, sparse=replace(road.sparse, classes=classes))
+        both = occupancy({below: ROAD, cell: label})
         shot = drive([*sure, *[(both, scan(points), pose())] * 20]).snapshot()
         assert state(shot, center(below))[0] > 0
         assert (state(shot, center(cell))[0] > 0) == occupied
@@ -163,8 +159,7 @@ def test_what_a_car_gathered_does_not_carry_the_road_below_it():
 
 
 def test_unobserved_cars_are_forgotten_within_seconds_and_buildings_are_not():
-    both = occupancy([(8, 4, 4), (8, 10, 4)], CAR)
-    both.labels[8, 10, 4] = BUILDING
+    both = occupancy({(8, 4, 4): CAR, (8, 10, 4): BUILDING})
     frames = [(both, scan(), pose())] * 10
     later = [(occupancy(base=255), scan(), pose())] * int(SMALL.dynamic_memory * 10 + 1)
     shot = drive([*frames, *later]).snapshot()
