@@ -6,32 +6,27 @@ from __future__ import annotations
 import json
 import os
 import platform
-import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
 import torch
 
 from occle_core.build_cache import cached
 from occle_core.bundle import BundleSpec, weights_digest
 from occle_core.engines.base import Engine
 from occle_core.errors import EngineError
-from occle_core.frame import Frame
-from occle_core.geometry.camera import Camera
 from occle_core.native import build
 from occle_core.native.library import VARIABLE
-from occle_core.networks.protocol import Network, NetworkInputs
-from occle_core.networks.registry import prepare
+from occle_core.networks.protocol import Network
 
-SECONDS = 1.0
-"""Of measuring, all engines together; each runs at least twice besides."""
 PACKAGES = ("torch", "openvino", "onnxruntime")
-POINTS = 60_000
 FILE = "choice.json"
+
+
+class _NotMeasuredError(EngineError):
+    """There are engines, and nothing says which is the fastest."""
 
 
 class Choice(TypedDict):
@@ -46,6 +41,7 @@ def fastest_engine(
     spec: BundleSpec,
     network: Network,
     load: Callable[[str], Engine],
+    times_of: Callable[[list[str]], dict[str, float]],
     precision: str,
     threads: int | None,
     max_concurrent: int,
@@ -57,6 +53,7 @@ def fastest_engine(
         spec: the bundle's spec.
         network: its network.
         load: gives an engine by its name; EngineError where it does not work here.
+        times_of: milliseconds a frame of several by their names; EngineError where they cannot be measured.
         precision: that `load` gives them in.
         threads: CPU threads that the engines may use; None: their own choice.
         max_concurrent: frames at the same time.
@@ -91,20 +88,31 @@ def fastest_engine(
         if len(engines) == 1:
             return {"engine": next(iter(engines)), "times": {}, "passed": passed}
         progress(f"measuring {', '.join(engines)} for a second, once")
-        times = frame_times(engines, synthetic(spec), max_concurrent)
+        try:
+            times = times_of(list(engines))
+        except EngineError as error:
+            raise _NotMeasuredError(str(error)) from error
         return {"engine": min(times, key=times.__getitem__), "times": times, "passed": passed}
 
     def keep(folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(measure()), encoding="utf-8")
 
-    try:
-        folder = cached(_key(spec, network, precision, threads, max_concurrent), keep, progress)
+    def kept() -> Choice:
+        try:
+            folder = cached(_key(spec, network, precision, threads, max_concurrent), keep, progress)
+        except EngineError as error:
+            if engines or passed:
+                raise
+            progress(f"the choice of an engine is not kept: {error}")
+            return measure()
         choice: Choice = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except EngineError as error:
-        if engines or passed:
-            raise
-        progress(f"the choice of an engine is not kept: {error}")
-        choice = measure()
+        return choice
+
+    try:
+        choice = kept()
+    except _NotMeasuredError as error:
+        progress(f"{error}; the next start tries again")
+        choice = {"engine": next(iter(engines)), "times": {}, "passed": passed}
     try:
         engine = engines.get(choice["engine"]) or load(choice["engine"])
     except EngineError as error:
@@ -115,51 +123,6 @@ def fastest_engine(
     why = f"the fastest here, a frame: {measured}" if measured else "works here"
     engine.reason = f"auto: {why}" + "".join(f"; not {name}: {text}" for name, text in choice["passed"].items())
     return engine
-
-
-def frame_times(
-    engines: Mapping[str, Engine], inputs: NetworkInputs, max_concurrent: int, seconds: float = SECONDS
-) -> dict[str, float]:
-    """Milliseconds per frame of each engine, in turns, so that a busy machine is busy for all; the median of its turns."""
-    taken: dict[str, list[float]] = {name: [] for name in engines}
-    with ThreadPoolExecutor(max_concurrent) as threads:
-
-        def turn(engine: Engine) -> float:
-            began = time.perf_counter()
-            list(threads.map(engine.run, [inputs] * max_concurrent))
-            return (time.perf_counter() - began) * 1e3 / max_concurrent
-
-        for engine in engines.values():
-            turn(engine)  # the first run takes memory and compiles
-        ends = time.perf_counter() + seconds
-        while time.perf_counter() < ends or len(next(reversed(taken.values()))) < 2:
-            for name, engine in engines.items():
-                taken[name].append(turn(engine))
-    return {name: float(np.median(values)) for name, values in taken.items()}
-
-
-def synthetic(spec: BundleSpec, points: int = POINTS, seed: int = 0) -> NetworkInputs:
-    """Inputs of a made-up street."""
-    with torch.inference_mode():
-        inputs: NetworkInputs = prepare(
-            [synthetic_frame(spec, points, seed)] * spec.network.num_frames, spec.voxel_grid, spec.network
-        )
-    return inputs
-
-
-def synthetic_frame(spec: BundleSpec, points: int = POINTS, seed: int = 0) -> Frame:
-    """A made-up street: ground, a wall and clutter in the bundle's grid, noise in its cameras."""
-    rng = np.random.default_rng(seed)
-    grid = spec.voxel_grid
-    at = rng.uniform(grid.origin, grid.upper, (points, 3))
-    at[: points // 2, 2] = grid.origin[2] + grid.resolution
-    at[points // 2 : points * 3 // 4, 1] = grid.origin[1] + (grid.upper[1] - grid.origin[1]) / 4
-    forward = np.eye(4)
-    forward[:3, :3] = [[0, -1, 0], [0, 0, -1], [1, 0, 0]]
-    camera = Camera(np.array([[300.0, 0, 320], [0, 300, 96], [0, 0, 1]]), forward, 640, 192)
-    images = [rng.integers(0, 256, (192, 640, 3), dtype=np.uint8) for _ in range(spec.network.num_cameras)]
-    cloud = np.hstack([at, rng.random((points, 1))]).astype(np.float32)
-    return Frame(0, cloud, images, [camera] * len(images), T_world_lidar=np.eye(4))
 
 
 def _key(spec: BundleSpec, network: Network, precision: str, threads: int | None, max_concurrent: int) -> dict[str, str]:

@@ -26,6 +26,7 @@ from occle_core.engines.cuda.requirements import capability
 from occle_core.engines.cuda_choice import cuda_engine
 from occle_core.engines.static import onnx_file
 from occle_core.engines.static.fallback import FallbackEngine
+from occle_core.engines.timing import times_apart
 from occle_core.errors import EngineError
 from occle_core.native import library
 from occle_core.networks.protocol import Network
@@ -70,7 +71,11 @@ def load_engine(
         return _load_named(candidate, spec, network, folder, precision, threads, on_progress, max_concurrent)
 
     if not torch.cuda.is_available():
-        return fastest_engine(spec, network, load, precision, threads, max_concurrent, on_progress)
+
+        def times_of(names: list[str]) -> dict[str, float]:
+            return times_apart(spec, network, folder, names, precision, threads, max_concurrent)
+
+        return fastest_engine(spec, network, load, times_of, precision, threads, max_concurrent, on_progress)
 
     def load_in(candidate: str, precision: str) -> Engine:
         return _load_named(candidate, spec, network, folder, precision, threads, on_progress, max_concurrent)

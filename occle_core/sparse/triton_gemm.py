@@ -2,20 +2,18 @@
 """The gather-GEMM on CUDA as one Triton kernel: an implicit GEMM that never writes the gathered rows to memory.
 
 Registered as the operator `occle::gather_gemm`, so that torch.compile and torch.export see one node. `gather_gemm.py` is the
-entry point and keeps PyTorch's gather + GEMM for CPUs, other types and machines without Triton.
+entry point and keeps PyTorch's gather + GEMM for CPUs, other types and machines without Triton. The kernel itself is
+`triton_kernel.py`.
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton = None
-
+INSTALLED = find_spec("triton") is not None
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
 BLOCK_ROWS = 64
 """Output rows per program."""
@@ -24,7 +22,7 @@ WARPS, STAGES = 4, 3
 
 def available(features: Tensor) -> bool:
     """True if the kernel can run on these features: on a CUDA device, of a type that it knows, with Triton installed."""
-    return triton is not None and features.is_cuda and features.dtype in TYPES
+    return INSTALLED and features.is_cuda and features.dtype in TYPES
 
 
 @torch.library.custom_op("occle::gather_gemm", mutates_args=())
@@ -46,12 +44,14 @@ def gather_gemm_forward(features: Tensor, weight: Tensor, rows: Tensor) -> Tenso
     (size, channels), (count, kernel), width = features.shape, rows.shape, weight.shape[2]
     out = features.new_empty(count, width)
     if count:
+        from occle_core.sparse.triton_kernel import gather_gemm_kernel  # Triton takes 67 MB of memory
+
         blocks = block_sizes(channels, width)
-        grid = (triton.cdiv(count, BLOCK_ROWS), triton.cdiv(width, blocks["BLOCK_D"]))
+        grid = (-(-count // BLOCK_ROWS), -(-width // blocks["BLOCK_D"]))
         arguments = (features.contiguous(), weight.contiguous(), rows.contiguous(), out, size, count)
         exact = features.dtype != torch.float32 or not _allows_tf32()
         sizes = {"C": channels, "D": width, "K": kernel, "EXACT": exact, "BLOCK_M": BLOCK_ROWS, **blocks}
-        _kernel[grid](*arguments, **sizes, num_warps=WARPS, num_stages=STAGES)
+        gather_gemm_kernel[grid](*arguments, **sizes, num_warps=WARPS, num_stages=STAGES)
     return out
 
 
@@ -81,38 +81,3 @@ def _check(features: Tensor, weight: Tensor, rows: Tensor) -> None:
     if not fits or rows.dtype != torch.int32 or features.dtype != weight.dtype or features.dtype not in TYPES:
         given = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in (features, weight, rows))
         raise ValueError(f"expected features (N, C), weight (K, C, D) of one of {TYPES} and rows (M, K) int32, not {given}")
-
-
-if triton is not None:
-
-    @triton.jit  # type: ignore[untyped-decorator]
-    def _kernel(  # type: ignore[no-untyped-def]  # noqa: ANN202 - Triton reads these annotations, not Python
-        features,  # noqa: ANN001
-        weight,  # noqa: ANN001
-        rows,  # noqa: ANN001
-        out,  # noqa: ANN001
-        size,  # noqa: ANN001
-        count,  # noqa: ANN001
-        C: tl.constexpr,
-        D: tl.constexpr,
-        K: tl.constexpr,
-        EXACT: tl.constexpr,
-        BLOCK_M: tl.constexpr,
-        BLOCK_C: tl.constexpr,
-        BLOCK_D: tl.constexpr,
-    ):
-        # 64 bits: rows times channels, and rows times kernel, pass 2^31 on large grids.
-        m = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
-        d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-        total = tl.full((BLOCK_M, BLOCK_D), 0.0, tl.float32)
-        steps: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
-        # One flat loop over offsets and channel blocks: Triton overlaps the loads of the next turns with the product of this one.
-        for step in range(K * steps):
-            k = step // steps
-            c = (step % steps) * BLOCK_C + tl.arange(0, BLOCK_C)
-            row = tl.load(rows + m * K + k, mask=m < count, other=size)
-            found = (row < size)[:, None] & (c < C)[None, :]
-            a = tl.load(features + row.to(tl.int64)[:, None] * C + c[None, :], mask=found, other=0.0)
-            b = tl.load(weight + (k * C + c[:, None]) * D + d[None, :], mask=(c < C)[:, None] & (d < D)[None, :], other=0.0)
-            total = tl.dot(a, b, total, input_precision="ieee" if EXACT else "tf32")
-        tl.store(out + m[:, None] * D + d[None, :], total.to(out.dtype.element_ty), mask=(m < count)[:, None] & (d < D)[None, :])

@@ -9,8 +9,8 @@ from lively import Replayed, street
 from occle_core.engines import cuda_choice as choice
 from occle_core.engines import onnxruntime_engine
 from occle_core.engines.base import EngineResult
-from occle_core.engines.choosing import synthetic
 from occle_core.engines.cuda_choice import cuda_engine
+from occle_core.engines.timing import synthetic
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.engines.torch_graph_engine import TorchGraphEngine, exported_of
 from occle_core.errors import EngineError

@@ -9,9 +9,10 @@ import pytest
 from lively import lively
 
 from occle_core.bundle import load_bundle
-from occle_core.engines import choosing
+from occle_core.engines import timing
 from occle_core.engines.base import EngineResult
-from occle_core.engines.choosing import fastest_engine, frame_times, synthetic
+from occle_core.engines.choosing import fastest_engine
+from occle_core.engines.timing import frame_times, synthetic, times_apart
 from occle_core.errors import EngineError
 from occle_core.native import build
 from occle_core.occupancy import SparseLabels
@@ -42,12 +43,11 @@ class Slow:
 def choose(tmp_path, monkeypatch):
     """Chooses among fakes, and says which were loaded and what was said."""
     monkeypatch.setenv("OCCLE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(choosing, "SECONDS", 0.05)
     monkeypatch.setattr(build, "supported", lambda: ("avx2", "plain"))
     lively(tmp_path / "bundle")
     spec, network, _ = load_bundle(tmp_path / "bundle")
 
-    def run(max_concurrent=1, threads=None, **engines):
+    def run(max_concurrent=1, threads=None, broken="", **engines):
         loaded, said = [], []
 
         def load(name):
@@ -56,7 +56,12 @@ def choose(tmp_path, monkeypatch):
                 raise EngineError(f"{name} is not installed")
             return engines[name]
 
-        engine = fastest_engine(spec, network, load, "fp32", threads, max_concurrent, said.append)
+        def times_of(names):
+            if broken:
+                raise EngineError(broken)
+            return frame_times({name: engines[name] for name in names}, None, max_concurrent, seconds=0.05)
+
+        engine = fastest_engine(spec, network, load, times_of, "fp32", threads, max_concurrent, said.append)
         return engine, loaded, said
 
     return run
@@ -95,6 +100,14 @@ def test_an_engine_that_is_gone_is_replaced(choose):
     assert engine.name == "torch" and "native is not installed" in engine.reason and said
 
 
+def test_what_cannot_be_measured_is_measured_at_the_next_start(choose):
+    engines = {"native": Slow("native", 0.02), "torch": Slow("torch", 0.001)}
+    engine, _, said = choose(broken="the process failed: killed", **engines)
+    assert engine.name == "native" and engine.reason == "auto: works here"
+    assert said[-1] == "the process failed: killed; the next start tries again"
+    assert choose(**engines)[0].name == "torch"
+
+
 def test_no_engine(choose):
     with pytest.raises(EngineError, match=r"no engine works here: native: .*torch is not installed"):
         choose()
@@ -118,3 +131,30 @@ def test_the_made_up_street_fills_the_grid(tmp_path, rig):
     spec = lively(tmp_path / "bundle", rig)
     inputs = synthetic(spec)
     assert inputs.batch_size == 1 and inputs.sizes["voxels"] > 1000
+
+
+@pytest.fixture
+def spec_and_network(tmp_path):
+    lively(tmp_path / "bundle")
+    return load_bundle(tmp_path / "bundle")[:2]
+
+
+def test_engines_are_measured_in_a_process_of_their_own(spec_and_network, monkeypatch):
+    monkeypatch.setattr(timing, "frame_times", None)  # of this process
+    times = times_apart(*spec_and_network, None, ["torch"], "fp32", 1, 1)
+    assert list(times) == ["torch"] and times["torch"] > 0
+
+
+@pytest.mark.parametrize(
+    ("names", "executable", "message"),
+    [
+        (["torch", "nothing"], None, "the process that measures torch, nothing failed: .*there is no engine 'nothing'"),
+        (["torch"], "/no/python", "torch cannot be measured in a process apart: .*No such file"),
+        (["torch"], "/bin/false", "failed: exit code 1"),
+    ],
+)
+def test_a_measuring_process_that_fails_is_an_engine_error(spec_and_network, monkeypatch, names, executable, message):
+    if executable:
+        monkeypatch.setattr(timing.sys, "executable", executable)
+    with pytest.raises(EngineError, match=message):
+        times_apart(*spec_and_network, None, names, "fp32", 1, 1)
