@@ -14,7 +14,7 @@ import numpy as np
 
 from occle_core.bundle import BundleSpec
 from occle_core.datasets import Dataset, list_scenes, open_dataset
-from occle_core.engines.timing import synthetic_frame
+from occle_core.engines.choice.timing import synthetic_frame
 from occle_core.frame import Frame
 
 DRIVES, PER_DRIVE = 4, 5

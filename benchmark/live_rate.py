@@ -20,6 +20,8 @@ from benchmark.machine import drive, machine
 from benchmark.page import add_write_option, publish
 from benchmark.soak import FRAMES, driven_node, processor_ms
 
+ADDED = ("wait", "convert", "reorder_wait", "publish")
+"""Stages of a frame that are the node's own."""
 QUIET = 2.0
 """Seconds after the last frame for the voxels still on their way."""
 
@@ -59,8 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"| {given.rig} | {given.hz:g} | {given.at_once} | {minutes:g} | {sent} | {came} | {sent - came} | "
         f"{p50:.0f} / {p95:.0f} / {p99:.0f} | {used / max(came, 1):.0f} | {now:.0f} / {peak:.0f} |"
     ]
-    counts = json.loads(report.read_text("utf-8"))["counts"]
-    lines += ["", f"The node's counts, first frames among them: {json.dumps(counts)}."]
+    found = json.loads(report.read_text("utf-8"))
+    stages = {stage: float(np.median(found["stages_ms"][stage])) for stage in ADDED}
+    of_it = ", ".join(f"{stage} {ms:.1f}" for stage, ms in stages.items())
+    lines += ["", f"Beside preparing and predicting the node takes, medians: {of_it}, together {sum(stages.values()):.1f} ms."]
+    lines += ["", f"The node's counts, first frames among them: {json.dumps(found['counts'])}."]
     publish("\n".join(lines), "benchmark.live_rate", given.write)
     return 1 if came < sent else 0
 

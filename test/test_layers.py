@@ -21,7 +21,7 @@ CORE = (
     "networks.capacities", "networks.blocks", "networks.protocol", "networks.minkocc", "networks.occle", "networks.registry",
     "bundle",
     "engines.base", "engines.float16", "engines.static", "engines.cuda", "engines.parity", "engines",
-    "engines.loading",
+    "engines.choice", "engines.loading", "engines.timing_process",
     "predictor", "mapping", "viewer",
 )  # fmt: skip
 ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipeline", "node.throttle", "node.worker", "mapping",

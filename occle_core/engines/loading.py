@@ -21,12 +21,12 @@ from occle_core.engines import (
     torch_graph_engine,
 )
 from occle_core.engines.base import Engine
-from occle_core.engines.choosing import fastest_engine
+from occle_core.engines.choice.cpu import fastest_engine
+from occle_core.engines.choice.cuda import cuda_engine
+from occle_core.engines.choice.timing import times_apart
 from occle_core.engines.cuda.requirements import capability
-from occle_core.engines.cuda_choice import cuda_engine
 from occle_core.engines.static import onnx_file
 from occle_core.engines.static.fallback import FallbackEngine
-from occle_core.engines.timing import times_apart
 from occle_core.errors import EngineError
 from occle_core.native import library
 from occle_core.networks.protocol import Network
@@ -51,7 +51,7 @@ def load_engine(
         spec: the bundle's spec.
         network: its network, in evaluation mode.
         folder: the bundle's folder, where quantised models lie.
-        name: one of ENGINE_NAMES; "auto" takes the fastest that works on this machine, see `choosing`.
+        name: one of ENGINE_NAMES; "auto" takes the fastest that works on this machine, see `choice`.
         precision: one of PRECISIONS.
         threads: CPU threads; None leaves the engine's choice.
         on_progress: called with a line before what takes long, and what "auto" passed over.

@@ -11,8 +11,8 @@ import torch
 
 from occle_core.bundle import BundleSpec
 from occle_core.engines.base import Engine
+from occle_core.engines.choice.timing import SPEC, TIMES, USE, WEIGHTS, frame_times, synthetic
 from occle_core.engines.loading import load_engine
-from occle_core.engines.timing import SPEC, TIMES, USE, WEIGHTS, frame_times, synthetic
 
 
 def main(home: Path) -> None:

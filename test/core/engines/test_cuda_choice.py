@@ -6,11 +6,11 @@ import pytest
 import torch
 from lively import Replayed, street
 
-from occle_core.engines import cuda_choice as choice
 from occle_core.engines import onnxruntime_engine
 from occle_core.engines.base import EngineResult
-from occle_core.engines.cuda_choice import cuda_engine
-from occle_core.engines.timing import synthetic
+from occle_core.engines.choice import cuda as choice
+from occle_core.engines.choice.cuda import cuda_engine
+from occle_core.engines.choice.timing import synthetic
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.engines.torch_graph_engine import TorchGraphEngine, exported_of
 from occle_core.errors import EngineError

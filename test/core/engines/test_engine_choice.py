@@ -9,10 +9,10 @@ import pytest
 from lively import lively
 
 from occle_core.bundle import load_bundle
-from occle_core.engines import timing
 from occle_core.engines.base import EngineResult
-from occle_core.engines.choosing import fastest_engine
-from occle_core.engines.timing import frame_times, synthetic, times_apart
+from occle_core.engines.choice import timing
+from occle_core.engines.choice.cpu import fastest_engine
+from occle_core.engines.choice.timing import frame_times, synthetic, times_apart
 from occle_core.errors import EngineError
 from occle_core.native import build
 from occle_core.occupancy import SparseLabels

@@ -9,10 +9,10 @@ import torch
 
 from occle_core.bundle import BundleSpec
 from occle_core.engines.base import Engine
+from occle_core.engines.choice.timing import POINTS, synthetic
 from occle_core.engines.cuda.requirements import check_precision
 from occle_core.engines.parity import Parity, compare
 from occle_core.engines.static.fallback import FallbackEngine
-from occle_core.engines.timing import POINTS, synthetic
 from occle_core.errors import EngineError
 from occle_core.taxonomy import load as load_taxonomy
 
