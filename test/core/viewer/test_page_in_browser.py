@@ -4,24 +4,19 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from html import unescape
 
 import cv2
 import numpy as np
 import pytest
+from browser import browse, needs_chromium
 from view_frames import BUILDING, CAR, CLASSES, ROAD, view_frame
 
 from occle_core.viewer.page import write_page
 from occle_core.viewer.view_frame import add_map
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WORLD = (4.5e6, 3.2e5, 0.0)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian: apt install chromium)"),
-    pytest.mark.timeout(120),
-]
+pytestmark = [needs_chromium, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +25,6 @@ def page(tmp_path_factory):
     file = tmp_path_factory.mktemp("page") / "page.html"
     write_page(file, add_map(view_frame(number, WORLD) for number in range(3)), "<b>drive</b> & co")
     return file
-
-
-def browse(page, tmp_path, *arguments, fragment=""):
-    """Chromium without network and display; returns what it prints."""
-    flags = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--use-gl=angle", "--use-angle=swiftshader"]
-    flags += ["--enable-unsafe-swiftshader", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,800"]
-    flags += ["--hide-scrollbars", "--virtual-time-budget=10000", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    command = [CHROMIUM, *flags, *arguments, f"file://{page}{fragment}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
 
 
 def visible_faces(solid):
