@@ -1,8 +1,9 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """What a second process is worth in training and scoring: `python -m benchmark.process_scaling --data STREETS --labels LABELS`.
 
-MinkOcc and OccLE train with the same batch in one process and shared by two, scoring runs on one process and on two; each process
-has one thread. The machine must have two idle cores. A step's time is apart from its wait for the loader.
+MinkOcc and OccLE train a batch of four frames in one process and shared by two, scoring runs on one process and on two; each
+process has one thread. The machine must have two idle cores. Two more trainings say where the rest goes: one process with a share
+of the batch, two frames, and two such processes at once that know nothing of each other: what the machine can give two.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from benchmark.machine import machine
 WARM = 3
 """Steps, and scored frames of every process, before anything counts."""
 BUNDLES = Path(__file__).resolve().parents[1] / "config" / "bundles"
-FIT = ("--start-from", BUNDLES / "kitti", "--set", "batch_size=4", "--set", "num_workers=0")
-FIT_OCCLE = ("--start-from", BUNDLES / "kitti_occle", "--set", "recipe.batch_size=4", "--set", "recipe.num_workers=0")
+BATCH = 4
+FIT = ("--start-from", BUNDLES / "kitti", "--set", "num_workers=0")
+FIT_OCCLE = ("--start-from", BUNDLES / "kitti_occle", "--set", "recipe.num_workers=0")
 
 
 def main() -> int:
@@ -38,30 +40,41 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=12, help="optimiser steps of each training")
     given = parser.parse_args()
     print(machine(1))
-    print("\n| work | one process, frames/s | two | ratio | of it wait for the loader, one and two |\n|---|---:|---:|---:|---:|")
-    for name, command in (
-        ("MinkOcc training", ["fit", "--data", given.data, *FIT]),
-        ("OccLE training", ["fit-occle", "--data", given.data, "--labels", given.labels, *FIT_OCCLE]),
+    print(
+        "\n| frames/s | one process | two share its batch | ratio | one with a share | ratio to it | two apart, with a share each "
+        "| two sharing, of these | wait for the loader, one and two |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    )
+    for name, command, batch in (
+        ("MinkOcc training", ["fit", "--data", given.data, *FIT], "batch_size"),
+        ("OccLE training", ["fit-occle", "--data", given.data, "--labels", given.labels, *FIT_OCCLE], "recipe.batch_size"),
     ):
-        (one, one_waits), (two, two_waits) = (_trained(command, given.steps, processes) for processes in (1, 2))
-        print(f"| {name} | {one:.2f} | {two:.2f} | {two / one:.2f} | {one_waits:.0%}, {two_waits:.0%} |", flush=True)
+        whole, share = ([*command, "--set", f"{batch}={size}"] for size in (BATCH, BATCH // 2))
+        (one, wait), (two, waits) = (_trained(whole, given.steps, processes) for processes in (1, 2))
+        (alone, _), (apart, _) = _trained(share, given.steps), _trained(share, given.steps, at_once=2)
+        print(
+            f"| {name} | {one:.2f} | {two:.2f} | {two / one:.2f} | {alone:.2f} | {two / alone:.2f} | {apart:.2f} "
+            f"| {two / apart:.2f} | {wait:.0%}, {waits:.0%} |",
+            flush=True,
+        )
     one, two = (_scored(given.bundle, given.data, processes) for processes in (1, 2))
-    print(f"| scoring | {one:.2f} | {two:.2f} | {two / one:.2f} | |")
+    print(f"| scoring | {one:.2f} | {two:.2f} | {two / one:.2f} | | | | | |")
     return 0
 
 
-def _trained(command: list[str | Path], steps: int, processes: int) -> tuple[float, float]:
-    """Frames a second of a step, and the share of it that is a wait for the loader; medians."""
+def _trained(command: list[str | Path], steps: int, processes: int = 1, at_once: int = 1) -> tuple[float, float]:
+    """Frames a second of all trainings at once, and the share of a step that is a wait for the loader; medians over steps."""
     with tempfile.TemporaryDirectory() as folder:
-        options = ["--steps", str(steps), "--out", f"{folder}/run", "--threads", "1", "--processes", str(processes)]
+        options = ["--steps", str(steps), "--threads", "1", "--processes", str(processes)]
         called = [sys.executable, "-m", "occle_train.cli", *map(str, command), *options]
-        done = subprocess.run(called, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(called)}\n{done.stdout}{done.stderr}")
-        logs = list(Path(folder).rglob("log.csv"))
-        rows = [row for log in logs for row in list(csv.DictReader(log.open()))[WARM:]]
-    waits = [float(row["loader_wait"]) / float(row["seconds"]) for row in rows]
-    return median(float(row["frames_per_second"]) for row in rows), median(waits)
+        outs = [Path(folder) / str(number) for number in range(at_once)]
+        runs = [subprocess.Popen([*called, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for out in outs]
+        for run in runs:
+            _, said = run.communicate()
+            if run.returncode:
+                raise SystemExit(f"{' '.join(called)}\n{said.decode()}")
+        logs = [[row for log in out.rglob("log.csv") for row in list(csv.DictReader(log.open()))[WARM:]] for out in outs]
+    waits = [float(row["loader_wait"]) / float(row["seconds"]) for rows in logs for row in rows]
+    return sum(median(float(row["frames_per_second"]) for row in rows) for rows in logs), median(waits)
 
 
 def _scored(bundle: Path, data: Path, processes: int) -> float:
