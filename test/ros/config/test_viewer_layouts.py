@@ -17,6 +17,19 @@ from occle_ros.topics.outputs import published, subscribed
 ROOT = Path(__file__).resolve().parents[3]
 LAYOUT = json.loads((ROOT / "config" / "foxglove_layout.json").read_text())
 
+QOS = {"Depth", "History Policy", "Reliability Policy", "Durability Policy"}
+DISPLAY_PROPERTIES = {
+    "Grid": {"Cell Size", "Plane Cell Count", "Color"},
+    "TF": {"Show Names", "Marker Scale"},
+    "MarkerArray": {"Topic"},
+    "PointCloud2": {
+        "Topic", "Style", "Size (m)", "Size (Pixels)", "Position Transformer", "Color Transformer", "Channel Name",
+        "Autocompute Intensity Bounds", "Min Intensity", "Max Intensity",
+    },
+    "Map": {"Topic", "Update Topic", "Color Scheme", "Alpha", "Draw Behind"},
+    "Image": {"Topic"},
+}  # fmt: skip
+
 TITLES = {"foxglovePanelTitle", "lichtblickPanelTitle"}
 SCENE = {"cameraState", "followMode", "followTf", "scene", "transforms", "topics", "layers", "publish", "imageMode"}
 PANEL_SETTINGS = {
@@ -54,6 +67,26 @@ def test_rviz_shows_the_topics_of_the_node(file: str, preset: str, frame: str) -
     assert not any(display["Enabled"] for display in manager["Displays"] if "/map/" in display.get("Topic", {}).get("Value", ""))
     for topic, display in shown.items():
         assert (display["Durability Policy"] == "Transient Local") == known[topic]
+
+
+@pytest.mark.parametrize("file", ["occupancy.rviz", "nuscenes.rviz"])
+def test_the_properties_are_those_that_rviz_reads(file: str) -> None:
+    """Names as in the source of RViz from Humble to Rolling; others are ignored without a word."""
+    layout = yaml.safe_load((ROOT / "config" / file).read_text())
+    displays = layout["Visualization Manager"]["Displays"]
+    for display in displays:
+        allowed = DISPLAY_PROPERTIES[display["Class"].removeprefix("rviz_default_plugins/")]
+        assert set(display) <= allowed | {"Class", "Name", "Enabled"}, display["Name"]
+        for name in {"Topic", "Update Topic"} & set(display):
+            assert set(display[name]) == QOS | {"Value"}, display["Name"]
+    names = [display["Name"] for display in displays]
+    assert len(set(names)) == len(names)
+    # RViz reads these two without a default of its own.
+    assert (layout["Window Geometry"]["Hide Left Dock"], layout["Window Geometry"]["Hide Right Dock"]) == (False, False)
+    # Where nothing is an obstacle the distance is infinite: bounds that RViz computes would be useless.
+    (distance,) = (display for display in displays if display["Name"] == "Map distance")
+    bounds = ("Autocompute Intensity Bounds", "Min Intensity", "Max Intensity")
+    assert [distance[name] for name in bounds] == [False, 0, 10]
 
 
 def test_foxglove_shows_the_topics_of_the_node() -> None:
