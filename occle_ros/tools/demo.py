@@ -43,6 +43,8 @@ RECORDED = {
     "/occupancy/voxels": "sensor_msgs/msg/PointCloud2",
     "/occupancy/markers": "visualization_msgs/msg/MarkerArray",
     LATENCY_TOPIC: "std_msgs/msg/Float64",
+    "/occupancy/debug/processing_time/wait_ms": "std_msgs/msg/Float64",
+    "/occupancy/debug/processing_time/publish_ms": "std_msgs/msg/Float64",
     "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
 CLOCK_HZ = 50  # resolution of the age of a scan at its arrival: 20 ms of replay time
@@ -135,7 +137,8 @@ def _replay(
     logs, config = out / "logs", BagReader(out / "bag").config
     with ExitStack() as stack:
         latency_listener = stack.enter_context(_LatencyListener())
-        topics = [f"{topic}={kind}" for topic, kind in RECORDED.items()]
+        overlay = f"/occupancy/overlay/{next(iter(config.cameras))}"
+        topics = [f"{topic}={kind}" for topic, kind in {**RECORDED, overlay: "sensor_msgs/msg/Image"}.items()]
         recording = str(out / "recording" / "occupancy")
         recorder = stack.enter_context(ChildProcess("recorder", _occle("record", recording, *topics), logs / "recorder.log"))
         node = stack.enter_context(ChildProcess("node", _occle("node", *_node_arguments(out, preset, bundle)), logs / "node.log"))

@@ -167,17 +167,30 @@ def rviz(value: Mapping[str, str], layout: str, camera: str, fixed_frame: str, p
     """
     require("rviz2", "rviz:=true")
     prefix = f"/{value['namespace'].strip('/')}" if value["namespace"].strip("/") else ""
-    topics = ("voxels", "markers", "occupancy_grid", "obstacles", f"overlay/{camera}")
-    remappings = [(f"/occupancy/{topic}", f"{prefix}/occupancy/{topic}") for topic in topics] if prefix else []
-    shown_points = points if points.startswith("/") else f"{prefix}/{points}"
-    if shown_points != "/lidar/points":
-        remappings.append(("/lidar/points", shown_points))
+    file = share() / "config" / layout
+    topics = {
+        shown: topic if topic.startswith("/") else f"{prefix}/{topic}"
+        for shown, topic in _robot_topics(file, camera, points).items()
+    }
+    remappings = [(shown, topic) for shown, topic in topics.items() if topic != shown]
     return Node(
         package="rviz2",
         executable="rviz2",
-        arguments=["-d", str(share() / "config" / layout), *(["-f", fixed_frame] if fixed_frame else [])],
+        arguments=["-d", str(file), *(["-f", fixed_frame] if fixed_frame else [])],
         remappings=[*remappings, *namespaced_tf(value["namespace"]), *(clock(value["namespace"]) if own_clock else [])],
         **GRACE,
+    )
+
+
+def _robot_topics(layout: Path, camera: str, points: str) -> dict[str, str]:
+    """Topic of each display of a layout -> the robot's own; relative: in its namespace."""
+    displays = yaml.safe_load(layout.read_text())["Visualization Manager"]["Displays"]
+    shown = [display[name]["Value"] for display in displays for name in ("Topic", "Update Topic") if name in display]
+    overlays = [topic for topic in shown if camera and topic.startswith("/occupancy/overlay/")]
+    return (
+        {topic: topic.lstrip("/") for topic in shown}
+        | {topic: f"occupancy/overlay/{camera}" for topic in overlays}
+        | {"/lidar/points": points}
     )
 
 

@@ -195,6 +195,11 @@ def test_a_data_set_is_played_as_it_is(launch_file: Any, kitti: Path) -> None:
     shown = rviz.kwargs["remappings"]
     assert ("/occupancy/overlay/cam2", "/robot/occupancy/overlay/cam2") in shown
     assert ("/lidar/points", "/robot/lidar/points") in shown and ("/clock", "/robot/clock") in shown
+    # All that the layout shows, its map too.
+    assert {("/occupancy/map/voxels", "/robot/occupancy/map/voxels"), ("/occupancy/markers", "/robot/occupancy/markers")} <= set(
+        shown
+    )
+    assert ("/occupancy/map/occupancy_grid_updates", "/robot/occupancy/map/occupancy_grid_updates") in shown
 
 
 def test_build_only_starts_the_node_alone(launch_file: Any, kitti: Path) -> None:
@@ -304,7 +309,9 @@ def test_a_rig_file_gives_the_sensors(launch_files: dict[str, Any], tmp_path: Pa
         config = config_from_parameters(read_parameters(Path(parameters)) | given | {"rig": str(file)})
         assert (config.lidar.topic, config.camera_names) == ("/top/points", ("front",)), name
         assert (config.tf.grid_frame, config.tf.world_frame) == ("body", "world")
-        assert ("/lidar/points", "/top/points") in rviz.kwargs["remappings"]
+        (layout,) = (Path(argument).stem for argument in rviz.kwargs["arguments"] if argument.endswith(".rviz"))
+        overlay = {"occupancy": "/occupancy/overlay/cam2", "nuscenes": "/occupancy/overlay/CAM_FRONT"}[layout]
+        assert rviz.kwargs["remappings"] == [("/lidar/points", "/top/points"), (overlay, "/occupancy/overlay/front")]
         assert rviz.kwargs["arguments"][-2:] == ["-f", "body"]
     command = started["occupancy"][1].kwargs["cmd"]
     assert command[command.index("--wait-for") + 1] == "/top/points"
