@@ -67,6 +67,8 @@ def test_rviz_shows_the_topics_of_the_node(file: str, preset: str, frame: str) -
     assert not any(display["Enabled"] for display in manager["Displays"] if "/map/" in display.get("Topic", {}).get("Value", ""))
     for topic, display in shown.items():
         assert (display["Durability Policy"] == "Transient Local") == known[topic]
+        # Drivers publish as best effort, which a reliable subscription does not hear.
+        assert display["Reliability Policy"] == ("Best Effort" if topic == "/lidar/points" else "Reliable")
 
 
 @pytest.mark.parametrize("file", ["occupancy.rviz", "nuscenes.rviz"])
