@@ -146,7 +146,8 @@ def begin_phase(network: OccLE, phase: Phase, config: OccleRecipeConfig) -> torc
         the optimiser of the learning parts.
     """
     network.eval().requires_grad_(False)
-    network.fusion.mamba.recompute = config.recompute
+    if network.fusion.mamba is not None:
+        network.fusion.mamba.recompute = config.recompute
     parameters = []
     for name in config.learning(phase):
         part = network.get_submodule(name).train().requires_grad_(True)

@@ -159,18 +159,19 @@ class AblationExperiment:
 
     def _network(self, setting: Setting) -> OccLE:
         config = config_of(self.preset.recipe, setting.share, setting.without, setting.weighted, setting.self_training)
-        network, branch = fresh_network(self.spec, config), branch_of(setting)
+        spec = self.spec.model_copy(update={"network": setting.network(self.preset.network)})
+        network, branch = fresh_network(spec, config), branch_of(setting)
         if "semantic" not in setting.without:
             network.semantic.load_state_dict(self._semantic(setting.labels).semantic.state_dict())
         if branch is not None:
             network.geometric.load_state_dict(self._geometric(branch).geometric.state_dict())
-        network = self._phase(network, "fusion", config, setting.key, labels=setting.labels)
+        network = self._phase(network, "fusion", config, setting.key, labels=setting.labels, spec=spec)
         bundle = self.out / setting.key / "bundle"
         if not bundle.exists():
             data = "simulated streets" if self.recorded is None else str(self.recorded.root)
             sources = {"data": data, "labels": self.samples(setting.share, setting.labels).provenance()}
             provenance = {**sources, "confidence": config.confidence_threshold, "fit": config.model_dump(mode="json")}
-            save_bundle(bundle, self.spec.model_copy(update={"provenance": provenance}), network)
+            save_bundle(bundle, spec.model_copy(update={"provenance": provenance}), network)
         return network
 
     def _phase(

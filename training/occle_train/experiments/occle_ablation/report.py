@@ -27,6 +27,7 @@ from occle_train.experiments.occle_ablation.settings import (
     FULL,
     MODULES,
     MORE_KEYS,
+    OCCFUSION,
     PIPELINE,
     RATIOS,
     Scores,
@@ -112,8 +113,8 @@ sparse UNet3D halves the resolution once. Milliseconds as below, with their head
 {branch_table(found)}
 
 The baseline of 3D convolutions and deformable attention: the paper says no more; both grids go through a 3 x 3 x 3 convolution, \
-then each cell of the scan's looks at four places a head of the image's. It, the extractors above and the rows of Tables D.3, \
-D.5, D.6 and beyond the paper take `--settings all`, or their keys ({", ".join(MORE_KEYS)}).
+then each cell of the scan's looks at four places a head of the image's. It, the extractors above and the rows of OccFusion, of \
+Tables D.3, D.5, D.6 and beyond the paper take `--settings all`, or their keys ({", ".join(MORE_KEYS)}).
 
 {listed(branch_claims(found))}
 
@@ -131,6 +132,12 @@ without the geometric branch's no phase II, and the branch learns in phase III. 
 {setting_table(RATIOS, found)}
 
 {listed(ratio_claims(found))}
+
+{setting_table(OCCFUSION, found)}
+
+The baseline with cameras and LiDAR (its IoU in the paper is Table 2's): our branches, without their supervision, and OccFusion's \
+dynamic fusion in the place of the Dual Mamba. The paper ran OccFusion's own network, whose extractors and decoder are others: \
+compare these rows with "{BASELINE.title}".
 
 | | here | wanted | paper |
 |---|---:|---:|---:|
