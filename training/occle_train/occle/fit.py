@@ -158,9 +158,10 @@ def fit_phase(
     done = first = checkpoint.load()
     if first < steps:
         teacher_labels = _teacher_predictions(spec, samples, config, teacher, device, group) if phase == "student" else None
+        workers = loader_processes(config.num_workers, device, group.size)
         evidence = None
         if config.self_training is not None and self_training is not None:
-            evidence = ScanEvidence(samples, cells or out.parent / CELLS, config.self_training.cells, group)
+            evidence = ScanEvidence(samples, cells or out.parent / CELLS, config.self_training.cells, group, max(1, workers))
         weights = weights_on(samples.weights(classes.free), device)
 
         def take_step(step: int, batch: OccleBatch) -> dict[str, float]:
@@ -174,7 +175,6 @@ def fit_phase(
         hooks.on_progress = lambda step, losses: on_progress(phase, step, steps, losses)
         order = PhaseSampler(samples, phase, config, first, steps)
         made = PhaseBatches(samples, phase, config, teacher_labels, group, evidence)
-        workers = loader_processes(config.num_workers, device, group.size)
         batches = DataLoader(
             made,
             batch_size=None,

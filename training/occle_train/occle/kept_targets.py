@@ -24,6 +24,7 @@ from occle_train.occle.phases import OccleRecipeConfig, predict_teacher_labels
 from occle_train.occle.samples import OccleSamples
 from occle_train.process_group import ALONE, ProcessGroup
 from occle_train.pseudo_labels.cell_folder import CellConfig, CellFolder, write_cells
+from occle_train.worker_pool import Workers
 
 
 class TeacherPredictions:
@@ -82,17 +83,19 @@ class ScanEvidence:
         folder: where they are kept; those that are missing are made, by several processes each its share.
         config: see CellConfig.
         group: the processes that train together.
+        processes: how many share that work on this machine, for each that trains.
 
     Raises:
         DatasetError: the folder holds some of other settings, or a sequence has no poses.
     """
 
-    def __init__(self, samples: OccleSamples, folder: Path, config: CellConfig, group: ProcessGroup) -> None:
+    def __init__(self, samples: OccleSamples, folder: Path, config: CellConfig, group: ProcessGroup, processes: int = 1) -> None:
         self.samples = samples
         # Neighbours share scans, so that each process gets frames that follow each other.
         first, end = (len(samples) * place // group.size for place in (group.rank, group.rank + 1))
         share = frozenset(samples.index[first:end])
-        write_cells(folder, samples.datasets, samples.grid, samples.labels, config, frames=share)
+        workers = Workers(processes)
+        write_cells(folder, samples.datasets, samples.grid, samples.labels, config, workers=workers, frames=share)
         group.wait()  # for the others' shares
         self._cells = CellFolder(folder)
 

@@ -10,6 +10,7 @@ import torch
 
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
+from occle_train.loop.workers import loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
 from occle_train.occle.fit import fresh_network, make_self_training, weights_on
 from occle_train.occle.kept_targets import ScanEvidence
@@ -39,7 +40,8 @@ def fit_phases_to_time(
     began = time.monotonic()
     evidence, tried = None, config
     if config.self_training is not None:
-        evidence = ScanEvidence(samples, cells, config.self_training.cells, group)
+        workers = loader_processes(config.num_workers, device, group.size)
+        evidence = ScanEvidence(samples, cells, config.self_training.cells, group, max(1, workers))
         # The teacher's steps take longest.
         tried = config.model_copy(update={"self_training": config.self_training.model_copy(update={"start": 0.0})})
     seconds = {phase: _seconds_of_a_step(spec, samples, tried, phase, device, group, evidence) for phase in config.phases}
