@@ -172,7 +172,7 @@ def test_the_appendix_on_recorded_data(tmp_path, monkeypatch):
         "0",
     ]
     arguments += ["--data", str(tmp_path / "data"), "--labels", str(tmp_path / "labels"), "--train", "00", "--val", "01"]
-    keys = "all,noise-6,from-teacher,weighted,share-1,conv3d,espnetv2,mobilenet,unet3d-1,unet3d-2"
+    keys = "all,noise-6,from-teacher,weighted,share-1,occfusion-10,self-training,conv3d,espnetv2,mobilenet,unet3d-1,unet3d-2"
     assert command.main([*arguments, "--settings", keys]) == 0
     text = (tmp_path / "report.md").read_text()
     assert "4 training frames of the sequences 00" in text
@@ -180,6 +180,8 @@ def test_the_appendix_on_recorded_data(tmp_path, monkeypatch):
         "6 % of the pixels wrong",
         "with the geometric teacher",
         "projection weighted by distance",
+        "OccFusion's fusion, voxel annotations alone",
+        "all modules, averaged teacher",
         "1 % of the annotations",
     ):
         assert re.search(rf"^\| {title} \| \d+ \| \d", text, re.MULTILINE), title
