@@ -165,7 +165,8 @@ projection by its nearness to the camera, 1 there and 0 at the farthest cell; th
 The averaged *teacher* is the running average of the network's own weights. From {100 * SELF.start:g} % of phase III on it teaches \
 the voxels of frames without annotation: its class probabilities are calibrated per class on the annotated frames of the last \
 batches and fused with the votes of the pixels' pseudo-labels, and what is {100 * SELF.least_confidence:g} % sure is learnt. \
-Cells that rays of {SELF.cells.past_scans} scans before and {SELF.cells.future_scans} after a frame passed stay free.
+Cells that rays of {SELF.cells.past_scans} scans before and {SELF.cells.future_scans} after a frame passed stay free. *Without \
+teacher* it has to be 100 % sure: what is left are these free cells, occupied ones, and votes.
 
 ## Degraded inputs at inference (Table D.4)
 
