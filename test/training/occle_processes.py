@@ -10,7 +10,9 @@ import torch
 from occle_train.occle.fit import fit_occle
 from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.samples import OccleSamples
+from occle_train.occle.self_training import OccleSelfTrainingConfig
 from occle_train.process_group import join_process_group
+from occle_train.pseudo_labels.cell_folder import CellConfig
 from rooms import GRID, Rooms, label_folder
 
 from occle_core.bundle import spec_for
@@ -27,6 +29,7 @@ def main(out: Path, labels: Path) -> None:
         confidence_threshold=0.5,
         phase_steps={"semantic": 3, "teacher": 3, "student": 3, "fusion": 3},
         checkpoint_every=2,
+        self_training=OccleSelfTrainingConfig(start=0.3, least_confidence=0.5, cells=CellConfig(past_scans=1, future_scans=1)),
     )
     network, rooms = tiny(), [Rooms(name) for name in "abcd"]
     with join_process_group("cpu") as (group, device):

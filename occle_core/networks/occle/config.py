@@ -56,6 +56,11 @@ class GeometricConfig(Config):
 class FusionConfig(Config):
     """Dual Mamba."""
 
+    instead: Literal["occfusion"] | None = Field(
+        None,
+        description="what fuses in its place: OccFusion's concatenation, convolution and channel weights, for the paper's Table 7",
+    )
+
     stage_channels: tuple[int, int, int, int] = Field((32, 48, 48, 48), description="channels per downsampling stage, finest first")
     state_size: int = Field(8, ge=1, description="states per channel of the scans")
     expand: int = Field(1, ge=1, description="inner channels per channel of the scans")

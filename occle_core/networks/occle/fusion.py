@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from occle_core.networks.occle.config import OccleConfig
@@ -11,8 +12,30 @@ from occle_core.networks.occle.geometric import VolumeHead
 from occle_core.networks.occle.lift import scatter_accumulate
 
 
+class DynamicFusion(nn.Module):
+    """Concatenated grids through a 3 x 3 x 3 convolution, whose channels are weighted by squeeze and excitation.
+
+    (Ming et al., OccFusion: Multi-Sensor Fusion Framework for 3D Semantic Occupancy Prediction, 2024: dynamic fusion in 3D; Hu et
+    al., Squeeze-and-Excitation Networks, with half of the channels in between.)
+
+    Args:
+        channels: of both grids and the result.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.merge = nn.Sequential(nn.Conv3d(2 * channels, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels), nn.ReLU())
+        self.gate = nn.Sequential(nn.Linear(channels, channels // 2), nn.ReLU(), nn.Linear(channels // 2, channels), nn.Sigmoid())
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        """Two grids (B, C, X, Y, Z) -> the fused grid (B, C, X, Y, Z)."""
+        merged: Tensor = self.merge(torch.cat([one, other], 1))
+        weights: Tensor = self.gate(merged.mean((2, 3, 4)))
+        return merged * weights[:, :, None, None, None]
+
+
 class Fusion(nn.Module):
-    """Dual Mamba, the 3D header of the prediction Y and the 2D header of its projection y.
+    """Dual Mamba, or what its configuration has instead, the 3D header of the prediction Y and the 2D header of its projection y.
 
     Args:
         config: sizes.
@@ -23,7 +46,11 @@ class Fusion(nn.Module):
     def __init__(self, config: OccleConfig, num_classes: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
         sizes, channels = config.fusion, config.channels
-        self.mamba = DualMamba(channels, sizes.stage_channels, shape, sizes.state_size, sizes.expand)
+        self.mamba = self.dynamic = None
+        if sizes.instead == "occfusion":
+            self.dynamic = DynamicFusion(channels)
+        else:
+            self.mamba = DualMamba(channels, sizes.stage_channels, shape, sizes.state_size, sizes.expand)
         self.head = VolumeHead(channels, num_classes)
         # Else flat regions, about which a short training says little, show the blocks of cells.
         self.head.start_alike()
@@ -33,7 +60,9 @@ class Fusion(nn.Module):
 
     def forward(self, semantic: Tensor, geometric: Tensor) -> Tensor:
         """Two grids (B, C, X, Y, Z) -> the fused grid F_3d^f (B, C, X, Y, Z)."""
-        out: Tensor = self.mamba(semantic, geometric)
+        fuse = self.mamba or self.dynamic
+        assert fuse is not None
+        out: Tensor = fuse(semantic, geometric)
         return out
 
     def logits(self, fused: Tensor) -> Tensor:

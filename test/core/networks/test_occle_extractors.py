@@ -14,6 +14,7 @@ from occle_core.networks.capacities import Capacities
 from occle_core.networks.occle.config import SemanticConfig
 from occle_core.networks.occle.config import tiny as occle_tiny
 from occle_core.networks.occle.deformable import DeformableAttention
+from occle_core.networks.occle.fusion import DynamicFusion
 from occle_core.networks.occle.image_extractors import _EESP, ESPNetEncoder, make_encoder
 from occle_core.networks.occle.inputs import prepare
 from occle_core.networks.occle.network import OccLE, OccleProgram, label_grid
@@ -33,6 +34,7 @@ VARIANTS = {
     "one layer": changed("semantic", lidar_channels=(8, 8)),
     "two layers": changed("semantic", lidar_channels=(8, 8, 8)),
     "deformable": changed("geometric", synergy="deformable"),
+    "occfusion": changed("fusion", instead="occfusion"),
 }
 
 
@@ -48,7 +50,7 @@ def test_every_variant_learns_and_its_static_form_says_the_same(config):
     assert [tuple(value.shape) for value in outputs[:3]] == [(1, CLASSES, 32, 32, 16), (1, 2, 32, 32, 16), (1, CLASSES, 16, 32)]
     assert outputs[3].shape == (len(batch.scans[0].coords), CLASSES)
     sum(value.square().mean() for value in outputs).backward()
-    parts = (net.semantic, net.geometric.synergy)
+    parts = (net.semantic, net.geometric.synergy, *([net.fusion.dynamic] if net.fusion.dynamic else []))
     dead = [name for part in parts for name, p in part.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert dead == []
     net.eval()
@@ -133,3 +135,22 @@ def test_a_unet_has_one_to_three_layers():
     for channels in ((8,), (8, 8, 8, 8, 8)):
         with pytest.raises(ValidationError):
             SemanticConfig(lidar_channels=channels)
+
+
+def test_occfusions_fusion_is_a_convolution_of_both_grids_weighted_by_channel():
+    """Against loops: a 3 x 3 x 3 convolution over the concatenated channels, and weights from the means of what it gives."""
+    torch.manual_seed(0)
+    fuse = DynamicFusion(4).eval()
+    one, other = torch.randn(2, 4, 3, 4, 5), torch.randn(2, 4, 3, 4, 5)
+    both = np.pad(np.concatenate([one, other], 1).astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1), (1, 1)))
+    kernel = fuse.merge[0].weight.detach().double().numpy()
+    expected = np.zeros((2, 4, 3, 4, 5))
+    for x, y, z in np.ndindex(3, 4, 5):
+        window = both[:, None, :, x : x + 3, y : y + 3, z : z + 3]
+        expected[:, :, x, y, z] = (window * kernel).sum((2, 3, 4, 5))
+    expected = np.maximum(expected / np.sqrt(1 + fuse.merge[1].eps), 0)  # fresh statistics
+    squeeze, _, spread, _ = fuse.gate
+    hidden = np.maximum(expected.mean((2, 3, 4)) @ squeeze.weight.detach().numpy().T + squeeze.bias.detach().numpy(), 0)
+    gates = 1 / (1 + np.exp(-(hidden @ spread.weight.detach().numpy().T + spread.bias.detach().numpy())))
+    with torch.no_grad():
+        np.testing.assert_allclose(fuse(one, other), expected * gates[:, :, None, None, None], rtol=1e-4, atol=1e-5)

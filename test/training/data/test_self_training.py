@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from occle_train.data.self_training import LEAST_CELLS, NEITHER, POINTS, CellTeacher, SelfTrainingConfig
 from occle_train.losses.minkocc import alone
+from taught_cells import one_cell
 
 FREE, NONE = 0, 255
 
@@ -65,28 +66,6 @@ def test_vote_and_teacher_are_fused_by_bayes_rule_and_a_vote_for_a_class_without
     sceptic.load_state_dict(teacher.state_dict())
     classes, _ = sceptic.targets(torch.tensor([one]), torch.zeros(1, 4, 1, 1).long(), volume([1, 2, 3, NONE]), volume([1] * 4))
     assert classes.flatten().tolist() == [1, 2, 3, 1]  # 10 to 1 is not enough
-
-
-def one_cell(teacher, raw, vote, occupancy):
-    """The specification of a cell: its class and its occupancy."""
-    least = teacher.config.least_confidence
-    if occupancy == 0:  # rays passed it
-        return NONE, 0
-    p = teacher.calibrated(raw[None], POINTS if occupancy == 1 else NEITHER)[0].double().numpy()
-    if occupancy == NONE:
-        best = int(p.argmax())
-        if p[best] < least:
-            return NONE, NONE
-        return (NONE, 0) if best == FREE else (best, 1)
-    p[FREE] = 0
-    p = p / max(p.sum(), 1e-12)
-    if vote != NONE:
-        votes = teacher.votes.numpy()
-        p = p * (votes[vote] + 1 / len(votes)) / (votes.sum(0) + 1)
-        p = p / max(p.sum(), 1e-12)
-        sure = p.max() >= least and votes[:, vote].sum() >= LEAST_CELLS
-        return (int(p.argmax()) if sure else vote), 1
-    return (int(p.argmax()) if p.max() >= least else NONE), 1
 
 
 def test_targets_are_those_of_each_cell_and_a_cell_that_rays_passed_is_free_whatever_the_teacher_says():

@@ -10,6 +10,9 @@ from occle_train.experiments.label_efficiency import experiment as label_efficie
 from occle_train.experiments.label_efficiency import presets as label_scales
 from occle_train.experiments.label_efficiency.presets import FULL, PRESETS, SMALL, Streets
 from occle_train.experiments.label_efficiency.report import Row, ratios, write_report
+from occle_train.experiments.label_efficiency.settings import SETTINGS
+from occle_train.minkocc.recipe import RecipeSamples
+from rooms import Rooms
 
 from occle_core import taxonomy
 
@@ -28,7 +31,7 @@ def scores(miou):
 def rows(**mious):
     """Rows of the report: a number is of seed 0, several are of seeds 0, 1, ..."""
     found = {key: dict(enumerate(map(scores, np.atleast_1d(miou).tolist()))) for key, miou in mious.items()}
-    return {s.key: Row(s.title, s.alpha, s.finer, found.get(s.key, {})) for s in label_efficiency.SETTINGS}
+    return {s.key: Row(s.title, s.alpha, s.finer, found.get(s.key, {})) for s in SETTINGS}
 
 
 def test_table_1_has_a_column_per_class_and_a_row_per_network():
@@ -65,19 +68,52 @@ def test_the_report_shows_mean_and_spread_over_the_seeds_that_have_run():
     found = rows(full=[0.40, 0.50], few=[0.20, 0.20], recipe=[0.30, 0.45, 0.33], self_training=0.36)
     text = write_report(SMALL, found, FACTS, CLASSES)
     # Mean 36, deviations -6, 9, -3, of which the squares' sum is 126, halved 63.
-    assert "| 10 % + recipe | 0, 1, 2 | 36.00 ± 7.94 |" in text and "| all voxel labels | 0, 1 | 45.00 ± 7.07 |" in text
+    assert "| 10 %, our recipe | 0, 1, 2 | 36.00 ± 7.94 |" in text and "| 100 %, voxel labels | 0, 1 | 45.00 ± 7.07 |" in text
     assert ratios(found["recipe"], found["full"]) == pytest.approx([0.75, 0.9])  # seed by seed
     assert "| 0.825 ± 0.106 | 2 | >= 0.90 (missed) |" in text
-    assert "One seed only, so without a spread: 10 % + recipe + teacher." in text.replace("\n", " ")
-    assert spread([0.5]) == "50.00" and "| 10 % + recipe | 18.00 | 36.00 |" in text  # the classes' table is of means
+    assert "One seed only, so without a spread: 10 %, our recipe and teacher." in text.replace("\n", " ")
+    assert spread([0.5]) == "50.00" and "| 10 %, our recipe | 18.00 | 36.00 |" in text  # the classes' table is of means
+
+
+def test_the_report_has_a_row_for_every_share_of_the_labels_and_its_ratio_to_all_of_them():
+    found = rows(**{"full": [0.4, 0.5], "recipe": [0.3, 0.45], "recipe-5": [0.2, 0.3]})
+    text = write_report(SMALL, found, FACTS, CLASSES)
+    lines = [line for line in text.splitlines() if line.startswith("|") and line.count("|") == 10]
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert table[0][:5] == ["100", "200", "scenes", "voxel labels", "0, 1"]
+    rest = ["few", "recipe", "paper", "self_training", "pretrained"]
+    ten, five, one = (len([row for row in table if row[0] == share]) for share in ("10", "5", "1"))
+    assert (ten, five, one) == (2 * len(rest) - 1, len(rest), len(rest))  # the paper's tenth is of frames in any case
+    # 0.2 / 0.4 and 0.3 / 0.5
+    assert [row[-5:] for row in table if row[:4] == ["5", "10", "single frames", "our recipe"]] == [
+        ["0, 1", "25.00 ± 7.07", "50.00 ± 0.00", "12.50 ± 3.54", "0.550 ± 0.071"]
+    ]
+    assert [row[4:] for row in table if row[0] == "1"] == [["-", *["not run"] * 4]] * 5
+    assert "5 % of the frames, " not in text  # it stands in that table alone
+
+
+def test_a_share_of_the_frames_is_what_the_settings_of_shares_train_on(tmp_path):
+    """Of 200 frames in 20 scenes 1 % is two: a share of the scenes would be a whole one, ten frames."""
+    experiment = label_efficiency.LabelEfficiencyExperiment(SMALL, tmp_path, "cpu", 1)
+    by_key = {setting.key: setting for setting in SETTINGS}
+    scenes = [Rooms(f"scene-{number:04d}", 10) for number in range(20)]
+    drawn = {}
+    for key in ("few-10", "few-5", "few-1", "self_training-1", "paper", "paper-1", "few"):
+        recipe = experiment.config(by_key[key], 0).recipe
+        samples = RecipeSamples(scenes, SMALL.grid, SMALL.network, recipe, None, tmp_path)
+        drawn[key] = samples.drawn
+        assert recipe.alpha == by_key[key].alpha and (recipe.self_training is not None) == ("self" in key)
+        assert len(samples.warm) == {"10": 20, "5": 10, "1": 2}.get(key.rpartition("-")[2], 20) and len(samples) == 200
+    assert drawn["few-1"] == drawn["self_training-1"] == drawn["paper-1"] < drawn["few-5"] < drawn["few-10"] == drawn["paper"]
+    assert len({name.partition("/")[0] for name in drawn["few-5"]}) > 2 == len(drawn["few"])
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_all_settings_of_a_preset_can_be_built_and_train_on_other_streets_than_they_are_scored_on(preset):
-    for setting in label_efficiency.SETTINGS:
+    for setting in SETTINGS:
         assert preset.spec(setting.finer).grid.resolution == pytest.approx(preset.grid.resolution / setting.finer)
     assert preset.streets["train"].seed != preset.streets["val"].seed
-    assert set(preset.settings) <= {setting.key for setting in label_efficiency.SETTINGS}
+    assert set(preset.settings) <= {setting.key for setting in SETTINGS}
     assert preset.recipe.lift_weight > 0
     assert preset.with_steps(7).fit.steps == 7 and preset.fit.recipe is None
     assert FULL.fit.steps > SMALL.fit.steps
@@ -97,7 +133,7 @@ def test_the_whole_experiment_in_miniature_goes_on_where_it_was(tmp_path, monkey
     arguments += ["--settings", "full,few,recipe,self_training,pretrained"]
     assert label_efficiency.main(arguments) == 0
     text = (tmp_path / "docs" / "report.md").read_text()
-    assert "10 % + recipe" in text and "0, 3" in text
+    assert "10 %, our recipe" in text and "0, 3" in text
     for name in ("curves.png", "views.jpg", "maps.jpg"):
         assert (tmp_path / "docs" / "images" / f"label_efficiency_{name}").stat().st_size > 5000
     weights = {p: p.read_bytes() for p in (tmp_path / "out").rglob("weights.safetensors")}

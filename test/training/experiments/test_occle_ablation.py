@@ -122,7 +122,9 @@ def test_the_other_extractors_have_their_published_channels_in_the_papers_size()
 def test_every_row_of_the_tables_is_trained():
     known = (*SETTINGS, *MORE_SETTINGS)
     assert {*MODULES, *RATIOS} == set(SETTINGS) and len({setting.key for setting in known}) == len(known)
-    assert {*settings.ALIGNMENT, *settings.PIPELINE, *settings.EXTREME} - {ALL} == set(MORE_SETTINGS)
+    assert {*settings.ALIGNMENT, *settings.PIPELINE, *settings.EXTREME, *settings.OCCFUSION, *settings.BEYOND} - {ALL} == set(
+        MORE_SETTINGS
+    )
     assert set(MORE_KEYS).isdisjoint(branch.key for branch in BRANCHES) and len(set(MORE_KEYS)) == len(MORE_KEYS)
     assert settings.branch_of(settings.WITH_TEACHER) is settings.TEACHER
     assert (
@@ -170,7 +172,7 @@ def test_the_appendix_on_recorded_data(tmp_path, monkeypatch):
         "0",
     ]
     arguments += ["--data", str(tmp_path / "data"), "--labels", str(tmp_path / "labels"), "--train", "00", "--val", "01"]
-    keys = "all,noise-6,from-teacher,weighted,share-1,conv3d,espnetv2,mobilenet,unet3d-1,unet3d-2"
+    keys = "all,noise-6,from-teacher,weighted,share-1,occfusion-10,self-training,conv3d,espnetv2,mobilenet,unet3d-1,unet3d-2"
     assert command.main([*arguments, "--settings", keys]) == 0
     text = (tmp_path / "report.md").read_text()
     assert "4 training frames of the sequences 00" in text
@@ -178,6 +180,8 @@ def test_the_appendix_on_recorded_data(tmp_path, monkeypatch):
         "6 % of the pixels wrong",
         "with the geometric teacher",
         "projection weighted by distance",
+        "OccFusion's fusion, voxel annotations alone",
+        "all modules, averaged teacher",
         "1 % of the annotations",
     ):
         assert re.search(rf"^\| {title} \| \d+ \| \d", text, re.MULTILINE), title

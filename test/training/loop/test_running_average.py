@@ -45,3 +45,14 @@ def test_integer_buffers_are_averaged_too():
     average.update_parameters(network)
     assert average.module.num_batches_tracked == 1
     assert torch.equal(average.module.running_mean, network.running_mean)
+
+
+def test_tables_of_indices_stay_what_they_are():
+    """The mean of two equal integers in floating point is rounded down now and then."""
+    network = nn.Linear(1, 1)
+    network.register_buffer("order", torch.arange(1000))
+    network.register_buffer("count", torch.tensor(0))
+    average = running_average(network, 0.998)
+    for _ in range(5):
+        average.update_parameters(network)
+    assert torch.equal(average.module.order, network.order)

@@ -11,11 +11,11 @@ from occle_train.data.accumulate import accumulate
 from occle_train.occle.augment import STUDENT, TEACHER
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, annotated_share, steps_of
 from occle_train.occle.fit import fit_occle, fresh_network
+from occle_train.occle.kept_targets import TeacherPredictions
 from occle_train.occle.objectives import OccleBatch
 from occle_train.occle.phases import OccleRecipeConfig, predict_teacher_labels
 from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
-from occle_train.occle.teacher_predictions import TeacherPredictions
 from rooms import BUILDING, CLASSES, GRID, ROAD, Rooms, label_folder
 
 from occle_core.bundle import load_bundle, save_bundle, spec_for

@@ -31,7 +31,7 @@ from occle_train.occle.objectives import (
     semantic_loss,
 )
 from occle_train.occle.phases import LEARNING, OccleRecipeConfig, begin_phase, predict_teacher_labels, run_phase
-from occle_train.occle.sampling import interval_sample
+from occle_train.occle.samples import interval_sample
 from torch.nn import functional as F
 
 from occle_core.networks.occle.config import tiny as occle_tiny

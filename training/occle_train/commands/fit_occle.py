@@ -28,7 +28,7 @@ from occle_train.loop.run_key import run_key
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
 from occle_train.occle.batches import steps_of
-from occle_train.occle.fit import fit_occle
+from occle_train.occle.fit import CELLS, fit_occle
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
@@ -120,7 +120,7 @@ def _train(run: training.Run, settings: OccleRun, group: ProcessGroup, place: st
     part = training.validation_slice(run, classes, False, TRUTHS[recipe.truth])
     training.load_kernels(place)
     if recipe.max_minutes is not None and not run.resumed:
-        recipe = fit_phases_to_time(spec, samples, recipe, place, group)
+        recipe = fit_phases_to_time(spec, samples, recipe, run.folder / CELLS, place, group)
         settings = settings.model_copy(update={"recipe": recipe})
     counts = {phase: steps_of(samples, phase, recipe) for phase in recipe.phases}
     key = run_key(spec, samples, recipe, initial)
@@ -219,6 +219,8 @@ def _say_what_learned_nothing(phase: Phase, log: Path, recipe: OccleRecipeConfig
         "(--set recipe.min_annotated_fraction=0.5)",
         "fusion": "no annotated frame was drawn; repeat them (--set recipe.min_annotated_fraction=0.5) or train longer",
     }
+    if silent == ["taught"]:
+        why["fusion"] = "no frame without annotation and with a pose was drawn after the teacher's start; train longer"
     console.print(
         f"warning: phase {phase} learned nothing from {', '.join(silent)}: the loss was 0 in every step; "
         f"{why.get(phase, 'are the labels all 255 (unlabelled)?')}",

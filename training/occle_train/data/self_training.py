@@ -41,6 +41,10 @@ class SelfTrainingConfig(Config):
         "and vote together overrule the vote",
     )
 
+    def first_step(self, steps: int) -> int:
+        """The first of `steps` steps in which the teacher may teach."""
+        return round(self.start * steps)
+
 
 class CellTeacher(nn.Module):
     """Targets by a teacher's probabilities; labelled cells of the last batches show what these, and votes, are worth.

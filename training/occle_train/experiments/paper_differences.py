@@ -107,6 +107,11 @@ READ = (
         "How the papers were read",
         "Both configurations do this: the paper is silent, contradicts itself or is misprinted.",
     ),
+    (
+        "beyond",
+        "What goes beyond the papers on request",
+        "Off in both configurations: `--set recipe.self_training={}` turns it on, for example.",
+    ),
 )
 
 

@@ -23,11 +23,17 @@ def running_average(network: nn.Module, decay: float) -> AveragedModel:
 
     def average(averaged: Any, current: Any, updates: Tensor | int) -> None:
         now = warmed_decay(int(updates), decay)
-        if all(value.ndim == 0 and not value.is_floating_point() for value in averaged):
-            # Counters of batch norms, which PyTorch would average one by one, with four launches each.
-            mixed = torch.stack(list(averaged)) * now + torch.stack(list(current)) * (1 - now)
-            torch._foreach_copy_(list(averaged), list(mixed.to(averaged[0].dtype).unbind()))
-        else:
+        if averaged[0].is_floating_point():
             get_ema_multi_avg_fn(now)(averaged, current, updates)  # type: ignore[no-untyped-call]
+            return
+        pairs = list(zip(averaged, current))
+        if counters := [pair for pair in pairs if pair[0].ndim == 0]:
+            # Of batch norms, which PyTorch would average one by one, with four launches each.
+            mine, theirs = zip(*counters)
+            mixed = torch.stack(mine) * now + torch.stack(theirs) * (1 - now)
+            torch._foreach_copy_(list(mine), list(mixed.to(mine[0].dtype).unbind()))
+        for own, other in pairs:
+            if own.ndim:
+                own.copy_(other)  # a table of indices, whose mean would be rounded down
 
     return AveragedModel(network, multi_avg_fn=average, use_buffers=True)

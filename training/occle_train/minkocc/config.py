@@ -106,7 +106,7 @@ class FitConfig(Config):
         """The first step in which the averaged teacher teaches; `steps` where it never does."""
         if self.recipe is None or self.recipe.self_training is None:
             return self.steps
-        return max(self.recipe.switch_step(self.steps), round(self.recipe.self_training.start * self.steps))
+        return max(self.recipe.switch_step(self.steps), self.recipe.self_training.first_step(self.steps))
 
     def grad_clip_at(self, step: int) -> float:
         """Largest norm of the gradient: smaller just after the warm start, where the losses change (Sec. V-B)."""

@@ -32,6 +32,7 @@ class PhaseBatches(TorchDataset[OccleBatch]):
         phase: decides the augmentation.
         config: strengths and seed.
         teacher_labels: (X, Y, Z) uint8 of a frame from its teacher; only students have one.
+        evidence: (2, X, Y, Z) uint8 of a frame, see `ScanEvidence`; only for an averaged teacher.
         group: each process makes its share of a batch.
     """
 
@@ -42,9 +43,12 @@ class PhaseBatches(TorchDataset[OccleBatch]):
         config: OccleRecipeConfig,
         teacher_labels: Callable[[int], Tensor] | None = None,
         group: ProcessGroup = ALONE,
+        evidence: Callable[[int], Tensor] | None = None,
     ) -> None:
         self.group = group
         self.samples, self.phase, self.config, self.teacher_labels = samples, phase, config, teacher_labels
+        self.evidence = evidence
+        self._teaching_step = config.self_training.first_step(steps_of(samples, phase, config)) if config.self_training else 0
         self._annotated = frozenset(samples.annotated)
         self.augment = {"teacher": config.teacher_augment, "student": config.student_augment}.get(phase, NONE)
 
@@ -56,9 +60,11 @@ class PhaseBatches(TorchDataset[OccleBatch]):
         most = max_points(samples.network.scan.max_points, self.augment, rng)
         items, inputs = self._usable(step, items, most)
         labels, truth = (torch.stack([read(item) for item in items]) for read in (samples.pixels, samples.truth))
-        return OccleBatch(
-            inputs, labels, truth, torch.stack([self.teacher_labels(item) for item in items]) if self.teacher_labels else None
-        )
+        teacher_labels = torch.stack([self.teacher_labels(item) for item in items]) if self.teacher_labels else None
+        evidence = None
+        if self.evidence is not None and step >= self._teaching_step:
+            evidence = torch.stack([self.evidence(item) for item in items])
+        return OccleBatch(inputs, labels, truth, teacher_labels, evidence)
 
     def _usable(self, step: int, items: list[int], most: int) -> tuple[list[int], OccleInputs]:
         """This process's frames, each replaced by the next one that serves where no point of it lies in the grid; their inputs."""

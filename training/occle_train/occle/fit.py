@@ -8,12 +8,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import DataLoader
 
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
 from occle_core.networks.occle.network import OccLE
+from occle_core.taxonomy import Taxonomy
 from occle_train.loop.checkpoints import CHECKPOINT, Checkpoint, read_checkpoint
 from occle_train.loop.precision import matmul_precision
 from occle_train.loop.run_key import run_key
@@ -22,12 +24,15 @@ from occle_train.loop.steps import Clock, LoopHooks, run_steps
 from occle_train.loop.training_log import LOG, TrainingLog
 from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
+from occle_train.occle.kept_targets import ScanEvidence, TeacherPredictions
 from occle_train.occle.objectives import OccleBatch, Weights
-from occle_train.occle.phases import TERMS, OccleRecipeConfig, Phase, begin_phase, run_phase
+from occle_train.occle.phases import OccleRecipeConfig, Phase, begin_phase, run_phase
 from occle_train.occle.samples import OccleSamples
-from occle_train.occle.teacher_predictions import TeacherPredictions
+from occle_train.occle.self_training import SelfTraining
 from occle_train.process_group import ALONE, ProcessGroup, sync_batch_norms
 
+CELLS = "cells"
+"""Folder of a run's 3D pseudo-labels."""
 ProgressCallback = Callable[[Phase, int, int, dict[str, float]], None]
 """Called after every step with phase, step, steps in all and losses."""
 
@@ -121,6 +126,7 @@ def fit_phase(
     initial: OccLE | None = None,
     hooks: LoopHooks | None = None,
     group: ProcessGroup = ALONE,
+    cells: Path | None = None,
 ) -> bool:
     """Train one phase, or resume the run in `out`; a finished one is only loaded.
 
@@ -133,6 +139,7 @@ def fit_phase(
         initial: the weights that the first phase started from, where they are not the seed's.
         hooks: whether to stop, and validation; `on_progress` is set here.
         group: see `fit_occle`.
+        cells: folder of what scans and pixels say of the cells, for an averaged teacher; `CELLS` beside `out` if not given.
 
     Returns:
         whether the phase is finished.
@@ -142,25 +149,32 @@ def fit_phase(
     network.to(device)
     steps, clock = steps_of(samples, phase, config), Clock()
     optimizer = begin_phase(network, phase, config)
-    parts = {"network": network, "optimizer": optimizer, "clock": clock}
+    classes = taxonomy.load(spec.taxonomy)
+    self_training = make_self_training(network, phase, classes, config, device)
+    parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "clock": clock}
+    if self_training is not None:
+        parts["self_training"] = self_training
     checkpoint = Checkpoint(out / CHECKPOINT, {**run_key(spec, samples, config, initial), "phase": phase}, parts)
     done = first = checkpoint.load()
     if first < steps:
         teacher_labels = _teacher_predictions(spec, samples, config, teacher, device, group) if phase == "student" else None
-        weights = weights_on(samples.weights(taxonomy.load(spec.taxonomy).free), device)
+        workers = loader_processes(config.num_workers, device, group.size)
+        evidence = None
+        if config.self_training is not None and self_training is not None:
+            evidence = ScanEvidence(samples, cells or out.parent / CELLS, config.self_training.cells, group, max(1, workers))
+        weights = weights_on(samples.weights(classes.free), device)
 
         def take_step(step: int, batch: OccleBatch) -> dict[str, float]:
             rate = config.learning_rate * scheduled_rate(step, 0, steps)
             set_learning_rate(optimizer, rate)
             values: dict[str, float] = {"learning_rate": rate}
-            run_phase(network, phase, [batch.to(device)], optimizer, weights, config, values.update, group)
-            return values | {"total": sum(values[name] for name in TERMS[phase])}
+            run_phase(network, phase, [batch.to(device)], optimizer, weights, config, values.update, group, self_training)
+            return values | {"total": sum(values[name] for name in config.terms(phase))}
 
         hooks = hooks or LoopHooks()
         hooks.on_progress = lambda step, losses: on_progress(phase, step, steps, losses)
         order = PhaseSampler(samples, phase, config, first, steps)
-        made = PhaseBatches(samples, phase, config, teacher_labels, group)
-        workers = loader_processes(config.num_workers, device, group.size)
+        made = PhaseBatches(samples, phase, config, teacher_labels, group, evidence)
         batches = DataLoader(
             made,
             batch_size=None,
@@ -171,7 +185,7 @@ def fit_phase(
         )
         file = out / LOG if group.rank == 0 else None
         with (
-            TrainingLog(file, (*TERMS[phase], "total"), first, device) as log,
+            TrainingLog(file, (*config.terms(phase), "total"), first, device) as log,
             sync_batch_norms(network, group),
             matmul_precision(config.precision, device),
         ):
@@ -180,6 +194,15 @@ def fit_phase(
             )
     network.cpu().eval().requires_grad_(False)
     return done >= steps
+
+
+def make_self_training(
+    network: OccLE, phase: Phase, classes: Taxonomy, config: OccleRecipeConfig, device: str
+) -> SelfTraining | None:
+    """The averaged network as the teacher of phase III, where the recipe has one."""
+    if phase != "fusion" or config.self_training is None:
+        return None
+    return SelfTraining(network, classes.num_classes, classes.free, config.self_training).to(device)
 
 
 def _on_copies(network: OccLE, validate: Callable[[int, OccLE], None]) -> Callable[[int], None]:

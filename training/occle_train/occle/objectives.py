@@ -14,7 +14,8 @@ from occle_core.networks.occle.inputs import OccleInputs
 from occle_core.networks.occle.lift import lift_labels
 from occle_core.networks.occle.network import OccLE
 from occle_core.taxonomy import IGNORE
-from occle_train.losses.occle import occupancy_loss, weighted_cross_entropy
+from occle_train.data.samples import SOLID
+from occle_train.losses.occle import geometric_scale_loss, occupancy_loss, semantic_scale_loss, weighted_cross_entropy
 from occle_train.occle.distillation import merge_targets
 from occle_train.process_group import ALONE, ProcessGroup
 
@@ -28,17 +29,21 @@ class OccleBatch:
         labels: (B, V, H, W) uint8 aligned pseudo-labels of the present images at the network's image size, 255 unlabelled.
         truth: (B, X, Y, Z) uint8 voxel annotations; 255 unknown, and everywhere for frames without annotation.
         teacher_labels: (B, X, Y, Z) uint8 the teacher's geometry, 0 free, 1 occupied, 255 unsure; only students have one.
+        evidence: (B, 2, X, Y, Z) uint8 what scans and pixels say of the cells, see `ScanEvidence`; only where a teacher teaches.
+        taught: (B, X, Y, Z) uint8 an averaged teacher's targets, see `SelfTraining.targets`; None without one.
     """
 
     inputs: OccleInputs
     labels: Tensor
     truth: Tensor
     teacher_labels: Tensor | None = None
+    evidence: Tensor | None = None
+    taught: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> OccleBatch:
         """The same batch with a function applied to each tensor."""
-        teacher_labels = None if self.teacher_labels is None else function(self.teacher_labels)
-        return OccleBatch(self.inputs.map(function), function(self.labels), function(self.truth), teacher_labels)
+        more = (None if volume is None else function(volume) for volume in (self.teacher_labels, self.evidence, self.taught))
+        return OccleBatch(self.inputs.map(function), function(self.labels), function(self.truth), *more)
 
     def pin_memory(self) -> OccleBatch:
         """The same in pinned memory, from which a GPU copies while the CPU continues; called by the DataLoader."""
@@ -95,6 +100,8 @@ def fusion_loss(
 ) -> dict[str, Tensor]:
     """l_fus + l_sem: l_occ of the prediction Y on the annotations, cross-entropy of its projection y on the pseudo-labels.
 
+    Where an averaged teacher has targets, l_occ on these joins them as "taught", which is not the paper's.
+
     Args:
         network, batch, weights: see above.
         without: modules of Table 6 whose terms are left out (0); the geometric branch is frozen unless it is one of them.
@@ -110,7 +117,10 @@ def fusion_loss(
     zero = torch.zeros((), device=fused.device)
     terms = {"occupancy": zero, "projection": zero, "image": zero, "lidar": zero}
     if "annotations" not in without:
-        terms["occupancy"] = occupancy_loss(network.fusion.logits(fused), batch.truth, weights.voxels, weights.free, group=group)
+        logits = network.fusion.logits(fused)
+        terms["occupancy"] = occupancy_loss(logits, batch.truth, weights.voxels, weights.free, group=group)
+        if batch.taught is not None:
+            terms["taught"] = taught_loss(logits, batch.taught, weights, group)
     if "projection" not in without:
         near = nearness(batch.inputs.projections[:, 0], network.centers).view(-1, 1, *fused.shape[2:]) if weighted else None
         terms["projection"] = _projection_loss(network, fused if near is None else fused * near, batch, weights, stride, group)
@@ -118,6 +128,15 @@ def fusion_loss(
         lidar = network.semantic.lidar_logits(semantics).features
         terms |= _semantic_terms(network, semantics.image, lidar, batch, weights, group)
     return terms
+
+
+def taught_loss(logits: Tensor, target: Tensor, weights: Weights, group: ProcessGroup = ALONE) -> Tensor:
+    """l_occ on a teacher's targets (B, X, Y, Z), of which SOLID cells count for the geometry alone."""
+    classes = torch.where(target == SOLID, IGNORE, target)
+    scales = semantic_scale_loss(logits, classes, group=group) + geometric_scale_loss(
+        logits, target, free=weights.free, group=group
+    )
+    return weighted_cross_entropy(logits, classes, weights.voxels, group=group) + scales
 
 
 def lifted_labels(network: OccLE, batch: OccleBatch) -> Tensor:

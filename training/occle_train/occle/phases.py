@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from occle_core.config import Config
@@ -18,6 +19,7 @@ from occle_train.loop.precision import TrainingPrecision, autocast
 from occle_train.occle.augment import STUDENT, TEACHER, OccleAugment
 from occle_train.occle.distillation import filter_confident
 from occle_train.occle.objectives import OccleBatch, Weights, fusion_loss, geometric_loss, semantic_loss
+from occle_train.occle.self_training import OccleSelfTrainingConfig, SelfTraining
 from occle_train.process_group import ALONE, ProcessGroup
 
 Phase = Literal["semantic", "teacher", "student", "fusion"]
@@ -87,6 +89,11 @@ class OccleRecipeConfig(Config):
         description="whose supervision is left out, for the paper's Table 6: semantic (phase I and l_sem), geometric (phase II; "
         "the branch then learns in phase III), projection (Eq. 5), annotations (l_occ of the prediction)",
     )
+    self_training: OccleSelfTrainingConfig | None = Field(
+        None,
+        description="in phase III an averaged teacher names the voxels of frames without annotation, as far as it is sure of them; "
+        "what rays passed stays free; not in the paper",
+    )
     phase_steps: dict[Phase, int] = Field({}, description="optimiser steps of a phase, instead of its passes")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
     num_workers: int | None = Field(
@@ -98,6 +105,14 @@ class OccleRecipeConfig(Config):
         description="time limit of all phases; scales their steps by the measured time of a step",
     )
     seed: int = Field(0, description="of weights, order and augmentation")
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> OccleRecipeConfig:
+        if self.self_training and "annotations" in self.ablate:
+            raise ValueError(
+                "recipe.self_training: the teacher is calibrated on annotations, which recipe.ablate leaves out; set one of them"
+            )
+        return self
 
     def epochs_of(self, phase: Phase) -> int:
         """Number of passes of a phase."""
@@ -114,6 +129,10 @@ class OccleRecipeConfig(Config):
         second: tuple[Phase, ...] = () if "geometric" in self.ablate else ("teacher", "student")
         return (*first, *second, "fusion")
 
+    def terms(self, phase: Phase) -> tuple[str, ...]:
+        """Loss terms of a phase."""
+        return (*TERMS[phase], "taught") if phase == "fusion" and self.self_training else TERMS[phase]
+
     def learning(self, phase: Phase) -> tuple[str, ...]:
         """The network's parts that a phase trains."""
         joined = phase == "fusion" and "geometric" in self.ablate
@@ -127,7 +146,8 @@ def begin_phase(network: OccLE, phase: Phase, config: OccleRecipeConfig) -> torc
         the optimiser of the learning parts.
     """
     network.eval().requires_grad_(False)
-    network.fusion.mamba.recompute = config.recompute
+    if network.fusion.mamba is not None:
+        network.fusion.mamba.recompute = config.recompute
     parameters = []
     for name in config.learning(phase):
         part = network.get_submodule(name).train().requires_grad_(True)
@@ -144,16 +164,20 @@ def run_phase(
     config: OccleRecipeConfig,
     on_progress: Callable[[dict[str, float]], None] = lambda losses: None,
     group: ProcessGroup = ALONE,
+    self_training: SelfTraining | None = None,
 ) -> None:
     """One pass over the batches, after `begin_phase`; `on_progress` is called with losses and "gradient_norm" of every step.
 
-    Of several processes each gives its share of the batches; losses and gradients are those of the whole ones.
+    Of several processes each gives its share of the batches; losses and gradients are those of the whole ones. The averaged teacher
+    of `self_training` makes its targets of each batch, and follows each step.
 
     Raises:
         FloatingPointError: a loss is not finite; the weights are left as they were.
     """
     for batch in batches:
         with autocast(config.precision, batch.truth.device.type):
+            if self_training is not None:
+                batch = replace(batch, taught=self_training.targets(batch, group))
             terms = {name: term.float() for name, term in _loss(network, phase, batch, weights, config, group).items()}
         total = torch.stack(list(terms.values())).sum()
         values = group.total(torch.stack(list(terms.values()))).tolist()
@@ -167,6 +191,8 @@ def run_phase(
             group.add_gradients(parameters)
             norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip))
             optimizer.step()
+        if self_training is not None:
+            self_training.update(network)
         on_progress(dict(zip(terms, values)) | {"gradient_norm": norm})
 
 

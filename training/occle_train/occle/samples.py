@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,6 @@ from occle_train.data.truth import TRUTHS, sensor_mask
 from occle_train.losses.occle import frequency_weights
 from occle_train.occle.objectives import Weights
 from occle_train.occle.phases import OccleRecipeConfig
-from occle_train.occle.sampling import interval_sample
 from occle_train.pseudo_labels.label_folder import LabelFolder
 
 
@@ -43,6 +43,26 @@ def every_nth(dataset: Dataset, every: int) -> list[int]:
         return []
     first = next((i for i in range(len(dataset)) if dataset.has_truth(i)), 0)
     return [i for i, number in enumerate(dataset.numbers) if (number - dataset.numbers[first]) % every == 0]
+
+
+def interval_sample(count: int, share: float) -> list[int]:
+    """Frames that keep their annotations, at even intervals, in the middle of each (OccLE, Sec. 4.1.1).
+
+    Args:
+        count: frames of the training set, sequence after sequence.
+        share: of them that keep their annotations, above 0 and at most 1.
+
+    Returns:
+        round(count * share) ascending frame numbers, at least one of a set that is not empty.
+
+    Raises:
+        ValueError: the share lies outside 0..1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"the annotated share must be above 0 and at most 1, not {share}")
+    wanted = min(count, max(1, round(count * share)))
+    # Exact: a float step lands on the wrong side of a frame in long sets.
+    return [int(Fraction(count * (2 * number + 1), 2 * wanted)) for number in range(wanted)]
 
 
 COUNTED = 300

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import torch
 
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
+from occle_train.loop.workers import loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
-from occle_train.occle.fit import fresh_network, weights_on
+from occle_train.occle.fit import fresh_network, make_self_training, weights_on
+from occle_train.occle.kept_targets import ScanEvidence
 from occle_train.occle.phases import OccleRecipeConfig, Phase, begin_phase, run_phase
 from occle_train.occle.samples import OccleSamples
 from occle_train.process_group import ALONE, ProcessGroup
@@ -20,16 +23,28 @@ TRIED, UNTIMED = 4, 1
 
 
 def fit_phases_to_time(
-    spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, device: str, group: ProcessGroup = ALONE
+    spec: BundleSpec,
+    samples: OccleSamples,
+    config: OccleRecipeConfig,
+    cells: Path,
+    device: str,
+    group: ProcessGroup = ALONE,
 ) -> OccleRecipeConfig:
     """Set `phase_steps` to what fits into `max_minutes`: the configuration's steps of all phases, scaled by one factor.
 
-    What the measurement takes and the teacher's predictions, a third of a training step each, count as well. Several processes
-    agree on the mean of what they measure.
+    What the measurement takes and the teacher's predictions, a third of a training step each, count as well, and so do the 3D
+    pseudo-labels of an averaged teacher, which are made in the folder `cells`. Several processes agree on the mean of what they
+    measure.
     """
     assert config.max_minutes is not None
     began = time.monotonic()
-    seconds = {phase: _seconds_of_a_step(spec, samples, config, phase, device, group) for phase in config.phases}
+    evidence, tried = None, config
+    if config.self_training is not None:
+        workers = loader_processes(config.num_workers, device, group.size)
+        evidence = ScanEvidence(samples, cells, config.self_training.cells, group, max(1, workers))
+        # The teacher's steps take longest.
+        tried = config.model_copy(update={"self_training": config.self_training.model_copy(update={"start": 0.0})})
+    seconds = {phase: _seconds_of_a_step(spec, samples, tried, phase, device, group, evidence) for phase in config.phases}
     steps = {phase: steps_of(samples, phase, config) for phase in config.phases}
     predictions = len(samples) / 3 * seconds.get("student", 0.0) / config.batch_size
     left = 60 * config.max_minutes - (time.monotonic() - began) - predictions
@@ -39,15 +54,26 @@ def fit_phases_to_time(
 
 
 def _seconds_of_a_step(
-    spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, phase: Phase, device: str, group: ProcessGroup
+    spec: BundleSpec,
+    samples: OccleSamples,
+    config: OccleRecipeConfig,
+    phase: Phase,
+    device: str,
+    group: ProcessGroup,
+    evidence: ScanEvidence | None,
 ) -> float:
     network = fresh_network(spec, config).to(device)
     optimizer = begin_phase(network, phase, config)
-    weights = weights_on(samples.weights(taxonomy.load(spec.taxonomy).free), device)
-    batches = PhaseBatches(samples, phase, config, samples.truth if phase == "student" else None, group)
+    classes = taxonomy.load(spec.taxonomy)
+    weights = weights_on(samples.weights(classes.free), device)
+    self_training = make_self_training(network, phase, classes, config, device)
+    shown = evidence if self_training is not None else None
+    batches = PhaseBatches(samples, phase, config, samples.truth if phase == "student" else None, group, shown)
     times = []
     for address in PhaseSampler(samples, phase, config, 0, TRIED):
         began = time.monotonic()
-        run_phase(network, phase, [batches[address].to(device)], optimizer, weights, config, group=group)
+        run_phase(
+            network, phase, [batches[address].to(device)], optimizer, weights, config, group=group, self_training=self_training
+        )
         times.append(time.monotonic() - began)
     return sorted(times[UNTIMED:])[(TRIED - UNTIMED) // 2]

@@ -8,7 +8,7 @@ A file holds `occupancy` (X, Y, Z) uint8 (1 occupied, 0 free, 255 unknown), `cla
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -104,6 +104,7 @@ def write_cells(
     config: CellConfig,
     on_progress: Callable[[str, int], None] = lambda scene, i: None,
     workers: Workers = ALONE,
+    frames: Collection[tuple[int, int]] | None = None,
 ) -> tuple[int, int]:
     """Make the 3D labels of every frame that has none yet; a stopped run is resumed, and gives the same bytes.
 
@@ -117,6 +118,7 @@ def write_cells(
         config: see CellConfig.
         on_progress: called after every frame with scene and number.
         workers: where the work runs; the result does not depend on it.
+        frames: numbers of the data set and of the frame of those that are wanted; all if not given.
 
     Returns:
         how many frames were labelled, and how many had labels.
@@ -130,6 +132,8 @@ def write_cells(
         count = 0
         for number, dataset in enumerate(datasets):
             for i in _placed(dataset):
+                if frames is not None and (number, i) not in frames:
+                    continue
                 count += 1
                 if cell_file(root, dataset, i).is_file():
                     on_progress(dataset.name, i)

@@ -3,9 +3,10 @@
 
 The same network is trained with all voxel labels, with those of a tenth of the scenes, with these and the weak targets of all
 scenes (the recipe), by the paper's own recipe, and with what goes beyond it (an averaged teacher; scans without labels first); on
-request with weak targets alone, without lifted labels, and with smaller voxels; all for the same number of steps, and for several
-seeds. Every training is kept in the output folder, OUT/seed_N/SETTING: what was stopped is resumed. Written are tables like the
-MinkOcc paper's I and II, curves, and pictures like its Figs. 3 and 4.
+request with weak targets alone, without lifted labels, with smaller voxels, and with the labels of 10, 5 or 1 % of the frames
+(recipe-5 and the like); all for the same number of steps, and for several seeds. Every training is kept in the output folder,
+OUT/seed_N/SETTING: what was stopped is resumed. Written are tables like the MinkOcc paper's I and II, curves, and pictures like its
+Figs. 3 and 4.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from occle_train.evaluation import evaluate as scoring
 from occle_train.experiments.label_efficiency.figures import draw_curves, draw_maps, draw_views
 from occle_train.experiments.label_efficiency.presets import PRESETS, ExperimentPreset
 from occle_train.experiments.label_efficiency.report import NEEDED, Row, write_report
+from occle_train.experiments.label_efficiency.settings import OWN_SETTINGS, SETTINGS, Setting
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit, load_head, minkocc_config
@@ -45,52 +46,6 @@ from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 from occle_train.streets import simulate
-
-SHARE = 0.1
-"""Scenes with voxel labels in the settings that have few."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One row of the tables.
-
-    Args:
-        key: folder name.
-        title: what people read.
-        alpha: share of scenes with voxel labels.
-        weak: whether weak targets follow the warm start.
-        finer: cells this many times smaller than the preset's.
-        lift: whether points name the classes of cells as well (`MinkOccRecipeConfig.lift`), as the preset says; otherwise, as
-            in the paper, rendering is their only supervision.
-        literal: whether it is trained by the paper's recipe to the letter, minkocc_10_paper, but for the preset's network, images,
-            steps and learning rate.
-        self_training: whether an averaged teacher joins the weak targets (`MinkOccRecipeConfig.self_training`).
-        pretrained: share of the steps that complete accumulated scans, without labels, before all others.
-    """
-
-    key: str
-    title: str
-    alpha: float
-    weak: bool
-    finer: int = 1
-    lift: bool = True
-    literal: bool = False
-    self_training: bool = False
-    pretrained: float = 0.0
-
-
-SETTINGS = (
-    Setting("full", "all voxel labels", 1.0, False),
-    Setting("few", "10 % of the labels only", SHARE, False),
-    Setting("recipe", "10 % + recipe", SHARE, True),
-    Setting("none", "0 %: weak targets alone", 0.0, True),
-    Setting("rendered", "10 % + recipe without lifted labels", SHARE, True, lift=False),
-    Setting("paper", "10 %, the paper's recipe", SHARE, True, literal=True),
-    Setting("self_training", "10 % + recipe + teacher", SHARE, True, self_training=True),
-    Setting("pretrained", "10 %, scans first", SHARE, False, pretrained=1 / 3),
-    Setting("recipe_half", "10 % + recipe, half the voxel size", SHARE, True, 2),
-    Setting("recipe_quarter", "10 % + recipe, a quarter of the voxel size", SHARE, True, 4),
-)
 
 
 class LabelEfficiencyExperiment:
@@ -136,6 +91,7 @@ class LabelEfficiencyExperiment:
         recipe = self.preset.recipe.model_copy(
             update={
                 "alpha": setting.alpha,
+                "label_unit": setting.unit,
                 "warmup_fraction": warm - (0 if setting.weak else setting.pretrained),
                 "pretraining_fraction": setting.pretrained,
                 "self_training": SelfTrainingConfig() if setting.self_training else None,
@@ -273,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not complete:
         print(f"no report: it needs the settings {', '.join(NEEDED)} of one seed")
         return 0
-    drawn = [setting for setting in settings if complete[0] in found[setting.key]]
+    drawn = [setting for setting in settings if setting in OWN_SETTINGS and complete[0] in found[setting.key]]
     experiment.draw(drawn, complete[0], given.report.parent / "images")
     rows = {s.key: Row(s.title, s.alpha, s.finer, found.get(s.key, {})) for s in SETTINGS}
     machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}

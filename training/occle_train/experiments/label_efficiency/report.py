@@ -13,12 +13,14 @@ from occle_core.taxonomy import Taxonomy
 from occle_train.data.self_training import SelfTrainingConfig
 from occle_train.evaluation.markdown_tables import class_table, markdown, resolution_table, spread
 from occle_train.experiments.label_efficiency.presets import PRESETS, ExperimentPreset
+from occle_train.experiments.label_efficiency.settings import COMPARED, FULL, OF_FRAMES, OWN_SETTINGS
 from occle_train.experiments.wrap_lines import wrap_lines
 
 NEEDED = ("full", "recipe")
 """Keys of the settings that the report needs, of the same seed."""
 WANTED_OF_FULL, WANTED_OF_FEW = 0.90, 1.2
 """Least mIoU of the recipe at 10 %, relative to all labels and to the same labels without it."""
+NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Row:
 
     Args:
         title: what people read.
-        alpha: share of scenes with voxel labels.
+        alpha: share of scenes, or frames, with voxel labels.
         finer: cells this many times smaller than the preset's.
         scores: by seed; none where it was not run.
     """
@@ -56,7 +58,8 @@ def write_report(preset: ExperimentPreset, rows: Mapping[str, Row], facts: Mappi
         if not rows[key].scores:
             raise ValueError(f"the report needs the scores of {rows[key].title}")
     train, val = preset.streets["train"], preset.streets["val"]
-    ran = [row for row in rows.values() if row.scores and row.finer == 1]
+    own = [rows[setting.key] for setting in OWN_SETTINGS]
+    ran = [row for row in own if row.scores and row.finer == 1]
     sizes = [
         (preset.grid.resolution / row.finer, row.alpha, mean_scores(list(row.scores.values())) if row.scores else None)
         for key, row in rows.items()
@@ -111,7 +114,17 @@ frames of the last batches and fused with the lifted votes, and what is {100 * S
 learnt. Cells that accumulated rays passed stay free. How it is calibrated was decided while looking at the truth of training \
 drives whose labels it does not get, at none of validation. *Scans first*: for a third of the steps the network completes the \
 occupancy that the scans and rays of all scenes show, without any label (rays, not boxes, say what moves); then it learns as \
-*10 % of the labels only* does.
+*voxel labels alone* do.
+
+## Fewer labels
+
+The rows above draw whole scenes, but for the paper's recipe. One scene of {train.drives} is {100 / train.drives:g} % already: \
+smaller shares are of single frames out of all scenes, as the paper draws them; a smaller share lies within a larger one. Ten \
+frames of ten streets show more than ten of one: compare rows of single frames with each other.
+
+{_share_table(rows, frames["train"])}
+
+What is "not run" takes `--settings` with its key: `recipe-5` is the recipe with 5 % of the frames.
 
 ## Voxel size (Table II of the paper)
 
@@ -162,14 +175,7 @@ def ratios(row: Row, other: Row) -> list[float]:
 
 def _seed_table(rows: Sequence[Row]) -> str:
     """Mean and standard deviation over the seeds."""
-    lines = [
-        [
-            row.title,
-            ", ".join(map(str, row.scores)),
-            *(spread(row.values(*score)) for score in (("occ3d", "miou"), ("occ3d", "iou"), ("rayiou", "rayiou"))),
-        ]
-        for row in rows
-    ]
+    lines = [[row.title, *_scores(row)] for row in rows]
     return markdown(["supervision", "seeds", "mIoU", "IoU", "RayIoU"], lines)
 
 
@@ -189,12 +195,39 @@ def _ratio_table(rows: Mapping[str, Row]) -> str:
         mark = "-"
         if least is not None:
             mark = f">= {least:.2f}" + (_met(statistics.mean(found) >= least) if found else "")
-        lines.append([title, spread(found, 1, 3) if found else "not run", str(len(found)), mark, paper])
+        lines.append([title, spread(found, 1, 3) if found else NOT_RUN, str(len(found)), mark, paper])
     none, recipe = (rows[key].values("occ3d", "miou") for key in ("none", "recipe"))
     if none:
         between = _met(0 < statistics.mean(none) < statistics.mean(recipe))
         lines.append(["0 %, mIoU", spread(none), str(len(none)), f"between 0 and the recipe{between}", "13.23"])
     return markdown(["", "here", "seeds", "wanted", "paper (Occ3D-nuScenes)"], lines)
+
+
+def _share_table(rows: Mapping[str, Row], frames: int) -> str:
+    """All labels, and the compared settings at every share of them.
+
+    Args:
+        rows: all settings by their keys.
+        frames: of the training drives.
+    """
+    units = {"scene": "scenes", "frame": "single frames"}
+    lines = []
+    for setting in (FULL, *COMPARED, *OF_FRAMES):
+        row = rows[setting.key]
+        found = ["-", *[NOT_RUN] * 4]
+        if row.scores:
+            relative = ratios(row, rows[FULL.key])
+            found = [*_scores(row), spread(relative, 1, 3) if relative else NOT_RUN]
+        drawn = [f"{100 * setting.alpha:g}", str(max(1, round(setting.alpha * frames))), units[setting.unit]]
+        lines.append([*drawn, setting.supervision, *found])
+    head = ["labels, %", "frames", "drawn as", "supervision", "seeds", "mIoU", "IoU", "RayIoU", "mIoU / all labels"]
+    return markdown(head, lines)
+
+
+def _scores(row: Row) -> list[str]:
+    """The seeds of a row, and its scores' means and standard deviations."""
+    scores = (("occ3d", "miou"), ("occ3d", "iou"), ("rayiou", "rayiou"))
+    return [", ".join(map(str, row.scores)), *(spread(row.values(*score)) for score in scores)]
 
 
 def _single(rows: Sequence[Row]) -> str:

@@ -31,7 +31,7 @@ from occle_train.experiments.occle_ablation.settings import (
     config_of,
 )
 from occle_train.occle.augment import OccleAugment, student_augment
-from occle_train.occle.fit import fit_phase, fresh_network
+from occle_train.occle.fit import CELLS, fit_phase, fresh_network
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.scores import completion, geometry, latencies, segmentation
@@ -158,19 +158,20 @@ class AblationExperiment:
         return self._phase(fresh_network(self.spec, config), "student", config, branch.key, teacher)
 
     def _network(self, setting: Setting) -> OccLE:
-        config = config_of(self.preset.recipe, setting.share, setting.without, setting.weighted)
-        network, branch = fresh_network(self.spec, config), branch_of(setting)
+        config = config_of(self.preset.recipe, setting.share, setting.without, setting.weighted, setting.self_training)
+        spec = self.spec.model_copy(update={"network": setting.network(self.preset.network)})
+        network, branch = fresh_network(spec, config), branch_of(setting)
         if "semantic" not in setting.without:
             network.semantic.load_state_dict(self._semantic(setting.labels).semantic.state_dict())
         if branch is not None:
             network.geometric.load_state_dict(self._geometric(branch).geometric.state_dict())
-        network = self._phase(network, "fusion", config, setting.key, labels=setting.labels)
+        network = self._phase(network, "fusion", config, setting.key, labels=setting.labels, spec=spec)
         bundle = self.out / setting.key / "bundle"
         if not bundle.exists():
             data = "simulated streets" if self.recorded is None else str(self.recorded.root)
             sources = {"data": data, "labels": self.samples(setting.share, setting.labels).provenance()}
             provenance = {**sources, "confidence": config.confidence_threshold, "fit": config.model_dump(mode="json")}
-            save_bundle(bundle, self.spec.model_copy(update={"provenance": provenance}), network)
+            save_bundle(bundle, spec.model_copy(update={"provenance": provenance}), network)
         return network
 
     def _phase(
@@ -191,7 +192,8 @@ class AblationExperiment:
                 print(f"{key}: step {step + 1} of {steps}, {time.monotonic() - started:.0f} s, {values}", flush=True)
 
         samples = self.samples(config.annotated_fraction, labels)
-        fit_phase(network, phase, spec or self.spec, samples, config, self.out / key, self.device, on_step, self.out / teacher)
+        folder, cells = self.out / key, self.shared / CELLS / self._labels_name(labels)
+        fit_phase(network, phase, spec or self.spec, samples, config, folder, self.device, on_step, self.out / teacher, cells=cells)
         return network
 
     def _data(self, part: str) -> list[Dataset]:
@@ -216,8 +218,7 @@ class AblationExperiment:
         noise = float(kind.removeprefix("noise-")) / 100 if kind.startswith("noise-") else 0.0
         if self.recorded is not None and not noise:
             return LabelFolder(self.recorded.labels_of(kind), self.classes)
-        name = kind if self.recorded is not None else f"{kind}-{self.preset.streets['train'].key}"
-        folder = self.shared / "labels" / name
+        folder = self.shared / "labels" / self._labels_name(kind)
         if noise:
             aligned = self._labels("aligned")
             maker: Any = NoisyLabeller(aligned.bytes_of, aligned.source, self.classes, noise, 0)
@@ -225,6 +226,10 @@ class AblationExperiment:
             maker = (UnalignedLabeller if kind == "unaligned" else DegradedLabeller)(self.classes, DegradeConfig(), 0)
         write_missing(folder, self.data("train"), maker, self.classes, maker.source)
         return LabelFolder(folder, self.classes)
+
+    def _labels_name(self, kind: str) -> str:
+        """Name of the training images' pseudo-labels of a kind, and of what is made of them."""
+        return kind if self.recorded is not None else f"{kind}-{self.preset.streets['train'].key}"
 
     def _val(self) -> OccleSamples:
         """Validation frames, all with their truth, and exact labels of their images; pseudo-labels where the data is recorded."""

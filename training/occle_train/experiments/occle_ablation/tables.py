@@ -74,7 +74,7 @@ def setting_table(settings: Sequence[Setting], found: Scores) -> str:
     for setting in settings:
         ours, (miou, iou) = rows_of(found, "settings", setting.key), setting.paper
         share = "0" if "annotations" in setting.without else f"{100 * setting.share:g}"
-        lines.append([setting.title, share, _of(ours, "miou"), f"{miou:.2f}", _of(ours, "iou"), _number(iou)])
+        lines.append([setting.title, share, _of(ours, "miou"), _number(miou), _of(ours, "iou"), _number(iou)])
     return markdown(["setting", "annotations, %", "mIoU", "paper", "IoU", "paper"], lines)
 
 

@@ -1,5 +1,9 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Confident predictions of a teacher for frames without annotation (Algorithm 1, phase II), on disk."""
+"""What teaches frames without annotation and is made once, on disk.
+
+A geometric teacher's confident predictions (Algorithm 1, phase II), and what accumulated scans, rays and lifted pseudo-labels say
+of the cells; of the latter no voxel annotation is read.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,8 @@ from occle_train.occle.objectives import OccleBatch
 from occle_train.occle.phases import OccleRecipeConfig, predict_teacher_labels
 from occle_train.occle.samples import OccleSamples
 from occle_train.process_group import ALONE, ProcessGroup
+from occle_train.pseudo_labels.cell_folder import CellConfig, CellFolder, write_cells
+from occle_train.worker_pool import Workers
 
 
 class TeacherPredictions:
@@ -67,3 +73,36 @@ class TeacherPredictions:
         number, i = self.samples.index[item]
         dataset = self.samples.datasets[number]
         return self.folder / dataset.name / f"{dataset.numbers[i]:06d}.npz"
+
+
+class ScanEvidence:
+    """3D pseudo-labels of the frames of a training set, see `occle_train.pseudo_labels.cell_folder`.
+
+    Args:
+        samples: the training set.
+        folder: where they are kept; those that are missing are made, by several processes each its share.
+        config: see CellConfig.
+        group: the processes that train together.
+        processes: how many share that work on this machine, for each that trains.
+
+    Raises:
+        DatasetError: the folder holds some of other settings, or a sequence has no poses.
+    """
+
+    def __init__(self, samples: OccleSamples, folder: Path, config: CellConfig, group: ProcessGroup, processes: int = 1) -> None:
+        self.samples = samples
+        # Neighbours share scans, so that each process gets frames that follow each other.
+        first, end = (len(samples) * place // group.size for place in (group.rank, group.rank + 1))
+        share = frozenset(samples.index[first:end])
+        workers = Workers(processes)
+        write_cells(folder, samples.datasets, samples.grid, samples.labels, config, workers=workers, frames=share)
+        group.wait()  # for the others' shares
+        self._cells = CellFolder(folder)
+
+    def __call__(self, item: int) -> Tensor:
+        """(2, X, Y, Z) uint8: occupancy (1 points, 0 rays, 255 neither) and lifted classes (255 none); all 255 without a pose."""
+        number, i = self.samples.index[item]
+        if not self._cells.has(self.samples.datasets[number], i):
+            return torch.full((2, *self.samples.grid.shape), IGNORE, dtype=torch.uint8)
+        cells = self._cells.read(self.samples.datasets[number], i)
+        return torch.stack([torch.from_numpy(cells.occupancy), torch.from_numpy(cells.classes)])
