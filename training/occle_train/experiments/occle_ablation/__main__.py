@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--branches", action="store_true", help="train Table 5's geometric branches alone, and write the table to OUT/table_5.md"
     )
+    parser.add_argument("--finished", action="store_true", help="report what is scored already; start no training")
     recorded = parser.add_argument_group("recorded data", "SemanticKITTI's layout, instead of simulated streets")
     recorded.add_argument("--data", type=Path, help="data set root")
     recorded.add_argument("--labels", type=Path, help="aligned pseudo-labels, see occle-train label")
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.data:
         recorded_data = RecordedData(given.data, given.train.split(","), given.val.split(","), given.labels, given.unaligned)
     seeds = [int(seed) for seed in given.seeds.split(",")] if given.seeds else list(preset.seeds)
-    experiments = [AblationExperiment(preset, out, device, given.workers, recorded_data, seed) for seed in seeds]
+    experiments = [AblationExperiment(preset, out, device, given.workers, recorded_data, seed, given.finished) for seed in seeds]
     experiment = experiments[0]
     software = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     facts = {"date": date.today().isoformat(), "device": _device(device), "seeds": ",".join(map(str, seeds)), **software}
@@ -108,20 +110,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
 
+    def keep(rows: dict[str, dict[str, Any]], key: str, found: dict[str, Any]) -> None:
+        if found:
+            rows[key] = found
+            write()
+
     for experiment, found in zip(experiments, scores):
         for setting in (known[key] for key in keys if key in known):
-            found.settings[setting.key] = experiment.completion(setting)
-            write()
+            keep(found.settings, setting.key, experiment.completion(setting))
         for branch in (*BRANCHES, *([CONV3D] if CONV3D.key in keys else [])):
-            found.branches[branch.key] = experiment.geometry(branch)
-            write()
+            keep(found.branches, branch.key, experiment.geometry(branch))
         for labels in LABELS if recorded_data is None or recorded_data.unaligned else ["aligned"]:
-            found.labels[labels] = experiment.segmentation(labels)
+            keep(found.labels, labels, experiment.segmentation(labels))
         for extractor in (extractor for extractor in EXTRACTORS if extractor.key in keys):
-            found.extractors[extractor.key] = experiment.extractor(extractor)
-            write()
+            keep(found.extractors, extractor.key, experiment.extractor(extractor))
         for case in DISTURBED:
-            found.disturbed[case] = experiment.disturbed(case)
+            keep(found.disturbed, case, experiment.disturbed(case))
         found.latency = experiment.latency()
         write()
     print(f"wrote {given.report}")

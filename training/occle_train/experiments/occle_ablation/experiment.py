@@ -83,12 +83,20 @@ class AblationExperiment:
         workers: processes of the simulator.
         recorded: data and labels to use instead of simulated ones.
         seed: of all trainings, which lie in a folder of the seed; data and labels are all seeds'.
+        finished: give only scores that are there; of what was not scored yet they are empty.
     """
 
     def __init__(
-        self, preset: ExperimentPreset, out: Path, device: str, workers: int, recorded: RecordedData | None = None, seed: int = 0
+        self,
+        preset: ExperimentPreset,
+        out: Path,
+        device: str,
+        workers: int,
+        recorded: RecordedData | None = None,
+        seed: int = 0,
+        finished: bool = False,
     ) -> None:
-        self.recorded = recorded
+        self.recorded, self.finished = recorded, finished
         self.preset = replace(preset, recipe=preset.recipe.model_copy(update={"seed": seed}))
         self.shared, self.out, self.device, self.workers = out, out / f"seed_{seed}", device, workers
         self.classes = load_taxonomy("semantickitti")
@@ -244,6 +252,8 @@ class AblationExperiment:
     def _kept(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Scores, measured where they are missing."""
         file = self.out / key / "scores.json"
+        if self.finished and not file.exists():
+            return {}
         if not file.exists():
             found = measure()
             write_json(file, found)
