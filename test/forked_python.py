@@ -120,6 +120,7 @@ def _run(
     before: Callable[[], Any] | None,
 ) -> None:
     gc.freeze()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     _open_streams(files)
     faulthandler.dump_traceback_later(seconds, exit=True, file=2)
     os.environ.clear()

@@ -164,6 +164,7 @@ def test_a_closed_terminal_ends_a_whole_recording(ros_domain: int, start: Any, t
     def take_terminal() -> None:  # as a shell in a window has it
         os.setsid()
         os.close(os.open(os.ttyname(0), os.O_RDWR))
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 
     recorder = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=terminal, stdout=terminal, stderr=terminal,
                                 preexec_fn=take_terminal)  # fmt: skip
