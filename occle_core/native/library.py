@@ -73,14 +73,14 @@ def address(array: Array, dtype: type[np.generic], *shape: int | None) -> int:
         ValueError: the array is of another type or shape, or not contiguous.
     """
     fits = array.ndim == len(shape)
-    for own, wanted in zip(array.shape, shape):  # `all` of a generator takes longer, and a frame asks 560 times
+    for own, wanted in zip(array.shape, shape):
         fits = fits and (wanted is None or own == wanted)
     if array.dtype != dtype or not fits or not array.flags.c_contiguous:
         order = "" if array.flags.c_contiguous else ", not contiguous"
         expected = tuple("any" if wanted is None else wanted for wanted in shape)
         raise ValueError(f"a native kernel expects {np.dtype(dtype)} {expected}, not {array.dtype} {array.shape}{order}")
     try:
-        # A fifth of the time of `array.ctypes.data`.
+        # Faster than `array.ctypes.data`, and a frame asks hundreds of times.
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]  # numpy is a buffer
     except (TypeError, ValueError):  # it is read-only, or empty
         return int(array.ctypes.data)

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from occle_train.data.self_training import LEAST_CELLS, NEITHER, POINTS, CellTeacher, SelfTrainingConfig
 from occle_train.losses.minkocc import alone
-from taught_cells import one_cell
+from teacher_cells import one_cell
 
 FREE, NONE = 0, 255
 

@@ -53,17 +53,17 @@ def test_the_teacher_sees_batches_after_the_warm_start_and_is_calibrated_on_thei
     labelled = samples.warm[0]
     weak = next(item for item in range(len(samples)) if item not in samples.warm)
     batch = TrainingSet(samples, GRID, NETWORK, config.sampling_plan, 0, ProcessGroup())[5, [labelled, weak]]
-    taught = teaching.targets(batch, alone)
+    targets = teaching.targets(batch, alone)
     # What scans and votes say of the labelled frame is known to the teacher alone: every cell is counted, once for each class.
     scans = samples.weak_target(labelled)
     np.testing.assert_array_equal(batch.evidence[0].numpy(), scans)
     assert (batch.evidence[1] == 255).all() and (batch.lifted[0] == 255).all()
     assert teaching.cells.named.sum() == 20 * (scans != 0).sum()
     assert teaching.cells.votes.sum() == ((scans != 0) & (scans < SOLID)).sum() > 0
-    assert torch.equal(taught.labels, batch.labels) and torch.equal(taught.occupancy[0], batch.occupancy[0])
+    assert torch.equal(targets.labels, batch.labels) and torch.equal(targets.occupancy[0], batch.occupancy[0])
     known = batch.occupancy[1] != 255
-    assert torch.equal(taught.occupancy[1][known], batch.occupancy[1][known])
-    assert (taught.lifted[1][batch.occupancy[1] == 0] == 255).all() and (taught.occupancy[1][~known] != 255).any()
+    assert torch.equal(targets.occupancy[1][known], batch.occupancy[1][known])
+    assert (targets.lifted[1][batch.occupancy[1] == 0] == 255).all() and (targets.occupancy[1][~known] != 255).any()
 
 
 def test_until_it_teaches_a_teacher_changes_nothing(tmp_path, labels):

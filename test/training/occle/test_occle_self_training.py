@@ -12,7 +12,7 @@ from occle_train.losses.occle import occupancy_loss
 from occle_train.occle.batches import PhaseBatches
 from occle_train.occle.fit import CELLS, fit_occle, fresh_network, make_self_training
 from occle_train.occle.kept_targets import ScanEvidence
-from occle_train.occle.objectives import Weights, taught_loss
+from occle_train.occle.objectives import Weights, self_training_loss
 from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.self_training import OccleSelfTrainingConfig
@@ -22,7 +22,7 @@ from occle_train.pseudo_labels.lidar import accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
 from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 from rooms import BUILDING, CLASSES, GRID, ROAD, Rooms, label_folder
-from taught_cells import one_cell
+from teacher_cells import one_cell
 
 from occle_core.bundle import spec_for
 from occle_core.networks.occle.config import tiny
@@ -68,12 +68,12 @@ def test_targets_are_those_of_each_cell_and_what_rays_passed_is_free_whatever_th
     samples = samples_of(labels)
     evidence = ScanEvidence(samples, tmp_path / CELLS, TEACHER.cells, ALONE)
     annotated = samples.annotated[0]
-    taught = next(item for item in range(len(samples)) if item not in samples.annotated)
+    unannotated = next(item for item in range(len(samples)) if item not in samples.annotated)
     config = CONFIG.model_copy(update={"self_training": TEACHER.model_copy(update={"least_confidence": 0.995})})
     batches = PhaseBatches(samples, "fusion", config, evidence=evidence)
-    assert batches[0, [annotated, taught]].evidence is None  # before the teacher's start
-    batch = batches[1, [annotated, taught]]
-    for number, item in enumerate((annotated, taught)):
+    assert batches[0, [annotated, unannotated]].evidence is None  # before the teacher's start
+    batch = batches[1, [annotated, unannotated]]
+    for number, item in enumerate((annotated, unannotated)):
         room, i = samples.index[item]
         data = UnlabelledDataset(samples.datasets[room])
         scans = (1, 1, "remove", 0.0)
@@ -124,11 +124,11 @@ def test_a_cell_of_an_unknown_class_teaches_the_geometry_alone():
     logits = torch.randn((1, 20, 4, 4, 2), generator=rng)
     target = torch.randint(0, 20, (1, 4, 4, 2), generator=rng).to(torch.uint8)
     weights = Weights(torch.ones(20), torch.rand(20, generator=rng) + 0.5, torch.ones(2), CLASSES.free)
-    whole = taught_loss(logits, target, weights)
+    whole = self_training_loss(logits, target, weights)
     torch.testing.assert_close(whole, occupancy_loss(logits, target, weights.voxels, CLASSES.free))
     target[0, 0, 0] = torch.tensor([SOLID, NONE])
     moved = logits.clone().requires_grad_()
-    taught_loss(moved, target, weights).backward()
+    self_training_loss(moved, target, weights).backward()
     gradient = moved.grad[0, :, 0, 0]
     assert not gradient[:, 1].any()
     # All classes but free are pushed alike, relative to how likely they are.
@@ -139,8 +139,8 @@ def test_a_cell_of_an_unknown_class_teaches_the_geometry_alone():
 
 def test_a_stopped_run_is_resumed_to_the_same_weights(tmp_path, labels):
     weights, log = trained(tmp_path / "whole", labels)
-    taught = [float(row["taught"]) for row in log]
-    assert taught[0] == 0 < max(taught[1:])  # the first step is before the teacher's start
+    terms = [float(row["self_training"]) for row in log]
+    assert terms[0] == 0 < max(terms[1:])  # the first step is before the teacher's start
 
     def interrupt(phase, step, steps, losses):
         if step == 2:
@@ -151,10 +151,10 @@ def test_a_stopped_run_is_resumed_to_the_same_weights(tmp_path, labels):
     seen = []
     again, log_2 = trained(tmp_path / "stopped", labels, on_progress=lambda phase, step, *_: seen.append(step))
     assert seen == [2] and all(torch.equal(weights[name], again[name]) for name in weights)
-    assert [float(row["taught"]) for row in log_2] == taught and taught[2] > 0
+    assert [float(row["self_training"]) for row in log_2] == terms and terms[2] > 0
 
 
-def test_frames_without_a_pose_are_taught_nothing(tmp_path, labels):
+def test_frames_without_a_pose_have_no_targets(tmp_path, labels):
     samples = samples_of(labels)
     lost = samples.datasets[1]
     lost.pose = lambda i: None if i == 1 else np.eye(4)

@@ -219,7 +219,7 @@ def _say_what_learned_nothing(phase: Phase, log: Path, recipe: OccleRecipeConfig
         "(--set recipe.min_annotated_fraction=0.5)",
         "fusion": "no annotated frame was drawn; repeat them (--set recipe.min_annotated_fraction=0.5) or train longer",
     }
-    if silent == ["taught"]:
+    if silent == ["self_training"]:
         why["fusion"] = "no frame without annotation and with a pose was drawn after the teacher's start; train longer"
     console.print(
         f"warning: phase {phase} learned nothing from {', '.join(silent)}: the loss was 0 in every step; "

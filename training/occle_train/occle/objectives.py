@@ -30,7 +30,7 @@ class OccleBatch:
         truth: (B, X, Y, Z) uint8 voxel annotations; 255 unknown, and everywhere for frames without annotation.
         teacher_labels: (B, X, Y, Z) uint8 the teacher's geometry, 0 free, 1 occupied, 255 unsure; only students have one.
         evidence: (B, 2, X, Y, Z) uint8 what scans and pixels say of the cells, see `ScanEvidence`; only where a teacher teaches.
-        taught: (B, X, Y, Z) uint8 an averaged teacher's targets, see `SelfTraining.targets`; None without one.
+        teacher_targets: (B, X, Y, Z) uint8 an averaged teacher's targets, see `SelfTraining.targets`; None without one.
     """
 
     inputs: OccleInputs
@@ -38,11 +38,13 @@ class OccleBatch:
     truth: Tensor
     teacher_labels: Tensor | None = None
     evidence: Tensor | None = None
-    taught: Tensor | None = None
+    teacher_targets: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> OccleBatch:
         """The same batch with a function applied to each tensor."""
-        more = (None if volume is None else function(volume) for volume in (self.teacher_labels, self.evidence, self.taught))
+        more = (
+            None if volume is None else function(volume) for volume in (self.teacher_labels, self.evidence, self.teacher_targets)
+        )
         return OccleBatch(self.inputs.map(function), function(self.labels), function(self.truth), *more)
 
     def pin_memory(self) -> OccleBatch:
@@ -100,7 +102,7 @@ def fusion_loss(
 ) -> dict[str, Tensor]:
     """l_fus + l_sem: l_occ of the prediction Y on the annotations, cross-entropy of its projection y on the pseudo-labels.
 
-    Where an averaged teacher has targets, l_occ on these joins them as "taught", which is not the paper's.
+    Where an averaged teacher has targets, l_occ on these joins them as "self_training", which is not the paper's.
 
     Args:
         network, batch, weights: see above.
@@ -119,8 +121,8 @@ def fusion_loss(
     if "annotations" not in without:
         logits = network.fusion.logits(fused)
         terms["occupancy"] = occupancy_loss(logits, batch.truth, weights.voxels, weights.free, group=group)
-        if batch.taught is not None:
-            terms["taught"] = taught_loss(logits, batch.taught, weights, group)
+        if batch.teacher_targets is not None:
+            terms["self_training"] = self_training_loss(logits, batch.teacher_targets, weights, group)
     if "projection" not in without:
         near = nearness(batch.inputs.projections[:, 0], network.centers).view(-1, 1, *fused.shape[2:]) if weighted else None
         terms["projection"] = _projection_loss(network, fused if near is None else fused * near, batch, weights, stride, group)
@@ -130,7 +132,7 @@ def fusion_loss(
     return terms
 
 
-def taught_loss(logits: Tensor, target: Tensor, weights: Weights, group: ProcessGroup = ALONE) -> Tensor:
+def self_training_loss(logits: Tensor, target: Tensor, weights: Weights, group: ProcessGroup = ALONE) -> Tensor:
     """l_occ on a teacher's targets (B, X, Y, Z), of which SOLID cells count for the geometry alone."""
     classes = torch.where(target == SOLID, IGNORE, target)
     scales = semantic_scale_loss(logits, classes, group=group) + geometric_scale_loss(

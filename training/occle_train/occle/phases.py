@@ -131,7 +131,7 @@ class OccleRecipeConfig(Config):
 
     def terms(self, phase: Phase) -> tuple[str, ...]:
         """Loss terms of a phase."""
-        return (*TERMS[phase], "taught") if phase == "fusion" and self.self_training else TERMS[phase]
+        return (*TERMS[phase], "self_training") if phase == "fusion" and self.self_training else TERMS[phase]
 
     def learning(self, phase: Phase) -> tuple[str, ...]:
         """The network's parts that a phase trains."""
@@ -177,7 +177,7 @@ def run_phase(
     for batch in batches:
         with autocast(config.precision, batch.truth.device.type):
             if self_training is not None:
-                batch = replace(batch, taught=self_training.targets(batch, group))
+                batch = replace(batch, teacher_targets=self_training.targets(batch, group))
             terms = {name: term.float() for name, term in _loss(network, phase, batch, weights, config, group).items()}
         total = torch.stack(list(terms.values())).sum()
         values = group.total(torch.stack(list(terms.values()))).tolist()

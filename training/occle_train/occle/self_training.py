@@ -58,10 +58,10 @@ class SelfTraining(nn.Module):
         truth = torch.where(measured[:, None, None, None], batch.truth, IGNORE)
         self.cells.count(probabilities, rows, lifted, occupancy, truth, group.total)
 
-        taught = measured & (batch.truth == IGNORE).flatten(1).all(1)
-        classes, occupied = self.cells.targets(probabilities, rows[taught], lifted[taught], occupancy[taught])
+        unannotated = measured & (batch.truth == IGNORE).flatten(1).all(1)
+        classes, occupied = self.cells.targets(probabilities, rows[unannotated], lifted[unannotated], occupancy[unannotated])
         named = torch.where((occupied == 1) & (classes == IGNORE), SOLID, classes)
-        target[taught] = torch.where(occupied == 0, self.cells.free, named).to(torch.uint8)
+        target[unannotated] = torch.where(occupied == 0, self.cells.free, named).to(torch.uint8)
         return target
 
     def update(self, network: OccLE) -> None:
