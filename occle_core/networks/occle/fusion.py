@@ -11,6 +11,9 @@ from occle_core.networks.occle.dual_mamba import DualMamba
 from occle_core.networks.occle.geometric import VolumeHead
 from occle_core.networks.occle.lift import scatter_accumulate
 
+HEAD_GROUPS = 4
+"""Groups of channels that the 3D header normalises, each over its frame."""
+
 
 class DynamicFusion(nn.Module):
     """Concatenated grids through a 3 x 3 x 3 convolution, whose channels are weighted by squeeze and excitation.
@@ -51,7 +54,8 @@ class Fusion(nn.Module):
             self.dynamic = DynamicFusion(channels)
         else:
             self.mamba = DualMamba(channels, sizes.stage_channels, shape, sizes.state_size, sizes.expand)
-        self.head = VolumeHead(channels, num_classes)
+        # Annotated frames share batches with others, whose prediction no voxel teaches: a batch's statistics would mix the two.
+        self.head = VolumeHead(channels, num_classes, nn.GroupNorm(HEAD_GROUPS, 2 * channels))
         # Else flat regions, about which a short training says little, show the blocks of cells.
         self.head.start_alike()
         self.image_head = nn.Sequential(

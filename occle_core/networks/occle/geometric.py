@@ -44,7 +44,7 @@ class GeometricBranch(nn.Module):
         self.synergy: nn.Module = (
             CrossPlaneSynergy(channels, shape, sizes.num_heads) if planes else DeformableFusion(channels, sizes.num_heads)
         )
-        self.head = VolumeHead(channels, 2)
+        self.head = VolumeHead(channels, 2, nn.BatchNorm3d(2 * channels))
 
     def forward(
         self,
@@ -112,12 +112,13 @@ class VolumeHead(nn.Sequential):
     Args:
         channels: of the feature grid.
         classes: logits per cell of the finer grid.
+        norm: of 2 * channels channels.
     """
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int, classes: int, norm: nn.Module) -> None:
         super().__init__(
             nn.Conv3d(channels, 2 * channels, 3, padding=1, bias=False),
-            nn.BatchNorm3d(2 * channels),
+            norm,
             nn.ReLU(),
             nn.ConvTranspose3d(2 * channels, classes, FEATURE_STRIDE, FEATURE_STRIDE),
         )
