@@ -53,6 +53,13 @@ def test_the_children_of_a_cell_are_told_apart_by_learning_only():
     assert gradient[..., 0].abs().sum() > 0 and not gradient[..., 1].any()
 
 
+def test_in_training_the_prediction_of_a_frame_does_not_depend_on_its_batch():
+    head = network().train().fusion.head
+    one, other = (scale * torch.randn(1, network().config.channels, 4, 4, 4) for scale in (1, 5))
+    torch.testing.assert_close(head(torch.cat([one, other]))[:1], head(one))
+    torch.testing.assert_close(head.eval()(one), head.train()(one))
+
+
 def test_it_predicts_every_cell_and_every_part_learns():
     net, batch = network(2), collate([inputs(2), inputs(2, seed=5)])
     cells = net.cells(batch)
