@@ -29,7 +29,8 @@ def main(out: Path, labels: Path) -> None:
         confidence_threshold=0.5,
         phase_steps={"semantic": 3, "teacher": 3, "student": 3, "fusion": 3},
         checkpoint_every=2,
-        self_training=OccleSelfTrainingConfig(start=0.3, least_confidence=0.5, cells=CellConfig(past_scans=1, future_scans=1)),
+        voxel_pseudo_labels=CellConfig(past_scans=1, future_scans=1),
+        self_training=OccleSelfTrainingConfig(start=0.3, least_confidence=0.5),
     )
     network, rooms = tiny(), [Rooms(name) for name in "abcd"]
     with join_process_group("cpu") as (group, device):

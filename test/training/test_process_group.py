@@ -55,7 +55,7 @@ def test_two_processes_give_the_curves_of_one_in_all_phases_of_occle(tmp_path):
     assert len(one) == len(two) == 4 * 3
     for row, other in zip(one, two):
         assert other == pytest.approx(row, rel=1e-3, abs=1e-4)
-    assert all(row["total"] > 0 for row in one) and sum(row.get("self_training", 0) for row in one) > 0
+    assert all(row["total"] > 0 for row in one) and sum(row.get("voxel_pseudo_labels", 0) for row in one) > 0
     weights = [torch.load(tmp_path / name, weights_only=True) for name in ("two/weights0.pt", "two/weights1.pt")]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 

@@ -121,10 +121,11 @@ def test_the_other_extractors_have_their_published_channels_in_the_papers_size()
 
 def test_every_row_of_the_tables_is_trained():
     known = (*SETTINGS, *MORE_SETTINGS)
-    assert {*MODULES, *RATIOS} == set(SETTINGS) and len({setting.key for setting in known}) == len(known)
-    assert {*settings.ALIGNMENT, *settings.PIPELINE, *settings.EXTREME, *settings.OCCFUSION, *settings.BEYOND} - {ALL} == set(
-        MORE_SETTINGS
-    )
+    assert {*MODULES, *RATIOS, settings.PSEUDO_LABELS} == set(SETTINGS) and len({setting.key for setting in known}) == len(known)
+    assert {*settings.ALIGNMENT, *settings.PIPELINE, *settings.EXTREME, *settings.OCCFUSION, *settings.BEYOND} == {
+        *(ALL, settings.PSEUDO_LABELS),
+        *MORE_SETTINGS,
+    }
     assert set(MORE_KEYS).isdisjoint(branch.key for branch in BRANCHES) and len(set(MORE_KEYS)) == len(MORE_KEYS)
     assert settings.branch_of(settings.WITH_TEACHER) is settings.TEACHER
     assert (

@@ -12,10 +12,10 @@ from occle_train.losses.occle import occupancy_loss
 from occle_train.occle.batches import PhaseBatches
 from occle_train.occle.fit import CELLS, fit_occle, fresh_network, make_self_training
 from occle_train.occle.kept_targets import ScanEvidence
-from occle_train.occle.objectives import Weights, self_training_loss
+from occle_train.occle.objectives import Weights, pseudo_label_loss
 from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.samples import OccleSamples
-from occle_train.occle.self_training import OccleSelfTrainingConfig
+from occle_train.occle.self_training import OccleSelfTrainingConfig, evidence_targets
 from occle_train.process_group import ALONE
 from occle_train.pseudo_labels.cell_folder import CellConfig
 from occle_train.pseudo_labels.lidar import accumulated_occupancy
@@ -29,9 +29,8 @@ from occle_core.networks.occle.config import tiny
 
 SCENES, NONE = ("a", "b"), 255
 NETWORK = tiny()
-TEACHER = OccleSelfTrainingConfig(
-    start=0.3, least_confidence=0.3, ema_decay=0.9, cells=CellConfig(past_scans=1, future_scans=1, free_margin=0)
-)
+CELL_CONFIG = CellConfig(past_scans=1, future_scans=1, free_margin=0)
+TEACHER = OccleSelfTrainingConfig(start=0.3, least_confidence=0.3, ema_decay=0.9)
 CONFIG = OccleRecipeConfig(
     annotated_fraction=0.2,
     min_annotated_fraction=0.5,
@@ -41,6 +40,7 @@ CONFIG = OccleRecipeConfig(
     phase_steps={"fusion": 3},
     checkpoint_every=2,
     seed=1,
+    voxel_pseudo_labels=CELL_CONFIG,
     self_training=TEACHER,
 )
 
@@ -66,12 +66,11 @@ def trained(folder, labels, config=CONFIG, **more):
 
 def test_targets_are_those_of_each_cell_and_what_rays_passed_is_free_whatever_the_teacher_says(tmp_path, labels):
     samples = samples_of(labels)
-    evidence = ScanEvidence(samples, tmp_path / CELLS, TEACHER.cells, ALONE)
+    evidence = ScanEvidence(samples, tmp_path / CELLS, CELL_CONFIG, ALONE)
     annotated = samples.annotated[0]
     unannotated = next(item for item in range(len(samples)) if item not in samples.annotated)
     config = CONFIG.model_copy(update={"self_training": TEACHER.model_copy(update={"least_confidence": 0.995})})
     batches = PhaseBatches(samples, "fusion", config, evidence=evidence)
-    assert batches[0, [annotated, unannotated]].evidence is None  # before the teacher's start
     batch = batches[1, [annotated, unannotated]]
     for number, item in enumerate((annotated, unannotated)):
         room, i = samples.index[item]
@@ -83,7 +82,11 @@ def test_targets_are_those_of_each_cell_and_what_rays_passed_is_free_whatever_th
 
     network = fresh_network(spec(), CONFIG)
     torch.nn.init.normal_(network.fusion.head[-1].weight, std=0.5)  # probabilities of all sizes
-    teacher = make_self_training(network, "fusion", CLASSES, config, "cpu")
+    teacher = make_self_training(network, "fusion", CLASSES, config, 10, "cpu")
+    alone = evidence_targets(batch, CLASSES.free)
+    assert torch.equal(teacher.targets(batch), alone) and not teacher.cells.named.any()  # before the teacher's start
+    for _ in range(3):
+        teacher.update(network)
     found = teacher.targets(batch)
     probabilities = network.eval()(batch.inputs).softmax(1).detach()
 
@@ -108,7 +111,10 @@ def test_targets_are_those_of_each_cell_and_what_rays_passed_is_free_whatever_th
         name, occupied = one_cell(teacher.cells, raw, int(votes[cell]), int(occupancy[cell]))
         expected = CLASSES.free if occupied == 0 else SOLID if occupied == 1 and name == NONE else name
         assert int(found[1][cell]) == expected
+        scan = occupancy[cell]
+        assert int(alone[1][cell]) == (0 if scan == 0 else NONE if scan == NONE else SOLID if votes[cell] == NONE else votes[cell])
     assert {0, ROAD, BUILDING, NONE} <= set(found[1].unique().tolist())
+    assert (alone[0] == NONE).all() and {0, ROAD, SOLID, NONE} <= set(alone[1].unique().tolist())
 
     # A teacher that was always right when it said building, whatever it said: rays have the last word.
     for counts, building in ((teacher.cells.named, 1e9), (teacher.cells.right, 1e9)):
@@ -124,11 +130,11 @@ def test_a_cell_of_an_unknown_class_teaches_the_geometry_alone():
     logits = torch.randn((1, 20, 4, 4, 2), generator=rng)
     target = torch.randint(0, 20, (1, 4, 4, 2), generator=rng).to(torch.uint8)
     weights = Weights(torch.ones(20), torch.rand(20, generator=rng) + 0.5, torch.ones(2), CLASSES.free)
-    whole = self_training_loss(logits, target, weights)
+    whole = pseudo_label_loss(logits, target, weights)
     torch.testing.assert_close(whole, occupancy_loss(logits, target, weights.voxels, CLASSES.free))
     target[0, 0, 0] = torch.tensor([SOLID, NONE])
     moved = logits.clone().requires_grad_()
-    self_training_loss(moved, target, weights).backward()
+    pseudo_label_loss(moved, target, weights).backward()
     gradient = moved.grad[0, :, 0, 0]
     assert not gradient[:, 1].any()
     # All classes but free are pushed alike, relative to how likely they are.
@@ -139,8 +145,8 @@ def test_a_cell_of_an_unknown_class_teaches_the_geometry_alone():
 
 def test_a_stopped_run_is_resumed_to_the_same_weights(tmp_path, labels):
     weights, log = trained(tmp_path / "whole", labels)
-    terms = [float(row["self_training"]) for row in log]
-    assert terms[0] == 0 < max(terms[1:])  # the first step is before the teacher's start
+    terms = [float(row["voxel_pseudo_labels"]) for row in log]
+    assert max(terms) > 0
 
     def interrupt(phase, step, steps, losses):
         if step == 2:
@@ -151,7 +157,7 @@ def test_a_stopped_run_is_resumed_to_the_same_weights(tmp_path, labels):
     seen = []
     again, log_2 = trained(tmp_path / "stopped", labels, on_progress=lambda phase, step, *_: seen.append(step))
     assert seen == [2] and all(torch.equal(weights[name], again[name]) for name in weights)
-    assert [float(row["self_training"]) for row in log_2] == terms and terms[2] > 0
+    assert [float(row["voxel_pseudo_labels"]) for row in log_2] == terms and terms[2] > 0
 
 
 def test_frames_without_a_pose_have_no_targets(tmp_path, labels):
@@ -159,10 +165,12 @@ def test_frames_without_a_pose_have_no_targets(tmp_path, labels):
     lost = samples.datasets[1]
     lost.pose = lambda i: None if i == 1 else np.eye(4)
     item = samples.index.index((1, 1))
-    evidence = ScanEvidence(samples, tmp_path / CELLS, TEACHER.cells, ALONE)
+    evidence = ScanEvidence(samples, tmp_path / CELLS, CELL_CONFIG, ALONE)
     assert (evidence(item) == NONE).all() and (evidence(item - 1) != NONE).any()
 
 
 def test_a_teacher_needs_annotations():
     with pytest.raises(ValueError, match="teacher is calibrated on annotations"):
-        OccleRecipeConfig(self_training={}, ablate=("annotations",))
+        OccleRecipeConfig(voxel_pseudo_labels={}, self_training={}, ablate=("annotations",))
+    with pytest.raises(ValueError, match=r"set recipe\.voxel_pseudo_labels as well"):
+        OccleRecipeConfig(self_training={})

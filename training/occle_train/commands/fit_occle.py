@@ -210,6 +210,7 @@ def _say_what_learned_nothing(phase: Phase, log: Path, recipe: OccleRecipeConfig
     ablated = {"annotations": "occupancy", "projection": "projection"}
     left_out = {ablated[name] for name in recipe.ablate if name in ablated}
     left_out |= {"image", "lidar"} if "semantic" in recipe.ablate else set()
+    left_out |= {"voxel_pseudo_labels"} if recipe.annotated_fraction == 1 else set()
     silent = [name for name in silent_losses(log) if name not in left_out and name != "total"]
     if not silent:
         return
@@ -219,8 +220,8 @@ def _say_what_learned_nothing(phase: Phase, log: Path, recipe: OccleRecipeConfig
         "(--set recipe.min_annotated_fraction=0.5)",
         "fusion": "no annotated frame was drawn; repeat them (--set recipe.min_annotated_fraction=0.5) or train longer",
     }
-    if silent == ["self_training"]:
-        why["fusion"] = "no frame without annotation and with a pose was drawn after the teacher's start; train longer"
+    if silent == ["voxel_pseudo_labels"]:
+        why["fusion"] = "no frame without annotation and with a pose was drawn; train longer"
     console.print(
         f"warning: phase {phase} learned nothing from {', '.join(silent)}: the loss was 0 in every step; "
         f"{why.get(phase, 'are the labels all 255 (unlabelled)?')}",

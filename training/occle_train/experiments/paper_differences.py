@@ -52,10 +52,19 @@ def differences(kind: str) -> list[Difference]:
     found: dict[str, dict[str, tuple[Any, Any]]] = {}
     for name in pairs(kind):
         paper, ours = (flatten(_read(kind, file)) for file in (f"{name}{PAPER}", name))
-        for key in ours:
-            if paper.get(key) != ours[key]:
-                found.setdefault(key, {})[name] = (paper.get(key), ours[key])
+        for key, value in ours.items():
+            group = next((start for start in _starts(key) if start in paper), None)
+            if group is not None:  # settings of what the paper's configuration has none of
+                found.setdefault(group, {})[name] = (paper[group], "on")
+            elif paper.get(key) != value:
+                found.setdefault(key, {})[name] = (paper.get(key), value)
     return [Difference(key, values) for key, values in found.items()]
+
+
+def _starts(key: str) -> list[str]:
+    """The groups of settings that a dotted name lies in, outermost first."""
+    parts = key.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def problems(rows: dict[str, Any]) -> list[str]:
@@ -110,7 +119,7 @@ READ = (
     (
         "beyond",
         "What goes beyond the papers on request",
-        "Off in both configurations: `--set recipe.self_training={}` turns it on, for example.",
+        "Off in both configurations: `--set 'recipe.self_training={}'` turns it on, for example.",
     ),
 )
 

@@ -32,7 +32,7 @@ class PhaseBatches(TorchDataset[OccleBatch]):
         phase: decides the augmentation.
         config: strengths and seed.
         teacher_labels: (X, Y, Z) uint8 of a frame from its teacher; only students have one.
-        evidence: (2, X, Y, Z) uint8 of a frame, see `ScanEvidence`; only for an averaged teacher.
+        evidence: (2, X, Y, Z) uint8 of a frame, see `ScanEvidence`; only for phase III with voxel pseudo-labels.
         group: each process makes its share of a batch.
     """
 
@@ -48,7 +48,6 @@ class PhaseBatches(TorchDataset[OccleBatch]):
         self.group = group
         self.samples, self.phase, self.config, self.teacher_labels = samples, phase, config, teacher_labels
         self.evidence = evidence
-        self._teaching_step = config.self_training.first_step(steps_of(samples, phase, config)) if config.self_training else 0
         self._annotated = frozenset(samples.annotated)
         self.augment = {"teacher": config.teacher_augment, "student": config.student_augment}.get(phase, NONE)
 
@@ -61,9 +60,7 @@ class PhaseBatches(TorchDataset[OccleBatch]):
         items, inputs = self._usable(step, items, most)
         labels, truth = (torch.stack([read(item) for item in items]) for read in (samples.pixels, samples.truth))
         teacher_labels = torch.stack([self.teacher_labels(item) for item in items]) if self.teacher_labels else None
-        evidence = None
-        if self.evidence is not None and step >= self._teaching_step:
-            evidence = torch.stack([self.evidence(item) for item in items])
+        evidence = torch.stack([self.evidence(item) for item in items]) if self.evidence else None
         return OccleBatch(inputs, labels, truth, teacher_labels, evidence)
 
     def _usable(self, step: int, items: list[int], most: int) -> tuple[list[int], OccleInputs]:

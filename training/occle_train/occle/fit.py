@@ -24,7 +24,7 @@ from occle_train.loop.steps import Clock, LoopHooks, run_steps
 from occle_train.loop.training_log import LOG, TrainingLog
 from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
-from occle_train.occle.kept_targets import ScanEvidence, TeacherPredictions
+from occle_train.occle.kept_targets import TeacherPredictions, scan_evidence
 from occle_train.occle.objectives import OccleBatch, Weights
 from occle_train.occle.phases import OccleRecipeConfig, Phase, begin_phase, run_phase
 from occle_train.occle.samples import OccleSamples
@@ -139,7 +139,7 @@ def fit_phase(
         initial: the weights that the first phase started from, where they are not the seed's.
         hooks: whether to stop, and validation; `on_progress` is set here.
         group: see `fit_occle`.
-        cells: folder of what scans and pixels say of the cells, for an averaged teacher; `CELLS` beside `out` if not given.
+        cells: folder of the 3D pseudo-labels, where the recipe has some; `CELLS` beside `out` if not given.
 
     Returns:
         whether the phase is finished.
@@ -150,7 +150,7 @@ def fit_phase(
     steps, clock = steps_of(samples, phase, config), Clock()
     optimizer = begin_phase(network, phase, config)
     classes = taxonomy.load(spec.taxonomy)
-    self_training = make_self_training(network, phase, classes, config, device)
+    self_training = make_self_training(network, phase, classes, config, steps, device)
     parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "clock": clock}
     if self_training is not None:
         parts["self_training"] = self_training
@@ -159,9 +159,7 @@ def fit_phase(
     if first < steps:
         teacher_labels = _teacher_predictions(spec, samples, config, teacher, device, group) if phase == "student" else None
         workers = loader_processes(config.num_workers, device, group.size)
-        evidence = None
-        if config.self_training is not None and self_training is not None:
-            evidence = ScanEvidence(samples, cells or out.parent / CELLS, config.self_training.cells, group, max(1, workers))
+        evidence = None if phase != "fusion" else scan_evidence(samples, cells or out.parent / CELLS, config, workers, group)
         weights = weights_on(samples.weights(classes.free), device)
 
         def take_step(step: int, batch: OccleBatch) -> dict[str, float]:
@@ -197,12 +195,13 @@ def fit_phase(
 
 
 def make_self_training(
-    network: OccLE, phase: Phase, classes: Taxonomy, config: OccleRecipeConfig, device: str
+    network: OccLE, phase: Phase, classes: Taxonomy, config: OccleRecipeConfig, steps: int, device: str
 ) -> SelfTraining | None:
-    """The averaged network as the teacher of phase III, where the recipe has one."""
+    """The averaged network as the teacher of phase III of so many steps, where the recipe has one."""
     if phase != "fusion" or config.self_training is None:
         return None
-    return SelfTraining(network, classes.num_classes, classes.free, config.self_training).to(device)
+    first = config.self_training.first_step(steps)
+    return SelfTraining(network, classes.num_classes, classes.free, config.self_training, first).to(device)
 
 
 def _on_copies(network: OccLE, validate: Callable[[int, OccLE], None]) -> Callable[[int], None]:

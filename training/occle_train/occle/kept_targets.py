@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from occle_core.datasets import DatasetError
 from occle_core.datasets.files import warn_once
 from occle_core.frame import FrameError
 from occle_core.networks.occle.inputs import prepare
@@ -73,6 +74,22 @@ class TeacherPredictions:
         number, i = self.samples.index[item]
         dataset = self.samples.datasets[number]
         return self.folder / dataset.name / f"{dataset.numbers[i]:06d}.npz"
+
+
+def scan_evidence(
+    samples: OccleSamples, folder: Path, config: OccleRecipeConfig, processes: int, group: ProcessGroup = ALONE
+) -> ScanEvidence | None:
+    """What scans and pixels say of the frames, where the recipe asks for it and some frames have no annotation.
+
+    Raises:
+        DatasetError: see `ScanEvidence`.
+    """
+    if config.voxel_pseudo_labels is None or len(samples.annotated) == len(samples):
+        return None
+    try:
+        return ScanEvidence(samples, folder, config.voxel_pseudo_labels, group, max(1, processes))
+    except DatasetError as error:
+        raise DatasetError(f"{error}; or train without voxel pseudo-labels: --set recipe.voxel_pseudo_labels=null") from error
 
 
 class ScanEvidence:

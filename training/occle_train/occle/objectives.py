@@ -29,8 +29,9 @@ class OccleBatch:
         labels: (B, V, H, W) uint8 aligned pseudo-labels of the present images at the network's image size, 255 unlabelled.
         truth: (B, X, Y, Z) uint8 voxel annotations; 255 unknown, and everywhere for frames without annotation.
         teacher_labels: (B, X, Y, Z) uint8 the teacher's geometry, 0 free, 1 occupied, 255 unsure; only students have one.
-        evidence: (B, 2, X, Y, Z) uint8 what scans and pixels say of the cells, see `ScanEvidence`; only where a teacher teaches.
-        teacher_targets: (B, X, Y, Z) uint8 an averaged teacher's targets, see `SelfTraining.targets`; None without one.
+        evidence: (B, 2, X, Y, Z) uint8 what scans and pixels say of the cells, see `ScanEvidence`; None where it is not asked for.
+        voxel_targets: (B, X, Y, Z) uint8 what frames without annotation learn of it, see `evidence_targets` and
+            `SelfTraining.targets`.
     """
 
     inputs: OccleInputs
@@ -38,13 +39,11 @@ class OccleBatch:
     truth: Tensor
     teacher_labels: Tensor | None = None
     evidence: Tensor | None = None
-    teacher_targets: Tensor | None = None
+    voxel_targets: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> OccleBatch:
         """The same batch with a function applied to each tensor."""
-        more = (
-            None if volume is None else function(volume) for volume in (self.teacher_labels, self.evidence, self.teacher_targets)
-        )
+        more = (None if volume is None else function(volume) for volume in (self.teacher_labels, self.evidence, self.voxel_targets))
         return OccleBatch(self.inputs.map(function), function(self.labels), function(self.truth), *more)
 
     def pin_memory(self) -> OccleBatch:
@@ -102,7 +101,7 @@ def fusion_loss(
 ) -> dict[str, Tensor]:
     """l_fus + l_sem: l_occ of the prediction Y on the annotations, cross-entropy of its projection y on the pseudo-labels.
 
-    Where an averaged teacher has targets, l_occ on these joins them as "self_training", which is not the paper's.
+    Where frames without annotation have targets of their own, l_occ on these joins as "voxel_pseudo_labels", not the paper's.
 
     Args:
         network, batch, weights: see above.
@@ -121,8 +120,8 @@ def fusion_loss(
     if "annotations" not in without:
         logits = network.fusion.logits(fused)
         terms["occupancy"] = occupancy_loss(logits, batch.truth, weights.voxels, weights.free, group=group)
-        if batch.teacher_targets is not None:
-            terms["self_training"] = self_training_loss(logits, batch.teacher_targets, weights, group)
+        if batch.voxel_targets is not None:
+            terms["voxel_pseudo_labels"] = pseudo_label_loss(logits, batch.voxel_targets, weights, group)
     if "projection" not in without:
         near = nearness(batch.inputs.projections[:, 0], network.centers).view(-1, 1, *fused.shape[2:]) if weighted else None
         terms["projection"] = _projection_loss(network, fused if near is None else fused * near, batch, weights, stride, group)
@@ -132,8 +131,8 @@ def fusion_loss(
     return terms
 
 
-def self_training_loss(logits: Tensor, target: Tensor, weights: Weights, group: ProcessGroup = ALONE) -> Tensor:
-    """l_occ on a teacher's targets (B, X, Y, Z), of which SOLID cells count for the geometry alone."""
+def pseudo_label_loss(logits: Tensor, target: Tensor, weights: Weights, group: ProcessGroup = ALONE) -> Tensor:
+    """l_occ on targets (B, X, Y, Z) of which SOLID cells count for the geometry alone."""
     classes = torch.where(target == SOLID, IGNORE, target)
     scales = semantic_scale_loss(logits, classes, group=group) + geometric_scale_loss(
         logits, target, free=weights.free, group=group

@@ -19,8 +19,9 @@ from occle_train.loop.precision import TrainingPrecision, autocast
 from occle_train.occle.augment import STUDENT, TEACHER, OccleAugment
 from occle_train.occle.distillation import filter_confident
 from occle_train.occle.objectives import OccleBatch, Weights, fusion_loss, geometric_loss, semantic_loss
-from occle_train.occle.self_training import OccleSelfTrainingConfig, SelfTraining
+from occle_train.occle.self_training import OccleSelfTrainingConfig, SelfTraining, evidence_targets
 from occle_train.process_group import ALONE, ProcessGroup
+from occle_train.pseudo_labels.cell_folder import CellConfig
 
 Phase = Literal["semantic", "teacher", "student", "fusion"]
 Module = Literal["semantic", "geometric", "projection", "annotations"]
@@ -89,10 +90,15 @@ class OccleRecipeConfig(Config):
         description="whose supervision is left out, for the paper's Table 6: semantic (phase I and l_sem), geometric (phase II; "
         "the branch then learns in phase III), projection (Eq. 5), annotations (l_occ of the prediction)",
     )
+    voxel_pseudo_labels: CellConfig | None = Field(
+        None,
+        description="in phase III frames without annotation learn what accumulated scans say of their voxels: free where rays "
+        "passed, occupied where points lie, of the class that the points' pixels vote for; needs poses; not in the paper",
+    )
     self_training: OccleSelfTrainingConfig | None = Field(
         None,
-        description="in phase III an averaged teacher names the voxels of frames without annotation, as far as it is sure of them; "
-        "what rays passed stays free; not in the paper",
+        description="an averaged teacher joins the voxel pseudo-labels: it names voxels that they leave open, and overrules "
+        "votes, as far as it is sure; not in the paper",
     )
     phase_steps: dict[Phase, int] = Field({}, description="optimiser steps of a phase, instead of its passes")
     checkpoint_every: int = Field(500, ge=1, description="steps between checkpoints")
@@ -111,6 +117,10 @@ class OccleRecipeConfig(Config):
         if self.self_training and "annotations" in self.ablate:
             raise ValueError(
                 "recipe.self_training: the teacher is calibrated on annotations, which recipe.ablate leaves out; set one of them"
+            )
+        if self.self_training and self.voxel_pseudo_labels is None:
+            raise ValueError(
+                "recipe.self_training: the teacher adds to the voxel pseudo-labels; set recipe.voxel_pseudo_labels as well ({})"
             )
         return self
 
@@ -131,7 +141,7 @@ class OccleRecipeConfig(Config):
 
     def terms(self, phase: Phase) -> tuple[str, ...]:
         """Loss terms of a phase."""
-        return (*TERMS[phase], "self_training") if phase == "fusion" and self.self_training else TERMS[phase]
+        return (*TERMS[phase], "voxel_pseudo_labels") if phase == "fusion" and self.voxel_pseudo_labels else TERMS[phase]
 
     def learning(self, phase: Phase) -> tuple[str, ...]:
         """The network's parts that a phase trains."""
@@ -169,15 +179,16 @@ def run_phase(
     """One pass over the batches, after `begin_phase`; `on_progress` is called with losses and "gradient_norm" of every step.
 
     Of several processes each gives its share of the batches; losses and gradients are those of the whole ones. The averaged teacher
-    of `self_training` makes its targets of each batch, and follows each step.
+    of `self_training` joins each batch's pseudo-labels, and follows each step.
 
     Raises:
         FloatingPointError: a loss is not finite; the weights are left as they were.
     """
     for batch in batches:
         with autocast(config.precision, batch.truth.device.type):
-            if self_training is not None:
-                batch = replace(batch, teacher_targets=self_training.targets(batch, group))
+            if phase == "fusion" and config.voxel_pseudo_labels is not None:
+                targets = self_training.targets(batch, group) if self_training else evidence_targets(batch, weights.free)
+                batch = replace(batch, voxel_targets=targets)
             terms = {name: term.float() for name, term in _loss(network, phase, batch, weights, config, group).items()}
         total = torch.stack(list(terms.values())).sum()
         values = group.total(torch.stack(list(terms.values()))).tolist()

@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Self-training of OccLE's fusion: the running average of the weights teaches the voxels of frames without annotation."""
+"""What phase III learns of the voxels of frames without annotation: 3D pseudo-labels, and where wanted an averaged teacher."""
 
 from __future__ import annotations
 
@@ -14,14 +14,33 @@ from occle_train.data.self_training import CellTeacher, SelfTrainingConfig
 from occle_train.loop.running_average import running_average
 from occle_train.occle.objectives import OccleBatch
 from occle_train.process_group import ALONE, ProcessGroup
-from occle_train.pseudo_labels.cell_folder import CellConfig
 
 
 class OccleSelfTrainingConfig(SelfTrainingConfig):
     """Settings of the semantic self-training of phase III."""
 
     ema_decay: float = Field(0.998, ge=0, lt=1, description="largest decay of the teacher, the running average of the weights")
-    cells: CellConfig = Field(CellConfig(), description="of the scans whose points vote and whose rays keep cells free")
+
+
+def evidence_targets(batch: OccleBatch, free: int) -> Tensor:
+    """(B, X, Y, Z) uint8 class ids of frames without annotation by scans and votes alone; SOLID: occupied, of no known class.
+
+    Annotated frames, frames without evidence and cells that neither points nor rays reached are 255.
+    """
+    if batch.evidence is None:
+        return torch.full_like(batch.truth, IGNORE)
+    occupancy, classes = batch.evidence.unbind(1)
+    return torch.where(_unannotated(batch), _targets(classes, occupancy, free), IGNORE)
+
+
+def _targets(classes: Tensor, occupied: Tensor, free: int) -> Tensor:
+    named = torch.where((occupied == 1) & (classes == IGNORE), SOLID, classes)
+    return torch.where(occupied == 0, free, named).to(torch.uint8)
+
+
+def _unannotated(batch: OccleBatch) -> Tensor:
+    """(B, 1, 1, 1) whether a frame has no annotation."""
+    return (batch.truth == IGNORE).flatten(1).all(1)[:, None, None, None]
 
 
 class SelfTraining(nn.Module):
@@ -32,23 +51,21 @@ class SelfTraining(nn.Module):
         num_classes: free included.
         free: id of the free class.
         config: see OccleSelfTrainingConfig.
+        first_step: the step from which the teacher teaches.
     """
 
-    def __init__(self, network: OccLE, num_classes: int, free: int, config: OccleSelfTrainingConfig) -> None:
+    def __init__(self, network: OccLE, num_classes: int, free: int, config: OccleSelfTrainingConfig, first_step: int) -> None:
         super().__init__()
+        self.first_step = first_step
         self.average = running_average(network, config.ema_decay)
         self.average.eval()
         self.cells = CellTeacher(num_classes, free, config)
 
     @torch.no_grad()
     def targets(self, batch: OccleBatch, group: ProcessGroup = ALONE) -> Tensor:
-        """(B, X, Y, Z) uint8 class ids for frames without annotation; annotated frames, all 255 here, calibrate the teacher.
-
-        SOLID stands for an occupied cell whose class neither points nor teacher are sure of. Everything is 255 before the teacher
-        teaches: where the batch has no evidence.
-        """
-        target = torch.full_like(batch.truth, IGNORE)
-        if batch.evidence is None:
+        """`evidence_targets`, and from the first step on what the teacher adds to them; annotated frames calibrate it."""
+        target = evidence_targets(batch, self.cells.free)
+        if batch.evidence is None or int(self.average.n_averaged) < self.first_step:
             return target
         occupancy, lifted = batch.evidence.unbind(1)
         logits = self.average(batch.inputs).float()
@@ -58,10 +75,9 @@ class SelfTraining(nn.Module):
         truth = torch.where(measured[:, None, None, None], batch.truth, IGNORE)
         self.cells.count(probabilities, rows, lifted, occupancy, truth, group.total)
 
-        unannotated = measured & (batch.truth == IGNORE).flatten(1).all(1)
-        classes, occupied = self.cells.targets(probabilities, rows[unannotated], lifted[unannotated], occupancy[unannotated])
-        named = torch.where((occupied == 1) & (classes == IGNORE), SOLID, classes)
-        target[unannotated] = torch.where(occupied == 0, self.cells.free, named).to(torch.uint8)
+        taught = measured & _unannotated(batch).flatten()
+        classes, occupied = self.cells.targets(probabilities, rows[taught], lifted[taught], occupancy[taught])
+        target[taught] = _targets(classes, occupied, self.cells.free)
         return target
 
     def update(self, network: OccLE) -> None:

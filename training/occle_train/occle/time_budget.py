@@ -13,7 +13,7 @@ from occle_core.bundle import BundleSpec
 from occle_train.loop.workers import loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
 from occle_train.occle.fit import fresh_network, make_self_training, weights_on
-from occle_train.occle.kept_targets import ScanEvidence
+from occle_train.occle.kept_targets import ScanEvidence, scan_evidence
 from occle_train.occle.phases import OccleRecipeConfig, Phase, begin_phase, run_phase
 from occle_train.occle.samples import OccleSamples
 from occle_train.process_group import ALONE, ProcessGroup
@@ -33,15 +33,13 @@ def fit_phases_to_time(
     """Set `phase_steps` to what fits into `max_minutes`: the configuration's steps of all phases, scaled by one factor.
 
     What the measurement takes and the teacher's predictions, a third of a training step each, count as well, and so do the 3D
-    pseudo-labels of an averaged teacher, which are made in the folder `cells`. Several processes agree on the mean of what they
-    measure.
+    pseudo-labels, which are made in the folder `cells`. Several processes agree on the mean of what they measure.
     """
     assert config.max_minutes is not None
     began = time.monotonic()
-    evidence, tried = None, config
+    evidence = scan_evidence(samples, cells, config, loader_processes(config.num_workers, device, group.size), group)
+    tried = config
     if config.self_training is not None:
-        workers = loader_processes(config.num_workers, device, group.size)
-        evidence = ScanEvidence(samples, cells, config.self_training.cells, group, max(1, workers))
         # The teacher's steps take longest.
         tried = config.model_copy(update={"self_training": config.self_training.model_copy(update={"start": 0.0})})
     seconds = {phase: _seconds_of_a_step(spec, samples, tried, phase, device, group, evidence) for phase in config.phases}
@@ -66,8 +64,8 @@ def _seconds_of_a_step(
     optimizer = begin_phase(network, phase, config)
     classes = taxonomy.load(spec.taxonomy)
     weights = weights_on(samples.weights(classes.free), device)
-    self_training = make_self_training(network, phase, classes, config, device)
-    shown = evidence if self_training is not None else None
+    self_training = make_self_training(network, phase, classes, config, TRIED, device)
+    shown = evidence if phase == "fusion" else None
     batches = PhaseBatches(samples, phase, config, samples.truth if phase == "student" else None, group, shown)
     times = []
     for address in PhaseSampler(samples, phase, config, 0, TRIED):

@@ -166,7 +166,14 @@ class AblationExperiment:
         return self._phase(fresh_network(self.spec, config), "student", config, branch.key, teacher)
 
     def _network(self, setting: Setting) -> OccLE:
-        config = config_of(self.preset.recipe, setting.share, setting.without, setting.weighted, setting.self_training)
+        config = config_of(
+            self.preset.recipe,
+            setting.share,
+            setting.without,
+            setting.weighted,
+            setting.voxel_pseudo_labels,
+            setting.self_training,
+        )
         spec = self.spec.model_copy(update={"network": setting.network(self.preset.network)})
         network, branch = fresh_network(spec, config), branch_of(setting)
         if "semantic" not in setting.without:

@@ -29,8 +29,10 @@ from occle_train.experiments.occle_ablation.settings import (
     MORE_KEYS,
     OCCFUSION,
     PIPELINE,
+    PSEUDO_LABELS,
     RATIOS,
     Scores,
+    Setting,
 )
 from occle_train.experiments.occle_ablation.tables import (
     NOT_RUN,
@@ -44,11 +46,14 @@ from occle_train.experiments.occle_ablation.tables import (
 )
 from occle_train.experiments.wrap_lines import wrap_lines
 from occle_train.occle.self_training import OccleSelfTrainingConfig
+from occle_train.pseudo_labels.cell_folder import CellConfig
 from occle_train.pseudo_labels.unaligned import CITYSCAPES
 
 WANTED = 0.80
 """Least share of the full annotations' mIoU that a tenth of them is to reach (the paper: 0.816)."""
-SELF = OccleSelfTrainingConfig()
+WANTED_OF_OURS = 0.90
+"""The same with our own additions."""
+SELF, CELLS = OccleSelfTrainingConfig(), CellConfig()
 
 
 def write_report(preset: ExperimentPreset, found: Scores, facts: Mapping[str, Any], classes: Taxonomy) -> str:
@@ -141,7 +146,8 @@ compare these rows with "{BASELINE.title}".
 
 | | here | wanted | paper |
 |---|---:|---:|---:|
-| mIoU, 10 % / all annotations | {_ratio(found)} | >= {WANTED:.2f} | 16.59 / 20.32 = 0.816 |
+| mIoU, 10 % / all annotations | {_ratio(found, ALL, WANTED)} | >= {WANTED:.2f} | 16.59 / 20.32 = 0.816 |
+| the same with voxel pseudo-labels, see below | {_ratio(found, PSEUDO_LABELS, WANTED_OF_OURS)} | >= {WANTED_OF_OURS:.2f} | - |
 
 ## Few annotations (Table D.6)
 
@@ -162,11 +168,11 @@ projection by its nearness to the camera, 1 there and 0 at the farthest cell; th
 
 {setting_table(BEYOND, found)}
 
-The averaged *teacher* is the running average of the network's own weights. From {100 * SELF.start:g} % of phase III on it teaches \
-the voxels of frames without annotation: its class probabilities are calibrated per class on the annotated frames of the last \
-batches and fused with the votes of the pixels' pseudo-labels, and what is {100 * SELF.least_confidence:g} % sure is learnt. \
-Cells that rays of {SELF.cells.past_scans} scans before and {SELF.cells.future_scans} after a frame passed stay free. *Without \
-teacher* it has to be 100 % sure: what is left are these free cells, occupied ones, and votes.
+*Voxel pseudo-labels*: in phase III frames without annotation learn that cells are free where rays of {CELLS.past_scans} scans \
+before and {CELLS.future_scans} after the frame passed, and occupied where points lie, of the class that these points' pixels vote \
+for. The averaged *teacher* is the running average of the network's own weights. From {100 * SELF.start:g} % of phase III on it \
+names cells that these leave open: its class probabilities are calibrated per class on the annotated frames of the last batches \
+and fused with the votes, and what is {100 * SELF.least_confidence:g} % sure is learnt.
 
 ## Degraded inputs at inference (Table D.4)
 
@@ -195,10 +201,10 @@ def _repeat(preset: ExperimentPreset) -> str:
     return f"So few steps would hardly meet the annotated frames: {share} of the frames of student and fusion are drawn from them."
 
 
-def _ratio(found: Scores) -> str:
-    pairs = pairs_of(found, "settings", (ALL.key, "miou"), (FULL.key, "miou"))
+def _ratio(found: Scores, setting: Setting, wanted: float) -> str:
+    pairs = pairs_of(found, "settings", (setting.key, "miou"), (FULL.key, "miou"))
     if not pairs:
         return NOT_RUN
     few, every = (mean(pair[side] for pair in pairs) for side in (0, 1))
     ratio = few / every if every else 0.0
-    return f"{few:.2f} / {every:.2f} = {ratio:.3f} ({'met' if ratio >= WANTED else 'missed'})"
+    return f"{few:.2f} / {every:.2f} = {ratio:.3f} ({'met' if ratio >= wanted else 'missed'})"
