@@ -108,6 +108,9 @@ class HasSweeps(Protocol):
     def sweeps(self, i: int, count: int) -> list[Frame]:
         """At most `count` scans before frame `i`, newest first, without images; fewer at the recording's beginning."""
 
+    def sweep_files(self, i: int, count: int) -> list[Path]:
+        """The files of `sweeps(i, count)`; reads none of them."""
+
 
 @runtime_checkable
 class HasSeveralLidars(Protocol):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from occle_core.datasets.base import Dataset, DatasetError
+from occle_core.datasets.base import Dataset, DatasetError, HasSweeps
 
 NAMED = 3
 """Files that an error names."""
@@ -20,6 +20,16 @@ def require_frames(frames: Iterable[tuple[Dataset, int]]) -> None:
         DatasetError: see `require_files`.
     """
     require_files((dataset.name, file) for dataset, i in frames for file in dataset.files(i))
+
+
+def require_sweeps(frames: Iterable[tuple[Dataset, int]], count: int) -> None:
+    """Make sure that the `count` scans before each frame are there, where a data set has some between its frames.
+
+    Raises:
+        DatasetError: see `require_files`.
+    """
+    swept = ((dataset, dataset.name, i) for dataset, i in frames if isinstance(dataset, HasSweeps))
+    require_files((name, file) for dataset, name, i in swept for file in dataset.sweep_files(i, count))
 
 
 def require_files(files: Iterable[tuple[str, Path]]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -105,13 +106,16 @@ class NuScenesDataset:
 
     def sweeps(self, i: int, count: int) -> list[Frame]:
         """As `HasSweeps`: the 20 Hz scans of sweeps/, and keyframes among them, as far as the tables name them."""
-        rows, row = self._tables.index("sample_data"), self._sensors[i]["LIDAR_TOP"]
         found: list[Frame] = []
-        while len(found) < count and (row := rows.get(row.get("prev", ""), {})):
-            points = read_points(Path(self._tables.root / row["filename"]), 5, intensity_scale=255)
+        for row in self._sweep_rows(i, count):
+            points = read_points(self._tables.root / row["filename"], 5, intensity_scale=255)
             pose = self._ego(row) @ self._mounting(row)
             found.append(Frame(int(row["timestamp"]) * 1000, points, T_grid_lidar=self.T_grid_lidar, T_world_lidar=pose))
         return found
+
+    def sweep_files(self, i: int, count: int) -> list[Path]:
+        """As `HasSweeps`."""
+        return [self._tables.root / row["filename"] for row in self._sweep_rows(i, count)]
 
     def pose(self, i: int) -> NDArray[np.float64]:
         """T_world_lidar (4, 4): the ego pose at the scan's time, times the LiDAR's mounting."""
@@ -170,6 +174,14 @@ class NuScenesDataset:
         """The shutter time; the scan's where the camera dropped the frame."""
         row = self._sensors[i].get(camera) if camera in self.camera_names else None
         return self.stamps[i] if row is None else int(row["timestamp"]) * 1000
+
+    def _sweep_rows(self, i: int, count: int) -> Iterator[Row]:
+        """Rows of the scans before frame `i`, newest first."""
+        rows, row = self._tables.index("sample_data"), self._sensors[i]["LIDAR_TOP"]
+        for _ in range(count):
+            if not (row := rows.get(row.get("prev", ""), {})):
+                return
+            yield row
 
     def _camera(self, i: int, name: str) -> Camera:
         row = self._sensors[i].get(name, self._cameras[name])

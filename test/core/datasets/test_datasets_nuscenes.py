@@ -69,7 +69,9 @@ def test_sweeps_are_the_scans_between_keyframes(root):
     assert len(dataset.sweeps(1, 2)) == 2 and dataset.sweeps(0, 5) == []
     scans = scans_before(dataset, 1, 3)
     assert [frame.stamp for frame in scans] == [10_003_000, 6_000_000, 3_000_000] and len(scans[0].images) == 6
-    (root / "sweeps" / "sweep1.bin").unlink()
+    files = [root / "sweeps" / "sweep1.bin", root / "sweeps" / "sweep0.bin", dataset.files(0)[0]]
+    assert dataset.sweep_files(1, 10) == files and dataset.sweep_files(1, 1) == files[:1] and dataset.sweep_files(0, 5) == []
+    files[0].unlink()
     with pytest.raises(DatasetError, match=r"sweep1\.bin"):
         dataset.sweeps(1, 10)
 

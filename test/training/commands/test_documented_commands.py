@@ -13,12 +13,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import numpy as np
 import pytest
+import typer
 from forked_python import run_python
-from occle_train.cli import app
+from occle_train.cli import COMMANDS, app
 from occle_train.commands.common import console
+from occle_train.configs import config_names
 from occle_train.data.samples import open_all
 from occle_train.pseudo_labels.label_folder import label_file
 from occle_train.streets import simulate
@@ -195,6 +198,23 @@ def test_the_commands_of_a_page_run(page: str, models: dict[str, Path], tmp_path
             for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL):
                 exec(compile(block, page, "exec"), {})
             assert Path("out/indoor.jpg").stat().st_size > 10_000
+
+
+def test_options_and_configurations_that_any_page_names_exist() -> None:
+    """Of commands that no test can run as well, such as those of the papers' tables at full scale."""
+    root, known, named = typer.main.get_command(app), set(config_names()), []
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        text = page.read_text("utf-8").replace("\\\n", " ")
+        lines = [line for block in re.findall(r"^```.*?\n(.*?)^```$", text, re.M | re.S) for line in block.splitlines()]
+        lines += [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))]
+        named += [(page.name, *found) for line in lines for found in re.findall(r"occle-train ([a-z-]+)([^#]*)", line)]
+    assert len(named) > 100
+    for page_name, name, rest in named:
+        assert name in COMMANDS, f"{page_name}: {name}"
+        command = root.resolve_command(click.Context(root), [name])[1]
+        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        assert set(re.findall(r"(?<= )--[a-z][a-z0-9-]*", rest)) <= options, f"{page_name}: {name}{rest}"
+        assert set(re.findall(r"--config ([a-z0-9_]+)(?![\w./])", rest)) <= known, f"{page_name}: {name}{rest}"
 
 
 @pytest.mark.slow

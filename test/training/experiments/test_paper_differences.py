@@ -8,6 +8,12 @@ import pytest
 import yaml
 from occle_train.experiments import paper_differences
 from occle_train.experiments.paper_differences import DATA, KINDS, PAGE, differences, main, page, pairs, problems
+from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
+from occle_train.rendering.head import NEAR, OPACITY, RADIUS
+
+from occle_core.networks.minkocc.config import base as minkocc_base
+from occle_core.networks.occle.config import CROPS
+from occle_core.networks.occle.config import base as occle_base
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -55,6 +61,22 @@ def test_the_papers_values():
     recipe = run["recipe"]
     assert (recipe["epochs"], recipe["teacher_epochs"], recipe["batch_size"], recipe["learning_rate"]) == (40, 100, 1, 2e-4)
     assert recipe["weight_decay"] == 1e-4 and recipe["annotated_fraction"] == 0.1 and run["crop_images"]
+
+
+def test_the_sizes_that_rows_name():
+    """Of the presets `base`, which rows of the page spell out."""
+    size, points, unet = minkocc_base().image_size, minkocc_base().points, minkocc_base().unet
+    assert size == (704, 256) and minkocc_base().image.channels == 128 and (points.max_points, points.max_views) == (35, 2)
+    assert (unet.encoder_channels[0], unet.encoder_channels[-1], unet.encoder_blocks) == (64, 256, (2, 2, 2, 2))
+    assert unet.decoder_channels == (64, 96, 128) and unet.prune_thresholds == (0.42, 0.3, 0.2)
+    recipe = MinkOccRecipeConfig()
+    assert (recipe.view_width, recipe.view_height, recipe.max_depth, recipe.gamma) == (176, 100, 60, 3e-3)
+    assert (recipe.switch_steps, recipe.switch_grad_clip, RADIUS, OPACITY, NEAR) == (200, 1, 0.5, 4, 0.3)
+    network = occle_base("kitti")
+    assert network.channels == 32 and network.semantic.image_channels == (32, 64, 128) and network.geometric.num_heads == 2
+    assert network.semantic.lidar_channels == (32, 48, 64, 96) and (network.num_frames, network.frame_stride) == (5, 3)
+    assert (network.fusion.stage_channels, network.fusion.state_size, network.fusion.expand) == ((64, 96, 128, 128), 16, 2)
+    assert (network.image_size, CROPS["kitti"]) == ((1224, 376), (1220, 370)) and occle_base("nuscenes").image_size == (1600, 904)
 
 
 def test_usage(tmp_path, capsys):

@@ -14,9 +14,10 @@ from occle_train.data.samples import SOLID
 from occle_train.loop.sampling import BatchSampler
 from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.config import FitConfig
-from occle_train.minkocc.fit import load_head
+from occle_train.minkocc.fit import load_head, make_trainer
 from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
+from occle_train.minkocc.trainer import make_head
 from occle_train.process_group import ProcessGroup
 from occle_train.pseudo_labels.lidar import accumulated_occupancy
 from occle_train.pseudo_labels.lift import lifted_labels, point_labels
@@ -264,6 +265,20 @@ def test_the_papers_recipe_trains_the_renderer_and_leaves_the_class_head_alone_a
     assert [seen[step]["semantic"] > 0 for step in range(8)] == [True] * 4 + [False] * 4
     head = load_head(spec(), config, tmp_path / "fit")
     assert head.channels == 8 and head.shape.in_features == 8 and head.shader.head.out_channels == 20
+
+
+def test_nothing_is_called_free_where_nothing_taught_it(tmp_path, labels):
+    """The paper's alpha = 0: pruning alone says what is empty. Kept through training, weight decay included."""
+    recipe = RECIPE.model_copy(update=PAPER | {"alpha": 0.0, "sphere_values": "classes"})
+    config = FIT.model_copy(update={"recipe": recipe, "steps": 3})
+    weights, _ = trained(tmp_path / "fit", samples_of(tmp_path, labels, recipe), config)
+    assert not weights["head.weight"][0].any() and -30 <= float(weights["head.bias"][0]) < -29
+    assert weights["head.weight"][1:].any(1).all() and not make_head(spec(), config).shows_free
+    for values in ({"alpha": 0.25}, {"free_space_weight": 1.0}):  # labels, rays
+        taught = config.model_copy(update={"recipe": recipe.model_copy(update=values)})
+        assert taught.teaches_free and make_head(spec(), taught).shows_free
+    trainer = make_trainer(spec(), samples_of(tmp_path, labels, taught.recipe), taught, "cpu", None)
+    assert trainer.network.head.weight[0].any() and FitConfig().teaches_free
 
 
 def test_alpha_may_be_a_share_of_the_frames(tmp_path, labels):

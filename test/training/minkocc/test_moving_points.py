@@ -12,6 +12,7 @@ from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.lidar import OCCUPIED, accumulated_occupancy
 from rooms import GRID, NETWORK, RECIPE, Rooms
 
+from occle_core.datasets import DatasetError
 from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid
 
@@ -55,9 +56,10 @@ def test_rays_of_other_scans_remove_a_crossing_box_without_labels(tmp_path):
 
 
 class Between(Recording):
-    """Every second scan is a frame, the others lie between them."""
+    """Every second scan is a frame, the others lie between them, each in a file of `folder` where one is given."""
 
-    def __init__(self, known):
+    def __init__(self, known, folder=None):
+        self.folder = folder
         super().__init__(known)
         self.all = list(zip(known.scans, known.poses))
         self.scans, self.poses = known.scans[::2], known.poses[::2]
@@ -68,6 +70,9 @@ class Between(Recording):
             return []
         scan, pose = self.all[2 * i - 1]
         return [Frame(2 * i - 1, scan.astype(np.float32), T_world_lidar=pose)]
+
+    def sweep_files(self, i, count):
+        return [self.folder / f"{2 * i - 1}.bin"] if i and self.folder else []
 
 
 def test_rays_remove_it_from_the_scans_between_frames_too(tmp_path):
@@ -87,6 +92,29 @@ def test_rays_remove_it_from_the_scans_between_frames_too(tmp_path):
     trail = keep & ~standing
     assert trail.sum() > 20 and rays[trail].mean() < 0.1 and rays[standing].mean() > 0.99
     assert (free & ~fewer).any() and alone.sum() <= rays.sum()
+
+
+def test_missing_scans_between_frames_are_found_before_the_warm_start(tmp_path):
+    """Targets that are made need none; nor do frames whose history does not reach them, or a recipe without them."""
+    known = drive_past_a_wall([(-4.0 + 1.5 * i, 10.0) for i in range(9)])
+    known.motion = [scan[:, 3] == 1 for scan in known.scans]
+    grid, data = VoxelGrid((-12, 0, -2), (60, 48, 8), 0.5), Between(known, tmp_path)
+    recipe = NO_LABELS.model_copy(update={"moving_points": "keep", "sweeps": 10})
+
+    def samples(**values):
+        return RecipeSamples([data], grid, NETWORK, recipe.model_copy(update=values), None, tmp_path / "targets")
+
+    for number in (1, 3, 5):
+        (tmp_path / f"{number}.bin").write_text("there")
+    with pytest.raises(DatasetError, match=r"^recipe.sweeps 10: 1 files are missing.*7\.bin.*or take recipe.sweeps: 0$"):
+        samples()
+    samples(sweeps=0)
+    (tmp_path / "7.bin").write_text("there")
+    made = samples()
+    for item in made.weak_items():
+        made.weak_target(item)
+    (tmp_path / "7.bin").unlink()
+    samples()
 
 
 def test_scans_between_frames_have_no_boxes():

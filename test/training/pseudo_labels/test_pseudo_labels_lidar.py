@@ -89,6 +89,9 @@ class Swept(Scans):
             found.append(Frame(self.stamps[i] - 300 * k, points, T_world_lidar=place))
         return found if i else []
 
+    def sweep_files(self, i, count):
+        return []
+
 
 def test_scans_between_frames_count_as_scans():
     """As if they were frames: occupied where they hit, free where their rays pass, without points on the vehicle itself."""

@@ -129,6 +129,23 @@ def test_features_are_rendered_through_the_shader_alone():
     assert head.shader.head.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("shows_free", [True, False])
+def test_a_free_class_that_nothing_teaches_takes_no_part(shows_free):
+    """Else the shader would use its logit as one more feature, and inference would read that as free."""
+    torch.manual_seed(0)
+    head = SphereHead(20, FREE, GRID, gamma=3e-3, far=20, width=8, sunken=False, unshaded=0.0, shows_free=shows_free)
+    for part in (head.shader.head, head.shape):
+        torch.nn.init.normal_(part.weight)
+    cells, known = tensor(wall(15, BUILDING)), torch.ones(1, *GRID.shape, dtype=torch.uint8)
+    before = head(cells, known, [view()])[1]
+    head.loss(cells, known, [view(ROAD)], torch.ones(20), lambda value: value).backward()
+    gradient = cells.features.grad.abs().sum(0)
+    assert bool(gradient[FREE] > 0) == shows_free and (gradient[1:] > 0).all()
+    with torch.no_grad():
+        cells.features[:, FREE] = -30
+    assert torch.equal(head(cells, known, [view()])[1], before) != shows_free
+
+
 def test_the_top_of_a_near_wall_is_higher_where_spheres_are_centred():
     """At 2.6 m a radius of 0.2 m is 2.3 pixels."""
     top = {}

@@ -102,6 +102,11 @@ class FitConfig(Config):
         return SamplingPlan(self.seed, self.steps, self.batch_size, switch, views, self.augment, repeat, scans)
 
     @property
+    def teaches_free(self) -> bool:
+        """Whether anything names free cells to the class head: voxel labels, or rays."""
+        return self.recipe is None or bool(self.recipe.alpha or self.recipe.free_space_weight)
+
+    @property
     def teaching_step(self) -> int:
         """The first step in which the averaged teacher teaches; `steps` where it never does."""
         if self.recipe is None or self.recipe.self_training is None:

@@ -32,6 +32,7 @@ from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.losses.minkocc import class_balanced_weights
 from occle_train.minkocc.batches import MinkOccBatch, TrainingSet
 from occle_train.minkocc.config import FitConfig
+from occle_train.minkocc.free_bias import never_free
 from occle_train.minkocc.image_head import ImageHead
 from occle_train.minkocc.self_training import SelfTraining
 from occle_train.minkocc.trainer import Trainer, make_head
@@ -147,6 +148,8 @@ def make_trainer(
     network = MinkOcc(minkocc_config(spec), classes.num_classes, spec.grid.shape).to(device)
     if initial is not None:
         copy_matching(initial, network)
+    if not config.teaches_free:
+        never_free(network, classes.free)
     head = make_head(spec, config)
     if head is not None:
         head = head.to(device)

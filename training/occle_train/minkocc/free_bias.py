@@ -21,6 +21,9 @@ from occle_train.metrics.confusion import confusion, ratio
 STEPS = tuple(-0.25 * number for number in range(17))
 """Candidates: 0 to -4. At -4 the odds of free are divided by 55."""
 
+NEVER = -30.0
+"""Logit that no other class falls below, and that a later training can still raise."""
+
 
 @torch.no_grad()
 def choose_free_bias(
@@ -56,6 +59,13 @@ def add_free_bias(network: MinkOcc, free: int, bias: float) -> None:
     """Add to the free class's logit, in the weights."""
     with torch.no_grad():
         network.head.bias[free] += bias
+
+
+def never_free(network: MinkOcc, free: int) -> None:
+    """Take the free class out of the class head, for a training that names no free cell to it: pruning alone says what is empty."""
+    with torch.no_grad():
+        network.head.weight[free] = 0
+        network.head.bias[free] = NEVER
 
 
 def _miou(table: NDArray[np.int64], free: int) -> float:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.base import HasSweeps
+from occle_core.datasets.completeness import require_sweeps
 from occle_core.datasets.files import warn_once
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
@@ -72,6 +73,7 @@ class RecipeSamples(Samples):
         self._scans = cache / _cache_key(grid, network, config.model_copy(update={"moving_points": "rays"}), None)
         self._unlabelled: dict[int, UnlabelledDataset] = {}
         super().__init__(datasets, grid, network, memory, mask)
+        self._require_sweeps()
         if config.moving_points == "carry" and config.switch_step(100) < 100:
             # Tables of boxes are read before loader processes are forked, which then share them.
             for dataset in datasets:
@@ -108,6 +110,21 @@ class RecipeSamples(Samples):
             labelled = set(warm)
             self.weak = [item for item in range(len(index)) if item not in labelled]
         return index, warm
+
+    def _require_sweeps(self) -> None:
+        """Make sure before the training that scans between frames are there, as far as targets are still to be made."""
+        config, needed = self.config, set[tuple[int, int]]()
+        if not config.sweeps or (config.switch_step(100) == 100 and not config.pretraining_fraction):
+            return
+        for item in range(len(self)) if config.pretraining_fraction else self.weak_items():
+            if config.pretraining_fraction or not self.target_file(item).is_file():
+                number, i = self.index[item]
+                last = min(i + config.future_scans, len(self.datasets[number]) - 1)
+                needed |= {(number, k) for k in range(max(i - config.past_scans, 0), last + 1)}
+        try:
+            require_sweeps(((self.datasets[number], k) for number, k in sorted(needed)), config.sweeps)
+        except DatasetError as error:
+            raise DatasetError(f"recipe.sweeps {config.sweeps}: {error}; or take recipe.sweeps: 0") from error
 
     def _drawn_name(self, number: int, i: int) -> str:
         """What a frame is drawn by."""

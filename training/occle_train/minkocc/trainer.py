@@ -148,4 +148,5 @@ def make_head(spec: BundleSpec, config: FitConfig) -> SphereHead | None:
         channels if recipe.sphere_values == "features" else None,
         recipe.sunken_spheres,
         recipe.unshaded_share,
+        config.teaches_free,
     )

@@ -111,3 +111,7 @@ class SweptUnlabelledDataset(UnlabelledDataset):
                 moving = self._moving_in_sweep[frame.stamp] = self._evidence.moving_among(frame.points, frame.T_world_lidar, i)
             kept.append(replace(frame, points=frame.points[~moving]))
         return kept
+
+    def sweep_files(self, i: int, count: int) -> list[Path]:
+        """As recorded."""
+        return self._between.sweep_files(i, count)

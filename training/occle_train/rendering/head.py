@@ -50,6 +50,7 @@ class SphereHead(nn.Module):
         channels: of the rendered features; None renders class logits, whose picture the shader corrects.
         sunken: whether spheres with nothing above them sink.
         unshaded: share of the loss on the picture before the shader; 0 with features.
+        shows_free: whether the shader sees the free class's logit, which is then taught as one more feature.
     """
 
     def __init__(
@@ -63,10 +64,12 @@ class SphereHead(nn.Module):
         channels: int | None = None,
         sunken: bool = True,
         unshaded: float = 0.5,
+        shows_free: bool = True,
     ) -> None:
         super().__init__()
         self.free, self.grid, self.gamma, self.far = free, grid, gamma, far
         self.channels, self.sunken, self.unshaded = channels, sunken, unshaded
+        self.shows_free = shows_free or channels is not None
         self.shape = nn.Linear(channels or num_classes, 2)
         self.shader = Shader(channels or num_classes, num_classes, width)
         # All spheres start alike, and the shader, which corrects the picture, by leaving it as it is.
@@ -94,6 +97,8 @@ class SphereHead(nn.Module):
         solid = torch.where(known == 1, True, (known != 0) & (classes.features.detach().argmax(1) != self.free))
         rendered = classes if features is None or self.channels is None else features
         coords, values = rendered.coords[solid], rendered.features[solid]
+        if not self.shows_free:
+            values = values.index_fill(1, torch.tensor([self.free], device=values.device), 0)
         origin = torch.tensor(self.grid.origin, device=values.device)
         centers = (coords[:, 1:] + 0.5) * self.grid.resolution + origin
         form = self.shape(values)

@@ -107,7 +107,8 @@ IoU of every class, means over the seeds; ms is the median time of a frame, what
 
 {class_table([(row.title, mean_scores(list(row.scores.values()))) for row in ran], classes)}
 
-*The paper's recipe* is followed to the letter. The averaged *teacher* is the running average of the network's own weights. \
+*The paper's recipe* is followed to the letter, but for this experiment's network, views, steps and learning rate. \
+The averaged *teacher* is the running average of the network's own weights. \
 From {100 * SelfTrainingConfig().start:g} % of the \
 steps on it teaches cells of the frames without voxel labels: its class probabilities are calibrated per class on the labelled \
 frames of the last batches and fused with the lifted votes, and what is {100 * SelfTrainingConfig().least_confidence:g} % sure is \
