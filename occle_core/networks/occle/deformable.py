@@ -40,11 +40,12 @@ class DeformableAttention(nn.Module):
         """(B, C, X, Y, Z) cells that look, (B, C, X, Y, Z) what they look at -> (B, C, X, Y, Z)."""
         batch, channels, *shape = query.shape
         cells, many = shape[0] * shape[1] * shape[2], batch * self.heads
-        offset = self.offset(query).reshape(many, self.points, 3, cells).permute(0, 3, 1, 2)
-        axes = [torch.arange(n, device=query.device, dtype=query.dtype) for n in shape]
+        exact = torch.promote_types(query.dtype, torch.float32)  # of positions, which half precision would round to whole cells
+        offset = self.offset(query).to(exact).reshape(many, self.points, 3, cells).permute(0, 3, 1, 2)
+        axes = [torch.arange(n, device=query.device, dtype=exact) for n in shape]
         own = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(1, cells, 1, 3)
         # Positions are -1..1 from border to border, the last axis first.
-        size = torch.tensor(shape, device=query.device, dtype=query.dtype)
+        size = torch.tensor(shape, device=query.device, dtype=exact)
         place = ((own + offset + 0.5) / size * 2 - 1).flip(-1)
         value = self.value(grid).reshape(many, channels // self.heads, *shape)
         seen = F.grid_sample(value, place[:, :, :, None], align_corners=False)[..., 0]

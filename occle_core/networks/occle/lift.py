@@ -50,7 +50,9 @@ def project(projections: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         uv (..., M, 2), 0..1 from border to border where visible, and visible (..., M) bool: depth > 0 and inside the image.
     """
-    pixels = torch.matmul(points, projections[..., :3].transpose(-1, -2)) + projections[..., 3].unsqueeze(-2)
+    # Written out: autocast and TF32 round matrix products to 8 and 10 bits, which moves a point by several pixels.
+    x, y, z, shift = projections.unsqueeze(-3).unbind(-1)
+    pixels = points[:, :1] * x + points[:, 1:2] * y + points[:, 2:] * z + shift
     depth = pixels[..., 2:]
     ahead = depth > 1e-3
     uv = pixels[..., :2] / torch.where(ahead, depth, 1.0)

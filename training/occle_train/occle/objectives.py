@@ -168,7 +168,7 @@ def nearness(projections: Tensor, centers: Tensor) -> Tensor:
     there = projections[..., :3].abs().sum((-1, -2)) > 0
     matrices = torch.where(there[..., None, None], projections[..., :3], torch.eye(3, device=projections.device))
     places = -torch.linalg.solve(matrices, projections[..., 3:])[..., 0]
-    distance = torch.cdist(places, centers.expand(len(places), -1, -1))
+    distance = torch.cdist(places, centers.expand(len(places), -1, -1), compute_mode="donot_use_mm_for_euclid_dist")
     nearest = torch.where(there[..., None], distance, torch.inf).amin(1)
     nearest = torch.where(torch.isfinite(nearest), nearest, 0.0)
     return 1 - nearest / nearest.amax(1, keepdim=True).clamp(min=1e-6)
