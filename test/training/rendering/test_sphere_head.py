@@ -55,6 +55,13 @@ def test_the_nearer_wall_is_seen_and_the_shader_starts_as_nothing(head):
     assert (plain[0, FREE] < -5e3).all()
 
 
+def test_under_autocast_the_picture_is_the_same(head):
+    cells = tensor(wall(15, BUILDING), wall(20, ROAD))
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, _ = head(cells.with_features(cells.features.bfloat16()), unknown(), [view()])
+    torch.testing.assert_close(plain, head(cells, unknown(), [view()])[0])
+
+
 def test_free_cells_are_not_rendered_and_what_is_known_decides(head):
     cells = tensor(wall(15, FREE), wall(20, ROAD))
     seen = head(cells, unknown(), [view()])[0][0].argmax(0)[12:20, 20:44]

@@ -96,9 +96,22 @@ class SphereHead(nn.Module):
         known = classes.at_cells(occupancy)
         solid = torch.where(known == 1, True, (known != 0) & (classes.features.detach().argmax(1) != self.free))
         rendered = classes if features is None or self.channels is None else features
-        coords, values = rendered.coords[solid], rendered.features[solid]
+        coords, values = rendered.coords[solid], rendered.features[solid].float()
         if not self.shows_free:
             values = values.index_fill(1, torch.tensor([self.free], device=values.device), 0)
+        # Autocast would leave positions and depths the 8 bits of bfloat16.
+        with torch.autocast(values.device.type, enabled=False):
+            images = self._render(coords, values, views)
+        picture = torch.stack(images)
+        shaded = self.shader(picture) if self.channels else picture + self.shader(picture)
+        plain = shaded if self.channels else picture
+        visible = torch.ones(shaded.shape[1], device=shaded.device)
+        visible[self.free] = 0
+        hidden = (1 - visible).view(1, -1, 1, 1) * -1e4
+        return plain + hidden, shaded + hidden
+
+    def _render(self, coords: Tensor, values: Tensor, views: Sequence[BatchView]) -> list[Tensor]:
+        """Images (C, H, W) of the cells (N, 4) with values (N, C) float32."""
         origin = torch.tensor(self.grid.origin, device=values.device)
         centers = (coords[:, 1:] + 0.5) * self.grid.resolution + origin
         form = self.shape(values)
@@ -113,13 +126,7 @@ class SphereHead(nn.Module):
             background = values.new_zeros(values.shape[1])
             spheres = (centers[own], values[own], radii[own], opacity[own])
             images.append(render_spheres(*spheres, view.camera, size, self.gamma, background, (NEAR, self.far)))
-        picture = torch.stack(images)
-        shaded = self.shader(picture) if self.channels else picture + self.shader(picture)
-        plain = shaded if self.channels else picture
-        visible = torch.ones(shaded.shape[1], device=shaded.device)
-        visible[self.free] = 0
-        hidden = (1 - visible).view(1, -1, 1, 1) * -1e4
-        return plain + hidden, shaded + hidden
+        return images
 
     def loss(
         self,
@@ -152,5 +159,5 @@ def uncovered(coords: Tensor, grid: VoxelGrid) -> Tensor:
     x, y, z = grid.shape
     filled = torch.zeros(count, x, y, z + 1, dtype=torch.bool, device=coords.device)
     frame, i, j, k = coords.long().T
-    filled[frame, i, j, k] = True
+    filled[frame, i, j, k] = filled.new_ones(())  # True alone is uploaded to a GPU, which waits
     return ~filled[frame, i, j, k + 1]

@@ -72,7 +72,8 @@ def render_spheres(
     images = []
     for one in cameras:
         view = _View.of(one.resized(*size), centers, gamma, depth_range)
-        moved = centers @ view.rotation.T + view.shift
+        # A matrix product could be rounded to TF32, whose 10 bits are too few for depths.
+        moved = (centers[:, None] * view.rotation).sum(2) + view.shift
         flat = _Blend.apply(moved, features, radii, opacity, background, view)  # type: ignore[no-untyped-call]
         images.append(flat.T.reshape(-1, size[1], size[0]))
     return images[0] if isinstance(camera, Camera) else torch.stack(images)
