@@ -46,7 +46,7 @@ class TorchEngine:
         def stage_done(stage: str) -> None:
             nonlocal last
             if self.device != "cpu":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(self.device)
             now = time.perf_counter()
             timings[stage] = (now - last) * 1e3
             last = now

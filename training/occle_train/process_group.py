@@ -79,7 +79,9 @@ def join_process_group(device: str) -> Iterator[tuple[ProcessGroup, str]]:
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
+    gpu = torch.device(device) if device.startswith("cuda") else None
+    # Without a device of its own, a barrier takes that of the rank's number, which on a second machine may not be this one's.
+    distributed.init_process_group("nccl" if gpu else "gloo", timeout=TIMEOUT, device_id=gpu)
     try:
         yield ProcessGroup(distributed.get_rank(), distributed.get_world_size()), device
     finally:
@@ -116,7 +118,7 @@ def _normalised(norm: Any, x: Tensor) -> Tensor:
     """(N, C, ...) normalised by the mean and variance over all processes' N and further dimensions."""
     axes = [axis for axis in range(x.ndim) if axis != 1]
     shape = [1, -1] + [1] * (x.ndim - 2)
-    count = torch.tensor(float(x.numel() // x.shape[1]), device=x.device)
+    count = torch.full((), float(x.numel() // x.shape[1]), device=x.device)
     distributed.all_reduce(count)
     count = count.clamp(min=1)
     mean = _Sum.apply(x.sum(axes)) / count  # type: ignore[no-untyped-call]

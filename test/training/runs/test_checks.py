@@ -39,6 +39,9 @@ def test_processes_share_a_batch_and_have_a_gpu_each(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="has 1 GPUs"):
         check_processes(2, 4, "cuda")
+    check_processes(1, 4, "cuda:1")
+    with pytest.raises(ValueError, match="--device cuda:1: 2 processes need a GPU each"):
+        check_processes(2, 4, "cuda:1")
 
 
 def test_the_rig_is_found_by_the_layout(tmp_path):

@@ -55,6 +55,8 @@ def check_processes(processes: int, batch_size: int, device: str) -> None:
             f"--processes {processes}: batch_size {batch_size} cannot be shared out evenly; set batch_size to a multiple "
             f"of {processes} (--set batch_size={processes}), or give as many processes as divide it"
         )
+    if device.startswith("cuda:") and processes > 1:
+        raise ValueError(f"--device {device}: {processes} processes need a GPU each; give --device cuda")
     if device == "cuda" and processes > torch.cuda.device_count():
         raise ValueError(f"--processes {processes}: this machine has {torch.cuda.device_count()} GPUs; one process needs one")
 
