@@ -256,7 +256,7 @@ class Coordinates:
     def _with_distinct(self, keys: Tensor) -> Coordinates:
         """The distinct cells among keys (M,) of this grid, in C order."""
         active = torch.zeros(self.cells, dtype=torch.bool, device=keys.device)
-        active[keys] = True
+        active.index_fill_(0, keys, True)  # a value that is assigned is uploaded to a GPU, which waits
         return Coordinates(rows_where(active), self.shape, self.batch_size, self.counts)._counted()
 
     def _counted(self) -> Coordinates:

@@ -33,7 +33,8 @@ def lovasz_losses(classes: SparseTensor, target: Tensor, free: int, cells: int, 
     probabilities = F.softmax(classes.features[rows].float(), 1)
     known = labels[rows]
     occupied = lovasz(1 - probabilities[:, free : free + 1].T, (known != free)[None])
-    counts = torch.bincount(known, minlength=probabilities.shape[1]).index_fill(0, torch.tensor([free], device=known.device), 0)
+    counts = torch.bincount(known, minlength=probabilities.shape[1])
+    counts[free] = 0
     present = counts.nonzero()[:, 0]
     return lovasz(probabilities.T[present], known == present[:, None]), occupied
 

@@ -96,8 +96,8 @@ def occupied_class_loss(classes: SparseTensor, occupancy: Tensor, free: int, tot
         free: id of the free class.
         total: see `supervised_loss`.
     """
-    others = [number for number in range(classes.features.shape[1]) if number != free]
-    logits = torch.logsumexp(classes.features[:, others], 1) - classes.features[:, free]
+    others = torch.cat([classes.features[:, :free], classes.features[:, free + 1 :]], 1)
+    logits = torch.logsumexp(others, 1) - classes.features[:, free]
     return _binary(logits, classes.at_cells(occupancy), total)
 
 
