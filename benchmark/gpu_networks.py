@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,11 @@ from benchmark.machine import spread
 from occle_core.bundle import BundleSpec, find_bundle, load_bundle, rig_spec
 from occle_core.engines.base import Engine
 from occle_core.engines.loading import load_engine
+from occle_core.engines.onnxruntime_engine import CUDA, onnxruntime
 from occle_core.engines.parity import compare
 from occle_core.engines.static.measure import limits_of, measure
 from occle_core.engines.torch_engine import TorchEngine
+from occle_core.errors import EngineError
 from occle_core.networks import capacities
 from occle_core.networks.protocol import Network, NetworkInputs
 from occle_core.networks.registry import prepare
@@ -112,14 +115,19 @@ def measure_networks(report: Report, source: FrameSource, device: str, tiny: boo
             def row(name: str = name, precision: str = precision, ready: Callable[[], Any] = ready) -> Row:
                 spec, network, inputs, reference = ready()
                 began = time.monotonic()
+                if name == "onnxruntime" and device != "cpu" and CUDA not in onnxruntime().get_available_providers():
+                    raise EngineError("this ONNX Runtime has no CUDA: pip install onnxruntime-gpu")
                 engine = reference if name == "torch" else load_engine(spec, network, None, name, precision)
+                if device != "cpu" and engine.device == "CPU":
+                    raise EngineError("it runs on the CPU, as CUDA's provider found no libraries")
                 built = time.monotonic() - began
                 return {"build, s": round(built, 1), **measure_engine(engine, reference, spec, inputs, device, tiny)}
 
             report.measure("networks", {"network": case.name, "engine": f"{name} {precision}"}, row)
         loaded.clear()
         if device != "cpu":
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # after an illegal access, which the row has reported, nothing works any more
+                torch.cuda.empty_cache()
 
 
 def measure_engine(
@@ -164,7 +172,8 @@ def profiled(run: Callable[[], object], on_gpu: bool) -> Row:
     starts = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch") if on_gpu else ("aten::",)
     spent: Counter[str] = Counter()
     for event in events:
-        on_device = "CUDA" in str(event.device_type)
+        # An annotation, such as the optimiser's, covers kernels that count by themselves.
+        on_device = "CUDA" in str(event.device_type) and not event.is_user_annotation
         spent[str(event.name)[:60]] += (event.self_device_time_total if on_device else 0) if on_gpu else event.self_cpu_time_total
     row: Row = {"launches" if on_gpu else "operations": sum(n for name, n in names.items() if name.startswith(starts))}
     if on_gpu:

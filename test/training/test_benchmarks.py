@@ -2,6 +2,8 @@
 """The benchmarks run by hand; that each of them still finds what it imports is checked here."""
 
 import json
+import subprocess
+import sys
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -52,6 +54,21 @@ def test_a_row_that_fails_or_is_too_late_costs_no_other(tmp_path):
     rows = json.loads((tmp_path / "gpu.json").read_text())["networks"]
     assert "ZeroDivisionError" in rows[0]["why"] and rows[1]["p50"] == 1.23456 and "1 minutes are over" in rows[2]["why"]
     assert "| two |" in (tmp_path / "gpu.md").read_text() and "1.235" in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_row_that_hangs_ends_the_command_and_costs_no_other(tmp_path):
+    code = f"""
+import sys, time
+from benchmark import gpu, gpu_networks, gpu_pipeline
+gpu.GRACE = 0.0
+gpu_networks.measure_networks = lambda report, *more: [report.measure("networks", {{"n": n}}, lambda: {{}}) for n in (1, 2)]
+gpu_pipeline.measure_node = lambda report, *more: report.measure("node", {{}}, lambda: time.sleep(60))
+gpu.main(["--device", "cpu", "--tiny", "--minutes", "0.03", "--out", {str(tmp_path)!r}])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and "most recent call first" in ended.stderr
+    assert len(json.loads((tmp_path / "gpu.json").read_text())["networks"]) == 2
 
 
 @pytest.mark.parametrize("words", [["--device", "cpu"], ["--only", "speed", "--device", "cpu", "--tiny"], []])
