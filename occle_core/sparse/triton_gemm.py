@@ -51,7 +51,8 @@ def gather_gemm_forward(features: Tensor, weight: Tensor, rows: Tensor) -> Tenso
         arguments = (features.contiguous(), weight.contiguous(), rows.contiguous(), out, size, count)
         exact = features.dtype != torch.float32 or not _allows_tf32()
         sizes = {"C": channels, "D": width, "K": kernel, "EXACT": exact, "BLOCK_M": BLOCK_ROWS, **blocks}
-        with torch.cuda.device_of(features):  # Triton launches on the current GPU, wherever the tensors are
+        # Triton launches on the current GPU, wherever the tensors are.
+        with torch.cuda.device_of(features):  # type: ignore[no-untyped-call]
             gather_gemm_kernel[grid](*arguments, **sizes, num_warps=WARPS, num_stages=STAGES)
     return out
 

@@ -137,3 +137,10 @@ def test_a_frames_images_may_have_any_size():
     """The camera of an image's calibration and that of its resized copy are the same matrix: 0..1 from border to border."""
     camera = frame().cameras[0]
     np.testing.assert_allclose(lift.projection(camera, np.eye(4)), lift.projection(camera.resized(640, 192), np.eye(4)), atol=1e-6)
+
+
+def test_autocast_moves_no_point():
+    uv, visible = lift.project(projections(), CENTERS)
+    with torch.autocast("cpu", torch.bfloat16):
+        again, same = lift.project(projections(), CENTERS)
+    assert torch.equal(again, uv) and torch.equal(same, visible)
