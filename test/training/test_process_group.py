@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from forked_python import run_python
+from occle_train.loop.sync_batch_norm import sync_batch_norms
 from occle_train.loop.training_log import TIMES
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit
-from occle_train.process_group import ProcessGroup, join_process_group, sync_batch_norms
+from occle_train.process_group import ProcessGroup, join_process_group
 from rooms import Rooms, spec
 
 HERE = Path(__file__).parent

@@ -1,13 +1,12 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Training on several processes (torchrun) so that the result is that of one process with the whole batch.
 
-Every process takes its share of each batch. Sums that a loss divides by, batch norm's statistics and the gradients are added up
-over all of them, so that nothing depends on how the batch was shared out but the order of additions.
+Every process takes its share of each batch. Sums that a loss divides by, batch norm's statistics (`loop.sync_batch_norm`) and the
+gradients are added up over all of them, so that nothing depends on how the batch was shared out but the order of additions.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-
-from occle_core.sparse import SparseTensor
-from occle_core.sparse.layers import SparseBatchNorm
 
 TIMEOUT = timedelta(hours=2)
 """Timeout of a process that waits for another: the first one may draw pictures or read a data set alone."""
@@ -86,51 +82,6 @@ def join_process_group(device: str) -> Iterator[tuple[ProcessGroup, str]]:
         yield ProcessGroup(distributed.get_rank(), distributed.get_world_size()), device
     finally:
         distributed.destroy_process_group()
-
-
-@contextmanager
-def sync_batch_norms(network: nn.Module, group: ProcessGroup) -> Iterator[None]:
-    """Inside the block, batch norms in training mode take their statistics from all processes' batches.
-
-    torch's SyncBatchNorm does the same on GPUs only, and has no place for a process without any cell.
-    """
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if group.size > 1 else []
-    try:
-        for norm in norms:
-            # An attribute of the instance stands before the class's method, and its removal brings that back.
-            object.__setattr__(norm, "forward", functools.partial(_forward, norm, norm.forward))
-        yield
-    finally:
-        for norm in norms:
-            norm.__dict__.pop("forward", None)
-
-
-def _forward(norm: Any, own: Any, x: Any) -> Any:
-    if not norm.training:
-        return own(x)
-    if isinstance(norm, SparseBatchNorm):
-        sparse: SparseTensor = x
-        return sparse.with_features(_normalised(norm, sparse.features))
-    return _normalised(norm, x)
-
-
-def _normalised(norm: Any, x: Tensor) -> Tensor:
-    """(N, C, ...) normalised by the mean and variance over all processes' N and further dimensions."""
-    axes = [axis for axis in range(x.ndim) if axis != 1]
-    shape = [1, -1] + [1] * (x.ndim - 2)
-    count = torch.full((), float(x.numel() // x.shape[1]), device=x.device)
-    distributed.all_reduce(count)
-    count = count.clamp(min=1)
-    mean = _Sum.apply(x.sum(axes)) / count  # type: ignore[no-untyped-call]
-    centred = x - mean.view(shape)
-    variance = _Sum.apply((centred**2).sum(axes)) / count  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * count / (count - 1).clamp(min=1), norm.momentum)
-    scaled = centred * torch.rsqrt(variance + norm.eps).view(shape)
-    out: Tensor = scaled * norm.weight.view(shape) + norm.bias.view(shape)
-    return out
 
 
 class _Sum(torch.autograd.Function):

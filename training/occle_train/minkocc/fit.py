@@ -27,6 +27,7 @@ from occle_train.loop.running_average import running_average
 from occle_train.loop.sampling import BatchSampler
 from occle_train.loop.schedule import blend_matching, copy_matching, scheduled_rate, seed_everything, set_learning_rate
 from occle_train.loop.steps import Clock, LoopHooks, run_steps
+from occle_train.loop.sync_batch_norm import sync_batch_norms
 from occle_train.loop.training_log import LOG, TrainingLog
 from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.losses.minkocc import class_balanced_weights
@@ -36,7 +37,7 @@ from occle_train.minkocc.free_bias import never_free
 from occle_train.minkocc.image_head import ImageHead
 from occle_train.minkocc.self_training import SelfTraining
 from occle_train.minkocc.trainer import Trainer, make_head
-from occle_train.process_group import ALONE, ProcessGroup, sync_batch_norms
+from occle_train.process_group import ALONE, ProcessGroup
 from occle_train.rendering.head import SphereHead
 
 

@@ -21,6 +21,7 @@ from occle_train.loop.precision import matmul_precision
 from occle_train.loop.run_key import run_key
 from occle_train.loop.schedule import scheduled_rate, seed_everything, set_learning_rate
 from occle_train.loop.steps import Clock, LoopHooks, run_steps
+from occle_train.loop.sync_batch_norm import sync_batch_norms
 from occle_train.loop.training_log import LOG, TrainingLog
 from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
@@ -29,7 +30,7 @@ from occle_train.occle.objectives import OccleBatch, Weights
 from occle_train.occle.phases import OccleRecipeConfig, Phase, begin_phase, run_phase
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.self_training import SelfTraining
-from occle_train.process_group import ALONE, ProcessGroup, sync_batch_norms
+from occle_train.process_group import ALONE, ProcessGroup
 
 CELLS = "cells"
 """Folder of a run's 3D pseudo-labels."""
