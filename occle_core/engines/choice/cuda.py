@@ -38,8 +38,8 @@ def cuda_engine(
     try:
         graph = load("torch_graph", precision)
         parity = check_parity(graph, eager, spec)
-    except (EngineError, RuntimeError) as error:  # such as too little memory
-        why = str(error)
+    except Exception as error:  # exports, drivers and too little memory raise errors of many kinds
+        why = str(error) if isinstance(error, EngineError | RuntimeError) else f"{type(error).__name__}: {error}"
     else:
         share = f"{100 * parity.occupied_agreement:.3f} % of {parity.occupied} occupied cells as in eager PyTorch"
         if parity.passes(precision):

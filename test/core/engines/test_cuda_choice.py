@@ -94,11 +94,16 @@ def out_of_memory(shape):
     raise RuntimeError("CUDA out of memory")
 
 
+def unknown_operator(shape):
+    raise TypeError("unhashable type")
+
+
 @pytest.mark.parametrize(
     ("graph", "why"),
     [
         (refuses, "cannot record"),
         (out_of_memory, "out of memory"),
+        (unknown_operator, "TypeError: unhashable type"),
         (Wrong, r"only .* % of \d+ occupied cells"),
         (lambda shape: Wrong(shape, ["points"]), "no made-up street fits"),
     ],
