@@ -160,6 +160,13 @@ def test_a_stopped_run_is_resumed_to_the_same_weights(tmp_path, labels):
     assert [float(row["voxel_pseudo_labels"]) for row in log_2] == terms and terms[2] > 0
 
 
+def test_pseudo_labels_teach_without_annotations_and_without_a_teacher(tmp_path, labels):
+    values = {"ablate": ("semantic", "geometric", "annotations"), "self_training": None}
+    config = CONFIG.model_copy(update=values | {"phase_steps": {"fusion": 2}})
+    _, log = trained(tmp_path / "run", labels, config)
+    assert [float(row["occupancy"]) for row in log] == [0, 0] and all(float(row["voxel_pseudo_labels"]) > 0 for row in log)
+
+
 def test_frames_without_a_pose_have_no_targets(tmp_path, labels):
     samples = samples_of(labels)
     lost = samples.datasets[1]

@@ -117,9 +117,10 @@ def fusion_loss(
     fused = network.fusion(semantics.grid, geometric)
     zero = torch.zeros((), device=fused.device)
     terms = {"occupancy": zero, "projection": zero, "image": zero, "lidar": zero}
-    if "annotations" not in without:
+    if "annotations" not in without or batch.voxel_targets is not None:
         logits = network.fusion.logits(fused)
-        terms["occupancy"] = occupancy_loss(logits, batch.truth, weights.voxels, weights.free, group=group)
+        if "annotations" not in without:
+            terms["occupancy"] = occupancy_loss(logits, batch.truth, weights.voxels, weights.free, group=group)
         if batch.voxel_targets is not None:
             terms["voxel_pseudo_labels"] = pseudo_label_loss(logits, batch.voxel_targets, weights, group)
     if "projection" not in without:

@@ -191,7 +191,7 @@ def run_phase(
                 batch = replace(batch, voxel_targets=targets)
             terms = {name: term.float() for name, term in _loss(network, phase, batch, weights, config, group).items()}
         total = torch.stack(list(terms.values())).sum()
-        values = group.total(torch.stack(list(terms.values()))).tolist()
+        values = (group.total(torch.stack(list(terms.values()))) + 0.0).tolist()  # no -0.0
         if not all(map(math.isfinite, values)):
             raise FloatingPointError(f"phase {phase}: the loss is {sum(values)}; lower the learning rate")
         optimizer.zero_grad()
