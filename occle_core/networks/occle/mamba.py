@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -74,12 +75,18 @@ def selective_scan(
     decay = torch.exp(dt.reshape(shape) * _as(A, wide).view(*shape[2:4], -1))
     pushed = (dt * tokens).reshape(shape) * maps_in.unsqueeze(3)
     states = linear_recurrence(decay, pushed)
-    y = torch.matmul(states, maps_out.unsqueeze(4)).flatten(2)
+    with _without_autocast(u.device.type):
+        y = torch.matmul(states, maps_out.unsqueeze(4)).flatten(2)
     if D is not None:
         y = y + tokens * _as(D, wide)
     if z is not None:
         y = y * F.silu(_as(z, wide).transpose(1, 2))
     return _as(y.transpose(1, 2), u.dtype)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Autocast off where it is on; exported programs stay without a trace of it."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def linear_recurrence(a: Tensor, b: Tensor) -> Tensor:

@@ -124,6 +124,9 @@ def test_half_precision_is_computed_in_single():
     assert out.dtype == torch.bfloat16
     wide = {name: value.float() for name, value in halves.items()}
     torch.testing.assert_close(out, selective_scan(**wide, delta_softplus=True).bfloat16())
+    exact = selective_scan(**case, delta_softplus=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(selective_scan(**case, delta_softplus=True), exact)
 
 
 @pytest.mark.parametrize(
