@@ -16,6 +16,7 @@ from occle_train.occle.objectives import OccleBatch
 from occle_train.occle.phases import OccleRecipeConfig, predict_teacher_labels
 from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
+from occle_train.pseudo_labels.cell_folder import CellConfig
 from rooms import BUILDING, CLASSES, GRID, ROAD, Rooms, label_folder
 
 from occle_core.bundle import load_bundle, save_bundle, spec_for
