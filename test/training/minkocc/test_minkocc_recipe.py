@@ -267,7 +267,7 @@ def test_the_papers_recipe_trains_the_renderer_and_leaves_the_class_head_alone_a
     assert head.channels == 8 and head.shape.in_features == 8 and head.shader.head.out_channels == 20
 
 
-def test_nothing_is_called_free_where_nothing_taught_it(tmp_path, labels):
+def test_nothing_is_called_free_where_no_label_names_free_cells(tmp_path, labels):
     """The paper's alpha = 0: pruning alone says what is empty. Kept through training, weight decay included."""
     recipe = RECIPE.model_copy(update=PAPER | {"alpha": 0.0, "sphere_values": "classes"})
     config = FIT.model_copy(update={"recipe": recipe, "steps": 3})
@@ -275,9 +275,9 @@ def test_nothing_is_called_free_where_nothing_taught_it(tmp_path, labels):
     assert not weights["head.weight"][0].any() and -30 <= float(weights["head.bias"][0]) < -29
     assert weights["head.weight"][1:].any(1).all() and not make_head(spec(), config).shows_free
     for values in ({"alpha": 0.25}, {"free_space_weight": 1.0}):  # labels, rays
-        taught = config.model_copy(update={"recipe": recipe.model_copy(update=values)})
-        assert taught.teaches_free and make_head(spec(), taught).shows_free
-    trainer = make_trainer(spec(), samples_of(tmp_path, labels, taught.recipe), taught, "cpu", None)
+        named = config.model_copy(update={"recipe": recipe.model_copy(update=values)})
+        assert named.teaches_free and make_head(spec(), named).shows_free
+    trainer = make_trainer(spec(), samples_of(tmp_path, labels, named.recipe), named, "cpu", None)
     assert trainer.network.head.weight[0].any() and FitConfig().teaches_free
 
 

@@ -59,7 +59,7 @@ def _normalised(norm: Any, x: Tensor) -> Tensor:
 class _Normalise(torch.autograd.Function):
     """Batch norm in PyTorch's own kernels, with one exchange each way: counts, means and variances; sums of the gradients.
 
-    What is computed element by element alone costs as much as the rest of a training step on CPUs.
+    The same in elementary operations and sums is several times as slow on CPUs.
     """
 
     @staticmethod
@@ -67,7 +67,7 @@ class _Normalise(torch.autograd.Function):
         own = x.new_zeros(3, x.shape[1])
         if x.numel():
             own[2].fill_(x.numel() // x.shape[1])
-            own[0], own[1] = torch.batch_norm_update_stats(x, None, None, 0.0)  # var_mean takes ten times as long
+            own[0], own[1] = torch.batch_norm_update_stats(x, None, None, 0.0)  # var_mean is far slower on CPUs
         parts = own.new_empty(distributed.get_world_size(), *own.shape)
         distributed.all_gather(list(parts.unbind()), own)
         means, variances, counts = parts.unbind(1)

@@ -198,7 +198,7 @@ def fit_phase(
 def make_self_training(
     network: OccLE, phase: Phase, classes: Taxonomy, config: OccleRecipeConfig, steps: int, device: str
 ) -> SelfTraining | None:
-    """The averaged network as the teacher of phase III of so many steps, where the recipe has one."""
+    """The averaged network as the teacher of phase III of `steps` steps, where the recipe has one."""
     if phase != "fusion" or config.self_training is None:
         return None
     first = config.self_training.first_step(steps)

@@ -75,9 +75,9 @@ class SelfTraining(nn.Module):
         truth = torch.where(measured[:, None, None, None], batch.truth, IGNORE)
         self.cells.count(probabilities, rows, lifted, occupancy, truth, group.total)
 
-        taught = measured & _unannotated(batch).flatten()
-        classes, occupied = self.cells.targets(probabilities, rows[taught], lifted[taught], occupancy[taught])
-        target[taught] = _targets(classes, occupied, self.cells.free)
+        unannotated = measured & _unannotated(batch).flatten()
+        classes, occupied = self.cells.targets(probabilities, rows[unannotated], lifted[unannotated], occupancy[unannotated])
+        target[unannotated] = _targets(classes, occupied, self.cells.free)
         return target
 
     def update(self, network: OccLE) -> None:

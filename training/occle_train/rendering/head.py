@@ -50,7 +50,7 @@ class SphereHead(nn.Module):
         channels: of the rendered features; None renders class logits, whose picture the shader corrects.
         sunken: whether spheres with nothing above them sink.
         unshaded: share of the loss on the picture before the shader; 0 with features.
-        shows_free: whether the shader sees the free class's logit, which is then taught as one more feature.
+        shows_free: whether the shader sees the free class's logit, which is then trained as one more feature.
     """
 
     def __init__(

@@ -113,7 +113,6 @@ def branch_claims(found: Scores) -> list[Claim]:
 def module_claims(found: Scores) -> list[Claim]:
     """What each module is worth (Table 6)."""
     reasons = {
-        BASELINE.key: "No voxel term supervises frames without annotation, and there the projection fills space along rays.",
         NO_PROJECTION.key: "The same pseudo-labels supervise the semantic branch, so little is left for the projection to add.",
         NO_GEOMETRIC.key: "Without phase II the branch is free to learn in phase III, from annotations that it sees often.",
     }
