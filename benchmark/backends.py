@@ -27,9 +27,8 @@ from rich.table import Table
 from torch import nn
 
 from benchmark.machine import drive, machine
-from benchmark.networks import BUNDLES
 from benchmark.peers import _spconv
-from occle_core.bundle import load_bundle
+from occle_core.bundle import find_bundle, load_bundle
 from occle_core.engines.base import Engine
 from occle_core.engines.native_engine import native_engine
 from occle_core.engines.torch_engine import TorchEngine
@@ -55,9 +54,9 @@ def main() -> int:
     console.print(machine(given.threads), highlight=False)
     torch.set_num_threads(given.threads)
     rows = []
-    for rig, folder in BUNDLES.items():
+    for rig in ("kitti", "nuscenes"):
         dataset = drive(given.out / f"drive_{rig}", rig, given.frames)
-        spec, network, _ = load_bundle(folder)
+        spec, network, _ = load_bundle(find_bundle(rig))
         frames = [dataset.frame(i) for i in range(min(given.frames, len(dataset)))]
         with torch.inference_mode():
             inputs = [prepare([frame], spec.voxel_grid, spec.network) for frame in frames]

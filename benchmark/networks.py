@@ -31,7 +31,8 @@ from occle_core.errors import EngineError
 from occle_core.frame import Frame
 from occle_core.predictor import Predictor
 
-BUNDLES = {"kitti": Path("config/bundles/kitti"), "nuscenes": Path("config/bundles/nuscenes")}
+RIGS = {"kitti": "kitti", "kitti_occle": "kitti", "nuscenes": "nuscenes"}
+"""Rig of every shipped bundle."""
 ENGINES = (
     ("torch", "fp32"),
     ("native", "fp32"),
@@ -51,7 +52,9 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=12, help="of each simulated drive")
     parser.add_argument("--turns", type=int, default=4, help="how often all frames are run")
     parser.add_argument("--threads", type=int, help="CPU threads; default: the engine's choice")
-    parser.add_argument("--one", nargs=4, metavar=("RIG", "ENGINE", "PRECISION", "AT_ONCE"), help="measure this alone, print JSON")
+    parser.add_argument(
+        "--one", nargs=4, metavar=("BUNDLE", "ENGINE", "PRECISION", "AT_ONCE"), help="measure this alone, print JSON"
+    )
     given = parser.parse_args()
     if given.one:
         *which, max_concurrent = given.one
@@ -60,14 +63,14 @@ def main() -> int:
     console = Console(width=150)
     console.print(machine(given.threads), highlight=False)
     rows = []
-    for rig in BUNDLES:
+    for bundle, rig in RIGS.items():
         drive(given.out / f"drive_{rig}", rig, given.frames)
         for (engine, precision), max_concurrent in product(ENGINES, AT_ONCE):
-            which = [rig, engine, precision, str(max_concurrent)]
+            which = [bundle, engine, precision, str(max_concurrent)]
             command = [sys.executable, "-m", "benchmark.networks", "--one", *which, *_passed_on(given)]
             run = subprocess.run(command, capture_output=True, text=True, check=False)
             last = (run.stdout.strip().splitlines() or [run.stderr.strip()[-300:]])[-1]
-            failed = {"rig": rig, "engine": engine, "precision": precision, "max_concurrent": max_concurrent, "why": last}
+            failed = {"bundle": bundle, "engine": engine, "precision": precision, "max_concurrent": max_concurrent, "why": last}
             row = json.loads(last) if run.returncode == 0 else failed
             rows.append(row)
             print(f"{' '.join(which)}: {row.get('why') or round(row['p50'])}", file=sys.stderr)
@@ -78,17 +81,18 @@ def main() -> int:
     return 0
 
 
-def measure(rig: str, engine: str, precision: str, max_concurrent: int, given: argparse.Namespace) -> dict[str, object]:
+def measure(bundle: str, engine: str, precision: str, max_concurrent: int, given: argparse.Namespace) -> dict[str, object]:
     """One engine's times in milliseconds over rotating frames, and this process's peak memory in MB."""
-    row: dict[str, object] = {"rig": rig, "engine": engine, "precision": precision, "max_concurrent": max_concurrent}
-    dataset = drive(given.out / f"drive_{rig}", rig, given.frames)
-    frames = [dataset.frame(i) for i in range(len(dataset))]
+    row: dict[str, object] = {"bundle": bundle, "engine": engine, "precision": precision, "max_concurrent": max_concurrent}
     began = time.perf_counter()
     try:
-        predictor = Predictor.load(BUNDLES[rig], engine, precision, given.threads, max_concurrent=max_concurrent)
+        predictor = Predictor.load(bundle, engine, precision, given.threads, max_concurrent=max_concurrent)
     except EngineError as error:
         return {**row, "why": str(error).split(":")[0].split(",")[0].split(";")[0]}
     row["load"] = time.perf_counter() - began
+    rig = RIGS[bundle]
+    dataset = drive(given.out / f"drive_{rig}", rig, given.frames)
+    frames = [dataset.frame(i) for i in range(len(dataset))]
 
     def timed(frame: Frame) -> tuple[float, dict[str, float]]:
         began = time.perf_counter()
@@ -118,14 +122,16 @@ def table(rows: list[dict]) -> Table:
     for row in rows:
         name = f"{row['engine']} {row['precision']}"
         if row.get("why"):
-            shown.add_row(row["rig"], name, str(row["max_concurrent"]), row["why"])
+            shown.add_row(row["bundle"], name, str(row["max_concurrent"]), row["why"])
             continue
-        same = [r for r in rows if (r["rig"], r["max_concurrent"]) == (row["rig"], row["max_concurrent"])]
+        same = [r for r in rows if (r["bundle"], r["max_concurrent"]) == (row["bundle"], row["max_concurrent"])]
         base = next((r["hz"] for r in same if r["engine"] == "torch" and "hz" in r), float("nan"))
         stages = ", ".join(f"{stage} {value:.0f}" for stage, value in row["stages"].items() if value >= 0.5)
         times = [f"{row[p]:.0f}" for p in ("p50", "p95", "p99")]
         rate = [str(row["max_concurrent"]), f"{row['hz']:.1f}"]
-        shown.add_row(row["rig"], name, *rate, *times, f"{row['hz'] / base:.2f}", stages, f"{row['rss']:.0f}", f"{row['load']:.1f}")
+        shown.add_row(
+            row["bundle"], name, *rate, *times, f"{row['hz'] / base:.2f}", stages, f"{row['rss']:.0f}", f"{row['load']:.1f}"
+        )
     return shown
 
 
@@ -133,7 +139,7 @@ def write(rows: list[dict], path: Path) -> None:
     """The rows as CSV, stages as JSON."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(
-            file, ["rig", "engine", "precision", "max_concurrent", "hz", "p50", "p95", "p99", "rss", "load", "stages", "why"]
+            file, ["bundle", "engine", "precision", "max_concurrent", "hz", "p50", "p95", "p99", "rss", "load", "stages", "why"]
         )
         writer.writeheader()
         writer.writerows({**row, "stages": json.dumps(row.get("stages", {}))} for row in rows)
@@ -149,7 +155,7 @@ def draw(rows: list[dict], path: Path) -> None:
         width = np.array([row["stages"].get(name, 0.0) for row in timed])
         axis.barh(range(len(timed)), width, left=left, label=name)
         left += width
-    labels = [f"{r['rig']} {r['engine']} {r['precision']}" for r in timed]
+    labels = [f"{r['bundle']} {r['engine']} {r['precision']}" for r in timed]
     axis.set(yticks=range(len(timed)), yticklabels=labels, xlabel="ms")
     axis.invert_yaxis()
     axis.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.2))

@@ -8,13 +8,16 @@ from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from lively import lively, street
+from occle_train.commands.evaluate import evaluate
 
-from occle_core.bundle import load_bundle
+from occle_core.bundle import find_bundle, load_bundle
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.networks.minkocc.inputs import prepare
+from occle_core.taxonomy import load as load_taxonomy
 
 MODULES = sorted(file.stem for file in (Path(__file__).parents[2] / "benchmark").glob("*.py") if file.stem != "__init__")
 
@@ -112,3 +115,43 @@ def test_chosen_frames_are_compared_with_those_at_even_distances():
     assert table(rows, 160).splitlines()[2:] == [
         "| none: the first network | 40.0 | 40.0 | 20.0 | 20.0 | |", "| 5 %: 8 | 50.0 | 52.0 | 30.0 | 32.0 | +2.0 ± 1.0 |"
     ]  # fmt: skip
+
+
+def test_the_page_of_the_networks_says_what_evaluate_says(simulated, tmp_path):
+    """In miniature: two simulated frames, no real ones, no engine timed."""
+    from benchmark import model_page
+
+    page, out, json_file = tmp_path / "page" / "models.md", tmp_path / "out", tmp_path / "scores.json"
+    out.mkdir()
+    (out / "validation_kitti").symlink_to(simulated("kitti"))
+    words = ["--bundles", "kitti", "--engines", "", "--real", str(tmp_path / "none"), "--page", str(page), "--out", str(out)]
+    assert model_page.main(words) == 0
+    evaluate(find_bundle("kitti"), simulated("kitti"), degrade="images", json_file=json_file, threads=1)
+    scores = json.loads(json_file.read_text())["grid"]
+    text = page.read_text("utf-8")
+    rows = {line.split(" | ")[0].strip("| "): line.strip(" |").split(" | ") for line in text.splitlines() if line.startswith("| ")}
+    assert rows["IoU, %"] == ["IoU, %", "simulated", "simulated, no images"]
+    assert rows["occupied against free"][2] == f"{100 * scores['iou']:.2f}"
+    assert rows["road"][2] == f"{100 * scores['per_class'][8]:.2f}" and rows["road"][1] != rows["road"][2]
+    assert rows["[kitti](#kitti)"][-1] == f"{100 * scores['iou']:.1f} / {100 * scores['miou_present']:.1f}"
+    assert (
+        "--rig kitti --drives 4 --frames 60 --every 10 --seed 9001" in text
+        and "## Time of a frame" not in text
+        and "in all known cells" in " ".join(text.split())
+    )
+    picture = cv2.imread(str(page.parent / "images" / "model_kitti.jpg"))
+    assert picture.shape[1] == model_page.PICTURE_WIDTH and picture.std() > 20
+    assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "!"))) <= 120
+
+
+def test_the_page_of_the_networks_says_why_an_engine_has_no_time(tmp_path):
+    from benchmark import model_page
+
+    why = model_page.milliseconds("kitti_occle", "native", tmp_path, 1)
+    assert isinstance(why, str) and "native" in why
+    spec, _, bundle_id = load_bundle(find_bundle("kitti_occle"))
+    classes = load_taxonomy(spec.taxonomy)
+    model = model_page.Model("kitti_occle", "kitti", spec, bundle_id, classes, 1_200_000, 2_000_000, {}, {"torch": (12.3, 45.6)})
+    model.times["native"] = why
+    assert model_page.latency_table([model]).splitlines()[-1] == "| kitti_occle | 12 / 46 | - |"
+    assert model_page.refusals(model) == [f"native, kitti_occle: {why}."]

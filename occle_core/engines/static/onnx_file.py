@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from occle_core.build_cache import cached
 from occle_core.bundle import BundleSpec, weights_digest
@@ -14,7 +15,7 @@ from occle_core.console import ProgressCallback
 from occle_core.engines.static.export import FORM, export_program, quiet_export
 from occle_core.engines.static.program import OUTPUTS, capacities_of, program_for
 from occle_core.errors import EngineError
-from occle_core.networks.protocol import Network
+from occle_core.networks.protocol import Network, Program
 
 OPSET = 18
 
@@ -25,28 +26,50 @@ def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
     Raises:
         EngineError: the bundle has no capacities, or the exporter is not installed.
     """
-    program = program_for(spec, network)
+    save_onnx(program_for(spec, network), list(OUTPUTS), network.is_large_graph, path)
+
+
+def save_onnx(program: Program, outputs: list[str], is_large_graph: bool, path: Path) -> None:
+    """Export a program.
+
+    Args:
+        program: its convolutions are given biases of 0 where they have none.
+        outputs: names of what it returns.
+        is_large_graph: whether it has thousands of nodes, which the exporter's optimiser takes minutes for.
+        path: of the ONNX file.
+
+    Raises:
+        EngineError: the exporter is not installed.
+    """
     try:
         import onnxscript.optimizer
     except ImportError as error:
         raise EngineError("ONNX export needs onnx and onnxscript: pip install 'occle_ros[engines]'") from error
+    _add_biases(program)
     with torch.no_grad(), quiet_export():
         converted = torch.onnx.export(
             export_program(program),
             dynamo=True,
             opset_version=OPSET,
             input_names=list(program.INPUTS),
-            output_names=list(OUTPUTS),
-            optimize=not network.is_large_graph,
+            output_names=outputs,
+            optimize=not is_large_graph,
             verbose=False,
         )
         assert converted is not None
-        if network.is_large_graph:
-            # Thousands of nodes take the exporter's optimiser minutes. Engines simplify what they read themselves, but TensorRT
-            # wants axes and shapes as constants. What they were made from is left over, and ONNX Runtime would name each piece.
+        if is_large_graph:
+            # Engines simplify what they read themselves, but TensorRT wants axes and shapes as constants. What they were made from
+            # is left over, and ONNX Runtime would name each piece.
             onnxscript.optimizer.fold_constants(converted.model)
             onnxscript.optimizer.remove_unused_nodes(converted.model)
     converted.save(path)
+
+
+def _add_biases(program: Program) -> None:
+    """Else the exporter (onnxscript 0.7) writes one of the wrong shape, which only its optimiser drops again."""
+    for layer in program.modules():
+        if isinstance(layer, nn.Conv3d) and layer.bias is None:
+            layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_channels), requires_grad=False)
 
 
 def onnx_of(spec: BundleSpec, network: Network, on_progress: ProgressCallback, root: Path | None = None) -> Path:

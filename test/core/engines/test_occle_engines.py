@@ -8,17 +8,21 @@ import pytest
 import torch
 from occle_rig import frame, moved
 from occle_train.evaluation.export import calibrate
+from torch import nn
 
 from occle_core.bundle import load_bundle, save_bundle, spec_for
 from occle_core.engines import parity
 from occle_core.engines.float16 import to_float16
 from occle_core.engines.loading import load_engine
 from occle_core.engines.static.measure import limits_of, measure
-from occle_core.engines.static.onnx_file import onnx_of
+from occle_core.engines.static.onnx_file import onnx_of, save_onnx
 from occle_core.engines.tensorrt_rtx_engine import plan_of
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.occle.config import tiny as occle_tiny
+from occle_core.networks.occle.fusion import HEAD_GROUPS
+from occle_core.networks.occle.geometric import VolumeHead
+from occle_core.networks.protocol import Program
 from occle_core.networks.registry import prepare
 from occle_core.predictor import Predictor
 
@@ -75,6 +79,36 @@ def test_a_past_scan_that_has_left_the_grid_adds_nothing(bundle):
     (labels, confidence), (others, sure) = (network.label_grid(each, 0) for each in inputs)
     assert torch.equal(labels, others) and torch.equal(confidence, sure)
     assert not torch.equal(confidence, network.label_grid(prepare(frames_of(0), GRID, spec.network), 0)[1])
+
+
+class Header(Program):
+    """The 3D header of the fused grid, whose norm cannot be folded, by itself."""
+
+    INPUTS = ("grid",)
+
+    def __init__(self):
+        super().__init__()
+        self.head = VolumeHead(4, 3, nn.GroupNorm(HEAD_GROUPS, 8)).eval()
+
+    def forward(self, grid):
+        """(1, 4, X, Y, Z) -> (1, 3, 2X, 2Y, 2Z)."""
+        return self.head(grid)
+
+    def example(self):
+        """A grid."""
+        return (torch.randn(1, 4, 6, 5, 4, generator=torch.Generator().manual_seed(1)),)
+
+
+@pytest.mark.parametrize("is_large_graph", [True, False])
+def test_the_header_that_is_exported_says_what_pytorchs_says(tmp_path, is_large_graph):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    program = Header()
+    (grid,) = program.example()
+    wanted = program(grid).detach().numpy()
+    save_onnx(program, ["logits"], is_large_graph, tmp_path / "model.onnx")
+    (found,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"grid": grid.numpy()})
+    assert found.shape == (1, 3, 12, 10, 8) and np.abs(found - wanted).max() < 1e-5
 
 
 @pytest.mark.slow
