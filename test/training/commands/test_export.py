@@ -99,20 +99,23 @@ def test_what_is_asked_for_without_frames(asked, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rig", ["kitti", "nuscenes"])
+@pytest.mark.parametrize("name", ["kitti", "kitti_occle", "nuscenes"])
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_the_shipped_bundle_on_simulated_streets(rig, engine, tmp_path):
+def test_the_shipped_bundle_on_simulated_streets(name, engine, tmp_path):
     pytest.importorskip(engine, reason=f"{engine} is not installed: pip install 'occle_ros[engines]'")
-    simulate(tmp_path / "streets", rig, drives=1, frames=8, seed=9100, scale=0.5, workers=1)
-    _agrees(rig, engine, tmp_path / "streets", list_scenes(tmp_path / "streets")[0], 8)
+    simulate(tmp_path / "streets", name.split("_")[0], drives=1, frames=8, seed=9100, scale=0.5, workers=1)
+    _agrees(name, engine, tmp_path / "streets", list_scenes(tmp_path / "streets")[0], 8)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rig", "folder", "scene"), [("kitti", "semantickitti", "08"), ("nuscenes", "nuscenes", "")])
+@pytest.mark.parametrize(
+    ("name", "folder", "scene"),
+    [("kitti", "semantickitti", "08"), ("kitti_occle", "semantickitti", "08"), ("nuscenes", "nuscenes", "")],
+)
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_the_shipped_bundle_on_real_frames(rig, folder, scene, engine, real_data):
+def test_the_shipped_bundle_on_real_frames(name, folder, scene, engine, real_data):
     pytest.importorskip(engine, reason=f"{engine} is not installed: pip install 'occle_ros[engines]'")
-    _agrees(rig, engine, real_data / folder, scene or list_scenes(real_data / folder)[0], 10)
+    _agrees(name, engine, real_data / folder, scene or list_scenes(real_data / folder)[0], 10)
 
 
 @pytest.mark.slow
@@ -131,9 +134,9 @@ def test_the_shipped_bundle_in_int8_on_other_streets_than_it_was_quantised_by(ri
     assert parity.occupied > 10_000 and parity.passes("int8"), parity
 
 
-def _agrees(rig, engine, data, scene, count):
-    spec, _, _ = load_bundle(SHIPPED / rig)
+def _agrees(name, engine, data, scene, count):
+    spec, _, _ = load_bundle(SHIPPED / name)
     frames = list(frames_of([open_dataset(data, scene=scene)], spec, count))
-    _, parity = check(SHIPPED / rig, engine, "fp32", frames, print)
+    _, parity = check(SHIPPED / name, engine, "fp32", frames, print)
     assert parity.frames >= 1 and parity.occupied > 10_000, parity
     assert parity.passes("fp32"), parity

@@ -18,6 +18,7 @@ SHIPPED = sorted(folder.name for folder in (Path(__file__).parents[3] / "config/
 def test_a_shipped_bundle(name, tmp_path):
     spec, _, _ = load_bundle(Path(__file__).parents[3] / "config/bundles" / name)
     assert spec.provenance["data"]["real"] == "none" and spec.provenance["data"]["simulated"]
+    assert spec.capacities and spec.typical and spec.calibration, "run occle-train export and calibrate"
     simulate(tmp_path, "nuscenes" if spec.network.num_cameras == 6 else "kitti", 1, 1, seed=777, scale=0.3, workers=1)
     scores = evaluate(Predictor.load(name, threads=1), [open_dataset(tmp_path)])
     assert scores["grid"]["iou"] > 1.5 * scores["scan"]["iou"]
