@@ -30,6 +30,8 @@ class Excite:
         self.squeeze_bias: Floats = np.array(b1, np.float32)
         self.spread_bias: Floats = np.zeros(width, np.float32)
         self.spread_bias[:channels] = b2
+        parts = self.squeeze, self.squeeze_bias, self.spread, self.spread_bias
+        self.addresses = tuple(address(part, np.float32, *part.shape) for part in parts)
 
 
 def excite(space: Workspace, y: Floats, x: Floats, weights: Excite) -> None:
@@ -44,10 +46,7 @@ def excite(space: Workspace, y: Floats, x: Floats, weights: Excite) -> None:
         len(y),
         width,
         hidden,
-        address(weights.squeeze, np.float32, width, hidden),
-        address(weights.squeeze_bias, np.float32, hidden),
-        address(weights.spread, np.float32, hidden, width),
-        address(weights.spread_bias, np.float32, width),
+        *weights.addresses,
         address(sums, np.float32, None, width),
         address(between, np.float32, hidden + width),
     )

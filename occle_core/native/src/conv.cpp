@@ -82,12 +82,16 @@ void pairs_of_cells(Pool* pool, int32_t* table, const int32_t* sources, int64_t 
                 p += __builtin_popcount(there);
             }
 #endif
+            int32_t* next = found + p;
+            uint16_t* next_row = row_of + p;
+            int64_t more = 0;
             for (; i < rows; i++) {
                 const int32_t row = near[key[i]];
-                found[p] = row;
-                row_of[p] = static_cast<uint16_t>(i);
-                p += row >= 0;
+                next[more] = row;
+                next_row[more] = static_cast<uint16_t>(i);
+                more += row >= 0;
             }
+            p += more;
         }
         start[K] = static_cast<int32_t>(p);
     });

@@ -90,9 +90,9 @@ int64_t finest_level(Pool* pool, const float* x, int64_t stride, int64_t n, int6
                 used[row] = 1;
                 for (int64_t d = 0; d < D; d++) child[d] += more[row * D + d];
             }
-            if (!(dot(child, head, D) + head_bias > threshold)) continue;
-            copy_row(child, D, to + count * D);
-            to_keys[count++] = key;
+            copy_row(child, D, to + count * D);  // kept or not: no one foresees which
+            to_keys[count] = key;
+            count += dot(child, head, D) + head_bias > threshold;
         }
         kept[part] = count;
     });
