@@ -82,17 +82,18 @@ int64_t finest_level(Pool* pool, const float* x, int64_t stride, int64_t n, int6
         int32_t* to_keys = keys + first * 8;
         int32_t count = 0;
         for (int64_t i = 0; i < 8 * parents; i++) {
-            float* child = made + i * D;
+            const float* child = made + i * D;
             const int32_t key = children[first * 8 + i];
             const int64_t row = table[key];
-            for (int64_t d = 0; d < D; d++) child[d] = std::max(child[d], 0.f);
-            if (row >= 0) {
-                used[row] = 1;
-                for (int64_t d = 0; d < D; d++) child[d] += more[row * D + d];
+            if (row >= 0) used[row] = 1;
+            Vector sum{};
+            for (int64_t d = 0; d < D; d += LANES) {
+                Vector value = maximum(load(child + d), Vector{});
+                if (row >= 0) value += load(more + row * D + d);
+                store(to + count * D + d, value);  // the next child overwrites it if it is not kept
+                sum += value * load(head + d);
             }
-            copy_row(child, D, to + count * D);  // kept or not: no one foresees which
-            to_keys[count] = key;
-            count += dot(child, head, D) + head_bias > threshold;
+            if (sum_of(sum) + head_bias > threshold) to_keys[count++] = key;
         }
         kept[part] = count;
     });
