@@ -17,7 +17,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor
 
@@ -192,7 +191,6 @@ def recorded(found: Recorder) -> Iterator[None]:
         (native_network, "cells_of", "points", moved),
         (native_network, "fuse", "points", fuse_cost),
         (native_network, "encode", "points", encode_cost),
-        (native_network, "linear", "output", linear_cost),
         (native_network, "labels", "output", labels_cost),
         (native_unet, "convolve", "3D products", convolve_cost),
         (native_unet, "linear", "3D products", linear_cost),
@@ -286,9 +284,10 @@ def finest_cost(result: Any, space: Any, cells: Any, x: Any, up: Any, skip: Any,
     return flops, moved(result, cells, x, up.weight, skip, more)[1]
 
 
-def labels_cost(result: Any, space: Any, cells: Any, logits: NDArray[np.float32], classes: int, free: int) -> Cost:
-    """A softmax's sum, some ten operations a number; the logits and the volumes move."""
-    return 10.0 * logits.size, moved(result, cells, logits)[1]
+def labels_cost(result: Any, space: Any, cells: Any, x: Any, head: Any, free: int) -> Cost:
+    """The head's product and a softmax's sum, some ten operations a logit."""
+    logits = len(x) * len(head.bias)
+    return 2.0 * head.channels * logits + 10.0 * logits, moved(result, cells, x, head.weight)[1]
 
 
 def image_cost(result: Any, space: Any, x: Stack, kernel: Kernel, out: Stack, more: Any = None, relu: bool = False) -> Cost:

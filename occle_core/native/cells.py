@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.native.conv import Floats, Int32, Pairs, pairs_of_map, pairs_of_table
+from occle_core.native.conv import Floats, Int32, Pairs, pairs_of_cells, pairs_of_map
 from occle_core.native.library import address
 from occle_core.native.workspace import Workspace
 
@@ -51,21 +51,14 @@ class Cells:
         """The level's table, negative everywhere."""
         return space.table(math.prod(self.box))
 
-    def fill(self, space: Workspace) -> Int32:
-        """The level's table with these cells' rows; `clear` follows."""
-        table = self.table(space)
-        space.library.call("fill_table", address(table, np.int32, None), self.key_address, len(self))
-        return table
-
-    def clear(self, space: Workspace) -> None:
-        """These cells taken out of the level's table."""
-        space.library.call("clear_table", address(self.table(space), np.int32, None), self.key_address, len(self))
+    def table_address(self, space: Workspace) -> int:
+        """Where the table lies."""
+        return address(self.table(space), np.int32, None)
 
     def neighbours(self, space: Workspace) -> Pairs:
         """Pairs of a submanifold convolution of 3 x 3 x 3, found once."""
         if self._neighbours is None:
-            self._neighbours = pairs_of_table(space, self.fill(space), self.keys, self.steps, len(self))
-            self.clear(space)
+            self._neighbours = pairs_of_cells(space, self.table(space), self.keys, self.keys, self.steps)
         return self._neighbours
 
 
@@ -92,7 +85,6 @@ def keys_of(space: Workspace, coords: NDArray[np.int64], shape: Shape, grids: in
     table = space.table(grids * math.prod(size + 2 for size in shape))
     where, there = address(keys, np.int32, None), address(table, np.int32, None)
     found = space.library.call("enter_cells", address(coords, np.int64, None, 4), len(coords), grids, *shape, there, where)
-    space.library.call("clear_table", there, where, len(coords) if found < 0 else found)
     return keys, None if found < 0 else found
 
 
@@ -129,32 +121,27 @@ def strided_keys(space: Workspace, keys: Int32, box: Shape, coarse_box: Shape, g
 
 def grown(space: Workspace, cells: Cells) -> tuple[Cells, Pairs]:
     """These cells and all next to them within the grid, in C order, and the pairs of a transposed kernel 3, stride 1."""
-    table = cells.table(space)
-    keys = space.empty(np.int32, 27 * len(cells))
-    where = address(table, np.int32, None)
-    made = space.library.call("grown_cells", cells.key_address, len(cells), *cells.box, where, address(keys, np.int32, None))
+    keys, table = space.empty(np.int32, 27 * len(cells)), cells.table_address(space)
+    made = space.library.call("grown_cells", cells.key_address, len(cells), *cells.box, table, address(keys, np.int32, None))
     out = Cells(keys[:made], cells.shape)
-    out.clear(space)
     # An output cell's source under an offset lies on the other side.
-    pairs = pairs_of_table(space, cells.fill(space), out.keys, -cells.steps, len(cells))
-    cells.clear(space)
-    return out, pairs
+    return out, pairs_of_cells(space, cells.table(space), cells.keys, out.keys, -cells.steps)
 
 
 def add_at(space: Workspace, out: Floats, cells: Cells, x: Floats, others: Cells) -> None:
     """Add features x of other cells to those of `cells`, where both are; in place."""
     width = out.shape[1]
-    table = cells.fill(space)
     space.library.call(
         "add_at_cells",
-        address(table, np.int32, None),
+        cells.table_address(space),
+        cells.key_address,
+        len(cells),
         others.key_address,
         len(others),
         width,
         address(x, np.float32, len(others), width),
         address(out, np.float32, len(cells), width),
     )
-    cells.clear(space)
 
 
 def children(space: Workspace, cells: Cells, shape: Shape) -> Int32:
@@ -172,10 +159,9 @@ def unite(space: Workspace, first: Cells, x: Floats, second: Cells, more: Floats
     n, m, width = len(first), len(second), x.shape[1]
     keys, out = space.empty(np.int32, n + m), space.empty(np.float32, n + m, width)
     keys[:n], out[:n] = first.keys, x
-    table = first.fill(space)
     total = space.library.call(
         "unite_cells",
-        address(table, np.int32, None),
+        first.table_address(space),
         address(keys, np.int32, n + m),
         n,
         second.key_address,
@@ -184,6 +170,4 @@ def unite(space: Workspace, first: Cells, x: Floats, second: Cells, more: Floats
         address(more, np.float32, m, width),
         address(out, np.float32, n + m, width),
     )
-    united = Cells(keys[:total], first.shape)
-    united.clear(space)
-    return united, out[:total]
+    return Cells(keys[:total], first.shape), out[:total]

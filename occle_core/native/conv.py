@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,13 @@ class Pairs:
     def empty(cls, space: Workspace, inputs: int, outputs: int, kernel: int, kept: bool) -> Pairs:
         """With room for all pairs that there can be; `kept` ones outlive the frame."""
         tiles = -(-outputs // space.library.tile_rows)
-        room, starts = tiles * space.library.call("pairs_region", kernel), tiles * (kernel + 1)
+        room, starts = tiles * space.library.constant("pairs_region", kernel), tiles * (kernel + 1)
         if kept:
             return cls(inputs, outputs, kernel, np.empty(room, np.int32), np.empty(room, np.uint16), np.empty(starts, np.int32))
         source, target = space.empty(np.int32, room), space.empty(np.uint16, room)
         return cls(inputs, outputs, kernel, source, target, space.empty(np.int32, starts))
 
-    @property
+    @cached_property
     def addresses(self) -> tuple[int, int, int]:
         """Of source, target and starts."""
         return (
@@ -70,6 +71,7 @@ class Weight:
         self.weight[:, :, : self.width] = source
         self.bias: Floats = np.full(self.weight.shape[2], fill, np.float32)
         self.bias[: self.width] = 0 if bias is None else np.asarray(bias, np.float32)
+        self.addresses = self._addresses()
 
     @classmethod
     def of_whole_vectors(cls, weight: Floats) -> Weight:
@@ -77,7 +79,14 @@ class Weight:
         new = cls.__new__(cls)
         new.kernel, new.channels, new.width = weight.shape
         new.weight, new.bias = weight, np.zeros(new.width, np.float32)
+        new.addresses = new._addresses()
         return new
+
+    def _addresses(self) -> tuple[int, int]:
+        """Of weight and bias."""
+        depth = len(self.bias)
+        where = address(self.weight, np.float32, self.kernel, self.channels, depth)
+        return where, address(self.bias, np.float32, depth)
 
 
 def padded_rows(library: Library, matrix: Any) -> Floats:
@@ -88,21 +97,23 @@ def padded_rows(library: Library, matrix: Any) -> Floats:
     return out
 
 
-def pairs_of_table(space: Workspace, table: Int32, keys: Int32, steps: Int32, inputs: int, kept: bool = False) -> Pairs:
-    """Pairs of cells with the cells that are `steps` away from them.
+def pairs_of_cells(space: Workspace, table: Int32, sources: Int32, keys: Int32, steps: Int32, kept: bool = False) -> Pairs:
+    """Pairs of cells with those among the sources that are `steps` away from them.
 
     Args:
-        table: (cells,) rows of the input by key, negative where there is none.
+        table: (cells,) of the level, negative everywhere before and after.
+        sources: (N,) keys of the input's cells.
         keys: (M,) of the output's cells, whose steps all lie in the table.
         steps: (K,) from a key to its neighbours'.
-        inputs: rows of the input.
         kept: whether the pairs outlive the frame.
     """
-    pairs = Pairs.empty(space, inputs, len(keys), len(steps), kept)
+    pairs = Pairs.empty(space, len(sources), len(keys), len(steps), kept)
     space.library.call(
-        "pairs_of_table",
+        "pairs_of_cells",
         space.pool.handle,
         address(table, np.int32, None),
+        address(sources, np.int32, None),
+        len(sources),
         address(keys, np.int32, None),
         len(keys),
         address(steps, np.int32, None),
@@ -133,21 +144,22 @@ def convolve(space: Workspace, x: Floats, weight: Weight, pairs: Pairs, relu: bo
 
     `out` is the result's memory; None takes the workspace's.
     """
-    _check(x, weight, pairs.inputs, pairs.kernel)
+    check(x, weight, pairs.inputs, pairs.kernel)
     if out is None:
         out = space.empty(np.float32, pairs.outputs, len(weight.bias))
+    weights, bias = weight.addresses
     space.library.call(
         "convolve",
         space.pool.handle,
         address(x, np.float32, pairs.inputs, None),
         x.shape[1],
         weight.channels,
-        address(weight.weight, np.float32, pairs.kernel, weight.channels, len(weight.bias)),
+        weights,
         pairs.kernel,
         len(weight.bias),
         *pairs.addresses,
         pairs.outputs,
-        address(weight.bias, np.float32, None),
+        bias,
         relu,
         address(out, np.float32, pairs.outputs, len(weight.bias)),
     )
@@ -177,8 +189,9 @@ def correlate(space: Workspace, x: Floats, grad: Floats, pairs: Pairs) -> Floats
 
 def linear(space: Workspace, x: Floats, weight: Weight, relu: bool = False) -> Floats:
     """act(x @ weight[0] + bias): (N, C or more) -> (N, padded D)."""
-    _check(x, weight, len(x), 1)
+    check(x, weight, len(x), 1)
     out = space.empty(np.float32, len(x), len(weight.bias))
+    weights, bias = weight.addresses
     space.library.call(
         "linear",
         space.pool.handle,
@@ -186,16 +199,17 @@ def linear(space: Workspace, x: Floats, weight: Weight, relu: bool = False) -> F
         x.shape[1],
         len(x),
         weight.channels,
-        address(weight.weight, np.float32, 1, weight.channels, len(weight.bias)),
+        weights,
         len(weight.bias),
-        address(weight.bias, np.float32, None),
+        bias,
         relu,
         address(out, np.float32, None, None),
     )
     return out
 
 
-def _check(x: Floats, weight: Weight, inputs: int, kernel: int) -> None:
+def check(x: Floats, weight: Weight, inputs: int, kernel: int) -> None:
+    """Raise ValueError where features do not fit a weight, its kernel or a number of rows."""
     if x.ndim != 2 or len(x) != inputs or x.shape[1] < weight.channels or weight.kernel != kernel:
         raise ValueError(
             f"features {x.shape} and a weight of {weight.kernel} offsets and {weight.channels} channels do not fit "

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from occle_core.native.cells import Cells, children
-from occle_core.native.conv import Floats, Weight
+from occle_core.native.conv import Floats, Weight, check
 from occle_core.native.library import Library, address
 from occle_core.native.workspace import Workspace
 from occle_core.occupancy import SparseLabels
@@ -30,6 +30,8 @@ class Excite:
         self.squeeze_bias: Floats = np.array(b1, np.float32)
         self.spread_bias: Floats = np.zeros(width, np.float32)
         self.spread_bias[:channels] = b2
+        parts = self.squeeze, self.squeeze_bias, self.spread, self.spread_bias
+        self.addresses = tuple(address(part, np.float32, *part.shape) for part in parts)
 
 
 def excite(space: Workspace, y: Floats, x: Floats, weights: Excite) -> None:
@@ -44,10 +46,7 @@ def excite(space: Workspace, y: Floats, x: Floats, weights: Excite) -> None:
         len(y),
         width,
         hidden,
-        address(weights.squeeze, np.float32, width, hidden),
-        address(weights.squeeze_bias, np.float32, hidden),
-        address(weights.spread, np.float32, hidden, width),
-        address(weights.spread_bias, np.float32, width),
+        *weights.addresses,
         address(sums, np.float32, None, width),
         address(between, np.float32, hidden + width),
     )
@@ -94,9 +93,10 @@ def finest(
         kept cells, children in their parents' order and then skip's others, and their features (kept, padded D).
     """
     library, n, m, width = space.library, len(cells), len(skip), len(head.weight)
-    if x.shape[1] < up.channels or len(x) != n:
-        raise ValueError(f"features {x.shape} of {n} cells do not fit a weight of {up.channels} channels")
-    parents = library.call("finest_parents")
+    if x.shape[1] < up.channels or len(x) != n or len(up.bias) != 8 * width:
+        raise ValueError(f"features {x.shape} of {n} cells do not fit a weight of {up.channels} to {len(up.bias)} channels")
+    weights, bias = up.addresses
+    parents = library.constant("finest_parents")
     made = children(space, cells, skip.shape)
     used, work = space.empty(np.uint8, m), space.empty(np.float32, space.pool.threads * parents, 8 * width)
     kept = space.empty(np.int32, n // parents + 1)
@@ -108,11 +108,11 @@ def finest(
         x.shape[1],
         n,
         up.channels,
-        address(up.weight, np.float32, 1, up.channels, 8 * width),
+        weights,
         width,
-        address(up.bias, np.float32, 8 * width),
+        bias,
         address(made, np.int32, 8 * n),
-        address(skip.fill(space), np.int32, None),
+        skip.table_address(space),
         skip.key_address,
         m,
         address(more, np.float32, m, width),
@@ -125,24 +125,32 @@ def finest(
         address(out, np.float32, 8 * n + m, width),
         address(keys, np.int32, 8 * n + m),
     )
-    skip.clear(space)
     return Cells(keys[:total], skip.shape), out[:total]
 
 
-def labels(space: Workspace, cells: Cells, logits: Floats, classes: int, free: int) -> SparseLabels:
-    """The cells whose largest logit, of (N, padded classes), is not that of `free`."""
-    places, named = space.empty(np.int32, len(cells)), space.empty(np.uint8, len(cells))
-    scores = space.empty(np.float16, len(cells))
-    space.library.call("places_of_cells", cells.key_address, len(cells), *cells.box[1:], address(places, np.int32, None))
-    space.library.call(
+def labels(space: Workspace, cells: Cells, x: Floats, head: Weight, free: int) -> SparseLabels:
+    """The cells whose largest logit, of features (N, C or more) through the head, is not that of `free`; fill of `head`: NEVER."""
+    check(x, head, len(cells), 1)
+    n, weights, bias = len(cells), *head.addresses
+    places, named, scores = (space.empty(kind, n) for kind in (np.int32, np.uint8, np.float16))
+    kept = space.empty(np.int32, n)
+    where = address(places, np.int32, n)
+    space.library.call("places_of_cells", cells.key_address, n, *cells.box[1:], where)
+    total = space.library.call(
         "label_cells",
         space.pool.handle,
-        address(logits, np.float32, len(cells), space.library.padded(classes)),
-        len(cells),
-        logits.shape[1],
-        classes,
-        address(named, np.uint8, len(cells)),
-        address(scores, np.float16, len(cells)),
+        address(x, np.float32, n, None),
+        x.shape[1],
+        n,
+        head.channels,
+        weights,
+        len(head.bias),
+        bias,
+        head.width,
+        free,
+        address(kept, np.int32, n),
+        where,
+        address(named, np.uint8, n),
+        address(scores, np.float16, n),
     )
-    kept = named != free
-    return SparseLabels(places[kept], named[kept], scores[kept], cells.shape, free)
+    return SparseLabels(places[:total].copy(), named[:total].copy(), scores[:total].copy(), cells.shape, free)

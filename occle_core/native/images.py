@@ -20,22 +20,15 @@ class Stack:
     Attributes:
         array: (V, H + 2 margin, W + 2 margin, C) float32.
         margin: pixels.
+        shape: V, H, W, C without the margin.
+        address: where it lies.
     """
 
     def __init__(self, images: int, height: int, width: int, channels: int, margin: int = 1) -> None:
         self.array: Floats = np.zeros((images, height + 2 * margin, width + 2 * margin, channels), np.float32)
         self.margin = margin
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """V, H, W, C without the margin."""
-        images, height, width, channels = self.array.shape
-        return images, height - 2 * self.margin, width - 2 * self.margin, channels
-
-    @property
-    def address(self) -> int:
-        """Where it lies."""
-        return address(self.array, np.float32, None, None, None, None)
+        self.shape = images, height, width, channels
+        self.address = address(self.array, np.float32, None, None, None, None)
 
 
 class Kernel:
@@ -57,6 +50,7 @@ class Kernel:
         padded = np.zeros((self.size, self.size, channels, len(self.bias)))
         padded[:, :, :depth, :width] = source.transpose(2, 3, 1, 0)
         self.direct: Floats = padded.reshape(self.size, self.size * channels, -1).astype(np.float32)
+        self.addresses = address(self.direct, np.float32, None, None, None), address(self.bias, np.float32, None)
         self.winograd: Floats | None = None
         if self.size == 3 and stride == 1:
             transformed = np.einsum("ay,bx,yxcd->abcd", WINDOWS, WINDOWS, padded)
@@ -98,15 +92,14 @@ def convolve(space: Workspace, x: Stack, kernel: Kernel, out: Stack, more: Stack
         size = f"{kernel.size} x {kernel.size} x {kernel.channels}"
         raise ValueError(f"a kernel of {size} does not fit images {x.shape}, {other}, {out.shape}")
     begin, end = (space.pool.handle, x.address, images, height, width, channels), (relu, out.address, out.margin)
-    bias, added = address(kernel.bias, np.float32, made[3]), None if more is None else more.address
+    (weight, bias), added = kernel.addresses, None if more is None else more.address
     if kernel.winograd is not None and uses_winograd(x, kernel, out, more):
         weight = address(kernel.winograd, np.float32, 16, channels, made[3])
-        room = space.pool.threads * space.library.call("winograd_room", channels + made[3])
+        room = space.pool.threads * space.library.constant("winograd_room", channels + made[3])
         with space.frame():
             work = address(space.empty(np.float32, room), np.float32, room)
             space.library.call("convolve_winograd", *begin, weight, made[3], bias, added, *end, work)
     else:
-        weight = address(kernel.direct, np.float32, kernel.size, kernel.size * channels, made[3])
         sizes = (x.margin, weight, kernel.size, kernel.stride, made[3])
         space.library.call("convolve_images", *begin, *sizes, bias, added, *other[1:3], *end)
 

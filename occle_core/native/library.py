@@ -47,6 +47,7 @@ class Library:
             result, arguments = SIGNATURES[name]
             function.restype = kinds[result]
             function.argtypes = [kinds[kind] for kind in arguments]
+        self._constants: dict[tuple[str, tuple[int, ...]], int] = {}
         self.lanes: int = self.call("lanes")
         """Floats of a vector; widths of features are multiples of it."""
         self.tile_rows: int = self.call("tile_rows")
@@ -55,6 +56,13 @@ class Library:
     def call(self, name: str, *arguments: int | float | None) -> Any:
         """Call a function; arrays are passed by `address`."""
         return self._functions[name](*arguments)
+
+    def constant(self, name: str, *arguments: int) -> int:
+        """What a function returns that depends on its arguments alone: asked once."""
+        key = (name, arguments)
+        if key not in self._constants:
+            self._constants[key] = self.call(name, *arguments)
+        return self._constants[key]
 
     def padded(self, channels: int) -> int:
         """Channels rounded up to whole vectors."""
@@ -72,18 +80,20 @@ def address(array: Array, dtype: type[np.generic], *shape: int | None) -> int:
     Raises:
         ValueError: the array is of another type or shape, or not contiguous.
     """
-    fits = array.ndim == len(shape)
+    kind = array.dtype
+    fits = ((kind.type is dtype and kind.isnative) or kind == dtype) and array.ndim == len(shape)
     for own, wanted in zip(array.shape, shape):
         fits = fits and (wanted is None or own == wanted)
-    if array.dtype != dtype or not fits or not array.flags.c_contiguous:
-        order = "" if array.flags.c_contiguous else ", not contiguous"
-        expected = tuple("any" if wanted is None else wanted for wanted in shape)
-        raise ValueError(f"a native kernel expects {np.dtype(dtype)} {expected}, not {array.dtype} {array.shape}{order}")
-    try:
-        # Faster than `array.ctypes.data`, and a frame asks hundreds of times.
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]  # numpy is a buffer
-    except (TypeError, ValueError):  # it is read-only, or empty
-        return int(array.ctypes.data)
+    if fits:
+        try:
+            # Faster than `array.ctypes.data`, and a frame asks hundreds of times; what is not contiguous has no such buffer.
+            return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]  # numpy is a buffer
+        except (TypeError, ValueError):  # it is read-only, empty, or not contiguous
+            if array.flags.c_contiguous:
+                return int(array.ctypes.data)
+    order = "" if array.flags.c_contiguous else ", not contiguous"
+    expected = tuple("any" if wanted is None else wanted for wanted in shape)
+    raise ValueError(f"a native kernel expects {np.dtype(dtype)} {expected}, not {array.dtype} {array.shape}{order}")
 
 
 class Pool:

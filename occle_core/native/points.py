@@ -39,7 +39,6 @@ def fuse(space: Workspace, points: Floats, pyramid: Sequence[Floats], view: NDAr
     """
     (count, own), views, images, width = points.shape, view.shape[1], len(pyramid[0]), len(score.weight)
     out = space.empty(np.float32, count, own + width)
-    out[:, :own] = points
     levels = [address(level, np.float32, images, None, None, width) for level in pyramid]
     pixels = (ctypes.c_void_p * len(levels))(*levels)
     heights, widths = (np.array([level.shape[axis] for level in pyramid], np.int64) for axis in (1, 2))
@@ -59,8 +58,9 @@ def fuse(space: Workspace, points: Floats, pyramid: Sequence[Floats], view: NDAr
         address(uv, np.float32, count, views, 2),
         count,
         views,
-        address(out, np.float32, count, own + width),
+        address(points, np.float32, count, own),
         own,
+        address(out, np.float32, count, own + width),
         address(work, np.float32, None, None),
     )
     return out
@@ -88,7 +88,7 @@ class VoxelEncoder:
 
 def encode(space: Workspace, points: Floats, table: NDArray[np.int64], weights: VoxelEncoder) -> Floats:
     """Points (P, A + padding) and the voxels' (N, K) point rows, P for none -> (N, padded C)."""
-    (inputs, width), most = weights.first.shape, max(space.library.call("encoder_rows"), table.shape[1])
+    (inputs, width), most = weights.first.shape, max(space.library.constant("encoder_rows"), table.shape[1])
     out = space.empty(np.float32, len(table), width)
     threads = space.pool.threads
     work, rows = space.empty(np.float32, threads * 4 * most, width), space.empty(np.int64, threads * 2 * most)

@@ -36,6 +36,15 @@ def number_cells(library: Library, points: NDArray[np.float32], grid: VoxelGrid)
     return numbers
 
 
+def transform_points(space: Workspace, T: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As `occle_core.geometry.affine.transform_points`, for float32."""
+    points = points if points.strides[1] == 4 else np.ascontiguousarray(points)
+    start, count, row, _ = _strided(points)
+    matrix, out = np.ascontiguousarray(T[:3], np.float32), np.empty((count, 3), np.float32)
+    space.library.call("transform_points", start, count, row, address(matrix, np.float32, 3, 4), address(out, np.float32, count, 3))
+    return out
+
+
 def voxelise(space: Workspace, points: NDArray[np.float32], grid: VoxelGrid, max_points: int) -> tuple[Int64, Int64, Int64, Int64]:
     """As `occle_core.networks.blocks.voxelise.voxelise`."""
     library, n = space.library, len(points)
@@ -203,7 +212,7 @@ def resize(space: Workspace, image: NDArray[np.uint8], out: NDArray[np.uint8]) -
     with space.frame():
         numbers, work = (
             space.empty(np.int32, 2 * (height + width)),
-            space.empty(np.float32, h + 2 * height + 4 * w + 10 * width + 1),
+            space.empty(np.float32, h + 2 * height + 8 * w + 18 * width + 16),
         )
         space.library.call(
             "resize_area",

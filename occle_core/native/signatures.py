@@ -10,7 +10,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "pairs_region": ("i", "i"),
     "pool_create": ("p", "i"),
     "pool_destroy": ("v", "p"),
-    "pairs_of_table": ("v", "pppipippp"),
+    "pairs_of_cells": ("v", "pppipipippp"),
     "pairs_of_map": ("v", "ppiiippp"),
     "turned_map": ("v", "piiip"),
     "convolve": ("v", "ppiipiipppipip"),
@@ -18,12 +18,10 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "linear": ("v", "ppiiipipip"),
     # coordinates.cpp
     "enter_cells": ("i", "piiiiipp"),
-    "fill_table": ("v", "ppi"),
-    "clear_table": ("v", "ppi"),
     "strided_cells": ("i", "piiiiiiiiippppp"),
     "grown_cells": ("i", "piiiipp"),
     "children_cells": ("v", "piiiiip"),
-    "add_at_cells": ("v", "ppiipp"),
+    "add_at_cells": ("v", "ppipiipp"),
     "unite_cells": ("i", "ppipiipp"),
     "places_of_cells": ("v", "piiip"),
     # decoder.cpp
@@ -31,7 +29,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "excite": ("v", "pppiiipppppp"),
     "prune_cells": ("i", "ppiipff"),
     "finest_level": ("i", "ppiiipipppp" + "ip" + "pff" + "ppppp"),
-    "label_cells": ("v", "ppiiipp"),
+    "label_cells": ("i", "ppiiipipii" + "pppp"),
     # images.cpp
     "winograd_room": ("i", "i"),
     "look_up_pixels": ("v", "ppiiipip"),
@@ -45,9 +43,10 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "vote_classes": ("v", "pipppiipppp"),
     # points.cpp
     "encoder_rows": ("i", ""),
-    "fuse_points": ("v", "ppppiiipfppiipip"),
+    "fuse_points": ("v", "ppppiiipfppiipipp"),
     "encode_voxels": ("v", "ppiipiiippppppp"),
     # prepare.cpp
+    "transform_points": ("v", "piipp"),
     "cells_of_points": ("v", "piiipfiiipp"),
     "sort_points": ("i", "pipippp"),
     "keep_points": ("v", "pppiiiiipppp"),

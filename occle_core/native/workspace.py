@@ -51,7 +51,7 @@ class Workspace:
             self._buffers[self._next] = np.empty(int(size * GROWTH), np.uint8)
         buffer = self._buffers[self._next]
         self._next += 1
-        return buffer[:size].view(dtype).reshape(shape)
+        return np.ndarray(shape, dtype, buffer)
 
     def table(self, cells: int) -> NDArray[np.int32]:
         """(cells,) int32, negative everywhere; who fills it clears it."""

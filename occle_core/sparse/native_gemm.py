@@ -18,8 +18,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from occle_core.native.cells import keys_of as native_keys
 from occle_core.native.cells import strided_keys
-from occle_core.native.conv import Pairs, Weight, convolve, correlate, pairs_of_map, pairs_of_table, turned
-from occle_core.native.library import Library, address, loaded
+from occle_core.native.conv import Pairs, Weight, convolve, correlate, pairs_of_cells, pairs_of_map, turned
+from occle_core.native.library import Library, loaded
 from occle_core.native.workspace import Workspace
 
 _OWN = threading.local()
@@ -76,12 +76,7 @@ def pairs_of_keys(keys: Tensor, strides: tuple[int, int, int], cells: int) -> Pa
     steps = [x * strides[0] + y * strides[1] + z for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)]
     own = keys.numpy().astype(np.int32)
     with space.frame():
-        table = space.table(cells)
-        there, where = address(table, np.int32, cells), address(own, np.int32, None)
-        space.library.call("fill_table", there, where, len(own))
-        pairs = pairs_of_table(space, table, own, np.array(steps, np.int32), len(own), kept=True)
-        space.library.call("clear_table", there, where, len(own))
-    return pairs
+        return pairs_of_cells(space, space.table(cells), own, own, np.array(steps, np.int32), kept=True)
 
 
 def strided(keys: Tensor, shape: tuple[int, int, int], grids: int) -> tuple[Tensor, Tensor] | None:

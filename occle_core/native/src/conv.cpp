@@ -54,11 +54,13 @@ int64_t pairs_region(int64_t K) { return region(K); }
 Pool* pool_create(int64_t threads) { return new Pool(threads); }
 void pool_destroy(Pool* pool) { delete pool; }
 
-// Neighbours of cells: the row at table[key + step] of each of K steps, where it is not negative.
-void pairs_of_table(Pool* pool, const int32_t* table, const int32_t* keys, int64_t n, const int32_t* steps, int64_t K, int32_t* in,
-                    uint16_t* to, int32_t* starts) {
-    each(pool, parts_of(n, TILE), [&](int64_t tile, int64_t) {
-        const int64_t rows = std::min(TILE, n - tile * TILE);
+// Pairs of n cells (sources) with m cells: the source at key + step of each of K steps, where there is one. The table is clear
+// (negative everywhere) before and after.
+void pairs_of_cells(Pool* pool, int32_t* table, const int32_t* sources, int64_t n, const int32_t* keys, int64_t m,
+                    const int32_t* steps, int64_t K, int32_t* in, uint16_t* to, int32_t* starts) {
+    for (int64_t i = 0; i < n; i++) table[sources[i]] = static_cast<int32_t>(i);
+    each(pool, parts_of(m, TILE), [&](int64_t tile, int64_t) {
+        const int64_t rows = std::min(TILE, m - tile * TILE);
         const int32_t* key = keys + tile * TILE;
         int32_t* found = in + tile * region(K);
         uint16_t* row_of = to + tile * region(K);
@@ -80,18 +82,23 @@ void pairs_of_table(Pool* pool, const int32_t* table, const int32_t* keys, int64
                 p += __builtin_popcount(there);
             }
 #endif
+            int32_t* next = found + p;
+            uint16_t* next_row = row_of + p;
+            int64_t more = 0;
             for (; i < rows; i++) {
                 const int32_t row = near[key[i]];
-                found[p] = row;
-                row_of[p] = static_cast<uint16_t>(i);
-                p += row >= 0;
+                next[more] = row;
+                next_row[more] = static_cast<uint16_t>(i);
+                more += row >= 0;
             }
+            p += more;
         }
         start[K] = static_cast<int32_t>(p);
     });
+    for (int64_t i = 0; i < n; i++) table[sources[i]] = -1;
 }
 
-// The same from a map (m, K) of input rows; whatever is no row of the n inputs stands for none.
+// Pairs from a map (m, K) of input rows; whatever is no row of the n inputs stands for none.
 void pairs_of_map(Pool* pool, const int32_t* map, int64_t m, int64_t K, int64_t n, int32_t* in, uint16_t* to, int32_t* starts) {
     each(pool, parts_of(m, TILE), [&](int64_t tile, int64_t) {
         const int64_t rows = std::min(TILE, m - tile * TILE);
@@ -129,7 +136,7 @@ void convolve(Pool* pool, const float* x, int64_t stride, int64_t C, const float
     each(pool, parts_of(m, TILE), [&](int64_t tile, int64_t) {
         float* sums = out + tile * TILE * D;
         const int64_t rows = std::min(TILE, m - tile * TILE);
-        for (int64_t i = 0; i < rows; i++) std::copy(bias, bias + D, sums + i * D);
+        for (int64_t i = 0; i < rows; i++) copy_row(bias, D, sums + i * D);
         for (int64_t k = 0; k < K; k++) {
             const int32_t begin = starts[tile * (K + 1) + k], end = starts[tile * (K + 1) + k + 1];
             const int32_t* from = in + tile * region(K) + begin;
@@ -168,7 +175,7 @@ void linear(Pool* pool, const float* x, int64_t stride, int64_t n, int64_t C, co
         const int64_t rows = std::min(ROWS, n - part * ROWS);
         const float* from = x + part * ROWS * stride;
         float* sums = out + part * ROWS * D;
-        for (int64_t i = 0; i < rows; i++) std::copy(bias, bias + D, sums + i * D);
+        for (int64_t i = 0; i < rows; i++) copy_row(bias, D, sums + i * D);
         multiply(rows, C, w, D, [&](int64_t i) { return from + i * stride; }, [&](int64_t i) { return sums + i * D; });
         if (relu)
             for (int64_t i = 0; i < rows * D; i++) sums[i] = std::max(sums[i], 0.f);

@@ -1,6 +1,7 @@
 // Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 // The cells of a level. A key numbers a cell of a box that is one cell larger than the grid on every side; a table holds the row of
-// each cell by its key, and a negative number where no cell is. Tables are kept from frame to frame and cleared key by key.
+// each cell by its key, and a negative number where no cell is. Tables are kept from frame to frame and cleared key by key: they are
+// clear before and after each function.
 #include <algorithm>
 #include <cstdint>
 
@@ -33,24 +34,6 @@ int32_t number_cells(int32_t* table, int64_t cells, int32_t* keys) {
     return m;
 }
 
-}  // namespace
-
-extern "C" {
-
-// Keys of n cells (batch, x, y, z) of `grids` grids and their rows in the table. Returns -1, or the first cell that lies outside or
-// stands twice; the table then holds the cells before it.
-int64_t enter_cells(const int64_t* coords, int64_t n, int64_t grids, int64_t X, int64_t Y, int64_t Z, int32_t* table, int32_t* keys) {
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t b = coords[4 * i], x = coords[4 * i + 1], y = coords[4 * i + 2], z = coords[4 * i + 3];
-        if (b < 0 || b >= grids || x < 0 || x >= X || y < 0 || y >= Y || z < 0 || z >= Z) return i;
-        const int64_t key = ((b * (X + 2) + x + 1) * (Y + 2) + y + 1) * (Z + 2) + z + 1;
-        if (table[key] >= 0) return i;
-        table[key] = static_cast<int32_t>(i);
-        keys[i] = static_cast<int32_t>(key);
-    }
-    return -1;
-}
-
 void fill_table(int32_t* table, const int32_t* keys, int64_t n) {
     for (int64_t i = 0; i < n; i++) table[keys[i]] = static_cast<int32_t>(i);
 }
@@ -59,9 +42,28 @@ void clear_table(int32_t* table, const int32_t* keys, int64_t n) {
     for (int64_t i = 0; i < n; i++) table[keys[i]] = -1;
 }
 
+}  // namespace
+
+extern "C" {
+
+// Keys of n cells (batch, x, y, z) of `grids` grids. Returns -1, or the first cell that lies outside or stands twice.
+int64_t enter_cells(const int64_t* coords, int64_t n, int64_t grids, int64_t X, int64_t Y, int64_t Z, int32_t* table, int32_t* keys) {
+    int64_t i = 0;
+    for (; i < n; i++) {
+        const int64_t b = coords[4 * i], x = coords[4 * i + 1], y = coords[4 * i + 2], z = coords[4 * i + 3];
+        if (b < 0 || b >= grids || x < 0 || x >= X || y < 0 || y >= Y || z < 0 || z >= Z) break;
+        const int64_t key = ((b * (X + 2) + x + 1) * (Y + 2) + y + 1) * (Z + 2) + z + 1;
+        if (table[key] >= 0) break;
+        table[key] = static_cast<int32_t>(i);
+        keys[i] = static_cast<int32_t>(key);
+    }
+    clear_table(table, keys, i);
+    return i < n ? i : -1;
+}
+
 // The coarser cells that hold a cell, in C order, and their map (m, 8) of fine rows, `none` where there is no cell. PX, PY, PZ and CX,
 // CY, CZ: the padded boxes of the fine and of the coarse grid, of which there may be several, one after the other; `cells`: of all
-// coarse boxes. `parent` and `place` have room for n. The coarse table is clear before and after. Returns m.
+// coarse boxes. `parent` and `place` have room for n. Returns m.
 int64_t strided_cells(const int32_t* keys, int64_t n, int64_t PX, int64_t PY, int64_t PZ, int64_t cells, int64_t CX, int64_t CY,
                       int64_t CZ, int64_t none, int32_t* table, int32_t* coarse, int32_t* map, int32_t* parent, uint8_t* place) {
     const Divider box(PX), plane(PY * PZ), row(PZ);
@@ -80,7 +82,7 @@ int64_t strided_cells(const int32_t* keys, int64_t n, int64_t PX, int64_t PY, in
     return m;
 }
 
-// The cells of the grid within one cell of any of these, in C order: keys (room for 27 n), entered into the clear table. Returns m.
+// The cells of the grid within one cell of any of these, in C order: keys (room for 27 n). Returns m.
 int64_t grown_cells(const int32_t* keys, int64_t n, int64_t PX, int64_t PY, int64_t PZ, int32_t* table, int32_t* grown) {
     for (int64_t i = 0; i < n; i++)
         for (int64_t x = -1; x < 2; x++)
@@ -93,7 +95,7 @@ int64_t grown_cells(const int32_t* keys, int64_t n, int64_t PX, int64_t PY, int6
                 const int64_t key = (x * PY + y) * PZ + z;
                 if (table[key] < 0) continue;
                 const bool margin = !x || !y || !z || x == PX - 1 || y == PY - 1 || z == PZ - 1;
-                table[key] = margin ? -1 : m;
+                table[key] = -1;
                 if (!margin) grown[m++] = static_cast<int32_t>(key);
             }
     return m;
@@ -109,30 +111,34 @@ void children_cells(const int32_t* keys, int64_t n, int64_t PY, int64_t PZ, int6
     }
 }
 
-// out[row of each key] += x, where the table holds a row.
-void add_at_cells(const int32_t* table, const int32_t* keys, int64_t n, int64_t D, const float* x, float* out) {
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t row = table[keys[i]];
+// out (n, D) of n cells += x (m, D) of m others, where both are.
+void add_at_cells(int32_t* table, const int32_t* keys, int64_t n, const int32_t* other, int64_t m, int64_t D, const float* x, float* out) {
+    fill_table(table, keys, n);
+    for (int64_t i = 0; i < m; i++) {
+        const int64_t row = table[other[i]];
         if (row < 0) continue;
         for (int64_t d = 0; d < D; d++) out[row * D + d] += x[i * D + d];
     }
+    clear_table(table, keys, n);
 }
 
-// Adds rows of m other cells to those of n cells that are in the table; others are appended, to the table too. `keys` and `out` have
-// room for n + m. Returns the cells there are then.
+// Adds rows of m other cells to those of n cells; those of cells that are not among the n are appended. `keys` and `out` have room for
+// n + m. Returns the cells there are then.
 int64_t unite_cells(int32_t* table, int32_t* keys, int64_t n, const int32_t* other, int64_t m, int64_t D, const float* x, float* out) {
+    fill_table(table, keys, n);
+    int64_t total = n;
     for (int64_t i = 0; i < m; i++) {
         const int64_t row = table[other[i]];
         const float* more = x + i * D;
         if (row >= 0) {
             for (int64_t d = 0; d < D; d++) out[row * D + d] += more[d];
         } else {
-            table[other[i]] = static_cast<int32_t>(n);
-            keys[n] = other[i];
-            std::copy(more, more + D, out + n++ * D);
+            keys[total] = other[i];
+            std::copy(more, more + D, out + total++ * D);
         }
     }
-    return n;
+    clear_table(table, keys, n);
+    return total;
 }
 
 // What decoder.cpp needs of a key: the place of its cell in the grid's volume. PY, PZ: the padded box along y, z.

@@ -36,7 +36,7 @@ ALWAYS_INLINE void multiply_block(const float* const* in, int64_t C, const float
 // Rows whose sums fit into the registers beside a row of the matrix: 32 registers with AVX-512, else 16.
 template <int N>
 constexpr int block_rows() {
-    return LANES == 16 ? (N < 3 ? 12 : 8) : N == 1 ? 8 : N == 2 ? 6 : 4;
+    return LANES == 16 ? (N < 3 ? 12 : 8) : N == 1 ? 8 : N == 2 ? 6 : N == 3 ? 4 : 3;
 }
 
 // The same for `count` rows; in_row(i) and out_row(i) say where row i begins.
@@ -54,7 +54,7 @@ inline void multiply_panel(int64_t count, int64_t C, const float* w, int64_t str
     while (done + R <= count) take(R), multiply_block<R, N, Add>(in, C, w, stride, out, pieces, step);
     if (R > 8 && done + 8 <= count) take(8), multiply_block<(R > 8 ? 8 : 1), N, Add>(in, C, w, stride, out, pieces, step);
     if (R > 4 && done + 4 <= count) take(4), multiply_block<(R > 4 ? 4 : 1), N, Add>(in, C, w, stride, out, pieces, step);
-    if (done + 2 <= count) take(2), multiply_block<2, N, Add>(in, C, w, stride, out, pieces, step);
+    if (R > 2 && done + 2 <= count) take(2), multiply_block<2, N, Add>(in, C, w, stride, out, pieces, step);
     if (done < count) take(1), multiply_block<1, N, Add>(in, C, w, stride, out, pieces, step);
 }
 
@@ -68,6 +68,8 @@ inline void multiply(int64_t count, int64_t C, const float* w, int64_t D, In in_
     const auto shifted = [&](int64_t i) { return out_row(i) + at * LANES; };
     if (vectors % 3 == 0) {
         for (; at < vectors; at += 3) multiply_panel<3, Add>(count, C, w + at * LANES, D, in_row, shifted, pieces, step);
+    } else if (LANES == 8 && vectors % 4 == 0) {
+        for (; at < vectors; at += 4) multiply_panel<4, Add>(count, C, w + at * LANES, D, in_row, shifted, pieces, step);
     } else {
         for (; at + 2 <= vectors; at += 2) multiply_panel<2, Add>(count, C, w + at * LANES, D, in_row, shifted, pieces, step);
         if (at < vectors) multiply_panel<1, Add>(count, C, w + at * LANES, D, in_row, shifted, pieces, step);

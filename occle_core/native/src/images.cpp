@@ -82,14 +82,14 @@ void convolve_images(Pool* pool, const float* x, int64_t images, int64_t H, int6
         const int64_t first = part * PIXELS, count = std::min(PIXELS, pixels - first);
         const float* source[PIXELS];
         float* target[PIXELS];
-        for (int64_t i = 0; i < count; i++) {
-            const int64_t image = (first + i) / (OH * OW), y = (first + i) / OW % OH, column = (first + i) % OW;
+        int64_t image = first / (OH * OW), y = first / OW % OH, column = first % OW;
+        for (int64_t i = 0; i < count; i++, column++) {
+            if (column == OW) column = 0, y++;
+            if (y == OH) y = 0, image++;
             source[i] = from.at(image, y * stride - pad, column * stride - pad);
             target[i] = to.at(image, y, column);
-            std::copy(bias, bias + D, target[i]);
-            if (!more) continue;
-            const float* add = other.at(image, y * MH / OH, column * MW / OW);
-            for (int64_t d = 0; d < D; d++) target[i][d] += add[d];
+            const float* add = more ? other.at(image, y * MH / OH, column * MW / OW) : nullptr;
+            for (int64_t d = 0; d < D; d += LANES) store(target[i] + d, add ? load(bias + d) + load(add + d) : load(bias + d));
         }
         multiply(count, size * C, w, D, [&](int64_t i) { return source[i]; }, [&](int64_t i) { return target[i]; }, size, from.line());
         if (relu)

@@ -17,14 +17,15 @@ int64_t encoder_rows() { return ROWS; }
 
 // PointFusion: the softmax over all scales and visible views of bilinear samples, written to the C floats behind each point's first A.
 // pixels: an image stack (images, height, width, C) of each of L scales; C a multiple of LANES. view (P, M), uv (P, M, 2) in 0..1;
-// a view that is no image stands for none. out (P, A + C). work: M * L * (C + 1) floats per thread.
+// a view that is no image stands for none. points (P, A), out (P, A + C). work: M * L * (C + 1) floats per thread.
 void fuse_points(Pool* pool, const float* const* pixels, const int64_t* heights, const int64_t* widths, int64_t L, int64_t images,
-                 int64_t C, const float* score, float bias, const int64_t* view, const float* uv, int64_t P, int64_t M, float* out,
-                 int64_t A, float* work) {
+                 int64_t C, const float* score, float bias, const int64_t* view, const float* uv, int64_t P, int64_t M,
+                 const float* points, int64_t A, float* out, float* work) {
     each(pool, parts_of(P, POINTS), [&](int64_t part, int64_t worker) {
         float* weight = work + worker * M * L * (C + 1);
         float* samples = weight + M * L;
         for (int64_t p = part * POINTS; p < std::min(P, (part + 1) * POINTS); p++) {
+            std::copy(points + p * A, points + (p + 1) * A, out + p * (A + C));
             float* fused = out + p * (A + C) + A;
             std::fill(fused, fused + C, 0.f);
             int64_t found = 0;
@@ -91,13 +92,13 @@ void encode_voxels(Pool* pool, const float* x, int64_t P, int64_t A, const int64
             for (int64_t i = 0; i < count; i++)
                 for (int64_t c = 0; c < C; c++) to[voxel[i] * C + c] = std::max(to[voxel[i] * C + c], from[i * C + c]);
         };
-        for (int64_t i = 0; i < count; i++) std::copy(b1, b1 + C, hidden + i * C);
+        for (int64_t i = 0; i < count; i++) copy_row(b1, C, hidden + i * C);
         multiply(count, A, w1, C, [&](int64_t i) { return x + point[i] * A; }, [&](int64_t i) { return hidden + i * C; });
         for (int64_t i = 0; i < count * C; i++) hidden[i] = std::max(hidden[i], 0.f);
         pool_points(hidden, pooled);
-        for (int64_t v = 0; v < voxels; v++) std::copy(b2, b2 + C, base + v * C);
+        for (int64_t v = 0; v < voxels; v++) copy_row(b2, C, base + v * C);
         multiply(voxels, C, w2 + C * C, C, [&](int64_t v) { return pooled + v * C; }, [&](int64_t v) { return base + v * C; });
-        for (int64_t i = 0; i < count; i++) std::copy(base + voxel[i] * C, base + (voxel[i] + 1) * C, second + i * C);
+        for (int64_t i = 0; i < count; i++) copy_row(base + voxel[i] * C, C, second + i * C);
         multiply(count, C, w2, C, [&](int64_t i) { return hidden + i * C; }, [&](int64_t i) { return second + i * C; });
         pool_points(second, out + first * C);
     });

@@ -5,31 +5,53 @@
 
 extern "C" {
 
+// n points (rows of `row` floats) through the three rows of four of a matrix; out (n, 3).
+void transform_points(const float* points, int64_t n, int64_t row, const float* T, float* out) {
+    for (int64_t i = 0; i < n; i++) {
+        const float* p = points + i * row;
+        for (int64_t a = 0; a < 3; a++) out[3 * i + a] = T[4 * a] * p[0] + T[4 * a + 1] * p[1] + T[4 * a + 2] * p[2] + T[4 * a + 3];
+    }
+}
+
 // The cell (x * Y + y) * Z + z of each of n points (rows `row`, coordinates `axis` floats apart), or -1 outside the grid, and how
 // many points each cell holds: the table `counts`, one less than that, clear (-1 everywhere) before.
 void cells_of_points(const float* points, int64_t n, int64_t row, int64_t axis, const float* origin, float size, int64_t X, int64_t Y,
                      int64_t Z, int32_t* cells, int32_t* counts) {
+    const float most[3] = {static_cast<float>(X), static_cast<float>(Y), static_cast<float>(Z)};
     for (int64_t i = 0; i < n; i++) {
-        const float* p = points + i * row;
-        const float x = (p[0] - origin[0]) / size, y = (p[axis] - origin[1]) / size, z = (p[2 * axis] - origin[2]) / size;
-        const bool inside = x >= 0 && x < static_cast<float>(X) && y >= 0 && y < static_cast<float>(Y) && z >= 0 && z < static_cast<float>(Z);
-        cells[i] = inside ? static_cast<int32_t>((static_cast<int64_t>(x) * Y + static_cast<int64_t>(y)) * Z + static_cast<int64_t>(z)) : -1;
-        if (inside && counts) counts[cells[i]]++;
+        bool inside = true;
+        int64_t at[3];
+        for (int64_t a = 0; a < 3; a++) {
+            const float x = (points[i * row + a * axis] - origin[a]) / size;
+            const bool within = (x >= 0) & (x < most[a]);
+            at[a] = static_cast<int64_t>(within ? x : 0.f);
+            inside &= within;  // without a branch: no one foresees which points lie inside
+        }
+        cells[i] = inside ? static_cast<int32_t>((at[0] * Y + at[1]) * Z + at[2]) : -1;
     }
+    for (int64_t i = 0; i < n && counts; i++)
+        if (cells[i] >= 0) counts[cells[i]]++;
 }
 
 // The occupied cells of a table of counts, in C order, with their points in scan order: a stable counting sort. `cell` and `count`
 // (room for n) are written per voxel, `order` (room for n) holds the points. The table is clear again afterwards. Returns how many.
 int64_t sort_points(const int32_t* cells, int64_t n, int32_t* counts, int64_t size, int32_t* order, int32_t* cell, int32_t* count) {
+    constexpr int64_t BLOCK = 32;
     int32_t voxels = 0, begin = 0;
-    for (int64_t at = 0; at < size; at++)
-        if (counts[at] >= 0) {
+    for (int64_t first = 0; first < size; first += BLOCK) {
+        const int64_t end = std::min(size, first + BLOCK);
+        int32_t all = -1;
+        for (int64_t at = first; at < end; at++) all &= counts[at];
+        if (all < 0) continue;  // every sign is set: most of the table is empty
+        for (int64_t at = first; at < end; at++) {
+            if (counts[at] < 0) continue;
             const int32_t own = counts[at] + 1;
             cell[voxels] = static_cast<int32_t>(at);
             count[voxels++] = own;
             counts[at] = begin;
             begin += own;
         }
+    }
     for (int64_t i = 0; i < n; i++)
         if (cells[i] >= 0) order[counts[cells[i]]++] = static_cast<int32_t>(i);
     for (int32_t v = 0; v < voxels; v++) counts[cell[v]] = -1;

@@ -10,6 +10,7 @@
 #include <immintrin.h>
 #define LANES 16
 #elif defined(__AVX2__)
+#include <immintrin.h>
 #define LANES 8
 #else
 #define LANES 4
@@ -31,6 +32,10 @@ typedef int32_t Integers __attribute__((vector_size(LANES * 4)));
 ALWAYS_INLINE Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
 ALWAYS_INLINE void store(float* to, Vector x) { *reinterpret_cast<Unaligned*>(to) = x; }
 ALWAYS_INLINE Vector broadcast(float x) { return Vector{} + x; }
+// D floats, a multiple of LANES; rows are too short to call memcpy for each.
+ALWAYS_INLINE void copy_row(const float* from, int64_t D, float* to) {
+    for (int64_t d = 0; d < D; d += LANES) store(to + d, load(from + d));
+}
 ALWAYS_INLINE Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
 
 // The sum and the largest of a vector's floats, by halves; the first place where two vectors are equal, LANES if nowhere.
@@ -40,6 +45,24 @@ ALWAYS_INLINE float largest_of(Vector x) { return _mm512_reduce_max_ps(reinterpr
 ALWAYS_INLINE int first_equal(Vector a, Vector b) {
     const uint32_t equal = _mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_EQ_OQ);
     return equal ? __builtin_ctz(equal) : LANES;
+}
+#elif LANES == 8
+ALWAYS_INLINE float sum_of(Vector x) {
+    const __m256 whole = reinterpret_cast<__m256>(x);
+    const __m128 half = _mm_add_ps(_mm256_castps256_ps128(whole), _mm256_extractf128_ps(whole, 1));
+    const __m128 quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
+}
+ALWAYS_INLINE float largest_of(Vector x) {
+    const __m256 whole = reinterpret_cast<__m256>(x);
+    const __m128 half = _mm_max_ps(_mm256_castps256_ps128(whole), _mm256_extractf128_ps(whole, 1));
+    const __m128 quarter = _mm_max_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)));
+}
+ALWAYS_INLINE int first_equal(Vector a, Vector b) {
+    const __m256 equal = _mm256_cmp_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), _CMP_EQ_OQ);
+    const int bits = _mm256_movemask_ps(equal);
+    return bits ? __builtin_ctz(static_cast<unsigned>(bits)) : LANES;
 }
 #else
 ALWAYS_INLINE float sum_of(Vector x) {

@@ -99,14 +99,17 @@ def prepare(frame: Frame, grid: VoxelGrid, config: MinkOccConfig) -> MinkOccInpu
         ages = np.zeros(len(points), np.float32) if frame.ages is None else frame.ages
         points = np.column_stack([points, ages])
     points = drop_own_vehicle(points, config.points.min_range)
-    in_grid = transform_points(frame.T_grid_lidar, points)
+    space = native.workspace()
+    T = frame.T_grid_lidar
+    in_grid = transform_points(T, points) if space is None else native.transform_points(space, T, points)
     rows, voxel_of, table, cells = voxelise(in_grid, grid, config.points.max_points)
     if not len(cells):
         raise FrameError(f"none of the {len(points)} points lies inside the grid {grid}; check T_grid_lidar and the units")
-    view, uv = choose_views(points[rows], frame.images, frame.cameras, wanted, config.points.max_views)
-    features = point_features(in_grid[rows], points[rows, 3], voxel_of, cells, grid)
+    points = points.take(rows, axis=0)  # several times faster than points[rows]
+    view, uv = choose_views(points, frame.images, frame.cameras, wanted, config.points.max_views)
+    features = point_features(in_grid.take(rows, axis=0), points[:, 3], voxel_of, cells, grid)
     if config.reads_sweeps:
-        features = np.concatenate([features, points[rows, 4:]], 1)
+        features = np.concatenate([features, points[:, 4:]], 1)
     return MinkOccInputs(
         torch.from_numpy(images)[None],
         torch.from_numpy(features),

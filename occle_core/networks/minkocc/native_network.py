@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from occle_core.native.cells import cells_of
-from occle_core.native.conv import Floats, Weight, linear
+from occle_core.native.conv import Floats, Weight
 from occle_core.native.decoder import NEVER, labels
 from occle_core.native.library import Library
 from occle_core.native.points import Score, VoxelEncoder, encode, fuse
@@ -70,6 +70,5 @@ class NativeMinkOcc:
             x = encode(space, fuse(space, points, pyramid, view, uv, self.score), table, self.encoder)
             stage_done("fusion")
             cells, x = self.unet(space, cells, x)
-            logits = linear(space, x, self.head)
             stage_done("voxels")
-            return labels(space, cells, logits, self.head.width, self.free)
+            return labels(space, cells, x, self.head, self.free)

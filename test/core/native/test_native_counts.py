@@ -13,7 +13,7 @@ from occle_core.native import prepare as native_prepare
 from occle_core.native.library import Library
 from occle_core.networks.minkocc.inputs import prepare
 
-CALLS, PREPARE_CALLS = 132, 5
+CALLS, PREPARE_CALLS = 84, 6
 """Of the library, a frame: what was counted on 2026-11-27."""
 SPARE, PREPARE_SPARE = 64 << 10, 400 << 10
 """Bytes beyond the results; the second holds the points in the grid's frame."""

@@ -76,12 +76,10 @@ def test_labels(space, shape, fill, classes, seed):
     x = tensor_on(cells_in(shape, fill, seed), shape, classes, seed)
     scaled = SparseTensor.at(x.coordinates, (x.features * 6).round())  # equal logits among them
     free = seed % classes
-    head = Weight(space.library, np.zeros((1, 1, classes)), None, fill=decoder.NEVER)
-    logits = np.tile(head.bias, (len(x), 1))
-    logits[:, :classes] = numbers_of(scaled.features)
+    head = Weight(space.library, np.eye(classes)[None], None, fill=decoder.NEVER)  # so that features are the logits
     with space.frame():
         cells = native_cells.cells_of(space, x.coords.numpy(), shape)
-        found = decoder.labels(space, cells, logits, classes, free)
+        found = decoder.labels(space, cells, padded_rows(space.library, numbers_of(scaled.features)), head, free)
     labels, confidence = found.labels, found.confidence
     assert len(np.unique(found.cells)) == len(found.cells) and (found.classes != free).all()
     right, sure = (volume[0].numpy() for volume in label_grid(scaled, free))

@@ -43,6 +43,7 @@ def test_voxels_and_their_features(kernels, count, most, seed, moved):
         matrix = looking_forward()
         matrix[:3, 3] = 0.3, -0.2, 0.1
         inside = transform_points(matrix, points)
+        np.testing.assert_array_equal(prepare.transform_points(space, matrix, points), inside)
     else:
         inside = points
     with pytest.MonkeyPatch.context() as patch:
