@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from occle_core.frame import Frame
+from occle_core.geometry.placement import placement_problem
 from occle_core.geometry.trajectory import PoseGapError
 from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
@@ -82,6 +83,8 @@ class Pipeline:
         assembled = assemble(synced, rig, self._config, self._poses, main_frame, size, self._mapped)
         if needs_pose and self._poses.source not in ("tf", "off"):
             assembled = self._with_pose(assembled, frame)
+        if problem := placement_problem(assembled.frame.points, rig.T_grid_lidar, self._predictor.grid):
+            assembled = replace(assembled, warnings={**assembled.warnings, "placement": problem})
         converted = (time.perf_counter() - began) * 1e3
         occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
         occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})

@@ -14,7 +14,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from occle_core.sensors.clouds import intensity_problem
+from occle_core.bundle import BundleError, read_spec
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.geometry.placement import placement_problem
 from occle_core.sensors.images import image_from_message
 from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_ros.calibration.files import CalibrationError
@@ -25,7 +27,7 @@ from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.common import message_class
 from occle_ros.node.input_monitor import clock_problem
 from occle_ros.pipeline.assemble import frame_mismatch
-from occle_ros.pipeline.scans import describe_dropped, read_scan
+from occle_ros.pipeline.scans import describe_dropped, read_scan, scan_intensity_problem
 from occle_ros.system.environment import profile_variable
 from occle_ros.system.ros_process import ros_node
 from occle_ros.tools.pose_listener import PoseListener, PoseSource
@@ -210,8 +212,9 @@ def _content(listener: TopicListener, config: NodeConfig, rig: CalibratedRig | N
             if not len(points):
                 why = f"no point of the last scan is left: {describe_dropped(dropped)}" if dropped else "the last scan is empty"
                 return words, Problem(why, "check that the sensor is running and not covered, and parameter lidar.exclude_box")
-            scale, parameter = (further or config.lidar).intensity_scale, f"lidars.{name}" if further else "lidar"
-            advice = intensity_problem(points, scale, parameter)
+            advice = scan_intensity_problem(points, config, name)
+            if not advice and rig and not further and (grid := _grid(config)):
+                advice = placement_problem(points, rig.T_grid_lidar, grid)
             return words, Problem(advice) if advice else None
         if isinstance(message, (Image, CompressedImage)):
             image = image_from_message(message, listener.topic)
@@ -223,6 +226,14 @@ def _content(listener: TopicListener, config: NodeConfig, rig: CalibratedRig | N
         distortion = message.distortion_model if np.any(message.d) else "no distortion"
         return f"{message.width} x {message.height}, {distortion}", None
     return "", None
+
+
+def _grid(config: NodeConfig) -> VoxelGrid | None:
+    """The network's grid; None where its bundle cannot be read, which the node reports."""
+    try:
+        return read_spec(config.bundle_dir()).voxel_grid
+    except (BundleError, ConfigError):
+        return None
 
 
 def _camera_problems(
