@@ -20,6 +20,7 @@ from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_group import ConfigError
+from occle_ros.config.rig_parameters import rig_grid_problem
 from occle_ros.pipeline.assemble import AssembledFrame, assemble
 from occle_ros.pipeline.scans import lidar_frame
 from occle_ros.pipeline.statistics import Statistics
@@ -60,6 +61,7 @@ class Pipeline:
             )
         self._predictor, self._config, self._calibration = predictor, config, calibration
         self._poses = poses or LidarPoses(config, calibration)
+        self._grid_problem = rig_grid_problem(config.rig, predictor.grid)
         self._lidar_frame = ""
         # Cores that a frame may use beside those that run at the same time.
         spare = (config.threads or len(os.sched_getaffinity(0))) // predictor.max_concurrent
@@ -83,8 +85,13 @@ class Pipeline:
         assembled = assemble(synced, rig, self._config, self._poses, main_frame, size, self._mapped)
         if needs_pose and self._poses.source not in ("tf", "off"):
             assembled = self._with_pose(assembled, frame)
-        if problem := placement_problem(assembled.frame.points, rig.T_grid_lidar, self._predictor.grid):
-            assembled = replace(assembled, warnings={**assembled.warnings, "placement": problem})
+        grid = {
+            "grid": self._grid_problem,
+            "placement": placement_problem(assembled.frame.points, rig.T_grid_lidar, self._predictor.grid),
+        }
+        warnings = {subject: problem for subject, problem in grid.items() if problem}
+        if warnings:
+            assembled = replace(assembled, warnings={**assembled.warnings, **warnings})
         converted = (time.perf_counter() - began) * 1e3
         occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
         occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})
