@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from occle_core.frame import Frame
-from occle_core.geometry.placement import placement_problem
 from occle_core.geometry.trajectory import PoseGapError
 from occle_core.occupancy import Occupancy
+from occle_core.plausibility import frame_warnings
 from occle_core.predictor import Predictor
 from occle_core.sensors.transforms import frame_name
 from occle_ros.calibration.files import CalibrationError
@@ -85,13 +85,10 @@ class Pipeline:
         assembled = assemble(synced, rig, self._config, self._poses, main_frame, size, self._mapped)
         if needs_pose and self._poses.source not in ("tf", "off"):
             assembled = self._with_pose(assembled, frame)
-        grid = {
-            "grid": self._grid_problem,
-            "placement": placement_problem(assembled.frame.points, rig.T_grid_lidar, self._predictor.grid),
-        }
-        warnings = {subject: problem for subject, problem in grid.items() if problem}
-        if warnings:
-            assembled = replace(assembled, warnings={**assembled.warnings, **warnings})
+        warnings = frame_warnings(assembled.frame, self._predictor.grid, self._config.camera_names)
+        if self._grid_problem:
+            warnings["grid"] = self._grid_problem
+        assembled = replace(assembled, warnings={**assembled.warnings, **warnings})
         converted = (time.perf_counter() - began) * 1e3
         occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
         occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})

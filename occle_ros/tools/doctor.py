@@ -7,6 +7,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from occle_core.bundle import BundleError, read_spec
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.geometry.placement import placement_problem
+from occle_core.plausibility import placement_problem, view_problem
 from occle_core.sensors.images import image_from_message
 from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_ros.calibration.files import CalibrationError
@@ -254,6 +255,11 @@ def _camera_problems(
             lens.rectify(image_from_message(listener.last), listener.topic)
         except ConversionError as error:
             problems.append(Problem(str(error)))
+    camera = rig.cameras[number]
+    if camera is not None and scans.last is not None:
+        with suppress(ConversionError):  # of the scan, which is reported with its topic
+            problem = view_problem(read_scan(scans.last, config, None)[0], camera, name)
+            problems.append(Problem(problem) if problem else None)
     offset = config.cameras[name].time_offset_ms
     differences = [_nearest(listener.stamps, stamp - round(offset * 1e6)) for stamp in scans.stamps if listener.stamps]
     # The median, as the first and last scans may lack their image.

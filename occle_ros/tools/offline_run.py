@@ -21,10 +21,10 @@ from occle_core.bags.writer import BagWriter
 from occle_core.datasets import Dataset, open_dataset
 from occle_core.datasets.completeness import require_frames
 from occle_core.frame import Frame, FrameError
-from occle_core.geometry.placement import placement_problem
 from occle_core.mapping import MapConfig
 from occle_core.occupancy import Occupancy
 from occle_core.output_folder import new_folder
+from occle_core.plausibility import frame_warnings
 from occle_core.predictor import Predictor
 from occle_core.sensors.messages import ConversionError
 from occle_ros.bags.reader import BagReader
@@ -171,8 +171,7 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
                     losses.failed.append(f"frame {number}: {error}")
                     continue
                 masked = [name for name, image in zip(dataset.camera_names, frame.images) if image is None]
-                problem = placement_problem(frame.points, frame.T_grid_lidar, predictor.grid)
-                warnings = {"placement": problem} if problem else {}
+                warnings = frame_warnings(frame, predictor.grid, dataset.camera_names)
                 losses.add(ProcessedFrame(AssembledFrame(frame, dict.fromkeys(masked, "no_image"), warnings=warnings), occupancy))
                 with_truth = number in evenly_spaced(count, pictures) and dataset.taxonomy.name == predictor.taxonomy.name
                 yield _Prediction(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)

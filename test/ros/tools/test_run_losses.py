@@ -146,6 +146,15 @@ def test_scans_that_the_network_does_not_know_are_noted_once(
     assert (summary.frames, len(summary.notes)) == (4, 1) and re.match(note, summary.notes[0]), summary.notes
 
 
+def test_a_camera_in_its_body_frame_is_noted(bundle: Path, tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / "kitti", 2)
+    (file,) = folder.rglob("calib.txt")
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("Tr:")]
+    file.write_text("\n".join([*lines, "Tr: 1 0 0 0 0 1 0 0 0 0 1 0"]) + "\n")
+    (note,) = run_dataset(folder, bundle, tmp_path / "out").notes
+    assert note.startswith("no point of the scan falls into the image of cam2")
+
+
 def test_a_data_set_on_another_rigs_grid_is_noted(bundle: Path, tmp_path: Path) -> None:
     """Its scans lie 2 m lower than the network's grid: a bundle of another mounting."""
     folder = write_sequence(tmp_path / "kitti", 2)
