@@ -110,7 +110,7 @@ def test_a_rig_that_is_none_is_a_configuration_error(tmp_path):
         load_config(None, file)
 
 
-def test_a_grid_that_the_network_does_not_have_is_said_with_every_frame(tmp_path):
+def test_a_grid_that_the_network_does_not_have_is_said_with_the_first_frame(tmp_path):
     """The node and `occle run` log a subject once; voxels are on the network's grid."""
     save_untrained(tmp_path / "bundle")
     predictor = Predictor.load(tmp_path / "bundle")
