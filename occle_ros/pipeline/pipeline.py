@@ -27,7 +27,6 @@ from occle_ros.pipeline.scans import lidar_frame
 from occle_ros.pipeline.statistics import Statistics
 from occle_ros.sync.lidar_led import SyncedMessages
 
-
 CHECKED = 16
 """One frame of so many is checked for a plausible calibration, the first one too: it takes up to a millisecond."""
 
