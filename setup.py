@@ -11,7 +11,7 @@ from setuptools import find_packages, setup
 NAME = "occle_ros"
 ROOT = Path(__file__).resolve().parent
 
-# Ranges that were tested: the lower ends are what older ROS distributions bring (docs/how_to/install.md says what ran where).
+# Ranges that were tested: the lower ends are what older ROS distributions bring (README.md, Status, says what ran where).
 # Exact versions are in constraints/: pip install -c constraints/pip.txt ...
 CORE = [
     "torch>=2.8",  # any build: CPU, CUDA, Jetson's; one that is installed is left alone

@@ -24,14 +24,12 @@ from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.protocol import Network, NetworkConfig, RigName, Size
 from occle_core.networks.registry import NETWORKS
-from occle_core.paths import share_file
+from occle_core.paths import bundle_folder
 from occle_core.taxonomy import TaxonomyConfig
 
 KINDS = tuple(NETWORKS)
 FORMAT_VERSION = 1
 SPEC_FILE, WEIGHTS_FILE = "bundle.yaml", "weights.safetensors"
-SHIPPED: tuple[str, ...] = ("kitti", "nuscenes")
-"""Bundles that are installed with the package."""
 
 
 class BundleError(ValueError):
@@ -105,13 +103,10 @@ def find_bundle(name: Path | str) -> Path:
     Raises:
         BundleError: a name that is neither a folder here nor a shipped bundle's.
     """
-    path = Path(name)
-    if path.exists() or len(path.parts) != 1:
-        return path
     try:
-        return share_file(f"config/bundles/{name}")
+        return bundle_folder(name)
     except FileNotFoundError as error:
-        raise BundleError(f"{name} is no folder here, and no shipped bundle; shipped are {', '.join(SHIPPED)}") from error
+        raise BundleError(str(error)) from error
 
 
 def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> None:

@@ -36,6 +36,24 @@ def share_file(relative: str) -> Path:
     raise FileNotFoundError(f"{relative} of {PACKAGE} is not installed; searched\n  {places}\nInstall it again: `pip install .`")
 
 
+def bundle_folder(name: str | Path) -> Path:
+    """Folder of a bundle: a path, or the name of a shipped one, such as "kitti".
+
+    Raises:
+        FileNotFoundError: a name that is neither a folder here nor a shipped bundle's; the message lists those.
+    """
+    path = expand_home(name)
+    if path.exists() or len(path.parts) != 1:
+        return path
+    shipped = share_file("config/bundles")
+    names = sorted(folder.name for folder in shipped.iterdir() if folder.is_dir())
+    if str(name) not in names:
+        raise FileNotFoundError(
+            f"there is no {str(name)!r} in {Path.cwd()}, and no shipped bundle of that name; shipped are {', '.join(names)}"
+        )
+    return shipped / name
+
+
 def _share_folders() -> list[Path]:
     checkout = Path(__file__).resolve().parents[1]
     folders = [checkout] if (checkout / "package.xml").exists() or (checkout / "pyproject.toml").exists() else []

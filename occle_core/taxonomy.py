@@ -180,7 +180,9 @@ def read_classes(file: Path | str) -> TaxonomyConfig:
     """
     try:
         config = TaxonomyConfig.model_validate(yaml.safe_load(Path(file).read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ValueError(f"class list {file} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{file} cannot be read as a class list: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()[:3])

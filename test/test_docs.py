@@ -150,3 +150,32 @@ def test_workflows_and_forms_are_yaml(file: Path) -> None:
         assert content["jobs"] and used and set(used) <= targets
     if "ISSUE_TEMPLATE" in file.parts and file.name != "config.yml":
         assert content["name"] and content["description"] and all("type" in field for field in content["body"])
+
+
+def test_pages_that_code_and_settings_name_exist() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    files = [
+        ROOT / name for name in listed.stdout.split("\n") if name.endswith((".py", ".yaml", ".yml", ".toml", ".sh", ".xml", ".md"))
+    ]
+    named = {
+        (page, str(file.relative_to(ROOT)))
+        for file in files
+        if file.is_file()
+        for page in re.findall(r"\bdocs/[\w/]+\.md\b", file.read_text("utf-8"))
+    }
+    assert len(named) > 20 or listed.returncode  # outside of a checkout git lists nothing
+    assert not [(page, file) for page, file in sorted(named) if not (ROOT / page).is_file()]
+
+
+def test_decisions_have_one_number_each_and_the_ones_that_are_cited_exist() -> None:
+    """Entries are grouped by subject: their numbers do not ascend from top to bottom."""
+    text = (DOCS / "reference" / "decisions.md").read_text("utf-8")
+    numbers = [int(number) for number in re.findall(r"^### (\d+)\. ", text, re.MULTILINE)]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    source = (ROOT / "training/occle_train/experiments/data/paper_differences.yaml").read_text("utf-8")
+    cited = [
+        int(number)
+        for found in re.findall(r"\bdecisions? (\d+(?:(?:, | and )\d+)*)", source)
+        for number in re.findall(r"\d+", found)
+    ]
+    assert len(cited) > 10 and set(cited) <= set(numbers)

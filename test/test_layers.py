@@ -16,7 +16,7 @@ PACKAGES = {"occle_core": ROOT / "occle_core", "occle_ros": ROOT / "occle_ros", 
 CORE = (
     "config", "errors", "atomic_file", "console", "paths", "build_cache", "output_folder", "taxonomy",
     "geometry", "rig", "frame", "occupancy", "native", "visibility", "sensors", "bags", "datasets", "rig_drafting", "history",
-    "pictures",
+    "plausibility", "pictures",
     "calibration", "sparse",
     "networks.capacities", "networks.blocks", "networks.protocol", "networks.minkocc", "networks.occle", "networks.registry",
     "bundle",

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from occle_core.datasets.base import DatasetError
+from occle_core.sensors.clouds import LOW_INTENSITY, MAX_INTENSITY, full_intensity
 from occle_core.sensors.image_files import ImageFileError, decode_image, halved_size, jpeg_size
 from occle_core.sensors.returns import no_return
 
@@ -55,7 +56,7 @@ def read_points(path: Path, columns: int, intensity_scale: float = 1.0) -> NDArr
     networks never see such rows.
 
     Raises:
-        DatasetError: missing, truncated or empty file, or points that are not finite.
+        DatasetError: missing, truncated or empty file, or points that are not finite or have negative intensities.
     """
     points = np.ascontiguousarray(_scan_rows(path, columns)[:, :4])
     finite = np.isfinite(points).all(axis=1)
@@ -74,6 +75,7 @@ def read_points(path: Path, columns: int, intensity_scale: float = 1.0) -> NDArr
         warn_once(f"{path.parent}: rows of scans at exactly (0, 0, 0) are beams without a return; they are left out")
         points = points[~lost]
     points[:, 3] /= np.float32(intensity_scale)
+    _check_intensities(path, points, intensity_scale)
     return points
 
 
@@ -90,6 +92,21 @@ def read_point_labels(path: Path, dtype: DTypeLike, scan: Path, columns: int) ->
         )
     lost = _left_out(rows)
     return labels[~lost] if lost.any() else labels
+
+
+def _check_intensities(path: Path, points: NDArray[np.float32], full: float) -> None:
+    if points[:, 3].min() < 0:
+        row = int(points[:, 3].argmin())
+        raise DatasetError(
+            f"{path}: row {row} has intensity {points[row, 3] * full:.3g}; its rows do not begin with x, y, z and intensity, or "
+            f"intensities are not 0 to {full:g}"
+        )
+    highest, place = float(points[:, 3].max()), f"{path.parent}: intensities"
+    if highest > MAX_INTENSITY:
+        found = full_intensity(highest * full)
+        warn_once(f"{place} are 0 to {found:g}, and this layout's are 0 to {full:g}; divide those in the files by {found / full:g}")
+    elif 0 < highest < LOW_INTENSITY:
+        warn_once(f"{place} end below {LOW_INTENSITY * full:g}, and this layout's are 0 to {full:g}; scale those in the files")
 
 
 def _left_out(rows: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import COPY_AGAIN, read_array, read_bits, read_image, read_npy, read_numbers, read_points
-from occle_core.datasets.semantickitti import read_calibration
+from occle_core.datasets.poses import rigid_transform, rotation_transform
+from occle_core.datasets.semantickitti import camera_of, read_calibration
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame
-from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import SEMANTICKITTI, VoxelGrid
 
 LAYOUT = (
@@ -80,13 +80,13 @@ class Kitti360Dataset:
         if not self.numbers:
             raise DatasetError(f"{folder}: none of {len(self._images)} images has a scan; expected {LAYOUT}")
         perspective = read_calibration(self.root / "calibration" / "perspective.txt", P_rect_00=12, R_rect_00=9)
-        T_velo_cam = read_numbers(self.root / "calibration" / "calib_cam_to_velo.txt", 12).reshape(-1, 3, 4)
+        extrinsics = self.root / "calibration" / "calib_cam_to_velo.txt"
+        T_velo_cam = read_numbers(extrinsics, 12)
         if len(T_velo_cam) != 1:
-            raise DatasetError(f"{self.root / 'calibration' / 'calib_cam_to_velo.txt'} needs one line of 12 numbers")
-        rectify = np.eye(4)
-        rectify[:3, :3] = perspective["R_rect_00"].reshape(3, 3)
+            raise DatasetError(f"{extrinsics} needs one line of 12 numbers")
+        rectify = rotation_transform(perspective["R_rect_00"], f"{self.root / 'calibration' / 'perspective.txt'}: R_rect_00")
         self._P = perspective["P_rect_00"]
-        self._T_rectified_velo: NDArray[np.float64] = rectify @ np.linalg.inv(np.vstack([T_velo_cam[0], [0, 0, 0, 1]]))
+        self._T_rectified_velo: NDArray[np.float64] = rectify @ np.linalg.inv(rigid_transform(T_velo_cam, str(extrinsics)))
         # Without poses KITTI-360's numbers are unknown; SSCBench's leave out where the vehicle stood.
         self.stamps: list[int] = [self._own_numbers.get(number, number) * PERIOD for number in self.numbers]
 
@@ -96,7 +96,7 @@ class Kitti360Dataset:
     def frame(self, i: int) -> Frame:
         """Scan `i` with its image."""
         image = read_image(self._images[self.numbers[i]])
-        camera = Camera.from_projection(self._P, self._T_rectified_velo, image.shape[1], image.shape[0])
+        camera = camera_of(image, self._P, self._T_rectified_velo, self.root / "calibration" / "perspective.txt")
         return Frame(self.stamps[i], self.points(i), [image], [camera], self.T_grid_lidar, self.pose(i))
 
     def files(self, i: int) -> list[Path]:
@@ -200,7 +200,8 @@ class Kitti360Dataset:
         file = self.folder / "cam0_to_world.txt"
         if not file.exists():
             return {}
-        return {int(row[0]): row[1:].reshape(4, 4) for row in read_numbers(file, 17)}
+        rows = read_numbers(file, 17)
+        return {int(row[0]): rigid_transform(row[1:], f"{file}, frame {int(row[0])}") for row in rows}
 
 
 def _read_invalid(file: Path) -> NDArray[np.bool_]:

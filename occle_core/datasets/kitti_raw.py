@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError, Unlabelled
 from occle_core.datasets.files import COPY_AGAIN, read_image, read_points, read_text
-from occle_core.datasets.semantickitti import read_calibration
+from occle_core.datasets.poses import rigid_transform, rotation_transform
+from occle_core.datasets.semantickitti import camera_of, read_calibration
 from occle_core.frame import Frame
-from occle_core.geometry.camera import Camera
 
 LAYOUT = "KITTI raw: DAY/DRIVE/{velodyne_points/data/*.bin, image_02/data/*.png} with DAY/calib_{cam_to_cam,velo_to_cam}.txt"
 
@@ -61,9 +61,10 @@ class KittiRawDataset(Unlabelled):
         day = folder.resolve().parent
         cameras = read_calibration(day / "calib_cam_to_cam.txt", P_rect_02=12, R_rect_00=9)
         lidar = read_calibration(day / "calib_velo_to_cam.txt", R=9, T=3)
-        T_camera_lidar, rectify = np.eye(4), np.eye(4)
-        T_camera_lidar[:3] = np.column_stack([lidar["R"].reshape(3, 3), lidar["T"]])
-        rectify[:3, :3] = cameras["R_rect_00"].reshape(3, 3)
+        T_camera_lidar = rigid_transform(
+            np.column_stack([lidar["R"].reshape(3, 3), lidar["T"]]), f"{day / 'calib_velo_to_cam.txt'}: R and T"
+        )
+        rectify = rotation_transform(cameras["R_rect_00"], f"{day / 'calib_cam_to_cam.txt'}: R_rect_00")
         self._P, self._T_rectified_lidar = cameras["P_rect_02"], rectify @ T_camera_lidar
         self.stamps = self._times("velodyne_points")
         self._image_stamps = self._times("image_02") if self.camera_names else []
@@ -74,7 +75,8 @@ class KittiRawDataset(Unlabelled):
     def frame(self, i: int) -> Frame:
         """Scan `i` with its image."""
         images = [read_image(self.image_file(i, name) or Path()) for name in self.camera_names]
-        cameras = [Camera.from_projection(self._P, self._T_rectified_lidar, image.shape[1], image.shape[0]) for image in images]
+        file = self.folder.resolve().parent / "calib_cam_to_cam.txt"
+        cameras = [camera_of(image, self._P, self._T_rectified_lidar, file) for image in images]
         return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar)
 
     def files(self, i: int) -> list[Path]:

@@ -13,7 +13,7 @@ from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError, Unlabelled
 from occle_core.datasets.files import read_image, read_json, read_point_labels, read_points
 from occle_core.datasets.nuscenes import CAMERAS
-from occle_core.datasets.poses import inside_oriented_box
+from occle_core.datasets.poses import inside_oriented_box, rigid_transform
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 
@@ -61,10 +61,8 @@ class _Extract(Unlabelled):
         return self._matrix(i, "ego2global") @ self._matrix(i, "lidar2ego")
 
     def _matrix(self, i: int, key: str) -> NDArray[np.float64]:
-        matrix = np.array(self._frames[i].get(key, ()), np.float64)
-        if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-            raise DatasetError(f"{self._file}: {key} of the frame at {self._frames[i]['timestamp_us']} us is not a 4x4 matrix")
-        return matrix
+        where = f"{self._file}: {key} of the frame at {self._frames[i]['timestamp_us']} us"
+        return rigid_transform(self._frames[i].get(key, ()), where)
 
 
 class NuScenesInfosDataset(_Extract):
@@ -90,7 +88,8 @@ class NuScenesInfosDataset(_Extract):
             camera = self._frames[i]["cams"].get(name, self._cameras[name])
             image = read_image(self._file.parent / camera["img_path"])
             images.append(None if file is None else image)
-            cameras.append(Camera(camera["cam_intrinsic"], camera["lidar2cam"], image.shape[1], image.shape[0]))
+            T_camera_lidar = rigid_transform(camera["lidar2cam"], f"{self._file}: lidar2cam of {camera['img_path']}")
+            cameras.append(Camera(camera["cam_intrinsic"], T_camera_lidar, image.shape[1], image.shape[0]))
         return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar, self.pose(i))
 
     def files(self, i: int) -> list[Path]:

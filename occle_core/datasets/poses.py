@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Rigid transforms as nuScenes writes them, and the boxes of objects."""
+"""Rigid transforms in files of data sets, and the boxes of objects."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from occle_core.datasets.base import DatasetError
+from occle_core.geometry.rigid import is_rigid
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,35 @@ class TrackedBox:
     track: str
     T_world_box: NDArray[np.float64]
     size: tuple[float, float, float]
+
+
+def rigid_transform(values: ArrayLike, where: str) -> NDArray[np.float64]:
+    """(4, 4) of a 4x4 or 3x4 matrix by rows, as a file has it.
+
+    Args:
+        values: 16 or 12 numbers of any shape.
+        where: file and entry, for the error.
+
+    Raises:
+        DatasetError: these are not the numbers of a rotation with a translation.
+    """
+    try:
+        rows = np.asarray(values, np.float64).reshape(-1, 4)
+    except (TypeError, ValueError):
+        rows = np.zeros((0, 4))
+    T = np.vstack([rows, [0, 0, 0, 1]]) if len(rows) == 3 else rows
+    if T.shape != (4, 4) or not is_rigid(T):
+        raise DatasetError(f"{where} is not a rotation with a translation (3x4 or 4x4 by rows, metres): {T.round(4).tolist()}")
+    return T
+
+
+def rotation_transform(values: NDArray[np.float64], where: str) -> NDArray[np.float64]:
+    """(4, 4) of the nine numbers of a rotation, by rows.
+
+    Raises:
+        DatasetError: they are not a rotation; `where` says whose.
+    """
+    return rigid_transform(np.column_stack([values.reshape(3, 3), np.zeros(3)]), where)
 
 
 def transform_from_row(record: dict[str, Any]) -> NDArray[np.float64]:

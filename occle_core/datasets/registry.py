@@ -64,6 +64,12 @@ def list_scenes(path: Path | str, kind: str | None = None) -> list[str]:
     return list(_find(Path(path), kind)[1])
 
 
+def layout_of(path: Path | str) -> str | None:
+    """The kind of data set in a folder, as `open_dataset` would guess it; None where there is none."""
+    path = Path(path)
+    return next((reader.kinds[0] for reader in _LAYOUTS if path.exists() and reader.scenes(path)), None)
+
+
 @dataclass(frozen=True)
 class _Layout:
     kinds: tuple[str, ...]

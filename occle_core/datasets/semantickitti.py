@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError
-from occle_core.datasets.files import read_image, read_numbers, read_point_labels, read_points, read_text
+from occle_core.datasets.files import read_image, read_numbers, read_point_labels, read_points, read_text, warn_once
+from occle_core.datasets.poses import rigid_transform
 from occle_core.datasets.semantickitti_voxels import VoxelFolder
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import SEMANTICKITTI, VoxelGrid
+from occle_core.geometry.rigid import is_rigid
 
 LAYOUT = "SemanticKITTI: sequences/NN/{velodyne/*.bin, calib.txt, times.txt} with image_2, poses.txt, labels, voxels where recorded"
 
@@ -61,13 +63,13 @@ class SemanticKittiDataset:
         self._voxels = VoxelFolder(folder / "voxels", [scan.stem for scan in self._scans], self.points)
         self.camera_names = ("cam2",) if (folder / "image_2").is_dir() else ()
         calibration = read_calibration(folder / "calib.txt", P2=12, Tr=12)
-        self._P2, self._T_camera_lidar = calibration["P2"], np.vstack([calibration["Tr"].reshape(3, 4), [0, 0, 0, 1]])
+        self._P2, self._T_camera_lidar = calibration["P2"], rigid_transform(calibration["Tr"], f"{folder / 'calib.txt'}: Tr")
         seconds = self._rows("times.txt", 1)[:, 0]
         if not np.isfinite(seconds).all():
             line = self.numbers[int(np.isnan(seconds).argmax())] + 1
             raise DatasetError(f"{folder / 'times.txt'} line {line} is blank, but its scan is there; give it a time in seconds")
         self.stamps: list[int] = [round(value * 1e9) for value in seconds.tolist()]
-        self._poses = self._rows("poses.txt", 12).reshape(-1, 3, 4) if (folder / "poses.txt").exists() else None
+        self._poses = self._read_poses() if (folder / "poses.txt").exists() else None
 
     def __len__(self) -> int:
         return len(self._scans)
@@ -78,7 +80,7 @@ class SemanticKittiDataset:
         for name in self.camera_names:
             image = read_image(self.image_file(i, name) or Path())
             images.append(image)
-            cameras.append(Camera.from_projection(self._P2, self._T_camera_lidar, image.shape[1], image.shape[0]))
+            cameras.append(camera_of(image, self._P2, self._T_camera_lidar, self.folder / "calib.txt"))
         return Frame(self.stamps[i], self.points(i), images, cameras, self.T_grid_lidar, self.pose(i))
 
     def files(self, i: int) -> list[Path]:
@@ -94,8 +96,7 @@ class SemanticKittiDataset:
         """T_world_lidar (4, 4): poses.txt is the left camera's, in the first camera's frame; None for a blank line."""
         if self._poses is None or np.isnan(self._poses[i]).any():
             return None
-        T_camera0_camera = np.vstack([self._poses[i], [0, 0, 0, 1]])
-        return np.asarray(np.linalg.inv(self._T_camera_lidar) @ T_camera0_camera @ self._T_camera_lidar)
+        return np.asarray(np.linalg.inv(self._T_camera_lidar) @ self._poses[i] @ self._T_camera_lidar)
 
     def point_labels(self, i: int) -> NDArray[np.uint8] | None:
         """(N,) class ids, 255 unlabelled; None in a sequence without labels."""
@@ -152,6 +153,18 @@ class SemanticKittiDataset:
         labels = read_point_labels(self.folder / "labels" / f"{scan.stem}.label", np.uint32, scan, 4)
         return (labels & 0xFFFF).astype(np.uint16)  # the high half is the instance
 
+    def _read_poses(self) -> NDArray[np.float64]:
+        """(N, 4, 4) of the scans, NaN where a line is blank."""
+        rows = self._rows("poses.txt", 12).reshape(-1, 3, 4)
+        poses = np.concatenate([rows, np.broadcast_to([0.0, 0, 0, 1], (len(rows), 1, 4))], 1)
+        for i in np.flatnonzero(~is_rigid(poses) & ~np.isnan(rows).any(axis=(1, 2)))[:1]:
+            where = f"{self.folder / 'poses.txt'} line {self.numbers[i] + 1}"
+            raise DatasetError(
+                f"{where} is not a rotation with a translation: {rows[i].round(4).tolist()}; leave the line of an unknown pose "
+                "blank"
+            )
+        return poses
+
     def _rows(self, name: str, columns: int) -> NDArray[np.float64]:
         rows = read_numbers(self.folder / name, columns, blank_rows=True)
         if len(rows) <= max(self.numbers):
@@ -184,3 +197,22 @@ def read_calibration(path: Path, **wanted: int) -> dict[str, NDArray[np.float64]
         if result[key].size != count or not np.isfinite(result[key]).all():
             raise DatasetError(f"{path}: {key} needs {count} finite numbers, it has {result[key].size}")
     return result
+
+
+def camera_of(image: NDArray[np.uint8], P: NDArray[np.float64], T_rectified_lidar: NDArray[np.float64], file: Path) -> Camera:
+    """The camera of an image whose calibration gives no size; a line says where the principal point is far from the middle.
+
+    Args:
+        image: (H, W, 3).
+        P: its projection, twelve numbers.
+        T_rectified_lidar: (4, 4).
+        file: which has P.
+    """
+    height, width = image.shape[:2]
+    u, v = P[[2, 6]]
+    if not (0.25 < u / width < 0.75 and 0.25 < v / height < 0.75):
+        warn_once(
+            f"{file}: the principal point ({u:.0f}, {v:.0f}) is far from the middle of images of {width}x{height}: if they were "
+            "resized or cropped, change the projection matrix alike"
+        )
+    return Camera.from_projection(P, T_rectified_lidar, width, height)

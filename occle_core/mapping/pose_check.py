@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.geometry.rigid import is_rigid
 from occle_core.mapping.config import MapConfig
 
 TILT = 1e-3
@@ -21,11 +22,7 @@ def pose_fault(T: NDArray[np.float64] | None) -> str:
     if T is None:
         return "no_pose"
     T = np.asarray(T)
-    if T.shape != (4, 4) or not np.isfinite(T).all():
-        return "bad_pose"
-    R = T[:3, :3]
-    rigid = np.abs(R.T @ R - np.eye(3)).max() < TILT and np.linalg.det(R) > 0 and np.allclose(T[3], (0, 0, 0, 1))
-    return "" if rigid else "bad_pose"
+    return "" if T.shape == (4, 4) and is_rigid(T, TILT) else "bad_pose"
 
 
 def break_between(config: MapConfig, before: tuple[int, NDArray[np.float64]], stamp: int, T_world_grid: NDArray[np.float64]) -> str:

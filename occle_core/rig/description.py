@@ -189,7 +189,7 @@ class Rig(Config):
     odometry: OdometryRig = Field(OdometryRig(), description="motion of the base frame")
     lidars: dict[Name, LidarRig] = Field(min_length=1, description="LiDARs by name, the leading one first")
     cameras: dict[Name, CameraRig] = Field(default_factory=dict, description="cameras by name, in the network's order")
-    grid: GridRig | None = Field(None, description="voxel grid; left out: the network's")
+    grid: GridRig | None = Field(None, description="voxel grid to simulate and to train on; predictions are on the bundle's")
     ground_z: float = Field(0.0, ge=-1000, le=1000, description="height of level ground in the base frame, metres")
     classes: str = Field(
         "",

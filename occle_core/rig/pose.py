@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
+from occle_core.geometry.rigid import is_rigid
+
 Row = tuple[float, float, float, float]
 
 
@@ -59,9 +61,7 @@ def _read(given: Any) -> Any:
         values = values.reshape(4, 4)
     if values.shape != (4, 4):
         raise ValueError("needs 4x4 numbers by rows, or x, y, z (metres), roll, pitch, yaw (degrees)")
-    R = values[:3, :3]
-    rotates = bool(np.isfinite(values).all()) and np.allclose(R @ R.T, np.eye(3), atol=1e-2) and np.linalg.det(R) > 0
-    if not rotates or not np.allclose(values[3], [0, 0, 0, 1]):
+    if not is_rigid(values):
         raise ValueError(f"is not a rotation with a translation: {values.round(4).tolist()}")
     return tuple(tuple(row) for row in values.tolist())
 

@@ -21,7 +21,7 @@ from occle_core.rig.pose import pose_rows
 from occle_core.rig_drafting.beams import measure_beams
 from occle_core.rig_drafting.ground import GroundPlane, find_ground
 from occle_core.rig_drafting.names import camera_infos, image_topics, sensor_names
-from occle_core.sensors.clouds import intensity_problem, scan_from_cloud
+from occle_core.sensors.clouds import MAX_INTENSITY, full_intensity, scan_from_cloud
 from occle_core.sensors.images import image_from_message
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import TransformError, frame_name
@@ -282,6 +282,4 @@ def _report_ground(ground: GroundPlane, ground_z: float, draft: Draft) -> None:
 
 def _intensity_scale(points: NDArray[np.float32]) -> float:
     highest = float(np.percentile(points[:, 3], 99.9)) if len(points) else 0.0
-    if highest <= 2 or intensity_problem(points, 1.0) is None:
-        return 1.0
-    return 1 / next((full for full in (255.0, 4095.0, 65535.0) if highest <= full), highest)
+    return 1 / full_intensity(highest) if highest > MAX_INTENSITY else 1.0

@@ -15,7 +15,16 @@ from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_core.sensors.point_times import TIME_FIELDS, PointTimes, read_times
 from occle_core.sensors.returns import no_return
 
-__all__ = ["MAX_POINTS", "LidarScan", "intensity_problem", "points_from_cloud", "scan_from_cloud"]
+__all__ = [
+    "LOW_INTENSITY", "MAX_INTENSITY", "MAX_POINTS", "LidarScan", "full_intensity", "intensity_problem", "points_from_cloud",
+    "scan_from_cloud",
+]  # fmt: skip
+
+MAX_INTENSITY = 2.0
+"""Intensity that no scan of a scaled sensor exceeds; echoes of retroreflectors and of the own vehicle exceed 1 a little."""
+
+LOW_INTENSITY = 0.02
+"""The strongest echo of a scan is above this, where the sensor is scaled."""
 
 _INTENSITY_NAMES = ("intensity", "intensities", "reflectivity", "reflectance", "i")
 
@@ -112,18 +121,19 @@ def intensity_problem(points: NDArray[np.float32], intensity_scale: float, param
         intensity_scale: what they were scaled with.
         parameter: group of the parameter that sets it.
     """
-    if not len(points):
-        return None
-    highest = float(points[:, 3].max())
-    # Echoes of retroreflectors and of the own vehicle exceed 1 a little.
-    if highest > 2:
-        raw = highest / intensity_scale
-        full = next((full for full in (255, 4095, 65535) if raw <= full), raw)
+    highest = float(points[:, 3].max()) if len(points) else 0.0
+    if highest > MAX_INTENSITY:
+        full = full_intensity(highest / intensity_scale)
         return f"intensities reach {highest:g} instead of 1: set parameter {parameter}.intensity_scale:={1 / full:.6g} (1/{full:g})"
-    if 0 < highest < 0.02:
+    if 0 < highest < LOW_INTENSITY:
         better = intensity_scale / highest
         return f"intensities end at {highest:g} instead of 1: set parameter {parameter}.intensity_scale:={better:.6g}"
     return None
+
+
+def full_intensity(highest: float) -> float:
+    """The highest intensity that a sensor can give, by the highest of a scan: 1, one of the usual integers, or the scan's."""
+    return 1.0 if highest <= MAX_INTENSITY else next((full for full in (255.0, 4095.0, 65535.0) if highest <= full), highest)
 
 
 def _decode(

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from occle_core.datasets import DatasetError, open_dataset
 from occle_core.datasets import semantickitti as kitti
 from occle_core.geometry.camera import Camera
+from occle_core.geometry.rigid import is_rigid
 from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.share_paths import resolve
 
@@ -114,9 +115,7 @@ def rigid(values: Sequence[Any], name: str) -> NDArray[np.float64]:
         CalibrationError: not a rotation and a translation (to 1 %: P2's offset and rounded files pass).
     """
     T = np.asarray(values, np.float64).reshape(4, 4)
-    R = T[:3, :3]
-    rotates = np.isfinite(T).all() and np.allclose(R @ R.T, np.eye(3), atol=1e-2) and np.linalg.det(R) > 0
-    if not rotates or not np.allclose(T[3], [0, 0, 0, 1]):
+    if not is_rigid(T):
         raise CalibrationError(f"{name} is not a rotation with a translation (4x4 by rows, metres): {T.round(4).tolist()}")
     return T
 

@@ -24,7 +24,9 @@ def demo(
     data: Annotated[Path | None, path_option(help="SemanticKITTI, KITTI or nuScenes folder; default: a simulated drive")] = None,
     out: Annotated[Path, path_option(help="folder of the results")] = Path("out/demo"),
     scene: Annotated[str | None, typer.Option(help="sequence or scene of --data; default: the first")] = None,
-    bundle: Annotated[Path | None, path_option(help="folder of the network; default: the preset's")] = None,
+    bundle: Annotated[
+        Path | None, path_option(help="folder of the network, or a shipped one's name; default: the preset's")
+    ] = None,
     rate: Annotated[str, typer.Option(help="frames per second, or auto: the rate that this machine sustains, at most 10")] = "auto",
     frames: Annotated[int, typer.Option(min=2, help="frames of the simulated drive, or maximum number of frames of --data")] = 100,
     pictures: Annotated[int, typer.Option(min=0, help="number of frames to draw pictures of")] = 4,

@@ -14,7 +14,9 @@ from occle_ros.config.names import DatasetKind, EngineName
 
 def run(
     out: Annotated[Path, path_option(help="folder to create")],
-    bundle: Annotated[Path | None, path_option(help="folder of the network; default: the preset's")] = None,
+    bundle: Annotated[
+        Path | None, path_option(help="folder of the network, or a shipped one's name; default: the preset's")
+    ] = None,
     bag_path: Annotated[Path | None, path_option("--bag", help="bag to read")] = None,
     dataset: Annotated[Path | None, path_option(help="data set to read")] = None,
     kind: Annotated[DatasetKind | None, typer.Option(help="layout of the data set; default: detected")] = None,
@@ -37,13 +39,13 @@ def run(
         usage_error("--config and --rig are for --bag")
     with report_errors(), progress("predicting") as on_progress:
         from occle_ros.config.loading import load_config
-        from occle_ros.config.share_paths import resolve
+        from occle_ros.config.share_paths import resolve_bundle
         from occle_ros.tools.demo_inputs import bundle_for
         from occle_ros.tools.offline_run import run_bag, run_dataset
         from occle_ros.tools.run_report import report_lines
 
         given = load_config(config, rig) if config or rig else None
-        chosen = resolve(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind, scene, given)
+        chosen = resolve_bundle(str(bundle), "--bundle") if bundle else bundle_for(bag_path, dataset, kind, scene, given)
         if bag_path is not None:
             summary = run_bag(bag_path, chosen, out, given, limit, pictures, on_progress, engine)
         else:
@@ -70,7 +72,9 @@ def view(
     save: Annotated[Path | None, path_option(help="write a recording of the rerun viewer (.rrd) instead of opening it")] = None,
     web: Annotated[bool, typer.Option("--web", help="serve the rerun viewer to browsers")] = False,
     port: Annotated[int, typer.Option(min=1, max=65534, help="of --web; its data are on the next one")] = 9090,
-    bundle: Annotated[Path | None, path_option(help="folder of the network; default: the preset's")] = None,
+    bundle: Annotated[
+        Path | None, path_option(help="folder of the network, or a shipped one's name; default: the preset's")
+    ] = None,
     config: Annotated[Path | None, path_option(help="parameter file of the node, for its topics")] = None,
     kind: Annotated[DatasetKind | None, typer.Option(help="layout of a data set; default: detected")] = None,
     scene: Annotated[str | None, typer.Option(help="sequence or scene of a data set")] = None,

@@ -28,7 +28,7 @@ from occle_ros.config.lidars import FurtherLidarConfig, LidarConfig
 from occle_ros.config.map_groups import MapParameters
 from occle_ros.config.names import EngineName, Precision
 from occle_ros.config.parameter_group import Matrix, ParameterGroup, live_parameter
-from occle_ros.config.share_paths import resolve
+from occle_ros.config.share_paths import resolve_bundle
 
 MAIN_LIDAR = "lidar"
 """Name of the main LiDAR beside those in lidar_names, in counters and diagnostics."""
@@ -153,7 +153,7 @@ class NodeConfig(ParameterGroup):
         Raises:
             ConfigError: there is no such folder.
         """
-        return resolve(self.bundle, "parameter bundle")
+        return resolve_bundle(self.bundle, "parameter bundle")
 
 
 def resolve_topics(config: NodeConfig, resolve: Callable[[str], str]) -> NodeConfig:

@@ -32,7 +32,9 @@ def read_parameters(path: Path, node: str = NODE_NAME) -> dict[str, Any]:
     """
     try:
         sections = _sections(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ConfigError(f"parameter file {path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
     if not sections:
         raise ConfigError(f"{path} is not a ROS parameter file; it begins with `/**:` or `/{node}:`, then `  {_VALUES}:`")

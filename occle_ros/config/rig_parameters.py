@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.rig import Rig, RigError, read_rig
 from occle_core.rig.files import read_taxonomy
 from occle_core.taxonomy import Taxonomy
@@ -41,6 +42,25 @@ def rig_classes(config_rig: str) -> Taxonomy | None:
         return read_taxonomy(*load_rig(config_rig))
     except RigError as error:
         raise ConfigError(f"parameter rig: {error}") from error
+
+
+def rig_grid_problem(config_rig: str, grid: VoxelGrid) -> str | None:
+    """What to know where the grid of the rig that parameter `rig` names is not the network's; None where it is, or none is given.
+
+    Raises:
+        ConfigError: as `load_rig`.
+    """
+    given = load_rig(config_rig)[0].grid if config_rig else None
+    if given is None or given.grid == grid:
+        return None
+    return (
+        f"the rig file's grid, {_grid_text(given.grid)}, is not the network's: voxels are on the network's, {_grid_text(grid)}. "
+        "`occle-train fit --rig` trains a network on the rig file's"
+    )
+
+
+def _grid_text(grid: VoxelGrid) -> str:
+    return f"{' x '.join(map(str, grid.shape))} cells of {grid.resolution:g} m from {grid.origin}"
 
 
 def rig_parameters(rig: Rig) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from occle_core.paths import expand_home, share_file
+from occle_core.paths import bundle_folder, expand_home, share_file
 from occle_ros.config.parameter_group import ConfigError
 
 
@@ -24,3 +24,15 @@ def resolve(path: str, option: str) -> Path:
     except FileNotFoundError:
         pass
     raise ConfigError(f"{option}: there is no {path!r}, neither from {Path.cwd()} nor in share/occle_ros")
+
+
+def resolve_bundle(bundle: str, option: str) -> Path:
+    """Absolute path of a bundle: its folder, as `resolve`, or the name of a shipped one. `option` names the parameter in the error.
+
+    Raises:
+        ConfigError: no such folder, and no shipped bundle of that name.
+    """
+    try:
+        return resolve(str(bundle_folder(bundle)), option)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{option}: {error}") from error

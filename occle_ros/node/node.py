@@ -276,6 +276,10 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
             if note not in self._noted:
                 self._noted.add(note)
                 self.get_logger().warning(note)
+        for subject, warning in processed.assembled.warnings.items():
+            if subject not in self._noted:
+                self._noted.add(subject)
+                self.get_logger().warning(warning)
         for found in processed.assembled.found:
             if found not in self._noted:
                 self._noted.add(found)

@@ -43,6 +43,7 @@ class AssembledFrame:
         deskew: why the scans are not compensated for motion, as `MergedScan.deskew`.
         deskew_problem: the same as a problem and its remedy.
         found: what was recognised in the scans, to log once.
+        warnings: subject -> problem and remedy, to log once a subject; the numbers in it differ from frame to frame.
     """
 
     frame: Frame
@@ -55,6 +56,7 @@ class AssembledFrame:
     deskew: str = ""
     deskew_problem: str = ""
     found: tuple[str, ...] = ()
+    warnings: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble(
@@ -116,6 +118,7 @@ def assemble(
         scan.deskew,
         scan.deskew_problem,
         scan.found,
+        {f"intensity:{name}": f"{name}: {problem}" for name, problem in scan.intensities.items()},
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any
 from occle_core.frame import Frame
 from occle_core.geometry.trajectory import PoseGapError
 from occle_core.occupancy import Occupancy
+from occle_core.plausibility import frame_warnings
 from occle_core.predictor import Predictor
 from occle_core.sensors.transforms import frame_name
 from occle_ros.calibration.files import CalibrationError
@@ -19,10 +21,14 @@ from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_group import ConfigError
+from occle_ros.config.rig_parameters import rig_grid_problem
 from occle_ros.pipeline.assemble import AssembledFrame, assemble
 from occle_ros.pipeline.scans import lidar_frame
 from occle_ros.pipeline.statistics import Statistics
 from occle_ros.sync.lidar_led import SyncedMessages
+
+CHECKED = 16
+"""One frame of so many is checked for a plausible calibration, the first one too: it takes up to a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Pipeline:
             )
         self._predictor, self._config, self._calibration = predictor, config, calibration
         self._poses = poses or LidarPoses(config, calibration)
+        self._grid_problem = rig_grid_problem(config.rig, predictor.grid)
+        self._numbers = itertools.count()
         self._lidar_frame = ""
         # Cores that a frame may use beside those that run at the same time.
         spare = (config.threads or len(os.sched_getaffinity(0))) // predictor.max_concurrent
@@ -82,6 +90,8 @@ class Pipeline:
         assembled = assemble(synced, rig, self._config, self._poses, main_frame, size, self._mapped)
         if needs_pose and self._poses.source not in ("tf", "off"):
             assembled = self._with_pose(assembled, frame)
+        if next(self._numbers) % CHECKED == 0:
+            assembled = replace(assembled, warnings={**assembled.warnings, **self._warnings(assembled.frame)})
         converted = (time.perf_counter() - began) * 1e3
         occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
         occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})
@@ -99,6 +109,10 @@ class Pipeline:
         """Name of the main LiDAR's frame."""
         file = self._calibration.file
         return lidar_frame(synced, self._config, self._lidar_frame, file.lidar_frame if file else "")
+
+    def _warnings(self, frame: Frame) -> dict[str, str]:
+        found = frame_warnings(frame, self._predictor.grid, self._config.camera_names)
+        return {**found, "grid": self._grid_problem} if self._grid_problem else found
 
     def _with_pose(self, assembled: AssembledFrame, frame: str) -> AssembledFrame:
         """The frame with the pose that its scan was compensated with, for networks with a history."""

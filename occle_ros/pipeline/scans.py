@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from occle_core.frame import RayOrigins
 from occle_core.geometry.trajectory import PoseGapError
-from occle_core.sensors.clouds import LidarScan, scan_from_cloud
+from occle_core.sensors.clouds import LidarScan, intensity_problem, scan_from_cloud
 from occle_core.sensors.merge import SensorScan, merge_scans, time_span
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.returns import inside_box
@@ -38,6 +38,7 @@ class MergedScan:
         deskew_problem: the same as a problem and its remedy.
         found: what was recognised in the scans, to log once.
         origins: where the rays to the points begin; None: at the main LiDAR.
+        intensities: LiDAR -> problem and remedy, where its intensities are not 0 to 1.
     """
 
     points: NDArray[np.float32]
@@ -48,6 +49,7 @@ class MergedScan:
     deskew_problem: str = ""
     found: tuple[str, ...] = ()
     origins: RayOrigins | None = None
+    intensities: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_scans(
@@ -101,7 +103,8 @@ def read_scans(
         raise ConversionError("no scan of the frame can be used: " + "; ".join(problems.values()))
     points, why, problem = _compensated(scans, times, synced.stamp, config, poses, main_frame)
     found = tuple(f"the points' times of {name}: {scan.times.text}" for name, scan in times.items() if scan.times)
-    return MergedScan(points, dict(dropped), masked, problems, why, problem, found, _origins(scans))
+    intensities = {name: wrong for name, scan in times.items() if (wrong := scan_intensity_problem(scan.points, config, name))}
+    return MergedScan(points, dict(dropped), masked, problems, why, problem, found, _origins(scans), intensities)
 
 
 def read_scan(
@@ -121,6 +124,19 @@ def read_scan(
     """
     scan, dropped = _read(name, message, config, T_grid_lidar, None, topic)
     return scan.points, dropped
+
+
+def scan_intensity_problem(points: NDArray[np.float32], config: NodeConfig, name: str = MAIN_LIDAR) -> str | None:
+    """The remedy for a LiDAR's intensities, where they are not 0 to 1; None where they are.
+
+    Args:
+        points: (N, 4) of the LiDAR's scan.
+        config: with its intensity scale.
+        name: of the LiDAR.
+    """
+    if name == MAIN_LIDAR:
+        return intensity_problem(points, config.lidar.intensity_scale)
+    return intensity_problem(points, config.lidars[name].intensity_scale, f"lidars.{name}")
 
 
 def describe_dropped(dropped: Mapping[str, int]) -> str:

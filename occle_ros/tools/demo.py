@@ -30,7 +30,7 @@ from occle_ros.bags.reader import BagReader
 from occle_ros.calibration.files import CALIBRATION_FILE
 from occle_ros.config.node_config import absolute_topic
 from occle_ros.config.presets import PRESETS, preset_for
-from occle_ros.config.share_paths import resolve
+from occle_ros.config.share_paths import resolve_bundle
 from occle_ros.system.child_process import ChildProcess, ProcessError
 from occle_ros.system.ros_process import ros_node, termination_signals
 from occle_ros.tools.demo_inputs import pick_sequence, recorded_rate, simulate_drive, sustained_rate
@@ -95,7 +95,7 @@ def _demo(
             console.print(text, highlight=False, soft_wrap=True)
         dataset = open_dataset(source.path, source.kind, source.scene)
         preset = preset_for(dataset.camera_names)
-        network = resolve(str(bundle or PRESETS[preset].bundle), "--bundle" if bundle else "the preset's bundle")
+        network = resolve_bundle(str(bundle or PRESETS[preset].bundle), "--bundle" if bundle else "the preset's bundle")
         summary = convert(source.kind, source.path, out / "bag", compressed=preset == "nuscenes", limit=frames, scene=source.scene)
         console.print(f"{dataset.kind} {dataset.name}: {summary.frames} frames bagged", highlight=False, soft_wrap=True)
         stamps = _bag_stamps(dataset, summary.frames)

@@ -19,7 +19,7 @@ from occle_core.predictor import Predictor
 from occle_ros.bags.reader import BagReader
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.presets import PRESETS, preset_for
-from occle_ros.config.share_paths import resolve
+from occle_ros.config.share_paths import resolve_bundle
 from occle_ros.pipeline.pipeline import Pipeline
 from occle_ros.system.child_process import ProcessError
 
@@ -48,7 +48,7 @@ def bundle_for(bag: Path | None, dataset: Path | None, kind: str | None = None, 
     else:
         assert dataset is not None
         names = open_dataset(dataset, kind, scene).camera_names
-    return resolve(PRESETS[preset_for(names)].bundle, "the shipped bundle")
+    return resolve_bundle(PRESETS[preset_for(names)].bundle, "the shipped bundle")
 
 
 def simulate_drive(out: Path, frames: int, seconds: float) -> DatasetSequence:

@@ -7,6 +7,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +15,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from occle_core.sensors.clouds import intensity_problem
+from occle_core.bundle import BundleError, read_spec
+from occle_core.geometry.grid import VoxelGrid
+from occle_core.plausibility import placement_problem, view_problem
 from occle_core.sensors.images import image_from_message
 from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_ros.calibration.files import CalibrationError
@@ -25,7 +28,7 @@ from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.common import message_class
 from occle_ros.node.input_monitor import clock_problem
 from occle_ros.pipeline.assemble import frame_mismatch
-from occle_ros.pipeline.scans import describe_dropped, read_scan
+from occle_ros.pipeline.scans import describe_dropped, read_scan, scan_intensity_problem
 from occle_ros.system.environment import profile_variable
 from occle_ros.system.ros_process import ros_node
 from occle_ros.tools.pose_listener import PoseListener, PoseSource
@@ -210,8 +213,9 @@ def _content(listener: TopicListener, config: NodeConfig, rig: CalibratedRig | N
             if not len(points):
                 why = f"no point of the last scan is left: {describe_dropped(dropped)}" if dropped else "the last scan is empty"
                 return words, Problem(why, "check that the sensor is running and not covered, and parameter lidar.exclude_box")
-            scale, parameter = (further or config.lidar).intensity_scale, f"lidars.{name}" if further else "lidar"
-            advice = intensity_problem(points, scale, parameter)
+            advice = scan_intensity_problem(points, config, name)
+            if not advice and rig and not further and (grid := _grid(config)):
+                advice = placement_problem(points, rig.T_grid_lidar, grid)
             return words, Problem(advice) if advice else None
         if isinstance(message, (Image, CompressedImage)):
             image = image_from_message(message, listener.topic)
@@ -223,6 +227,14 @@ def _content(listener: TopicListener, config: NodeConfig, rig: CalibratedRig | N
         distortion = message.distortion_model if np.any(message.d) else "no distortion"
         return f"{message.width} x {message.height}, {distortion}", None
     return "", None
+
+
+def _grid(config: NodeConfig) -> VoxelGrid | None:
+    """The network's grid; None where its bundle cannot be read, which the node reports."""
+    try:
+        return read_spec(config.bundle_dir()).voxel_grid
+    except (BundleError, ConfigError):
+        return None
 
 
 def _camera_problems(
@@ -243,6 +255,11 @@ def _camera_problems(
             lens.rectify(image_from_message(listener.last), listener.topic)
         except ConversionError as error:
             problems.append(Problem(str(error)))
+    camera = rig.cameras[number]
+    if camera is not None and scans.last is not None:
+        with suppress(ConversionError):  # of the scan, which is reported with its topic
+            problem = view_problem(read_scan(scans.last, config, None)[0], camera, name)
+            problems.append(Problem(problem) if problem else None)
     offset = config.cameras[name].time_offset_ms
     differences = [_nearest(listener.stamps, stamp - round(offset * 1e6)) for stamp in scans.stamps if listener.stamps]
     # The median, as the first and last scans may lack their image.

@@ -24,6 +24,7 @@ from occle_core.frame import Frame, FrameError
 from occle_core.mapping import MapConfig
 from occle_core.occupancy import Occupancy
 from occle_core.output_folder import new_folder
+from occle_core.plausibility import frame_warnings
 from occle_core.predictor import Predictor
 from occle_core.sensors.messages import ConversionError
 from occle_ros.bags.reader import BagReader
@@ -79,6 +80,8 @@ class _Losses:
         count_losses(processed, self.statistics)
         for note in (*processed.assembled.notes, processed.assembled.pose_problem):
             self.notes.setdefault(note, note)
+        for subject, warning in processed.assembled.warnings.items():
+            self.notes.setdefault(subject, warning)
         for found in processed.assembled.found:
             self.notes.setdefault(found, found)
         if why := processed.assembled.deskew:
@@ -168,7 +171,8 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
                     losses.failed.append(f"frame {number}: {error}")
                     continue
                 masked = [name for name, image in zip(dataset.camera_names, frame.images) if image is None]
-                losses.add(ProcessedFrame(AssembledFrame(frame, dict.fromkeys(masked, "no_image")), occupancy))
+                warnings = frame_warnings(frame, predictor.grid, dataset.camera_names)
+                losses.add(ProcessedFrame(AssembledFrame(frame, dict.fromkeys(masked, "no_image"), warnings=warnings), occupancy))
                 with_truth = number in evenly_spaced(count, pictures) and dataset.taxonomy.name == predictor.taxonomy.name
                 yield _Prediction(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)
 

@@ -34,7 +34,7 @@ from occle_ros.calibration.rig import Calibration
 from occle_ros.calibration.tf_listener import listen_to_transforms
 from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.config.parameter_files import NODE_NAME
-from occle_ros.config.share_paths import resolve
+from occle_ros.config.share_paths import resolve_bundle
 from occle_ros.messages.clouds import occupancy_from_cloud
 from occle_ros.node.subscriptions import ReceivedScan, Subscriptions, without_arrival
 from occle_ros.pipeline.assemble import assemble
@@ -60,7 +60,7 @@ def live_source(config: NodeConfig, bundle: Path | None, namespace: str, stop: t
     Raises:
         BundleError, ConfigError, CalibrationError: the configuration cannot be used.
     """
-    spec = read_spec(resolve(str(bundle or config.bundle), "--bundle" if bundle else "parameter bundle"))
+    spec = read_spec(resolve_bundle(str(bundle or config.bundle), "--bundle" if bundle else "parameter bundle"))
     classes = taxonomy.load(spec.taxonomy)
     config = resolve_topics(config, lambda topic: absolute_topic(topic, namespace))
     voxels = absolute_topic(f"{NODE_NAME}/voxels", namespace)

@@ -24,7 +24,7 @@ from occle_ros.bags.dataset_player import is_dataset
 from occle_ros.bags.reader import BagReader
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.config.node_config import NodeConfig
-from occle_ros.config.share_paths import resolve
+from occle_ros.config.share_paths import resolve_bundle
 from occle_ros.messages.clouds import occupancy_from_cloud
 from occle_ros.pipeline.pipeline import Pipeline
 from occle_ros.tools.demo_inputs import bundle_for
@@ -54,7 +54,7 @@ def open_source(
     Raises:
         ViewError, BagError, DatasetError, CalibrationError, ConfigError, BundleError, EngineError: it cannot be opened.
     """
-    chosen = resolve(str(bundle), "--bundle") if bundle else None
+    chosen = resolve_bundle(str(bundle), "--bundle") if bundle else None
     if is_results(path):
         return results_source(path, selection, chosen)
     if kind or scene or is_dataset(path):

@@ -27,7 +27,7 @@ from occle_core.geometry.trajectory import PoseGapError, Trajectory
 from occle_core.rig import LidarRig, RigError, read_rig
 from occle_core.rig.files import RIG_FILE, read_taxonomy
 from occle_core.sensors.camera_info import lens_from_rig
-from occle_core.sensors.clouds import scan_from_cloud
+from occle_core.sensors.clouds import MAX_INTENSITY, full_intensity, scan_from_cloud
 from occle_core.sensors.images import halved_on_arrival, image_from_message
 from occle_core.sensors.merge import SensorScan, merge_scans
 from occle_core.sensors.messages import ConversionError
@@ -245,6 +245,9 @@ class BagDataset(Unlabelled):
             )
         except ConversionError as error:
             raise DatasetError(f"{self.bag}: {error}") from error
+        if (highest := float(found.points[:, 3].max(initial=0))) > MAX_INTENSITY:
+            full = full_intensity(highest / lidar.intensity_scale)
+            warn_once(f"{self.bag}: {lidar.topic}: intensities are 0 to {full:g}; set its intensity_scale to {1 / full:.6g}")
         if found.time_problem:
             warn_once(f"{self.bag}: {lidar.topic}: {found.time_problem}")
         T_base_lidar = lidar.T_base_lidar

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import COPY_AGAIN, read_image, readable, warn_once
+from occle_core.datasets.poses import rigid_transform
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame, RayOrigins
 from occle_core.geometry.camera import Camera
@@ -132,7 +133,10 @@ class SequenceDataset:
     def pose(self, i: int) -> NDArray[np.float64] | None:
         """T_world_lidar (4, 4) of frame `i`, or None where it was not known."""
         T = self._frames[i][1].get("T_world_base")
-        return None if T is None else np.asarray(T, np.float64) @ self.T_grid_lidar
+        if T is None:
+            return None
+        where = f"{self._frames[i][0] / 'frames.json'}: T_world_base of frame {self.numbers[i]}"
+        return rigid_transform(T, where) @ self.T_grid_lidar
 
     def point_labels(self, i: int) -> NDArray[np.uint8] | None:
         """(N,) class ids, or None."""

@@ -43,7 +43,7 @@ def rig(tmp_path, monkeypatch, smooth_image):
 def test_a_bag_of_jpegs_gives_the_halved_images_of_its_data_set(tmp_path):
     """So that the live node, `occle run --bag` and `occle run --data` show a network the same pixels."""
     pose = {"q_wxyz": [1, 0, 0, 0], "t": [0, 0, 0]}
-    points = np.random.default_rng(0).uniform(-20, 20, (50, 5))
+    points = np.random.default_rng(0).uniform((-20, -20, -20, 0, 0), (20, 20, 20, 255, 31), (50, 5))
     cams = {name: {"K": np.eye(3).tolist(), "sensor2ego": pose, "ego2global": pose} for name in CAMERAS}
     drive = {"token": "t0", "timestamp_us": 0, "points": points, "lidar2ego": pose, "ego2global": pose, "cams": cams}
     root = write_nuscenes(tmp_path / "data", [drive], suffix="jpg", size=(32, 18))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from calibration_rig import info
 from nav_msgs.msg import Odometry
 from tf_messages import tf_message
 
+from occle_core.bundle import save_untrained
+from occle_core.predictor import Predictor
 from occle_core.rig.pose import pose_matrix
 from occle_core.sensors.transforms import TransformBuffer
 from occle_ros.calibration.files import CalibrationError
@@ -19,6 +22,9 @@ from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.loading import config_from_parameters, load_config
 from occle_ros.config.parameter_group import ConfigError
+from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.pipeline.pipeline import Pipeline
+from occle_ros.sync.lidar_led import SyncedMessages
 
 T_BASE_LIDAR, T_BASE_CAMERA = pose_matrix(0.4, 0.1, 1.2, 1, 8, -20), pose_matrix(0.6, 0, 1, -95, 2, -80)
 LENS = {"model": "equidistant", "fx": 80.0, "fy": 80.0, "cx": 80.0, "cy": 30.0, "distortion": [0.02, -0.004, 0.001, 0.0]}
@@ -102,6 +108,24 @@ def test_a_rig_that_is_none_is_a_configuration_error(tmp_path):
     file.write_text("lidars: {}")
     with pytest.raises(ConfigError, match=r"parameter rig: rig file .*: lidars"):
         load_config(None, file)
+
+
+def test_a_grid_that_the_network_does_not_have_is_said_with_the_first_frame(tmp_path):
+    """The node and `occle run` log a subject once; voxels are on the network's grid."""
+    save_untrained(tmp_path / "bundle")
+    predictor = Predictor.load(tmp_path / "bundle")
+    own = {"origin": list(predictor.grid.origin), "shape": list(predictor.grid.shape), "resolution": predictor.grid.resolution}
+    points = np.random.default_rng(0).uniform((5, -4, -1), (15, 4, 1), (500, 3)).astype(np.float32)
+    scan = cloud_from_points(np.hstack([points, np.full((500, 1), 0.5, np.float32)]), 0, "top")
+    for grid, words in (
+        (own, None),
+        (None, None),
+        ({**own, "resolution": 0.8}, r"rig file's grid, .* cells of 0\.8 m .*fit --rig"),
+    ):
+        config = load_config(None, rig_file(tmp_path, FISH, **({"grid": grid} if grid else {})))
+        said = Pipeline(predictor, config, Calibration(config)).process(SyncedMessages(0, scan, (None,), {})).assembled.warnings
+        assert said.keys() == ({"grid"} if words else set())
+        assert words is None or re.search(words, said["grid"])
 
 
 @pytest.mark.parametrize("by_topic", [True, False])

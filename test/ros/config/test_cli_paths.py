@@ -10,11 +10,13 @@ import pytest
 from node_rig import write_calibration
 from typer.testing import CliRunner
 
+from occle_core.bundle import BundleError, find_bundle
 from occle_core.paths import expand_home
 from occle_ros.calibration.files import find_calibration
 from occle_ros.cli import app
+from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_group import ConfigError
-from occle_ros.config.share_paths import resolve
+from occle_ros.config.share_paths import resolve, resolve_bundle
 
 
 @pytest.fixture
@@ -63,3 +65,20 @@ def test_path_parameters_take_it(home: Path) -> None:
     assert resolve("~/calibration.yaml", "x") == home / "calibration.yaml"
     with pytest.raises(ConfigError, match="there is no '~nobody_of_this_name/x'"):
         resolve("~nobody_of_this_name/x", "parameter bundle")
+
+
+def test_bundles_are_found_by_name_on_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of that name comes first, as in a shell."""
+    monkeypatch.chdir(tmp_path)
+    shipped = Path(__file__).resolve().parents[3] / "config" / "bundles"
+    for name in sorted(folder.name for folder in shipped.iterdir()):
+        assert resolve_bundle(name, "--bundle") == find_bundle(name) == shipped / name
+        assert resolve_bundle(f"config/bundles/{name}", "--bundle") == shipped / name
+        assert NodeConfig(bundle=name).bundle_dir() == shipped / name
+    (tmp_path / "kitti").mkdir()
+    assert resolve_bundle("kitti", "--bundle") == tmp_path / "kitti"
+    message = "there is no 'kity' in .*, and no shipped bundle of that name; shipped are kitti, kitti_occle, nuscenes"
+    with pytest.raises(ConfigError, match=f"--bundle: {message}"):
+        resolve_bundle("kity", "--bundle")
+    with pytest.raises(BundleError, match=message):
+        find_bundle("kity")

@@ -142,3 +142,8 @@ def test_an_unknown_empty_list_is_refused_by_the_node_too(tmp_path: Path, ros_do
             OccupancyNode(context=context)
     finally:
         context.try_shutdown()
+
+
+def test_a_missing_file_is_said_in_words(tmp_path):
+    with pytest.raises(ConfigError, match=r"parameter file .*gone\.yaml cannot be read: No such file or directory$"):
+        read_parameters(tmp_path / "gone.yaml")

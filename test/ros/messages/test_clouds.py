@@ -258,6 +258,7 @@ def test_a_map_is_refused_before_anything_is_allocated():
         (3000.0, 1.0, r"\(1/4095\)"),
         (40000.0, 1.0, r"\(1/65535\)"),
         (1.0, 1 / 255, None),  # scaled already
+        (200.0, 255.0, r"intensity_scale:=1 \(1/1\)"),  # multiplied instead of divided
         (1 / 255, 1 / 255, "lidar.intensity_scale:=1"),
         (0.0, 1.0, None),  # no intensity at all: nothing to scale
     ],

@@ -17,8 +17,11 @@ from tf_messages import tf_message
 from typer.testing import CliRunner
 
 from occle_core.frame import FrameError
+from occle_core.geometry.camera import Camera
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.output_folder import new_folder
 from occle_core.paths import expand_home
+from occle_core.plausibility import placement_problem, view_problem
 from occle_core.sensors.camera_info import lens_from_info
 from occle_core.sensors.clouds import points_from_cloud
 from occle_core.sensors.images import decode_image
@@ -78,6 +81,40 @@ def _no_returns(tmp_path: Path) -> None:
 def _body(tmp_path: Path) -> None:
     config = NodeConfig.model_validate({"lidar": {"exclude_box": [-99, -99, -99, 99, 99, 99]}})
     assert read_scan(cloud_from_points(POINTS, 0, "l"), config, np.eye(4))[1] == {"exclude_box": 12}
+
+
+@row("intensities that are not 0 to 1")
+def _intensities(tmp_path: Path) -> None:
+    config = NodeConfig.model_validate({"camera_names": [], "T_grid_lidar": np.eye(4).ravel().tolist()})
+    points = np.column_stack([POINTS[:, :3], np.linspace(0, 255, len(POINTS))]).astype(np.float32)
+    rig = Calibration(config).rig("l")
+    for scale, said in ((1.0, {"intensity:lidar"}), (1 / 255, set())):
+        scaled = config.model_copy(update={"lidar": config.lidar.model_copy(update={"intensity_scale": scale})})
+        assert set(assemble(SyncedMessages(0, cloud_from_points(points, 0, "l"), (), {}), rig, scaled).warnings) == said
+
+
+@row("grid above the ground")
+def _grid_above(tmp_path: Path) -> None:
+    """A fifth of the points below the grid is a slope; 0.3 of them is not."""
+    grid = VoxelGrid((0, -10, -1), (20, 20, 4), 1.0)
+    points = np.random.default_rng(0).uniform((0, -10, -1), (20, 10, 1), (16000, 3)).astype(np.float32)
+    lower = np.eye(4)
+    for height, said in ((0.0, False), (-0.4, False), (-0.6, True)):
+        lower[2, 3] = height
+        assert bool(placement_problem(points, lower, grid)) is said
+
+
+@row("camera whose pose is that of its body, not of its optical frame")
+def _body_frame(tmp_path: Path) -> None:
+    """A camera that looks ahead sees a tenth of a scan all around, and nothing with x forward, y left, z up."""
+    rng = np.random.default_rng(0)
+    azimuth, distance = rng.uniform(-np.pi, np.pi, 16000), rng.uniform(3, 40, 16000)
+    points = np.column_stack([distance * np.cos(azimuth), distance * np.sin(azimuth), rng.uniform(-2, 2, 16000)]).astype(np.float32)
+    K = np.array([[700.0, 0, 600], [0, 700, 180], [0, 0, 1]])
+    optical = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
+    assert view_problem(points, Camera(K, optical, 1200, 360), "front") is None
+    problem = view_problem(points, Camera(K, np.eye(4), 1200, 360), "front")
+    assert problem and "the image of front: its pose is not that of the optical frame" in problem
 
 
 @row("scan of which no point is left")

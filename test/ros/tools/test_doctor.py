@@ -200,6 +200,13 @@ def test_points_that_are_left_out_are_counted_in_the_content(config):
     assert found.topics[0].content == "2985 points, dropped: 7 no returns (0, 0, 0), 5 not finite, 3 in lidar.exclude_box"
 
 
+def test_a_grid_above_the_ground_is_seen(config):
+    """The grid of the KITTI preset begins at z = -2 m; half of these points lie below."""
+    found = examined(Rig(points=POINTS - np.float32([0, 0, 2, 0])), config)
+    assert set(problems(found)) == {"/lidar/points"}
+    assert "below the voxel grid, which begins at z = -2 m" in problems(found)["/lidar/points"]
+
+
 def test_a_further_lidar_is_read_with_its_own_settings(config):
     """Its intensities are 0..255 where the main LiDAR's are 0..1, and where the body's box lies its own place says."""
     rear = POINTS * np.float32([1, 1, 1, 255])

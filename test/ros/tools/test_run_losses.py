@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,51 @@ def test_what_a_run_left_out_is_counted_by_reason(bundle: Path, tmp_path: Path, 
 def test_a_run_that_leaves_nothing_out_says_nothing_of_it(bundle: Path, tmp_path: Path) -> None:
     summary = run_bag(write_bag(tmp_path / "bag", STAMPS[:2]), bundle, tmp_path / "out")
     assert (summary.frames, summary.failed, summary.counts, summary.notes) == (2, (), {}, ())
+
+
+def scaled(factor: float, drop: float = 0.0) -> Callable[[int, Any], None]:
+    """Intensities times a factor, and points some metres lower."""
+
+    def spoil(number: int, message: Any) -> None:
+        if hasattr(message, "point_step"):
+            raw = np.frombuffer(message.data, np.float32).reshape(-1, 4) * np.float32([1, 1, 1, factor])
+            message.data = array("B", (raw - np.float32([0, 0, drop, 0])).tobytes())
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "note"),
+    [
+        (scaled(200), "lidar: intensities reach .* set parameter lidar.intensity_scale:=0.00392157"),
+        (scaled(1, drop=1.6), "much of the scan lies below the voxel grid, which begins at z = -2 m"),
+    ],
+)
+def test_scans_that_the_network_does_not_know_are_noted_once(
+    bundle: Path, tmp_path: Path, spoil: Callable[[int, Any], None], note: str
+) -> None:
+    summary = run_bag(write_bag(tmp_path / "bag", STAMPS, spoil=spoil), bundle, tmp_path / "out")
+    assert (summary.frames, len(summary.notes)) == (4, 1) and re.match(note, summary.notes[0]), summary.notes
+
+
+def test_a_camera_in_its_body_frame_is_noted(bundle: Path, tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / "kitti", 2)
+    (file,) = folder.rglob("calib.txt")
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("Tr:")]
+    file.write_text("\n".join([*lines, "Tr: 1 0 0 0 0 1 0 0 0 0 1 0"]) + "\n")
+    (note,) = run_dataset(folder, bundle, tmp_path / "out").notes
+    assert note.startswith("no point of the scan falls into the image of cam2")
+
+
+def test_a_data_set_on_another_rigs_grid_is_noted(bundle: Path, tmp_path: Path) -> None:
+    """Its scans lie 2 m lower than the network's grid: a bundle of another mounting."""
+    folder = write_sequence(tmp_path / "kitti", 2)
+    assert run_dataset(folder, bundle, tmp_path / "fits").notes == ()
+    for file in folder.rglob("velodyne/*.bin"):
+        scan = np.fromfile(file, np.float32).reshape(-1, 4)
+        (scan - np.float32([0, 0, 1.6, 0])).tofile(file)
+    (note,) = run_dataset(folder, bundle, tmp_path / "low").notes
+    assert note.startswith("much of the scan lies below the voxel grid")
 
 
 def test_a_run_of_which_nothing_comes_out_fails(bundle: Path, tmp_path: Path) -> None:

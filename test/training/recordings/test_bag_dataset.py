@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -216,3 +217,13 @@ def test_a_topic_that_stops_is_masked(recording, tmp_path):
     dataset = opened(recording, copy_bag(recording / "bag", tmp_path / "stops", change=stopped))
     assert dataset.merged_scan(1).masked == {} and dataset.merged_scan(6).masked == {"rear": "out_of_tolerance"}
     assert set(dataset.merged_scan(6).sensor) == {0}
+
+
+def test_intensities_of_another_scale_are_said_once_a_topic(recording, caplog):
+    """The recording's are 0 to 1: with a factor of 255 they are what a forgotten one leaves of 0 to 255."""
+    with caplog.at_level(logging.WARNING):
+        dataset = opened(recording, lidars__top__intensity_scale=255.0)
+        for i in range(3):
+            dataset.points(i)
+    said = [record.getMessage() for record in caplog.records if "intensities" in record.getMessage()]
+    assert len(said) == 1 and said[0].endswith("set its intensity_scale to 1"), said

@@ -253,6 +253,22 @@ def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path, wrong,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("there", "rig"), [("sequence.json", "kitti"), ("scene.json", "kitti"), ("velodyne", "nuscenes")])
+def test_a_folder_of_another_layout_is_refused(tmp_path, there, rig):
+    """Readers look for one layout of a folder: they would find the older one's sequences alone, or the newer one's."""
+    out = tmp_path / "out"
+    if there == "velodyne":
+        (out / "sequences" / "00" / there).mkdir(parents=True)
+    else:
+        (out / "v1.0-mini").mkdir(parents=True)
+        (out / "v1.0-mini" / there).write_text(
+            '[{"token": "s", "name": "scene-0000", "first_sample_token": "t", "nbr_samples": 1}]'
+        )
+    with pytest.raises(ValueError, match=r"holds a data set of another layout, .*choose another folder"):
+        simulate(out, rig, frames=1)
+    assert len(list(out.iterdir())) == 1
+
+
 @pytest.mark.parametrize(("rig", "writer"), [("kitti", write_semantickitti), ("nuscenes", write_nuscenes)])
 def test_a_failed_run_leaves_nothing_behind(tmp_path, monkeypatch, rig, writer):
     def full_disk(folder, drive, i):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from occle_core.bundle import replace_spec
+from occle_core.bundle import read_spec, replace_spec
 from occle_core.predictor import Predictor
 from occle_train.commands.common import console, path_option, progress_bar, split_names
 from occle_train.data.samples import open_all
@@ -31,6 +31,7 @@ def calibrate(
 
     Example: occle-train calibrate --bundle config/bundles/kitti --data out/held_out
     """
+    read_spec(bundle)  # before hours of counting: the name of a shipped bundle is no folder to write to
     predictor = Predictor.load(bundle, engine, "fp32", threads, console.print)
     plain = predictor.spec.model_copy(update={"calibration": None})
     predictor = Predictor(plain, predictor.engine, predictor.bundle_id)

@@ -23,7 +23,7 @@ from occle_train.worker_pool import find_workers
 
 
 def evaluate(
-    bundle: Annotated[Path, path_option("bundle folder")],
+    bundle: Annotated[Path, path_option("bundle folder, or the name of a shipped one")],
     data: Annotated[Path, path_option("data set root, sequence folder or extract")],
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",
     truth: Annotated[TruthName, typer.Option(help="recorded voxels, or accumulated from labelled scans and poses")] = "recorded",

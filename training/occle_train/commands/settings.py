@@ -14,6 +14,9 @@ from occle_train.configs import find_config
 
 M = TypeVar("M", bound=BaseModel)
 
+NAMED = 5
+"""Wrong values that an error names."""
+
 
 def read_yaml(file: Path | None) -> dict[str, Any]:
     """A configuration file's values; none without a file.
@@ -74,8 +77,14 @@ def parse_config(kind: type[M], content: dict[str, Any], source: str) -> M:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        wrong = (f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']} (it is {e['input']!r})" for e in error.errors())
-        raise ValueError(f"{source}: {'; '.join(wrong)}") from error
+        wrong = [f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']} (it is {_short(e['input'])})" for e in error.errors()]
+        more = f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+        raise ValueError(f"{source}: {'; '.join(wrong[:NAMED])}{more}") from error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _number(text: str) -> Any:

@@ -15,7 +15,7 @@ from occle_train.evaluation.submission import TEST_SEQUENCES, missing_sequences,
 
 
 def submit(
-    bundle: Annotated[Path, path_option("bundle folder")],
+    bundle: Annotated[Path, path_option("bundle folder, or the name of a shipped one")],
     data: Annotated[Path, path_option("SemanticKITTI's root, with the test sequences' voxels/*.bin")],
     out: Annotated[Path, path_option("zip file to write")],
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; the test set's 11 to 21 without")] = "",

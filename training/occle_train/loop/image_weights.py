@@ -57,8 +57,11 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         content = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"--image-weights {file}: no state dict of tensors alone ({why})") from error
+        # PyTorch's own text recommends to load the file as code.
+        raise ValueError(
+            f"--image-weights {file}: damaged, or no state dict of tensors alone; other pickled objects are never loaded. Save "
+            "model.state_dict()"
+        ) from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"--image-weights {file}: it holds no state dict of tensors; save model.state_dict()")
     return content

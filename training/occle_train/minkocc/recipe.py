@@ -24,7 +24,7 @@ from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_train.data.array_files import cached_arrays
-from occle_train.data.label_split import draw_labelled
+from occle_train.data.label_split import LabelSplit
 from occle_train.data.samples import SOLID, Sample, Samples, TargetKind, View
 from occle_train.data.truth import MaskName
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
@@ -65,9 +65,8 @@ class RecipeSamples(Samples):
         mask: MaskName = "camera",
     ) -> None:
         self.config = config
-        self._names = _unique_names(datasets)
-        drawable = _drawable(datasets, self._names, config)
-        self.drawn = frozenset(draw_labelled(drawable, config.alpha, config.label_seed))
+        self._split = LabelSplit.draw(datasets, config.label_unit, config.alpha, config.label_seed, config.mixed)
+        self.drawn = self._split.drawn
         self.labels: LabelFolder | None = labels
         self.cache = cache / _cache_key(grid, network, config, labels)
         self._scans = cache / _cache_key(grid, network, config.model_copy(update={"moving_points": "rays"}), None)
@@ -85,12 +84,10 @@ class RecipeSamples(Samples):
 
         So are frames that will have weak targets and have no pose: nothing can be accumulated around them.
         """
-        by_scene = self.config.label_unit == "scene"
         index: list[tuple[int, int]] = []
         warm: list[int] = []
         for number, data in enumerate(self.datasets):
-            labelled = {i for i in range(len(data)) if self._drawn_name(number, i) in self.drawn and data.has_truth(i)}
-            is_drawn = by_scene and self._names[number] in self.drawn
+            labelled, is_drawn = self._split.labelled(number), self._split.is_drawn_scene(number)
             if is_drawn and not labelled:
                 raise DatasetError(f"no frame of the labelled scenes {data.name} has voxel truth; take them out of the data")
             frames = [i for i in range(len(data)) if not is_drawn or i in labelled]
@@ -125,11 +122,6 @@ class RecipeSamples(Samples):
             require_sweeps(((self.datasets[number], k) for number, k in sorted(needed)), config.sweeps)
         except DatasetError as error:
             raise DatasetError(f"recipe.sweeps {config.sweeps}: {error}; or take recipe.sweeps: 0") from error
-
-    def _drawn_name(self, number: int, i: int) -> str:
-        """What a frame is drawn by."""
-        name = self._names[number]
-        return name if self.config.label_unit == "scene" else f"{name}/{self.datasets[number].numbers[i]}"
 
     def sample(self, item: int, kind: TargetKind = "labels") -> Sample:
         """A frame with voxel labels if its scene is labelled (and, in the weak phase, keeps them), else with weak targets.
@@ -290,20 +282,6 @@ class RecipeSamples(Samples):
         dataset = self.datasets[number]
         origin = hashlib.sha256(str(dataset.files(i)[0].resolve()).encode()).hexdigest()[:8]
         return f"{dataset.name}/{dataset.numbers[i]:06d}-{origin}"
-
-
-def _unique_names(datasets: Sequence[Dataset]) -> list[str]:
-    """Names of the scenes; one that another data set has had already is given a number."""
-    names = [dataset.name for dataset in datasets]
-    return [f"{name}#{names[:k].count(name) + 1}" if name in names[:k] else name for k, name in enumerate(names)]
-
-
-def _drawable(datasets: Sequence[Dataset], names: Sequence[str], config: MinkOccRecipeConfig) -> list[str]:
-    """Names of what can be drawn: the scenes (of mixed data those with a truth), or the frames with a truth."""
-    truths = ((name, data, i) for name, data in zip(names, datasets) for i in range(len(data)) if data.has_truth(i))
-    if config.label_unit == "frame":
-        return [f"{name}/{data.numbers[i]}" for name, data, i in truths]
-    return list(dict.fromkeys(name for name, _, _ in truths)) if config.mixed else list(names)
 
 
 def _cache_key(grid: VoxelGrid, network: MinkOccConfig, config: MinkOccRecipeConfig, labels: LabelFolder | None) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from occle_core.config import Config
+from occle_train.data.label_split import LabelUnit
 from occle_train.data.self_training import SelfTrainingConfig
 from occle_train.pseudo_labels.lidar import Moving
 
@@ -16,7 +17,7 @@ class MinkOccRecipeConfig(Config):
     """Settings of MinkOcc's recipe: the labelled share, and the weak supervision of the other frames."""
 
     alpha: float = Field(0.1, ge=0, le=1, description="share of the scenes, or frames, whose voxel labels are used")
-    label_unit: Literal["scene", "frame"] = Field(
+    label_unit: LabelUnit = Field(
         "scene", description="what alpha is a share of: whole scenes, or single frames (the paper's training samples)"
     )
     label_seed: int = Field(0, description="draws the labelled scenes or frames")

@@ -15,6 +15,7 @@ from tempfile import mkdtemp
 from typing import get_args
 
 from occle_core import taxonomy
+from occle_core.datasets.registry import layout_of
 from occle_core.rig import Rig
 from occle_core.taxonomy import TaxonomyConfig
 from occle_train.streets.drive import Drive
@@ -79,11 +80,17 @@ def simulate(
 
     Raises:
         RigError: the rig file lacks a pose, a lens, beams or the grid.
-        ValueError: an unknown rig or scene, no frames, no drives, a number below 0 or a scale out of range.
+        ValueError: an unknown rig or scene, no frames, no drives, a number below 0 or a scale out of range; `out` holds a data set
+            of another layout.
     """
     numbers = list(range(drives)) if isinstance(drives, int) else [int(n) for n in drives]
     _check(rig, numbers, frames, seed, scale, workers, every, classes, scenes)
     out = Path(out)
+    layout, there = "occle" if isinstance(rig, Rig) else {"kitti": "semantickitti"}.get(rig, rig), layout_of(out)
+    if there not in (None, layout):
+        raise ValueError(
+            f"{out} holds a data set of another layout, {there}, beside which {layout} would not be found; choose another folder"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with _temporary(out) as folder:
         places = {n: folder / f"{n:04d}" for n in numbers}

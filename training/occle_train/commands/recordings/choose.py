@@ -24,7 +24,7 @@ from occle_train.runs.checks import check_device
 
 
 def choose(
-    bundle: Annotated[Path, path_option("bundle folder, or kitti or nuscenes")],
+    bundle: Annotated[Path, path_option("bundle folder, or the name of a shipped one")],
     data: Annotated[Path, path_option("recordings: scans, images, poses; no labels of theirs are read")],
     budget: Annotated[int, typer.Option(min=1, help="how many frames are to be labelled")] = 20,
     sequences: Annotated[str, typer.Option(help="comma-separated sequences; empty for all")] = "",

@@ -28,7 +28,7 @@ from occle_train.experiments.occle_ablation.settings import (
     Extractor,
     Setting,
     branch_of,
-    config_of,
+    papers_recipe,
 )
 from occle_train.occle.augment import OccleAugment, student_augment
 from occle_train.occle.fit import CELLS, fit_phase, fresh_network
@@ -148,14 +148,14 @@ class AblationExperiment:
         return self._kept("latency", lambda: latencies(self._network(ALL), self.val()))
 
     def _semantic(self, labels: str, extractor: Extractor | None = None) -> OccLE:
-        config, spec = config_of(self.preset.recipe, SHARE), self.spec
+        config, spec = papers_recipe(self.preset.recipe, SHARE), self.spec
         if extractor is not None:
             spec = spec.model_copy(update={"network": extractor.network(self.preset.network)})
         key = f"semantic-{extractor.key if extractor else labels}"
         return self._phase(fresh_network(spec, config), "semantic", config, key, labels=labels, spec=spec)
 
     def _geometric(self, branch: BranchSetting) -> OccLE:
-        config = config_of(self.preset.recipe, branch.share)
+        config = papers_recipe(self.preset.recipe, branch.share)
         spec = self.spec.model_copy(update={"network": branch.network(self.preset.network)})
         teacher = f"teacher-{100 * branch.share:g}" if branch.student else branch.key
         network = self._phase(fresh_network(spec, config), "teacher", config, teacher, spec=spec)
@@ -166,14 +166,7 @@ class AblationExperiment:
         return self._phase(fresh_network(self.spec, config), "student", config, branch.key, teacher)
 
     def _network(self, setting: Setting) -> OccLE:
-        config = config_of(
-            self.preset.recipe,
-            setting.share,
-            setting.without,
-            setting.weighted,
-            setting.voxel_pseudo_labels,
-            setting.self_training,
-        )
+        config = setting.recipe(self.preset.recipe)
         spec = self.spec.model_copy(update={"network": setting.network(self.preset.network)})
         network, branch = fresh_network(spec, config), branch_of(setting)
         if "semantic" not in setting.without:
@@ -225,7 +218,7 @@ class AblationExperiment:
 
     def _samples(self, share: float, labels: str) -> OccleSamples:
         """The training set with pseudo-labels of a kind, of which a share is annotated."""
-        config = config_of(self.preset.recipe, share)
+        config = papers_recipe(self.preset.recipe, share)
         return OccleSamples(self.data("train"), self.preset.grid, self.preset.network, config, self._labels(labels))
 
     def _labels(self, kind: str) -> LabelFolder:
@@ -249,11 +242,11 @@ class AblationExperiment:
     def _val(self) -> OccleSamples:
         """Validation frames, all with their truth, and exact labels of their images; pseudo-labels where the data is recorded."""
         if self.recorded is not None:
-            config, labels = config_of(self.preset.recipe, 1.0), LabelFolder(self.recorded.labels_of("aligned"), self.classes)
+            config, labels = papers_recipe(self.preset.recipe, 1.0), LabelFolder(self.recorded.labels_of("aligned"), self.classes)
             return OccleSamples(self.data("val"), self.preset.grid, self.preset.network, config, labels)
         folder = self.shared / "labels" / f"exact-{self.preset.streets['val'].key}"
         write_missing(folder, self.data("val"), _exact, self.classes, {"exact": "the simulator's"})
-        config = config_of(self.preset.recipe, 1.0)
+        config = papers_recipe(self.preset.recipe, 1.0)
         return OccleSamples(self.data("val"), self.preset.grid, self.preset.network, config, LabelFolder(folder, self.classes))
 
     def _kept(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:

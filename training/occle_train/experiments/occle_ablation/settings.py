@@ -16,6 +16,12 @@ SHARE = 0.1
 """Annotated frames where a table does not say otherwise."""
 
 
+def papers_recipe(preset: OccleRecipeConfig, share: float) -> OccleRecipeConfig:
+    """The preset's recipe with a share of annotated frames, all of the paper's supervision and nothing beyond it."""
+    values = {"annotated_fraction": share, "ablate": (), "weighted_projection": False}
+    return preset.model_copy(update=values | {"voxel_pseudo_labels": None, "self_training": None})
+
+
 @dataclass(frozen=True)
 class Setting:
     """A trained whole network: a row of Table 6 or a column of Table 7.
@@ -45,6 +51,16 @@ class Setting:
     voxel_pseudo_labels: bool = False
     self_training: bool = False
     occfusion: bool = False
+
+    def recipe(self, preset: OccleRecipeConfig) -> OccleRecipeConfig:
+        """The preset's recipe with this row's annotations, supervision and 3D pseudo-labels."""
+        values = {
+            "ablate": self.without,
+            "weighted_projection": self.weighted,
+            "voxel_pseudo_labels": CellConfig() if self.voxel_pseudo_labels else None,
+            "self_training": OccleSelfTrainingConfig() if self.self_training else None,
+        }
+        return papers_recipe(preset, self.share).model_copy(update=values)
 
     def network(self, config: OccleConfig) -> OccleConfig:
         """The preset's network with this fusion."""
@@ -241,18 +257,3 @@ def branch_of(setting: Setting) -> BranchSetting | None:
         if setting.share == SHARE
         else BranchSetting(f"student-{100 * setting.share:g}", "", float("nan"), share=setting.share)
     )
-
-
-def config_of(
-    recipe: OccleRecipeConfig,
-    share: float,
-    without: tuple[Module, ...] = (),
-    weighted: bool = False,
-    voxel_pseudo_labels: bool = False,
-    self_training: bool = False,
-) -> OccleRecipeConfig:
-    """The recipe of a setting."""
-    values: dict[str, Any] = {"annotated_fraction": share, "ablate": without, "weighted_projection": weighted}
-    values["voxel_pseudo_labels"] = CellConfig() if voxel_pseudo_labels else None
-    values["self_training"] = OccleSelfTrainingConfig() if self_training else None
-    return recipe.model_copy(update=values)
