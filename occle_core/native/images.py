@@ -52,7 +52,7 @@ class Kernel:
         self.direct: Floats = padded.reshape(self.size, self.size * channels, -1).astype(np.float32)
         self.addresses = address(self.direct, np.float32, None, None, None), address(self.bias, np.float32, None)
         self.winograd: Floats | None = None
-        if self.size == 3 and stride == 1:
+        if self.size == 3 and stride == 1 and channels % library.lanes == 0:  # whose windows are read by whole vectors
             transformed = np.einsum("ay,bx,yxcd->abcd", WINDOWS, WINDOWS, padded)
             self.winograd = np.ascontiguousarray(transformed.reshape(16, channels, -1), np.float32)
 

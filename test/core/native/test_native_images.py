@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scenes import seeds
 from torch import nn
@@ -54,6 +54,7 @@ def margin_of(stack):
     out_margin=st.integers(0, 1),
     seed=seeds,
 )
+@example(size=3, stride=1, counts=(1, 2, 2), depth=3, width=5, shrunk=0, relu=False, out_margin=0, seed=0)  # less than a vector
 def test_convolutions(space, size, stride, counts, depth, width, shrunk, relu, out_margin, seed):
     torch.manual_seed(seed % 2**31)
     count, height, wide = counts

@@ -18,7 +18,7 @@ import pytest
 from occle_core.native import build
 build.PREBUILT = Path(sys.argv[1])
 assert all(build.prebuilt(instructions) for instructions in build.supported())
-sys.exit(pytest.main(["-p", "no:cacheprovider", "-p", "no:xdist", *sys.argv[2:]]))
+sys.exit(pytest.main(["-s", "-p", "no:cacheprovider", "-p", "no:xdist", *sys.argv[2:]]))  # -s: what sanitizers say
 """
 
 
