@@ -123,7 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rig == "kitti" and given.real.is_dir():
             parts |= {title: Slice(real_sequences(given.real, names), 1, accumulated_once) for title, names in REAL.items()}
         for title, part in parts.items():
-            degradations: tuple[DegradeName, ...] = ("nothing",) if title == "08" else ("nothing", "images")
+            as_it_is = title == "08" or spec.network.needs_images
+            degradations: tuple[DegradeName, ...] = ("nothing",) if as_it_is else ("nothing", "images")
             for degrade in degradations:
                 predictor.forget()
                 found = evaluate(predictor, part.datasets, part.truth, part.every, degrade=DEGRADATIONS[degrade])
@@ -203,9 +204,9 @@ help, and how fast the live node is; [shipped bundles](../how_to/shipped_bundles
 {overview(models)}
 
 IoU of occupied against free, and mIoU over the classes that the truth holds, percent. *No images*: the same frames with
-every camera left out (`occle-train evaluate --degrade images`). Columns with numbers are SemanticKITTI's sequences, ten
-real frames of each. Their truth is accumulated from the ten labelled scans (`--truth accumulated`); cells that no ray
-reached do not count. 08 was never used to choose anything."""
+every camera left out (`occle-train evaluate --degrade images`), which OccLE refuses. Columns with numbers are
+SemanticKITTI's sequences, ten real frames of each. Their truth is accumulated from the ten labelled scans (`--truth
+accumulated`); cells that no ray reached do not count. 08 was never used to choose anything."""
     ]
     if any(model.times for model in models):
         blocks.append(f"""## Time of a frame, from sensors to labels

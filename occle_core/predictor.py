@@ -131,9 +131,14 @@ class Predictor:
             frame_id: name of the grid frame, passed on.
 
         Raises:
-            FrameError: the frame is malformed or nothing of it lies inside the grid.
+            FrameError: the frame is malformed, nothing of it lies inside the grid, or the network needs an image and it has none.
         """
         started = time.perf_counter()
+        if self.spec.network.needs_images and all(image is None for image in frame.images):
+            raise FrameError(
+                f"the frame has no image, and a network of kind {self.spec.network.kind} cannot do without: bring a camera "
+                "back, or use a bundle of kind minkocc"
+            )
         frames, short_history = self._history.with_past(frame)
         with torch.inference_mode():
             inputs = prepare(frames, self.grid, self.spec.network)

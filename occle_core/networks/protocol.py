@@ -51,6 +51,10 @@ class NetworkConfig(Protocol):
         """Whether it reads nothing but the points of the frames before the present one, and so scans between frames as well."""
 
     @property
+    def needs_images(self) -> bool:
+        """Whether a frame without any image is beyond what it was made for."""
+
+    @property
     def max_points(self) -> int:
         """Points kept per voxel."""
 

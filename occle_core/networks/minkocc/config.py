@@ -74,6 +74,11 @@ class MinkOccConfig(Config):
         return self.points.sweeps > 1
 
     @property
+    def needs_images(self) -> bool:
+        """False: points without an image have features of their own, and trainings leave cameras out."""
+        return False
+
+    @property
     def frame_stride(self) -> int:
         """It sees every scan before the present one."""
         return 1

@@ -101,6 +101,11 @@ class OccleConfig(Config):
         return False
 
     @property
+    def needs_images(self) -> bool:
+        """True: both branches lift images, and no training leaves them out (the shipped bundle's IoU halves without)."""
+        return True
+
+    @property
     def max_points(self) -> int:
         """Points kept per voxel."""
         return self.scan.max_points

@@ -18,6 +18,7 @@ from occle_core.engines.static.measure import limits_of, measure
 from occle_core.engines.static.onnx_file import onnx_of, save_onnx
 from occle_core.engines.tensorrt_rtx_engine import plan_of
 from occle_core.engines.torch_engine import TorchEngine
+from occle_core.frame import FrameError
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.occle.config import tiny as occle_tiny
 from occle_core.networks.occle.fusion import HEAD_GROUPS
@@ -169,6 +170,16 @@ def test_eager_predictions_are_timed_by_branch(bundle):
     assert occupancy.short_history == "filling" and occupancy.frame_id == "velodyne"
     assert occupancy.labels.shape == GRID.shape and len(np.unique(occupancy.labels)) > 3
     assert ((occupancy.confidence > 0) == occupancy.occupied).all()
+
+
+def test_a_frame_without_any_image_is_refused_and_not_remembered(bundle):
+    predictor = Predictor.load(bundle)
+    present, past = frames_of(0)
+    predictor.predict(past)
+    with pytest.raises(FrameError, match="the frame has no image, and a network of kind occle cannot do without"):
+        predictor.predict(replace(present, images=[None, None], stamp=1))
+    one_left = replace(present, images=[present.images[0], None], stamp=2)
+    assert predictor.predict(one_left).short_history == ""  # the history is that of the first frame
 
 
 def test_half_precision_says_nearly_the_same(bundle):

@@ -87,8 +87,8 @@ class Measured:
             DatasetError: nothing was predicted.
         """
         if not self.timings:
-            why = self.unusable[0] if self.unusable else "no frame has a voxel truth"
-            raise DatasetError(f"{why}; simulate one with occle-train simulate, or ask for --truth accumulated")
+            missing = "no frame has a voxel truth; simulate one with occle-train simulate, or ask for --truth accumulated"
+            raise DatasetError(f"no frame can be predicted: {self.unusable[0]}" if self.unusable else missing)
         milliseconds = {stage: float(np.median([timing[stage] for timing in self.timings])) for stage in self.timings[0]}
         frames, short = len(self.timings) + len(self.unusable), dict(self.short)
         return {
