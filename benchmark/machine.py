@@ -16,19 +16,21 @@ import torch
 from occle_train.streets import simulate
 
 from occle_core.datasets import Dataset, open_dataset
+from occle_core.native.build import supported
 
 PACKAGES = ("torch", "openvino", "onnxruntime", "numpy", "spconv", "MinkowskiEngine")
 
 
 def machine(threads: int | None = None) -> str:
-    """Date, processor, GPU and versions in a line."""
+    """Date, processor with its best instructions, GPU and versions in a line."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
     packages = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
-    used = f", {threads} threads" if threads else ""
-    return f"{date.today()}, {names[0] if names else platform.machine()}, {len(names) or '?'} cores{used}{gpu}; {packages}"
+    used = f", {threads} thread{'s' if threads > 1 else ''}" if threads else ""
+    processor = f"{names[0] if names else platform.machine()} ({supported()[0]})"
+    return f"{date.today()}, {processor}, {len(names) or '?'} cores{used}{gpu}; {packages}"
 
 
 def real_data() -> Path:

@@ -206,7 +206,8 @@ help, and how fast the live node is; [shipped bundles](../how_to/shipped_bundles
 IoU of occupied against free, and mIoU over the classes that the truth holds, percent. *No images*: the same frames with
 every camera left out (`occle-train evaluate --degrade images`), which OccLE refuses. Columns with numbers are
 SemanticKITTI's sequences, ten real frames of each. Their truth is accumulated from the ten labelled scans (`--truth
-accumulated`); cells that no ray reached do not count. 08 was never used to choose anything."""
+accumulated`); cells that no ray reached do not count. A class that the truth does not hold has 0.00. 08 was never used
+to choose anything."""
     ]
     if any(model.times for model in models):
         blocks.append(f"""## Time of a frame, from sensors to labels
