@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from occle_core.frame import Frame
+from occle_core.frame import Frame, FrameError
 from occle_core.geometry.trajectory import PoseGapError
 from occle_core.occupancy import Occupancy
 from occle_core.plausibility import frame_warnings
@@ -79,7 +79,7 @@ class Pipeline:
         Raises:
             ConversionError: the scan cannot be read.
             CalibrationError: the calibration of the rig is not complete (yet).
-            FrameError: no points are left, or none is inside the grid.
+            FrameError: no points are left, none is inside the grid, or every camera is left out and the network needs one.
         """
         began = time.perf_counter()
         frame = self._lidar_frame = self._frame_of(synced)
@@ -93,7 +93,11 @@ class Pipeline:
         if next(self._numbers) % CHECKED == 0:
             assembled = replace(assembled, warnings={**assembled.warnings, **self._warnings(assembled.frame)})
         converted = (time.perf_counter() - began) * 1e3
-        occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
+        try:
+            occupancy = self._predictor.predict(assembled.frame, rig.grid_frame)
+        except FrameError as error:
+            masked = ", ".join(f"{name} ({reason})" for name, reason in assembled.masked.items())
+            raise FrameError(f"{error}; left out: {masked}" if masked else str(error)) from error
         occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})
         return ProcessedFrame(assembled, occupancy)
 
