@@ -51,8 +51,10 @@ def workspace() -> Workspace | None:
 
 
 def available(features: Tensor, weight: Tensor) -> bool:
-    """Whether the kernel runs on these: float32 on a CPU, outside of an export, channels in whole vectors."""
-    if features.device.type != "cpu" or not features.dtype == weight.dtype == torch.float32 or torch.compiler.is_exporting():
+    """Whether the kernel runs on these: float32 on a CPU, outside of autocast and exports, channels in whole vectors."""
+    if features.device.type != "cpu" or not features.dtype == weight.dtype == torch.float32:
+        return False
+    if torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting():
         return False
     library = _library()
     return library is not None and not any(channels % library.lanes for channels in weight.shape[1:])

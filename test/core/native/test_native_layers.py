@@ -37,6 +37,16 @@ def test_layers_stay_with_pytorch_until_they_are_let(kernels, monkeypatch):
     assert not native_gemm.available(features, weight) and native_gemm.workspace() is None
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_autocast_is_pytorchs(name):
+    """A training in bfloat16 on a CPU is one in every layer, whatever its channels."""
+    kind, channels, *more = LAYERS[name]
+    cells = torch.nonzero(torch.rand(6, 6, 6, generator=torch.Generator().manual_seed(0)) < 0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = kind(channels, *more)(SparseTensor(torch.rand(len(cells), channels), cells, (6, 6, 6))).features
+    assert found.dtype == torch.bfloat16
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     name=st.sampled_from(sorted(LAYERS)), shape=shapes, batch=st.integers(1, 3), fill=st.sampled_from([0.0, 0.05, 0.6]), seed=seeds
