@@ -6,22 +6,24 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from calibration_rig import IMAGE, by_tf, info, moved
-from node_rig import SECOND, lively_bundle, write_bag, write_calibration
+from node_rig import CAMERA, SECOND, lively_bundle, lively_occle, sensors, write_bag, write_calibration
 from tf_messages import tf_message
 from typer.testing import CliRunner
 
-from occle_core.frame import FrameError
+from occle_core.frame import Frame, FrameError
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.output_folder import new_folder
 from occle_core.paths import expand_home
 from occle_core.plausibility import placement_problem, view_problem
+from occle_core.predictor import Predictor
 from occle_core.sensors.camera_info import lens_from_info
 from occle_core.sensors.clouds import points_from_cloud
 from occle_core.sensors.images import decode_image
@@ -229,6 +231,17 @@ def _impossible(tmp_path: Path) -> None:
 def _mark(tmp_path: Path) -> None:
     (tmp_path / "run #2").mkdir()
     assert find_calibration(str(write_calibration(tmp_path / "run #2" / "c.yaml"))).cameras
+
+
+@row("no image at all, with an OccLE bundle")
+def _no_image(tmp_path: Path) -> None:
+    points, image = sensors(0)
+    frame = Frame(5, points, [None], [CAMERA])
+    occle = Predictor.load(lively_occle(tmp_path / "occle", frames=1), threads=1)
+    with pytest.raises(FrameError, match="the frame has no image"):
+        occle.predict(frame)
+    assert occle.predict(replace(frame, images=[image])).stamp == 5
+    assert Predictor.load(lively_bundle(tmp_path / "minkocc"), threads=1).predict(frame).stamp == 5
 
 
 @row("parameter file of several nodes, with wildcards or namespaces")

@@ -19,6 +19,7 @@ from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.clouds import cloud_from_points
+from occle_ros.messages.images import message_from_image
 from occle_ros.node import inference as module
 from occle_ros.node.inference import InferenceRunner, warm_up
 from occle_ros.pipeline.pipeline import Pipeline
@@ -204,13 +205,15 @@ def test_a_network_of_several_frames_gets_poses_from_tf_and_says_where_there_are
     stamps = [9 * SECOND // 10, SECOND, 11 * SECOND // 10]
     found = []
     for number, stamp in enumerate(stamps):
-        cloud = cloud_from_points(sensors(number)[0], stamp, "velodyne")
-        found.append(pipeline.process(SyncedMessages(stamp, cloud, (None,), {"cam2": "no_image"})))
+        points, image = sensors(number)
+        messages = cloud_from_points(points, stamp, "velodyne"), (message_from_image(image, stamp, "cam2"),)
+        found.append(pipeline.process(SyncedMessages(stamp, *messages, {})))
     assert [each.occupancy.short_history for each in found] == ["no_pose", "filling", ""]
     assert "no odometry yet" in found[0].assembled.pose_problem and found[1].assembled.pose_problem == ""
     direct = Predictor.load(folder, threads=1)
     for number in (1, 2):
-        frame = Frame(stamps[number], sensors(number)[0], [None], [CAMERA], T_world_lidar=driven(stamps[number]))
+        points, image = sensors(number)
+        frame = Frame(stamps[number], points, [image], [CAMERA], T_world_lidar=driven(stamps[number]))
         expected = direct.predict(frame)
     np.testing.assert_array_equal(found[2].occupancy.labels, expected.labels)
     np.testing.assert_array_equal(found[2].occupancy.confidence, expected.confidence)
