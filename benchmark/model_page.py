@@ -110,36 +110,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    models = []
-    for name in given.bundles.split(","):
-        rig, folder = RIGS[name], find_bundle(name)
-        spec, network, bundle_id = load_bundle(folder)
-        predictor = Predictor.load(folder, threads=given.threads)
-        size = sum(file.stat().st_size for file in folder.iterdir())
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-        model = Model(name, rig, spec, bundle_id, predictor.taxonomy, parameters, size)
-        drives = VALIDATION[rig].open(given.out / f"validation_{rig}", rig)
-        parts = {"simulated": Slice(drives, VALIDATION[rig].score_every, voxel_truth)}
-        if rig == "kitti" and given.real.is_dir():
-            parts |= {title: Slice(real_sequences(given.real, names), 1, accumulated_once) for title, names in REAL.items()}
-        for title, part in parts.items():
-            as_it_is = title == "08" or spec.network.needs_images
-            degradations: tuple[DegradeName, ...] = ("nothing",) if as_it_is else ("nothing", "images")
-            for degrade in degradations:
-                predictor.forget()
-                found = evaluate(predictor, part.datasets, part.truth, part.every, degrade=DEGRADATIONS[degrade])
-                column = title if degrade == "nothing" else f"{title}, no {degrade}"
-                model.scores[column] = found
-                print(f"{name}, {column}: {headline_text(headline(found))}", flush=True)
-        save_picture(draw_validation(given.out, slice_of(drives, 3, given.out), predictor)[0], picture_file(given.page, name))
-        for engine in given.engines.split(",") if given.engines else ():
-            model.times[engine] = milliseconds(name, engine, given.out, given.threads)
-        models.append(model)
+    models = [measure(name, given) for name in given.bundles.split(",")]
     given.page.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(given.page) as file:
         file.write_text(page_of(models, machine(given.threads)), "utf-8")
     print(f"wrote {given.page}")
     return 0
+
+
+def measure(name: str, given: argparse.Namespace) -> Model:
+    """A bundle's scores and times, and its picture beside the page.
+
+    Args:
+        name: of the bundle.
+        given: the command's options.
+    """
+    rig, folder = RIGS[name], find_bundle(name)
+    spec, network, bundle_id = load_bundle(folder)
+    predictor = Predictor.load(folder, threads=given.threads)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    model = Model(name, rig, spec, bundle_id, predictor.taxonomy, parameters, size)
+    drives = VALIDATION[rig].open(given.out / f"validation_{rig}", rig)
+    parts = {"simulated": Slice(drives, VALIDATION[rig].score_every, voxel_truth)}
+    if rig == "kitti" and given.real.is_dir():
+        parts |= {title: Slice(real_sequences(given.real, names), 1, accumulated_once) for title, names in REAL.items()}
+    for title, part in parts.items():
+        as_it_is = title == "08" or spec.network.needs_images
+        degradations: tuple[DegradeName, ...] = ("nothing",) if as_it_is else ("nothing", "images")
+        for degrade in degradations:
+            predictor.forget()
+            found = evaluate(predictor, part.datasets, part.truth, part.every, degrade=DEGRADATIONS[degrade])
+            column = title if degrade == "nothing" else f"{title}, no {degrade}"
+            model.scores[column] = found
+            print(f"{name}, {column}: {headline_text(headline(found))}", flush=True)
+    save_picture(draw_validation(given.out, slice_of(drives, 3, given.out), predictor)[0], picture_file(given.page, name))
+    for engine in given.engines.split(",") if given.engines else ():
+        model.times[engine] = milliseconds(name, engine, given.out, given.threads)
+    return model
 
 
 @cache
