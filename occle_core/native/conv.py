@@ -71,7 +71,6 @@ class Weight:
         self.weight[:, :, : self.width] = source
         self.bias: Floats = np.full(self.weight.shape[2], fill, np.float32)
         self.bias[: self.width] = 0 if bias is None else np.asarray(bias, np.float32)
-        self.addresses = self._addresses()
 
     @classmethod
     def of_whole_vectors(cls, weight: Floats) -> Weight:
@@ -79,10 +78,10 @@ class Weight:
         new = cls.__new__(cls)
         new.kernel, new.channels, new.width = weight.shape
         new.weight, new.bias = weight, np.zeros(new.width, np.float32)
-        new.addresses = new._addresses()
         return new
 
-    def _addresses(self) -> tuple[int, int]:
+    @cached_property
+    def addresses(self) -> tuple[int, int]:
         """Of weight and bias."""
         depth = len(self.bias)
         where = address(self.weight, np.float32, self.kernel, self.channels, depth)

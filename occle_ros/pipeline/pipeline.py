@@ -28,7 +28,7 @@ from occle_ros.pipeline.statistics import Statistics
 from occle_ros.sync.lidar_led import SyncedMessages
 
 CHECKED = 16
-"""One frame of so many is checked for a plausible calibration, the first one too: it takes up to a millisecond."""
+"""The first frame and every n-th after it are checked for a plausible calibration."""
 
 
 @dataclass(frozen=True)

@@ -34,14 +34,14 @@ def synced(image, stamp, points=POINTS, **masked):
     return SyncedMessages(stamp, cloud_from_points(points, stamp, "velodyne"), (image,), masked)
 
 
-def test_occle_refuses_a_frame_whose_cameras_are_all_missing_and_goes_on_with_the_next(tmp_path):
+def test_occle_refuses_a_frame_whose_cameras_are_all_missing_and_predicts_the_next(tmp_path):
     made = pipeline(tmp_path / "bundle", occle_tiny())
     with pytest.raises(FrameError, match=r"no image, and a network of kind occle cannot do without: .*; left out: cam2 \(stale\)$"):
         made.process(synced(None, 5, cam2="stale"))
     assert made.process(synced(message_from_image(IMAGE, 6, "cam2_optical"), 6)).occupancy.stamp == 6
 
 
-def test_minkocc_goes_on_with_the_points_alone(tmp_path):
+def test_minkocc_predicts_from_the_points_alone(tmp_path):
     made = pipeline(tmp_path / "bundle", minkocc_tiny("kitti"))
     found = made.process(synced(None, 5, cam2="stale"))
     assert found.occupancy.stamp == 5 and found.assembled.masked == {"cam2": "stale"}

@@ -32,7 +32,7 @@ def evaluate(
     """Scores over all frames that have a truth.
 
     A network of several frames sees what it would see in the node: all frames of the recording, in order, whether they are scored
-    or not. A frame of which no point lies in the grid is scored as free, which is all that the node would publish of it.
+    or not. A frame that cannot be predicted, such as one without a point in the grid, is scored as free, as nothing is published of it.
 
     Args:
         predictor: the bundle.
@@ -47,8 +47,8 @@ def evaluate(
     Returns:
         "grid": completion scores on the bundle's grid (see CompletionMetrics); "scan": the same for the plain voxelised
         scan; for SemanticKITTI's whole volume "official": on the 0.2 m grid, predictions upsampled; for Occ3D "rayiou" and, where
-        every truth has its camera mask, "occ3d"; "frames"; "milliseconds": median time per stage; "unusable": frames without a
-        point in the grid; "short_history": why past frames were missing, with the number of scored frames.
+        every truth has its camera mask, "occ3d"; "frames"; "milliseconds": median time per stage; "unusable": frames that cannot
+        be predicted; "short_history": why past frames were missing, with the number of scored frames.
 
     Raises:
         DatasetError: no frame has a truth, files are missing, or the classes are others.
@@ -64,7 +64,7 @@ class Measured:
     Attributes:
         scores: of the data set's kind.
         timings: per predicted frame, milliseconds of its stages.
-        unusable: frames of which no point lies in the grid, in words.
+        unusable: frames that cannot be predicted, such as those of which no point lies in the grid, in words.
         short: why past frames were missing, with the number of scored frames.
     """
 
