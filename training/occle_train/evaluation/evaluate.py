@@ -32,7 +32,7 @@ def evaluate(
     """Scores over all frames that have a truth.
 
     A network of several frames sees what it would see in the node: all frames of the recording, in order, whether they are scored
-    or not. A frame that cannot be predicted, such as one without a point in the grid, is scored as free, as nothing is published of it.
+    or not. A frame that cannot be predicted, such as one without a point in the grid, is scored as free: none is published.
 
     Args:
         predictor: the bundle.
