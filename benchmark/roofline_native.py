@@ -28,7 +28,7 @@ from occle_core.geometry.grid import VoxelGrid
 from occle_core.native import decoder
 from occle_core.native.cells import Cells
 from occle_core.native.conv import Pairs
-from occle_core.native.images import Kernel, Stack, uses_winograd
+from occle_core.native.images import WINDOW, Kernel, Stack, uses_winograd
 from occle_core.networks.minkocc import inputs, native_images, native_network, native_unet
 from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_core.networks.minkocc.network import MinkOcc
@@ -291,11 +291,14 @@ def labels_cost(result: Any, space: Any, cells: Any, x: Any, head: Any, free: in
 
 
 def image_cost(result: Any, space: Any, x: Stack, kernel: Kernel, out: Stack, more: Any = None, relu: bool = False) -> Cost:
-    """A direct convolution's operations; Winograd's, and so the time at best, are fewer: a quarter, and its own sums."""
-    images, height, width, channels = kernel.shape_of(x)
-    flops = 2.0 * images * height * width * channels * kernel.size**2 * x.shape[3]
+    """A direct convolution's operations, or the products of Winograd's windows without his own sums."""
+    images, height, width, _ = kernel.shape_of(x)
+    flops = 2.0 * images * height * width * kernel.direct.size
+    if kernel.winograd is not None and uses_winograd(x, kernel, out, more):
+        tile = WINDOW + 1 - kernel.size
+        flops = 2.0 * images * -(-height // tile) * -(-width // tile) * kernel.winograd.size
     moved_ = float(sum(part.nbytes for part in (x.array, kernel.direct, out.array, *([more.array] if more else []))))
-    return flops * (1 / 4 if uses_winograd(x, kernel, out, more) else 1), moved_
+    return flops, moved_
 
 
 def largest_cost(result: Any, space: Any, x: Stack, out: Stack) -> Cost:

@@ -11,12 +11,10 @@ from occle_core.native.library import Library, address
 from occle_core.native.workspace import Workspace
 
 POINTS = (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
-"""Where Winograd's F(4 x 4, 3 x 3) evaluates polynomials, beside infinity (Lavin and Gray, Fast Algorithms for Convolutional Neural
-Networks, Sec. 4.2, has 0, 1, -1, 2, -2; these round less)."""
-WINDOWS = np.array(
-    [[p**power / np.prod([p - q for q in POINTS if q != p]) for power in range(3)] for p in POINTS] + [[0.0, 0.0, 1.0]]
-)
-"""G of that: what three weights of a line become."""
+"""Where Winograd's F(4 x 4, 3 x 3) and F(3 x 3, 4 x 4) evaluate polynomials, beside infinity (Lavin and Gray, Fast Algorithms for
+Convolutional Neural Networks, Sec. 4, have 0, 1, -1, 2, -2; these round less)."""
+WINDOW = len(POINTS) + 1
+"""Pixels of a side of a window, which makes a tile of WINDOW + 1 - size pixels a side."""
 
 
 class Stack:
@@ -37,7 +35,7 @@ class Stack:
 
 
 class Kernel:
-    """A convolution's weight (D, C, k, k) and bias (D,) of padding k // 2, in the layout of the kernels.
+    """A convolution's weight (D, C, k, k) and bias (D,) of padding k // 2, in the layout of the kernels; behind an even k, one less.
 
     Args:
         library: the kernels.
@@ -57,9 +55,10 @@ class Kernel:
         self.direct: Floats = padded.reshape(self.size, self.size * channels, -1).astype(np.float32)
         self.addresses = address(self.direct, np.float32, None, None, None), address(self.bias, np.float32, None)
         self.winograd: Floats | None = None
-        if self.size == 3 and stride == 1 and channels % library.lanes == 0:  # whose windows are read by whole vectors
-            transformed = np.einsum("ay,bx,yxcd->abcd", WINDOWS, WINDOWS, padded)
-            self.winograd = np.ascontiguousarray(transformed.reshape(len(WINDOWS) ** 2, channels, -1), np.float32)
+        if self.size in (3, 4) and stride == 1:
+            windows, own = filter_transform(self.size), padded[:, :, :depth]
+            transformed = np.einsum("ay,bx,yxcd->abcd", windows, windows, own)
+            self.winograd = np.ascontiguousarray(transformed.reshape(WINDOW**2, depth, -1), np.float32)
 
     def shape_of(self, x: Stack) -> tuple[int, int, int, int]:
         """V, H, W, D of what it makes of x."""
@@ -67,18 +66,37 @@ class Kernel:
         return images, (height - 1) // self.stride + 1, (width - 1) // self.stride + 1, len(self.bias)
 
 
+def filter_transform(size: int) -> NDArray[np.float64]:
+    """G of Winograd's filtering: what a line of `size` weights becomes, (WINDOW, size)."""
+    rows = [[p**power / np.prod([p - q for q in POINTS if q != p]) for power in range(size)] for p in POINTS]
+    return np.array([*rows, [0.0] * (size - 1) + [1.0]])
+
+
+def space_to_depth(weight: Floats) -> Floats:
+    """A kernel (D, C, 7, 7) of stride 2 as one of stride 1, (D, 4 C, 4, 4), on images whose 2 x 2 pixels became channels."""
+    width, depth, _, _ = weight.shape
+    padded = np.pad(weight, ((0, 0), (0, 0), (1, 0), (1, 0))).reshape(width, depth, 4, 2, 4, 2)
+    return padded.transpose(0, 3, 5, 1, 2, 4).reshape(width, 4 * depth, 4, 4)
+
+
 def look_up(space: Workspace, images: NDArray[np.uint8], table: Floats, out: Stack) -> None:
-    """Images (V, H, W, 3) through a table (256, 3) of what a byte stands for."""
-    count, height, width, channels = out.shape
+    """Images (V, H, W, 3) through a table (256, 3) of what a byte stands for, 2 x 2 pixels to one of 12 channels (space to depth).
+
+    Raises:
+        ValueError: the stack does not fit.
+    """
+    count, height, width, _ = images.shape
+    if out.shape[:3] != (count, (height + 1) // 2, (width + 1) // 2) or out.shape[3] < 12 or out.margin != 2:
+        raise ValueError(f"images {out.shape} with margins of {out.margin} do not hold 2 x 2 pixels of {images.shape} each")
     space.library.call(
         "look_up_pixels",
         space.pool.handle,
-        address(images, np.uint8, count, height, width, channels),
+        address(images, np.uint8, count, height, width, 3),
         count,
         height,
         width,
         address(table, np.float32, 256, 3),
-        out.margin,
+        out.shape[3],
         out.address,
     )
 
@@ -99,19 +117,20 @@ def convolve(space: Workspace, x: Stack, kernel: Kernel, out: Stack, more: Stack
     begin, end = (space.pool.handle, x.address, images, height, width, channels), (relu, out.address, out.margin)
     (weight, bias), added = kernel.addresses, None if more is None else more.address
     if kernel.winograd is not None and uses_winograd(x, kernel, out, more):
-        weight = address(kernel.winograd, np.float32, len(WINDOWS) ** 2, channels, made[3])
+        depth = kernel.winograd.shape[1]
+        weight = address(kernel.winograd, np.float32, WINDOW**2, depth, made[3])
         room = space.pool.threads * space.library.constant("winograd_room", channels + made[3])
         with space.frame():
             work = address(space.empty(np.float32, room), np.float32, room)
-            space.library.call("convolve_winograd", *begin, weight, made[3], bias, added, *end, work)
+            space.library.call("convolve_winograd", *begin, weight, kernel.size, depth, made[3], bias, added, *end, work)
     else:
         sizes = (x.margin, weight, kernel.size, kernel.stride, made[3])
         space.library.call("convolve_images", *begin, *sizes, bias, added, *other[1:3], *end)
 
 
 def uses_winograd(x: Stack, kernel: Kernel, out: Stack, more: Stack | None) -> bool:
-    """Whether `convolve` takes Winograd's way, which needs a quarter of the multiplications, instead of the direct one."""
-    return kernel.winograd is not None and x.margin == 1 and (more is None or more.shape == out.shape)
+    """Whether `convolve` takes Winograd's way, instead of the direct one."""
+    return kernel.winograd is not None and x.margin == kernel.size // 2 and (more is None or more.shape == out.shape)
 
 
 def largest(space: Workspace, x: Stack, out: Stack) -> None:

@@ -34,7 +34,7 @@ SIGNATURES: dict[str, tuple[str, str]] = {
     "winograd_room": ("i", "i"),
     "look_up_pixels": ("v", "ppiiipip"),
     "convolve_images": ("v", "ppiiiiipiiippiiipi"),
-    "convolve_winograd": ("v", "ppiiiipipp" + "ipip"),
+    "convolve_winograd": ("v", "ppiiiipiiipp" + "ipip"),
     "largest_of_images": ("v", "ppiiiip"),
     # mapping.cpp
     "network_evidence": ("v", "ppiiipiipppp"),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.native.conv import Floats
-from occle_core.native.images import Kernel, Stack, convolve, largest, look_up
+from occle_core.native.images import Kernel, Stack, convolve, largest, look_up, space_to_depth
 from occle_core.native.library import Library
 from occle_core.native.workspace import Workspace
 from occle_core.networks.blocks.fold_batch_norms import fold_batch_norms
@@ -31,7 +31,7 @@ class NativeImages:
         trunk, pyramid = folded.trunk, folded.pyramid
         bytes_of = np.arange(256, dtype=np.float32)[:, None]
         self._table: Floats = (bytes_of - folded.image_mean.numpy()) / folded.image_std.numpy()
-        self._stem = _kernel(library, trunk.conv1, 3)
+        self._stem = _kernel(library, trunk.conv1)
         stages: Any = (trunk.get_submodule(f"layer{number + 1}") for number in range(trunk.stages))
         self._stages = [[_Block(library, block) for block in stage] for stage in stages]
         blocks: Any = (pyramid.inner_blocks, pyramid.layer_blocks)
@@ -39,7 +39,8 @@ class NativeImages:
 
     def __call__(self, stacks: Stacks, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         """(V, H, W, 3) uint8 RGB -> (V, H_l, W_l, padded C) float32 per level, finest first; valid until the next call."""
-        pixels = stacks.take((*images.shape[:3], 3), 3)
+        views, high, wide = images.shape[:3]
+        pixels = stacks.take((views, (high + 1) // 2, (wide + 1) // 2, self._stem.channels), 2)
         look_up(stacks.space, images, self._table, pixels)
         whole = stacks.convolve(pixels, self._stem, relu=True)
         count, height, width, channels = whole.shape
@@ -115,7 +116,9 @@ class _Block:
         return out
 
 
-def _kernel(library: Library, layer: Any, channels: int | None = None) -> Kernel:
-    """Of an `nn.Conv2d`; pixels have padded channels where none are given."""
+def _kernel(library: Library, layer: Any) -> Kernel:
+    """Of an `nn.Conv2d`; the trunk's first, 7 x 7 with stride 2, reads what `look_up` writes."""
     weight, bias = (parameter.detach().cpu().numpy() for parameter in (layer.weight, layer.bias))
-    return Kernel(library, weight, bias, layer.stride[0], channels or library.padded(layer.in_channels))
+    if layer.kernel_size == (7, 7):
+        return Kernel(library, space_to_depth(weight), bias, 1, library.padded(4 * layer.in_channels))
+    return Kernel(library, weight, bias, layer.stride[0], library.padded(layer.in_channels))

@@ -13,7 +13,7 @@ from scenes import seeds
 from torch import nn
 from torch.nn import functional as F
 
-from occle_core.native.images import Kernel, Stack, convolve, largest
+from occle_core.native.images import Kernel, Stack, convolve, largest, look_up, space_to_depth
 from occle_core.native.workspace import Workspace
 from occle_core.networks.minkocc.config import ImageConfig, MinkOccConfig
 from occle_core.networks.minkocc.native_images import NativeImages, Stacks
@@ -44,7 +44,7 @@ def margin_of(stack):
 
 @settings(max_examples=20, deadline=None)
 @given(
-    size=st.sampled_from([1, 3, 3, 7]),
+    size=st.sampled_from([1, 3, 3, 4, 7]),
     stride=st.integers(1, 2),
     counts=st.tuples(st.integers(1, 3), st.integers(1, 11), st.integers(1, 14)),
     depth=st.sampled_from([3, 16, 40]),
@@ -54,14 +54,16 @@ def margin_of(stack):
     out_margin=st.integers(0, 1),
     seed=seeds,
 )
-@example(size=3, stride=1, counts=(1, 2, 2), depth=3, width=5, shrunk=0, relu=False, out_margin=0, seed=0)  # less than a vector
+@example(size=3, stride=1, counts=(1, 2, 2), depth=3, width=5, shrunk=0, relu=False, out_margin=0, seed=0)
+@example(size=4, stride=1, counts=(2, 7, 9), depth=12, width=32, shrunk=1, relu=True, out_margin=1, seed=1)
 def test_convolutions(space, size, stride, counts, depth, width, shrunk, relu, out_margin, seed):
     torch.manual_seed(seed % 2**31)
     count, height, wide = counts
     x, weight, bias = torch.randn(count, depth, height, wide), torch.randn(width, depth, size, size) / depth, torch.randn(width)
-    channels = depth if depth == 3 else space.library.padded(depth)
+    channels = space.library.padded(depth)
     kernel = Kernel(space.library, weight.numpy(), bias.numpy(), stride, channels)
-    expected = F.conv2d(x, weight, bias, stride, size // 2)
+    before, behind = size // 2, (size - 1) // 2
+    expected = F.conv2d(F.pad(x, (before, behind, before, behind)), weight, bias, stride)
     more = None
     if shrunk:
         high, across = (-(-side // shrunk) for side in expected.shape[2:])
@@ -72,6 +74,24 @@ def test_convolutions(space, size, stride, counts, depth, width, shrunk, relu, o
     convolve(space, stack_of(x, channels, max(1, size // 2)), kernel, out, more, relu)
     torch.testing.assert_close(images_of(out, width), expected.relu() if relu else expected, **TOLERANCE)
     assert margin_of(out) == pytest.approx(0, abs=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 8), (1, 5, 7), (1, 1, 1)])
+def test_bytes_through_a_table_and_the_first_kernel(space, shape):
+    """A 7 x 7 kernel of stride 2, on pixels that hold 2 x 2 of the image's."""
+    torch.manual_seed(1)
+    images, table = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8), torch.randn(256, 3)
+    weight, bias = torch.randn(32, 3, 7, 7) / 7, torch.randn(32)
+    x = torch.stack([table[images[..., c].long(), c] for c in range(3)], 1)
+    expected = F.conv2d(x, weight, bias, 2, 3)
+    pixels = Stack(shape[0], (shape[1] + 1) // 2, (shape[2] + 1) // 2, space.library.padded(12), 2)
+    look_up(space, images.numpy(), table.numpy(), pixels)
+    kernel = Kernel(space.library, space_to_depth(weight.numpy()), bias.numpy(), 1, pixels.shape[3])
+    out = Stack(*kernel.shape_of(pixels))
+    convolve(space, pixels, kernel, out)
+    torch.testing.assert_close(images_of(out, 32), expected, **TOLERANCE)
+    with pytest.raises(ValueError, match="do not hold 2 x 2 pixels"):
+        look_up(space, images.numpy(), table.numpy(), Stack(*pixels.shape, 1))
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 8), (1, 5, 7), (1, 1, 1)])
