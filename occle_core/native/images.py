@@ -10,8 +10,13 @@ from occle_core.native.conv import Floats
 from occle_core.native.library import Library, address
 from occle_core.native.workspace import Workspace
 
-WINDOWS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-"""G of Winograd's F(2 x 2, 3 x 3) (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, Sec. 4.1)."""
+POINTS = (0.0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
+"""Where Winograd's F(4 x 4, 3 x 3) evaluates polynomials, beside infinity (Lavin and Gray, Fast Algorithms for Convolutional Neural
+Networks, Sec. 4.2, has 0, 1, -1, 2, -2; these round less)."""
+WINDOWS = np.array(
+    [[p**power / np.prod([p - q for q in POINTS if q != p]) for power in range(3)] for p in POINTS] + [[0.0, 0.0, 1.0]]
+)
+"""G of that: what three weights of a line become."""
 
 
 class Stack:
@@ -54,7 +59,7 @@ class Kernel:
         self.winograd: Floats | None = None
         if self.size == 3 and stride == 1 and channels % library.lanes == 0:  # whose windows are read by whole vectors
             transformed = np.einsum("ay,bx,yxcd->abcd", WINDOWS, WINDOWS, padded)
-            self.winograd = np.ascontiguousarray(transformed.reshape(16, channels, -1), np.float32)
+            self.winograd = np.ascontiguousarray(transformed.reshape(len(WINDOWS) ** 2, channels, -1), np.float32)
 
     def shape_of(self, x: Stack) -> tuple[int, int, int, int]:
         """V, H, W, D of what it makes of x."""
@@ -94,7 +99,7 @@ def convolve(space: Workspace, x: Stack, kernel: Kernel, out: Stack, more: Stack
     begin, end = (space.pool.handle, x.address, images, height, width, channels), (relu, out.address, out.margin)
     (weight, bias), added = kernel.addresses, None if more is None else more.address
     if kernel.winograd is not None and uses_winograd(x, kernel, out, more):
-        weight = address(kernel.winograd, np.float32, 16, channels, made[3])
+        weight = address(kernel.winograd, np.float32, len(WINDOWS) ** 2, channels, made[3])
         room = space.pool.threads * space.library.constant("winograd_room", channels + made[3])
         with space.frame():
             work = address(space.empty(np.float32, room), np.float32, room)
@@ -105,10 +110,8 @@ def convolve(space: Workspace, x: Stack, kernel: Kernel, out: Stack, more: Stack
 
 
 def uses_winograd(x: Stack, kernel: Kernel, out: Stack, more: Stack | None) -> bool:
-    """Whether `convolve` takes Winograd's way, which needs 4 of 9 multiplications, instead of the direct one."""
-    _, height, width, _ = x.shape
-    fits = kernel.winograd is not None and x.margin == 1 and height % 2 == width % 2 == 0
-    return fits and (more is None or more.shape == out.shape)
+    """Whether `convolve` takes Winograd's way, which needs a quarter of the multiplications, instead of the direct one."""
+    return kernel.winograd is not None and x.margin == 1 and (more is None or more.shape == out.shape)
 
 
 def largest(space: Workspace, x: Stack, out: Stack) -> None:

@@ -86,11 +86,11 @@ def labels_cost(result: Any, space: Any, cells: Any, x: Any, head: Any, free: in
 
 
 def image_cost(result: Any, space: Any, x: Stack, kernel: Kernel, out: Stack, more: Any = None, relu: bool = False) -> Cost:
-    """A direct convolution's operations; Winograd's, and so the time at best, are fewer: 4 of 9, and its own sums."""
+    """A direct convolution's operations; Winograd's, and so the time at best, are fewer: a quarter, and its own sums."""
     images, height, width, channels = kernel.shape_of(x)
     flops = 2.0 * images * height * width * channels * kernel.size**2 * x.shape[3]
     moved_ = float(sum(part.nbytes for part in (x.array, kernel.direct, out.array, *([more.array] if more else []))))
-    return flops * (4 / 9 if uses_winograd(x, kernel, out, more) else 1), moved_
+    return flops * (1 / 4 if uses_winograd(x, kernel, out, more) else 1), moved_
 
 
 def largest_cost(result: Any, space: Any, x: Stack, out: Stack) -> Cost:

@@ -10,8 +10,9 @@ using namespace occle;
 namespace {
 
 constexpr int64_t PIXELS = 48;  // of a part
-constexpr int64_t TILES = 24;   // of 2 x 2 pixels
-// Floats from one of a window's 16 places to the next, of C channels: no multiple of a page, whose lines would drive each other out.
+constexpr int64_t TILE = 4, WINDOW = 6, PLACES = WINDOW * WINDOW;  // pixels of a side that Winograd's way makes, and that it reads
+constexpr int64_t TILES = 24;                                      // of a part
+// Floats from one of a window's places to the next, of C channels: no multiple of a page, whose lines would drive each other out.
 constexpr int64_t place(int64_t C) { return TILES * C + 16; }
 
 template <class Float>
@@ -25,30 +26,50 @@ struct Images {
     }
 };
 
-// B^T d B of Winograd's F(2 x 2, 3 x 3), over the channels of a 4 x 4 window of lines: `to` gets 16 vectors, `step` floats apart.
+// Winograd's F(4 x 4, 3 x 3) at the points 0, +-N, +-M and infinity, with N M = 1: rounding errors are half of those at 1 and 2.
+constexpr float N = 2.f / 3, M = 3.f / 2, N2 = N * N, M2 = M * M;
+
+// B^T d of six vectors.
+ALWAYS_INLINE void window_of(const Vector (&d)[WINDOW], Vector (&to)[WINDOW]) {
+    const Vector p = d[4] - M2 * d[2], q = N * d[3] - M * d[1], r = d[4] - N2 * d[2], s = M * d[3] - N * d[1];
+    to[0] = d[0] - (N2 + M2) * d[2] + d[4], to[5] = d[1] - (N2 + M2) * d[3] + d[5];
+    to[1] = p + q, to[2] = p - q, to[3] = r + s, to[4] = r - s;
+}
+
+// B^T d B over the channels of a 6 x 6 window of lines: `to` gets 36 vectors, `step` floats apart.
 ALWAYS_INLINE void window_of(const float* x, int64_t line, int64_t C, float* to, int64_t step) {
-    Vector half[4][4];
-    UNROLL for (int i = 0; i < 4; i++) {
-        const Vector a = load(x + i * C), b = load(x + line + i * C), c = load(x + 2 * line + i * C), d = load(x + 3 * line + i * C);
-        half[0][i] = a - c, half[1][i] = b + c, half[2][i] = c - b, half[3][i] = b - d;
+    Vector half[WINDOW][WINDOW];
+    UNROLL for (int i = 0; i < WINDOW; i++) {
+        Vector column[WINDOW];
+        UNROLL for (int k = 0; k < WINDOW; k++) column[k] = load(x + k * line + i * C);
+        window_of(column, half[i]);
     }
-    UNROLL for (int i = 0; i < 4; i++) {
-        const Vector a = half[i][0], b = half[i][1], c = half[i][2], d = half[i][3];
-        store(to + (4 * i) * step, a - c), store(to + (4 * i + 1) * step, b + c);
-        store(to + (4 * i + 2) * step, c - b), store(to + (4 * i + 3) * step, b - d);
+    UNROLL for (int k = 0; k < WINDOW; k++) {
+        Vector row[WINDOW], whole[WINDOW];
+        UNROLL for (int i = 0; i < WINDOW; i++) row[i] = half[i][k];
+        window_of(row, whole);
+        UNROLL for (int i = 0; i < WINDOW; i++) store(to + (WINDOW * k + i) * step, whole[i]);
     }
 }
 
-// A^T m A: the 2 x 2 sums of 16 vectors.
-ALWAYS_INLINE void sums_of(const float* m, int64_t step, Vector (&sum)[2][2]) {
-    Vector half[2][4];
-    UNROLL for (int i = 0; i < 4; i++) {
-        const Vector a = load(m + i * step), b = load(m + (4 + i) * step), c = load(m + (8 + i) * step), d = load(m + (12 + i) * step);
-        half[0][i] = a + b + c, half[1][i] = b - c - d;
+// A^T m of six vectors.
+ALWAYS_INLINE void sums_of(const Vector (&m)[WINDOW], Vector (&sum)[TILE]) {
+    const Vector p = m[1] + m[2], q = m[1] - m[2], r = m[3] + m[4], s = m[3] - m[4];
+    sum[0] = m[0] + p + r, sum[1] = N * q + M * s, sum[2] = N2 * p + M2 * r, sum[3] = m[5] + N2 * N * q + M2 * M * s;
+}
+
+// A^T m A: the 4 x 4 sums of 36 vectors.
+ALWAYS_INLINE void sums_of(const float* m, int64_t step, Vector (&sum)[TILE][TILE]) {
+    Vector half[WINDOW][TILE];
+    UNROLL for (int i = 0; i < WINDOW; i++) {
+        Vector column[WINDOW];
+        UNROLL for (int k = 0; k < WINDOW; k++) column[k] = load(m + (WINDOW * k + i) * step);
+        sums_of(column, half[i]);
     }
-    UNROLL for (int i = 0; i < 2; i++) {
-        sum[i][0] = half[i][0] + half[i][1] + half[i][2];
-        sum[i][1] = half[i][1] - half[i][2] - half[i][3];
+    UNROLL for (int k = 0; k < TILE; k++) {
+        Vector row[WINDOW];
+        UNROLL for (int i = 0; i < WINDOW; i++) row[i] = half[i][k];
+        sums_of(row, sum[k]);
     }
 }
 
@@ -56,7 +77,7 @@ ALWAYS_INLINE void sums_of(const float* m, int64_t step, Vector (&sum)[2][2]) {
 
 extern "C" {
 
-int64_t winograd_room(int64_t channels) { return 16 * TILES * channels + 2 * 16 * 16; }
+int64_t winograd_room(int64_t channels) { return PLACES * ((TILES + 1) * channels + 2 * 16); }
 
 // Bytes (images, H, W, 3) through a table (256, 3) into a stack with this margin.
 void look_up_pixels(Pool* pool, const uint8_t* bytes, int64_t images, int64_t H, int64_t W, const float* table, int64_t margin,
@@ -98,39 +119,49 @@ void convolve_images(Pool* pool, const float* x, int64_t images, int64_t H, int6
     });
 }
 
-// The same for 3 x 3 kernels, stride 1, even H and W, by Winograd's minimal filtering: w (16, C, D) are transformed kernels, `more` is
-// as large as `out`, and all stacks but `out` have margins of 1. work: winograd_room(C + D) floats per thread.
+// The same for 3 x 3 kernels and stride 1 by Winograd's minimal filtering: w (36, C, D) are transformed kernels, `more` is as large as
+// `out`, and all stacks but `out` have margins of 1. work: winograd_room(C + D) floats per thread.
 void convolve_winograd(Pool* pool, const float* x, int64_t images, int64_t H, int64_t W, int64_t C, const float* w, int64_t D,
                        const float* bias, const float* more, int64_t relu, float* out, int64_t out_margin, float* work) {
-    const int64_t wide = W / 2, high = H / 2, tiles = images * high * wide;
+    const int64_t wide = parts_of(W, TILE), high = parts_of(H, TILE), tiles = images * high * wide;
     const Images<const float> from{x, H, W, C, 1}, other{more, H, W, D, 1};
     const Images<float> to{out, H, W, D, out_margin};
     each(pool, parts_of(tiles, TILES), [&](int64_t part, int64_t worker) {
         const int64_t first = part * TILES, count = std::min(TILES, tiles - first);
         float* windows = work + worker * winograd_room(C + D);
-        float* products = windows + 16 * place(C);
+        float* products = windows + PLACES * place(C);
+        float* edge = products + PLACES * place(D);
         const auto tile = [&](int64_t i, int64_t& image, int64_t& y, int64_t& column) {
-            image = (first + i) / (high * wide), y = 2 * ((first + i) / wide % high), column = 2 * ((first + i) % wide);
+            image = (first + i) / (high * wide), y = TILE * ((first + i) / wide % high), column = TILE * ((first + i) % wide);
         };
         int64_t image, y, column;
         for (int64_t i = 0; i < count; i++) {
             tile(i, image, y, column);
             const float* window = from.at(image, y - 1, column - 1);
-            for (int64_t c = 0; c < C; c += LANES) window_of(window + c, from.line(), C, windows + i * C + c, place(C));
+            int64_t line = from.line();
+            const int64_t lines = std::min(WINDOW, H + 2 - y), pixels = std::min(WINDOW, W + 2 - column);
+            if (lines < WINDOW || pixels < WINDOW) {  // it ends outside of the image's margin
+                std::fill(edge, edge + PLACES * C, 0.f);
+                for (int64_t k = 0; k < lines; k++) std::copy_n(window + k * line, pixels * C, edge + k * WINDOW * C);
+                window = edge, line = WINDOW * C;
+            }
+            for (int64_t c = 0; c < C; c += LANES) window_of(window + c, line, C, windows + i * C + c, place(C));
         }
-        for (int64_t k = 0; k < 16; k++)
+        for (int64_t k = 0; k < PLACES; k++)
             multiply<false>(count, C, w + k * C * D, D, [&](int64_t i) { return windows + k * place(C) + i * C; },
                      [&](int64_t i) { return products + k * place(D) + i * D; });
         for (int64_t i = 0; i < count; i++) {
             tile(i, image, y, column);
+            const int64_t lines = std::min(TILE, H - y), pixels = std::min(TILE, W - column);
             for (int64_t d = 0; d < D; d += LANES) {
-                Vector sum[2][2];
+                Vector sum[TILE][TILE];
                 sums_of(products + i * D + d, place(D), sum);
-                UNROLL for (int a = 0; a < 2; a++) {
-                    UNROLL for (int b = 0; b < 2; b++) {
-                        Vector value = sum[a][b] + load(bias + d);
-                        if (more) value += load(other.at(image, y + a, column + b) + d);
-                        store(to.at(image, y + a, column + b) + d, relu ? maximum(value, Vector{}) : value);
+                const Vector b = load(bias + d);
+                for (int64_t k = 0; k < lines; k++) {
+                    for (int64_t j = 0; j < pixels; j++) {
+                        Vector value = sum[k][j] + b;
+                        if (more) value += load(other.at(image, y + k, column + j) + d);
+                        store(to.at(image, y + k, column + j) + d, relu ? maximum(value, Vector{}) : value);
                     }
                 }
             }
