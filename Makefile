@@ -55,12 +55,12 @@ diagram: ## the architecture picture (Graphviz: apt install graphviz)
 	dot -Tsvg docs/images/architecture.dot -o docs/images/architecture.svg
 
 bench: $(INSTALLED) ## speed of layers, networks and node: tables, CSV and pictures in out/bench (about 40 minutes)
-	$(BIN)/python -m benchmark.networks
-	$(BIN)/python -m benchmark.backends
-	$(BIN)/python -m benchmark.node
-	$(BIN)/python -m benchmark.roofline
-	$(BIN)/python -m benchmark.scaling
-	$(BIN)/python -m benchmark.sparse_layers
+	$(BIN)/python -m benchmark.engines.networks
+	$(BIN)/python -m benchmark.sparse.backends
+	$(BIN)/python -m benchmark.node.end_to_end
+	$(BIN)/python -m benchmark.engines.roofline
+	$(BIN)/python -m benchmark.engines.scaling
+	$(BIN)/python -m benchmark.sparse.layers
 
 bench-gpu: $(INSTALLED) ## all figures of a GPU in at most eight minutes: out/gpu/gpu.md and gpu.json
 	$(BIN)/python -m benchmark.gpu
@@ -72,7 +72,7 @@ occle-ablation: $(INSTALLED) ## docs/reports/occle_ablation.md (about 80 minutes
 	$(BIN)/python -m occle_train.experiments.occle_ablation
 
 soak: $(INSTALLED) ## twenty minutes of the live node: memory, files, latency
-	$(BIN)/python -m benchmark.soak --minutes 20
+	$(BIN)/python -m benchmark.node.soak --minutes 20
 
 clean: ## remove what was built, not .venv
 	rm -rf out build install log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

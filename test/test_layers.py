@@ -209,6 +209,8 @@ def test_folders_are_small(imports):
     for package in PACKAGES:
         texts, packages = sources_of(package)
         counts.update(module.rsplit(".", 1)[0] for module in texts.keys() - packages)
+    benchmarks = [file for file in (ROOT / "benchmark").rglob("*.py") if file.stem != "__init__"]
+    counts.update(".".join(file.relative_to(ROOT).parent.parts) for file in benchmarks)
     large = {folder: count for folder, count in counts.items() if count > MOST_FILES}
     assert large.keys() == LARGER.keys(), large
 

@@ -35,7 +35,7 @@ class Stack:
 
 
 class Kernel:
-    """A convolution's weight (D, C, k, k) and bias (D,) of padding k // 2, in the layout of the kernels; behind an even k, one less.
+    """A convolution's weight (D, C, k, k) and bias (D,) in the layout of the kernels, padding k // 2; behind an even k, one less.
 
     Args:
         library: the kernels.

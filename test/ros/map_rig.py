@@ -18,7 +18,7 @@ from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
-from benchmark.posed_node import TOPIC
+from benchmark.node.posed_node import TOPIC
 from occle_core.sensors.messages import stamp_of
 from occle_ros.messages.clouds import VOXEL_DTYPE, cloud_from_points
 from occle_ros.messages.common import time_from

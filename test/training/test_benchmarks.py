@@ -19,17 +19,18 @@ from occle_core.engines.torch_engine import TorchEngine
 from occle_core.networks.minkocc.inputs import prepare
 from occle_core.taxonomy import load as load_taxonomy
 
-MODULES = sorted(file.stem for file in (Path(__file__).parents[2] / "benchmark").glob("*.py") if file.stem != "__init__")
+ROOT = Path(__file__).parents[2]
+MODULES = sorted(".".join(file.relative_to(ROOT).with_suffix("").parts) for file in (ROOT / "benchmark").rglob("*.py"))
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_it_imports(name):
-    assert import_module(f"benchmark.{name}").__doc__
+    assert import_module(name.removesuffix(".__init__")).__doc__
 
 
 def test_the_benchmark_of_a_gpu_runs(tmp_path, capsys):
     """On the CPU, with the smallest networks: every section and file is there, and what cannot run here says why."""
-    from benchmark.gpu import main
+    from benchmark.gpu.__main__ import main
 
     assert main(["--device", "cpu", "--tiny", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "gpu.json").read_text())
@@ -47,7 +48,7 @@ def test_the_benchmark_of_a_gpu_runs(tmp_path, capsys):
 
 
 def test_a_row_that_fails_or_is_too_late_costs_no_other(tmp_path):
-    from benchmark.gpu import Report
+    from benchmark.gpu.report import Report
 
     report = Report(tmp_path, minutes=1)
     report.measure("networks", {"network": "one"}, lambda: 1 / 0)
@@ -63,10 +64,10 @@ def test_a_row_that_fails_or_is_too_late_costs_no_other(tmp_path):
 def test_a_row_that_hangs_ends_the_command_and_costs_no_other(tmp_path):
     code = f"""
 import sys, time
-from benchmark import gpu, gpu_networks, gpu_pipeline
+from benchmark.gpu import __main__ as gpu, networks, pipeline
 gpu.GRACE = 0.0
-gpu_networks.measure_networks = lambda report, *more: [report.measure("networks", {{"n": n}}, lambda: {{}}) for n in (1, 2)]
-gpu_pipeline.measure_node = lambda report, *more: report.measure("node", {{}}, lambda: time.sleep(60))
+networks.measure_networks = lambda report, *more: [report.measure("networks", {{"n": n}}, lambda: {{}}) for n in (1, 2)]
+pipeline.measure_node = lambda report, *more: report.measure("node", {{}}, lambda: time.sleep(60))
 gpu.main(["--device", "cpu", "--tiny", "--minutes", "0.03", "--out", {str(tmp_path)!r}])
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -76,7 +77,7 @@ gpu.main(["--device", "cpu", "--tiny", "--minutes", "0.03", "--out", {str(tmp_pa
 
 @pytest.mark.parametrize("words", [["--device", "cpu"], ["--only", "speed", "--device", "cpu", "--tiny"], []])
 def test_what_cannot_be_measured_is_refused(words, capsys, monkeypatch):
-    from benchmark.gpu import main
+    from benchmark.gpu.__main__ import main
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):
@@ -87,7 +88,7 @@ def test_what_cannot_be_measured_is_refused(words, capsys, monkeypatch):
 
 def test_the_network_on_spconv_says_the_same(tmp_path):
     pytest.importorskip("spconv", reason="spconv is not installed")
-    from benchmark.backends import compare_backends, use_spconv
+    from benchmark.sparse.backends import compare_backends, use_spconv
 
     lively(tmp_path / "bundle")
     spec, network, _ = load_bundle(tmp_path / "bundle")
@@ -105,7 +106,7 @@ def test_the_network_on_spconv_says_the_same(tmp_path):
 
 
 def test_chosen_frames_are_compared_with_those_at_even_distances():
-    from benchmark.choose_frames import interval, table
+    from benchmark.training.choose_frames import interval, table
 
     assert interval(10, 2, 0.5) == [2, 7] and interval(160, 16, 0.125) == [10 * k + 1 for k in range(16)]
     rows = [{"seed": 0, "way": "first", "share": 0.0, "iou": 0.4, "miou": 0.2}]
@@ -119,13 +120,14 @@ def test_chosen_frames_are_compared_with_those_at_even_distances():
 
 def test_the_page_of_the_networks_says_what_evaluate_says(simulated, tmp_path):
     """In miniature: two simulated frames, no real ones, no engine timed."""
-    from benchmark import model_page
+    from benchmark.model_page.__main__ import main
+    from benchmark.model_page.models import PICTURE_WIDTH
 
     page, out, json_file = tmp_path / "page" / "models.md", tmp_path / "out", tmp_path / "scores.json"
     out.mkdir()
     (out / "validation_kitti").symlink_to(simulated("kitti"))
     words = ["--bundles", "kitti", "--engines", "", "--real", str(tmp_path / "none"), "--page", str(page), "--out", str(out)]
-    assert model_page.main(words) == 0
+    assert main(words) == 0
     evaluate(find_bundle("kitti"), simulated("kitti"), degrade="images", json_file=json_file, threads=1)
     scores = json.loads(json_file.read_text())["grid"]
     text = page.read_text("utf-8")
@@ -140,18 +142,19 @@ def test_the_page_of_the_networks_says_what_evaluate_says(simulated, tmp_path):
         and "in all known cells" in " ".join(text.split())
     )
     picture = cv2.imread(str(page.parent / "images" / "model_kitti.jpg"))
-    assert picture.shape[1] == model_page.PICTURE_WIDTH and picture.std() > 20
+    assert picture.shape[1] == PICTURE_WIDTH and picture.std() > 20
     assert max(len(line) for line in text.splitlines() if not line.startswith(("|", "!"))) <= 120
 
 
 def test_the_page_of_the_networks_says_why_an_engine_has_no_time(tmp_path):
-    from benchmark import model_page
+    from benchmark.model_page.models import Model, milliseconds
+    from benchmark.model_page.text import latency_table, refusals
 
-    why = model_page.milliseconds("kitti_occle", "native", tmp_path, 1)
+    why = milliseconds("kitti_occle", "native", tmp_path, 1)
     assert isinstance(why, str) and "native" in why
     spec, _, bundle_id = load_bundle(find_bundle("kitti_occle"))
     classes = load_taxonomy(spec.taxonomy)
-    model = model_page.Model("kitti_occle", "kitti", spec, bundle_id, classes, 1_200_000, 2_000_000, {}, {"torch": (12.3, 45.6)})
+    model = Model("kitti_occle", "kitti", spec, bundle_id, classes, 1_200_000, 2_000_000, {}, {"torch": (12.3, 45.6)})
     model.times["native"] = why
-    assert model_page.latency_table([model]).splitlines()[-1] == "| kitti_occle | 12 / 46 | - |"
-    assert model_page.refusals(model) == [f"native, kitti_occle: {why}."]
+    assert latency_table([model]).splitlines()[-1] == "| kitti_occle | 12 / 46 | - |"
+    assert refusals(model) == [f"native, kitti_occle: {why}."]

@@ -3,7 +3,7 @@
 
 import pytest
 
-from benchmark.street_robot import NodesGrid, drive
+from benchmark.mapping.street_robot import NodesGrid, drive
 
 
 def test_a_robot_arrives_on_the_maps_costmap():

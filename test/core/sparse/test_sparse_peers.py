@@ -6,8 +6,9 @@ import pytest
 import torch
 from occle_train.loop.minkowski_backend import minkowski_order
 
-from benchmark import peers
-from benchmark.peers import Problem, goal, positions
+from benchmark.sparse import peers
+from benchmark.sparse.library_peers import Minkowski, Spconv
+from benchmark.sparse.problem import Problem, goal, positions
 from occle_core.sparse import GenerativeConvTranspose3d, SparseTensor, StridedConv3d, prune, union_add
 from occle_core.sparse.runs import CHUNK_ROWS
 
@@ -25,7 +26,7 @@ LAYERS = [
     ("generative", 2, 1),
 ]
 
-# What peers.Spconv says about its meaning: a rim that only a part of the kernel touches, and a grid that ends one cell earlier.
+# What Spconv says about its meaning: a rim that only a part of the kernel touches, and a grid that ends one cell earlier.
 SPCONV_MAKES_MORE = {("strided", 3, 2), ("strided", 2, 1), ("strided", 3, 1), ("generative", 2, 1)}
 SPCONV_MAKES_LESS = {("generative", 3, 2)}
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
@@ -103,14 +104,14 @@ def test_dense_convolution_agrees(kind, kernel, stride, cells):
 def test_spconv_agrees(kind, kernel, stride, cells):
     pytest.importorskip("spconv", reason="spconv is not installed: pip install spconv==2.3.8")
     layer = (kind, kernel, stride)
-    compare(peers.Spconv, make_problem(*layer, *cells), extra=layer in SPCONV_MAKES_MORE, missing=layer in SPCONV_MAKES_LESS)
+    compare(Spconv, make_problem(*layer, *cells), extra=layer in SPCONV_MAKES_MORE, missing=layer in SPCONV_MAKES_LESS)
 
 
 @pytest.mark.parametrize(("kind", "kernel", "stride"), LAYERS)
 def test_minkowski_engine_agrees(kind, kernel, stride, cells):
     minkowski()
     # MinkowskiEngine knows no bounds: what grows beyond the grid stays.
-    compare(peers.Minkowski, make_problem(kind, kernel, stride, *cells), extra=kind == "generative" and kernel != stride)
+    compare(Minkowski, make_problem(kind, kernel, stride, *cells), extra=kind == "generative" and kernel != stride)
 
 
 def minkowski():

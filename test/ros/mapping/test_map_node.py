@@ -52,7 +52,7 @@ def running(place: Path) -> Iterator[tuple[Process, Robot]]:
     """One node for all tests, which run in their order."""
     given = {**SMALL, **EVERY, "map.file": str(place / "street.occlemap")}
     arguments = node_arguments(place / "bundle", place / "calibration.yaml", **given)
-    command = ["-m", "benchmark.posed_node", *arguments[arguments.index("--ros-args") :]]
+    command = ["-m", "benchmark.node.posed_node", *arguments[arguments.index("--ros-args") :]]
     with ready_node(command, place / "node.log") as node, ros_node("robot") as ours:
         yield node, Robot(ours)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from map_rig import cells_of
 
-from benchmark.static_layer import FREE, LETHAL, NO_INFORMATION, StaticLayer
+from benchmark.mapping.static_layer import FREE, LETHAL, NO_INFORMATION, StaticLayer
 from occle_core import taxonomy
 from occle_core.frame import Frame
 from occle_core.geometry.grid import VoxelGrid

@@ -10,7 +10,7 @@ import pytest
 from node_rig import lively_bundle
 from small_kitti import write_sequence
 
-from benchmark.soak import Sample, growth, soak
+from benchmark.node.soak import Sample, growth, soak
 
 FLAT = [Sample(minutes, 600.0, 40, 20, 8.0, 100.0, 120.0) for minutes in range(20)]
 

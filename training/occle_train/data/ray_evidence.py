@@ -25,7 +25,7 @@ LEAST_IN_BLOCK = 3
 
 
 class RayEvidenceConfig(Config):
-    """Settings of the ray evidence; the defaults were chosen on the frames of `python -m benchmark.ray_evidence`."""
+    """Settings of the ray evidence; the defaults were chosen on the frames of `python -m benchmark.training.ray_evidence`."""
 
     window: int = Field(10, ge=1, description="scans before and after a scan whose rays are asked")
     pixel: float = Field(0.5, gt=0, le=10, description="size of a range image's pixel, degrees; about the beams' spacing")

@@ -20,7 +20,7 @@ from occle_train.rendering.spheres import render_spheres
 RADIUS = 0.5
 """Radius of a sphere at the start, cells: that of the ball within the cell's cube. Larger ones leave no holes between them, but
 stick out of surfaces and take the pixels of what lies behind: seen from a car, spheres of 0.87 cells on the street hide the
-sidewalk beside it (`benchmark/sphere_radius.py`)."""
+sidewalk beside it (`benchmark/training/sphere_radius.py`)."""
 
 OPACITY = 4.0
 """Logit of the opacity at the start. Opacity multiplies depth in the blending's exponent: it must start near 1 and even."""
@@ -38,7 +38,8 @@ class SphereHead(nn.Module):
     shader.
 
     Flat surfaces lie in the middle of their cells, on average. Spheres with nothing above them sink by their radius, so that their
-    tops are there; at their cells' centres they would hide from a car's cameras what lies behind (`benchmark/sphere_radius.py`).
+    tops are there; at their cells' centres they would hide from a car's cameras what lies behind
+    (`benchmark/training/sphere_radius.py`).
 
     Args:
         num_classes: classes of the taxonomy, free included.
