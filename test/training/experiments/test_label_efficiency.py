@@ -11,6 +11,7 @@ from occle_train.experiments.label_efficiency import presets as label_scales
 from occle_train.experiments.label_efficiency.presets import FULL, PRESETS, SMALL, Streets
 from occle_train.experiments.label_efficiency.report import Row, ratios, write_report
 from occle_train.experiments.label_efficiency.settings import SETTINGS
+from occle_train.experiments.label_efficiency.shares import write_shares
 from occle_train.minkocc.recipe import RecipeSamples
 from rooms import Rooms
 
@@ -75,10 +76,9 @@ def test_the_report_shows_mean_and_spread_over_the_seeds_that_have_run():
     assert spread([0.5]) == "50.00" and "| 10 %, our recipe | 18.00 | 36.00 |" in text  # the classes' table is of means
 
 
-def test_the_report_has_a_row_for_every_share_of_the_labels_and_its_ratio_to_all_of_them():
+def test_the_page_of_shares_has_a_row_for_each_and_its_ratio_to_all_labels():
     found = rows(**{"full": [0.4, 0.5], "recipe": [0.3, 0.45], "recipe-5": [0.2, 0.3]})
-    text = write_report(SMALL, found, FACTS, CLASSES)
-    lines = [line for line in text.splitlines() if line.startswith("|") and line.count("|") == 10]
+    lines = [line for line in write_shares(SMALL, found, FACTS).splitlines() if line.startswith("|")]
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
     assert table[0][:5] == ["100", "200", "scenes", "voxel labels", "0, 1"]
     rest = ["few", "recipe", "paper", "self_training", "pretrained"]
@@ -89,7 +89,7 @@ def test_the_report_has_a_row_for_every_share_of_the_labels_and_its_ratio_to_all
         ["0, 1", "25.00 ± 7.07", "50.00 ± 0.00", "12.50 ± 3.54", "0.550 ± 0.071"]
     ]
     assert [row[4:] for row in table if row[0] == "1"] == [["-", *["not run"] * 4]] * 5
-    assert "5 % of the frames, " not in text  # it stands in that table alone
+    assert "5 % of the frames" not in write_report(SMALL, found, FACTS, CLASSES)  # it stands on that page alone
 
 
 def test_a_share_of_the_frames_is_what_the_settings_of_shares_train_on(tmp_path):
@@ -129,7 +129,9 @@ def test_the_whole_experiment_in_miniature_goes_on_where_it_was(tmp_path, monkey
     arguments += ["--seeds", "0,3"]
     assert label_efficiency.main([*arguments, "--finished"]) == 0 and not list((tmp_path / "out").rglob("weights.safetensors"))
     assert label_efficiency.main([*arguments, "--settings", "few"]) == 0
-    assert "no report" in capsys.readouterr().out
+    assert "it needs the settings full, recipe" in capsys.readouterr().out and not (tmp_path / "docs").exists()
+    assert label_efficiency.main([*arguments, "--settings", "full,few-5"]) == 0
+    assert "| 5 |" in (tmp_path / "docs" / "label_shares.md").read_text() and not (tmp_path / "docs" / "report.md").exists()
     arguments += ["--settings", "full,few,recipe,self_training,pretrained"]
     assert label_efficiency.main(arguments) == 0
     text = (tmp_path / "docs" / "report.md").read_text()
@@ -137,7 +139,7 @@ def test_the_whole_experiment_in_miniature_goes_on_where_it_was(tmp_path, monkey
     for name in ("curves.png", "views.jpg", "maps.jpg"):
         assert (tmp_path / "docs" / "images" / f"label_efficiency_{name}").stat().st_size > 5000
     weights = {p: p.read_bytes() for p in (tmp_path / "out").rglob("weights.safetensors")}
-    assert len(weights) == 10 and {p.parents[2].name for p in weights} == {"seed_0", "seed_3"}
+    assert len(weights) == 12 and {p.parents[2].name for p in weights} == {"seed_0", "seed_3"}
     capsys.readouterr()
     assert label_efficiency.main(arguments) == 0
     assert "step" not in capsys.readouterr().out and (tmp_path / "docs" / "report.md").read_text() == text

@@ -37,7 +37,8 @@ from occle_train.evaluation import evaluate as scoring
 from occle_train.experiments.label_efficiency.figures import draw_curves, draw_maps, draw_views
 from occle_train.experiments.label_efficiency.presets import PRESETS, ExperimentPreset
 from occle_train.experiments.label_efficiency.report import NEEDED, Row, write_report
-from occle_train.experiments.label_efficiency.settings import OWN_SETTINGS, SETTINGS, Setting
+from occle_train.experiments.label_efficiency.settings import FULL, OF_FRAMES, OWN_SETTINGS, SETTINGS, Setting
+from occle_train.experiments.label_efficiency.shares import write_shares
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit, load_head, minkocc_config
@@ -46,6 +47,9 @@ from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
 from occle_train.streets import simulate
+
+SHARES_PAGE = "label_shares.md"
+"""Beside the report."""
 
 
 class LabelEfficiencyExperiment:
@@ -191,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="folder of everything that is kept; out/label_efficiency/PRESET if not given")
     report = Path("docs/reports/label_efficiency.md")
-    parser.add_argument("--report", type=Path, default=report, help="report to write, pictures beside it")
+    parser.add_argument("--report", type=Path, default=report, help=f"report to write, {SHARES_PAGE} and pictures beside it")
     parser.add_argument("--steps", type=int, help="optimiser steps per setting, instead of the preset's")
     parser.add_argument("--settings", help="comma-separated keys of settings to run; the report needs full and recipe")
     parser.add_argument("--seeds", help="comma-separated seeds, 0,1,2 for instance, instead of the preset's")
@@ -225,18 +229,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             scores = experiment.scores(setting, seed, given.finished)
             if scores is not None:
                 found[setting.key][seed] = scores
+    rows = {s.key: Row(s.title, s.alpha, s.finer, found.get(s.key, {})) for s in SETTINGS}
+    machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    asked = {"settings": ",".join(s.key for s in settings), "seeds": ",".join(map(str, seeds))}
+    facts: dict[str, Any] = {"date": date.today().isoformat(), **asked, **machine}
+    if rows[FULL.key].scores and any(rows[setting.key].scores for setting in OF_FRAMES):
+        write_page(given.report.with_name(SHARES_PAGE), write_shares(preset, rows, facts))
     complete = [seed for seed in seeds if all(seed in found.get(key, {}) for key in NEEDED)]
     if not complete:
-        print(f"no report: it needs the settings {', '.join(NEEDED)} of one seed")
+        print(f"no {given.report}: it needs the settings {', '.join(NEEDED)} of one seed")
         return 0
     drawn = [setting for setting in settings if setting in OWN_SETTINGS and complete[0] in found[setting.key]]
     experiment.draw(drawn, complete[0], given.report.parent / "images")
-    rows = {s.key: Row(s.title, s.alpha, s.finer, found.get(s.key, {})) for s in SETTINGS}
-    machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    asked = {"settings": ",".join(s.key for s in settings), "seeds": ",".join(map(str, seeds)), "drawn": complete[0]}
-    text = write_report(preset, rows, {"date": date.today().isoformat(), **asked, **machine}, experiment.classes)
-    for file in (given.report, out / "report.md"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    print(f"wrote {given.report}")
+    write_page(given.report, write_report(preset, rows, {**facts, "drawn": complete[0]}, experiment.classes))
     return 0
+
+
+def write_page(file: Path, text: str) -> None:
+    """A page of the docs."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    print(f"wrote {file}")

@@ -27,6 +27,11 @@ class Streets:
     every: int = 1
 
     @property
+    def total(self) -> int:
+        """Frames of all drives."""
+        return self.drives * len(range(0, self.frames, self.every))
+
+    @property
     def key(self) -> str:
         """A name that other drives do not have."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:8]

@@ -13,7 +13,7 @@ from occle_core.taxonomy import Taxonomy
 from occle_train.data.self_training import SelfTrainingConfig
 from occle_train.evaluation.markdown_tables import class_table, markdown, resolution_table, spread
 from occle_train.experiments.label_efficiency.presets import PRESETS, ExperimentPreset
-from occle_train.experiments.label_efficiency.settings import COMPARED, FULL, OF_FRAMES, OWN_SETTINGS
+from occle_train.experiments.label_efficiency.settings import OWN_SETTINGS
 from occle_train.experiments.wrap_lines import wrap_lines
 
 NEEDED = ("full", "recipe")
@@ -66,13 +66,10 @@ def write_report(preset: ExperimentPreset, rows: Mapping[str, Row], facts: Mappi
         if key in ("full", "recipe", "none", "recipe_half", "recipe_quarter")
     ]
     fit, grid, config = preset.fit, preset.grid, preset.recipe
-    frames = {name: streets.drives * len(range(0, streets.frames, streets.every)) for name, streets in preset.streets.items()}
+    frames = {name: streets.total for name, streets in preset.streets.items()}
     return wrap_lines(f"""# What the label-efficient recipe is worth
 
-Written by `python -m occle_train.experiments.label_efficiency --preset {preset.name} --steps {preset.fit.steps} --settings \
-{facts["settings"]} --seeds {facts["seeds"]}` (`make label-efficiency` takes the preset's own steps, settings and seeds) on \
-{facts["date"]}; \
-{facts["device"]}, {facts["threads"]} threads, torch {facts["torch"]}.
+{written_by(preset, facts)}
 
 **Data.** Simulated nuScenes-rig streets: {train.drives} training drives ({frames["train"]} frames), {val.drives} validation \
 drives ({frames["val"]} frames) of other streets. 2D pseudo-labels are the simulator's semantic images, degraded as those of \
@@ -117,15 +114,7 @@ drives whose labels it does not get, at none of validation. *Scans first*: for a
 occupancy that the scans and rays of all scenes show, without any label (rays, not boxes, say what moves); then it learns as \
 *voxel labels alone* do.
 
-## Fewer labels
-
-The rows above draw whole scenes, but for the paper's recipe. One scene of {train.drives} is {100 / train.drives:g} % already: \
-smaller shares are of single frames out of all scenes, as the paper draws them; a smaller share lies within a larger one. Ten \
-frames of ten streets show more than ten of one: compare rows of single frames with each other.
-
-{_share_table(rows, frames["train"])}
-
-What is "not run" takes `--settings` with its key: `recipe-5` is the recipe with 5 % of the frames.
+Shares of the single frames, 10, 5 and 1 %: [label_shares.md](label_shares.md).
 
 ## Voxel size (Table II of the paper)
 
@@ -147,6 +136,15 @@ The settings on validation frames, from above:
 
 ![Maps](images/label_efficiency_maps.jpg)
 """)
+
+
+def written_by(preset: ExperimentPreset, facts: Mapping[str, Any]) -> str:
+    """The command, date and machine of a page."""
+    return (
+        f"Written by `python -m occle_train.experiments.label_efficiency --preset {preset.name} --steps {preset.fit.steps} "
+        f"--settings {facts['settings']} --seeds {facts['seeds']}` (`make label-efficiency` takes the preset's own steps, settings "
+        f"and seeds) on {facts['date']}; {facts['device']}, {facts['threads']} threads, torch {facts['torch']}."
+    )
 
 
 def mean_scores(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -176,7 +174,7 @@ def ratios(row: Row, other: Row) -> list[float]:
 
 def _seed_table(rows: Sequence[Row]) -> str:
     """Mean and standard deviation over the seeds."""
-    lines = [[row.title, *_scores(row)] for row in rows]
+    lines = [[row.title, *score_cells(row)] for row in rows]
     return markdown(["supervision", "seeds", "mIoU", "IoU", "RayIoU"], lines)
 
 
@@ -204,28 +202,7 @@ def _ratio_table(rows: Mapping[str, Row]) -> str:
     return markdown(["", "here", "seeds", "wanted", "paper (Occ3D-nuScenes)"], lines)
 
 
-def _share_table(rows: Mapping[str, Row], frames: int) -> str:
-    """All labels, and the compared settings at every share of them.
-
-    Args:
-        rows: all settings by their keys.
-        frames: of the training drives.
-    """
-    units = {"scene": "scenes", "frame": "single frames"}
-    lines = []
-    for setting in (FULL, *COMPARED, *OF_FRAMES):
-        row = rows[setting.key]
-        found = ["-", *[NOT_RUN] * 4]
-        if row.scores:
-            relative = ratios(row, rows[FULL.key])
-            found = [*_scores(row), spread(relative, 1, 3) if relative else NOT_RUN]
-        drawn = [f"{100 * setting.alpha:g}", str(max(1, round(setting.alpha * frames))), units[setting.unit]]
-        lines.append([*drawn, setting.supervision, *found])
-    head = ["labels, %", "frames", "drawn as", "supervision", "seeds", "mIoU", "IoU", "RayIoU", "mIoU / all labels"]
-    return markdown(head, lines)
-
-
-def _scores(row: Row) -> list[str]:
+def score_cells(row: Row) -> list[str]:
     """The seeds of a row, and its scores' means and standard deviations."""
     scores = (("occ3d", "miou"), ("occ3d", "iou"), ("rayiou", "rayiou"))
     return [", ".join(map(str, row.scores)), *(spread(row.values(*score)) for score in scores)]
