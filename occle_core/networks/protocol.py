@@ -100,8 +100,6 @@ class Network(nn.Module):
     """The pydantic model of its sizes."""
     program_class: ClassVar[type[Program]]
     """The network's static form, a `Program`."""
-    is_large_graph: ClassVar[bool] = False
-    """True if the exported graph is so large that the exporter's full optimiser would take minutes."""
 
     @classmethod
     @abstractmethod

@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 
 from occle_core.networks.protocol import Program
 
-FORM = "5"
+FORM = "6"
 """Counts up when the exported program changes for the same weights, so that no older file is taken from a cache."""
 
 

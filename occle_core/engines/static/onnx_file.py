@@ -26,16 +26,15 @@ def write_onnx(spec: BundleSpec, network: Network, path: Path) -> None:
     Raises:
         EngineError: the bundle has no capacities, or the exporter is not installed.
     """
-    save_onnx(program_for(spec, network), list(OUTPUTS), network.is_large_graph, path)
+    save_onnx(program_for(spec, network), list(OUTPUTS), path)
 
 
-def save_onnx(program: Program, outputs: list[str], is_large_graph: bool, path: Path) -> None:
+def save_onnx(program: Program, outputs: list[str], path: Path) -> None:
     """Export a program.
 
     Args:
         program: its convolutions are given biases of 0 where they have none.
         outputs: names of what it returns.
-        is_large_graph: whether it has thousands of nodes, which the exporter's optimiser takes minutes for.
         path: of the ONNX file.
 
     Raises:
@@ -53,20 +52,19 @@ def save_onnx(program: Program, outputs: list[str], is_large_graph: bool, path: 
             opset_version=OPSET,
             input_names=list(program.INPUTS),
             output_names=outputs,
-            optimize=not is_large_graph,
+            optimize=False,
             verbose=False,
         )
-        assert converted is not None
-        if is_large_graph:
-            # Engines simplify what they read themselves, but TensorRT wants axes and shapes as constants. What they were made from
-            # is left over, and ONNX Runtime would name each piece.
-            onnxscript.optimizer.fold_constants(converted.model)
-            onnxscript.optimizer.remove_unused_nodes(converted.model)
+    assert converted is not None
+    # The exporter's own optimiser would take longer than all else, minutes for OccLE. Engines simplify what they read themselves, but
+    # TensorRT wants axes and shapes as constants. What those were made from is left over, and ONNX Runtime would name each piece.
+    onnxscript.optimizer.fold_constants(converted.model)
+    onnxscript.optimizer.remove_unused_nodes(converted.model)
     converted.save(path)
 
 
 def _add_biases(program: Program) -> None:
-    """Else the exporter (onnxscript 0.7) writes one of the wrong shape, which only its optimiser drops again."""
+    """Else the exporter (onnxscript 0.7) writes one of the wrong shape."""
     for layer in program.modules():
         if isinstance(layer, nn.Conv3d) and layer.bias is None:
             layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_channels), requires_grad=False)

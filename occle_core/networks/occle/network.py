@@ -42,7 +42,6 @@ class OccLE(Network):
     """
 
     config_class = OccleConfig
-    is_large_graph = True
 
     image_mean: Tensor
     image_std: Tensor
