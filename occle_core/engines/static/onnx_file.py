@@ -56,8 +56,8 @@ def save_onnx(program: Program, outputs: list[str], path: Path) -> None:
             verbose=False,
         )
     assert converted is not None
-    # The exporter's own optimiser would take longer than all else, minutes for OccLE. Engines simplify what they read themselves, but
-    # TensorRT wants axes and shapes as constants. What those were made from is left over, and ONNX Runtime would name each piece.
+    # The exporter's own optimiser would take longer than all else: minutes for OccLE. Engines simplify what they read, but TensorRT
+    # wants axes and shapes as constants. What those were made from is left over, and ONNX Runtime would name each piece.
     onnxscript.optimizer.fold_constants(converted.model)
     onnxscript.optimizer.remove_unused_nodes(converted.model)
     converted.save(path)
