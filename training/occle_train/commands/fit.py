@@ -144,8 +144,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     check_disk(run.folder, spec.build())
     part = training.validation_slice(run, classes, own is not None)
     measured = bias_samples(settings, spec, samples, part)
-    training.load_kernels(place)
-    with join_process_group(place) as (group, device):
+    with training.compiled_kernels(place), join_process_group(place) as (group, device):
         settings, spent = settings.for_frames(len(samples)), 0.0
         if settings.max_minutes is not None and not run.resumed:
             settings, spent = fit_steps_to_time(spec, samples, settings, device, group)

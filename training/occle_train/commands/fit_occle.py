@@ -118,44 +118,44 @@ def _train(run: training.Run, settings: OccleRun, group: ProcessGroup, place: st
     check_labels(samples, run.data_text)
     check_disk(run.folder, spec.build(), len(recipe.phases))
     part = training.validation_slice(run, classes, False, TRUTHS[recipe.truth])
-    training.load_kernels(place)
-    if recipe.max_minutes is not None and not run.resumed:
-        recipe = fit_phases_to_time(spec, samples, recipe, run.folder / CELLS, place, group)
-        settings = settings.model_copy(update={"recipe": recipe})
-    counts = {phase: steps_of(samples, phase, recipe) for phase in recipe.phases}
-    key = run_key(spec, samples, recipe, initial)
-    spec = training.bundle_spec(spec, key, **pretrained, data_sets=training.named_sets(sets))
-    first, total = sum(steps_done(run.folder / phase) for phase in counts), sum(counts.values())
-    training.print_start(run, first, total)
-    console.print(
-        f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.annotated)} of them annotated; "
-        f"{', '.join(f'{count} steps of {phase}' for phase, count in counts.items())} on {group.size} x {place}, "
-        f"run in {run.folder}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    last = recipe.phases[-1]
-    validator = None
-    if group.rank == 0:
-        training.record_run(run, "fit-occle", settings.model_dump(mode="json"))
-        if part is not None:
-            done = steps_done(run.folder / last)
-            validator = Validator(run.folder, part, spec, done, place, lambda text: console.print(text, highlight=False))
+    with training.compiled_kernels(place):
+        if recipe.max_minutes is not None and not run.resumed:
+            recipe = fit_phases_to_time(spec, samples, recipe, run.folder / CELLS, place, group)
+            settings = settings.model_copy(update={"recipe": recipe})
+        counts = {phase: steps_of(samples, phase, recipe) for phase in recipe.phases}
+        key = run_key(spec, samples, recipe, initial)
+        spec = training.bundle_spec(spec, key, **pretrained, data_sets=training.named_sets(sets))
+        first, total = sum(steps_done(run.folder / phase) for phase in counts), sum(counts.values())
+        training.print_start(run, first, total)
+        console.print(
+            f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.annotated)} of them annotated; "
+            f"{', '.join(f'{count} steps of {phase}' for phase, count in counts.items())} on {group.size} x {place}, "
+            f"run in {run.folder}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        last = recipe.phases[-1]
+        validator = None
+        if group.rank == 0:
+            training.record_run(run, "fit-occle", settings.model_dump(mode="json"))
+            if part is not None:
+                done = steps_done(run.folder / last)
+                validator = Validator(run.folder, part, spec, done, place, lambda text: console.print(text, highlight=False))
 
-    def validate(step: int, network: OccLE) -> None:
-        assert validator is not None
-        validator(step, network)
+        def validate(step: int, network: OccLE) -> None:
+            assert validator is not None
+            validator(step, network)
 
-    with TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
+        with TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
 
-        def on_step(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
-            progress.update(phase, step, losses)
-            if step + 1 == count and group.rank == 0:
-                _say_what_learned_nothing(phase, run.folder / phase / LOG, recipe)
+            def on_step(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
+                progress.update(phase, step, losses)
+                if step + 1 == count and group.rank == 0:
+                    _say_what_learned_nothing(phase, run.folder / phase / LOG, recipe)
 
-        every = options.validate_every or max(50, counts[last] // 10)
-        network = fit_occle(
-            spec, samples, recipe, run.folder, place, on_step, initial, stop, validate if validator else None, every, group
-        )
+            every = options.validate_every or max(50, counts[last] // 10)
+            network = fit_occle(
+                spec, samples, recipe, run.folder, place, on_step, initial, stop, validate if validator else None, every, group
+            )
     if group.rank:
         return
     end = Finish(

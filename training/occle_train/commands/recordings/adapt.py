@@ -106,7 +106,6 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
     samples = AdaptSamples(simulated, recorded, spec, settings, labels, run.folder / "cells")
     check_disk(run.folder, initial, settings.rounds)
     part = training.validation_slice(run, classes, own is not None)
-    training.load_kernels(place)
     key = run_key(spec, samples, settings, initial)
     spec = training.bundle_spec(spec.model_copy(update={"calibration": None}), key, data_sets=training.named_sets(sets))
     counts = {round_name(number): settings.steps for number in range(settings.rounds)}
@@ -127,7 +126,7 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
         set_occupancy_bias(network, spec, samples)
         validator(step, network)
 
-    with TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
+    with training.compiled_kernels(place), TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
         network = adapt(
             spec, initial, samples, settings, run.folder, place,
             lambda number, step, losses: progress.update(round_name(number), step, losses),
