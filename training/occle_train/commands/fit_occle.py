@@ -25,11 +25,12 @@ from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.truth import TRUTHS
 from occle_train.loop.checkpoints import steps_done
 from occle_train.loop.run_key import run_key
+from occle_train.loop.steps import TrainingHooks
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
 from occle_train.occle.batches import steps_of
 from occle_train.occle.fit import CELLS, fit_occle
-from occle_train.occle.phases import OccleRecipeConfig, Phase
+from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.time_budget import fit_phases_to_time
@@ -147,15 +148,14 @@ def _train(run: training.Run, settings: OccleRun, group: ProcessGroup, place: st
 
         with TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
 
-            def on_step(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
+            def on_step(phase: str, step: int, losses: dict[str, float]) -> None:
                 progress.update(phase, step, losses)
-                if step + 1 == count and group.rank == 0:
+                if step + 1 == progress.phases[phase] and group.rank == 0:
                     _say_what_learned_nothing(phase, run.folder / phase / LOG, recipe)
 
             every = options.validate_every or max(50, counts[last] // 10)
-            network = fit_occle(
-                spec, samples, recipe, run.folder, place, on_step, initial, stop, validate if validator else None, every, group
-            )
+            hooks = TrainingHooks(on_step, stop, validate if validator else None, every)
+            network = fit_occle(spec, samples, recipe, run.folder, place, initial, hooks, group)
     if group.rank:
         return
     end = Finish(
@@ -206,7 +206,7 @@ def _training_slice(samples: OccleSamples, run: training.Run, recipe: OccleRecip
     return slice_of([samples.datasets[number] for number in sorted(named)], CHECKED_FRAMES, run.data_text, TRUTHS[recipe.truth])
 
 
-def _say_what_learned_nothing(phase: Phase, log: Path, recipe: OccleRecipeConfig) -> None:
+def _say_what_learned_nothing(phase: str, log: Path, recipe: OccleRecipeConfig) -> None:
     ablated = {"annotations": "occupancy", "projection": "projection"}
     left_out = {ablated[name] for name in recipe.ablate if name in ablated}
     left_out |= {"image", "lidar"} if "semantic" in recipe.ablate else set()

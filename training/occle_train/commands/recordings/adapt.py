@@ -23,6 +23,7 @@ from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.loop.checkpoints import steps_done
 from occle_train.loop.run_key import run_key
+from occle_train.loop.steps import TrainingHooks
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.finish import training_inputs
@@ -127,11 +128,9 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
         validator(step, network)
 
     with training.compiled_kernels(place), TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
-        network = adapt(
-            spec, initial, samples, settings, run.folder, place,
-            lambda number, step, losses: progress.update(round_name(number), step, losses),
-            stop, validate if validator else None, options.validate_every or max(25, settings.steps // 4), say,
-        )  # fmt: skip
+        every = options.validate_every or max(25, settings.steps // 4)
+        hooks = TrainingHooks(progress.update, stop, validate if validator else None, every)
+        network = adapt(spec, initial, samples, settings, run.folder, place, hooks, say)
     end = Finish(
         run.folder, spec, lambda: training_inputs(spec, samples, CHECKED_FRAMES),
         slice_of(simulated, CHECKED_FRAMES, options.simulated), validator,
