@@ -49,7 +49,7 @@ def play(
     namespace: Annotated[str, typer.Option(help="namespace of all topics, /clock and /tf among them")] = "",
     report: Annotated[Path | None, path_option(help="JSON file for the counts of published messages")] = None,
     kind: Annotated[DatasetKind | None, typer.Option(help="layout of the data set; default: detected")] = None,
-    scene: Annotated[str | None, typer.Option(help="sequence or scene of the data set; default: the first, which is named")] = None,
+    scene: Annotated[str | None, typer.Option(help="sequence or scene of the data set; default: the first")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="maximum number of frames of the data set")] = None,
     compressed: Annotated[
         bool | None, typer.Option("--compressed/--raw", help="images of the data set; default: as on disk")
