@@ -216,14 +216,6 @@ def read_spec(directory: Path | str) -> BundleSpec:
     return spec
 
 
-def save_untrained(directory: Path | str, size: Size = "tiny", rig: RigName = "kitti", kind: str = "minkocc") -> None:
-    """A bundle with random weights (seed 0): for tests and for timing a network before it is trained."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        spec = rig_spec(size, rig, kind)
-        save_bundle(directory, spec, spec.build())
-
-
 def weights_digest(spec: BundleSpec, network: nn.Module) -> str:
     """Changes whenever the network computes something else: hash of its configuration, grid, classes, capacities and weights."""
     computing = spec.model_copy(update={"name": "", "provenance": {}}).model_dump_json(exclude={"calibration"})

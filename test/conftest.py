@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,14 +57,6 @@ def simulated(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Cal
         return made_once(f"streets_{rig}", lambda folder: simulate(folder, rig, drives=1, frames=2, seed=5, scale=0.1, workers=1))
 
     return data
-
-
-@pytest.fixture(autouse=True)
-def _layers_on_pytorch() -> Iterator[None]:
-    """A training in this process lets the layers run on compiled kernels; the next test begins without them."""
-    yield
-    if module := sys.modules.get("occle_core.sparse.native_gemm"):
-        module.use_kernels(False)
 
 
 @pytest.fixture(autouse=True)

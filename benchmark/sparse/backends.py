@@ -95,7 +95,7 @@ def competitors(spec: Any, network: Any, threads: int) -> dict[str, Competitor |
             found[name] = "not installed"
     try:
         library.load()
-        found["torch with native kernels"] = (eager, use_native)
+        found["torch with native kernels"] = (eager, use_kernels)
         found["native"] = (native_engine(spec, network, threads, 1, print), nullcontext)
     except EngineError as error:
         found["native"] = str(error)
@@ -135,16 +135,6 @@ def compare_backends(engines: dict[str, Competitor | str], inputs: list[Any], tu
             {"backend": name, "ms": middle, "quartiles": [low, high], "ratio": middle / first, "different": different[name]}
         )
     return rows
-
-
-@contextmanager
-def use_native() -> Iterator[None]:
-    """Inside the block the sparse layers run on compiled kernels."""
-    use_kernels(True)
-    try:
-        yield
-    finally:
-        use_kernels(False)
 
 
 @contextmanager

@@ -97,7 +97,6 @@ def main() -> int:
     with_threads(given.threads)
     with suppress(EngineError):  # without a compiler PyTorch's own way is measured
         print(f"compiled kernels: {library.load(print).instructions}")
-        use_kernels()
     console = Console()
     data = given.data or real_data()
     console.print(machine(given.threads))
@@ -111,7 +110,8 @@ def main() -> int:
             for layer, channels, step in itertools.product(LAYERS, widths, ("forward", "training")):
                 problem = make_problem(layer[1:4], cells, shape, channels)
                 blank = Time(scan, resolution, layer[0], channels, step, "", len(problem.coords))
-                times += measure(problem, blank, layer[4], seconds, least)
+                with use_kernels():
+                    times += measure(problem, blank, layer[4], seconds, least)
                 write_csv(times, given.out / "sparse_layers.csv")  # after each row: a whole table takes long
                 show_progress(times)
     print(file=sys.stderr)

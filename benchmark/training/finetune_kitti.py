@@ -23,6 +23,7 @@ from occle_train.data.truth import accumulated
 from occle_train.evaluation.evaluate import evaluate
 from occle_train.evaluation.terminal_tables import score_table
 from occle_train.experiments.label_efficiency.figures import draw_maps
+from occle_train.loop.steps import TrainingHooks
 from occle_train.occle.fit import fit_occle
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
@@ -77,11 +78,11 @@ def main() -> int:
     )
     samples = OccleSamples(train, spec.voxel_grid, spec.network, recipe, labels)
 
-    def on_step(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
+    def on_step(phase: str, step: int, losses: dict[str, float]) -> None:
         if (step + 1) % 25 == 0:
-            print(f"{phase}: step {step + 1} of {count}, {losses['total']:.3f}", flush=True)
+            print(f"{phase}: step {step + 1} of {given.steps}, {losses['total']:.3f}", flush=True)
 
-    tuned = fit_occle(spec, samples, recipe, given.out / "fit", "cpu", on_step, simulated)
+    tuned = fit_occle(spec, samples, recipe, given.out / "fit", "cpu", simulated, TrainingHooks(on_step))
     provenance = {"started_from": bundle_id, "labels": samples.provenance(), "fit": recipe.model_dump(mode="json")}
     save_bundle(given.out / "bundle", spec.model_copy(update={"provenance": provenance}), tuned)
 

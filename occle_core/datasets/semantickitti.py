@@ -128,12 +128,6 @@ class SemanticKittiDataset:
         """True if voxels/NNNNNN.bin exists; the hidden test set has those alone."""
         return self._voxels.file(i, "bin").exists()
 
-    def voxel_bits(self, i: int, suffix: str) -> NDArray[np.bool_] | None:
-        """(256, 256, 32) bool of voxels/NNNNNN.`suffix` (bin, invalid, occluded) on SEMANTICKITTI; None without that file."""
-        if not self._voxels.file(i, suffix).exists():
-            return None
-        return self._voxels.placed(self._voxels.bits(i, suffix), suffix != "bin")
-
     def image_file(self, i: int, camera: str) -> Path | None:
         """image_2/NNNNNN.png (or .jpg) of frame `i`."""
         if camera not in self.camera_names:

@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Ray casting through a voxel grid: which cell does a ray meet first, and which cells does it pass."""
+"""Ray casting through a voxel grid: which occupied cell does a ray meet first."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class RayHits:
 
     Args:
         hit: (R,) bool, the ray met an occupied cell.
-        cell: (R, 3) int32, the first occupied cell; without a hit the last cell the ray was in (where it left the grid or
-            reached its end); -1 when it never entered the grid.
+        cell: (R, 3) int32, the first occupied cell; without a hit the last cell before the ray left the grid; -1 when it never
+            entered the grid.
         entry: (R,) metres from the origin along the unit direction to where the ray enters `cell`, 0 when it starts inside;
             -1 when it never entered the grid.
         exit: (R,) metres to where the ray leaves `cell`; -1 when it never entered the grid.
@@ -40,65 +40,17 @@ class RayHits:
     sign: NDArray[np.int8]
 
 
-def cast(
-    grid: VoxelGrid, occupied: NDArray[np.bool_], origins: ArrayLike, directions: ArrayLike, reach: ArrayLike | None = None
-) -> RayHits:
+def cast(grid: VoxelGrid, occupied: NDArray[np.bool_], origins: ArrayLike, directions: ArrayLike) -> RayHits:
     """First occupied cell along each ray (Amanatides and Woo, "A fast voxel traversal algorithm", 1987), in float64.
 
     Args:
         occupied: (X, Y, Z) bool.
         origins: (3,) or (R, 3), grid frame, metres; they may lie outside the grid.
         directions: (R, 3), any length but zero.
-        reach: (R,) or a number: rays end after this many metres; None for no end. A ray that ends before it meets
-            an occupied cell has no hit, and `cell` is the one in which it ends.
 
     Raises:
         ValueError: shapes do not fit, a direction is zero, or a number is not finite.
     """
-    return _cast(grid, occupied, origins, directions, reach, None)
-
-
-def visible_cells(
-    grid: VoxelGrid,
-    occupied: NDArray[np.bool_],
-    origins: ArrayLike,
-    *,
-    directions: ArrayLike | None = None,
-    targets: ArrayLike | None = None,
-) -> NDArray[np.bool_]:
-    """(X, Y, Z) bool: cells that rays pass through, up to and including the first occupied one.
-
-    Args:
-        occupied: (X, Y, Z) bool; all False carves straight through to the targets.
-        origins: (3,) or (R, 3), grid frame, metres.
-        directions: (R, 3): rays without end; or
-        targets: (R, 3): points, grid frame, metres, in whose cells the rays end. A target at its origin sees its own cell.
-
-    Raises:
-        ValueError: not exactly one of directions and targets is given, or as for `cast`.
-    """
-    if (directions is None) == (targets is None):
-        raise ValueError("give either the directions or the targets of the rays")
-    reach = None
-    if targets is not None:
-        offsets = np.asarray(targets, np.float64).reshape(-1, 3) - np.asarray(origins, np.float64)
-        reach = np.linalg.norm(offsets, axis=1)
-        directions = np.where(reach[:, None] > 0, offsets, (1.0, 0.0, 0.0))
-    assert directions is not None
-    seen = np.zeros([n + 2 for n in grid.shape], np.bool_)
-    _cast(grid, occupied, origins, directions, reach, seen)
-    return np.ascontiguousarray(seen[1:-1, 1:-1, 1:-1])
-
-
-def _cast(
-    grid: VoxelGrid,
-    occupied: NDArray[np.bool_],
-    origins: ArrayLike,
-    directions: ArrayLike,
-    reach: ArrayLike | None,
-    seen: NDArray[np.bool_] | None,
-) -> RayHits:
-    """`cast`, and it marks the cells the rays were in in `seen`, (X+2, Y+2, Z+2)."""
     occupied = np.asarray(occupied)
     if occupied.shape != grid.shape or occupied.dtype != np.bool_:
         raise ValueError(f"occupied must be bool {grid.shape} as the grid, not {occupied.dtype} {occupied.shape}")
@@ -115,7 +67,6 @@ def _cast(
     # In cells: the grid is the box 0..shape, and t still counts metres.
     ways = ways / lengths[:, None] / grid.resolution
     starts = np.broadcast_to((starts - np.asarray(grid.origin)) / grid.resolution, ways.shape)
-    ends = np.broadcast_to(np.asarray(np.inf if reach is None else reach, np.float64), lengths.shape)
     cells = np.full([n + 2 for n in grid.shape], OUTSIDE, np.uint8)  # a rim of one cell: no bounds checks when stepping
     cells[1:-1, 1:-1, 1:-1] = occupied
 
@@ -131,11 +82,11 @@ def _cast(
     for begin in range(0, count, CHUNK):
         part = slice(begin, begin + CHUNK)
         rows = RayHits(found.hit[part], found.cell[part], found.entry[part], found.exit[part], found.axis[part], found.sign[part])
-        _march(cells, starts[part], ways[part], ends[part], rows, seen)
+        _march(cells, starts[part], ways[part], rows)
     return found
 
 
-def _enter(shape: Floats, starts: Floats, ways: Floats, ends: Floats) -> tuple[NDArray[np.intp], Floats, NDArray[np.intp], Floats]:
+def _enter(shape: Floats, starts: Floats, ways: Floats) -> tuple[NDArray[np.intp], Floats, NDArray[np.intp], Floats]:
     """Rays that get into the box 0..shape: their numbers, t there, the axis of the box's face crossed (-1: none), first cell."""
     forward, still = ways > 0, ways == 0
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -144,7 +95,7 @@ def _enter(shape: Floats, starts: Floats, ways: Floats, ends: Floats) -> tuple[N
     near[still] = -np.inf
     far[still] = np.where((starts >= 0) & (starts < shape), np.inf, -np.inf)[still]
     t = np.maximum(near.max(axis=1), 0.0)
-    ray = np.flatnonzero((t < far.min(axis=1)) & (t <= ends))
+    ray = np.flatnonzero(t < far.min(axis=1))
     t = t[ray]
     face = np.where(t > 0, near[ray].argmax(axis=1), -1)
     first = np.floor(starts[ray] + t[:, None] * ways[ray])
@@ -155,12 +106,10 @@ def _enter(shape: Floats, starts: Floats, ways: Floats, ends: Floats) -> tuple[N
     return ray, t, face, np.clip(first, 0, shape - 1)
 
 
-def _march(
-    cells: NDArray[np.uint8], starts: Floats, ways: Floats, ends: Floats, found: RayHits, seen: NDArray[np.bool_] | None
-) -> None:
+def _march(cells: NDArray[np.uint8], starts: Floats, ways: Floats, found: RayHits) -> None:
     """Step the rays of one chunk (lengths in cells, t in metres) until all have ended; write where into `found`."""
-    ray, t, face, first = _enter(np.array(cells.shape) - 2.0, starts, ways, ends)
-    base, ways, ends = starts[ray].T.copy(), ways[ray].T.copy(), ends[ray]
+    ray, t, face, first = _enter(np.array(cells.shape) - 2.0, starts, ways)
+    base, ways = starts[ray].T.copy(), ways[ray].T.copy()
 
     # Per axis, as the rows of C-ordered (3, n) arrays: the next plane, in cells, and t there. That t comes from the plane
     # each time and is never summed up: it is as exact at the end of a long ray as at its start.
@@ -173,7 +122,6 @@ def _march(
         inverse = 1.0 / ways
         following = np.where(ways == 0, np.inf, (plane - base) * inverse)
     contents = cells.reshape(-1)
-    marks = None if seen is None else seen.reshape(-1)
 
     def finish(which: NDArray[np.bool_], hit: bool, cell: NDArray[np.int64], entry: Floats, through: NDArray[np.intp]) -> None:
         at = np.flatnonzero(which)
@@ -184,8 +132,6 @@ def _march(
             found.entry[rays], found.exit[rays] = entry[at], following[:, at].min(axis=0) if hit else crossed[at]
             found.axis[rays], found.sign[rays] = axis, np.where(axis < 0, 0, -step[axis, at])
 
-    if marks is not None:
-        marks[flat] = True
     struck = contents[flat] == FILLED
     crossed = t
     finish(struck, True, flat, t, face)
@@ -193,7 +139,7 @@ def _march(
     while alive.any():
         if not alive.all():
             # compress, not [:, alive]: the result must be C-ordered for the views below.
-            ray, t, face, flat, ends = ray[alive], t[alive], face[alive], flat[alive], ends[alive]
+            ray, t, face, flat = ray[alive], t[alive], face[alive], flat[alive]
             inverse, step, jump, plane, base, following = (
                 np.compress(alive, a, axis=1) for a in (inverse, step, jump, plane, base, following)
             )
@@ -207,10 +153,8 @@ def _march(
         following.reshape(-1)[at] = (moved - base.reshape(-1)[at]) * inverse.reshape(-1)[at]
 
         content = contents[onward]
-        over = (content == OUTSIDE) | (crossed > ends)
+        over = content == OUTSIDE
         struck = ~over & (content == FILLED)
-        if marks is not None:
-            marks[onward[~over]] = True
         finish(over, False, flat, t, face)
         finish(struck, True, onward, crossed, axis)
         alive = ~(over | struck)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -86,14 +85,6 @@ class Weight:
         depth = len(self.bias)
         where = address(self.weight, np.float32, self.kernel, self.channels, depth)
         return where, address(self.bias, np.float32, depth)
-
-
-def padded_rows(library: Library, matrix: Any) -> Floats:
-    """(N, C) float -> (N, C rounded up to whole vectors), zeros behind."""
-    rows = np.asarray(matrix, np.float32)
-    out: Floats = np.zeros((len(rows), library.padded(rows.shape[1])), np.float32)
-    out[:, : rows.shape[1]] = rows
-    return out
 
 
 def pairs_of_cells(space: Workspace, table: Int32, sources: Int32, keys: Int32, steps: Int32, kept: bool = False) -> Pairs:

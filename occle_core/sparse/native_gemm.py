@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -26,12 +28,17 @@ _OWN = threading.local()
 _switch = {"on": False}
 
 
-def use_kernels(on: bool = True) -> None:
-    """Let the sparse layers of this process run on compiled kernels, once the library is loaded; off at the start.
+@contextmanager
+def use_kernels(on: bool = True) -> Iterator[None]:
+    """Inside the block the sparse layers of this process run on compiled kernels, once the library is loaded; or, off, on PyTorch.
 
     They differ from PyTorch's own way by rounding, so engine `torch`, the reference of all others, never turns them on.
     """
-    _switch["on"] = on
+    before, _switch["on"] = _switch["on"], on
+    try:
+        yield
+    finally:
+        _switch["on"] = before
 
 
 def _library() -> Library | None:

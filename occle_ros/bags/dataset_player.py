@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from occle_core.console import print_notice
-from occle_core.datasets import list_scenes, open_dataset
+from occle_core.datasets import DatasetError, list_scenes, open_dataset
 from occle_ros.bags.dataset_messages import DatasetMessages
 from occle_ros.bags.player import PlayOptions, PlaySummary, play_source
 
@@ -26,7 +26,7 @@ def play_dataset(
     """Publish a sequence of a data set at its recorded rate; ends after the last frame, or on SIGINT or SIGTERM.
 
     Args:
-        path, kind, scene: as for `occle_core.datasets.open_dataset`; without `scene` the first one.
+        path, kind, scene: as for `occle_core.datasets.open_dataset`; without `scene` the first one, said where there are several.
         options: of the replay.
         compressed, limit: as for `occle_ros.bags.dataset_messages.DatasetMessages`.
 
@@ -34,7 +34,12 @@ def play_dataset(
         DatasetError, BagError: the data set is incomplete, damaged or cannot be published.
         PlayError, TransportError: as for `occle_ros.bags.player.play_source`.
     """
-    dataset = open_dataset(path, kind, scene or list_scenes(path, kind)[0])
+    if scene is None:
+        scene, *others = list_scenes(path, kind)
+        if others:
+            several = ", ".join((scene, *others[:9])) + (", ..." if others[9:] else "")
+            print_notice(f"{path} holds {1 + len(others)} sequences: {several}; playing {scene}; choose another with --scene")
+    dataset = open_dataset(path, kind, scene)
     source = DatasetMessages(dataset, compressed, limit)
     if source.shifted_frames:
         print_notice(f"the stamps of {source.shifted_frames} frames were shifted")
@@ -42,7 +47,13 @@ def play_dataset(
 
 
 def is_dataset(path: Path) -> bool:
-    """True for a JSON file, and for a folder without metadata.yaml and storage files (.mcap, .db3) of a bag."""
+    """True for a JSON file, and for a folder without metadata.yaml and storage files (.mcap, .db3) of a bag.
+
+    Raises:
+        DatasetError: nothing is there.
+    """
+    if not path.exists():
+        raise DatasetError(f"there is no bag or data set at {path}")
     if not path.is_dir():
         return path.suffix == ".json"
     return not any(file.name == "metadata.yaml" or {".mcap", ".db3"} & set(file.suffixes[-2:]) for file in path.iterdir())

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from occle_core.geometry.camera import Camera
 from occle_core.sensors.camera_info import Lens, calibration_key, is_rectified, lens_from_info, lens_from_rig
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import frame_name
+from occle_ros.calibration.calibrated_rig import CalibratedRig, TransformLookup
 from occle_ros.calibration.files import CalibrationError, CalibrationFile, find_calibration, rigid
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.rig_parameters import load_rig
@@ -23,42 +23,6 @@ _IDENTITY.setflags(write=False)
 
 SLACK = 500_000_000
 """Nanoseconds that a scan may lie outside the buffered times of a moving transform; the nearest one is used then."""
-
-
-class TransformLookup(Protocol):
-    """Source of transforms, as `tf_listener.listen_to_transforms` gives it; `TransformBuffer` documents the arguments."""
-
-    def lookup(self, target: str, source: str, stamp: int | None = None, slack: int = 0, wait: bool = True) -> NDArray[np.float64]:
-        """T_target_source (4, 4), the latest or at a stamp; LookupError where no chain of transforms connects the frames."""
-
-
-@dataclass(frozen=True)
-class CalibratedRig:
-    """Geometry of one frame.
-
-    Args:
-        cameras: one per configured camera; None where it is masked for lack of a calibration.
-        masked: camera -> reason: no_camera_info, no_transform or unusable_camera_info.
-        T_grid_lidar: (4, 4).
-        grid_frame: name of the voxels' frame.
-        lenses: one per camera, None as in `cameras`; they rectify the recorded images.
-        problems: masked camera -> problem and remedy.
-        T_world_lidar: (4, 4) the scan's pose, if requested and known.
-        pose_problem: problem and remedy, if the pose is requested and not known.
-        tf_frames: per camera, the frame of its CameraInfo where TF gave the extrinsics; else "".
-        notes: messages to log once.
-    """
-
-    cameras: tuple[Camera | None, ...]
-    masked: Mapping[str, str]
-    T_grid_lidar: NDArray[np.float64]
-    grid_frame: str
-    lenses: tuple[Lens | None, ...] = ()
-    problems: Mapping[str, str] = field(default_factory=dict)
-    T_world_lidar: NDArray[np.float64] | None = None
-    pose_problem: str = ""
-    tf_frames: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

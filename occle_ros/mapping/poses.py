@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from occle_core.sensors.transforms import frame_name
-from occle_ros.calibration.rig import TransformLookup
+from occle_ros.calibration.calibrated_rig import TransformLookup
 
 RETRY_SECONDS = 0.02
 

@@ -17,8 +17,8 @@ from rclpy.node import Node
 from occle_core.mapping import MapUpdate, RollingMap
 from occle_core.mapping.storage import load_map, save_map
 from occle_core.taxonomy import Taxonomy
+from occle_ros.calibration.calibrated_rig import TransformLookup
 from occle_ros.calibration.files import CalibrationError
-from occle_ros.calibration.rig import TransformLookup
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.mapping.poses import scan_pose
 from occle_ros.mapping.publishers import MapPublishers

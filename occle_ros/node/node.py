@@ -17,9 +17,10 @@ from rclpy.node import Node
 from occle_core.frame import FrameError
 from occle_core.paths import expand_home
 from occle_core.sensors.messages import ConversionError
+from occle_ros.calibration.calibrated_rig import TransformLookup
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.lidars import LidarPoses
-from occle_ros.calibration.rig import Calibration, TransformLookup
+from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig, resolve_topics
 from occle_ros.config.parameter_files import NODE_NAME
 from occle_ros.config.ros_parameters import EmptyListParameters, declare_config, register_parameter_callback

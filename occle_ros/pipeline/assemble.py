@@ -17,8 +17,8 @@ from occle_core.sensors.camera_info import Lens
 from occle_core.sensors.images import halved_on_arrival, image_from_message
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import frame_name
+from occle_ros.calibration.calibrated_rig import CalibratedRig
 from occle_ros.calibration.lidars import LidarPoses
-from occle_ros.calibration.rig import CalibratedRig
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.pipeline.scans import describe_dropped, read_scans
 from occle_ros.sync.lidar_led import SyncedMessages

@@ -20,8 +20,9 @@ from occle_core.geometry.grid import VoxelGrid
 from occle_core.plausibility import placement_problem, view_problem
 from occle_core.sensors.images import image_from_message
 from occle_core.sensors.messages import ConversionError, stamp_of
+from occle_ros.calibration.calibrated_rig import CalibratedRig
 from occle_ros.calibration.files import CalibrationError
-from occle_ros.calibration.rig import CalibratedRig, Calibration
+from occle_ros.calibration.rig import Calibration
 from occle_ros.calibration.tf_listener import listen_to_transforms
 from occle_ros.config.node_config import MAIN_LIDAR, NodeConfig, absolute_topic, resolve_topics
 from occle_ros.config.parameter_group import ConfigError

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from occle_core.mapping.pose_check import break_between
 from occle_core.sensors.transforms import frame_name
-from occle_ros.calibration.rig import TransformLookup
+from occle_ros.calibration.calibrated_rig import TransformLookup
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.tools.topic_listener import ClockListener
 from occle_ros.topics.inputs import Problem

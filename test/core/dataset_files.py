@@ -9,6 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from occle_core.datasets.semantickitti import SemanticKittiDataset
+from occle_core.datasets.semantickitti_voxels import VoxelFolder
+
 CALIB = """P0: 700 0 600 0 0 700 180 0 0 0 1 0
 P2: 7.070912e+02 0 6.018873e+02 4.688783e+01 0 7.070912e+02 1.831104e+02 1.178601e-01 0 0 1 6.203223e-03
 Tr: 0 -1 0 0.01 0 0 -1 -0.07 1 0 0 -0.33
@@ -32,6 +35,12 @@ def write_semantickitti(folder: Path, scans: list[np.ndarray], raw_labels: list[
     # In camera axes forward is z.
     (folder / "poses.txt").write_text("".join(f"1 0 0 0 0 1 0 0 0 0 1 {i}\n" for i in range(len(scans) + 5)))
     return folder
+
+
+def voxel_bits(dataset: SemanticKittiDataset, i: int, suffix: str) -> np.ndarray:
+    """(256, 256, 32) bool of a frame's voxels/NNNNNN.`suffix`, whichever release wrote it."""
+    voxels = VoxelFolder(dataset.folder / "voxels", [f"{number:06d}" for number in dataset.numbers], dataset.points)
+    return voxels.placed(voxels.bits(i, suffix), suffix != "bin")
 
 
 def write_voxels(folder: Path, frame: int, raw: np.ndarray, invalid: np.ndarray) -> None:

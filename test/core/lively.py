@@ -1,12 +1,20 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Tiny bundles that predict something, and frames for them."""
+"""Tiny bundles, untrained and with heads that predict something, and frames for them."""
 
 import numpy as np
 import torch
 
-from occle_core.bundle import load_bundle, save_bundle, save_untrained
+from occle_core.bundle import load_bundle, rig_spec, save_bundle
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
+
+
+def save_untrained(folder, size="tiny", rig="kitti", kind="minkocc"):
+    """A bundle with random weights (seed 0)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        spec = rig_spec(size, rig, kind)
+        save_bundle(folder, spec, spec.build())
 
 
 def street(spec, seed=0, points=6000):

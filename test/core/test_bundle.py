@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lively import save_untrained
 from safetensors.torch import load_file, save_file
 
-from occle_core.bundle import BundleError, load_bundle, rig_spec, save_bundle, save_untrained, weights_digest
+from occle_core.bundle import BundleError, load_bundle, rig_spec, save_bundle, weights_digest
 from occle_core.frame import Frame, FrameError
 from occle_core.geometry.camera import Camera
 from occle_core.networks.minkocc.network import MinkOcc

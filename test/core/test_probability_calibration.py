@@ -3,9 +3,10 @@
 
 import numpy as np
 import pytest
+from lively import save_untrained
 from pydantic import ValidationError
 
-from occle_core.bundle import load_bundle, read_spec, replace_spec, save_untrained, weights_digest
+from occle_core.bundle import load_bundle, read_spec, replace_spec, weights_digest
 from occle_core.calibration import Calibration
 
 CURVE = Calibration(confidence=(0.2, 0.6, 1.0), occupied=(0.5, 0.7, 0.99), correct=(0.1, 0.3, 0.9), free=0.03)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from lively import save_untrained
 from rclpy.serialization import serialize_message
 
 from occle_core.bags.new_bag import new_bag, offered_qos
 from occle_core.bags.storage import TYPES
-from occle_core.bundle import load_bundle, save_bundle, save_untrained
+from occle_core.bundle import load_bundle, save_bundle
 from occle_core.geometry.camera import Camera
 from occle_ros.messages.camera_info import info_from_camera
 from occle_ros.messages.clouds import cloud_from_points

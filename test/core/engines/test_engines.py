@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from forked_python import run_python
-from lively import lively, street
+from lively import lively, save_untrained, street
 from occle_train.evaluation.export import calibrate
 
 from occle_core.build_cache import MANIFEST, cached
-from occle_core.bundle import load_bundle, save_untrained
+from occle_core.bundle import load_bundle
 from occle_core.engines import parity
 from occle_core.engines.base import EngineResult, describe
 from occle_core.engines.loading import load_engine

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.geometry.raycast import cast, visible_cells
+from occle_core.geometry.raycast import cast
 
 GRID = VoxelGrid((-1.0, 2.0, -0.5), (7, 5, 4), 0.4)
 
@@ -67,42 +67,6 @@ def test_first_hits_match_a_test_of_every_cell(density):
             assert sign * directions[r][axis] < 0
 
 
-@pytest.mark.parametrize("density", [0.0, 0.1])
-def test_visible_cells_are_those_up_to_the_first_hit(density):
-    rng = np.random.default_rng(7)
-    occupied = rng.random(GRID.shape) < density
-    origins, directions = random_rays(rng, 150)
-    expected = np.zeros(GRID.shape, bool)
-    for origin, direction in zip(origins, directions):
-        entry, _ = crossings(GRID, origin, direction)
-        expected |= np.isfinite(entry) & (entry <= np.where(occupied, entry, np.inf).min())
-    assert (visible_cells(GRID, occupied, origins, directions=directions) == expected).all()
-
-
-def test_rays_to_targets_end_in_their_cells():
-    rng = np.random.default_rng(8)
-    origin = np.array([0.3, 3.1, 0.2])
-    targets = np.array(GRID.origin) + (np.array(GRID.upper) - np.array(GRID.origin)) * rng.random((60, 3))
-    expected = np.zeros(GRID.shape, bool)
-    for target in targets:
-        entry, _ = crossings(GRID, origin, target - origin)
-        expected |= entry <= np.linalg.norm(target - origin)
-    seen = visible_cells(GRID, np.zeros(GRID.shape, bool), origin, targets=targets)
-    assert (seen == expected).all()
-    assert seen[tuple(GRID.index(targets)[0].T)].all()
-    alone = visible_cells(GRID, np.zeros(GRID.shape, bool), origin, targets=origin[None])
-    assert np.argwhere(alone).tolist() == GRID.index(origin[None])[0].tolist()
-
-
-def test_a_ray_that_ends_before_the_wall_does_not_hit_it():
-    occupied = np.zeros(GRID.shape, bool)
-    occupied[5] = True  # its near face lies 1.9 m ahead
-    hits = cast(GRID, occupied, (-0.9, 2.1, 0.0), np.array([[2.0, 0, 0]] * 3), reach=[1.0, 1.89, 1.91])
-    assert hits.hit.tolist() == [False, False, True]
-    assert hits.cell[:, 0].tolist() == [2, 4, 5]
-    assert cast(GRID, occupied, (-2.0, 2.1, 0.0), np.array([[1.0, 0, 0]]), reach=0.9).cell.tolist() == [[-1, -1, -1]]
-
-
 def test_many_rays_are_the_same_as_one_at_a_time():
     grid = VoxelGrid((0, 0, 0), (40, 30, 8), 0.5)
     rng = np.random.default_rng(3)
@@ -133,8 +97,3 @@ def test_bad_rays_are_refused(change, message):
     arguments = {"occupied": np.zeros(GRID.shape, bool), "origins": (0, 0, 0), "directions": np.ones((2, 3))} | change
     with pytest.raises(ValueError, match=message):
         cast(GRID, **arguments)
-
-
-def test_visible_cells_needs_directions_or_targets():
-    with pytest.raises(ValueError, match="either"):
-        visible_cells(GRID, np.zeros(GRID.shape, bool), (0, 0, 0))

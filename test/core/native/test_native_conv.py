@@ -4,11 +4,12 @@
 import numpy as np
 import pytest
 import torch
+from compiled_kernels import padded_rows
 from hypothesis import given, settings
 from scenes import cells_in, channels, even_shapes, fills, numbers_of, seeds, shapes, tensor_on
 
 from occle_core.native import cells as native_cells
-from occle_core.native.conv import Weight, convolve, linear, padded_rows
+from occle_core.native.conv import Weight, convolve, linear
 from occle_core.sparse import GenerativeConvTranspose3d, StridedConv3d, SubmanifoldConv3d, add_at, union_add
 
 FEW = settings(max_examples=25, deadline=None)

@@ -3,6 +3,7 @@
 
 import numpy as np
 import torch
+from compiled_kernels import padded_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import cells_in, channels, even_shapes, fills, numbers_of, seeds, shapes, tensor_on
@@ -10,7 +11,7 @@ from test_native_conv import close, layer_of, same_cells
 
 from occle_core.native import cells as native_cells
 from occle_core.native import decoder
-from occle_core.native.conv import Weight, padded_rows
+from occle_core.native.conv import Weight
 from occle_core.networks.minkocc.native_unet import _children
 from occle_core.networks.minkocc.network import label_grid
 from occle_core.sparse import GenerativeConvTranspose3d, SparseTensor, SqueezeExcite, prune, union_add

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lively import lively, street
+from lively import lively, save_untrained, street
 
 from occle_core import taxonomy
-from occle_core.bundle import load_bundle, rig_spec, save_untrained
+from occle_core.bundle import load_bundle, rig_spec
 from occle_core.datasets import list_scenes, open_dataset
 from occle_core.engines import parity
 from occle_core.engines.loading import load_engine

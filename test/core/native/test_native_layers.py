@@ -23,9 +23,8 @@ LAYERS = {
 
 @pytest.fixture(autouse=True)
 def _layers_on_kernels():
-    native_gemm.use_kernels()
-    yield
-    native_gemm.use_kernels(False)
+    with native_gemm.use_kernels():
+        yield
 
 
 def test_layers_stay_with_pytorch_until_they_are_let(kernels, monkeypatch):
@@ -33,8 +32,9 @@ def test_layers_stay_with_pytorch_until_they_are_let(kernels, monkeypatch):
     monkeypatch.setenv(library.VARIABLE, kernels.instructions)
     features, weight = torch.randn(5, 32), torch.randn(27, 32, 48)
     assert native_gemm.available(features, weight)
-    native_gemm.use_kernels(False)
-    assert not native_gemm.available(features, weight) and native_gemm.workspace() is None
+    with native_gemm.use_kernels(False):
+        assert not native_gemm.available(features, weight) and native_gemm.workspace() is None
+    assert native_gemm.available(features, weight)
 
 
 @pytest.mark.parametrize("name", LAYERS)

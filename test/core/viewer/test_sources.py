@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 from dataset_files import write_semantickitti
+from lively import save_untrained
 from view_frames import GRID, view_frame
 
-from occle_core.bundle import save_untrained
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.viewer.sources import Selection, dataset_source, is_results, results_source

@@ -23,7 +23,9 @@ from occle_core.datasets import open_dataset
 from occle_core.sensors.clouds import points_from_cloud
 from occle_core.sensors.images import image_from_message
 from occle_core.sensors.messages import stamp_of
+from occle_ros.bags import dataset_player
 from occle_ros.bags.dataset_messages import DatasetMessages
+from occle_ros.bags.player import PlayOptions, PlaySummary
 from occle_ros.cli import app
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -64,9 +66,40 @@ def test_the_folder_is_played(ros_domain: int, start: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("count", "words", "played", "notice"),
+    [
+        (1, [], "00", ""),
+        (3, [], "00", "holds 3 sequences: 00, 01, 02; playing 00; choose another with --scene\n"),
+        (
+            12,
+            [],
+            "00",
+            "holds 12 sequences: 00, 01, 02, 03, 04, 05, 06, 07, 08, 09, ...; playing 00; choose another with --scene\n",
+        ),
+        (3, ["--scene", "02"], "02", ""),
+    ],
+)
+def test_the_sequence_that_is_played_is_named_where_there_are_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, words: list[str], played: str, notice: str
+) -> None:
+    for number in range(count):
+        write_sequence(tmp_path, 1, f"{number:02d}")
+    sources: list[DatasetMessages] = []
+
+    def play(source: DatasetMessages, options: PlayOptions) -> PlaySummary:
+        sources.append(source)
+        return PlaySummary({}, {}, (), 0.0, 0.0, False)
+
+    monkeypatch.setattr(dataset_player, "play_source", play)
+    result = CliRunner().invoke(app, ["play", str(tmp_path), *words])
+    assert result.exit_code == 0 and result.stderr == (f"{tmp_path} {notice}" if notice else "")
+    assert [source.dataset.name for source in sources] == [played]
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none"], "there is no bag at"),
+        (["none"], "there is no bag or data set at"),
         (["none", "--kind", "kitti"], "does not exist"),
         (["empty"], "is not a data set that occle knows: it is empty"),
         (["kitti", "--scene", "11"], "has no sequence '11'; it has 08"),

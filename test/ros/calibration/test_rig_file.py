@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import yaml
 from calibration_rig import info
+from lively import save_untrained
 from nav_msgs.msg import Odometry
 from tf_messages import tf_message
 
-from occle_core.bundle import save_untrained
 from occle_core.predictor import Predictor
 from occle_core.rig.pose import pose_matrix
 from occle_core.sensors.transforms import TransformBuffer

@@ -51,7 +51,7 @@ def test_every_path_of_the_command_line_takes_it(home: Path) -> None:
     [
         (["run", "--bag=~/nothing", "--out=~/out"], "there is no bag at {home}/nothing"),
         (["run", "--dataset", "~/nothing", "--out", "~/out"], "{home}/nothing does not exist"),
-        (["play", "~/nothing"], "there is no bag at {home}/nothing"),
+        (["play", "~/nothing"], "there is no bag or data set at {home}/nothing"),
     ],
 )
 def test_messages_name_the_real_path(home: Path, words: list[str], message: str) -> None:

@@ -4,19 +4,15 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
-import subprocess
 import sys
 import types
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from forked_python import run_python
+from fake_launch import load_launch_files
 from small_kitti import write_sequence
 
-from occle_ros import tools
 from occle_ros.config.loading import config_from_parameters
 from occle_ros.config.parameter_files import read_parameters
 
@@ -31,82 +27,12 @@ ARGUMENTS = {
         "namespace", "nav2", "rviz", "use_sim_time", "enclave", "build_only",
     },
 }  # fmt: skip
-SUPPORT = "occle_ros.tools.launch_support"
-
-
-class Kept:
-    """Keeps what it was made with."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.args, self.kwargs = args, kwargs
-
-
-class Configuration(Kept):
-    """LaunchConfiguration over a plain dict as context."""
-
-    def perform(self, context: dict[str, str]) -> str:
-        return context[self.args[0]]
-
-
-def run_forked(command: Sequence[str], env: Mapping[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
-    """subprocess.run of the `occle` executable, which is a script of Python."""
-    return run_python(command, environment=env)
-
-
-def forget_support() -> None:
-    """Import launch_support anew the next time."""
-    sys.modules.pop(SUPPORT, None)
-    if hasattr(tools, "launch_support"):
-        del tools.launch_support
 
 
 @pytest.fixture
 def launch_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
-    """The launch files as modules, with stand-ins for launch, launch_ros and the package index, in which RViz is installed."""
-
-    def module(name: str, **members: Any) -> None:
-        fake = types.ModuleType(name)
-        fake.__dict__.update(members)
-        monkeypatch.setitem(sys.modules, name, fake)
-
-    class PackageNotFoundError(KeyError):
-        """As ament_index_python's."""
-
-    def prefix(name: str) -> str:
-        if name not in ("occle_ros", "rviz2"):
-            raise PackageNotFoundError(name)
-        return str(tmp_path / "prefix")
-
-    names = ("DeclareLaunchArgument", "EmitEvent", "ExecuteProcess", "OpaqueFunction", "RegisterEventHandler")
-    module("launch", LaunchContext=dict, LaunchDescription=list)
-    module("launch.actions", **{name: type(name, (Kept,), {}) for name in names})
-    module("launch.event_handlers", OnProcessExit=type("OnProcessExit", (Kept,), {}))
-    module("launch.events", Shutdown=type("Shutdown", (Kept,), {}))
-    module("launch.substitutions", LaunchConfiguration=Configuration)
-    module("launch_ros")
-    module("launch_ros.actions", Node=type("Node", (Kept,), {}))
-    module("launch_ros.parameter_descriptions", ParameterValue=Kept)
-    module("ament_index_python")
-    module(
-        "ament_index_python.packages",
-        get_package_share_directory=lambda name: str(ROOT),
-        get_package_prefix=prefix,
-        PackageNotFoundError=PackageNotFoundError,
-    )
-    occle = tmp_path / "prefix/lib/occle_ros/occle"
-    occle.parent.mkdir(parents=True)
-    occle.write_text(f"#!{sys.executable}\nfrom occle_ros.cli import main\nmain()\n")
-    occle.chmod(0o755)
-    forget_support()
-    loaded = {}
-    for name in ARGUMENTS:
-        specification = importlib.util.spec_from_file_location(f"{name}_launch", ROOT / "launch" / f"{name}.launch.py")
-        assert specification and specification.loader
-        loaded[name] = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(loaded[name])
-        monkeypatch.setattr(loaded[name].support, "subprocess", types.SimpleNamespace(run=run_forked))
-    forget_support()  # the one with stand-ins must not outlive this test
-    return loaded
+    """The launch files as modules, over stand-ins."""
+    return load_launch_files(tuple(ARGUMENTS), monkeypatch, tmp_path / "prefix")
 
 
 @pytest.fixture

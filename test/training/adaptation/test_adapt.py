@@ -12,6 +12,7 @@ from occle_train.adaptation.config import AdaptConfig
 from occle_train.adaptation.samples import AdaptSamples
 from occle_train.cli import app
 from occle_train.data.ray_evidence import RayEvidenceConfig
+from occle_train.loop.steps import TrainingHooks
 from occle_train.streets import simulate
 from rooms import NETWORK
 from typer.testing import CliRunner
@@ -50,10 +51,10 @@ def folders(tmp_path_factory):
     return folder
 
 
-def run(folders, recorded, out, should_stop=lambda: False):
+def run(folders, recorded, out, **hooks):
     spec, network, _ = load_bundle(folders / "bundle")
     samples = AdaptSamples([open_dataset(folders / "streets")], [open_dataset(recorded)], spec, CONFIG, None, out / "cells")
-    return adapt(spec, network, samples, CONFIG, out, should_stop=should_stop), samples
+    return adapt(spec, network, samples, CONFIG, out, hooks=TrainingHooks(**hooks)), samples
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +78,17 @@ def test_no_label_of_the_recordings_is_read(folders, whole, tmp_path):
     for name in LABELS:
         for file in (recorded / "sequences" / "01" / name).iterdir():
             file.write_bytes(bytes(reversed(file.read_bytes())))
-    network, _ = run(folders, recorded, tmp_path / "out")
+    seen = []
+    network, _ = run(folders, recorded, tmp_path / "out", on_progress=lambda phase, step, losses: seen.append((phase, step)))
     same_run(tmp_path / "out", network, whole)
+    assert seen == [("round-1", 0), ("round-2", 0)]
 
 
 def test_a_run_without_label_files_that_is_stopped_and_resumed_is_the_same(folders, whole, tmp_path):
     shutil.copytree(folders / "recorded", tmp_path / "recorded", ignore=shutil.ignore_patterns(*LABELS))
     out = tmp_path / "out"
     stops = iter([True])
-    run(folders, tmp_path / "recorded", out, lambda: next(stops))
+    run(folders, tmp_path / "recorded", out, should_stop=lambda: next(stops))
     assert (out / "round-1" / "checkpoint.pt").is_file() and not (out / "round-2").exists()
     network, _ = run(folders, tmp_path / "recorded", out)
     same_run(out, network, whole)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import yaml
 from forked_python import run_python
+from lively import save_untrained
 from occle_train.cli import app
 from typer.testing import CliRunner
 
 from occle_core import build_cache as cache
-from occle_core.bundle import load_bundle, save_untrained
+from occle_core.bundle import load_bundle
 from occle_core.errors import EngineError
 
 LEARNS = ("--set", "learning_rate=0.01")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from dataset_files import voxel_bits
 from made_up_scans import BUILDING, CAR, GRID, POLE, ROAD, TAXONOMY, Scans, shift
 from occle_train.data.accumulate import accumulate, traversed
 from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, accumulated_occupancy
@@ -153,7 +154,7 @@ def test_what_is_missing_is_said():
 def test_real_semantickitti(real_data):
     dataset = open_dataset(real_data / "semantickitti", scene="08")
     world = accumulate(dataset, 0, SEMANTICKITTI, 0, 4)
-    recorded = dataset.voxel_bits(0, "bin")
+    recorded = voxel_bits(dataset, 0, "bin")
     # The data set's own voxelised scan never lies in what is called free, and is occupied but for unlabelled points.
     assert (world[recorded] != TAXONOMY.free).all()
     occupied = (world != TAXONOMY.free) & (world != 255)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from occle_train.data.samples import FrameCache, Samples
+from occle_train.loop.steps import TrainingHooks
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit
 from occle_train.minkocc.recipe import RecipeSamples
@@ -51,7 +52,7 @@ def test_memory_is_flat_over_an_epoch(tmp_path):
     samples = RecipeSamples(rooms, GRID, NETWORK, recipe, label_folder(tmp_path / "labels", rooms), tmp_path / "cache", memory=0)
     config = FitConfig(steps=30, warmup_steps=1, batch_size=1, recipe=recipe)
     seen = []
-    fit(spec(), samples, config, tmp_path / "fit", on_progress=lambda step, losses: seen.append(resident()))
+    fit(spec(), samples, config, tmp_path / "fit", hooks=TrainingHooks(lambda *step: seen.append(resident())))
     # From the second epoch of weak targets (6 frames) on: three epochs more.
     early, late = np.median(seen[12:16]), np.median(seen[26:])
     assert late - early < 8 * 2**20, f"{(late - early) / 2**20:.1f} MiB in 13 steps"

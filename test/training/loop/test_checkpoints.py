@@ -14,6 +14,7 @@ import yaml
 from forked_python import ForkedPython, run_python
 from occle_train.data.samples import Samples
 from occle_train.loop.checkpoints import Checkpoint, read_checkpoint
+from occle_train.loop.steps import TrainingHooks
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit
 from rooms import GRID, NETWORK, Rooms, spec
@@ -21,7 +22,7 @@ from torch import nn
 
 
 def checkpoint(path):
-    return Checkpoint(path, {"fit": {"seed": 0}}, {"network": nn.Linear(3, 3)})
+    return Checkpoint(path, {"fit": {"seed": 0}}, {"network": nn.Linear(3, 3)}, every=1)
 
 
 def test_a_checkpoint_cut_at_any_length_is_refused(tmp_path):
@@ -69,7 +70,7 @@ def rows(folder):
 
 
 def stop_at(wanted):
-    def stop(step, losses):
+    def stop(phase, step, losses):
         if step == wanted:
             raise KeyboardInterrupt
 
@@ -82,7 +83,7 @@ def test_what_changes_no_result_may_change_on_resuming(tmp_path):
     config = FitConfig(steps=6, warmup_steps=1, batch_size=2, checkpoint_every=2)
     whole = fit(spec(), samples, config, tmp_path / "whole").state_dict()
     with pytest.raises(KeyboardInterrupt):
-        fit(spec(), samples, config, tmp_path / "stopped", on_progress=stop_at(3))
+        fit(spec(), samples, config, tmp_path / "stopped", hooks=TrainingHooks(stop_at(3)))
     resumed = fit(spec(), samples, config.model_copy(update={"num_workers": 1, "checkpoint_every": 5}), tmp_path / "stopped")
     assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
     assert all(torch.equal(resumed.state_dict()[name], value) for name, value in whole.items())

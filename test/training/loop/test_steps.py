@@ -8,6 +8,7 @@ import torch
 from occle_train.data.samples import Samples
 from occle_train.loop.checkpoints import read_checkpoint
 from occle_train.loop.schedule import scheduled_rate, warmup_cosine
+from occle_train.loop.steps import TrainingHooks
 from occle_train.loop.training_log import TIMES
 from occle_train.loop.workers import loader_processes
 from occle_train.minkocc.config import FitConfig
@@ -37,9 +38,8 @@ def whole(samples, tmp_path_factory):
 @pytest.mark.parametrize("stop", range(1, 5))
 def test_stopping_after_any_step_and_resuming_gives_the_same_curve_and_weights(samples, whole, tmp_path, stop):
     seen = []
-    fit(
-        spec(), samples, CONFIG, tmp_path, on_progress=lambda step, losses: seen.append(step), should_stop=lambda: len(seen) == stop
-    )
+    hooks = TrainingHooks(lambda phase, step, losses: seen.append(step), should_stop=lambda: len(seen) == stop)
+    fit(spec(), samples, CONFIG, tmp_path, hooks=hooks)
     assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == stop == len(seen)
     resumed = fit(spec(), samples, CONFIG, tmp_path).state_dict()
     assert rows(tmp_path) == rows(whole[0]) and len(rows(tmp_path)) == 5
@@ -50,12 +50,12 @@ def test_stopping_after_any_step_and_resuming_gives_the_same_curve_and_weights(s
 def test_dying_in_any_step_and_resuming_gives_the_same_curve_and_weights(samples, whole, tmp_path, killed):
     """Without a word, between two checkpoints: the steps since the last one are made again."""
 
-    def die(step, losses):
+    def die(phase, step, losses):
         if step == killed:
             raise MemoryError
 
     with pytest.raises(MemoryError):
-        fit(spec(), samples, CONFIG, tmp_path, on_progress=die)
+        fit(spec(), samples, CONFIG, tmp_path, hooks=TrainingHooks(die))
     resumed = fit(spec(), samples, CONFIG, tmp_path).state_dict()
     assert rows(tmp_path) == rows(whole[0])
     assert all(torch.equal(resumed[name], value) for name, value in whole[1].items())
@@ -70,7 +70,7 @@ def test_validation_sees_a_copy_of_the_average_and_changes_nothing(samples, whol
         for parameter in network.parameters():
             parameter.data.zero_()
 
-    network = fit(spec(), samples, CONFIG, tmp_path, validate=validate, validate_every=2).state_dict()
+    network = fit(spec(), samples, CONFIG, tmp_path, hooks=TrainingHooks(validate=validate, validate_every=2)).state_dict()
     assert seen == [2, 4] and all(torch.equal(network[name], value) for name, value in whole[1].items())
 
 

@@ -13,6 +13,7 @@ from occle_train.data.samples import Samples, View
 from occle_train.data.views import follow_image
 from occle_train.loop.checkpoints import read_checkpoint
 from occle_train.loop.run_key import run_key
+from occle_train.loop.steps import TrainingHooks
 from occle_train.losses.minkocc import soft_cross_entropy
 from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.config import FitConfig
@@ -106,7 +107,7 @@ def test_it_trains_the_image_branch_and_is_resumed_and_not_kept(tmp_path):
     assert set(network.state_dict()) == set(spec().build().state_dict())
     head = read_checkpoint(tmp_path / "run" / "checkpoint.pt")["image_head"]
     assert len(head) == 4 and any(value.abs().sum() > 0 for value in head.values())
-    again = fit(spec(), samples, CONFIG, tmp_path / "again", should_stop=lambda: True)
+    again = fit(spec(), samples, CONFIG, tmp_path / "again", hooks=TrainingHooks(should_stop=lambda: True))
     again = fit(spec(), samples, CONFIG, tmp_path / "again")
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in again.state_dict().items())
     assert "pixels: labels by" in run_key(spec(), samples, CONFIG, None)["labels"]

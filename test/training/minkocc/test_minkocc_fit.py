@@ -12,6 +12,7 @@ from occle_train.data.samples import Samples
 from occle_train.loop.curves import draw_curve
 from occle_train.loop.sampling import BatchSampler
 from occle_train.loop.schedule import copy_matching, warmup_cosine
+from occle_train.loop.steps import TrainingHooks
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit
 
@@ -93,12 +94,12 @@ def test_it_learns_and_a_stopped_run_goes_on_to_the_same_curve(samples, tmp_path
     class Stop(Exception):
         pass
 
-    def stop(step, losses):
+    def stop(phase, step, losses):
         if step == 12:
             raise Stop
 
     with pytest.raises(Stop):
-        fit(spec, samples, config, tmp_path / "stopped", on_progress=stop)
+        fit(spec, samples, config, tmp_path / "stopped", hooks=TrainingHooks(stop))
     resumed = fit(spec, samples, config, tmp_path / "stopped")
     assert losses_of(tmp_path / "stopped") == curve
     for name, value in whole.state_dict().items():

@@ -10,6 +10,7 @@ import torch
 from occle_train.data.augment import AugmentConfig
 from occle_train.data.samples import SOLID
 from occle_train.loop.sampling import BatchSampler
+from occle_train.loop.steps import TrainingHooks
 from occle_train.minkocc.batches import TrainingSet
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import load_head
@@ -152,12 +153,12 @@ def test_a_stopped_recipe_is_resumed_to_the_same_curve(tmp_path, labels, recipe,
     class Stop(Exception):
         pass
 
-    def stop(step, losses):
+    def stop(phase, step, losses):
         if step == stop_at + 1:
             raise Stop
 
     with pytest.raises(Stop):
-        trained(tmp_path / "stopped", samples_of(tmp_path, labels, recipe), config, on_progress=stop)
+        trained(tmp_path / "stopped", samples_of(tmp_path, labels, recipe), config, hooks=TrainingHooks(stop))
     again, log_2 = trained(tmp_path / "stopped", samples_of(tmp_path, labels, recipe), config)
     assert losses_of(log) == losses_of(log_2) and len(log) == 9
     assert all(torch.equal(weights[name], again[name]) for name in weights)

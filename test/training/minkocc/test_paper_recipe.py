@@ -4,6 +4,7 @@
 import pytest
 import yaml
 from occle_train import configs
+from occle_train.loop.steps import TrainingHooks
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import load_head, make_trainer
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
@@ -48,10 +49,10 @@ def test_the_papers_recipe_trains_the_renderer_and_leaves_the_class_head_alone_a
     samples = samples_of(tmp_path, labels, recipe)
     seen = {}
 
-    def on_progress(step, losses):
+    def on_progress(phase, step, losses):
         seen[step] = losses
 
-    trained(tmp_path / "fit", samples, config, on_progress=on_progress)
+    trained(tmp_path / "fit", samples, config, hooks=TrainingHooks(on_progress))
     assert [seen[step]["pseudo"] > 0 for step in range(8)] == [False] * 4 + [True] * 4
     assert [seen[step]["semantic"] > 0 for step in range(8)] == [True] * 4 + [False] * 4
     head = load_head(spec(), config, tmp_path / "fit")

@@ -8,6 +8,7 @@ import yaml
 from occle_runs import CONFIG, NETWORK, SCENES, Drive, losses_of, samples_of, spec, trained
 from occle_train.commands.fit_occle import settings_of
 from occle_train.configs import find_config
+from occle_train.loop.steps import TrainingHooks
 from occle_train.occle.augment import STUDENT, TEACHER
 from occle_train.occle.fit import fit_occle, fresh_network
 from occle_train.occle.kept_targets import TeacherPredictions
@@ -53,15 +54,16 @@ def test_no_voxel_truth_of_an_unannotated_frame_influences_anything(tmp_path, la
 
 @pytest.mark.parametrize("stop", [("teacher", 2), ("fusion", 1)])
 def test_a_stopped_run_goes_on_to_the_same_weights_and_logs(tmp_path, labels, through, stop):
-    def interrupt(phase, step, steps, losses):
+    def interrupt(phase, step, losses):
         if (phase, step) == stop:
             raise KeyboardInterrupt
 
     folder, weights = through
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "stopped", samples_of(labels), on_progress=interrupt)
+        trained(tmp_path / "stopped", samples_of(labels), hooks=TrainingHooks(interrupt))
     seen = []
-    again = trained(tmp_path / "stopped", samples_of(labels), on_progress=lambda phase, step, *_: seen.append((phase, step)))
+    hooks = TrainingHooks(lambda phase, step, losses: seen.append((phase, step)))
+    again = trained(tmp_path / "stopped", samples_of(labels), hooks=hooks)
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     assert losses_of(folder) == losses_of(tmp_path / "stopped")
     assert seen and seen[0][0] == stop[0] and len(seen) <= 12 - 3 * ["semantic", "teacher", "student", "fusion"].index(stop[0])

@@ -20,7 +20,7 @@ from occle_train.occle.objectives import (
     occupancy_of,
     semantic_loss,
 )
-from occle_train.occle.phases import LEARNING, OccleRecipeConfig, begin_phase, predict_teacher_labels, run_phase
+from occle_train.occle.phases import LEARNING, OccleRecipeConfig, begin_phase, predict_teacher_labels, run_step
 from occle_train.occle.samples import interval_sample
 from torch.nn import functional as F
 
@@ -155,9 +155,8 @@ def test_a_phase_changes_what_learns_and_nothing_else_not_even_a_bit(phase):
         assert (sample.teacher_labels != 255).any()
     optimizer = begin_phase(net, phase, config)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    seen = []
-    run_phase(net, phase, [sample, sample], optimizer, WEIGHTS, config, seen.append)
-    assert len(seen) == 2 and all(np.isfinite(list(terms.values())).all() for terms in seen)
+    seen = [run_step(net, phase, sample, optimizer, WEIGHTS, config) for _ in range(2)]
+    assert all(np.isfinite(list(terms.values())).all() for terms in seen)
     after = net.state_dict()
     for part in ("semantic", "geometric", "fusion"):
         names = [name for name in before if name.startswith(f"{part}.")]
@@ -177,8 +176,8 @@ def test_bfloat16_learns_as_float32_does(phase, monkeypatch):
     seen = {}
     for precision in ("fp32", "bf16", "tf32"):
         net, sample, config = network(), batch(), OccleRecipeConfig(precision=precision)
-        steps = seen[precision] = []
-        run_phase(net, phase, [sample, sample], begin_phase(net, phase, config), WEIGHTS, config, steps.append)
+        optimizer = begin_phase(net, phase, config)
+        seen[precision] = [run_step(net, phase, sample, optimizer, WEIGHTS, config) for _ in range(2)]
         assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
     for exact, rounded in zip(seen["fp32"], seen["bf16"]):
         assert {name: rounded[name] for name in exact} == pytest.approx(exact, rel=0.1) and rounded != exact
@@ -196,7 +195,7 @@ def test_recomputing_the_scans_keeps_less_and_changes_nothing():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            run_phase(net, "fusion", [sample], optimizer, WEIGHTS, config)
+            run_step(net, "fusion", sample, optimizer, WEIGHTS, config)
         return net.state_dict(), sum(kept)
 
     (weights, most), (again, least) = trained(False), trained(True)
@@ -206,16 +205,8 @@ def test_recomputing_the_scans_keeps_less_and_changes_nothing():
 
 def test_a_few_steps_lower_the_loss():
     net, sample, config = network(), batch(), OccleRecipeConfig(learning_rate=5e-3)
-    seen = []
-    run_phase(
-        net,
-        "teacher",
-        [sample] * 12,
-        begin_phase(net, "teacher", config),
-        WEIGHTS,
-        config,
-        lambda terms: seen.append(terms["geometry"]),
-    )
+    optimizer = begin_phase(net, "teacher", config)
+    seen = [run_step(net, "teacher", sample, optimizer, WEIGHTS, config)["geometry"] for _ in range(12)]
     assert seen[-1] < seen[0]
 
 
@@ -226,7 +217,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_weights():
         net.geometric.head[-1].bias.fill_(float("nan"))
     before = net.geometric.first.conv.weight.clone()
     with pytest.raises(FloatingPointError, match="teacher"):
-        run_phase(net, "teacher", [sample], optimizer, WEIGHTS, config)
+        run_step(net, "teacher", sample, optimizer, WEIGHTS, config)
     assert torch.equal(net.geometric.first.conv.weight, before)
 
 

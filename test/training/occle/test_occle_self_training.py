@@ -8,6 +8,7 @@ import pytest
 import torch
 from occle_train.data.samples import SOLID
 from occle_train.data.self_training import BINS, NEITHER, POINTS
+from occle_train.loop.steps import TrainingHooks
 from occle_train.losses.occle import occupancy_loss
 from occle_train.occle.batches import PhaseBatches
 from occle_train.occle.fit import CELLS, fit_occle, fresh_network, make_self_training
@@ -148,14 +149,14 @@ def test_a_stopped_run_is_resumed_to_the_same_weights(tmp_path, labels):
     terms = [float(row["voxel_pseudo_labels"]) for row in log]
     assert max(terms) > 0
 
-    def interrupt(phase, step, steps, losses):
+    def interrupt(phase, step, losses):
         if step == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "stopped", labels, on_progress=interrupt)
+        trained(tmp_path / "stopped", labels, hooks=TrainingHooks(interrupt))
     seen = []
-    again, log_2 = trained(tmp_path / "stopped", labels, on_progress=lambda phase, step, *_: seen.append(step))
+    again, log_2 = trained(tmp_path / "stopped", labels, hooks=TrainingHooks(lambda phase, step, losses: seen.append(step)))
     assert seen == [2] and all(torch.equal(weights[name], again[name]) for name in weights)
     assert [float(row["voxel_pseudo_labels"]) for row in log_2] == terms and terms[2] > 0
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from occle_core.networks.minkocc.network import MinkOcc
 from occle_train.adaptation.bias import choose_occupancy_bias
 from occle_train.adaptation.config import AdaptConfig
 from occle_train.adaptation.samples import AdaptSamples
+from occle_train.loop.steps import NO_HOOKS, TrainingHooks
 from occle_train.minkocc.fit import fit, minkocc_config
 from occle_train.minkocc.free_bias import add_free_bias
 
@@ -37,11 +37,8 @@ def adapt(
     config: AdaptConfig,
     out: Path,
     device: str = "cpu",
-    on_step: Callable[[int, int, dict[str, float]], None] = lambda number, step, losses: None,
-    should_stop: Callable[[], bool] = lambda: False,
-    validate: Callable[[int, MinkOcc], None] | None = None,
-    validate_every: int = 50,
-    on_progress: Callable[[str], None] = lambda text: None,
+    hooks: TrainingHooks[MinkOcc] = NO_HOOKS,
+    log: Callable[[str], None] = lambda text: None,
 ) -> MinkOcc:
     """Adapt a network to the recorded frames of a training set, or resume the run in `out`.
 
@@ -51,11 +48,8 @@ def adapt(
         config: see AdaptConfig.
         out: folder of the rounds, each with its targets, checkpoint and log.csv.
         device: torch's name of the device.
-        on_step: called after every step with the round, the step in it, and its losses.
-        should_stop: asked after every step; True saves a checkpoint and ends the training early.
-        validate: called every `validate_every` steps of a round with all steps done and a copy of the averaged network.
-        validate_every: see `validate`.
-        on_progress: called with a line while targets are made.
+        hooks: callbacks; the phases are the rounds, and validation sees the averaged network with the steps done in all rounds.
+        log: called with a line while targets are made.
 
     Returns:
         the averaged network of the last round, on the CPU, in evaluation mode.
@@ -68,24 +62,29 @@ def adapt(
 
     def stop() -> bool:
         nonlocal stopped
-        stopped = should_stop()
+        stopped = hooks.should_stop()
         return stopped
 
     for number in range(config.rounds):
         folder = out / round_name(number)
-        samples.begin_round(network, folder / "targets", device, on_progress)
-        network = fit(
-            spec, samples, config.round_config(number), folder, device, partial(on_step, number), network,
-            should_stop=stop, validate=_after(number * config.steps, validate), validate_every=validate_every,
-        )  # fmt: skip
+        samples.begin_round(network, folder / "targets", device, log)
+        network = fit(spec, samples, config.round_config(number), folder, device, network, _of_round(hooks, number, config, stop))
         if stopped:
             break
     return network
 
 
-def _after(before: int, validate: Callable[[int, MinkOcc], None] | None) -> Callable[[int, MinkOcc], None] | None:
-    """The callback of a round that `before` steps precede."""
-    return (lambda step, network: validate(before + step, network)) if validate is not None else None
+def _of_round(
+    hooks: TrainingHooks[MinkOcc], number: int, config: AdaptConfig, should_stop: Callable[[], bool]
+) -> TrainingHooks[MinkOcc]:
+    """The callbacks of a round's training, which knows nothing of the rounds before it."""
+    validate, before = hooks.validate, number * config.steps
+    return TrainingHooks(
+        lambda phase, step, losses: hooks.on_progress(round_name(number), step, losses),
+        should_stop,
+        None if validate is None else lambda step, network: validate(before + step, network),
+        hooks.validate_every,
+    )
 
 
 def set_occupancy_bias(network: MinkOcc, spec: BundleSpec, samples: AdaptSamples) -> float:

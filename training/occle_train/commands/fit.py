@@ -26,6 +26,7 @@ from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import Samples
 from occle_train.loop.checkpoints import steps_done
 from occle_train.loop.run_key import run_key
+from occle_train.loop.steps import TrainingHooks
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.config import FitConfig
@@ -144,8 +145,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     check_disk(run.folder, spec.build())
     part = training.validation_slice(run, classes, own is not None)
     measured = bias_samples(settings, spec, samples, part)
-    training.load_kernels(place)
-    with join_process_group(place) as (group, device):
+    with training.compiled_kernels(place), join_process_group(place) as (group, device):
         settings, spent = settings.for_frames(len(samples)), 0.0
         if settings.max_minutes is not None and not run.resumed:
             settings, spent = fit_steps_to_time(spec, samples, settings, device, group)
@@ -173,12 +173,9 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
 
         with TrainingProgress({"training": settings.steps}, console) as progress, stop_on_signals() as stop:
             progress.steps = first
-            network = fit(
-                spec, samples, settings, run.folder, device,
-                lambda step, losses: progress.update("training", step, losses),
-                initial, group, stop, validate if part is not None else None,
-                options.validate_every or max(50, settings.steps // 10), spent,
-            )  # fmt: skip
+            every = options.validate_every or max(50, settings.steps // 10)
+            hooks = TrainingHooks(progress.update, stop, validate if validator else None, every)
+            network = fit(spec, samples, settings, run.folder, device, initial, hooks, group, spent)
         if group.rank:
             return
     done = settings.steps if steps_done(run.folder) >= settings.steps else progress.steps

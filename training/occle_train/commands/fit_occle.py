@@ -25,11 +25,12 @@ from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.truth import TRUTHS
 from occle_train.loop.checkpoints import steps_done
 from occle_train.loop.run_key import run_key
+from occle_train.loop.steps import TrainingHooks
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
 from occle_train.occle.batches import steps_of
 from occle_train.occle.fit import CELLS, fit_occle
-from occle_train.occle.phases import OccleRecipeConfig, Phase
+from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.run_config import OccleRun, spec_of
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.time_budget import fit_phases_to_time
@@ -118,44 +119,43 @@ def _train(run: training.Run, settings: OccleRun, group: ProcessGroup, place: st
     check_labels(samples, run.data_text)
     check_disk(run.folder, spec.build(), len(recipe.phases))
     part = training.validation_slice(run, classes, False, TRUTHS[recipe.truth])
-    training.load_kernels(place)
-    if recipe.max_minutes is not None and not run.resumed:
-        recipe = fit_phases_to_time(spec, samples, recipe, run.folder / CELLS, place, group)
-        settings = settings.model_copy(update={"recipe": recipe})
-    counts = {phase: steps_of(samples, phase, recipe) for phase in recipe.phases}
-    key = run_key(spec, samples, recipe, initial)
-    spec = training.bundle_spec(spec, key, **pretrained, data_sets=training.named_sets(sets))
-    first, total = sum(steps_done(run.folder / phase) for phase in counts), sum(counts.values())
-    training.print_start(run, first, total)
-    console.print(
-        f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.annotated)} of them annotated; "
-        f"{', '.join(f'{count} steps of {phase}' for phase, count in counts.items())} on {group.size} x {place}, "
-        f"run in {run.folder}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    last = recipe.phases[-1]
-    validator = None
-    if group.rank == 0:
-        training.record_run(run, "fit-occle", settings.model_dump(mode="json"))
-        if part is not None:
-            done = steps_done(run.folder / last)
-            validator = Validator(run.folder, part, spec, done, place, lambda text: console.print(text, highlight=False))
+    with training.compiled_kernels(place):
+        if recipe.max_minutes is not None and not run.resumed:
+            recipe = fit_phases_to_time(spec, samples, recipe, run.folder / CELLS, place, group)
+            settings = settings.model_copy(update={"recipe": recipe})
+        counts = {phase: steps_of(samples, phase, recipe) for phase in recipe.phases}
+        key = run_key(spec, samples, recipe, initial)
+        spec = training.bundle_spec(spec, key, **pretrained, data_sets=training.named_sets(sets))
+        first, total = sum(steps_done(run.folder / phase) for phase in counts), sum(counts.values())
+        training.print_start(run, first, total)
+        console.print(
+            f"{spec.name}: {len(samples)} frames of {len(datasets)} sequences, {len(samples.annotated)} of them annotated; "
+            f"{', '.join(f'{count} steps of {phase}' for phase, count in counts.items())} on {group.size} x {place}, "
+            f"run in {run.folder}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        last = recipe.phases[-1]
+        validator = None
+        if group.rank == 0:
+            training.record_run(run, "fit-occle", settings.model_dump(mode="json"))
+            if part is not None:
+                done = steps_done(run.folder / last)
+                validator = Validator(run.folder, part, spec, done, place, lambda text: console.print(text, highlight=False))
 
-    def validate(step: int, network: OccLE) -> None:
-        assert validator is not None
-        validator(step, network)
+        def validate(step: int, network: OccLE) -> None:
+            assert validator is not None
+            validator(step, network)
 
-    with TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
+        with TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
 
-        def on_step(phase: Phase, step: int, count: int, losses: dict[str, float]) -> None:
-            progress.update(phase, step, losses)
-            if step + 1 == count and group.rank == 0:
-                _say_what_learned_nothing(phase, run.folder / phase / LOG, recipe)
+            def on_step(phase: str, step: int, losses: dict[str, float]) -> None:
+                progress.update(phase, step, losses)
+                if step + 1 == progress.phases[phase] and group.rank == 0:
+                    _say_what_learned_nothing(phase, run.folder / phase / LOG, recipe)
 
-        every = options.validate_every or max(50, counts[last] // 10)
-        network = fit_occle(
-            spec, samples, recipe, run.folder, place, on_step, initial, stop, validate if validator else None, every, group
-        )
+            every = options.validate_every or max(50, counts[last] // 10)
+            hooks = TrainingHooks(on_step, stop, validate if validator else None, every)
+            network = fit_occle(spec, samples, recipe, run.folder, place, initial, hooks, group)
     if group.rank:
         return
     end = Finish(
@@ -206,7 +206,7 @@ def _training_slice(samples: OccleSamples, run: training.Run, recipe: OccleRecip
     return slice_of([samples.datasets[number] for number in sorted(named)], CHECKED_FRAMES, run.data_text, TRUTHS[recipe.truth])
 
 
-def _say_what_learned_nothing(phase: Phase, log: Path, recipe: OccleRecipeConfig) -> None:
+def _say_what_learned_nothing(phase: str, log: Path, recipe: OccleRecipeConfig) -> None:
     ablated = {"annotations": "occupancy", "projection": "projection"}
     left_out = {ablated[name] for name in recipe.ablate if name in ablated}
     left_out |= {"image", "lidar"} if "semantic" in recipe.ablate else set()

@@ -195,14 +195,16 @@ def validation_slice(run: Run, classes: taxonomy.Taxonomy, own: bool, truth: Tru
     return part
 
 
-def load_kernels(device: str) -> None:
-    """Let the layers train on compiled kernels on a CPU, built the first time; without a compiler PyTorch does the work."""
+@contextmanager
+def compiled_kernels(device: str) -> Iterator[None]:
+    """Inside the block the layers run on compiled kernels on a CPU, built the first time; without a compiler, on PyTorch."""
     if device == "cpu":
         try:
             library.load(lambda text: console.print(text, highlight=False))
-            use_kernels()
         except EngineError as error:
-            console.print(f"trains without compiled kernels: {error}", highlight=False)
+            console.print(f"continues without compiled kernels: {error}", highlight=False)
+    with use_kernels(device == "cpu"):
+        yield
 
 
 def start_folder(run: Run) -> Path | None:

@@ -21,10 +21,11 @@ class Checkpoint:
         path: the file.
         key: what must be the same for a run to be resumed, see `run_key`.
         parts: networks, optimiser, schedule: whatever has a state_dict.
+        every: steps between two checkpoints.
     """
 
-    def __init__(self, path: Path, key: dict[str, Any], parts: dict[str, Any]) -> None:
-        self.path, self.key, self.parts = path, key, parts
+    def __init__(self, path: Path, key: dict[str, Any], parts: dict[str, Any], every: int) -> None:
+        self.path, self.key, self.parts, self.every = path, key, parts, every
 
     def save(self, step: int) -> None:
         """Write the state before `step`."""

@@ -29,10 +29,11 @@ class TrainingLog:
         losses: their names, the first columns after the step.
         first: the step that the run continues with.
         device: whose memory is logged.
+        batch_size: frames of a step, over all processes.
     """
 
-    def __init__(self, path: Path | None, losses: Sequence[str], first: int, device: str = "cpu") -> None:
-        self.losses, self.device = losses, device
+    def __init__(self, path: Path | None, losses: Sequence[str], first: int, device: str, batch_size: int) -> None:
+        self.losses, self.device, self.batch_size = losses, device, batch_size
         self._file = self._board = None
         if path is not None:
             rows = list(csv.reader(path.open()))[1 : first + 1] if first and path.exists() else []
@@ -42,7 +43,7 @@ class TrainingLog:
             self._writer = csv.writer(self._file)
             self._board = _tensorboard(path.parent, first)
 
-    def row(self, step: int, values: dict[str, float], seconds: float, wait: float, frames: int) -> None:
+    def row(self, step: int, values: dict[str, float], seconds: float, wait: float) -> None:
         """Add a step.
 
         Args:
@@ -50,12 +51,11 @@ class TrainingLog:
             values: its losses, the learning rate and the gradient's norm before clipping.
             seconds: that the step took, `wait` of them for the loader.
             wait: see `seconds`.
-            frames: of the step's batch.
         """
         if self._file is None:
             return
         numbers = [f"{values[name]:.5f}" for name in self.losses] + [f"{values[name]:.6g}" for name in STATE]
-        rate, memory = frames / max(seconds, 1e-9), memory_mib(self.device)
+        rate, memory = self.batch_size / max(seconds, 1e-9), memory_mib(self.device)
         self._writer.writerow((step, *numbers, f"{seconds:.3f}", f"{wait:.3f}", f"{rate:.3f}", f"{memory:.0f}"))
         self._file.flush()
         if self._board is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import gc
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from occle_train.loop.run_key import run_key
 from occle_train.loop.running_average import running_average
 from occle_train.loop.sampling import BatchSampler
 from occle_train.loop.schedule import blend_matching, copy_matching, scheduled_rate, seed_everything, set_learning_rate
-from occle_train.loop.steps import Clock, LoopHooks, run_steps
+from occle_train.loop.steps import NO_HOOKS, Clock, TrainingHooks, run_steps
 from occle_train.loop.sync_batch_norm import sync_batch_norms
 from occle_train.loop.training_log import LOG, TrainingLog
 from occle_train.loop.workers import ignore_signals, loader_processes
@@ -47,12 +46,9 @@ def fit(
     config: FitConfig,
     out: Path,
     device: str = "cpu",
-    on_progress: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
     initial: MinkOcc | None = None,
+    hooks: TrainingHooks[MinkOcc] = NO_HOOKS,
     group: ProcessGroup = ALONE,
-    should_stop: Callable[[], bool] = lambda: False,
-    validate: Callable[[int, MinkOcc], None] | None = None,
-    validate_every: int = 500,
     spent: float = 0.0,
 ) -> MinkOcc:
     """Train, or resume the run in `out`.
@@ -63,12 +59,9 @@ def fit(
         config: how.
         out: folder of the checkpoint and of log.csv (a row per step).
         device: torch's name of the device.
-        on_progress: called after every step with its number and losses.
         initial: weights to start from where names and shapes agree; None starts from scratch.
+        hooks: callbacks; there is one phase, "training", and validation sees the averaged network.
         group: the processes that train together; each returns the same network, the first writes.
-        should_stop: asked after every step; True saves a checkpoint and ends the training early.
-        validate: called every `validate_every` steps with the steps done and a copy of the averaged network, on the CPU.
-        validate_every: see `validate`.
         spent: seconds of `config.max_minutes` that are over when the training begins.
 
     Returns:
@@ -96,7 +89,7 @@ def fit(
         parts["image_head"] = trainer.image_head
     if trainer.self_training is not None:
         parts["self_training"] = trainer.self_training
-    checkpoint = Checkpoint(out / CHECKPOINT, run_key(spec, samples, config, initial), parts)
+    checkpoint = Checkpoint(out / CHECKPOINT, run_key(spec, samples, config, initial), parts, config.checkpoint_every)
     first = checkpoint.load()
     warmup = min(config.warmup_steps, config.steps // 4)
     limit = 60 * config.max_minutes if config.max_minutes else None
@@ -115,29 +108,18 @@ def fit(
             blend_matching(initial, found, config.initial_share)
         return found
 
-    hooks = LoopHooks(on_progress, should_stop, (lambda step: validate(step, averaged())) if validate else None, validate_every)
+    loop_hooks = hooks.of_loop("training", averaged, lambda: limit is not None and clock.seconds >= limit)
     network.train()
     engine = use_minkowski(network) if config.sparse_backend == "minkowski" else nullcontext()
     writes = group.rank == 0
     with (
-        TrainingLog(out / LOG if writes else None, trainer.losses, first, device) as log,
+        TrainingLog(out / LOG if writes else None, trainer.losses, first, device, config.batch_size) as log,
         engine,
         sync_batch_norms(network, group),
         matmul_precision(config.precision, device),
     ):
-        run_steps(
-            make_loader(spec, samples, config, group, device, first),
-            take_step,
-            first,
-            config.steps,
-            config.batch_size,
-            config.checkpoint_every,
-            log,
-            checkpoint,
-            hooks,
-            group,
-            lambda: limit is not None and clock.seconds >= limit,
-        )
+        batches = make_loader(spec, samples, config, group, device, first)
+        run_steps(batches, take_step, range(first, config.steps), log, checkpoint, loop_hooks, group)
     return averaged()
 
 

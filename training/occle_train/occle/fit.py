@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,20 @@ from occle_train.loop.checkpoints import CHECKPOINT, Checkpoint, read_checkpoint
 from occle_train.loop.precision import matmul_precision
 from occle_train.loop.run_key import run_key
 from occle_train.loop.schedule import scheduled_rate, seed_everything, set_learning_rate
-from occle_train.loop.steps import Clock, LoopHooks, run_steps
+from occle_train.loop.steps import NO_HOOKS, Clock, TrainingHooks, run_steps
 from occle_train.loop.sync_batch_norm import sync_batch_norms
 from occle_train.loop.training_log import LOG, TrainingLog
 from occle_train.loop.workers import ignore_signals, loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
 from occle_train.occle.kept_targets import TeacherPredictions, scan_evidence
 from occle_train.occle.objectives import OccleBatch, Weights
-from occle_train.occle.phases import OccleRecipeConfig, Phase, begin_phase, run_phase
+from occle_train.occle.phases import OccleRecipeConfig, Phase, begin_phase, run_step
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.self_training import SelfTraining
 from occle_train.process_group import ALONE, ProcessGroup
 
 CELLS = "cells"
 """Folder of a run's 3D pseudo-labels."""
-ProgressCallback = Callable[[Phase, int, int, dict[str, float]], None]
-"""Called after every step with phase, step, steps in all and losses."""
 
 
 def fit_occle(
@@ -44,11 +41,8 @@ def fit_occle(
     config: OccleRecipeConfig,
     out: Path,
     device: str = "cpu",
-    on_progress: ProgressCallback = lambda phase, step, steps, losses: None,
     initial: OccLE | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
-    validate: Callable[[int, OccLE], None] | None = None,
-    validate_every: int = 500,
+    hooks: TrainingHooks[OccLE] = NO_HOOKS,
     group: ProcessGroup = ALONE,
 ) -> OccLE:
     """Train all phases, or resume the run in `out`.
@@ -59,12 +53,8 @@ def fit_occle(
         config: how.
         out: a folder for each phase is made in it, with its checkpoint and log.csv (a row per step).
         device: torch's name of the device.
-        on_progress: called after every step with phase, step, number of steps and losses.
         initial: a network of the spec's structure whose weights all phases start from; None starts from the seed's.
-        should_stop: asked after every step; True saves a checkpoint and ends the training early.
-        validate: called every `validate_every` steps of the last phase, before which nothing is predicted, with the phase's steps
-            done and a copy of the network, on the CPU.
-        validate_every: see `validate`.
+        hooks: callbacks; the last phase is validated, with its steps done: before it nothing is predicted.
         group: the processes that train together; each returns the same network, the first writes.
 
     Returns:
@@ -87,18 +77,106 @@ def fit_occle(
         network.load_state_dict(initial.state_dict())
     # The student is of the same structure as its teacher, and trained from the start.
     untrained = copy.deepcopy(network.geometric.state_dict())
+    training = PhaseTraining(spec, samples, config, device, initial, hooks, group)
     for phase in config.phases:
         if phase == "student":
             network.geometric.load_state_dict(untrained)
-        hooks = LoopHooks(should_stop=should_stop, validate_every=validate_every)
-        if validate is not None and phase == config.phases[-1]:
-            hooks.validate = _on_copies(network, validate)
-        finished = fit_phase(
-            network, phase, spec, samples, config, out / phase, device, on_progress, out / "teacher", initial, hooks, group
-        )
-        if not finished:
+        if not training.run(network, phase, out / phase, out / "teacher"):
             break
     return network
+
+
+@dataclass(frozen=True)
+class PhaseTraining:
+    """The training of single phases.
+
+    Args:
+        spec, samples, config, device, hooks, group: see `fit_occle`.
+        initial: the weights that the first phase started from, where they are not the seed's.
+    """
+
+    spec: BundleSpec
+    samples: OccleSamples
+    config: OccleRecipeConfig
+    device: str
+    initial: OccLE | None = None
+    hooks: TrainingHooks[OccLE] = NO_HOOKS
+    group: ProcessGroup = ALONE
+
+    def run(self, network: OccLE, phase: Phase, out: Path, teacher: Path, cells: Path | None = None) -> bool:
+        """Train one phase, or resume the run in `out`; a finished one is only loaded.
+
+        Args:
+            network: as the phases before left it; in the end on the CPU, in evaluation mode.
+            phase: which one.
+            out: the phase's folder.
+            teacher: the teacher's folder; students read its checkpoint, and its predictions are kept there.
+            cells: folder of the 3D pseudo-labels, where the recipe has some; `CELLS` beside `out` if not given.
+
+        Returns:
+            whether the phase is finished.
+        """
+        samples, config, device, group = self.samples, self.config, self.device, self.group
+        out.mkdir(parents=True, exist_ok=True)
+        group.wait()  # for the first process, which writes the checkpoint of the phase before
+        network.to(device)
+        steps, clock = steps_of(samples, phase, config), Clock()
+        optimizer = begin_phase(network, phase, config)
+        classes = taxonomy.load(self.spec.taxonomy)
+        self_training = make_self_training(network, phase, classes, config, steps, device)
+        parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "clock": clock}
+        if self_training is not None:
+            parts["self_training"] = self_training
+        key = {**run_key(self.spec, samples, config, self.initial), "phase": phase}
+        checkpoint = Checkpoint(out / CHECKPOINT, key, parts, config.checkpoint_every)
+        done = first = checkpoint.load()
+        if first < steps:
+            teacher_labels = self._teacher_predictions(teacher) if phase == "student" else None
+            workers = loader_processes(config.num_workers, device, group.size)
+            evidence = None if phase != "fusion" else scan_evidence(samples, cells or out.parent / CELLS, config, workers, group)
+            weights = weights_on(samples.weights(classes.free), device)
+
+            def take_step(step: int, batch: OccleBatch) -> dict[str, float]:
+                rate = config.learning_rate * scheduled_rate(step, 0, steps)
+                set_learning_rate(optimizer, rate)
+                values = run_step(network, phase, batch.to(device), optimizer, weights, config, group, self_training)
+                return {**values, "learning_rate": rate, "total": sum(values[name] for name in config.terms(phase))}
+
+            batches = DataLoader(
+                PhaseBatches(samples, phase, config, teacher_labels, group, evidence),
+                batch_size=None,
+                sampler=PhaseSampler(samples, phase, config, first, steps),
+                num_workers=workers,
+                worker_init_fn=ignore_signals,
+                pin_memory=device.startswith("cuda"),
+            )
+            hooks = self.hooks if phase == config.phases[-1] else replace(self.hooks, validate=None)
+            loop_hooks = hooks.of_loop(phase, lambda: copy.deepcopy(network).cpu().eval())
+            file = out / LOG if group.rank == 0 else None
+            with (
+                TrainingLog(file, (*config.terms(phase), "total"), first, device, config.batch_size) as log,
+                sync_batch_norms(network, group),
+                matmul_precision(config.precision, device),
+            ):
+                done = run_steps(batches, take_step, range(first, steps), log, checkpoint, loop_hooks, group)
+        network.cpu().eval().requires_grad_(False)
+        return done >= steps
+
+    def _teacher_predictions(self, folder: Path) -> TeacherPredictions:
+        """The predictions of the teacher whose checkpoint is in `folder`, kept there; those that are missing are made.
+
+        The folder's name says which teacher they are of: after another training they are not taken for the new one's.
+        """
+        config, device, group = self.config, self.device, self.group
+        weights = read_checkpoint(folder / CHECKPOINT)["network"]
+        digest = hashlib.sha256(b"".join(value.contiguous().numpy().tobytes() for value in weights.values())).hexdigest()[:12]
+        teacher_labels = TeacherPredictions(self.samples, folder / f"teacher_labels-{config.confidence_threshold:g}-{digest}")
+        if teacher_labels.missing:
+            teacher = fresh_network(self.spec, config)
+            teacher.load_state_dict(weights)
+            teacher_labels.predict(teacher.to(device).eval().requires_grad_(False), config, device, group)
+        group.wait()  # for the others' shares
+        return teacher_labels
 
 
 def fresh_network(spec: BundleSpec, config: OccleRecipeConfig) -> OccLE:
@@ -114,87 +192,6 @@ def fresh_network(spec: BundleSpec, config: OccleRecipeConfig) -> OccLE:
     return network
 
 
-def fit_phase(
-    network: OccLE,
-    phase: Phase,
-    spec: BundleSpec,
-    samples: OccleSamples,
-    config: OccleRecipeConfig,
-    out: Path,
-    device: str,
-    on_progress: ProgressCallback,
-    teacher: Path,
-    initial: OccLE | None = None,
-    hooks: LoopHooks | None = None,
-    group: ProcessGroup = ALONE,
-    cells: Path | None = None,
-) -> bool:
-    """Train one phase, or resume the run in `out`; a finished one is only loaded.
-
-    Args:
-        network: as the phases before left it; in the end on the CPU, in evaluation mode.
-        phase: which one.
-        spec, samples, config, device, on_progress: see `fit_occle`.
-        out: the phase's folder.
-        teacher: the teacher's folder; students read its checkpoint, and its predictions are kept there.
-        initial: the weights that the first phase started from, where they are not the seed's.
-        hooks: whether to stop, and validation; `on_progress` is set here.
-        group: see `fit_occle`.
-        cells: folder of the 3D pseudo-labels, where the recipe has some; `CELLS` beside `out` if not given.
-
-    Returns:
-        whether the phase is finished.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    group.wait()  # for the first process, which writes the checkpoint of the phase before
-    network.to(device)
-    steps, clock = steps_of(samples, phase, config), Clock()
-    optimizer = begin_phase(network, phase, config)
-    classes = taxonomy.load(spec.taxonomy)
-    self_training = make_self_training(network, phase, classes, config, steps, device)
-    parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "clock": clock}
-    if self_training is not None:
-        parts["self_training"] = self_training
-    checkpoint = Checkpoint(out / CHECKPOINT, {**run_key(spec, samples, config, initial), "phase": phase}, parts)
-    done = first = checkpoint.load()
-    if first < steps:
-        teacher_labels = _teacher_predictions(spec, samples, config, teacher, device, group) if phase == "student" else None
-        workers = loader_processes(config.num_workers, device, group.size)
-        evidence = None if phase != "fusion" else scan_evidence(samples, cells or out.parent / CELLS, config, workers, group)
-        weights = weights_on(samples.weights(classes.free), device)
-
-        def take_step(step: int, batch: OccleBatch) -> dict[str, float]:
-            rate = config.learning_rate * scheduled_rate(step, 0, steps)
-            set_learning_rate(optimizer, rate)
-            values: dict[str, float] = {"learning_rate": rate}
-            run_phase(network, phase, [batch.to(device)], optimizer, weights, config, values.update, group, self_training)
-            return values | {"total": sum(values[name] for name in config.terms(phase))}
-
-        hooks = hooks or LoopHooks()
-        hooks.on_progress = lambda step, losses: on_progress(phase, step, steps, losses)
-        order = PhaseSampler(samples, phase, config, first, steps)
-        made = PhaseBatches(samples, phase, config, teacher_labels, group, evidence)
-        batches = DataLoader(
-            made,
-            batch_size=None,
-            sampler=order,
-            num_workers=workers,
-            worker_init_fn=ignore_signals,
-            pin_memory=device.startswith("cuda"),
-        )
-        file = out / LOG if group.rank == 0 else None
-        with (
-            TrainingLog(file, (*config.terms(phase), "total"), first, device) as log,
-            sync_batch_norms(network, group),
-            matmul_precision(config.precision, device),
-        ):
-            done = run_steps(
-                batches, take_step, first, steps, config.batch_size, config.checkpoint_every, log, checkpoint, hooks, group
-            )
-    network.cpu().eval().requires_grad_(False)
-    return done >= steps
-
-
 def make_self_training(
     network: OccLE, phase: Phase, classes: Taxonomy, config: OccleRecipeConfig, steps: int, device: str
 ) -> SelfTraining | None:
@@ -203,28 +200,6 @@ def make_self_training(
         return None
     first = config.self_training.first_step(steps)
     return SelfTraining(network, classes.num_classes, classes.free, config.self_training, first).to(device)
-
-
-def _on_copies(network: OccLE, validate: Callable[[int, OccLE], None]) -> Callable[[int], None]:
-    return lambda step: validate(step, copy.deepcopy(network).cpu().eval())
-
-
-def _teacher_predictions(
-    spec: BundleSpec, samples: OccleSamples, config: OccleRecipeConfig, folder: Path, device: str, group: ProcessGroup
-) -> TeacherPredictions:
-    """The predictions of the teacher whose checkpoint is in `folder`, kept there; those that are missing are made.
-
-    The folder's name says which teacher they are of: after another training they are not taken for the new one's.
-    """
-    weights = read_checkpoint(folder / CHECKPOINT)["network"]
-    digest = hashlib.sha256(b"".join(value.contiguous().numpy().tobytes() for value in weights.values())).hexdigest()[:12]
-    teacher_labels = TeacherPredictions(samples, folder / f"teacher_labels-{config.confidence_threshold:g}-{digest}")
-    if teacher_labels.missing:
-        teacher = fresh_network(spec, config)
-        teacher.load_state_dict(weights)
-        teacher_labels.predict(teacher.to(device).eval().requires_grad_(False), config, device, group)
-    group.wait()  # for the others' shares
-    return teacher_labels
 
 
 def weights_on(weights: Weights, device: str) -> Weights:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -165,46 +164,47 @@ def begin_phase(network: OccLE, phase: Phase, config: OccleRecipeConfig) -> torc
     return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def run_phase(
+def run_step(
     network: OccLE,
     phase: Phase,
-    batches: Iterable[OccleBatch],
+    batch: OccleBatch,
     optimizer: torch.optim.Optimizer,
     weights: Weights,
     config: OccleRecipeConfig,
-    on_progress: Callable[[dict[str, float]], None] = lambda losses: None,
     group: ProcessGroup = ALONE,
     self_training: SelfTraining | None = None,
-) -> None:
-    """One pass over the batches, after `begin_phase`; `on_progress` is called with losses and "gradient_norm" of every step.
+) -> dict[str, float]:
+    """Train on a batch, after `begin_phase`.
 
-    Of several processes each gives its share of the batches; losses and gradients are those of the whole ones. The averaged teacher
-    of `self_training` joins each batch's pseudo-labels, and follows each step.
+    Of several processes each gives its share of the batch; losses and gradients are those of the whole one. The averaged teacher
+    of `self_training` joins the batch's pseudo-labels, and follows the step.
+
+    Returns:
+        the losses and "gradient_norm".
 
     Raises:
         FloatingPointError: a loss is not finite; the weights are left as they were.
     """
-    for batch in batches:
-        with autocast(config.precision, batch.truth.device.type):
-            if phase == "fusion" and config.voxel_pseudo_labels is not None:
-                targets = self_training.targets(batch, group) if self_training else evidence_targets(batch, weights.free)
-                batch = replace(batch, voxel_targets=targets)
-            terms = {name: term.float() for name, term in _loss(network, phase, batch, weights, config, group).items()}
-        total = torch.stack(list(terms.values())).sum()
-        values = (group.total(torch.stack(list(terms.values()))) + 0.0).tolist()  # no -0.0
-        if not all(map(math.isfinite, values)):
-            raise FloatingPointError(f"phase {phase}: the loss is {sum(values)}; lower the learning rate")
-        optimizer.zero_grad()
-        norm = 0.0
-        if total.requires_grad:
-            total.backward()  # type: ignore[no-untyped-call]
-            parameters = [p for part in optimizer.param_groups for p in part["params"]]
-            group.add_gradients(parameters)
-            norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip))
-            optimizer.step()
-        if self_training is not None:
-            self_training.update(network)
-        on_progress(dict(zip(terms, values)) | {"gradient_norm": norm})
+    with autocast(config.precision, batch.truth.device.type):
+        if phase == "fusion" and config.voxel_pseudo_labels is not None:
+            targets = self_training.targets(batch, group) if self_training else evidence_targets(batch, weights.free)
+            batch = replace(batch, voxel_targets=targets)
+        terms = {name: term.float() for name, term in _loss(network, phase, batch, weights, config, group).items()}
+    total = torch.stack(list(terms.values())).sum()
+    values = (group.total(torch.stack(list(terms.values()))) + 0.0).tolist()  # no -0.0
+    if not all(map(math.isfinite, values)):
+        raise FloatingPointError(f"phase {phase}: the loss is {sum(values)}; lower the learning rate")
+    optimizer.zero_grad()
+    norm = 0.0
+    if total.requires_grad:
+        total.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for part in optimizer.param_groups for p in part["params"]]
+        group.add_gradients(parameters)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip))
+        optimizer.step()
+    if self_training is not None:
+        self_training.update(network)
+    return dict(zip(terms, values)) | {"gradient_norm": norm}
 
 
 @torch.no_grad()

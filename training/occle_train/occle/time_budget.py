@@ -14,7 +14,7 @@ from occle_train.loop.workers import loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
 from occle_train.occle.fit import fresh_network, make_self_training, weights_on
 from occle_train.occle.kept_targets import ScanEvidence, scan_evidence
-from occle_train.occle.phases import OccleRecipeConfig, Phase, begin_phase, run_phase
+from occle_train.occle.phases import OccleRecipeConfig, Phase, begin_phase, run_step
 from occle_train.occle.samples import OccleSamples
 from occle_train.process_group import ALONE, ProcessGroup
 
@@ -70,8 +70,6 @@ def _seconds_of_a_step(
     times = []
     for address in PhaseSampler(samples, phase, config, 0, TRIED):
         began = time.monotonic()
-        run_phase(
-            network, phase, [batches[address].to(device)], optimizer, weights, config, group=group, self_training=self_training
-        )
+        run_step(network, phase, batches[address].to(device), optimizer, weights, config, group, self_training)
         times.append(time.monotonic() - began)
     return sorted(times[UNTIMED:])[(TRIED - UNTIMED) // 2]

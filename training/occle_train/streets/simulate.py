@@ -30,18 +30,50 @@ ProgressCallback = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class DriveSettings:
+    """What the drives of a simulation have in common, see `simulate`."""
+
+    rig: str | Rig
+    frames: int
+    every: int
+    seed: int
+    scale: float
+    classes: str | TaxonomyConfig
+    scenes: tuple[SceneKind, ...]
+
+    def drive(self, number: int) -> Drive:
+        """A drive by its number; the kinds of places take turns."""
+        return Drive(self.rig, self.seed, number, self.frames, self.scale, self.scenes[number % len(self.scenes)])
+
+    def check(self) -> None:
+        """Make sure that such drives can be simulated.
+
+        Raises:
+            RigError: the rig file lacks a pose, a lens, beams or the grid.
+            ValueError: an unknown rig or scene, no frames, or a number out of range.
+        """
+        check_scenes(self.rig, self.scenes)
+        if isinstance(self.rig, Rig):
+            check_rig(self.rig)
+            for kind in self.scenes:
+                write_sequence.class_table(taxonomy.load(self.classes), kind)
+        elif self.rig not in ("kitti", "nuscenes"):
+            raise ValueError(f'no rig named "{self.rig}"; there are kitti and nuscenes, or give a rig file')
+        if self.frames < 1 or self.every < 1 or self.seed < 0:
+            given = f"{self.frames}, {self.every} and {self.seed}"
+            raise ValueError(f"frames and every must be at least 1 and seed at least 0, not {given}")
+        if not 0.05 <= self.scale <= 2:
+            raise ValueError(f"scale must be between 0.05 and 2, not {self.scale}")
+
+
+@dataclass(frozen=True)
 class FrameJob:
     """A share of one drive's frames for one process to write into `folder`."""
 
     folder: Path
-    rig: str | Rig
-    seed: int
+    settings: DriveSettings
     number: int
-    frames: int
-    scale: float
     share: tuple[int, ...]
-    classes: str | TaxonomyConfig = "semantickitti"
-    kind: SceneKind = "street"
 
 
 def simulate(
@@ -84,7 +116,12 @@ def simulate(
             of another layout.
     """
     numbers = list(range(drives)) if isinstance(drives, int) else [int(n) for n in drives]
-    _check(rig, numbers, frames, seed, scale, workers, every, classes, scenes)
+    if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
+        raise ValueError(f"drives must be a count of at least 1, or different numbers from 0 up, not {numbers}")
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    settings = DriveSettings(rig, frames, every, seed, scale, classes, tuple(scenes))
+    settings.check()
     out = Path(out)
     layout, there = "occle" if isinstance(rig, Rig) else {"kitti": "semantickitti"}.get(rig, rig), layout_of(out)
     if there not in (None, layout):
@@ -95,11 +132,7 @@ def simulate(
     with _temporary(out) as folder:
         places = {n: folder / f"{n:04d}" for n in numbers}
         kept = tuple(range(0, frames, every))
-        jobs = [
-            FrameJob(places[n], rig, seed, n, frames, scale, share, classes, scenes[n % len(scenes)])
-            for n in numbers
-            for share in _shares(kept, len(numbers), workers)
-        ]
+        jobs = [FrameJob(places[n], settings, n, share) for n in numbers for share in _shares(kept, len(numbers), workers)]
         done, total = 0, len(kept) * len(numbers)
         for place in places.values():
             place.mkdir()
@@ -133,14 +166,14 @@ def check_scenes(rig: str | Rig, scenes: Sequence[str]) -> None:
 
 def write_share(job: FrameJob) -> FrameJob:
     """Write a job's frames; the process that holds frame 0 writes the sequence's own files too."""
-    drive = Drive(job.rig, job.seed, job.number, job.frames, job.scale, job.kind)
-    if not isinstance(job.rig, str):
+    drive, rig, classes = job.settings.drive(job.number), job.settings.rig, job.settings.classes
+    if not isinstance(rig, str):
         for i in job.share:
-            write_sequence.write_frame(job.folder, drive, i, job.rig, job.classes)
+            write_sequence.write_frame(job.folder, drive, i, rig, classes)
         if 0 in job.share:
-            write_sequence.write_sequence_files(job.folder, drive, job.rig, job.scale, job.classes)
+            write_sequence.write_sequence_files(job.folder, drive, rig, job.settings.scale, classes)
         return job
-    writer = write_semantickitti if job.rig == "kitti" else write_nuscenes
+    writer = write_semantickitti if rig == "kitti" else write_nuscenes
     for i in job.share:
         writer.write_frame(job.folder, drive, i)
     if 0 in job.share:
@@ -166,11 +199,12 @@ def _shares(frames: tuple[int, ...], drives: int, workers: int) -> list[tuple[in
 
 def _publish(out: Path, job: FrameJob) -> str:
     """Move a finished sequence to its place."""
-    if job.rig == "nuscenes":
+    rig = job.settings.rig
+    if rig == "nuscenes":
         return write_nuscenes.publish(out, job.folder)
     name = f"{job.number:02d}"
-    target = out / "sequences" / name if job.rig == "kitti" else out / name
-    if not isinstance(job.rig, str):
+    target = out / "sequences" / name if rig == "kitti" else out / name
+    if not isinstance(rig, str):
         write_sequence.finish(job.folder)
     target.parent.mkdir(exist_ok=True)
     if target.exists():
@@ -187,30 +221,3 @@ def _temporary(out: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _check(
-    rig: str | Rig,
-    numbers: list[int],
-    frames: int,
-    seed: int,
-    scale: float,
-    workers: int,
-    every: int,
-    classes: str | TaxonomyConfig,
-    scenes: Sequence[SceneKind],
-) -> None:
-    check_scenes(rig, scenes)
-    if isinstance(rig, Rig):
-        check_rig(rig)
-        for kind in scenes:
-            write_sequence.class_table(taxonomy.load(classes), kind)
-    elif rig not in ("kitti", "nuscenes"):
-        raise ValueError(f'no rig named "{rig}"; there are kitti and nuscenes, or give a rig file')
-    if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
-        raise ValueError(f"drives must be a count of at least 1, or different numbers from 0 up, not {numbers}")
-    if frames < 1 or seed < 0 or workers < 1 or every < 1:
-        given = f"{frames}, {workers}, {every} and {seed}"
-        raise ValueError(f"frames, workers and every must be at least 1 and seed at least 0, not {given}")
-    if not 0.05 <= scale <= 2:
-        raise ValueError(f"scale must be between 0.05 and 2, not {scale}")

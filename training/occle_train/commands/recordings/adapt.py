@@ -23,6 +23,7 @@ from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.loop.checkpoints import steps_done
 from occle_train.loop.run_key import run_key
+from occle_train.loop.steps import TrainingHooks
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.finish import training_inputs
@@ -106,7 +107,6 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
     samples = AdaptSamples(simulated, recorded, spec, settings, labels, run.folder / "cells")
     check_disk(run.folder, initial, settings.rounds)
     part = training.validation_slice(run, classes, own is not None)
-    training.load_kernels(place)
     key = run_key(spec, samples, settings, initial)
     spec = training.bundle_spec(spec.model_copy(update={"calibration": None}), key, data_sets=training.named_sets(sets))
     counts = {round_name(number): settings.steps for number in range(settings.rounds)}
@@ -127,12 +127,10 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
         set_occupancy_bias(network, spec, samples)
         validator(step, network)
 
-    with TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
-        network = adapt(
-            spec, initial, samples, settings, run.folder, place,
-            lambda number, step, losses: progress.update(round_name(number), step, losses),
-            stop, validate if validator else None, options.validate_every or max(25, settings.steps // 4), say,
-        )  # fmt: skip
+    with training.compiled_kernels(place), TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
+        every = options.validate_every or max(25, settings.steps // 4)
+        hooks = TrainingHooks(progress.update, stop, validate if validator else None, every)
+        network = adapt(spec, initial, samples, settings, run.folder, place, hooks, say)
     end = Finish(
         run.folder, spec, lambda: training_inputs(spec, samples, CHECKED_FRAMES),
         slice_of(simulated, CHECKED_FRAMES, options.simulated), validator,

@@ -39,6 +39,7 @@ from occle_train.experiments.label_efficiency.presets import PRESETS, Experiment
 from occle_train.experiments.label_efficiency.report import NEEDED, Row, write_report
 from occle_train.experiments.label_efficiency.settings import FULL, OF_FRAMES, OWN_SETTINGS, SETTINGS, Setting
 from occle_train.experiments.label_efficiency.shares import write_shares
+from occle_train.loop.steps import TrainingHooks
 from occle_train.loop.training_log import LOG
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit, load_head, minkocc_config
@@ -127,13 +128,13 @@ class LabelEfficiencyExperiment:
         samples = self.samples("train", spec, config.recipe, setting.weak)
         start, name = time.monotonic(), f"seed {seed}, {setting.key}"
 
-        def on_step(step: int, losses: dict[str, float]) -> None:
+        def on_step(phase: str, step: int, losses: dict[str, float]) -> None:
             if (step + 1) % 50 == 0:
                 values = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
                 print(f"{name}: step {step + 1} of {config.steps}, {time.monotonic() - start:.0f} s, {values}", flush=True)
 
         print(f"{name}: {len(samples)} frames, {len(samples.warm)} with voxel labels", flush=True)
-        network = fit(spec, samples, config, folder, self.device, on_step)
+        network = fit(spec, samples, config, folder, self.device, hooks=TrainingHooks(on_step))
         provenance = {"data": "simulated streets", "labels": samples.provenance(), "fit": config.model_dump(mode="json")}
         save_bundle(folder / "bundle", spec.model_copy(update={"provenance": provenance}), network)
         return folder / "bundle"

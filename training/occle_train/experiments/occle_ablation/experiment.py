@@ -30,8 +30,10 @@ from occle_train.experiments.occle_ablation.settings import (
     branch_of,
     papers_recipe,
 )
+from occle_train.loop.steps import TrainingHooks
 from occle_train.occle.augment import OccleAugment, student_augment
-from occle_train.occle.fit import CELLS, fit_phase, fresh_network
+from occle_train.occle.batches import steps_of
+from occle_train.occle.fit import CELLS, PhaseTraining, fresh_network
 from occle_train.occle.phases import OccleRecipeConfig, Phase
 from occle_train.occle.samples import OccleSamples
 from occle_train.occle.scores import completion, geometry, latencies, segmentation
@@ -192,16 +194,16 @@ class AblationExperiment:
         labels: str = "aligned",
         spec: BundleSpec | None = None,
     ) -> OccLE:
-        started = time.monotonic()
+        started, samples = time.monotonic(), self.samples(config.annotated_fraction, labels)
+        steps = steps_of(samples, phase, config)
 
-        def on_step(phase: Phase, step: int, steps: int, losses: dict[str, float]) -> None:
+        def on_step(phase: str, step: int, losses: dict[str, float]) -> None:
             if (step + 1) % 50 == 0 or step + 1 == steps:
                 values = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
                 print(f"{key}: step {step + 1} of {steps}, {time.monotonic() - started:.0f} s, {values}", flush=True)
 
-        samples = self.samples(config.annotated_fraction, labels)
-        folder, cells = self.out / key, self.shared / CELLS / self._labels_name(labels)
-        fit_phase(network, phase, spec or self.spec, samples, config, folder, self.device, on_step, self.out / teacher, cells=cells)
+        training = PhaseTraining(spec or self.spec, samples, config, self.device, hooks=TrainingHooks(on_step))
+        training.run(network, phase, self.out / key, self.out / teacher, self.shared / CELLS / self._labels_name(labels))
         return network
 
     def _data(self, part: str) -> list[Dataset]:
