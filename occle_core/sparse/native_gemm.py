@@ -18,10 +18,12 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from occle_core.console import ProgressCallback
+from occle_core.errors import EngineError
 from occle_core.native.cells import keys_of as native_keys
 from occle_core.native.cells import strided_keys
 from occle_core.native.conv import Pairs, Weight, convolve, correlate, pairs_of_cells, pairs_of_map, turned
-from occle_core.native.library import Library, loaded
+from occle_core.native.library import Library, load, loaded
 from occle_core.native.workspace import Workspace
 
 _OWN = threading.local()
@@ -39,6 +41,18 @@ def use_kernels(on: bool = True) -> Iterator[None]:
         yield
     finally:
         _switch["on"] = before
+
+
+@contextmanager
+def compiled_kernels(device: str, on_progress: ProgressCallback) -> Iterator[None]:
+    """Inside the block the layers train on compiled kernels on a CPU, built the first time; without a compiler, on PyTorch."""
+    if device == "cpu":
+        try:
+            load(on_progress)
+        except EngineError as error:
+            on_progress(f"continues without compiled kernels: {error}")
+    with use_kernels(device == "cpu"):
+        yield
 
 
 def _library() -> Library | None:

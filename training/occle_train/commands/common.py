@@ -17,6 +17,11 @@ from occle_train.commands.progress import LineProgress
 console = Console()
 
 
+def say(text: str) -> None:
+    """A line of text as it is: no colours of numbers, no line breaks."""
+    console.print(text, highlight=False, soft_wrap=True)
+
+
 def split_names(text: str) -> list[str]:
     """The names in a comma-separated option; none for an empty one."""
     return [name for name in text.split(",") if name]

@@ -16,10 +16,11 @@ from occle_core.datasets import Dataset
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.networks.protocol import RigName, Size
 from occle_core.rig import read_rig
+from occle_core.sparse.native_gemm import compiled_kernels
 from occle_core.taxonomy import read_classes
 from occle_train.commands import options as opt
 from occle_train.commands import training
-from occle_train.commands.common import console, path_option, user_path
+from occle_train.commands.common import console, path_option, say, user_path
 from occle_train.commands.fit_samples import bias_samples, training_samples, training_slice
 from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
@@ -145,7 +146,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     check_disk(run.folder, spec.build())
     part = training.validation_slice(run, classes, own is not None)
     measured = bias_samples(settings, spec, samples, part)
-    with training.compiled_kernels(place), join_process_group(place) as (group, device):
+    with compiled_kernels(place, say), join_process_group(place) as (group, device):
         settings, spent = settings.for_frames(len(samples)), 0.0
         if settings.max_minutes is not None and not run.resumed:
             settings, spent = fit_steps_to_time(spec, samples, settings, device, group)
@@ -163,7 +164,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
         if group.rank == 0:
             training.record_run(run, "fit", settings.model_dump(mode="json"))
             if part is not None:
-                validator = Validator(run.folder, part, spec, first, device, lambda text: console.print(text, highlight=False))
+                validator = Validator(run.folder, part, spec, first, device, say)
 
         def validate(step: int, network: MinkOcc) -> None:
             if settings.free_bias:

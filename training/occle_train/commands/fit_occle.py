@@ -17,9 +17,10 @@ from occle_core.networks.occle.config import OccleConfig
 from occle_core.networks.occle.inputs import OccleInputs, prepare
 from occle_core.networks.occle.network import OccLE
 from occle_core.networks.protocol import RigName, Size
+from occle_core.sparse.native_gemm import compiled_kernels
 from occle_train.commands import options as opt
 from occle_train.commands import training
-from occle_train.commands.common import console
+from occle_train.commands.common import console, say
 from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.truth import TRUTHS
@@ -119,7 +120,7 @@ def _train(run: training.Run, settings: OccleRun, group: ProcessGroup, place: st
     check_labels(samples, run.data_text)
     check_disk(run.folder, spec.build(), len(recipe.phases))
     part = training.validation_slice(run, classes, False, TRUTHS[recipe.truth])
-    with training.compiled_kernels(place):
+    with compiled_kernels(place, say):
         if recipe.max_minutes is not None and not run.resumed:
             recipe = fit_phases_to_time(spec, samples, recipe, run.folder / CELLS, place, group)
             settings = settings.model_copy(update={"recipe": recipe})
@@ -140,7 +141,7 @@ def _train(run: training.Run, settings: OccleRun, group: ProcessGroup, place: st
             training.record_run(run, "fit-occle", settings.model_dump(mode="json"))
             if part is not None:
                 done = steps_done(run.folder / last)
-                validator = Validator(run.folder, part, spec, done, place, lambda text: console.print(text, highlight=False))
+                validator = Validator(run.folder, part, spec, done, place, say)
 
         def validate(step: int, network: OccLE) -> None:
             assert validator is not None

@@ -19,10 +19,7 @@ import typer
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, find_bundle
 from occle_core.datasets import Dataset
-from occle_core.errors import EngineError
-from occle_core.native import library
 from occle_core.networks.protocol import Network
-from occle_core.sparse.native_gemm import use_kernels
 from occle_train.commands.common import console, describe_dataset, split_names
 from occle_train.data.samples import open_all, open_sets
 from occle_train.data.truth import TruthReader, voxel_truth
@@ -193,18 +190,6 @@ def validation_slice(run: Run, classes: taxonomy.Taxonomy, own: bool, truth: Tru
             "warning: the validation frames are training frames; their scores say nothing about new streets", soft_wrap=True
         )
     return part
-
-
-@contextmanager
-def compiled_kernels(device: str) -> Iterator[None]:
-    """Inside the block the layers run on compiled kernels on a CPU, built the first time; without a compiler, on PyTorch."""
-    if device == "cpu":
-        try:
-            library.load(lambda text: console.print(text, highlight=False))
-        except EngineError as error:
-            console.print(f"continues without compiled kernels: {error}", highlight=False)
-    with use_kernels(device == "cpu"):
-        yield
 
 
 def start_folder(run: Run) -> Path | None:

@@ -12,12 +12,13 @@ import typer
 from occle_core import taxonomy
 from occle_core.bundle import find_bundle, load_bundle
 from occle_core.networks.minkocc.network import MinkOcc
+from occle_core.sparse.native_gemm import compiled_kernels
 from occle_train.adaptation.adapt import adapt, round_name, set_occupancy_bias
 from occle_train.adaptation.config import AdaptConfig
 from occle_train.adaptation.samples import AdaptSamples
 from occle_train.commands import options as opt
 from occle_train.commands import training
-from occle_train.commands.common import console, path_option, split_names
+from occle_train.commands.common import console, path_option, say, split_names
 from occle_train.commands.progress import TrainingProgress
 from occle_train.commands.settings import merged_settings, parse_config
 from occle_train.data.samples import listed_taxonomy, open_all
@@ -119,7 +120,6 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     training.record_run(run, "adapt", settings.model_dump(mode="json"))
-    say = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
     validator = Validator(run.folder, part, spec, first, place, say) if part is not None else None
 
     def validate(step: int, network: MinkOcc) -> None:
@@ -127,7 +127,7 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
         set_occupancy_bias(network, spec, samples)
         validator(step, network)
 
-    with training.compiled_kernels(place), TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
+    with compiled_kernels(place, say), TrainingProgress(counts, console) as progress, stop_on_signals() as stop:
         every = options.validate_every or max(25, settings.steps // 4)
         hooks = TrainingHooks(progress.update, stop, validate if validator else None, every)
         network = adapt(spec, initial, samples, settings, run.folder, place, hooks, say)

@@ -14,11 +14,11 @@ from occle_core.atomic_file import write_json
 from occle_core.bundle import find_bundle, load_bundle
 from occle_core.datasets import DatasetError
 from occle_core.networks.minkocc.network import MinkOcc
+from occle_core.sparse.native_gemm import compiled_kernels
 from occle_train.adaptation.choose import candidates
 from occle_train.adaptation.choose import choose as ranked
 from occle_train.adaptation.config import AdaptConfig
-from occle_train.commands.common import console, path_option, progress_bar, split_names
-from occle_train.commands.training import compiled_kernels
+from occle_train.commands.common import console, path_option, progress_bar, say, split_names
 from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.runs.checks import check_device
 
@@ -43,7 +43,7 @@ def choose(
     if not isinstance(network, MinkOcc):
         raise ValueError(f"{bundle}: no MinkOcc network; choose with another bundle")
     datasets = open_all(data, split_names(sequences), listed_taxonomy(spec))
-    with compiled_kernels(place), progress_bar() as bar:
+    with compiled_kernels(place, say), progress_bar() as bar:
         task = bar.add_task("comparing", total=sum(map(len, datasets)))
         found = candidates(spec, network.eval().to(place), datasets, AdaptConfig(), place, lambda: bar.advance(task))
     if not found:

@@ -28,6 +28,7 @@ from occle_core.bundle import BundleSpec, load_bundle, save_bundle
 from occle_core.datasets import Dataset, list_scenes
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.predictor import Predictor
+from occle_core.sparse.native_gemm import compiled_kernels
 from occle_core.taxonomy import load as load_taxonomy
 from occle_train.configs import find_config
 from occle_train.data.samples import open_all
@@ -134,7 +135,8 @@ class LabelEfficiencyExperiment:
                 print(f"{name}: step {step + 1} of {config.steps}, {time.monotonic() - start:.0f} s, {values}", flush=True)
 
         print(f"{name}: {len(samples)} frames, {len(samples.warm)} with voxel labels", flush=True)
-        network = fit(spec, samples, config, folder, self.device, hooks=TrainingHooks(on_step))
+        with compiled_kernels(self.device, print):
+            network = fit(spec, samples, config, folder, self.device, hooks=TrainingHooks(on_step))
         provenance = {"data": "simulated streets", "labels": samples.provenance(), "fit": config.model_dump(mode="json")}
         save_bundle(folder / "bundle", spec.model_copy(update={"provenance": provenance}), network)
         return folder / "bundle"

@@ -17,6 +17,7 @@ from occle_core.atomic_file import write_json
 from occle_core.bundle import BundleSpec, save_bundle
 from occle_core.datasets import Dataset, list_scenes
 from occle_core.networks.occle.network import OccLE
+from occle_core.sparse.native_gemm import compiled_kernels
 from occle_core.taxonomy import IGNORE
 from occle_core.taxonomy import load as load_taxonomy
 from occle_train.data.samples import open_all
@@ -203,7 +204,8 @@ class AblationExperiment:
                 print(f"{key}: step {step + 1} of {steps}, {time.monotonic() - started:.0f} s, {values}", flush=True)
 
         training = PhaseTraining(spec or self.spec, samples, config, self.device, hooks=TrainingHooks(on_step))
-        training.run(network, phase, self.out / key, self.out / teacher, self.shared / CELLS / self._labels_name(labels))
+        with compiled_kernels(self.device, print):
+            training.run(network, phase, self.out / key, self.out / teacher, self.shared / CELLS / self._labels_name(labels))
         return network
 
     def _data(self, part: str) -> list[Dataset]:
