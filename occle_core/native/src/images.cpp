@@ -26,14 +26,15 @@ struct Images {
     }
 };
 
-// Winograd's F(4 x 4, 3 x 3) and F(3 x 3, 4 x 4) at the points 0, +-N, +-M and infinity, with N M = 1: rounding errors are half of
-// those at 1 and 2.
-constexpr float N = 2.f / 3, M = 3.f / 2, N2 = N * N, M2 = M * M;
+// Winograd's F(4 x 4, 3 x 3) and F(3 x 3, 4 x 4) at the points 0, +-INNER, +-OUTER and infinity, with INNER OUTER = 1: rounding
+// errors are half of those at 1 and 2.
+constexpr float INNER = 2.f / 3, OUTER = 3.f / 2, INNER2 = INNER * INNER, OUTER2 = OUTER * OUTER;
 
 // B^T d of six vectors.
 ALWAYS_INLINE void window_of(const Vector (&d)[WINDOW], Vector (&to)[WINDOW]) {
-    const Vector p = d[4] - M2 * d[2], q = N * d[3] - M * d[1], r = d[4] - N2 * d[2], s = M * d[3] - N * d[1];
-    to[0] = d[0] - (N2 + M2) * d[2] + d[4], to[5] = d[1] - (N2 + M2) * d[3] + d[5];
+    const Vector p = d[4] - OUTER2 * d[2], q = INNER * d[3] - OUTER * d[1];
+    const Vector r = d[4] - INNER2 * d[2], s = OUTER * d[3] - INNER * d[1];
+    to[0] = d[0] - (INNER2 + OUTER2) * d[2] + d[4], to[5] = d[1] - (INNER2 + OUTER2) * d[3] + d[5];
     to[1] = p + q, to[2] = p - q, to[3] = r + s, to[4] = r - s;
 }
 
@@ -57,8 +58,8 @@ ALWAYS_INLINE void window_of(const float* x, int64_t line, int64_t C, float* to,
 template <int TILE>
 ALWAYS_INLINE void sums_of(const Vector (&m)[WINDOW], Vector (&sum)[TILE]) {
     const Vector p = m[1] + m[2], q = m[1] - m[2], r = m[3] + m[4], s = m[3] - m[4];
-    sum[0] = m[0] + p + r, sum[1] = N * q + M * s, sum[2] = N2 * p + M2 * r;
-    if (TILE == 4) sum[TILE - 1] = N2 * N * q + M2 * M * s;
+    sum[0] = m[0] + p + r, sum[1] = INNER * q + OUTER * s, sum[2] = INNER2 * p + OUTER2 * r;
+    if (TILE == 4) sum[TILE - 1] = INNER2 * INNER * q + OUTER2 * OUTER * s;
     sum[TILE - 1] += m[5];
 }
 
@@ -128,9 +129,10 @@ extern "C" {
 
 int64_t winograd_room(int64_t channels) { return PLACES * ((TILES + 1) * channels + 2 * 16); }
 
-// Bytes (images, H, W, 3) through a table (256, 3) into a stack of half the height and width, rounded up, with margins of 2: the first
-// 12 of a pixel's C channels are those of 2 x 2 pixels, line by line.
-void look_up_pixels(Pool* pool, const uint8_t* bytes, int64_t images, int64_t H, int64_t W, const float* table, int64_t C, float* out) {
+// Bytes (images, H, W, 3) through a table (256, 3) into a stack of half the height and width, rounded up, with margins of 2: the
+// first 12 of a pixel's C channels are those of 2 x 2 pixels, line by line.
+void look_up_pixels(Pool* pool, const uint8_t* bytes, int64_t images, int64_t H, int64_t W, const float* table, int64_t C,
+                    float* out) {
     const Images<float> to{out, (H + 1) / 2, (W + 1) / 2, C, 2};
     each(pool, images * H, [&](int64_t line, int64_t) {
         const int64_t y = line % H;
@@ -141,8 +143,8 @@ void look_up_pixels(Pool* pool, const uint8_t* bytes, int64_t images, int64_t H,
     });
 }
 
-// out = act(bias + more + x * w): kernel `size` x `size`, padding size / 2, one less behind for even sizes; w (size, size * C, D). `more`, null for none, has MH x MW
-// pixels and a margin of 1; every pixel of the result takes the one at its place in it.
+// out = act(bias + more + x * w): kernel `size` x `size`, padding size / 2, one less behind for even sizes; w (size, size * C, D).
+// `more`, null for none, has MH x MW pixels and a margin of 1; every pixel of the result takes the one at its place in it.
 void convolve_images(Pool* pool, const float* x, int64_t images, int64_t H, int64_t W, int64_t C, int64_t margin, const float* w,
                      int64_t size, int64_t stride, int64_t D, const float* bias, const float* more, int64_t MH, int64_t MW,
                      int64_t relu, float* out, int64_t out_margin) {
@@ -169,9 +171,9 @@ void convolve_images(Pool* pool, const float* x, int64_t images, int64_t H, int6
     });
 }
 
-// The same for kernels of 3 x 3 or 4 x 4 and stride 1 by Winograd's minimal filtering: w (36, depth, D) are transformed kernels, of the
-// first `depth` channels of C. `more` is as large as `out` and has margins of 1, x of size / 2. work: winograd_room(C + D) floats per
-// thread.
+// The same for kernels of 3 x 3 or 4 x 4 and stride 1 by Winograd's minimal filtering: w (36, depth, D) are transformed kernels, of
+// the first `depth` channels of C. `more` is as large as `out` and has margins of 1, x of size / 2. work: winograd_room(C + D) floats
+// per thread.
 void convolve_winograd(Pool* pool, const float* x, int64_t images, int64_t H, int64_t W, int64_t C, const float* w, int64_t size,
                        int64_t depth, int64_t D, const float* bias, const float* more, int64_t relu, float* out, int64_t out_margin,
                        float* work) {
