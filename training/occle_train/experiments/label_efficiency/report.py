@@ -94,7 +94,7 @@ augmentation; streets, labelled scenes and pseudo-labels are the same for all.
 
 {_seed_table(ran)}
 
-{_single(ran)}
+{single_seeds(ran)}
 
 Ratios of mIoU, seed by seed:
 
@@ -208,7 +208,7 @@ def score_cells(row: Row) -> list[str]:
     return [", ".join(map(str, row.scores)), *(spread(row.values(*score)) for score in scores)]
 
 
-def _single(rows: Sequence[Row]) -> str:
+def single_seeds(rows: Sequence[Row]) -> str:
     """Which rows have one seed, in words."""
     alone = [row.title for row in rows if len(row.scores) == 1]
     if not alone:

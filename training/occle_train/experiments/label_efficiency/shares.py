@@ -8,7 +8,7 @@ from typing import Any
 
 from occle_train.evaluation.markdown_tables import markdown, spread
 from occle_train.experiments.label_efficiency.presets import ExperimentPreset
-from occle_train.experiments.label_efficiency.report import NOT_RUN, Row, ratios, score_cells, written_by
+from occle_train.experiments.label_efficiency.report import NOT_RUN, Row, ratios, score_cells, single_seeds, written_by
 from occle_train.experiments.label_efficiency.settings import COMPARED, FULL, OF_FRAMES
 from occle_train.experiments.wrap_lines import wrap_lines
 
@@ -34,6 +34,8 @@ compare rows of single frames with each other.
 Percent under the camera mask, mean ± sample standard deviation over the seeds that have run:
 
 {_table(rows, train.total)}
+
+{single_seeds([row for row in rows.values() if row.scores])}
 
 What is "not run" takes `--settings` with its key: `recipe-5` is the recipe with 5 % of the frames.
 """)
