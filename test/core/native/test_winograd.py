@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Winograd's filtering by its polynomials: the transform of kernels is right, and the chosen points round less than the usual ones."""
+"""Winograd's filtering by its polynomials: kernels are transformed rightly, and the points round less than the usual ones."""
 
 import numpy as np
 import pytest
