@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from occle_core.frame import Frame
 
@@ -22,7 +23,9 @@ def messages_of(frame: Frame, jpeg: bool, size: tuple[int, int] | None = None) -
         size: (width, height) that images are resized to first.
     """
     if size is not None:
-        images = [None if image is None else cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) for image in frame.images]
+        images: list[NDArray[np.uint8] | None] = []
+        for image in frame.images:
+            images.append(None if image is None else cv2.resize(image, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8))
         frame = replace(frame, images=images, cameras=[camera.resized(*size) for camera in frame.cameras])
     header = SimpleNamespace(frame_id="lidar", stamp=SimpleNamespace(sec=0, nanosec=0))
     fields = [SimpleNamespace(name=name, offset=4 * n, datatype=7, count=1) for n, name in enumerate(("x", "y", "z", "intensity"))]

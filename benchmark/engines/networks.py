@@ -17,6 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -43,6 +44,7 @@ ENGINES = (
 )
 AT_ONCE = (1, 2)
 WARM = 4
+Row = dict[str, Any]
 
 
 def main() -> int:
@@ -57,12 +59,12 @@ def main() -> int:
     )
     given = parser.parse_args()
     if given.one:
-        *which, max_concurrent = given.one
-        print(json.dumps(measure(*which, int(max_concurrent), given)))
+        bundle, engine, precision, max_concurrent = given.one
+        print(json.dumps(measure(bundle, engine, precision, int(max_concurrent), given)))
         return 0
     console = Console(width=150)
     console.print(machine(given.threads), highlight=False)
-    rows = []
+    rows: list[Row] = []
     for bundle, rig in RIGS.items():
         drive(given.out / f"drive_{rig}", rig, given.frames)
         for (engine, precision), max_concurrent in product(ENGINES, AT_ONCE):
@@ -70,8 +72,14 @@ def main() -> int:
             command = [sys.executable, "-m", "benchmark.engines.networks", "--one", *which, *_passed_on(given)]
             run = subprocess.run(command, capture_output=True, text=True, check=False)
             last = (run.stdout.strip().splitlines() or [run.stderr.strip()[-300:]])[-1]
-            failed = {"bundle": bundle, "engine": engine, "precision": precision, "max_concurrent": max_concurrent, "why": last}
-            row = json.loads(last) if run.returncode == 0 else failed
+            failed: Row = {
+                "bundle": bundle,
+                "engine": engine,
+                "precision": precision,
+                "max_concurrent": max_concurrent,
+                "why": last,
+            }
+            row: Row = json.loads(last) if run.returncode == 0 else failed
             rows.append(row)
             print(f"{' '.join(which)}: {row.get('why') or round(row['p50'])}", file=sys.stderr)
     console.print(table(rows))
@@ -81,9 +89,9 @@ def main() -> int:
     return 0
 
 
-def measure(bundle: str, engine: str, precision: str, max_concurrent: int, given: argparse.Namespace) -> dict[str, object]:
+def measure(bundle: str, engine: str, precision: str, max_concurrent: int, given: argparse.Namespace) -> Row:
     """One engine's times in milliseconds over rotating frames, and this process's peak memory in MB."""
-    row: dict[str, object] = {"bundle": bundle, "engine": engine, "precision": precision, "max_concurrent": max_concurrent}
+    row: Row = {"bundle": bundle, "engine": engine, "precision": precision, "max_concurrent": max_concurrent}
     began = time.perf_counter()
     try:
         predictor = Predictor.load(bundle, engine, precision, given.threads, max_concurrent=max_concurrent)
@@ -112,7 +120,7 @@ def measure(bundle: str, engine: str, precision: str, max_concurrent: int, given
     return row
 
 
-def table(rows: list[dict]) -> Table:
+def table(rows: list[Row]) -> Table:
     """A row per network and engine."""
     shown = Table(title="sensors to labels, milliseconds")
     for heading in (
@@ -135,7 +143,7 @@ def table(rows: list[dict]) -> Table:
     return shown
 
 
-def write(rows: list[dict], path: Path) -> None:
+def write(rows: list[Row], path: Path) -> None:
     """The rows as CSV, stages as JSON."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(
@@ -145,7 +153,7 @@ def write(rows: list[dict], path: Path) -> None:
         writer.writerows({**row, "stages": json.dumps(row.get("stages", {}))} for row in rows)
 
 
-def draw(rows: list[dict], path: Path) -> None:
+def draw(rows: list[Row], path: Path) -> None:
     """Bars of stages per network and engine."""
     timed = [row for row in rows if not row.get("why") and row["max_concurrent"] == 1]
     figure, axis = plt.subplots(figsize=(9, 0.5 * len(timed) + 1.4), dpi=110)

@@ -11,10 +11,12 @@ import argparse
 import csv
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from occle_train.minkocc.fit import minkocc_config
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +25,7 @@ from occle_core.bundle import BundleSpec, rig_spec, spec_for
 from occle_core.datasets import Dataset
 from occle_core.engines.torch_engine import TorchEngine
 from occle_core.networks.minkocc.inputs import prepare
+from occle_core.networks.minkocc.network import MinkOcc
 
 RUNS = 5
 SHARE = 0.2
@@ -63,16 +66,18 @@ def main() -> int:
 def measure(spec: BundleSpec, dataset: Dataset, name: str, cameras: int | None = None) -> dict[str, str | float]:
     """Stages of one configuration; with `cameras`, the images of the others do not exist for the network."""
     if cameras is not None:
-        image = spec.network.image.model_copy(update={"num_cameras": cameras})
-        spec = spec.model_copy(update={"network": spec.network.model_copy(update={"image": image})})
+        config = minkocc_config(spec)
+        image = config.image.model_copy(update={"num_cameras": cameras})
+        spec = spec.model_copy(update={"network": config.model_copy(update={"image": image})})
     torch.manual_seed(0)
     network = spec.build().eval()
+    assert isinstance(network, MinkOcc)
     frame = dataset.frame(0)
     if cameras is not None:
-        frame.images, frame.cameras = frame.images[:cameras], frame.cameras[:cameras]
-    prepared = time.perf_counter()
-    inputs = prepare(frame, spec.voxel_grid, spec.network)
-    prepared = (time.perf_counter() - prepared) * 1e3
+        frame = replace(frame, images=frame.images[:cameras], cameras=frame.cameras[:cameras])
+    began = time.perf_counter()
+    inputs = prepare(frame, spec.voxel_grid, minkocc_config(spec))
+    prepared = (time.perf_counter() - began) * 1e3
     with torch.inference_mode():
         for level in range(len(network.unet.threshold) - 1, -1, -1):
             logits = network(inputs).levels[level].occupancy
@@ -84,7 +89,8 @@ def measure(spec: BundleSpec, dataset: Dataset, name: str, cameras: int | None =
         for stage, milliseconds in engine.run(inputs).timings.items():
             stages.setdefault(stage, []).append(milliseconds)
     medians = {stage: float(np.median(values)) for stage, values in stages.items()}
-    return {"": name, "voxels": len(inputs.coords), "prepare": prepared, **medians, "network": sum(medians.values())}
+    # "voxels" is a stage too.
+    return {"": name, "occupied voxels": len(inputs.coords), "prepare": prepared, **medians, "network": sum(medians.values())}
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         "training": pipeline.measure_training,
     }
     asked = [name for name in SECTIONS if name in given.only.split(",")]
+    assert sys.__stderr__ is not None
     faulthandler.dump_traceback_later(60 * (given.minutes + GRACE), exit=True, file=sys.__stderr__)
     try:
         for name in asked:

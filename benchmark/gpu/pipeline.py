@@ -59,12 +59,13 @@ def _node(folder: Path, source: FrameSource, rig: str, concurrent: int, device: 
     engine = load_engine(spec, network, name="torch" if tiny else "auto", max_concurrent=concurrent)
     config = _config(folder, made[0][2], concurrent)
     pipeline = Pipeline(Predictor(spec, engine, bundle_id, concurrent), config, Calibration(config))
-    row: Row = {"engine": engine.name, "image": str(made[0][2].images[0].shape[1::-1] if made[0][2].images else "none")}
+    first = next((image for image in made[0][2].images if image is not None), None)
+    row: Row = {"engine": engine.name, "image": "none" if first is None else str(first.shape[1::-1])}
     try:
         from occle_ros.messages.clouds import cloud_from_occupancy
     except ImportError as error:
         row["cloud"] = f"left out: {error}"
-        cloud_from_occupancy = None
+        cloud_from_occupancy = None  # type: ignore[assignment]
 
     def process(messages: Any) -> tuple[float, dict[str, float]]:
         began = time.perf_counter()
@@ -137,10 +138,10 @@ def measure_training(report: Report, source: FrameSource, device: str, tiny: boo
 def _steps(spec: BundleSpec, source: FrameSource, size: int, precision: Any, device: str, tiny: bool) -> Row:
     from occle_train.loop.precision import matmul_precision
     from occle_train.loop.running_average import running_average
-    from occle_train.loop.steps import ALONE
     from occle_train.minkocc.batches import MinkOccBatch
     from occle_train.minkocc.config import FitConfig
     from occle_train.minkocc.trainer import Trainer
+    from occle_train.process_group import ALONE
 
     frames = [sample[0] for sample in source.samples(spec, size)]
     classes, rng = load_taxonomy(spec.taxonomy), np.random.default_rng(0)
@@ -186,10 +187,10 @@ def _steps(spec: BundleSpec, source: FrameSource, size: int, precision: Any, dev
 def _loaded(spec: BundleSpec, source: FrameSource, size: int, device: str) -> Row:
     from occle_train.data.samples import Samples
     from occle_train.loop.precision import matmul_precision
-    from occle_train.loop.steps import ALONE
     from occle_train.loop.workers import close_loader, loader_processes
     from occle_train.minkocc.config import FitConfig
     from occle_train.minkocc.fit import make_loader, make_trainer, minkocc_config
+    from occle_train.process_group import ALONE
 
     datasets = source.datasets("kitti")
     if not datasets:
@@ -199,7 +200,8 @@ def _loaded(spec: BundleSpec, source: FrameSource, size: int, device: str) -> Ro
     trainer = make_trainer(spec, samples, config, device, None)
     trainer.network.train()
     loader = iter(make_loader(spec, samples, config, ALONE, device, 0))
-    waits, began = [], time.perf_counter()
+    waits: list[float] = []
+    began = time.perf_counter()
     try:
         with matmul_precision("tf32", device):
             for number in range(2 * LOADED_STEPS):

@@ -79,7 +79,7 @@ def simulated(predictor: Predictor, folder: Path, given: argparse.Namespace) -> 
     for number in range(given.drives):
         dataset = open_dataset(folder / "sequences" / f"{number:02d}")
         drive = Drive("kitti", given.seed, number, given.frames, SCALE)
-        T_map_street = np.linalg.inv(drive.base_pose(0) @ drive.rig.T_base_lidar)
+        T_map_street = np.linalg.inv(drive.base_pose(0) @ drive.rig.T_base_lidar).astype(np.float64)
         scores.restart()
         for i, occupancy, shot, T, spent in mapped(predictor, dataset):
             truth = dataset.truth(i, SEMANTICKITTI)

@@ -117,7 +117,7 @@ def costs_ahead(row: int, cost: NDArray[np.float64]) -> NDArray[np.float64]:
         row: x of the goals.
         cost: (X, Y) of entering a cell, infinite where it is blocked.
     """
-    total = np.full(np.add(cost.shape, 2), np.inf)
+    total = np.full((cost.shape[0] + 2, cost.shape[1] + 2), np.inf)
     total[row + 1, 1:-1] = np.where(np.isfinite(cost[row]), 0, np.inf)
     inner = total[1:-1, 1:-1]
     entering = np.pad(cost, 1, constant_values=np.inf)
@@ -270,12 +270,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = [f"`python -m benchmark.mapping.street_robot --seeds {given.seeds}` on {machine(1)}", ""]
     lines += [f"| costmap, {given.seeds} streets | arrived | collisions | not within a minute | s, median (fastest to slowest) |"]
     lines += ["| --- | ---: | ---: | ---: | ---: |"]
-    for name, costmap, use_map in (
+    rows: tuple[tuple[str, Callable[[], Costmap], bool], ...] = (
         ("the map's layer", lambda: on_layer, True),
         ("the map as nav2's static layer has it, updates with every frame", NodesGrid, True),
         ("the same, updates at 5 Hz", lambda: NodesGrid(0.2), True),
         ("the single frame's layer", lambda: on_layer, False),
-    ):
+    )
+    for name, costmap, use_map in rows:
         runs = [drive(seed, costmap(), use_map) for seed in range(given.seeds)]
         ends, took = [end for end, _ in runs], [seconds for end, seconds in runs if end == "arrived"]
         times = f"{median(took):.1f} ({min(took):.1f} to {max(took):.1f})" if took else ""

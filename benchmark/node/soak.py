@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -89,8 +90,9 @@ def soak(
     Raises:
         ProcessError: the node did not start or ended.
     """
-    given = {"engine": engine} | ({"bundle": bundle} if bundle else {})
-    given |= {"max_concurrent_frames": max_concurrent} if max_concurrent else {}
+    given: dict[str, Any] = {"engine": engine} | ({"bundle": bundle} if bundle else {})
+    if max_concurrent:
+        given["max_concurrent_frames"] = max_concurrent
     with driven_node(data, given) as (node, driver, concurrent):
         frame, sustained = driver.pace(concurrent)
         hz = load * sustained if load > 1 else min(10.0, load * sustained)

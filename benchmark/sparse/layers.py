@@ -32,7 +32,7 @@ from torch import Tensor
 from benchmark.machine import machine, real_data
 from benchmark.sparse.library_peers import Minkowski, Spconv
 from benchmark.sparse.peers import Dense, Occle, Peer
-from benchmark.sparse.problem import Kind, Problem, goal, positions
+from benchmark.sparse.problem import Kind, Problem, distinct, goal, positions
 from benchmark.sparse.scans import scans, voxelised
 from occle_core.errors import EngineError
 from occle_core.native import library
@@ -134,7 +134,7 @@ def make_problem(layer: tuple[Kind, int, int], cells: Tensor, shape: tuple[int, 
     """A layer on a scan's cells; a generative layer starts from the next coarser level and ends on the scan's."""
     kind, kernel, stride = layer
     if kind == "generative":
-        cells = torch.cat([cells[:, :1], cells[:, 1:] // stride], 1).unique(dim=0).contiguous()
+        cells = distinct(torch.cat([cells[:, :1], cells[:, 1:] // stride], 1)).contiguous()
         shape = (shape[0] // stride, shape[1] // stride, shape[2] // stride)
     weight = torch.randn(kernel**3, channels, channels) / (channels * kernel**3) ** 0.5
     return Problem(kind, kernel, stride, cells, shape, 1, torch.randn(len(cells), channels), weight)
@@ -189,12 +189,13 @@ def dense_bytes(problem: Problem, training: bool) -> float:
 
 def difference(ours: Peer, peer: Peer) -> str:
     """Empty where the peer computes what we do, else what differs and by how much."""
-    results = []
+    results: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for one in (ours, peer):
         one.features.grad = None
         out = one.run(one.input())
         rows, cells = one.rows(out), one.cells(out)
-        rows.backward(goal(cells, rows.shape[1], rows.dtype))
+        rows.backward(goal(cells, rows.shape[1], rows.dtype))  # type: ignore[no-untyped-call]
+        assert one.features.grad is not None
         results.append((cells, rows.detach(), one.features.grad, one.weight_gradient().clone()))
         one.clear_gradients()
     (cells, *mine), (other_cells, rows, *gradients) = results
@@ -220,7 +221,7 @@ def a_run(peer: Peer, training: bool, reuse: bool) -> Callable[[], None]:
 
     def step() -> None:
         out = peer.run(peer.again(known) if reuse else peer.input())
-        peer.rows(out).backward(gradient)
+        peer.rows(out).backward(gradient)  # type: ignore[no-untyped-call]
         peer.clear_gradients()
 
     run = step if training else forward

@@ -49,11 +49,17 @@ class Problem:
         if self.kind == "submanifold":
             return self.coords
         if self.kind == "strided":
-            return torch.cat([batch, cells // self.stride], 1).unique(dim=0)
+            return distinct(torch.cat([batch, cells // self.stride], 1))
         made = cells[:, None] * self.stride + torch.tensor(offsets_of(self.kernel))
         made = torch.cat([batch[:, None].expand(-1, made.shape[1], 1), made], 2).reshape(-1, 4)
         inside = ((made[:, 1:] >= 0) & (made[:, 1:] < torch.tensor(self.out_shape))).all(1)
-        return made[inside].unique(dim=0)
+        return distinct(made[inside])
+
+
+def distinct(cells: Tensor) -> Tensor:
+    """(M, 4) cells, sorted, each once."""
+    found: Tensor = cells.unique(dim=0)  # type: ignore[no-untyped-call]
+    return found
 
 
 def missing_cells(size: int, kernel: int, stride: int) -> int:

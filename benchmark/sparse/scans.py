@@ -27,13 +27,13 @@ def scans(rigs: Sequence[str], data: Path | None = None) -> Iterator[tuple[str, 
         with TemporaryDirectory() as folder:
             simulate(Path(folder), rig, drives=1, frames=1, seed=7, scale=0.05, workers=1)
             yield f"simulated {rig}", open_dataset(folder)
-    for folder in [data, *sorted(data.iterdir())] if data and data.is_dir() else []:
-        if folder.is_dir():
+    for place in [data, *sorted(data.iterdir())] if data and data.is_dir() else []:
+        if place.is_dir():
             try:
-                scene = list_scenes(folder)[0]
+                scene = list_scenes(place)[0]
             except DatasetError:
                 continue
-            yield f"{folder.name} {scene}", open_dataset(folder, scene=scene)
+            yield f"{place.name} {scene}", open_dataset(place, scene=scene)
 
 
 def voxelised(dataset: Dataset, resolutions: Sequence[float]) -> Iterator[tuple[float, tuple[int, int, int], Tensor]]:

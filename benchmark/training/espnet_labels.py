@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -88,7 +89,7 @@ class EspNet:
         names: universal id -> its name.
     """
 
-    def __init__(self, clone: Path, weights: Path, names: dict[int, str]) -> None:
+    def __init__(self, clone: Path, weights: Path, names: Mapping[int, str]) -> None:
         sys.path.insert(0, str(clone))
         from model.segmentation.espnetv2 import ESPNetv2Segmentation  # type: ignore[import-not-found]
 

@@ -34,6 +34,7 @@ from benchmark.training.espnet_labels import espnet_labeller
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec, load_bundle, save_bundle
 from occle_core.datasets import Dataset
+from occle_core.networks.occle.config import OccleConfig
 from occle_core.networks.occle.network import OccLE
 from occle_core.predictor import Predictor
 from occle_core.taxonomy import IGNORE
@@ -76,6 +77,7 @@ def main() -> int:
         phase_steps=steps,
         checkpoint_every=50,
     )
+    assert isinstance(spec.network, OccleConfig)
     samples = OccleSamples(train, spec.voxel_grid, spec.network, recipe, labels)
 
     def on_step(phase: str, step: int, losses: dict[str, float]) -> None:

@@ -23,7 +23,7 @@ from occle_train.experiments.label_efficiency.presets import SMALL
 from occle_train.pseudo_labels import lift
 from occle_train.pseudo_labels.degrade import DegradeConfig, DegradedLabeller
 from occle_train.pseudo_labels.label_folder import LabelFolder, write_missing
-from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, accumulated_occupancy
+from occle_train.pseudo_labels.lidar import FREE, OCCUPIED, Moving, accumulated_occupancy
 from occle_train.streets import simulate
 from rich.console import Console
 from rich.table import Table
@@ -46,6 +46,7 @@ def main() -> int:
     if not folder.exists():
         simulate(folder, "nuscenes", list(range(given.drives)), 10, 51000, 0.11, 1)
     grid, min_range = SMALL.grid, SMALL.network.points.min_range
+    moving = _moving_points()
     counts = {form: np.zeros(6) for form in FORMS}
     datasets = open_all(folder)
     for dataset in datasets:
@@ -53,7 +54,7 @@ def main() -> int:
             _, occupied, free = _seen(dataset, i)
             for form in FORMS:
                 past, future, margin = form
-                target = accumulated_occupancy(dataset, i, grid, past, future, SMALL.recipe.moving_points, min_range, margin)
+                target = accumulated_occupancy(dataset, i, grid, past, future, moving, min_range, margin)
                 counts[form] += [(target[occupied] == OCCUPIED).sum(), (target[occupied] == FREE).sum(), occupied.sum(),
                                  (target[free] == FREE).sum(), (target[free] == OCCUPIED).sum(), free.sum()]  # fmt: skip
     table = Table("past", "future", "margin", "occupied found, %", "called free, %", "free found, %", "called occupied, %")
@@ -72,6 +73,13 @@ def main() -> int:
     return 0
 
 
+def _moving_points() -> Moving:
+    """What the preset does with points of moving objects, by their boxes."""
+    moving = SMALL.recipe.moving_points
+    assert moving != "rays"
+    return moving
+
+
 def _seen(dataset: Dataset, i: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
     """The truth of a frame, and which of the cells that cameras see are occupied and free."""
     truth, seen = voxel_truth(dataset, i, SMALL.grid), sensor_mask(dataset, i, SMALL.grid, ("camera",))
@@ -82,7 +90,7 @@ def _seen(dataset: Dataset, i: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_
 def _lifted(datasets: Sequence[Dataset], labels: LabelFolder, behind: float, every: int, title: str) -> Table:
     """Of every class: how many of its cells have a class, how many of these the right one, and how many that have it are of it."""
     recipe, names = SMALL.recipe, labels.taxonomy.names
-    scans = (recipe.past_scans, recipe.future_scans, recipe.moving_points, SMALL.network.points.min_range)
+    scans = (recipe.past_scans, recipe.future_scans, _moving_points(), SMALL.network.points.min_range)
     pairs = np.zeros((256, 256), np.int64)
     with patch.object(lift, "BEHIND", behind):
         for dataset in datasets:

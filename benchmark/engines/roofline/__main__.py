@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from occle_train.minkocc.fit import minkocc_config
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -52,6 +53,8 @@ def main() -> int:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     spec, network, _ = load_bundle(given.bundle)
+    if not isinstance(network, MinkOcc):
+        parser.error(f"--bundle {given.bundle}: a network of kind {spec.network.kind}; this counts the operations of minkocc")
     sized = spec.model_copy(update={"capacities": spec.typical or spec.capacities, "typical": None})
     dataset = drive(given.out / f"drive_{given.rig}", given.rig, 12)
     if given.engine == "native":
@@ -96,7 +99,7 @@ def measure(spec: BundleSpec, network: MinkOcc, dataset: Dataset, threads: int) 
     }
     model = core.compile_model(core.read_model(onnx_file.onnx_of(spec, network, print)), "CPU", options)
     request = model.create_infer_request()
-    inputs = prepare(dataset.frame(0), spec.voxel_grid, spec.network)
+    inputs = prepare(dataset.frame(0), spec.voxel_grid, minkocc_config(spec))
     padded = [np.ascontiguousarray(array) for array in pad(spec, inputs, capacities_of(spec)).values()]
     times = defaultdict(list)
     for _ in range(RUNS):
@@ -110,7 +113,7 @@ def measure(spec: BundleSpec, network: MinkOcc, dataset: Dataset, threads: int) 
 def measure_layers(spec: BundleSpec, network: MinkOcc, dataset: Dataset) -> dict[str, tuple[int, float, float, float]]:
     """The same per type of layer of the eager network, and for all that is outside of layers."""
     engine = TorchEngine(spec, network)
-    inputs = prepare(dataset.frame(0), spec.voxel_grid, spec.network)
+    inputs = prepare(dataset.frame(0), spec.voxel_grid, minkocc_config(spec))
     layers = [module for module in engine.network.modules() if isinstance(module, LAYERS)]
     began: dict[nn.Module, float] = {}
     times = defaultdict(list)

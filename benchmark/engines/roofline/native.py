@@ -187,7 +187,8 @@ def _label(name: str, args: tuple[Any, ...], result: Any) -> str:
     weight = args[2]
     if isinstance(weight, Kernel):
         images, height, width, channels = weight.shape_of(args[1])
-        how = ", Winograd" if uses_winograd(*args[1:4], args[4] if len(args) > 4 else None) else ""
+        more = args[4] if len(args) > 4 else None
+        how = ", Winograd" if uses_winograd(args[1], weight, args[3], more) else ""
         return f"{weight.size} x {weight.size}, {weight.channels} to {channels}, {images} x {height} x {width} pixels{how}"
     text = f"{name} {weight.channels} to {len(weight.bias)}, {len(result)} rows"
     return (
