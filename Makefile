@@ -42,6 +42,7 @@ lint: $(INSTALLED) ## style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases examples scripts
 
 format: $(INSTALLED) ## format the code and apply the fixes of the linter
 	$(BIN)/ruff check --fix .

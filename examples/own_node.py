@@ -33,8 +33,8 @@ class OwnNode(Node):
 
     def __init__(self) -> None:
         super().__init__("own_node")
-        bundle = self.declare_parameter("bundle", "config/bundles/kitti").value
-        topic = self.declare_parameter("points", "/lidar/points").value
+        bundle: str = self.declare_parameter("bundle", "config/bundles/kitti").value
+        topic: str = self.declare_parameter("points", "/lidar/points").value
         self.predictor = Predictor.load(bundle, engine="torch")
         self.voxels = self.create_publisher(PointCloud2, "~/voxels", 1)
         self.classes = self.create_publisher(String, "~/classes", 1)

@@ -59,7 +59,7 @@ def main() -> int:
     given = parser.parse_args()
     wanted = [(pin, python) for python in given.python for pin in pins(python) if pin.split("==")[0] not in given.skip]
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda one: has_wheel(*one, given.arch), wanted))
+        found = list(threads.map(lambda one: has_wheel(one[0], one[1], given.arch), wanted))
     missing = [f"{pin} (Python {python})" for (pin, python), there in zip(wanted, found) if not there]
     print(
         f"{given.arch}: {len(wanted) - len(missing)} of {len(wanted)} wheels exist" + "".join(f"\n  missing: {m}" for m in missing)
