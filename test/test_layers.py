@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -263,3 +267,18 @@ def test_a_module_without_a_layer_is_refused():
     assert layer_of("p.high.inner.c", "p", (*LOWER_HIGHER, "high.inner")) == 2
     with pytest.raises(ValueError, match=r"no layer of p holds p\.middle"):
         layer_of("p.middle", "p", LOWER_HIGHER)
+
+
+WITHOUT_TORCH = (
+    "occle_core.datasets", "occle_core.mapping", "occle_ros.cli", "occle_ros.bags.player", "occle_ros.bags.recorder",
+    "occle_ros.bags.dataset_player", "occle_train.cli", "occle_train.commands.simulate", "occle_train.commands.prepare",
+)  # fmt: skip
+"""What starts without PyTorch, whose import takes seconds: drives are read, recorded, played and simulated without it."""
+
+
+def test_what_needs_no_network_starts_without_pytorch():
+    names = [name for name in WITHOUT_TORCH if find_spec("rclpy") or "bags" not in name]
+    code = f"import sys\nfor name in {names}:\n    __import__(name)\n    assert 'torch' not in sys.modules, name"
+    path = os.pathsep.join([str(ROOT), str(ROOT / "training"), os.environ.get("PYTHONPATH", "")])
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+    assert found.returncode == 0, found.stderr

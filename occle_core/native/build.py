@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
 from occle_core.build_cache import cached
 from occle_core.console import ProgressCallback
 from occle_core.errors import EngineError
@@ -39,6 +37,8 @@ REMEDY = "install g++ (apt install g++) or clang++, or name one in CXX"
 @lru_cache(maxsize=1)
 def supported() -> tuple[str, ...]:
     """The instruction sets that this CPU has, the widest first."""
+    import torch  # takes seconds; drives are read and streets simulated without
+
     capability = torch.backends.cpu.get_cpu_capability()
     names = tuple(FLAGS)
     widest = {"AVX512": "avx512", "AVX2": "avx2"}.get(capability, "plain")

@@ -136,6 +136,8 @@ def load(progress: ProgressCallback = lambda text: None, instructions: str | Non
 
 def loaded() -> Library | None:
     """The library if this process has loaded one already: what asks for it implicitly never waits for a compiler."""
+    if not _LOADED:
+        return None
     try:
         return _LOADED.get(_chosen(None))
     except EngineError:
