@@ -212,7 +212,7 @@ def single_seeds(rows: Sequence[Row]) -> str:
     """Which rows have one seed, in words."""
     alone = [row.title for row in rows if len(row.scores) == 1]
     if not alone:
-        return ""
+        return "Every row that has run has several seeds."
     return f"One seed only, so without a spread: {'; '.join(alone)}. Differences within the others' spreads say nothing."
 
 
