@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from occle_core.bundle import BundleSpec, find_bundle, load_bundle, rig_spec
 from occle_core.engines.loading import load_engine
 from occle_core.frame import Frame
 from occle_core.networks.minkocc.inputs import collate, prepare
+from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
 from occle_core.taxonomy import load as load_taxonomy
 
@@ -61,18 +63,20 @@ def _node(folder: Path, source: FrameSource, rig: str, concurrent: int, device: 
     pipeline = Pipeline(Predictor(spec, engine, bundle_id, concurrent), config, Calibration(config))
     first = next((image for image in made[0][2].images if image is not None), None)
     row: Row = {"engine": engine.name, "image": "none" if first is None else str(first.shape[1::-1])}
+    make_cloud: Callable[[Occupancy], Any] | None = None
     try:
         from occle_ros.messages.clouds import cloud_from_occupancy
+
+        make_cloud = cloud_from_occupancy
     except ImportError as error:
         row["cloud"] = f"left out: {error}"
-        cloud_from_occupancy = None  # type: ignore[assignment]
 
     def process(messages: Any) -> tuple[float, dict[str, float]]:
         began = time.perf_counter()
         occupancy = pipeline.process(messages).occupancy
         built = time.perf_counter()
-        if cloud_from_occupancy is not None:
-            cloud_from_occupancy(occupancy)
+        if make_cloud is not None:
+            make_cloud(occupancy)
         cloud = time.perf_counter()
         marker_array(occupancy)
         done = time.perf_counter()
