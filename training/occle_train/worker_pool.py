@@ -160,44 +160,60 @@ def _here(work: Callable[[Any, Any], Any], items: Sequence[Any], worker: _Worker
 
 
 @contextmanager
-def _in_processes(
-    work: Callable[[Any, Any], Any], items: Sequence[Any], worker: _Worker, workers: Workers
-) -> Iterator[Iterator[Any]]:
+def process_pool(count: int, begin: Callable[..., None] | None = None, *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that Ctrl-C and errors end at once, and that end with this process however it ends.
+
+    Args:
+        count: processes.
+        begin: called once in each, a function of a module.
+        arguments: of `begin`.
+
+    Raises:
+        ChildProcessError: one of them died.
+    """
     # Spawned, not forked: a fork of a process whose OpenMP threads or CUDA run may hang.
-    context = multiprocessing.get_context("spawn")
-    numbers = context.SimpleQueue()
-    count = max(1, min(workers.count, len(items)))
-    for number in range(count):
-        numbers.put(number)
     others = set(multiprocessing.active_children())
-    devices = _visible_gpus() if workers.gpus else []
-    pool = ProcessPoolExecutor(count, context, _begin_process, (numbers, devices, worker))
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin_process, (begin, arguments))
     try:
-        yield _of_living(pool.map(partial(_run_in_process, work), items))
-    except BaseException:
+        yield pool
+    except BaseException as error:
         # Without this the pool would wait for the items that are being worked on.
         for child in set(multiprocessing.active_children()) - others:
             child.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise ChildProcessError("a worker process died; where memory is short (see dmesg), use fewer workers") from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _of_living(results: Iterator[Result]) -> Iterator[Result]:
-    try:
-        yield from results
-    except BrokenProcessPool as error:
-        raise ChildProcessError("a worker process died; where memory is short (see dmesg), use fewer workers") from error
+@contextmanager
+def _in_processes(
+    work: Callable[[Any, Any], Any], items: Sequence[Any], worker: _Worker, workers: Workers
+) -> Iterator[Iterator[Any]]:
+    numbers = multiprocessing.get_context("spawn").SimpleQueue()
+    count = max(1, min(workers.count, len(items)))
+    for number in range(count):
+        numbers.put(number)
+    devices = _visible_gpus() if workers.gpus else []
+    with process_pool(count, _begin_worker, numbers, devices, worker) as pool:
+        yield pool.map(partial(_run_in_process, work), items)
 
 
 _WORKER: _Worker | None = None
 
 
-def _begin_process(numbers: Any, devices: Sequence[str], worker: _Worker) -> None:
-    """Leave Ctrl-C to the parent, end with it even if it is killed, take a GPU."""
-    global _WORKER
+def _begin_process(begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    """Leave Ctrl-C to the parent, and end with it even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if begin is not None:
+        begin(*arguments)
+
+
+def _begin_worker(numbers: Any, devices: Sequence[str], worker: _Worker) -> None:
+    """Take a GPU."""
+    global _WORKER
     number = numbers.get()
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]

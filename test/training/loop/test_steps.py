@@ -2,6 +2,7 @@
 """The loop itself: stopping after any step and resuming gives the same curve; a time limit ends the schedule."""
 
 import csv
+import multiprocessing
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from occle_train.loop.checkpoints import read_checkpoint
 from occle_train.loop.schedule import scheduled_rate, warmup_cosine
 from occle_train.loop.steps import TrainingHooks
 from occle_train.loop.training_log import TIMES
-from occle_train.loop.workers import loader_processes
+from occle_train.loop.workers import load_batches, loader_processes
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit
 from rooms import GRID, NETWORK, Rooms, spec
@@ -96,3 +97,24 @@ def test_loader_processes_by_the_cores(monkeypatch):
         assert (loader_processes(None, "cpu"), loader_processes(None, "cuda:0")) == (cpu, cuda)
         assert loader_processes(5, "cpu") == 5
     assert loader_processes(None, "cuda", processes=4) == 3
+
+
+class Unpickled:
+    """Batches that only a fork carries into another process."""
+
+    def __init__(self):
+        self.square = lambda n: torch.tensor(n * n)
+
+    def __getitem__(self, n):
+        return self.square(n)
+
+
+def test_loader_processes_are_forked_whatever_pythons_default_is():
+    """It is forkserver from Python 3.14 on."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        assert [int(n) for n in load_batches(Unpickled(), [3, 4, 5], 1, "cpu")] == [9, 16, 25]
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert [int(n) for n in load_batches(Unpickled(), [3, 4], 0, "cpu")] == [9, 16]

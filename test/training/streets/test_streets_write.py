@@ -5,7 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
+import os
+import signal
 import sys
+import threading
+import time
 
 import cv2
 import numpy as np
@@ -57,6 +62,24 @@ def matrices(folder):
     rows = dict(line.split(": ") for line in (folder / "calib.txt").read_text().splitlines())
     P2, Tr = (np.array(rows[k].split(), float).reshape(3, 4) for k in ("P2", "Tr"))
     return P2, np.vstack([Tr, [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(("told", "error"), [("parent", KeyboardInterrupt), ("child", ChildProcessError)])
+def test_ctrl_c_or_a_killed_process_ends_it_at_once_and_leaves_nothing(told, error, tmp_path):
+    def strike():
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.01)
+        if told == "parent":
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            os.kill(children[0].pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+    with pytest.raises(error):
+        simulate(tmp_path, "kitti", drives=2, frames=5000, scale=0.1, workers=2)  # an hour
+    thread.join()
+    assert not multiprocessing.active_children() and not list(tmp_path.iterdir())
 
 
 def test_kitti_files_are_bit_identical_whatever_the_number_of_processes(kitti, tmp_path):

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from occle_core.rig import read_rig
 from occle_core.rig.files import class_list
 from occle_core.sensors.images import image_from_message
 from occle_core.sensors.messages import ConversionError
+from occle_train.worker_pool import process_pool
 
 ProgressCallback = Callable[[int, int], None]
 SHARD_FRAMES = 100
@@ -155,10 +155,11 @@ def _prepare_bag(
             files.write_head(folder, dataset.rig, classes, source)
         missing = [number for number in range(len(shards)) if not (folder / f"shards/{number:05d}/frames.json").exists()]
         done = sum(len(shards[number]) for number in range(len(shards)) if number not in missing)
-        for number in _written(dataset, folder / "shards", shards, missing, workers):
-            done += len(shards[number])
-            if on_progress:
-                on_progress(done, len(kept))
+        with closing(_written(dataset, folder / "shards", shards, missing, workers)) as written:
+            for number in written:
+                done += len(shards[number])
+                if on_progress:
+                    on_progress(done, len(kept))
     failed = [entry for number in range(len(shards)) for entry in read_json(folder / f"shards/{number:05d}/frames.json")["failed"]]
     reasons = tuple(f"frame {entry['number']} at {entry['stamp'] / 1e9:.3f} s: {entry['reason']}" for entry in failed)
     return PreparedSequence(folder, len(kept) - len(failed), reasons, len(dataset) - len(kept), dataset.notes)
@@ -166,16 +167,16 @@ def _prepare_bag(
 
 def _written(
     dataset: BagDataset, folder: Path, shards: Sequence[Sequence[int]], missing: Sequence[int], workers: int
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Numbers of the shards, each after it was written."""
     if workers == 1 or len(missing) < 2:
         for number in missing:
             write_shard(dataset, folder, number, shards[number])
             yield number
         return
-    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
-        jobs = [(number, pool.submit(write_shard, dataset, folder, number, shards[number])) for number in missing]
-        for number, job in jobs:
+    with process_pool(min(workers, len(missing))) as pool:
+        jobs = [pool.submit(write_shard, dataset, folder, number, shards[number]) for number in missing]
+        for number, job in zip(missing, jobs, strict=True):
             job.result()
             yield number
 

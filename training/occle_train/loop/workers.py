@@ -1,11 +1,17 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Loader processes: how many, and that signals to stop are the training process's."""
+"""Loader processes: how many, that they share what is read, and that signals to stop are the training process's."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from torch.utils.data import DataLoader, Dataset
+
+Batch = TypeVar("Batch", covariant=True)
 
 MOST = 8
 """Loader processes beside a GPU, at most."""
@@ -26,6 +32,31 @@ def loader_processes(asked: int | None, device: str, processes: int = 1) -> int:
         return asked
     cores = len(os.sched_getaffinity(0)) // max(1, processes)
     return max(1, min(MOST, cores - 1)) if device.startswith("cuda") else min(MOST, cores // 4)
+
+
+def load_batches(batches: Dataset[Batch], order: Iterable[Any], workers: int, device: str) -> DataLoader[Batch]:
+    """The batches that a training takes.
+
+    Loader processes are forked, also where Python's default is another (3.14): they share the tables that this process has read,
+    and do not import the program's main module.
+
+    Args:
+        batches: by the elements of `order`.
+        order: of the steps.
+        workers: loader processes; 0 loads in this one.
+        device: torch's name of the device that trains; a GPU copies from pinned memory.
+    """
+    if workers:
+        gc.freeze()  # the collector would write to every object that the loader processes share, and so copy it
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+        worker_init_fn=ignore_signals,
+        pin_memory=device.startswith("cuda"),
+    )
 
 
 def ignore_signals(worker: int) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from occle_train.loop.schedule import blend_matching, copy_matching, scheduled_r
 from occle_train.loop.steps import NO_HOOKS, Clock, TrainingHooks, run_steps
 from occle_train.loop.sync_batch_norm import sync_batch_norms
 from occle_train.loop.training_log import LOG, TrainingLog
-from occle_train.loop.workers import ignore_signals, loader_processes
+from occle_train.loop.workers import load_batches, loader_processes
 from occle_train.losses.minkocc import class_balanced_weights
 from occle_train.minkocc.batches import MinkOccBatch, TrainingSet
 from occle_train.minkocc.config import FitConfig
@@ -170,13 +169,7 @@ def make_loader(
     free = taxonomy.load(spec.taxonomy).free
     batches = TrainingSet(samples, spec.voxel_grid, minkocc_config(spec), config.sampling_plan, free, group)
     order = BatchSampler(len(samples), config.sampling_plan, first, samples.warm, samples.weak)
-    workers = loader_processes(config.num_workers, device, group.size)
-    if workers:
-        gc.freeze()  # the collector would write to every object that the loader processes share, and so copy it
-    pinned = device.startswith("cuda")
-    return DataLoader(
-        batches, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=ignore_signals, pin_memory=pinned
-    )
+    return load_batches(batches, order, loader_processes(config.num_workers, device, group.size), device)
 
 
 def minkocc_config(spec: BundleSpec) -> MinkOccConfig:

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader
-
 from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
 from occle_core.networks.occle.network import OccLE
@@ -22,7 +20,7 @@ from occle_train.loop.schedule import scheduled_rate, seed_everything, set_learn
 from occle_train.loop.steps import NO_HOOKS, Clock, TrainingHooks, run_steps
 from occle_train.loop.sync_batch_norm import sync_batch_norms
 from occle_train.loop.training_log import LOG, TrainingLog
-from occle_train.loop.workers import ignore_signals, loader_processes
+from occle_train.loop.workers import load_batches, loader_processes
 from occle_train.occle.batches import PhaseBatches, PhaseSampler, steps_of
 from occle_train.occle.kept_targets import TeacherPredictions, scan_evidence
 from occle_train.occle.objectives import OccleBatch, Weights
@@ -142,14 +140,8 @@ class PhaseTraining:
                 values = run_step(network, phase, batch.to(device), optimizer, weights, config, group, self_training)
                 return {**values, "learning_rate": rate, "total": sum(values[name] for name in config.terms(phase))}
 
-            batches = DataLoader(
-                PhaseBatches(samples, phase, config, teacher_labels, group, evidence),
-                batch_size=None,
-                sampler=PhaseSampler(samples, phase, config, first, steps),
-                num_workers=workers,
-                worker_init_fn=ignore_signals,
-                pin_memory=device.startswith("cuda"),
-            )
+            order = PhaseSampler(samples, phase, config, first, steps)
+            batches = load_batches(PhaseBatches(samples, phase, config, teacher_labels, group, evidence), order, workers, device)
             hooks = self.hooks if phase == config.phases[-1] else replace(self.hooks, validate=None)
             loop_hooks = hooks.of_loop(phase, lambda: copy.deepcopy(network).cpu().eval())
             file = out / LOG if group.rank == 0 else None

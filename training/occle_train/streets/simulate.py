@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import as_completed
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import get_args
@@ -24,6 +23,7 @@ from occle_train.streets.sensors.described_rig import check_rig
 from occle_train.streets.writing import nuscenes as write_nuscenes
 from occle_train.streets.writing import semantickitti as write_semantickitti
 from occle_train.streets.writing import sequence as write_sequence
+from occle_train.worker_pool import process_pool
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (frames done, frames in all)."""
@@ -83,7 +83,7 @@ def simulate(
     frames: int = 100,
     seed: int = 0,
     scale: float = 1.0,
-    workers: int = 2,
+    workers: int = 1,
     on_progress: ProgressCallback | None = None,
     every: int = 1,
     classes: str | TaxonomyConfig = "semantickitti",
@@ -101,7 +101,7 @@ def simulate(
         frames: frames per drive: 10 Hz for kitti, 2 Hz for nuscenes, the leading LiDAR's rate for a rig file.
         seed: chooses the places.
         scale: image size relative to the real cameras', 0.05..2.
-        workers: processes; 1 stays in this one.
+        workers: processes; 1 stays in this one. A script that asks for more needs `if __name__ == "__main__":`, as they import it.
         on_progress: called after every frame.
         every: write each n-th frame only, for training sets whose frames should differ; times and poses are those of all.
         classes: class list of the labels, for a rig file.
@@ -138,13 +138,14 @@ def simulate(
             place.mkdir()
         left = {n: len(kept) for n in numbers}
         written = []
-        for job in _results(jobs, workers):
-            done += len(job.share)
-            left[job.number] -= len(job.share)
-            if on_progress is not None:
-                on_progress(done, total)
-            if left[job.number] == 0:
-                written.append((job.number, _publish(out, job)))
+        with closing(_results(jobs, workers)) as results:
+            for job in results:
+                done += len(job.share)
+                left[job.number] -= len(job.share)
+                if on_progress is not None:
+                    on_progress(done, total)
+                if left[job.number] == 0:
+                    written.append((job.number, _publish(out, job)))
     return [name for _, name in sorted(written)]
 
 
@@ -181,11 +182,11 @@ def write_share(job: FrameJob) -> FrameJob:
     return job
 
 
-def _results(jobs: list[FrameJob], workers: int) -> Iterator[FrameJob]:
+def _results(jobs: list[FrameJob], workers: int) -> Generator[FrameJob, None, None]:
     if workers == 1 or len(jobs) == 1:
         yield from map(write_share, jobs)
         return
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+    with process_pool(min(workers, len(jobs))) as pool:
         for future in as_completed([pool.submit(write_share, job) for job in jobs]):
             yield future.result()
 
