@@ -139,7 +139,8 @@ def test_a_signal_saves_writes_a_bundle_and_prints_the_command_that_resumes(fini
         time.sleep(0.02)
     os.killpg(stopped.pid, number)  # as a terminal does: to the loader process as well
     assert stopped.wait(60) == code, errors.read_text()
-    (line,) = errors.read_text().splitlines()
+    said, line = errors.read_text().splitlines()
+    assert said == "stopping after this step; Ctrl-C again: at once"
     found = re.fullmatch(
         r"stopped at step (\d+) of 24; the bundle of the weights until now is (\S+); resume with: occle-train (.+)", line
     )

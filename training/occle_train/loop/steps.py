@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from occle_train.loop.checkpoints import Checkpoint
+from occle_train.loop.stop_request import end_steps_first
 from occle_train.loop.training_log import TrainingLog
 from occle_train.loop.workers import close_loader
 from occle_train.process_group import ALONE, ProcessGroup
@@ -94,6 +95,7 @@ class TrainingHooks(Generic[N]):
 NO_HOOKS: TrainingHooks[Any] = TrainingHooks()
 
 
+@end_steps_first()
 def run_steps(
     batches: Iterable[B],
     take_step: Callable[[int, B], dict[str, float]],
