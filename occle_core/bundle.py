@@ -20,6 +20,7 @@ from occle_core import taxonomy
 from occle_core.atomic_file import atomic_write
 from occle_core.calibration import Calibration
 from occle_core.config import Config
+from occle_core.errors import OccleError
 from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 from occle_core.networks.capacities import Capacities
 from occle_core.networks.protocol import Network, NetworkConfig, RigName, Size
@@ -32,7 +33,7 @@ FORMAT_VERSION = 1
 SPEC_FILE, WEIGHTS_FILE = "bundle.yaml", "weights.safetensors"
 
 
-class BundleError(ValueError):
+class BundleError(OccleError, ValueError):
     """A bundle that cannot be used; the message says why and what to do."""
 
 

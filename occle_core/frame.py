@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.errors import OccleError
 from occle_core.geometry.camera import Camera
 
 
-class FrameError(ValueError):
+class FrameError(OccleError, ValueError):
     """A frame that no prediction can be made from; the message says what is wrong with it."""
 
 

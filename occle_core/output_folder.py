@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from occle_core.errors import OccleError
 
-class OutputError(ValueError):
+
+class OutputError(OccleError, ValueError):
     """An output folder that cannot be written: it exists, or another process is writing it."""
 
 

@@ -278,7 +278,9 @@ WITHOUT_TORCH = (
 
 def test_what_needs_no_network_starts_without_pytorch():
     names = [name for name in WITHOUT_TORCH if find_spec("rclpy") or "bags" not in name]
-    code = f"import sys\nfor name in {names}:\n    __import__(name)\n    assert 'torch' not in sys.modules, name"
+    code = f"import sys, occle_ros.cli\nfor name in {names}:\n    __import__(name)\n    assert 'torch' not in sys.modules, name\n"
+    code += "sys.argv[1:] = ['bag', 'kitti', '/nowhere', 'x']\n"  # a message says what is wrong as soon
+    code += "try:\n    occle_ros.cli.main()\nexcept SystemExit:\n    assert 'torch' not in sys.modules, 'errors'\n"
     path = os.pathsep.join([str(ROOT), str(ROOT / "training"), os.environ.get("PYTHONPATH", "")])
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
-    assert found.returncode == 0, found.stderr
+    assert found.returncode == 0 and "error: /nowhere" in found.stderr, found.stderr

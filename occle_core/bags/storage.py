@@ -9,11 +9,13 @@ from typing import Any, Protocol
 
 from rosbags.typesys import Stores, get_typestore
 
+from occle_core.errors import OccleError
+
 TYPES = get_typestore(Stores.ROS2_KILTED)
 """Definitions of the standard message types."""
 
 
-class BagError(ValueError):
+class BagError(OccleError, ValueError):
     """A bag that cannot be read, written or used; the message says which, where, why and the remedy."""
 
 

@@ -9,12 +9,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.errors import OccleError
 from occle_core.frame import Frame, RayOrigins
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.taxonomy import Taxonomy
 
 
-class DatasetError(ValueError):
+class DatasetError(OccleError, ValueError):
     """Something on disk is missing, broken or not what was expected; the message names the file."""
 
 

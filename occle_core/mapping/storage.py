@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from occle_core import taxonomy
 from occle_core.atomic_file import atomic_write
 from occle_core.config import Config
+from occle_core.errors import OccleError
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.mapping.config import UNITS, MapConfig
 from occle_core.mapping.snapshot import MapSnapshot
@@ -31,7 +32,7 @@ Cells = Annotated[int, Field(ge=1, le=1 << 20)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class MapFileError(ValueError):
+class MapFileError(OccleError, ValueError):
     """A map file that cannot be used; the message says why in one line."""
 
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from occle_core.atomic_file import atomic_write
+from occle_core.errors import OccleError
 from occle_core.rig.description import Rig
 from occle_core.rig.pose import pose_matrix, roll_pitch_yaw
 from occle_core.taxonomy import Taxonomy, TaxonomyConfig, load, read_classes
@@ -21,7 +22,7 @@ RIG_FILE = "rig.yaml"
 _HINT = "see docs/reference/rig.md"
 
 
-class RigError(ValueError):
+class RigError(OccleError, ValueError):
     """A rig that cannot be read or used; the message names the place and the remedy."""
 
 

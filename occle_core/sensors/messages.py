@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from occle_core.errors import OccleError
+
 NANOSECONDS = 1_000_000_000
 
 
-class ConversionError(ValueError):
+class ConversionError(OccleError, ValueError):
     """A message that cannot be used; the text says what is wrong with it and what would be right."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from occle_core.errors import OccleError
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
 from occle_core.mapping import MapSnapshot, RollingMap
@@ -16,7 +17,7 @@ from occle_core.occupancy import Occupancy
 from occle_core.pictures.overlay import viewing_order
 
 
-class ViewError(ValueError):
+class ViewError(OccleError, ValueError):
     """A source that cannot be shown; the message says why and what would help."""
 
 

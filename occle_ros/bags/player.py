@@ -23,6 +23,7 @@ from rosgraph_msgs.msg import Clock
 from occle_core.bags.bag_file import open_bag
 from occle_core.bags.storage import BagError
 from occle_core.console import shell_quote
+from occle_core.errors import OccleError
 from occle_ros.bags.message_source import BagMessages, MessageSource
 from occle_ros.bags.prefetch import Prefetcher
 from occle_ros.config.node_config import absolute_topic
@@ -33,7 +34,7 @@ _SENSORS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_
 _CLOCK = "/clock"
 
 
-class PlayError(RuntimeError):
+class PlayError(OccleError, RuntimeError):
     """A replay that could not start."""
 
 

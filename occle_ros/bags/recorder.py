@@ -182,7 +182,9 @@ def _find_types(node: Node, topics: Mapping[str, str | None], seconds: float, st
         missing = [topic for topic, kind in topics.items() if kind is None and topic not in known]
         if not missing:
             return {topic: known[topic][0] for topic, kind in topics.items() if kind is None}
-        if time.monotonic() > end or stop.wait(0.05):
+        if stop.wait(0.05):
+            raise KeyboardInterrupt
+        if time.monotonic() > end:
             break
     there = ", ".join(sorted(known)) or "none"
     raise BagError(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from occle_core.datasets import DatasetError, open_dataset
 from occle_core.datasets import semantickitti as kitti
+from occle_core.errors import OccleError
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.rigid import is_rigid
 from occle_ros.config.parameter_group import ConfigError
@@ -24,7 +25,7 @@ Row3 = Annotated[list[float], Field(min_length=3, max_length=3)]
 Row4 = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 
-class CalibrationError(ValueError):
+class CalibrationError(OccleError, ValueError):
     """Missing, incomplete or invalid calibration; the message names the place and the remedy."""
 
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from occle_core.errors import OccleError
 from occle_core.paths import expand_home
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
@@ -48,34 +49,9 @@ def report_errors(needs_ros: bool = False) -> Iterator[None]:
         raise typer.Exit(130) from None
     except EOFError as error:  # typer would print "Aborted." only
         raise RuntimeError("a file or stream ended too early") from error
-    except Exception as error:
-        if not isinstance(error, TransportError) and not isinstance(
-            error, _user_errors()
-        ):  # in this order: `_user_errors` imports rclpy
-            raise
+    except (OccleError, TransportError, OSError) as error:
         errors.print(f"error: {error}", style="bold red" if errors.is_terminal else None)
         raise typer.Exit(1) from error
-
-
-def _user_errors() -> tuple[type[Exception], ...]:
-    """Exceptions of invalid input; imported late so that `occle --help` stays quick."""
-    from occle_core.bags.storage import BagError
-    from occle_core.bundle import BundleError
-    from occle_core.datasets import DatasetError
-    from occle_core.errors import EngineError
-    from occle_core.frame import FrameError
-    from occle_core.output_folder import OutputError
-    from occle_core.rig import RigError
-    from occle_core.sensors.messages import ConversionError
-    from occle_core.viewer.view_frame import ViewError
-    from occle_ros.bags.player import PlayError
-    from occle_ros.calibration.files import CalibrationError
-    from occle_ros.config.parameter_group import ConfigError
-    from occle_ros.system.child_process import ProcessError
-
-    core = (BundleError, DatasetError, EngineError, FrameError, OSError)
-    ours = (OutputError, RigError, CalibrationError, ConfigError, ConversionError, ProcessError, PlayError, ViewError)
-    return (*core, BagError, *ours)
 
 
 def usage_error(text: str) -> NoReturn:

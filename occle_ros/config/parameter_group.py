@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from occle_core.errors import OccleError
+
 Matrix = Annotated[tuple[float, ...], Field(max_length=16)]
 
 
-class ConfigError(ValueError):
+class ConfigError(OccleError, ValueError):
     """Invalid configuration; the message names the parameter and gives the remedy."""
 
 

@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from occle_core.errors import OccleError
+
 LAST_LINES = 15
 
 
-class ProcessError(RuntimeError):
+class ProcessError(OccleError, RuntimeError):
     """A child process failed or timed out; the message ends with the last lines of its log."""
 
 

@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -146,6 +148,9 @@ def test_a_recorder_finds_types_in_the_graph_and_names_topics_that_nobody_publis
     assert len(raw(tmp_path / "recorded", "/cam2/image")) >= 3
     with pytest.raises(BagError, match=r"/nothing has no publisher after 0.3 s"):
         record({"/nothing": None}, tmp_path / "other", discovery_timeout=0.3)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):  # which is said as such, not as a timeout
+        record({"/nothing": None}, tmp_path / "other", discovery_timeout=60)
     assert not (tmp_path / "other").exists()
 
 
