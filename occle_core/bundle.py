@@ -195,7 +195,9 @@ def read_spec(directory: Path | str) -> BundleSpec:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BundleError(f"{directory} is no bundle: it has no {SPEC_FILE}") from error
+        shipped = find_bundle(directory)
+        copy = f"; the shipped one is only read: copy {shipped}, and name the copy" if shipped != path.parent else ""
+        raise BundleError(f"{directory} is no bundle: it has no {SPEC_FILE}{copy}") from error
     except PermissionError as error:
         raise BundleError(f"{path} cannot be read: permission denied; change its mode or owner") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -16,7 +16,7 @@ import yaml
 from lively import save_untrained
 from safetensors.torch import load_file, save_file
 
-from occle_core.bundle import BundleError, load_bundle, rig_spec, save_bundle, weights_digest
+from occle_core.bundle import BundleError, load_bundle, read_spec, rig_spec, save_bundle, weights_digest
 from occle_core.frame import Frame, FrameError
 from occle_core.geometry.camera import Camera
 from occle_core.networks.minkocc.network import MinkOcc
@@ -109,6 +109,11 @@ def test_missing_and_damaged_files_are_refused(bundle, tmp_path):
     (bundle / "bundle.yaml").write_text("{")
     with pytest.raises(BundleError, match="YAML"):
         load_bundle(bundle)
+
+
+def test_a_shipped_bundles_name_is_no_folder_to_write_to():
+    with pytest.raises(BundleError, match=r"kitti is no bundle: .*copy .*bundles/kitti, and name the copy"):
+        read_spec("kitti")
 
 
 def frame(count=2000, seed=0):

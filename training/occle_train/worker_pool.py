@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar
 
 Job = TypeVar("Job")
@@ -159,6 +160,21 @@ def _here(work: Callable[[Any, Any], Any], items: Sequence[Any], worker: _Worker
     yield (worker.run(work, item) for item in items)
 
 
+class _DeafProcess(SpawnProcess):
+    """A process that leaves Ctrl-C to its parent from its first import on: it is born with the signal blocked."""
+
+    def start(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _DeafContext(SpawnContext):
+    Process = _DeafProcess
+
+
 @contextmanager
 def process_pool(count: int, begin: Callable[..., None] | None = None, *arguments: Any) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes that Ctrl-C and errors end at once, and that end with this process however it ends.
@@ -173,7 +189,7 @@ def process_pool(count: int, begin: Callable[..., None] | None = None, *argument
     """
     # Spawned, not forked: a fork of a process whose OpenMP threads or CUDA run may hang.
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin_process, (begin, arguments))
+    pool = ProcessPoolExecutor(count, _DeafContext(), _begin_process, (begin, arguments))
     try:
         yield pool
     except BaseException as error:
@@ -204,8 +220,7 @@ _WORKER: _Worker | None = None
 
 
 def _begin_process(begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    """Leave Ctrl-C to the parent, and end with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """End with the parent, even if it is killed."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if begin is not None:
         begin(*arguments)
