@@ -1,9 +1,9 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Worth of a second process in training and scoring: `python -m benchmark.training.process_scaling --data STREETS --labels L`.
 
-MinkOcc and OccLE train a batch of four frames in one process and shared by two, scoring runs on one process and on two; each
-process has one thread. The machine must have two idle cores. Two more trainings say where the rest goes: one process with a share
-of the batch, two frames, and two such processes at once that know nothing of each other: what the machine can give two.
+MinkOcc and OccLE train a batch of four frames (--batch) in one process and shared by two, scoring runs on one process and on two;
+each process has one thread. The machine must have two idle cores. Two more trainings say where the rest goes: one process with a
+share of the batch, and two such processes at once that know nothing of each other: what the machine can give two.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from benchmark.machine import machine
 WARM = 3
 """Steps, and scored frames of every process, before anything counts."""
 BUNDLES = Path(__file__).resolve().parents[2] / "config" / "bundles"
-BATCH = 4
 FIT = ("--start-from", BUNDLES / "kitti", "--set", "num_workers=0")
 FIT_OCCLE = ("--start-from", BUNDLES / "kitti_occle", "--set", "recipe.num_workers=0")
 
@@ -38,6 +37,7 @@ def main() -> int:
     parser.add_argument("--labels", type=Path, required=True, help="their 2D pseudo-labels, for OccLE")
     parser.add_argument("--bundle", type=Path, default=BUNDLES / "kitti", help="bundle that is scored")
     parser.add_argument("--steps", type=int, default=12, help="optimiser steps of each training")
+    parser.add_argument("--batch", type=int, default=4, help="frames of a step, an even number")
     given = parser.parse_args()
     print(machine(1))
     print(
@@ -48,7 +48,7 @@ def main() -> int:
         ("MinkOcc training", ["fit", "--data", given.data, *FIT], "batch_size"),
         ("OccLE training", ["fit-occle", "--data", given.data, "--labels", given.labels, *FIT_OCCLE], "recipe.batch_size"),
     ):
-        whole, share = ([*command, "--set", f"{batch}={size}"] for size in (BATCH, BATCH // 2))
+        whole, share = ([*command, "--set", f"{batch}={size}"] for size in (given.batch, given.batch // 2))
         (one, wait), (two, waits) = (_trained(whole, given.steps, processes) for processes in (1, 2))
         (alone, _), (apart, _) = _trained(share, given.steps), _trained(share, given.steps, at_once=2)
         print(
