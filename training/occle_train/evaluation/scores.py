@@ -42,7 +42,7 @@ class KittiScores:
 
     def __init__(self, taxonomy: Taxonomy, grid: VoxelGrid) -> None:
         classes = taxonomy.num_classes
-        self.factor = round(grid.resolution / SEMANTICKITTI.resolution)
+        self.factor = max(1, round(grid.resolution / SEMANTICKITTI.resolution))
         self.grid, self.scan = CompletionMetrics(classes), CompletionMetrics(classes)
         self.official = CompletionMetrics(classes) if grid.finer(self.factor) == SEMANTICKITTI else None
 
