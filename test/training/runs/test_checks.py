@@ -6,9 +6,18 @@ import torch
 from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.runs import checks
-from occle_train.runs.checks import check_device, check_disk, check_labels, check_processes, rig_of
+from occle_train.runs.checks import (
+    check_classes,
+    check_device,
+    check_disk,
+    check_labels,
+    check_processes,
+    check_rig_classes,
+    rig_of,
+)
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
 
+from occle_core import taxonomy
 from occle_core.datasets import DatasetError
 
 
@@ -75,3 +84,16 @@ def test_a_full_disk_is_found_before_the_first_checkpoint(tmp_path, monkeypatch)
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(OSError, match="checkpoints and bundles need"):
         check_disk(tmp_path, network)
+
+
+def test_every_sequence_has_the_same_class_list(tmp_path):
+    """Not only the first of a folder: ids of another list would be taken for classes of this one."""
+    street, hall = Rooms("a"), Rooms("b")
+    hall.taxonomy = taxonomy.load("warehouse")
+    check_classes({tmp_path: [street, Rooms("c")]})
+    for sets in ({tmp_path: [street, hall]}, {tmp_path / "x": [street], tmp_path / "y": [hall]}):
+        with pytest.raises(DatasetError, match=r"different class lists: .*\(a\) with semantickitti, .*\(b\) with warehouse; give"):
+            check_classes(sets)
+    check_rig_classes([street], "semantickitti", "kitti")
+    with pytest.raises(DatasetError, match=r"b is labelled with warehouse, and a network of --rig kitti predicts semantickitti"):
+        check_rig_classes([street, hall], "semantickitti", "kitti")

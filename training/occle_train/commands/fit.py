@@ -42,6 +42,7 @@ from occle_train.runs.checks import (
     check_disk,
     check_labels,
     check_names,
+    check_rig_classes,
     check_truth,
     rig_of,
 )
@@ -225,7 +226,9 @@ def run_spec(run: training.Run, datasets: Sequence[Dataset]) -> BundleSpec:
     options = run.options
     size, file = options.size or "small", options.rig_file
     if file is None:
-        spec = rig_spec(size, rig_of(datasets, options.rig, run.data_text), classes=options.classes)
+        rig = rig_of(datasets, options.rig, run.data_text)
+        spec = rig_spec(size, rig, classes=options.classes)
+        check_rig_classes(datasets, taxonomy.load(spec.taxonomy).name, rig)
     else:
         spec = spec_of_rig(size, file, options.classes)
         check_sensors(datasets, read_rig(file), spec.taxonomy, run.data_text)
