@@ -128,7 +128,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     options = run.options
     own = taxonomy.load(options.classes) if options.classes else None
     started = training.start_folder(run)
-    initial = load_bundle(started)[1] if started else None
+    begun_spec, initial = load_bundle(started)[:2] if started else (None, None)
     if initial is not None and not isinstance(initial, MinkOcc):
         raise ValueError(f"--start-from {options.start_from}: no MinkOcc network; start from another bundle")
     recipe = settings.recipe
@@ -139,6 +139,8 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     datasets = [dataset for found in sets.values() for dataset in found]
     spec = run_spec(run, datasets)
     classes = taxonomy.load(spec.taxonomy)
+    if initial is not None and begun_spec is not None and drop_other_classes(initial, begun_spec, classes):
+        console.print(f"the class head starts anew: {options.start_from} has other classes", highlight=False, soft_wrap=True)
     begun, pretrained = training.with_image_weights(run, spec, initial, settings.seed)
     assert begun is None or isinstance(begun, MinkOcc)
     initial = begun
@@ -193,6 +195,17 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
         training.record_free_bias(end, set_free_bias(network, spec, measured, most) if settings.free_bias else 0.0)
 
     training.end_run(run, "fit", end, network, (done, settings.steps), stop, finish)
+
+
+def drop_other_classes(initial: MinkOcc, spec: BundleSpec, classes: taxonomy.Taxonomy) -> bool:
+    """Take the class head out of a network that a training starts from, where it is of other classes; whether it was.
+
+    As many of them may be other ones: their weights would fit, and mean something else.
+    """
+    if taxonomy.load(spec.taxonomy).names == classes.names:
+        return False
+    del initial.head
+    return True
 
 
 def settings_of(config: str | None, assignments: Sequence[str], saved: dict[str, Any], **given: Any) -> FitConfig:
