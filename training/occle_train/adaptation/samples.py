@@ -15,6 +15,7 @@ from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_npz, warn_once
+from occle_core.frame import Frame
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.taxonomy import IGNORE
 from occle_train.adaptation.config import AdaptConfig
@@ -28,7 +29,7 @@ from occle_train.minkocc.fit import minkocc_config
 from occle_train.pseudo_labels.label_folder import LabelFolder
 from occle_train.pseudo_labels.lidar import OCCUPIED
 from occle_train.pseudo_labels.lift import point_labels
-from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
+from occle_train.pseudo_labels.unlabelled import UnlabelledDataset, recording_of
 
 OnProgress = Callable[[str], None]
 
@@ -105,6 +106,10 @@ class AdaptSamples(Samples):
         """A simulated frame with its truth, or a recorded one with its target."""
         labelled = item in self._warm_set
         return Sample(self.frame(item), self.truth(item) if labelled else self.target(item), labelled)
+
+    def _read(self, dataset: Dataset, i: int) -> Frame:
+        """With the scans between the frames of a recording, as the network is to read them on the robot."""
+        return super()._read(recording_of(dataset), i)
 
     def truth(self, item: int) -> NDArray[np.uint8]:
         """The voxel truth of a simulated frame.
