@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from occle_train.commands.training import opened_run
 from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.runs import checks
@@ -15,6 +16,7 @@ from occle_train.runs.checks import (
     check_rig_classes,
     rig_of,
 )
+from occle_train.runs.folder import RunOptions
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
 
 from occle_core import taxonomy
@@ -97,3 +99,14 @@ def test_every_sequence_has_the_same_class_list(tmp_path):
     check_rig_classes([street], "semantickitti", "kitti")
     with pytest.raises(DatasetError, match=r"b is labelled with warehouse, and a network of --rig kitti predicts semantickitti"):
         check_rig_classes([street, hall], "semantickitti", "kitti")
+
+
+def test_a_bundle_that_cannot_be_written_is_found_before_the_first_step(tmp_path):
+    (tmp_path / "out" / "streets").mkdir(parents=True)
+    options = RunOptions(bundle=tmp_path / "out")
+    with (
+        pytest.raises(ValueError, match="out is a folder that holds streets"),
+        opened_run(options, {}, None, "x", tmp_path / "run"),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()

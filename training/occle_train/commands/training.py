@@ -17,7 +17,7 @@ import torch
 import typer
 
 from occle_core import taxonomy
-from occle_core.bundle import BundleSpec, find_bundle
+from occle_core.bundle import BundleSpec, find_bundle, require_bundle_place
 from occle_core.datasets import Dataset
 from occle_core.networks.protocol import Network
 from occle_train.commands.common import console, describe_dataset, split_names
@@ -111,8 +111,10 @@ def opened_run(
         writes: whether this process is the first of those that train together; the others are given the folder.
 
     Raises:
-        ValueError: both folders are given, or `out` holds a run.
+        ValueError: both folders are given, `out` holds a run, or no bundle can be written where it is asked for.
     """
+    if options.bundle is not None:
+        require_bundle_place(options.bundle)
     if resume is not None and out is not None:
         raise ValueError("--out is for a new run and --resume for an old one; leave one of the two out")
     if resume is not None:
