@@ -195,5 +195,6 @@ def _look_back(predictor: Predictor, dataset: Dataset, begin: int, first: int, d
 
 
 def scored_frames(dataset: Dataset, truth: TruthReader, every: int) -> list[int]:
-    """Each n-th of the frames that have a truth."""
-    return [i for i in range(len(dataset)) if truth is not voxel_truth or dataset.has_truth(i)][::every]
+    """Each n-th of the frames that have a truth; scans are accumulated around those that have a pose."""
+    recorded = truth is voxel_truth
+    return [i for i in range(len(dataset)) if (dataset.has_truth(i) if recorded else dataset.pose(i) is not None)][::every]
