@@ -1,6 +1,7 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scores of bundles: which ways of counting there are, and that a perfect prediction is perfect."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -138,3 +139,25 @@ def test_what_no_camera_saw_of_occ3d_is_not_free_for_other_classes_either():
     rooms.truth = lambda i, grid: np.where(seen, whole, 0).astype(np.uint8)
     scores = evaluate(predictor(OCC3D_NUSCENES, lambda stamp: whole), [rooms])
     assert scores["grid"]["iou"] == scores["grid"]["precision"] == 1
+
+
+def test_the_free_class_may_have_any_place_in_a_class_list():
+    """The same cells with ids in another order have the same scores."""
+    turn = np.roll(np.arange(20), 7)  # new id of every class
+    names, colors = np.array(CLASSES.names)[np.argsort(turn)], CLASSES.colors[np.argsort(turn)]
+    own = replace(CLASSES, name="own", names=tuple(names.tolist()), colors=colors, free=int(turn[0]))
+    rng = np.random.default_rng(0)
+    wrong = np.where(rng.random(GRID.shape) < 0.2, rng.integers(0, 20, GRID.shape), Rooms("a", 1).world(0)).astype(np.uint8)
+    first = evaluate(predictor(GRID, lambda stamp: wrong), [Rooms("a", 1)])
+    rooms = Rooms("a", 1, lambda labels: turn[labels].astype(np.uint8))
+    rooms.taxonomy = own
+    stub = predictor(GRID, lambda stamp: turn[wrong].astype(np.uint8))
+    stub.taxonomy = own
+    second = evaluate(stub, [rooms])
+    for kind in ("grid", "scan"):
+        for name in ("iou", "precision", "recall"):
+            assert second[kind][name] == first[kind][name] > 0
+    assert second["grid"]["miou"] == pytest.approx(first["grid"]["miou"])
+    solid = [number for number in range(20) if number != own.free]
+    by_name = dict(zip((own.names[number] for number in solid), second["grid"]["per_class"]))
+    assert by_name == dict(zip(CLASSES.names[1:], first["grid"]["per_class"]))

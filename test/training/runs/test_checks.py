@@ -1,8 +1,10 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Checks before the first step: one line each, with the remedy."""
 
+import numpy as np
 import pytest
 import torch
+from occle_train.commands import training
 from occle_train.commands.training import opened_run
 from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
@@ -20,7 +22,7 @@ from occle_train.runs.folder import RunOptions
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
 
 from occle_core import taxonomy
-from occle_core.datasets import DatasetError
+from occle_core.datasets import DatasetError, voxels
 
 
 class Layout(Rooms):
@@ -110,3 +112,24 @@ def test_a_bundle_that_cannot_be_written_is_found_before_the_first_step(tmp_path
     ):
         pass
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"camera_names": ("cam", "rear")}, "--validation .*: a has 2 cameras, the network 1; give"),
+        ({"taxonomy": taxonomy.load("warehouse")}, "labelled with warehouse, the training with semantickitti"),
+        ({"truth": lambda i, grid: voxels.resample(np.zeros(GRID.shape, np.uint8), GRID, grid, GRID)}, "does not line up"),
+    ],
+)
+def test_a_validation_that_could_not_be_scored_is_found_before_the_first_step(tmp_path, monkeypatch, change, said):
+    rooms = Rooms("a")
+    vars(rooms).update(change)
+    monkeypatch.setattr(training, "open_all", lambda *given: [rooms])
+    coarse = spec().model_copy(update={"grid": spec().grid.model_copy(update={"origin": (0.1, -6.4, -2.0)})})
+    run = training.Run(tmp_path, RunOptions(validation=tmp_path, data=(tmp_path / "data",)), {}, False)
+    with pytest.raises(ValueError, match=said):
+        training.validation_slice(run, coarse, False)
+    vars(rooms).clear()
+    vars(rooms).update(vars(Rooms("a")))
+    assert len(training.validation_slice(run, coarse, False).frames) == 3

@@ -147,7 +147,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     samples = training_samples(run, settings, spec, datasets)
     _check_targets(run, settings, samples, sets)
     check_disk(run.folder, spec.build())
-    part = training.validation_slice(run, classes, own is not None)
+    part = training.validation_slice(run, spec, own is not None)
     measured = bias_samples(settings, spec, samples, part)
     with compiled_kernels(place, say), join_process_group(place) as (group, device):
         settings, spent = settings.for_frames(len(samples)), 0.0

@@ -119,7 +119,7 @@ def _train(run: training.Run, settings: OccleRun, group: ProcessGroup, place: st
     samples = OccleSamples(datasets, spec.voxel_grid, spec.network, recipe, LabelFolder(options.labels, classes), memory)
     check_labels(samples, run.data_text)
     check_disk(run.folder, spec.build(), len(recipe.phases))
-    part = training.validation_slice(run, classes, False, TRUTHS[recipe.truth])
+    part = training.validation_slice(run, spec, False, TRUTHS[recipe.truth])
     with compiled_kernels(place, say):
         if recipe.max_minutes is not None and not run.resumed:
             recipe = fit_phases_to_time(spec, samples, recipe, run.folder / CELLS, place, group)

@@ -123,8 +123,6 @@ def measure(
     is_occ3d = predictor.taxonomy.name == "occ3d_nuscenes"
     found = Measured((Occ3DScores if is_occ3d else KittiScores)(predictor.taxonomy, grid))
     require_classes(predictor, datasets)
-    if not is_occ3d and predictor.taxonomy.free != 0:
-        raise DatasetError(f"{predictor.taxonomy.name}: scores of completion need the free class first in the class list")
     looks_back = predictor.num_frames > 1
     begin = {number: _history_begin(predictor, datasets[number], frames[0]) for number, frames in wanted.items() if frames}
     read = {n: range(begin[n], frames[-1] + 1) if looks_back else frames for n, frames in wanted.items() if frames}

@@ -109,7 +109,7 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
         check_names(recorded, options.labels)
     samples = AdaptSamples(simulated, recorded, spec, settings, labels, run.folder / "cells")
     check_disk(run.folder, initial, settings.rounds)
-    part = training.validation_slice(run, classes, own is not None)
+    part = training.validation_slice(run, spec, own is not None)
     key = run_key(spec, samples, settings, initial)
     spec = training.bundle_spec(spec.model_copy(update={"calibration": None}), key, data_sets=training.named_sets(sets))
     counts = {round_name(number): settings.steps for number in range(settings.rounds)}
