@@ -66,8 +66,8 @@ class SequenceDataset:
         self.grid_frame = self.rig.base_frame
         self._lenses, self._T_camera_base = self._calibrated()
         self._shards = sorted(folder.glob("shards/*/frames.json"))
-        listed = [(file, frame) for file in self._shards for frame in listed_frames(file, read_json(file))]
-        self._frames = [(file.parent, frame) for file, frame in frames_in_order(listed)]
+        frames = [(file, frame) for file in self._shards for frame in listed_frames(file, read_json(file))]
+        self._frames = [(file.parent, frame) for file, frame in frames_in_order(frames)]
         source = head.get("source")
         planned = source.get("shards", 0) if isinstance(source, dict) else 0
         if isinstance(planned, int) and planned > len(self._shards):

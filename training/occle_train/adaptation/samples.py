@@ -25,6 +25,7 @@ from occle_train.adaptation.thresholds import class_thresholds
 from occle_train.data.array_files import cached_arrays, write_arrays
 from occle_train.data.samples import Sample, Samples, TargetKind
 from occle_train.data.truth import voxel_truth
+from occle_train.loop.workers import cache_size
 from occle_train.minkocc.fit import minkocc_config
 from occle_train.pseudo_labels.label_folder import LabelFolder
 from occle_train.pseudo_labels.lidar import OCCUPIED
@@ -44,6 +45,7 @@ class AdaptSamples(Samples):
         config: see AdaptConfig.
         labels: label images of the recorded frames; None for the teacher alone.
         folder: of what is the same in every round.
+        device: torch's name of the one that trains.
 
     Raises:
         DatasetError: a recorded sequence has no poses, or no simulated frame has a truth.
@@ -57,6 +59,7 @@ class AdaptSamples(Samples):
         config: AdaptConfig,
         labels: LabelFolder | None,
         folder: Path,
+        device: str = "cpu",
     ) -> None:
         self.spec, self.config, self.folder = spec, config, folder
         self.classes = taxonomy.load(spec.taxonomy)
@@ -65,7 +68,8 @@ class AdaptSamples(Samples):
         self.labels: LabelFolder | None = labels
         self.targets: Path | None = None
         self._lifted: tuple[UnlabelledDataset, Any] | None = None
-        super().__init__([*self.simulated, *self.recorded], spec.voxel_grid, minkocc_config(spec), mask="either")
+        memory = cache_size(config.num_workers, device)
+        super().__init__([*self.simulated, *self.recorded], spec.voxel_grid, minkocc_config(spec), memory, "either")
 
     def _find(self) -> tuple[list[tuple[int, int]], Sequence[int]]:
         """Simulated frames that have a truth come first; recorded ones that have a pose follow."""

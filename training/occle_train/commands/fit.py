@@ -144,7 +144,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     begun, pretrained = training.with_image_weights(run, spec, initial, settings.seed)
     assert begun is None or isinstance(begun, MinkOcc)
     initial = begun
-    samples = training_samples(run, settings, spec, datasets)
+    samples = training_samples(run, settings, spec, datasets, place)
     _check_targets(run, settings, samples, sets)
     check_disk(run.folder, spec.build())
     part = training.validation_slice(run, spec, own is not None)

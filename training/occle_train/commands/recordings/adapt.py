@@ -107,7 +107,7 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
     labels = LabelFolder(options.labels, classes) if options.labels else None
     if options.labels:
         check_names(recorded, options.labels)
-    samples = AdaptSamples(simulated, recorded, spec, settings, labels, run.folder / "cells")
+    samples = AdaptSamples(simulated, recorded, spec, settings, labels, run.folder / "cells", place)
     check_disk(run.folder, initial, settings.rounds)
     part = training.validation_slice(run, spec, own is not None)
     key = run_key(spec, samples, settings, initial)
