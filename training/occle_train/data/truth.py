@@ -87,7 +87,9 @@ def known_truth(
     """A frame's truth with 255 where a recorded one calls cells free that none of the sensors ("camera", "lidar") saw.
 
     Args:
-        dataset, i, grid: see `voxel_truth`; `grid` is not finer than the recorded one.
+        dataset: with a truth.
+        i: number of the frame.
+        grid: not finer than the recorded one.
         sensors: whose sight makes a cell known.
         truth: reads the truth; only the recorded one has masks.
     """
