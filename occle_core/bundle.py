@@ -114,8 +114,12 @@ def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> 
     """Write a bundle; an older one at this place is replaced only when the new one is complete.
 
     Matrices are stored in float16, vectors (norms, biases) in float32.
+
+    Raises:
+        BundleError: there is something else at this place.
     """
     directory = Path(directory)
+    require_bundle_place(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: _stored(value) for name, value in _weights(network).items()}
     text = _as_yaml(spec)
@@ -130,6 +134,21 @@ def save_bundle(directory: Path | str, spec: BundleSpec, network: nn.Module) -> 
         fresh.rename(directory)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def require_bundle_place(directory: Path | str) -> None:
+    """Make sure that a bundle can be written to a folder, all of which it replaces: a new one, an empty one, or an older bundle.
+
+    Raises:
+        BundleError: there is something else, which would be lost.
+    """
+    directory = Path(directory)
+    if not directory.exists():
+        return
+    there = sorted(file.name for file in directory.iterdir()) if directory.is_dir() else []
+    if not directory.is_dir() or (there and SPEC_FILE not in there):
+        what = f"a folder that holds {_some(there)}" if directory.is_dir() else "a file"
+        raise BundleError(f"{directory} is {what}, no bundle to be replaced; give a folder that is not there yet")
 
 
 def replace_spec(directory: Path | str, spec: BundleSpec) -> None:

@@ -82,6 +82,10 @@ class Taxonomy:
     _voxels: NDArray[np.uint8] = field(default_factory=lambda: np.full(1 << 16, IGNORE, np.uint8), repr=False)
     _points: NDArray[np.uint8] = field(default_factory=lambda: np.full(1 << 16, IGNORE, np.uint8), repr=False)
     _names: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    _ids: bool = field(default=False, repr=False)
+    """Whether the files hold class ids instead of raw ids."""
+    _unnamed: str = field(default="", repr=False)
+    """Class list of the data, where this one can read no label of it."""
 
     @property
     def num_classes(self) -> int:
@@ -99,11 +103,21 @@ class Taxonomy:
         return self.names.index(name)
 
     def from_raw(self, raw: ArrayLike) -> NDArray[np.uint8]:
-        """Raw ids of the data set's voxel files -> class ids of the same shape; what has no class becomes 255."""
+        """Raw ids of the data set's voxel files -> class ids of the same shape; what has no class becomes 255.
+
+        Raises:
+            ValueError: this list names neither raw ids nor the classes of the data's list (`for_data`).
+        """
+        self._require_names()
         return _look_up(self._voxels, raw)
 
     def points_from_raw(self, raw: ArrayLike) -> NDArray[np.uint8]:
-        """Raw semantic ids of the data set's points (without instance bits) -> class ids; unlabelled points become 255."""
+        """Raw semantic ids of the data set's points (without instance bits) -> class ids; unlabelled points become 255.
+
+        Raises:
+            ValueError: see `from_raw`.
+        """
+        self._require_names()
         return _look_up(self._points, raw)
 
     def ids_from(self, source: str) -> dict[str, int]:
@@ -117,10 +131,7 @@ class Taxonomy:
         """
         table = self._names.get(source, dict(zip(self.names, self.names)) if source == self.name else None)
         if table is None:
-            known = ", ".join(self._names) or "none"
-            raise ValueError(
-                f"class list {self.name} has no names of {source} (it has those of: {known}); add names: {source}: ..."
-            )
+            raise ValueError(self._lacks(source))
         return {name: self.id(own) for name, own in table.items()}
 
     def table_from(self, source: Taxonomy) -> NDArray[np.uint8]:
@@ -140,18 +151,30 @@ class Taxonomy:
     def for_class_ids(self) -> Taxonomy:
         """This class list for files that hold class ids instead of raw ids."""
         same = _table({label: label for label in range(self.num_classes)})
-        return replace(self, _voxels=same, _points=same)
+        return replace(self, _voxels=same, _points=same, _ids=True)
 
     def for_data(self, source: Taxonomy) -> Taxonomy:
-        """This class list for the raw ids of a data set of the class list `source`; itself where it names raw ids of its own.
+        """This class list for the labels of a data set of the class list `source`: by names or, without any, by raw ids of its own.
+
+        Where it has neither, or the data's files hold no raw ids but class ids, reading labels is an error (`from_raw`); scans
+        and images can be used all the same.
 
         Raises:
             ValueError: the data set's class list lacks a name of this one.
         """
         if source.name not in self._names and source.name != self.name:
-            return self
+            has_raw_ids = bool((self._voxels != IGNORE).any()) and not source._ids
+            return self if has_raw_ids else replace(self, _unnamed=source.name)
         table = self.table_from(source)
         return replace(self, _voxels=table[source._voxels], _points=table[source._points])
+
+    def _require_names(self) -> None:
+        if self._unnamed:
+            raise ValueError(f"the labels cannot be read: {self._lacks(self._unnamed)} (docs/how_to/own_classes.md)")
+
+    def _lacks(self, source: str) -> str:
+        known = ", ".join(self._names) or "none"
+        return f"class list {self.name} has no names of {source} (it has those of: {known}); add names: {source}: ..."
 
 
 def load(source: str | TaxonomyConfig) -> Taxonomy:

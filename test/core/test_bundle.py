@@ -261,3 +261,21 @@ def test_a_file_that_must_not_be_read_is_named(name):
         assert said == f"BundleError: {folder / 'bundle' / name} cannot be read: permission denied; change its mode or owner"
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_bundle_replaces_no_other_folder(tmp_path):
+    """`fit --data out/streets --bundle out` must not take the data for an older bundle."""
+    spec = rig_spec("tiny", "kitti")
+    network = spec.build()
+    (tmp_path / "out" / "streets").mkdir(parents=True)
+    data = tmp_path / "out" / "streets" / "000000.bin"
+    data.write_bytes(b"points")
+    with pytest.raises(BundleError, match=r"out is a folder that holds streets, no bundle to be replaced; give"):
+        save_bundle(tmp_path / "out", spec, network)
+    with pytest.raises(BundleError, match="bin is a file, no bundle to be replaced"):
+        save_bundle(data, spec, network)
+    assert data.read_bytes() == b"points" and [file.name for file in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "empty").mkdir()
+    for _ in range(2):  # an empty folder, and then a bundle
+        save_bundle(tmp_path / "empty", spec, network)
+    assert load_bundle(tmp_path / "empty")[0] == spec

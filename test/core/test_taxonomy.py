@@ -269,7 +269,7 @@ def test_names_of_other_lists(tmp_path):
     assert data.from_raw(raw).tolist() == [0, 1, 1, 2, 2, 255, 255, 255]
     assert data.points_from_raw(raw).tolist()[1:5] == [1, 1, 2, 2] and data.points_from_raw(raw)[0] == 255
     nuscenes = load("occ3d_nuscenes")
-    assert own.for_data(nuscenes) is own
+    assert load(read_classes(written(tmp_path))).for_data(nuscenes)._voxels[81] == 2, "raw ids of its own are taken"
     with pytest.raises(ValueError, match=r"mine has no names of occ3d_nuscenes \(it has those of: semantickitti, cityscapes\)"):
         own.table_from(nuscenes)
     wrong = load(read_classes(written(tmp_path, names={"semantickitti": {"rode": "wall"}})))
@@ -300,3 +300,16 @@ def test_a_network_answers_in_classes_of_ones_own(tmp_path):
     other = load(read_classes(written(tmp_path)))
     with pytest.raises(BundleError, match=r"predicts the classes of semantickitti: class list mine has no names of semantickitti"):
         Predictor.load("kitti", classes=other)
+
+
+def test_labels_of_a_list_without_names_are_an_error_when_they_are_read(tmp_path):
+    """They would all become unknown, and a training learn nothing; scans without labels are of use all the same."""
+    nuscenes = load("occ3d_nuscenes")
+    named = load(read_classes(written(tmp_path, voxels={}, names=NAMES))).for_data(nuscenes)
+    raw = load(read_classes(written(tmp_path)))
+    for data, source in ((named, "occ3d_nuscenes"), (raw.for_data(nuscenes.for_class_ids()), "occ3d_nuscenes")):
+        for read in (data.from_raw, data.points_from_raw):
+            with pytest.raises(ValueError, match=rf"labels cannot be read: class list mine has no names of {source} .*; add names"):
+                read(np.array([1, 81]))
+    assert raw.for_data(nuscenes).from_raw([81]).tolist() == [2]
+    assert raw.for_data(raw.for_class_ids()).from_raw([2]).tolist() == [2], "its own ids need no names"

@@ -17,6 +17,7 @@ from occle_core import taxonomy
 from occle_core.datasets.base import DatasetError
 from occle_core.datasets.files import COPY_AGAIN, read_image, readable, warn_once
 from occle_core.datasets.poses import rigid_transform
+from occle_core.datasets.recordings.sequence_checks import REFERENCE, check_array, frames_in_order, listed_frames
 from occle_core.datasets.voxels import resample
 from occle_core.frame import Frame, RayOrigins
 from occle_core.geometry.camera import Camera
@@ -57,7 +58,7 @@ class SequenceDataset:
             self.rig: Rig = read_rig(folder / RIG_FILE)
             classes = head.get("classes", "semantickitti")
             listed = classes if isinstance(classes, str) else taxonomy.TaxonomyConfig.model_validate(classes)
-            self.taxonomy = taxonomy.load(listed).for_class_ids()
+            self.taxonomy = self._listed = taxonomy.load(listed).for_class_ids()
         except (RigError, KeyError, ValueError) as error:
             raise DatasetError(f"{folder}: {error}") from error
         self.camera_names = tuple(self.rig.cameras)
@@ -65,19 +66,18 @@ class SequenceDataset:
         self.grid_frame = self.rig.base_frame
         self._lenses, self._T_camera_base = self._calibrated()
         self._shards = sorted(folder.glob("shards/*/frames.json"))
-        self._frames = [(file.parent, frame) for file in self._shards for frame in read_json(file)["frames"]]
-        planned = head.get("source", {}).get("shards", 0)
+        frames = [(file, frame) for file in self._shards for frame in listed_frames(file, read_json(file))]
+        self._frames = [(file.parent, frame) for file, frame in frames_in_order(frames)]
+        source = head.get("source")
+        planned = source.get("shards", 0) if isinstance(source, dict) else 0
         if isinstance(planned, int) and planned > len(self._shards):
             warn_once(
                 f"{folder}: {len(self._shards)} of {planned} shards are there; `occle-train prepare` once more writes the rest"
             )
         if not self._frames:
             raise DatasetError(f"{folder} has no frames" + ("" if self._shards else " yet: shards/ is empty"))
-        try:
-            self.numbers = [int(frame["number"]) for _, frame in self._frames]
-            self.stamps = [int(frame["stamp"]) for _, frame in self._frames]
-        except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"{folder}: a frame has no number or stamp; {COPY_AGAIN}") from error
+        self.numbers = [frame["number"] for _, frame in self._frames]
+        self.stamps = [frame["stamp"] for _, frame in self._frames]
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -114,16 +114,25 @@ class SequenceDataset:
 
     def points(self, i: int) -> NDArray[np.float32]:
         """(N, 4) of frame `i`, in the leading LiDAR's frame."""
-        data = self._arrays(self._file(i, "points", "npz"), ("xyz", "scale", "intensity"))
-        points = np.empty((len(data["xyz"]), 4), np.float32)
+        file = self._file(i, "points", "npz")
+        data = self._arrays(file, ("xyz", "scale", "intensity"))
+        count = len(data["xyz"]) if data["xyz"].ndim else 0
+        check_array(file, data, "xyz", "iu", (count, 3))
+        check_array(file, data, "intensity", "u1", (count,))
+        points = np.empty((count, 4), np.float32)
         points[:, :3] = data["xyz"] * np.float32(data["scale"])
         points[:, 3] = data["intensity"] * np.float32(1 / 255)
         return points
 
     def point_sources(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Of each row of `points`: number of its LiDAR in the rig (N,), and its time from the frame's stamp (N,), seconds."""
-        data = self._arrays(self._file(i, "points", "npz"), ("xyz", "sensor", "time"))
-        return data["sensor"], data["time"].astype(np.float32)
+        file = self._file(i, "points", "npz")
+        data = self._arrays(file, ("xyz", "sensor", "time"))
+        check_array(file, data, "sensor", "iu", data["xyz"].shape[:1])
+        check_array(file, data, "time", "f", data["xyz"].shape[:1])
+        if data["sensor"].size and not 0 <= int(data["sensor"].min()) <= int(data["sensor"].max()) < len(self.rig.lidars):
+            raise DatasetError(f"{file}: sensor is up to {data['sensor'].max()}, but {RIG_FILE} has {len(self.rig.lidars)} LiDARs")
+        return data["sensor"].astype(np.uint8), data["time"].astype(np.float32)
 
     def origins(self, i: int) -> RayOrigins | None:
         """Where the rays begin, for the rows of `points`; None with one LiDAR."""
@@ -140,13 +149,13 @@ class SequenceDataset:
 
     def point_labels(self, i: int) -> NDArray[np.uint8] | None:
         """(N,) class ids, or None."""
-        data = self._optional(i, "labels", ("classes",))
-        return None if data is None else self.taxonomy.points_from_raw(data["classes"])
+        data = self._labels(i, "classes", "iu")
+        return None if data is None else self.taxonomy.points_from_raw(self._ids(self._file(i, "labels", "npz"), data))
 
     def moving(self, i: int) -> NDArray[np.bool_] | None:
         """(N,) bool, or None."""
-        data = self._optional(i, "labels", ("moving",))
-        return None if data is None else data["moving"].astype(np.bool_)
+        data = self._labels(i, "moving", "biu")
+        return None if data is None else data.astype(np.bool_)
 
     def has_truth(self, i: int) -> bool:
         """True if voxels/NNNNNN.npz exists."""
@@ -154,14 +163,15 @@ class SequenceDataset:
 
     def truth(self, i: int, grid: VoxelGrid) -> NDArray[np.uint8] | None:
         """voxels/NNNNNN.npz on `grid`."""
-        data = self._optional(i, "voxels", ("classes",))
+        data = self._voxels(i)
         if data is None or self.rig.grid is None:
             return None
-        return resample(self.taxonomy.from_raw(data["classes"]), self.rig.grid.grid, grid, self.taxonomy)
+        ids = self._ids(self._file(i, "voxels", "npz"), data["classes"])
+        return resample(self.taxonomy.from_raw(ids), self.rig.grid.grid, grid, self.taxonomy)
 
     def masks(self, i: int) -> dict[str, NDArray[np.bool_]]:
         """Masks "camera" and "lidar" of cells that the sensors see, where they are recorded."""
-        data = self._optional(i, "voxels", ("classes",))
+        data = self._voxels(i)
         if data is None:
             return {}
         return {name: data[name].astype(np.bool_) for name in ("camera", "lidar") if name in data}
@@ -169,12 +179,12 @@ class SequenceDataset:
     def image_file(self, i: int, camera: str) -> Path | None:
         """The recorded image, as distorted as the lens made it; None where the frame has none."""
         shard, frame = self._frames[i]
-        entry = frame["images"].get(camera)
+        entry = frame.get("images", {}).get(camera)
         return shard / entry["file"] if entry else None
 
     def image_stamp(self, i: int, camera: str) -> int:
         """The image's stamp."""
-        entry = self._frames[i][1]["images"].get(camera)
+        entry = self._frames[i][1].get("images", {}).get(camera)
         return int(entry["stamp"]) if entry else self.stamps[i]
 
     def _calibrated(self) -> tuple[list[Lens], list[NDArray[np.float64]]]:
@@ -194,6 +204,37 @@ class SequenceDataset:
     def _optional(self, i: int, folder: str, names: tuple[str, ...]) -> dict[str, NDArray[Any]] | None:
         file = self._file(i, folder, "npz")
         return self._arrays(file, names) if file.is_file() else None
+
+    def _labels(self, i: int, name: str, kinds: str) -> NDArray[Any] | None:
+        """(N,) an array of labels/NNNNNN.npz, a number for each point; None without the file."""
+        data = self._optional(i, "labels", (name,))
+        if data is None:
+            return None
+        scan = self._file(i, "points", "npz")
+        count = self._arrays(scan, ("xyz",))["xyz"].shape[:1]
+        return check_array(self._file(i, "labels", "npz"), data, name, kinds, count, f", as {scan} has")
+
+    def _voxels(self, i: int) -> dict[str, NDArray[Any]] | None:
+        data = self._optional(i, "voxels", ("classes",))
+        if data is None:
+            return None
+        file = self._file(i, "voxels", "npz")
+        if self.rig.grid is None:
+            raise DatasetError(f"{self.folder / RIG_FILE} has no grid, so nobody knows where the cells of {file} lie; add grid:")
+        for name, kinds in (("classes", "iu"), ("camera", "biu"), ("lidar", "biu")):
+            if name in data:
+                check_array(file, data, name, kinds, self.rig.grid.grid.shape, f", as the grid of {RIG_FILE} is")
+        return data
+
+    def _ids(self, file: Path, ids: NDArray[Any]) -> NDArray[Any]:
+        """Class ids of a file, all of which the sequence's class list has."""
+        strange = np.unique(ids[(ids != self._listed.ignore) & ((ids < 0) | (ids >= self._listed.num_classes))])
+        if strange.size:
+            raise DatasetError(
+                f"{file}: classes holds {strange[:10].tolist()}, but the ids of {self._listed.name} are 0 to "
+                f"{self._listed.num_classes - 1}, and 255 is unknown ({REFERENCE})"
+            )
+        return ids
 
     def _arrays(self, file: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         with readable(file):

@@ -129,3 +129,80 @@ def test_damage_is_named(folder):
     (folder / "sequence.json").write_text(json.dumps(head | {"version": 9}))
     with pytest.raises(DatasetError, match="of version 9; known is occle-sequence 1"):
         open_dataset(folder)
+
+
+def changed(file, **arrays):
+    with np.load(file) as found:
+        np.savez(file, **{name: found[name] for name in found.files} | arrays)
+
+
+VOXELS = np.zeros((8, 8, 4), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "read", "said"),
+    [
+        ("points", {"intensity": np.zeros(499, np.uint8)}, "points", r"intensity is uint8 \(499,\), expected uint8 \(500,\)"),
+        ("points", {"intensity": np.full(500, 0.5, np.float32)}, "points", "intensity is float32 .* expected uint8"),
+        ("points", {"xyz": np.zeros((500, 3), np.float32)}, "points", "xyz is float32 .* expected whole numbers"),
+        ("points", {"xyz": np.zeros((3, 500), np.int16)}, "points", r"xyz is int16 \(3, 500\)"),
+        ("points", {"sensor": np.full(500, 2, np.uint8)}, "origins", "sensor is up to 2, but rig.yaml has 2 LiDARs"),
+        ("points", {"sensor": np.zeros(3, np.uint8)}, "origins", r"sensor is uint8 \(3,\)"),
+        (
+            "labels",
+            {"classes": np.zeros(499, np.uint8)},
+            "point_labels",
+            r"classes is .*\(499,\), expected .*\(500,\), as ",
+        ),
+        ("labels", {"moving": np.zeros(499, bool)}, "moving", r"moving is .*\(499,\), expected bool \(500,\)"),
+        ("labels", {"classes": np.full(500, 40)}, "point_labels", r"classes holds \[40\], but the ids of own are 0 to 2, and 255"),
+        ("voxels", {"classes": np.zeros((16, 8, 4), np.uint8)}, "truth", r"classes is uint8 \(16, 8, 4\), .*the grid of rig.yaml"),
+        ("voxels", {"classes": VOXELS + 0.5}, "truth", "classes is float64 .* expected whole numbers"),
+        ("voxels", {"classes": VOXELS + np.uint8(3)}, "truth", r"classes holds \[3\], but the ids of own are 0 to 2"),
+        ("voxels", {"camera": np.zeros((4, 8, 8), bool)}, "masks", r"camera is bool \(4, 8, 8\), expected bool \(8, 8, 4\)"),
+    ],
+)
+def test_arrays_that_people_write_are_checked(folder, name, arrays, read, said):
+    """Anyone may write this layout: what does not fit is refused, never cut, spread or taken for unknown."""
+    changed(folder / f"shards/00000/{name}/000003.npz", **arrays)
+    dataset = open_dataset(folder)
+    with pytest.raises(DatasetError, match=f"000003.npz: {said}"):
+        dataset.truth(0, RIG.grid.grid) if read == "truth" else getattr(dataset, read)(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda frames: [frame.update(stamp=frame["stamp"] / 10) for frame in frames],
+            "entry 0 of frames needs a number",
+        ),
+        (lambda frames: frames[1].pop("number"), "entry 1 of frames needs a number"),
+        (lambda frames: frames[0].update(images={"front": "front/000003.png"}), "entry 0 of frames needs .* images as camera"),
+        (lambda frames: frames[1].update(number=3), "frame 3 of stamp 70 follows frame 3 of stamp 30; each number comes once"),
+        (lambda frames: frames[1].update(stamp=20), "frame 7 of stamp 20 follows frame 3 of stamp 30; .* stamps ascend"),
+    ],
+)
+def test_frames_that_people_write_are_checked(folder, change, said):
+    file = folder / "shards/00000/frames.json"
+    content = json.loads(file.read_text())
+    change(content["frames"])
+    file.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=f"frames.json: {said}"):
+        open_dataset(folder)
+
+
+def test_frames_come_by_number_and_may_name_no_images(folder):
+    file = folder / "shards/00000/frames.json"
+    content = json.loads(file.read_text())
+    content["frames"].reverse()
+    content["frames"][0].pop("images")
+    file.write_text(json.dumps(content))
+    dataset = open_dataset(folder)
+    assert dataset.numbers == [3, 7] and dataset.image_file(0, "front") is not None and dataset.image_file(1, "front") is None
+
+
+def test_voxels_without_a_grid_are_an_error(folder):
+    files.write_head(folder, RIG.model_copy(update={"grid": None}), OWN, {})
+    with pytest.raises(DatasetError, match=r"rig.yaml has no grid, so nobody knows where the cells of .* lie"):
+        open_dataset(folder).truth(0, RIG.grid.grid)

@@ -1,19 +1,26 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Votes over frames, thresholds, targets and the occupancy bias: against loops and by-hand cases."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up_scans import Scans, shift
+from occle_train.adaptation import teacher as teacher_module
 from occle_train.adaptation.bias import choose_occupancy_bias
+from occle_train.adaptation.config import AdaptConfig
+from occle_train.adaptation.samples import AdaptSamples
 from occle_train.adaptation.targets import target_of
 from occle_train.adaptation.teacher import ClassVolume, Teacher, accumulated_votes
 from occle_train.adaptation.thresholds import LEAST_CELLS, NEVER, class_thresholds
 from occle_train.data.samples import SOLID
 from occle_train.minkocc.free_bias import add_free_bias
+from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
 from rooms import CLASSES, GRID, NETWORK, Rooms, spec
 
+from occle_core.frame import Frame
 from occle_core.networks.minkocc.inputs import prepare
 from occle_core.networks.minkocc.network import MinkOcc
 
@@ -126,3 +133,30 @@ def test_the_occupancy_bias_is_the_best_of_all_when_it_is_put_into_the_weights()
     scores = {step: iou(step) for step in steps}
     assert len(set(scores.values())) > 2 and scores[found] == max(scores.values())
     assert choose_occupancy_bias(network, [], CLASSES.free) == 0
+
+
+class Swept(Rooms):
+    """Rooms with a scan between frames, a metre behind and a tenth of a second before each."""
+
+    def frame(self, i):
+        return replace(super().frame(i), stamp=10**9 * i, T_world_lidar=np.eye(4))
+
+    def sweeps(self, i, count):
+        return [Frame(10**9 * i - 10**8, self.points(i), T_world_lidar=shift(-1.0))][:count]
+
+    def sweep_files(self, i, count):
+        return []
+
+
+def test_teacher_and_student_of_a_network_that_reads_sweeps_read_them(tmp_path, monkeypatch):
+    """Of recordings too, of which nothing else but scans, images and poses is read: as on the robot."""
+    network = NETWORK.model_copy(update={"points": NETWORK.points.model_copy(update={"sweeps": 2})})
+    wide = spec().model_copy(update={"network": network})
+    shown = []
+    monkeypatch.setattr(teacher_module, "prepare", lambda frame, *rest: shown.append(frame) or prepare(frame, *rest))
+    rooms = Swept("a")
+    Teacher(wide, wide.build().eval(), UnlabelledDataset(rooms), 2).volume(1)
+    samples = AdaptSamples([Swept("b")], [rooms], wide, AdaptConfig(), None, tmp_path)
+    for frame in (shown[0], samples.frame(samples.recorded_items[1])):
+        ages, count = np.unique(frame.ages, return_counts=True)
+        assert np.allclose(ages, [0, 0.1]) and count[0] == len(rooms.points(1)) and count[1] > 0

@@ -3,14 +3,21 @@
 
 import numpy as np
 import pytest
+import rooms
 from hypothesis import given
 from hypothesis import strategies as st
-from occle_train.evaluation.calibrate import CalibrationCounts, expected_calibration_error
+from occle_train.commands import calibrate as command
+from occle_train.data.truth import TRUTHS
+from occle_train.evaluation.calibrate import CalibrationCounts, count_cells, expected_calibration_error
 from occle_train.metrics.isotonic import isotonic
 
 from occle_core import taxonomy
-from occle_core.geometry.grid import VoxelGrid
+from occle_core.bundle import save_bundle, spec_for
+from occle_core.datasets import DatasetError
+from occle_core.frame import FrameError
+from occle_core.geometry.grid import OCC3D_NUSCENES, VoxelGrid
 from occle_core.occupancy import Occupancy
+from occle_core.taxonomy import TaxonomyConfig
 
 CLASSES = taxonomy.load("semantickitti")
 GRID = VoxelGrid((0, 0, 0), (40, 40, 20), 0.4)
@@ -76,3 +83,65 @@ def test_a_network_that_is_always_equally_sure_is_calibrated_too():
     sure = Occupancy.of_volumes(occupancy.labels, confidence, GRID, CLASSES)
     counts.add(sure, truth)
     assert counts.errors(counts.fit())["occupied"] < 0.001
+
+
+class Said:
+    """A predictor that says the same of every frame; frame 1 cannot be predicted."""
+
+    num_frames, taxonomy, grid = 1, CLASSES, rooms.GRID
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def forget(self):
+        pass
+
+    def predict(self, frame):
+        if frame.stamp == 1:
+            raise FrameError("no point lies inside the grid")
+        return Occupancy.of_volumes(self.labels, np.where(self.labels > 0, np.float16(0.5), np.float16(0)), self.grid, CLASSES)
+
+
+def test_frames_that_cannot_be_predicted_are_left_out_of_the_counts():
+    data = rooms.Rooms("a")
+    counts = count_cells(Said(data.world(0)), [data], TRUTHS["recorded"])
+    assert counts.named.sum() == 2 * (data.world(0) > 0).sum()
+
+
+def test_cells_of_occ3d_that_no_sensor_saw_do_not_count():
+    data, grid = rooms.Rooms("a", 1), VoxelGrid((0, -6.4, -1.0), (32, 32, 8), 0.4)
+    seen = [np.zeros(OCC3D_NUSCENES.shape, bool) for _ in range(2)]
+    seen[0][100:112], seen[1][108:120] = True, True
+    data.kind, data.masks = "nuscenes", lambda i: dict(zip(("camera", "lidar"), seen))
+    world = data.world(0)
+    data.truth = lambda i, asked: np.where(np.arange(32)[:, None, None] < 20, world, 0).astype(np.uint8)
+    said = Said(world)
+    said.grid = grid
+    counts = count_cells(said, [data], TRUTHS["recorded"])
+    assert counts.named.sum() == counts.correct.sum() == (world[:20] > 0).sum() < (world > 0).sum()
+
+
+def test_labels_of_other_classes_are_refused():
+    data = rooms.Rooms("a", 1)
+    data.taxonomy = taxonomy.load("warehouse")
+    with pytest.raises(DatasetError, match="a is labelled with warehouse, the bundle predicts semantickitti"):
+        count_cells(Said(data.world(0)), [data], TRUTHS["recorded"])
+
+
+def test_a_bundle_of_own_classes_is_calibrated_by_these(tmp_path, monkeypatch):
+    """And nothing is written where the half that is measured on has no truth."""
+    listed = TaxonomyConfig(name="two", classes={"free": (0, 0, 0), "wall": (1, 1, 1)}, free="free", voxels={0: 0, 50: 1})
+    spec = spec_for(rooms.NETWORK, rooms.GRID, listed, "own")
+    save_bundle(tmp_path / "own", spec, spec.build())
+    opened = []
+
+    def stop(data, names, classes=None):
+        opened.append(classes.name)
+        raise DatasetError("stop")
+
+    monkeypatch.setattr(command, "open_all", stop)
+    with pytest.raises(DatasetError, match="stop"):
+        command.calibrate(tmp_path / "own", tmp_path)
+    assert opened == ["two"]
+    with pytest.raises(ValueError, match="no cells to measure on, in every second sequence"):
+        CalibrationCounts().require_cells("to measure on, in every second sequence")

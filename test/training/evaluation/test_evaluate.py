@@ -1,6 +1,7 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scores of bundles: which ways of counting there are, and that a perfect prediction is perfect."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from rooms import CLASSES, GRID, Rooms
 
 from occle_core import taxonomy
 from occle_core.datasets import open_dataset
-from occle_core.geometry.grid import SEMANTICKITTI
+from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 
 
 def predictor(grid, labels):
@@ -116,3 +117,47 @@ def test_what_is_taken_from_the_network_is_not_taken_from_the_scan_that_is_score
         assert (image == image[..., :1]).all() == (taken == "colours")
     assert (frame.points[:, :3] == whole.points[:, :3]).all()
     assert (frame.points[:, 3] == whole.points[:, 3]).all() == (taken != "intensity")
+
+
+@pytest.mark.parametrize("resolution", [0.05, 0.1, 0.25])
+def test_grids_of_small_robots_have_no_official_score(resolution):
+    """A hall in cells of a tenth of a metre: less than half of SemanticKITTI's."""
+    rooms, grid = Rooms("a", 1), VoxelGrid((-1.6, -1.6, -0.4), (32, 32, 8), resolution)
+    rooms.truth = lambda i, asked: rooms.world(0)
+    scores = evaluate(predictor(grid, lambda stamp: rooms.world(0)), [rooms])
+    assert scores["grid"]["iou"] == scores["grid"]["miou_present"] == 1 and "official" not in scores
+
+
+def test_what_no_camera_saw_of_occ3d_is_not_free_for_other_classes_either():
+    """Occ3D's files hold free space wherever nothing was seen; right predictions there must not count as wrong."""
+    seen = np.zeros(OCC3D_NUSCENES.shape, bool)
+    seen[:20] = True
+    whole = np.zeros(OCC3D_NUSCENES.shape, np.uint8)
+    whole[10:30] = 13
+    rooms = Rooms("a", 1)
+    rooms.kind, rooms.masks = "nuscenes", lambda i: {"camera": seen, "lidar": ~seen}
+    rooms.truth = lambda i, grid: np.where(seen, whole, 0).astype(np.uint8)
+    scores = evaluate(predictor(OCC3D_NUSCENES, lambda stamp: whole), [rooms])
+    assert scores["grid"]["iou"] == scores["grid"]["precision"] == 1
+
+
+def test_the_free_class_may_have_any_place_in_a_class_list():
+    """The same cells with ids in another order have the same scores."""
+    turn = np.roll(np.arange(20), 7)  # new id of every class
+    names, colors = np.array(CLASSES.names)[np.argsort(turn)], CLASSES.colors[np.argsort(turn)]
+    own = replace(CLASSES, name="own", names=tuple(names.tolist()), colors=colors, free=int(turn[0]))
+    rng = np.random.default_rng(0)
+    wrong = np.where(rng.random(GRID.shape) < 0.2, rng.integers(0, 20, GRID.shape), Rooms("a", 1).world(0)).astype(np.uint8)
+    first = evaluate(predictor(GRID, lambda stamp: wrong), [Rooms("a", 1)])
+    rooms = Rooms("a", 1, lambda labels: turn[labels].astype(np.uint8))
+    rooms.taxonomy = own
+    stub = predictor(GRID, lambda stamp: turn[wrong].astype(np.uint8))
+    stub.taxonomy = own
+    second = evaluate(stub, [rooms])
+    for kind in ("grid", "scan"):
+        for name in ("iou", "precision", "recall"):
+            assert second[kind][name] == first[kind][name] > 0
+    assert second["grid"]["miou"] == pytest.approx(first["grid"]["miou"])
+    solid = [number for number in range(20) if number != own.free]
+    by_name = dict(zip((own.names[number] for number in solid), second["grid"]["per_class"]))
+    assert by_name == dict(zip(CLASSES.names[1:], first["grid"]["per_class"]))

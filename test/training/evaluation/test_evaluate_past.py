@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from occle_train.data.truth import accumulated, voxel_truth
 from occle_train.evaluation import evaluate as module
 from occle_train.evaluation import processes
 from occle_train.evaluation.evaluate import evaluate
@@ -139,3 +140,10 @@ def test_missing_files_are_listed_before_the_first_frame(tmp_path):
     stub = SimpleNamespace(num_frames=1, grid=GRID, taxonomy=CLASSES, predict=None)
     with pytest.raises(DatasetError, match=r"3 files are missing or empty, of sequences b \(3\); the first: .*0\.bin"):
         evaluate(stub, rooms)
+
+
+def test_frames_without_a_pose_have_no_accumulated_truth():
+    """A blank line of poses.txt must not end an evaluation hours after its start."""
+    drive = Drive(without_pose=(4, 5))
+    assert module.scored_frames(drive, accumulated, 1) == [0, 1, 2, 3, 6, 7, 8, 9]
+    assert module.scored_frames(drive, voxel_truth, 1) == [0, 5]

@@ -3,17 +3,20 @@
 
 import csv
 import multiprocessing
+import os
+import time
 
 import pytest
 import torch
 from occle_train.data.samples import Samples
 from occle_train.loop.checkpoints import read_checkpoint
 from occle_train.loop.schedule import scheduled_rate, warmup_cosine
-from occle_train.loop.steps import TrainingHooks
+from occle_train.loop.steps import Clock, TrainingHooks, shared_seconds
 from occle_train.loop.training_log import TIMES
-from occle_train.loop.workers import load_batches, loader_processes
+from occle_train.loop.workers import cache_size, load_batches, loader_processes
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import fit
+from occle_train.process_group import ProcessGroup
 from rooms import GRID, NETWORK, Rooms, spec
 
 CONFIG = FitConfig(steps=5, warmup_steps=1, batch_size=1, checkpoint_every=2)
@@ -118,3 +121,20 @@ def test_loader_processes_are_forked_whatever_pythons_default_is():
     finally:
         multiprocessing.set_start_method(before, force=True)
     assert [int(n) for n in load_batches(Unpickled(), [3, 4], 0, "cpu")] == [9, 16]
+
+
+def test_loaders_share_what_is_kept_in_memory(monkeypatch):
+    """By default too, where a GPU's eight loaders would keep eight times as much."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(32))
+    for asked, device, processes in ((None, "cuda:0", 1), (None, "cuda", 4), (6, "cpu", 1), (0, "cpu", 1)):
+        loaders = max(1, loader_processes(asked, device, processes))
+        assert cache_size(asked, device, processes) * loaders == pytest.approx(4)
+
+
+def test_processes_of_a_time_limit_see_one_time(monkeypatch):
+    """The learning rate follows the time; processes that began at other moments would learn at other rates, and drift apart."""
+    clock = Clock(10.0)
+    monkeypatch.setattr(time, "monotonic", lambda: clock._started)
+    assert shared_seconds(clock, ProcessGroup(), "cpu") == 10.0
+    monkeypatch.setattr(ProcessGroup, "total", lambda self, value: value + 14.0)  # the other's
+    assert shared_seconds(clock, ProcessGroup(0, 2), "cpu") == 12.0

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from occle_train.commands.fit import drop_other_classes
 from occle_train.data.samples import Samples
 from occle_train.loop.curves import draw_curve
 from occle_train.loop.sampling import BatchSampler
-from occle_train.loop.schedule import copy_matching, warmup_cosine
+from occle_train.loop.schedule import blend_matching, copy_matching, warmup_cosine
 from occle_train.loop.steps import TrainingHooks
 from occle_train.minkocc.config import FitConfig
-from occle_train.minkocc.fit import fit
+from occle_train.minkocc.fit import fit, make_loader, make_trainer
+from occle_train.process_group import ALONE
 
 from occle_core import taxonomy
 from occle_core.bundle import rig_spec
@@ -167,3 +169,31 @@ def test_a_share_of_the_starting_weights_is_kept(samples, tmp_path):
             torch.testing.assert_close(value, 0.25 * before[name] + 0.75 * alone[name])
             moved += not torch.equal(alone[name], before[name])
     assert moved > 50 and all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights(samples):
+    """The next checkpoint would hold weights that are no numbers, and no run could be resumed from it."""
+    spec, config = rig_spec("tiny", "kitti"), FitConfig(steps=4, batch_size=1, num_workers=0)
+    trainer = make_trainer(spec, samples, config, "cpu", None)
+    trainer.network.train()
+    trainer.network.head.weight.register_hook(lambda gradient: gradient * float("inf"))
+    before = [parameter.detach().clone() for parameter in trainer.network.parameters()]
+    batch = next(iter(make_loader(spec, samples, config, ALONE, "cpu", 0)))
+    with pytest.raises(FloatingPointError, match=r"the gradient's norm is .*; lower the learning rate"):
+        trainer.step(0, batch)
+    assert all(torch.equal(one, other) for one, other in zip(before, trainer.network.parameters()))
+
+
+def test_a_start_from_as_many_other_classes_keeps_the_head_fresh():
+    """Twenty classes and twenty classes in another order: the weights would fit."""
+    spec, kitti = rig_spec("tiny", "kitti"), taxonomy.load("semantickitti")
+    names = dict(zip(reversed(kitti.names), kitti.colors.tolist()))
+    turned = taxonomy.TaxonomyConfig(name="turned", classes=names, free="free", voxels={0: 19})
+    initial, network = spec.build(), spec.build()
+    assert not drop_other_classes(initial, spec, kitti)
+    assert drop_other_classes(initial, spec, taxonomy.load(turned))
+    fresh = network.head.weight.clone()
+    copy_matching(initial, network)
+    blend_matching(initial, network, 0.5)
+    assert torch.equal(network.head.weight, fresh)
+    assert torch.equal(network.unet.state_dict()[name := next(iter(network.unet.state_dict()))], initial.unet.state_dict()[name])

@@ -1,6 +1,8 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Scans without a point in the grid, frames without a pose, and files that are missing: named, and the training goes through."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,8 @@ from occle_train.occle.fit import fit_occle
 from occle_train.occle.phases import OccleRecipeConfig
 from occle_train.occle.samples import OccleSamples, every_nth
 from occle_train.process_group import ProcessGroup
-from rooms import GRID, NETWORK, RECIPE, Rooms, label_folder, spec
+from occle_train.runs.validation import Slice, draw_validation, predictor_of
+from rooms import CLASSES, GRID, NETWORK, RECIPE, Rooms, label_folder, spec
 
 from occle_core.bundle import spec_for
 from occle_core.datasets import DatasetError
@@ -159,3 +162,26 @@ def test_occle_trains_through_lost_poses_and_far_scans(tmp_path, caplog):
     fit_occle(spec_for(network, GRID, "semantickitti", "rooms"), samples, config, tmp_path / "fit")
     assert caplog.text.count("sequence a, frame 4 is left out of the training") == 1
     assert caplog.text.count("sequence b, frame 0 is left out of the training") == 1
+
+
+def test_targets_of_one_class_list_are_not_taken_for_anothers(tmp_path):
+    """The targets hold the id of free space, which another list gives to a class."""
+    other = Rooms("a")
+    other.taxonomy = replace(CLASSES, name="own", names=(*CLASSES.names[1:], "free"), free=19)
+    targets = []
+    for rooms in (Rooms("a"), other):
+        targets.append(RecipeSamples([rooms], GRID, NETWORK, RECIPE, None, tmp_path).weak_target(0))
+    assert np.array_equal(targets[0] == 0, targets[1] == 19) and (targets[0] == 0).any() and not (targets[1] == 0).any()
+
+
+def test_the_end_of_a_run_draws_the_frames_that_can_be_predicted(tmp_path):
+    """The first frame has no point in the grid: hours of training must not end in an error for the sake of a picture."""
+    rooms = Rooms("a")
+
+    def frame(i):
+        found = Rooms.frame(rooms, i)
+        return replace(found, points=found.points + np.float32(90)) if i == 0 else found
+
+    rooms.frame = frame
+    written = draw_validation(tmp_path, Slice([rooms], 1), predictor_of(spec(), spec().build().eval()))
+    assert [file.name for file in written] == ["validation-2.jpg", "validation-3.jpg"]

@@ -221,6 +221,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_weights():
     assert torch.equal(net.geometric.first.conv.weight, before)
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_and_leaves_the_weights():
+    net, sample, config = network(), batch(), OccleRecipeConfig()
+    optimizer = begin_phase(net, "teacher", config)
+    net.geometric.first.conv.weight.register_hook(lambda gradient: gradient * float("nan"))
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    with pytest.raises(FloatingPointError, match="phase teacher: the gradient's norm is nan"):
+        run_step(net, "teacher", sample, optimizer, WEIGHTS, config)
+    assert all(torch.equal(one, other) for one, other in zip(before, net.parameters()))
+
+
 def test_the_papers_numbers_are_the_defaults():
     config = OccleRecipeConfig()
     assert (config.learning_rate, config.weight_decay, config.batch_size, config.annotated_fraction) == (2e-4, 1e-4, 1, 0.1)

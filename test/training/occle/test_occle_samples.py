@@ -87,6 +87,10 @@ def test_annotations_can_be_accumulated_from_labelled_scans(labels):
     assert {0, ROAD, BUILDING, 255} <= set(np.unique(truth)) and not drive.opened
     unannotated = next(other for other in range(len(samples)) if other != item)
     assert (samples.truth(unannotated) == 255).all()
+    pose = drive.pose
+    drive.pose = lambda i: pose(i) if i < 3 else None
+    every = CONFIG.model_copy(update={"truth": "accumulated", "annotated_fraction": 1.0})
+    assert samples_of(labels, every, [drive]).annotated == [0, 1, 2]
 
 
 def test_cells_that_no_camera_saw_are_unknown(labels):

@@ -1,15 +1,28 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Checks before the first step: one line each, with the remedy."""
 
+import numpy as np
 import pytest
 import torch
+from occle_train.commands import training
+from occle_train.commands.training import opened_run
 from occle_train.minkocc.recipe import RecipeSamples
 from occle_train.minkocc.recipe_config import MinkOccRecipeConfig
 from occle_train.runs import checks
-from occle_train.runs.checks import check_device, check_disk, check_labels, check_processes, rig_of
+from occle_train.runs.checks import (
+    check_classes,
+    check_device,
+    check_disk,
+    check_labels,
+    check_processes,
+    check_rig_classes,
+    rig_of,
+)
+from occle_train.runs.folder import RunOptions
 from rooms import GRID, NETWORK, Rooms, label_folder, spec
 
-from occle_core.datasets import DatasetError
+from occle_core import taxonomy
+from occle_core.datasets import DatasetError, voxels
 
 
 class Layout(Rooms):
@@ -75,3 +88,48 @@ def test_a_full_disk_is_found_before_the_first_checkpoint(tmp_path, monkeypatch)
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(OSError, match="checkpoints and bundles need"):
         check_disk(tmp_path, network)
+
+
+def test_every_sequence_has_the_same_class_list(tmp_path):
+    """Not only the first of a folder: ids of another list would be taken for classes of this one."""
+    street, hall = Rooms("a"), Rooms("b")
+    hall.taxonomy = taxonomy.load("warehouse")
+    check_classes({tmp_path: [street, Rooms("c")]})
+    for sets in ({tmp_path: [street, hall]}, {tmp_path / "x": [street], tmp_path / "y": [hall]}):
+        with pytest.raises(DatasetError, match=r"different class lists: .*\(a\) with semantickitti, .*\(b\) with warehouse; give"):
+            check_classes(sets)
+    check_rig_classes([street], "semantickitti", "kitti")
+    with pytest.raises(DatasetError, match=r"b is labelled with warehouse, and a network of --rig kitti predicts semantickitti"):
+        check_rig_classes([street, hall], "semantickitti", "kitti")
+
+
+def test_a_bundle_that_cannot_be_written_is_found_before_the_first_step(tmp_path):
+    (tmp_path / "out" / "streets").mkdir(parents=True)
+    options = RunOptions(bundle=tmp_path / "out")
+    with (
+        pytest.raises(ValueError, match="out is a folder that holds streets"),
+        opened_run(options, {}, None, "x", tmp_path / "run"),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"camera_names": ("cam", "rear")}, "--validation .*: a has 2 cameras, the network 1; give"),
+        ({"taxonomy": taxonomy.load("warehouse")}, "labelled with warehouse, the training with semantickitti"),
+        ({"truth": lambda i, grid: voxels.resample(np.zeros(GRID.shape, np.uint8), GRID, grid, GRID)}, "does not line up"),
+    ],
+)
+def test_a_validation_that_could_not_be_scored_is_found_before_the_first_step(tmp_path, monkeypatch, change, said):
+    rooms = Rooms("a")
+    vars(rooms).update(change)
+    monkeypatch.setattr(training, "open_all", lambda *given: [rooms])
+    coarse = spec().model_copy(update={"grid": spec().grid.model_copy(update={"origin": (0.1, -6.4, -2.0)})})
+    run = training.Run(tmp_path, RunOptions(validation=tmp_path, data=(tmp_path / "data",)), {}, False)
+    with pytest.raises(ValueError, match=said):
+        training.validation_slice(run, coarse, False)
+    vars(rooms).clear()
+    vars(rooms).update(vars(Rooms("a")))
+    assert len(training.validation_slice(run, coarse, False).frames) == 3

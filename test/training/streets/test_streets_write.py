@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,8 +21,10 @@ from occle_train.streets.shapes.boxes import quaternion
 from occle_train.streets.shapes.classes import KITTI_CLASS, KITTI_MOVING, KITTI_RAW
 from occle_train.streets.writing import nuscenes as write_nuscenes
 from occle_train.streets.writing import semantickitti as write_semantickitti
+from occle_train.streets.writing.nuscenes_tables import NAMES
 
 from occle_core.geometry.grid import VoxelGrid
+from occle_core.rig import read_rig
 
 GRID = VoxelGrid((0, -25.6, -2.0), (256, 256, 32), 0.2)
 """Where today's release of SemanticKITTI (1.1) has its voxels."""
@@ -303,3 +306,29 @@ def test_a_failed_run_leaves_nothing_behind(tmp_path, monkeypatch, rig, writer):
     with pytest.raises(OSError, match="no space"):
         simulate(tmp_path, rig, drives=1, frames=1, workers=1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rig", ["kitti", "nuscenes"])
+def test_recordings_are_not_replaced_by_simulated_drives(tmp_path, rig):
+    """Sequences of the same name are: SemanticKITTI has a sequence 00 too, and nuScenes tables of this version."""
+    out = tmp_path / "out"
+    there = out / ("sequences/00/velodyne/000000.bin" if rig == "kitti" else "v1.0-mini/scene.json")
+    there.parent.mkdir(parents=True)
+    there.write_text('[{"token": "s", "name": "scene-0061", "first_sample_token": "t", "description": "Parked truck"}]')
+    if rig == "nuscenes":
+        for name in NAMES:
+            (there.parent / f"{name}.json").touch()
+            if name != "scene":
+                (there.parent / f"{name}.json").write_text("[]")
+    before = there.read_text()
+    with pytest.raises(ValueError, match=r"(sequences/00|v1.0-mini) was not simulated, and would be replaced"):
+        simulate(out, rig, frames=1, workers=1)
+    assert there.read_text() == before
+
+
+def test_a_recorded_sequence_is_not_replaced_by_a_simulated_one(tmp_path):
+    (tmp_path / "00").mkdir()
+    (tmp_path / "00" / "sequence.json").write_text('{"format": "occle-sequence", "version": 1, "source": {"bag": "00"}}')
+    (tmp_path / "00" / "rig.yaml").write_text("")
+    with pytest.raises(ValueError, match="00 was not simulated"):
+        simulate(tmp_path, read_rig(Path(__file__).resolve().parents[3] / "examples/own_rig/rig.yaml"), frames=1, workers=1)

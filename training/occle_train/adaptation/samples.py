@@ -15,6 +15,7 @@ from occle_core import taxonomy
 from occle_core.bundle import BundleSpec
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.datasets.files import read_npz, warn_once
+from occle_core.frame import Frame
 from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.taxonomy import IGNORE
 from occle_train.adaptation.config import AdaptConfig
@@ -24,11 +25,12 @@ from occle_train.adaptation.thresholds import class_thresholds
 from occle_train.data.array_files import cached_arrays, write_arrays
 from occle_train.data.samples import Sample, Samples, TargetKind
 from occle_train.data.truth import voxel_truth
+from occle_train.loop.workers import cache_size
 from occle_train.minkocc.fit import minkocc_config
 from occle_train.pseudo_labels.label_folder import LabelFolder
 from occle_train.pseudo_labels.lidar import OCCUPIED
 from occle_train.pseudo_labels.lift import point_labels
-from occle_train.pseudo_labels.unlabelled import UnlabelledDataset
+from occle_train.pseudo_labels.unlabelled import UnlabelledDataset, recording_of
 
 OnProgress = Callable[[str], None]
 
@@ -43,6 +45,7 @@ class AdaptSamples(Samples):
         config: see AdaptConfig.
         labels: label images of the recorded frames; None for the teacher alone.
         folder: of what is the same in every round.
+        device: torch's name of the one that trains.
 
     Raises:
         DatasetError: a recorded sequence has no poses, or no simulated frame has a truth.
@@ -56,6 +59,7 @@ class AdaptSamples(Samples):
         config: AdaptConfig,
         labels: LabelFolder | None,
         folder: Path,
+        device: str = "cpu",
     ) -> None:
         self.spec, self.config, self.folder = spec, config, folder
         self.classes = taxonomy.load(spec.taxonomy)
@@ -64,7 +68,8 @@ class AdaptSamples(Samples):
         self.labels: LabelFolder | None = labels
         self.targets: Path | None = None
         self._lifted: tuple[UnlabelledDataset, Any] | None = None
-        super().__init__([*self.simulated, *self.recorded], spec.voxel_grid, minkocc_config(spec), mask="either")
+        memory = cache_size(config.num_workers, device)
+        super().__init__([*self.simulated, *self.recorded], spec.voxel_grid, minkocc_config(spec), memory, "either")
 
     def _find(self) -> tuple[list[tuple[int, int]], Sequence[int]]:
         """Simulated frames that have a truth come first; recorded ones that have a pose follow."""
@@ -105,6 +110,10 @@ class AdaptSamples(Samples):
         """A simulated frame with its truth, or a recorded one with its target."""
         labelled = item in self._warm_set
         return Sample(self.frame(item), self.truth(item) if labelled else self.target(item), labelled)
+
+    def _read(self, dataset: Dataset, i: int) -> Frame:
+        """With the scans between the frames of a recording, as the network is to read them on the robot."""
+        return super()._read(recording_of(dataset), i)
 
     def truth(self, item: int) -> NDArray[np.uint8]:
         """The voxel truth of a simulated frame.

@@ -17,7 +17,9 @@ from occle_core.datasets import Dataset
 from occle_core.frame import FrameError
 from occle_core.networks.minkocc.inputs import prepare
 from occle_core.networks.minkocc.network import MinkOcc
+from occle_train.data.samples import read_frame
 from occle_train.minkocc.fit import minkocc_config
+from occle_train.pseudo_labels.unlabelled import recording_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,8 @@ class Teacher:
     @torch.inference_mode()
     def _predicted(self, i: int) -> ClassVolume | None:
         try:
-            inputs = prepare(self.dataset.frame(i), self.spec.voxel_grid, minkocc_config(self.spec))
+            config = minkocc_config(self.spec)
+            inputs = prepare(read_frame(recording_of(self.dataset), i, config), self.spec.voxel_grid, config)
         except FrameError:
             return None
         classes = self.network(inputs.to(self.device)).classes

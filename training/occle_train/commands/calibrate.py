@@ -12,7 +12,7 @@ import typer
 from occle_core.bundle import read_spec, replace_spec
 from occle_core.predictor import Predictor
 from occle_train.commands.common import console, path_option, progress_bar, split_names
-from occle_train.data.samples import open_all
+from occle_train.data.samples import listed_taxonomy, open_all
 from occle_train.data.truth import TRUTHS, TruthName
 from occle_train.evaluation.calibrate import count_cells
 from occle_train.evaluation.evaluate import scored_frames
@@ -35,7 +35,7 @@ def calibrate(
     predictor = Predictor.load(bundle, engine, "fp32", threads, console.print)
     plain = predictor.spec.model_copy(update={"calibration": None})
     predictor = Predictor(plain, predictor.engine, predictor.bundle_id)
-    datasets = open_all(data, split_names(sequences))
+    datasets = open_all(data, split_names(sequences), listed_taxonomy(plain))
     if len(datasets) < 2:
         raise ValueError(f"{data} holds one sequence; calibration is fitted on some and measured on others: give two or more")
     with progress_bar() as bar:
@@ -45,6 +45,7 @@ def calibrate(
             count_cells(predictor, datasets[part::2], TRUTHS[truth], every, lambda name, i: bar.advance(task)) for part in (0, 1)
         )
     found = fitted.fit()
+    measured.require_cells(f"to measure on, in every second sequence ({', '.join(dataset.name for dataset in datasets[1::2])})")
     before, after = measured.errors(None), measured.errors(found)
     for name, text in (("class", "class"), ("occupied", "occupancy, cells called occupied"), ("occupied_all", "occupancy, all")):
         console.print(f"expected calibration error, {text}: {before[name]:.4f} before, {after[name]:.4f} after")

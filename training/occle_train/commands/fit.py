@@ -42,6 +42,7 @@ from occle_train.runs.checks import (
     check_disk,
     check_labels,
     check_names,
+    check_rig_classes,
     check_truth,
     rig_of,
 )
@@ -127,7 +128,7 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     options = run.options
     own = taxonomy.load(options.classes) if options.classes else None
     started = training.start_folder(run)
-    initial = load_bundle(started)[1] if started else None
+    begun_spec, initial = load_bundle(started)[:2] if started else (None, None)
     if initial is not None and not isinstance(initial, MinkOcc):
         raise ValueError(f"--start-from {options.start_from}: no MinkOcc network; start from another bundle")
     recipe = settings.recipe
@@ -138,13 +139,15 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     datasets = [dataset for found in sets.values() for dataset in found]
     spec = run_spec(run, datasets)
     classes = taxonomy.load(spec.taxonomy)
+    if initial is not None and begun_spec is not None and drop_other_classes(initial, begun_spec, classes):
+        console.print(f"the class head starts anew: {options.start_from} has other classes", highlight=False, soft_wrap=True)
     begun, pretrained = training.with_image_weights(run, spec, initial, settings.seed)
     assert begun is None or isinstance(begun, MinkOcc)
     initial = begun
-    samples = training_samples(run, settings, spec, datasets)
+    samples = training_samples(run, settings, spec, datasets, place)
     _check_targets(run, settings, samples, sets)
     check_disk(run.folder, spec.build())
-    part = training.validation_slice(run, classes, own is not None)
+    part = training.validation_slice(run, spec, own is not None)
     measured = bias_samples(settings, spec, samples, part)
     with compiled_kernels(place, say), join_process_group(place) as (group, device):
         settings, spent = settings.for_frames(len(samples)), 0.0
@@ -194,6 +197,17 @@ def _train(run: training.Run, settings: FitConfig, place: str) -> None:
     training.end_run(run, "fit", end, network, (done, settings.steps), stop, finish)
 
 
+def drop_other_classes(initial: MinkOcc, spec: BundleSpec, classes: taxonomy.Taxonomy) -> bool:
+    """Take the class head out of a network that a training starts from, where it is of other classes; whether it was.
+
+    As many of them may be other ones: their weights would fit, and mean something else.
+    """
+    if taxonomy.load(spec.taxonomy).names == classes.names:
+        return False
+    del initial.head
+    return True
+
+
 def settings_of(config: str | None, assignments: Sequence[str], saved: dict[str, Any], **given: Any) -> FitConfig:
     """Values of a resumed run, of a configuration, of --set and of options, the later ones before the earlier."""
     content = merged_settings(saved, config, assignments)
@@ -225,7 +239,9 @@ def run_spec(run: training.Run, datasets: Sequence[Dataset]) -> BundleSpec:
     options = run.options
     size, file = options.size or "small", options.rig_file
     if file is None:
-        spec = rig_spec(size, rig_of(datasets, options.rig, run.data_text), classes=options.classes)
+        rig = rig_of(datasets, options.rig, run.data_text)
+        spec = rig_spec(size, rig, classes=options.classes)
+        check_rig_classes(datasets, taxonomy.load(spec.taxonomy).name, rig)
     else:
         spec = spec_of_rig(size, file, options.classes)
         check_sensors(datasets, read_rig(file), spec.taxonomy, run.data_text)

@@ -29,6 +29,7 @@ from occle_train.loop.run_key import run_key
 from occle_train.loop.steps import TrainingHooks
 from occle_train.loop.stop_request import stop_on_signals
 from occle_train.loop.training_log import LOG
+from occle_train.loop.workers import cache_size
 from occle_train.occle.batches import steps_of
 from occle_train.occle.fit import CELLS, fit_occle
 from occle_train.occle.phases import OccleRecipeConfig
@@ -115,11 +116,11 @@ def _train(run: training.Run, settings: OccleRun, group: ProcessGroup, place: st
     begun, pretrained = training.with_image_weights(run, spec, initial, recipe.seed)
     assert begun is None or isinstance(begun, OccLE)
     initial = begun
-    memory = 4.0 / max(1, recipe.num_workers or 1)
+    memory = cache_size(recipe.num_workers, place, group.size)
     samples = OccleSamples(datasets, spec.voxel_grid, spec.network, recipe, LabelFolder(options.labels, classes), memory)
     check_labels(samples, run.data_text)
     check_disk(run.folder, spec.build(), len(recipe.phases))
-    part = training.validation_slice(run, classes, False, TRUTHS[recipe.truth])
+    part = training.validation_slice(run, spec, False, TRUTHS[recipe.truth])
     with compiled_kernels(place, say):
         if recipe.max_minutes is not None and not run.resumed:
             recipe = fit_phases_to_time(spec, samples, recipe, run.folder / CELLS, place, group)

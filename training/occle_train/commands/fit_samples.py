@@ -11,6 +11,7 @@ from occle_core.bundle import BundleSpec
 from occle_train.commands import training
 from occle_train.commands.common import console
 from occle_train.data.samples import Samples
+from occle_train.loop.workers import cache_size
 from occle_train.minkocc.config import FitConfig
 from occle_train.minkocc.fit import minkocc_config
 from occle_train.minkocc.image_head import label_size
@@ -21,9 +22,9 @@ from occle_train.runs.finish import CHECKED_FRAMES
 from occle_train.runs.validation import Slice, slice_of
 
 
-def training_samples(run: training.Run, settings: FitConfig, spec: BundleSpec, datasets: Sequence[Any]) -> Samples:
+def training_samples(run: training.Run, settings: FitConfig, spec: BundleSpec, datasets: Sequence[Any], device: str) -> Samples:
     """The training's frames and, where the configuration asks for them, the labels of their images' pixels."""
-    sizes, memory = minkocc_config(spec), 4.0 / max(1, settings.num_workers or 1)
+    sizes, memory = minkocc_config(spec), cache_size(settings.num_workers, device, run.options.processes or 1)
     folder = LabelFolder(run.options.labels, taxonomy.load(spec.taxonomy)) if run.options.labels else None
     samples: Samples
     if settings.recipe is None:

@@ -25,7 +25,7 @@ from occle_train.pseudo_labels.grounded_sam import GroundedSam
 from occle_train.pseudo_labels.label_folder import LabelFolder, Labeller, LoadedOnce, write_missing
 from occle_train.pseudo_labels.prompts import load_prompts
 from occle_train.pseudo_labels.universal_names import parse_renames
-from occle_train.runs.checks import check_device, rig_of
+from occle_train.runs.checks import check_classes, check_device, rig_of
 from occle_train.worker_pool import find_workers
 
 
@@ -80,6 +80,7 @@ def label(
         raise ValueError("--ready leaves nothing to do without --cells; give --cells DIR")
     found_workers = find_workers(workers, ray, place)
     datasets = open_all(data, split_names(sequences))
+    check_classes({data: datasets})
     classes = datasets[0].taxonomy
     if not ready:
         images = ((dataset, i, camera) for dataset in datasets for i in range(len(dataset)) for camera in dataset.camera_names)

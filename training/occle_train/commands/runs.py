@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from occle_core.bundle import save_bundle
+from occle_core.networks.minkocc.config import MinkOccConfig
 from occle_train.commands.common import console, path_option, user_path
 from occle_train.runs.compare import differences, score_rows, summary
 from occle_train.runs.folder import RUNS, find_runs
@@ -62,3 +63,9 @@ def write_bundle(
     spec, network, step = read_weights(source, raw)
     save_bundle(out, spec, network)
     console.print(f"wrote {out}: the {'weights' if raw else 'averaged weights'} of {step} steps", highlight=False, soft_wrap=True)
+    if isinstance(spec.network, MinkOccConfig) and spec.provenance["fit"].get("free_bias", True):
+        console.print(
+            "note: without the bias of the free class, which is measured at the end of a run or when it is stopped; its last/ and "
+            "best/ have it",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip

@@ -17,12 +17,12 @@ import torch
 import typer
 
 from occle_core import taxonomy
-from occle_core.bundle import BundleSpec, find_bundle
+from occle_core.bundle import BundleSpec, find_bundle, require_bundle_place
 from occle_core.datasets import Dataset
 from occle_core.networks.protocol import Network
 from occle_train.commands.common import console, describe_dataset, split_names
 from occle_train.data.samples import open_all, open_sets
-from occle_train.data.truth import TruthReader, voxel_truth
+from occle_train.data.truth import TruthReader, scored_grid, voxel_truth
 from occle_train.evaluation.terminal_tables import score_table
 from occle_train.loop.curves import read_rows
 from occle_train.loop.image_weights import load_image_weights
@@ -111,8 +111,10 @@ def opened_run(
         writes: whether this process is the first of those that train together; the others are given the folder.
 
     Raises:
-        ValueError: both folders are given, or `out` holds a run.
+        ValueError: both folders are given, `out` holds a run, or no bundle can be written where it is asked for.
     """
+    if options.bundle is not None:
+        require_bundle_place(options.bundle)
     if resume is not None and out is not None:
         raise ValueError("--out is for a new run and --resume for an old one; leave one of the two out")
     if resume is not None:
@@ -169,20 +171,35 @@ def named_sets(sets: Mapping[Path, Sequence[Dataset]]) -> list[dict[str, Any]]:
     ]
 
 
-def validation_slice(run: Run, classes: taxonomy.Taxonomy, own: bool, truth: TruthReader = voxel_truth) -> Slice | None:
+def validation_slice(run: Run, spec: BundleSpec, own: bool, truth: TruthReader = voxel_truth) -> Slice | None:
     """The validation frames; None without --validation.
 
+    Args:
+        run: see above.
+        spec: of the network.
+        own: whether its class list is one's own.
+        truth: where the truth comes from.
+
     Raises:
-        DatasetError: they have no truth, or other classes.
+        ValueError: they have other classes or more cameras, or a truth that is missing or does not fit the network's grid.
     """
-    data = run.options.validation
+    data, classes = run.options.validation, taxonomy.load(spec.taxonomy)
     if data is None:
         return None
     datasets = open_all(data, split_names(run.options.validation_sequences or ""), classes if own else None)
     wrong = [dataset for dataset in datasets if dataset.taxonomy.name != classes.name]
     if wrong:
         raise ValueError(f"--validation {data} is labelled with {wrong[0].taxonomy.name}, the training with {classes.name}")
+    for dataset in datasets:
+        if len(dataset.camera_names) > spec.network.num_cameras:
+            raise ValueError(
+                f"--validation {data}: {dataset.name} has {len(dataset.camera_names)} cameras, the network "
+                f"{spec.network.num_cameras}; give data of the training's rig"
+            )
     part = slice_of(datasets, run.options.validation_frames or 24, data, truth)
+    if truth is voxel_truth:  # whose cells may not line up
+        dataset, i = part.frames[0]
+        truth(dataset, i, scored_grid(spec.voxel_grid, dataset)[0])
     console.print(f"validation: {len(part.frames)} frames of {describe_dataset(data, datasets)}", highlight=False, soft_wrap=True)
     among = data.resolve() in [folder.resolve() for folder in run.data]
     if among and run.options.validation_sequences == run.options.sequences:

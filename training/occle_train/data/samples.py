@@ -214,10 +214,8 @@ class Samples:
         return truth if seen is None else np.where(seen, truth, IGNORE).astype(np.uint8)
 
     def _read(self, dataset: Dataset, i: int) -> Frame:
-        """A frame, with the points of the scans before it where the network reads them."""
-        if not self.network.reads_sweeps:
-            return dataset.frame(i)
-        return with_sweeps(scans_before(dataset, i, self.network.num_frames), self.network)
+        """A frame as the network reads it."""
+        return read_frame(dataset, i, self.network)
 
     def _reduced(self, frame: Frame) -> Frame:
         size = (self.network.image.width, self.network.image.height)
@@ -227,6 +225,17 @@ class Samples:
         inside = self.grid.index(in_grid)[1]
         ages = None if frame.ages is None else frame.ages[inside]
         return replace(frame, points=frame.points[inside], images=images, cameras=cameras, ages=ages, origins=None)
+
+
+def read_frame(dataset: Dataset, i: int, network: MinkOccConfig) -> Frame:
+    """A frame, with the points of the scans before it where the network reads them.
+
+    Raises:
+        FrameError: a scan that is read with others is malformed.
+    """
+    if not network.reads_sweeps:
+        return dataset.frame(i)
+    return with_sweeps(scans_before(dataset, i, network.num_frames), network)
 
 
 def open_all(

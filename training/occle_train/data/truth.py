@@ -14,6 +14,7 @@ from occle_core.datasets.files import warn_once
 from occle_core.datasets.recordings.sequence import SequenceDataset
 from occle_core.datasets.voxels import resample
 from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
+from occle_core.taxonomy import IGNORE
 from occle_train.data.accumulate import accumulate
 
 RECORDED = {"nuscenes": OCC3D_NUSCENES, "semantickitti": SEMANTICKITTI, "kitti360": SEMANTICKITTI}
@@ -75,6 +76,28 @@ TRUTHS: dict[TruthName, TruthReader] = {"recorded": voxel_truth, "accumulated": 
 """Reads the truth of a frame; None where it has none."""
 
 
+def calls_unseen_free(dataset: Dataset) -> bool:
+    """Whether recorded truths call cells that no sensor saw free, and leave it to masks to say so, as Occ3D's do."""
+    return dataset.kind == "nuscenes"
+
+
+def known_truth(
+    dataset: Dataset, i: int, grid: VoxelGrid, sensors: Sequence[str], truth: TruthReader = voxel_truth
+) -> NDArray[np.uint8] | None:
+    """A frame's truth with 255 where a recorded one calls cells free that none of the sensors ("camera", "lidar") saw.
+
+    Args:
+        dataset: with a truth.
+        i: number of the frame.
+        grid: not finer than the recorded one.
+        sensors: whose sight makes a cell known.
+        truth: reads the truth; only the recorded one has masks.
+    """
+    found = truth(dataset, i, grid)
+    seen = sensor_mask(dataset, i, grid, sensors) if truth is voxel_truth and calls_unseen_free(dataset) else None
+    return found if found is None or seen is None else np.where(seen, found, IGNORE).astype(np.uint8)
+
+
 def sensor_mask(dataset: Dataset, i: int, grid: VoxelGrid, sensors: Sequence[str]) -> NDArray[np.bool_] | None:
     """(X, Y, Z) bool: cells that one of the sensors ("camera", "lidar") saw; None where none is asked for or recorded.
 
@@ -82,7 +105,7 @@ def sensor_mask(dataset: Dataset, i: int, grid: VoxelGrid, sensors: Sequence[str
     """
     masks = dataset.masks(i) if sensors else {}
     wanted = [masks[name] for name in sensors if name in masks]
-    if len(wanted) < len(sensors) and dataset.taxonomy.name == "occ3d_nuscenes" and dataset.has_truth(i):
+    if len(wanted) < len(sensors) and calls_unseen_free(dataset) and dataset.has_truth(i):
         lacking = " and ".join(name for name in sensors if name not in masks)
         warn_once(f"{dataset.name}: its truths have no mask of the {lacking}{'' if wanted else '; all of their cells count'}")
     if not wanted:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 
 from occle_core.calibration import Calibration
 from occle_core.datasets import Dataset
+from occle_core.frame import FrameError
 from occle_core.occupancy import Occupancy
 from occle_core.predictor import Predictor
-from occle_train.data.truth import TruthReader, scored_grid
-from occle_train.evaluation.evaluate import scored_frames
+from occle_train.data.truth import TruthReader, known_truth, scored_grid
+from occle_train.evaluation.evaluate import require_classes, scored_frames
 from occle_train.metrics.isotonic import isotonic
 
 BINS = 1000
@@ -62,14 +64,22 @@ class CalibrationCounts:
         self.free += int(free.sum())
         self.free_occupied += int((truth[free] != empty).sum())
 
+    def require_cells(self, purpose: str) -> None:
+        """Make sure that something was counted.
+
+        Raises:
+            ValueError: no known cell was called occupied, or none free; `purpose` says what they are for.
+        """
+        if not self.named.sum() or not self.free:
+            raise ValueError(f"no cells {purpose}; give frames whose truth is known")
+
     def fit(self) -> Calibration:
         """Isotonic curves (pool adjacent violators), read at evenly filled knots.
 
         Raises:
             ValueError: no cell was called occupied, or none free.
         """
-        if not self.named.sum() or not self.free:
-            raise ValueError("no cells to calibrate on; give frames whose truth is known")
+        self.require_cells("to calibrate on")
         filled = np.flatnonzero(self.named)
         weights = self.named[filled]
         mean = self.confidence[filled] / weights
@@ -121,13 +131,19 @@ def count_cells(
 ) -> CalibrationCounts:
     """Counts over all frames that have a truth.
 
+    Frames that cannot be predicted, such as those without a point in the grid, are left out. Cells that no sensor saw do not count.
+
     Args:
         predictor: of a bundle without calibration.
         datasets: sequences with the bundle's classes.
         truth: where the truth comes from.
         every: count each n-th of a sequence's frames with a truth only.
         progress: called before each counted frame.
+
+    Raises:
+        DatasetError: the classes are others.
     """
+    require_classes(predictor, datasets)
     counts = CalibrationCounts()
     for dataset in datasets:
         grid, finer = scored_grid(predictor.grid, dataset)
@@ -136,14 +152,16 @@ def count_cells(
         predictor.forget()
         wanted = set(scored_frames(dataset, truth, every))
         for i in range(len(dataset)) if predictor.num_frames > 1 else sorted(wanted):
-            target = truth(dataset, i, grid) if i in wanted else None
+            target = known_truth(dataset, i, grid, ("camera", "lidar"), truth) if i in wanted else None
             if target is None:
-                predictor.observe(dataset.frame(i))
+                with suppress(FrameError):  # what cannot be predicted is not remembered either
+                    predictor.observe(dataset.frame(i))
                 continue
             progress(dataset.name, i)
             if predictor.num_frames > 1:
                 predictor.recall(dataset, i)
-            counts.add(predictor.predict(dataset.frame(i)), target)
+            with suppress(FrameError):
+                counts.add(predictor.predict(dataset.frame(i)), target)
     return counts
 
 

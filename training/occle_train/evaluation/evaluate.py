@@ -16,7 +16,7 @@ from occle_core.datasets.completeness import require_frames
 from occle_core.datasets.voxels import coarsen
 from occle_core.frame import FrameError
 from occle_core.predictor import Predictor
-from occle_train.data.truth import TruthReader, scored_grid, voxel_truth
+from occle_train.data.truth import TruthReader, known_truth, scored_grid, voxel_truth
 from occle_train.evaluation.degraded import Degradation, keep
 from occle_train.evaluation.scores import KittiScores, Occ3DScores, ScoredFrame
 
@@ -42,7 +42,8 @@ def evaluate(
         on_progress: called before each scored frame.
         degrade: what is done to each frame before the network sees it.
 
-    Cells finer than the recorded truth's are grouped into its cells before they are compared.
+    Cells finer than the recorded truth's are grouped into its cells before they are compared. In other classes than Occ3D's own,
+    its truths are scored under the camera mask alone: cells that nothing saw are free in them.
 
     Returns:
         "grid": completion scores on the bundle's grid (see CompletionMetrics); "scan": the same for the plain voxelised
@@ -121,13 +122,7 @@ def measure(
     grid, finer = scored_grid(predictor.grid, datasets[0]) if datasets else (predictor.grid, 1)
     is_occ3d = predictor.taxonomy.name == "occ3d_nuscenes"
     found = Measured((Occ3DScores if is_occ3d else KittiScores)(predictor.taxonomy, grid))
-    for dataset in datasets:
-        if dataset.taxonomy.name != predictor.taxonomy.name:
-            raise DatasetError(
-                f"{dataset.name} is labelled with {dataset.taxonomy.name}, the bundle predicts {predictor.taxonomy.name}"
-            )
-    if not is_occ3d and predictor.taxonomy.free != 0:
-        raise DatasetError(f"{predictor.taxonomy.name}: scores of completion need the free class first in the class list")
+    require_classes(predictor, datasets)
     looks_back = predictor.num_frames > 1
     begin = {number: _history_begin(predictor, datasets[number], frames[0]) for number, frames in wanted.items() if frames}
     read = {n: range(begin[n], frames[-1] + 1) if looks_back else frames for n, frames in wanted.items() if frames}
@@ -138,7 +133,7 @@ def measure(
             _look_back(predictor, dataset, begin[number], frames[0], degrade)
         for i in range(frames[0], frames[-1] + 1) if looks_back else frames:
             frame = dataset.frame(i)
-            target = truth(dataset, i, grid) if i in scored else None
+            target = known_truth(dataset, i, grid, () if is_occ3d else ("camera",), truth) if i in scored else None
             if target is None:
                 with suppress(FrameError):  # what cannot be predicted is not remembered either
                     predictor.observe(degrade(frame))
@@ -159,6 +154,19 @@ def measure(
             coarse = coarsen(labels, finer, predictor.taxonomy)
             found.scores.update(ScoredFrame(coarse, target, grid.occupied(points), dataset, i, truth))
     return found
+
+
+def require_classes(predictor: Predictor, datasets: Sequence[Dataset]) -> None:
+    """Make sure that data sets are labelled with the classes that a bundle predicts.
+
+    Raises:
+        DatasetError: one is not.
+    """
+    for dataset in datasets:
+        if dataset.taxonomy.name != predictor.taxonomy.name:
+            raise DatasetError(
+                f"{dataset.name} is labelled with {dataset.taxonomy.name}, the bundle predicts {predictor.taxonomy.name}"
+            )
 
 
 def _history_begin(predictor: Predictor, dataset: Dataset, first: int) -> int:
@@ -185,5 +193,6 @@ def _look_back(predictor: Predictor, dataset: Dataset, begin: int, first: int, d
 
 
 def scored_frames(dataset: Dataset, truth: TruthReader, every: int) -> list[int]:
-    """Each n-th of the frames that have a truth."""
-    return [i for i in range(len(dataset)) if truth is not voxel_truth or dataset.has_truth(i)][::every]
+    """Each n-th of the frames that have a truth; scans are accumulated around those that have a pose."""
+    recorded = truth is voxel_truth
+    return [i for i in range(len(dataset)) if (dataset.has_truth(i) if recorded else dataset.pose(i) is not None)][::every]

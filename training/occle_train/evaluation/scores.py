@@ -41,15 +41,16 @@ class KittiScores:
     """SemanticKITTI's scores on the bundle's grid and, where that fills the official volume, on the official one."""
 
     def __init__(self, taxonomy: Taxonomy, grid: VoxelGrid) -> None:
-        classes = taxonomy.num_classes
-        self.factor = round(grid.resolution / SEMANTICKITTI.resolution)
-        self.grid, self.scan = CompletionMetrics(classes), CompletionMetrics(classes)
-        self.official = CompletionMetrics(classes) if grid.finer(self.factor) == SEMANTICKITTI else None
+        classes, ignore, self.free = taxonomy.num_classes, taxonomy.ignore, taxonomy.free
+        self.factor = max(1, round(grid.resolution / SEMANTICKITTI.resolution))
+        self.grid, self.scan = (CompletionMetrics(classes, ignore, self.free) for _ in range(2))
+        self.official = CompletionMetrics(classes, ignore, self.free) if grid.finer(self.factor) == SEMANTICKITTI else None
 
     def update(self, frame: ScoredFrame) -> None:
         """Add a frame."""
         self.grid.update(frame.labels, frame.target)
-        self.scan.update(frame.hit.astype(np.uint8), frame.target)
+        something = 0 if self.free else 1
+        self.scan.update(np.where(frame.hit, something, self.free).astype(np.uint8), frame.target)
         if self.official and (fine := frame.truth(frame.dataset, frame.i, SEMANTICKITTI)) is not None:
             self.official.update(np.kron(frame.labels, np.ones((self.factor,) * 3, np.uint8)), fine)
 

@@ -45,6 +45,13 @@ class Clock:
         self._before, self._started = state["seconds"], time.monotonic()
 
 
+def shared_seconds(clock: Clock, group: ProcessGroup, device: str) -> float:
+    """A clock's seconds, the mean over the processes that train together: what a schedule makes of them is the same in all."""
+    if group.size == 1:
+        return clock.seconds
+    return float(group.total(torch.tensor([clock.seconds], dtype=torch.float64, device=device))[0]) / group.size
+
+
 @dataclass(frozen=True)
 class LoopHooks:
     """Callbacks of a training loop.

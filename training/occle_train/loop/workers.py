@@ -15,6 +15,8 @@ Batch = TypeVar("Batch", covariant=True)
 
 MOST = 8
 """Loader processes beside a GPU, at most."""
+CACHE = 4.0
+"""GiB of frames that a training process and its loaders keep in memory, at most."""
 GRACE = 30
 """Seconds that a loader process works on after SIGTERM."""
 
@@ -32,6 +34,15 @@ def loader_processes(asked: int | None, device: str, processes: int = 1) -> int:
         return asked
     cores = len(os.sched_getaffinity(0)) // max(1, processes)
     return max(1, min(MOST, cores - 1)) if device.startswith("cuda") else min(MOST, cores // 4)
+
+
+def cache_size(asked: int | None, device: str, processes: int = 1) -> float:
+    """GiB of frames that each loader process keeps in memory, so that all of a training process keep CACHE.
+
+    Args:
+        asked, device, processes: see `loader_processes`.
+    """
+    return CACHE / max(1, loader_processes(asked, device, processes))
 
 
 def load_batches(batches: Dataset[Batch], order: Iterable[Any], workers: int, device: str) -> DataLoader[Batch]:

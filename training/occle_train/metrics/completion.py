@@ -14,8 +14,8 @@ from occle_train.metrics.confusion import confusion, ratio
 class CompletionResult(TypedDict):
     """Scores in 0..1; NaN where nothing was there to be scored.
 
-    iou, precision, recall are of occupied against free; per_class is (num_classes - 1,), classes 1 and up, 0 for an absent one;
-    miou is its plain mean; miou_present its mean over the classes that the targets hold.
+    iou, precision, recall are of occupied against free; per_class is (num_classes - 1,), all classes but free in order of their
+    ids, 0 for an absent one; miou is its plain mean; miou_present its mean over the classes that the targets hold.
     """
 
     iou: float
@@ -30,13 +30,15 @@ class CompletionMetrics:
     """Completion IoU and class IoUs over all cells of all updates.
 
     Args:
-        num_classes: all classes including free, whose id is 0 (SemanticKITTI: 20).
+        num_classes: all classes including free (SemanticKITTI: 20).
         ignore: target label of cells that do not count.
+        free: id of the free class.
     """
 
-    def __init__(self, num_classes: int, ignore: int = 255) -> None:
+    def __init__(self, num_classes: int, ignore: int = 255, free: int = 0) -> None:
         self.num_classes = num_classes
         self.ignore = ignore
+        self.free = free
         self.counts = np.zeros((num_classes, num_classes), np.int64)
 
     def update(self, pred: ArrayLike, target: ArrayLike, invalid: ArrayLike | None = None) -> None:
@@ -63,16 +65,16 @@ class CompletionMetrics:
 
     def result(self) -> CompletionResult:
         """Scores over everything given so far."""
-        counts = self.counts
-        both = counts[1:, 1:].sum()
-        correct = counts.diagonal()[1:]
-        present = counts.sum(axis=1)[1:] > 0
-        union = (counts.sum(axis=0) + counts.sum(axis=1))[1:] - correct
+        counts, solid = self.counts, np.arange(self.num_classes) != self.free
+        both = counts[np.ix_(solid, solid)].sum()
+        correct = counts.diagonal()[solid]
+        present = counts.sum(axis=1)[solid] > 0
+        union = (counts.sum(axis=0) + counts.sum(axis=1))[solid] - correct
         per_class = correct / np.maximum(union, 1)
         return {
-            "iou": ratio(both, counts.sum() - counts[0, 0]),
-            "precision": ratio(both, counts[:, 1:].sum()),
-            "recall": ratio(both, counts[1:].sum()),
+            "iou": ratio(both, counts.sum() - counts[self.free, self.free]),
+            "precision": ratio(both, counts[:, solid].sum()),
+            "recall": ratio(both, counts[solid].sum()),
             "miou": float(per_class.mean()),
             "miou_present": float(per_class[present].mean()) if present.any() else float("nan"),
             "per_class": per_class,

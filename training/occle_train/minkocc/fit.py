@@ -24,7 +24,7 @@ from occle_train.loop.run_key import run_key
 from occle_train.loop.running_average import running_average
 from occle_train.loop.sampling import BatchSampler
 from occle_train.loop.schedule import blend_matching, copy_matching, scheduled_rate, seed_everything, set_learning_rate
-from occle_train.loop.steps import NO_HOOKS, Clock, TrainingHooks, run_steps
+from occle_train.loop.steps import NO_HOOKS, Clock, TrainingHooks, run_steps, shared_seconds
 from occle_train.loop.sync_batch_norm import sync_batch_norms
 from occle_train.loop.training_log import LOG, TrainingLog
 from occle_train.loop.workers import load_batches, loader_processes
@@ -94,7 +94,8 @@ def fit(
     limit = 60 * config.max_minutes if config.max_minutes else None
 
     def take_step(step: int, batch: MinkOccBatch) -> dict[str, float]:
-        rate = scheduled_rate(step, warmup, config.steps, clock.seconds, limit)
+        seconds = clock.seconds if limit is None else shared_seconds(clock, group, device)
+        rate = scheduled_rate(step, warmup, config.steps, seconds, limit)
         set_learning_rate(trainer.optimizer, config.learning_rate * rate)
         values = trainer.step(step, batch.to(device))
         average.update_parameters(network)

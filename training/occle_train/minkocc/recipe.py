@@ -23,6 +23,7 @@ from occle_core.datasets.files import warn_once
 from occle_core.geometry.camera import Camera
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.networks.minkocc.config import MinkOccConfig
+from occle_core.taxonomy import Taxonomy
 from occle_train.data.array_files import cached_arrays
 from occle_train.data.label_split import LabelSplit
 from occle_train.data.samples import SOLID, Sample, Samples, TargetKind, View
@@ -68,8 +69,9 @@ class RecipeSamples(Samples):
         self._split = LabelSplit.draw(datasets, config.label_unit, config.alpha, config.label_seed, config.mixed)
         self.drawn = self._split.drawn
         self.labels: LabelFolder | None = labels
-        self.cache = cache / _cache_key(grid, network, config, labels)
-        self._scans = cache / _cache_key(grid, network, config.model_copy(update={"moving_points": "rays"}), None)
+        classes = datasets[0].taxonomy if datasets else None
+        self.cache = cache / _cache_key(grid, network, config, labels, classes)
+        self._scans = cache / _cache_key(grid, network, config.model_copy(update={"moving_points": "rays"}), None, classes)
         self._unlabelled: dict[int, UnlabelledDataset] = {}
         super().__init__(datasets, grid, network, memory, mask)
         self._require_sweeps()
@@ -284,7 +286,9 @@ class RecipeSamples(Samples):
         return f"{dataset.name}/{dataset.numbers[i]:06d}-{origin}"
 
 
-def _cache_key(grid: VoxelGrid, network: MinkOccConfig, config: MinkOccRecipeConfig, labels: LabelFolder | None) -> str:
+def _cache_key(
+    grid: VoxelGrid, network: MinkOccConfig, config: MinkOccRecipeConfig, labels: LabelFolder | None, classes: Taxonomy | None
+) -> str:
     content = (
         f"{grid} {network.points.min_range} {config.past_scans} {config.future_scans} {config.free_margin} {config.moving_points}"
     )
@@ -292,4 +296,6 @@ def _cache_key(grid: VoxelGrid, network: MinkOccConfig, config: MinkOccRecipeCon
         content += f" {config.sweeps} sweeps"
     if config.lift_weight and labels is not None:
         content += f" {labels.root.resolve()} {labels.source}"
+    if classes is not None:
+        content += f" {classes.names} {classes.free}"  # what the ids in the targets mean
     return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -59,7 +61,7 @@ class Trainer:
         """One step on this process's share of a batch. Returns the whole batch's losses, the learning rate and the gradient's norm.
 
         Raises:
-            FloatingPointError: the loss is not finite; the weights are left as they were.
+            FloatingPointError: the loss or its gradient is not finite; the weights are left as they were.
         """
         with autocast(self.config.precision, batch.labels.device.type):
             losses = self._losses(step, batch)
@@ -70,10 +72,12 @@ class Trainer:
         losses["total"].backward()  # type: ignore[no-untyped-call]
         parameters = [p for part in self.optimizer.param_groups for p in part["params"]]
         self.group.add_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.grad_clip_at(step))
+        norm = float(nn.utils.clip_grad_norm_(parameters, self.config.grad_clip_at(step)))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"the gradient's norm is {norm}; lower the learning rate")
         self.optimizer.step()
         rate = float(self.optimizer.param_groups[0]["lr"])
-        return dict(zip(self.losses, values.tolist())) | {"learning_rate": rate, "gradient_norm": float(norm)}
+        return dict(zip(self.losses, values.tolist())) | {"learning_rate": rate, "gradient_norm": norm}
 
     def _losses(self, step: int, batch: MinkOccBatch) -> dict[str, Tensor]:
         """Eq. 6: before the switch voxel labels and occupancy, after it pseudo-labels and occupancy (and the kept voxel labels)."""

@@ -183,7 +183,7 @@ def run_step(
         the losses and "gradient_norm".
 
     Raises:
-        FloatingPointError: a loss is not finite; the weights are left as they were.
+        FloatingPointError: a loss or its gradient is not finite; the weights are left as they were.
     """
     with autocast(config.precision, batch.truth.device.type):
         if phase == "fusion" and config.voxel_pseudo_labels is not None:
@@ -201,6 +201,8 @@ def run_step(
         parameters = [p for part in optimizer.param_groups for p in part["params"]]
         group.add_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"phase {phase}: the gradient's norm is {norm}; lower the learning rate")
         optimizer.step()
     if self_training is not None:
         self_training.update(network)

@@ -102,10 +102,15 @@ class OccleSamples:
         self._find_truth = TRUTHS[config.truth]
         accumulated = config.truth == "accumulated"
         self.index = [(number, i) for number, data in enumerate(datasets) for i in every_nth(data, config.frame_interval)]
-        could = [item for item, (number, i) in enumerate(self.index) if accumulated or datasets[number].has_truth(i)]
+        could = [
+            item
+            for item, (number, i) in enumerate(self.index)
+            if (datasets[number].pose(i) is not None if accumulated else datasets[number].has_truth(i))
+        ]
         if not could:
             names = ", ".join(dataset.name for dataset in datasets) or "no data set"
-            raise DatasetError(f"no frame of {names} has a voxel truth; simulate some with occle-train simulate")
+            lacking = "pose, around which scans are accumulated" if accumulated else "voxel truth"
+            raise DatasetError(f"no frame of {names} has a {lacking}; simulate some with occle-train simulate")
         self.annotated = [could[k] for k in interval_sample(len(could), config.annotated_fraction)]
         self._annotated_set = frozenset(self.annotated)
         self._memory = FrameCache(round(memory * 2**30))

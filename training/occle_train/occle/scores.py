@@ -35,7 +35,7 @@ def segmentation(network: OccLE, samples: OccleSamples) -> dict[str, float]:
         occupied, by a known class.
     """
     classes = samples.labels.taxonomy
-    image, lidar = CompletionMetrics(classes.num_classes), CompletionMetrics(classes.num_classes)
+    image, lidar = (CompletionMetrics(classes.num_classes, free=classes.free) for _ in range(2))
     for item, inputs in _inputs(samples, NONE):
         semantics = network.semantics(inputs, network.cells(inputs))
         labels = samples.pixels(item)
@@ -61,7 +61,8 @@ def geometry(network: OccLE, samples: OccleSamples, augment: OccleAugment = NONE
 @torch.inference_mode()
 def completion(network: OccLE, samples: OccleSamples, augment: OccleAugment = NONE) -> dict[str, Any]:
     """IoU, mIoU over the classes that are there, and every class's IoU of the prediction Y (Tables 6 and 7)."""
-    score = CompletionMetrics(samples.labels.taxonomy.num_classes)
+    classes = samples.labels.taxonomy
+    score = CompletionMetrics(classes.num_classes, free=classes.free)
     for item, inputs in _inputs(samples, augment):
         score.update(network(inputs).argmax(1)[0].numpy(), samples.truth(item).numpy())
     found = score.result()

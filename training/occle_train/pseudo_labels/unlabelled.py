@@ -115,3 +115,8 @@ class SweptUnlabelledDataset(UnlabelledDataset):
     def sweep_files(self, i: int, count: int) -> list[Path]:
         """As recorded."""
         return self._between.sweep_files(i, count)
+
+
+def recording_of(dataset: Dataset) -> Dataset:
+    """The data set behind an `UnlabelledDataset`, whose scans between frames a network reads; any other is its own."""
+    return dataset._dataset if isinstance(dataset, UnlabelledDataset) else dataset

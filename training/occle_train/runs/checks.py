@@ -106,18 +106,35 @@ def check_truth(sets: Mapping[Path, Sequence[Dataset]], index: Sequence[tuple[in
 
 
 def check_classes(sets: Mapping[Path, Sequence[Dataset]]) -> None:
-    """Make sure that several data sets are labelled with one class list.
+    """Make sure that all sequences of data sets are labelled with one class list.
 
     Raises:
         DatasetError: they are not.
     """
-    names = {data: datasets[0].taxonomy.name for data, datasets in sets.items()}
-    if len(set(names.values())) > 1:
-        found = ", ".join(f"{data} with {name}" for data, name in names.items())
+    names: dict[str, str] = {}
+    for data, datasets in sets.items():
+        for dataset in datasets:
+            names.setdefault(dataset.taxonomy.name, f"{data} ({dataset.name})")
+    if len(names) > 1:
+        found = ", ".join(f"{where} with {name}" for name, where in names.items())
         raise DatasetError(
             f"the data sets are labelled with different class lists: {found}; give --classes FILE that names the classes of all "
-            "(docs/how_to/own_classes.md)"
+            "(docs/how_to/own_classes.md), or name the sequences of one"
         )
+
+
+def check_rig_classes(datasets: Sequence[Dataset], classes: str, rig: RigName) -> None:
+    """Make sure that data is labelled with the classes of a known rig, which its layout does not say.
+
+    Raises:
+        DatasetError: a sequence is not.
+    """
+    for dataset in datasets:
+        if dataset.taxonomy.name != classes:
+            raise DatasetError(
+                f"{dataset.name} is labelled with {dataset.taxonomy.name}, and a network of --rig {rig} predicts {classes}; give a "
+                f"rig file, or --classes FILE with names of {dataset.taxonomy.name} (docs/how_to/own_classes.md)"
+            )
 
 
 def check_names(datasets: Sequence[Dataset], labels: Path) -> None:

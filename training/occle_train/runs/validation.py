@@ -7,6 +7,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from occle_core.atomic_file import atomic_write
 from occle_core.bundle import BundleSpec, save_bundle
 from occle_core.datasets import Dataset, DatasetError
 from occle_core.engines.torch_engine import TorchEngine
+from occle_core.frame import FrameError
 from occle_core.networks.protocol import Network
 from occle_core.pictures import legend, overlay, panel, perspective
 from occle_core.predictor import Predictor
@@ -123,7 +125,7 @@ class Validator:
 
 
 def draw_validation(run: Path, part: Slice, predictor: Predictor) -> list[Path]:
-    """Pictures of frames of a slice: the image with the predicted voxels, the prediction, and the truth."""
+    """Pictures of frames of a slice that can be predicted: the image with the predicted voxels, the prediction, and the truth."""
     frames = part.frames
     chosen = sorted({round(k * (len(frames) - 1) / max(1, PICTURES - 1)) for k in range(PICTURES)})
     written = []
@@ -131,11 +133,15 @@ def draw_validation(run: Path, part: Slice, predictor: Predictor) -> list[Path]:
         predictor.forget()
         looks_back = predictor.num_frames > 1
         for past in range(max(0, i - predictor.num_frames * predictor.spec.network.frame_stride) if looks_back else i, i):
-            predictor.observe(dataset.frame(past))
+            with suppress(FrameError):  # what cannot be predicted is not remembered either
+                predictor.observe(dataset.frame(past))
         if looks_back:
             predictor.recall(dataset, i)
         frame = dataset.frame(i)
-        found = predictor.predict(frame)
+        try:
+            found = predictor.predict(frame)
+        except FrameError:
+            continue  # the scores name it
         grid, classes = predictor.grid, predictor.taxonomy
         coarse, finer = scored_grid(grid, dataset)
         truth = part.truth(dataset, i, coarse)

@@ -21,6 +21,7 @@ from occle_train.streets.drive import Drive
 from occle_train.streets.scenes.scene import SceneKind
 from occle_train.streets.sensors.described_rig import check_rig
 from occle_train.streets.writing import nuscenes as write_nuscenes
+from occle_train.streets.writing import nuscenes_tables
 from occle_train.streets.writing import semantickitti as write_semantickitti
 from occle_train.streets.writing import sequence as write_sequence
 from occle_train.worker_pool import process_pool
@@ -113,7 +114,7 @@ def simulate(
     Raises:
         RigError: the rig file lacks a pose, a lens, beams or the grid.
         ValueError: an unknown rig or scene, no frames, no drives, a number below 0 or a scale out of range; `out` holds a data set
-            of another layout.
+            of another layout, or recordings that would be replaced.
     """
     numbers = list(range(drives)) if isinstance(drives, int) else [int(n) for n in drives]
     if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
@@ -128,6 +129,8 @@ def simulate(
         raise ValueError(
             f"{out} holds a data set of another layout, {there}, beside which {layout} would not be found; choose another folder"
         )
+    for place in _recorded(out, rig, numbers):
+        raise ValueError(f"{place} was not simulated, and would be replaced or mixed with simulated drives; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     with _temporary(out) as folder:
         places = {n: folder / f"{n:04d}" for n in numbers}
@@ -203,15 +206,32 @@ def _publish(out: Path, job: FrameJob) -> str:
     rig = job.settings.rig
     if rig == "nuscenes":
         return write_nuscenes.publish(out, job.folder)
-    name = f"{job.number:02d}"
-    target = out / "sequences" / name if rig == "kitti" else out / name
+    target = _sequence(out, rig, job.number)
     if not isinstance(rig, str):
         write_sequence.finish(job.folder)
     target.parent.mkdir(exist_ok=True)
     if target.exists():
         target.rename(job.folder.with_suffix(".old"))
     job.folder.rename(target)
-    return name
+    return target.name
+
+
+def _sequence(out: Path, rig: str | Rig, number: int) -> Path:
+    """Folder of a drive, but for nuScenes."""
+    return out / "sequences" / f"{number:02d}" if rig == "kitti" else out / f"{number:02d}"
+
+
+def _recorded(out: Path, rig: str | Rig, numbers: Sequence[int]) -> Iterator[Path]:
+    """What is in the way of drives and is not the simulator's."""
+    if rig == "nuscenes":
+        tables = out / nuscenes_tables.VERSION
+        if tables.exists() and not write_nuscenes.is_simulated(out):
+            yield tables
+        return
+    for target in (_sequence(out, rig, number) for number in numbers):
+        simulated = (target / "semantic_2").is_dir() if rig == "kitti" else write_sequence.is_simulated(target)
+        if target.exists() and not simulated:
+            yield target
 
 
 @contextmanager

@@ -100,14 +100,16 @@ def _train(run: training.Run, settings: AdaptConfig, place: str) -> None:
     recorded = [dataset for datasets in sets.values() for dataset in datasets]
     simulated = open_all(options.simulated, split_names(options.simulated_sequences or ""), own)
     for where, datasets in (*sets.items(), (options.simulated, simulated)):
-        if datasets[0].taxonomy.name != classes.name:
-            raise ValueError(f"{where} has the classes of {datasets[0].taxonomy.name}, the bundle those of {classes.name}")
+        if wrong := [dataset for dataset in datasets if dataset.taxonomy.name != classes.name]:
+            raise ValueError(
+                f"{where} ({wrong[0].name}) has the classes of {wrong[0].taxonomy.name}, the bundle those of {classes.name}"
+            )
     labels = LabelFolder(options.labels, classes) if options.labels else None
     if options.labels:
         check_names(recorded, options.labels)
-    samples = AdaptSamples(simulated, recorded, spec, settings, labels, run.folder / "cells")
+    samples = AdaptSamples(simulated, recorded, spec, settings, labels, run.folder / "cells", place)
     check_disk(run.folder, initial, settings.rounds)
-    part = training.validation_slice(run, classes, own is not None)
+    part = training.validation_slice(run, spec, own is not None)
     key = run_key(spec, samples, settings, initial)
     spec = training.bundle_spec(spec.model_copy(update={"calibration": None}), key, data_sets=training.named_sets(sets))
     counts = {round_name(number): settings.steps for number in range(settings.rounds)}

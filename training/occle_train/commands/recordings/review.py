@@ -13,6 +13,7 @@ from occle_train.data.samples import open_all
 from occle_train.pseudo_labels.cell_folder import CellFolder
 from occle_train.pseudo_labels.label_folder import LabelFolder
 from occle_train.review.page import write_page
+from occle_train.runs.checks import check_classes
 
 
 def review(
@@ -27,6 +28,7 @@ def review(
     Example: occle-train review --data recordings --labels out/labels --cells out/cells --out out/review.html
     """
     datasets = open_all(data, split_names(sequences))
+    check_classes({data: datasets})
     with progress_bar() as bar:
         task = bar.add_task("drawing", total=sum(map(len, datasets)))
         count = write_page(out, datasets, LabelFolder(labels, datasets[0].taxonomy), CellFolder(cells), lambda: bar.advance(task))

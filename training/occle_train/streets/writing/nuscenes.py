@@ -81,6 +81,11 @@ def write_sequence_files(folder: Path, drive: Drive) -> None:
     _dump(_place(folder, f"{RECORDS}/scene.json"), scene)
 
 
+def is_simulated(out: Path) -> bool:
+    """Whether all scenes of a data set's tables are the simulator's."""
+    return all(str(scene.get("description", "")).startswith("simulated ") for scene in nuscenes_tables.read(out)["scene"])
+
+
 def publish(out: Path, folder: Path) -> str:
     """Move a complete scene into the dataset and add it to the tables; a scene of the same name is replaced.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from occle_core import taxonomy
 from occle_core.atomic_file import write_json
 from occle_core.datasets.recordings import sequence_files as files
+from occle_core.datasets.recordings.sequence import HEAD, read_json
 from occle_core.geometry.affine import transform_points
 from occle_core.rig import Rig
 from occle_core.taxonomy import IGNORE, Taxonomy, TaxonomyConfig
@@ -95,6 +96,14 @@ def finish(folder: Path) -> None:
     files.write_frames(folder / SHARD, [json.loads(part.read_text("utf-8")) for part in parts])
     for part in parts:
         part.unlink()
+
+
+def is_simulated(folder: Path) -> bool:
+    """Whether a folder is a sequence of the simulator."""
+    if not (folder / HEAD).is_file():
+        return False
+    source = read_json(folder / HEAD).get("source")
+    return isinstance(source, dict) and "simulator" in source
 
 
 def _merged(
