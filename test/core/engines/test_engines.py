@@ -213,6 +213,25 @@ def test_cache_rebuilds_what_is_damaged_or_foreign(tmp_path, spoil):
     assert any("not used" in line for line in log)
 
 
+def test_what_another_process_built_meanwhile_stays_as_it_is(tmp_path):
+    """It may be loading it."""
+    entries = []
+
+    def while_another_builds(folder):
+        entries.append(cached({"weights": "a"}, build("theirs", []), print, tmp_path))
+        (folder / "model").write_text("ours")
+
+    entry = cached({"weights": "a"}, while_another_builds, print, tmp_path)
+    assert entry == entries[0] and (entry / "model").read_text() == "theirs"
+    assert list(entry.parent.iterdir()) == [entry]
+
+
+def test_a_folder_that_cannot_even_be_looked_at_is_an_error_that_says_what_to_set(tmp_path):
+    """A name that is too long, and for users other than root a folder that may not be entered: /root/.cache in a container."""
+    with pytest.raises(EngineError, match="set OCCLE_CACHE to a folder that can be written"):
+        cached({"weights": "a"}, print, print, tmp_path / ("x" * 300))
+
+
 def test_a_build_that_fails_leaves_nothing(tmp_path):
     def fail(folder):
         (folder / "half").write_text("half")
