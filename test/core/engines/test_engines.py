@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from occle_train.evaluation.export import calibrate
 
 from occle_core.build_cache import MANIFEST, cached
 from occle_core.bundle import load_bundle
+from occle_core.datasets.files import warn_once
 from occle_core.engines import parity
 from occle_core.engines.base import EngineResult, describe
 from occle_core.engines.loading import load_engine
@@ -168,6 +170,17 @@ def test_two_sizes_run_a_large_frame_again_and_come_back():
     # 10 of 10 is too near to the limit to go back; 9 is not.
     assert steps == [(10, 0.0, {}), (10, 0.0, {}), (100, 1.0, {}), (100, 0.0, {}), (100, 0.0, {}), (10, 0.0, {})]
     assert both.run(1000).overflow == {"voxels": 900}
+
+
+def test_intensities_that_nobody_scaled_are_warned_of_once(bundle, caplog):
+    predictor = Predictor.load(bundle, "torch")
+    frame = street(predictor.spec)
+    warn_once.cache_clear()
+    predictor.predict(frame)
+    assert not caplog.messages
+    for stamp in (1, 2):
+        predictor.predict(replace(frame, stamp=stamp, points=frame.points * np.array([1, 1, 1, 255], np.float32)))
+    assert len(caplog.messages) == 1 and "scale 0..255 by 1/255" in caplog.messages[0]
 
 
 def build(text, log):
