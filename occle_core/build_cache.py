@@ -48,7 +48,7 @@ def cached(key: Mapping[str, str], build: Callable[[Path], None], on_progress: P
     """
     text = json.dumps(dict(key), sort_keys=True)
     entry = (root or cache_dir()) / "engines" / hashlib.sha256(text.encode()).hexdigest()[:24]
-    if entry.exists():
+    if os.path.exists(entry):  # False too where the folder may not be entered, which is said below
         wrong = _wrong(entry, key)
         if not wrong:
             return entry
@@ -64,13 +64,13 @@ def cached(key: Mapping[str, str], build: Callable[[Path], None], on_progress: P
         build(fresh)
         files = {path.name: _digest(path) for path in sorted(fresh.iterdir())}
         (fresh / MANIFEST).write_text(json.dumps({"key": dict(key), "files": files}, indent=1), encoding="utf-8")
-        shutil.rmtree(entry, ignore_errors=True)
         try:
             fresh.rename(entry)
         except OSError:
-            # Another process finished the same entry first.
+            # There is one: another process's, which it may be loading by now and so is not touched, or what could not be used.
             if _wrong(entry, key):
-                raise
+                shutil.rmtree(entry, ignore_errors=True)
+                fresh.rename(entry)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return entry

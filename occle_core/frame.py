@@ -89,11 +89,13 @@ class Frame:
         """Validate the frame, so that no malformed input gives a silently wrong prediction.
 
         Raises:
-            FrameError: no points, points that are not finite or not (N, 4), images that do not fit their cameras, a pose that is
-                no finite (4, 4).
+            FrameError: no points, points that are not finite or not (N, 4) float32, images that do not fit their cameras, a pose
+                that is no finite (4, 4).
         """
         if self.points.ndim != 2 or self.points.shape[1] != 4:
             raise FrameError(f"points must be (N, 4): x, y, z, intensity; got {self.points.shape}")
+        if self.points.dtype != np.float32:
+            raise FrameError(f"points must be float32, not {self.points.dtype}; convert them: points.astype(np.float32)")
         if not len(self.points):
             raise FrameError("the point cloud is empty")
         with np.errstate(all="ignore"):

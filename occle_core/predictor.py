@@ -16,6 +16,7 @@ from occle_core import taxonomy
 from occle_core.bundle import BundleError, BundleSpec, find_bundle, load_bundle
 from occle_core.console import ProgressCallback
 from occle_core.datasets.base import Dataset, HasSweeps
+from occle_core.datasets.files import warn_once
 from occle_core.engines.base import Engine
 from occle_core.engines.loading import load_engine
 from occle_core.frame import Frame, FrameError
@@ -23,6 +24,7 @@ from occle_core.geometry.grid import VoxelGrid
 from occle_core.history import FrameHistory
 from occle_core.networks.registry import prepare
 from occle_core.occupancy import Occupancy
+from occle_core.sensors.clouds import MAX_INTENSITY
 
 
 class Predictor:
@@ -142,6 +144,8 @@ class Predictor:
         frames, short_history = self._history.with_past(frame)
         with torch.inference_mode():
             inputs = prepare(frames, self.grid, self.spec.network)
+        if frame.points[:, 3].max() > MAX_INTENSITY:
+            warn_once("intensities reach far above 1 and make labels worse: networks are trained with 0..1; scale 0..255 by 1/255")
         # Only now: a frame that cannot be used leaves no trace.
         self._keep(frame)
         timings = {"prepare": (time.perf_counter() - started) * 1e3}

@@ -73,8 +73,9 @@ class Evidence:
         flat = evidence.reshape(-1)
         left = np.flatnonzero(self._dynamic & (evidence < 0))
         flat[left] = np.minimum(flat[left], -self._clearing)
-        self.log_odds += evidence  # neither is farther from 0 than 62
-        np.clip(self.log_odds, *self._limits, out=self.log_odds)
+        # A cell's and a frame's, which is up to 62 by its scan and 62 by its network, leave the 8 bits.
+        total = np.add(self.log_odds, evidence, dtype=np.int16)
+        np.clip(total, *self._limits, out=self.log_odds, casting="unsafe")
 
     def ground(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Occupied cells of the ground, as flat numbers in ring order.

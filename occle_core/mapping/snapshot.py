@@ -58,14 +58,19 @@ class MapSnapshot:
         """(N,) float32, of occupancy in cells given by their flat numbers."""
         return _PROBABILITIES[self.log_odds.reshape(-1)[cells].view(np.uint8)]
 
-    def voxels(self) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
+    def voxels(self) -> tuple[NDArray[np.floating], NDArray[np.uint8], NDArray[np.float32]]:
         """The occupied cells as a list in C order of the grid.
 
         Returns:
-            centres (N, 3) float32 in `frame_id` (metres), labels (N,) uint8, probability of occupancy (N,) float32.
+            centres (N, 3) in `frame_id` (metres), float32, or float64 so far from its origin (65 km with cells of 0.4 m, as in UTM)
+            that float32 would move them by a hundredth of a cell; labels (N,) uint8, probability of occupancy (N,) float32.
         """
         numbers = np.flatnonzero(self.occupied)
-        return self.grid.centers_at(numbers), self.labels.reshape(-1)[numbers], self.probability_at(numbers)
+        centers: NDArray[np.floating] = self.grid.centers_at(numbers)
+        if np.spacing(np.float32(np.abs([self.grid.origin, self.grid.upper]).max())) > self.grid.resolution / 100:
+            cells = np.stack(np.unravel_index(numbers, self.grid.shape), axis=1)
+            centers = (cells + 0.5) * self.grid.resolution + self.grid.origin
+        return centers, self.labels.reshape(-1)[numbers], self.probability_at(numbers)
 
 
 _PROBABILITIES: NDArray[np.float32] = (1 / (1 + np.exp(-np.arange(256, dtype=np.uint8).view(np.int8) / UNITS))).astype(np.float32)

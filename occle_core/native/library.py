@@ -97,7 +97,7 @@ def address(array: Array, dtype: type[np.generic], *shape: int | None) -> int:
 
 
 class Pool:
-    """Threads that share the work of kernels; one kernel at a time.
+    """Threads that share the work of kernels; one kernel at a time. A forked process makes its own: threads do not survive a fork.
 
     Args:
         library: whose kernels.
@@ -107,11 +107,22 @@ class Pool:
     def __init__(self, library: Library, threads: int) -> None:
         self.threads = max(1, threads)
         self._library = library
-        self.handle: int = library.call("pool_create", self.threads)
+        self._create()
+
+    @property
+    def handle(self) -> int:
+        """What kernels are given."""
+        if self._process != os.getpid():
+            self._create()  # the parent's is left as it is: to end it would be to wait for its threads
+        return self._handle
+
+    def _create(self) -> None:
+        self._handle: int = self._library.call("pool_create", self.threads)
+        self._process = os.getpid()
 
     def __del__(self) -> None:
-        if hasattr(self, "handle"):
-            self._library.call("pool_destroy", self.handle)
+        if getattr(self, "_process", None) == os.getpid():
+            self._library.call("pool_destroy", self._handle)
 
 
 _LOCK = threading.Lock()

@@ -38,8 +38,7 @@ def number_cells(library: Library, points: NDArray[np.float32], grid: VoxelGrid)
 
 def transform_points(space: Workspace, T: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.float32]:
     """As `occle_core.geometry.affine.transform_points`, for float32."""
-    points = points if points.strides[1] == 4 else np.ascontiguousarray(points)
-    start, count, row, _ = _strided(points)
+    start, count, row, _ = _strided(points := _as_rows(points))
     matrix, out = np.ascontiguousarray(T[:3], np.float32), np.empty((count, 3), np.float32)
     space.library.call("transform_points", start, count, row, address(matrix, np.float32, 3, 4), address(out, np.float32, count, 3))
     return out
@@ -147,10 +146,7 @@ def see(
     """
     T = np.ascontiguousarray(camera.K @ camera.T_camera_lidar[:3])
     count, views = view.shape
-    start, rows, row, axis = _strided(points)
-    if rows != count or axis != 1:
-        points = np.ascontiguousarray(points[:, :3])
-        start, rows, row, axis = _strided(points)
+    start, rows, row, _ = _strided(points := _as_rows(points))
     if rows != count:
         raise ValueError(f"{rows} points for views of {count}")
     space.library.call(
@@ -179,10 +175,7 @@ def move(
     out: NDArray[np.float32],
 ) -> None:
     """Points (N, 4) into `out` (N, 4), each by the nearest in time of the table's (K, 12) transforms; see `sensors.deskew`."""
-    start, count, row, axis = _strided(points)
-    if axis != 1 or points.shape[1] != 4:
-        points = np.ascontiguousarray(points)
-        start, count, row, axis = _strided(points)
+    start, count, row, _ = _strided(points := _as_rows(points))
     space.library.call(
         "move_points",
         start,
@@ -226,6 +219,12 @@ def resize(space: Workspace, image: NDArray[np.uint8], out: NDArray[np.uint8]) -
             address(numbers, np.int32, None),
             address(work, np.float32, None),
         )
+
+
+def _as_rows(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The points, copied where a row's x, y and z do not follow one another or lie between floats, as in packed records."""
+    whole = points.flags.aligned and points.strides[0] % 4 == 0 and points.strides[1] == 4
+    return points if whole else np.ascontiguousarray(points)
 
 
 def _strided(points: NDArray[np.float32]) -> tuple[int, int, int, int]:

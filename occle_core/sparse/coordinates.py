@@ -172,7 +172,7 @@ class Coordinates:
         out = Coordinates(self.keys[:0], divided(self.shape, stride), self.batch_size, self.counts)
         keys = out.keys_of(coarse)
         out = out._with_distinct(keys)
-        if kernel_size != stride:
+        if kernel_size != stride or kernel_size % 2:  # odd kernels are centred, and reach into their neighbours' boxes
             offsets = constant(offsets_of(kernel_size), self.keys.device)
             return out, self._rows_of_cells(out.coords[:, None, 1:] * stride + offsets, out.batch)
         # Every fine cell lies under one kernel: it writes itself into the map, which else would be looked up place by place.

@@ -50,7 +50,7 @@ def cloud_from_occupancy(occupancy: Occupancy, unknown: bool = False) -> PointCl
 
 
 def voxel_cloud(
-    centres: NDArray[np.float32], labels: NDArray[np.uint8], confidence: NDArray[np.float32], taxonomy: Taxonomy, head: Header
+    centres: NDArray[np.floating], labels: NDArray[np.uint8], confidence: NDArray[np.float32], taxonomy: Taxonomy, head: Header
 ) -> PointCloud2:
     """PointCloud2 of labelled voxels in the layout of `VOXEL_DTYPE`.
 

@@ -87,7 +87,7 @@ class NativeUNet:
             cells, x = finest(space, cells, x, up, skip_cells, more, head)
         else:
             keys = children(space, cells, skip_cells.shape)
-            made = linear(space, x, up, relu=True).reshape(len(keys), -1)
+            made = linear(space, x, up, relu=True).reshape(len(keys), len(up.bias) // 8)  # no -1: all may be pruned
             cells, x = unite(space, Cells(keys, skip_cells.shape), made, skip_cells, more)
             cells, x = prune(space, cells, refine(space, cells, x), head)
         return cells, convolve(space, x, self.decoder[number], cells.neighbours(space), relu=True)

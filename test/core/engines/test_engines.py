@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from occle_train.evaluation.export import calibrate
 
 from occle_core.build_cache import MANIFEST, cached
 from occle_core.bundle import load_bundle
+from occle_core.datasets.files import warn_once
 from occle_core.engines import parity
 from occle_core.engines.base import EngineResult, describe
 from occle_core.engines.loading import load_engine
@@ -170,6 +172,17 @@ def test_two_sizes_run_a_large_frame_again_and_come_back():
     assert both.run(1000).overflow == {"voxels": 900}
 
 
+def test_intensities_that_nobody_scaled_are_warned_of_once(bundle, caplog):
+    predictor = Predictor.load(bundle, "torch")
+    frame = street(predictor.spec)
+    warn_once.cache_clear()
+    predictor.predict(frame)
+    assert not caplog.messages
+    for stamp in (1, 2):
+        predictor.predict(replace(frame, stamp=stamp, points=frame.points * np.array([1, 1, 1, 255], np.float32)))
+    assert len(caplog.messages) == 1 and "scale 0..255 by 1/255" in caplog.messages[0]
+
+
 def build(text, log):
     def fill(folder):
         log.append(text)
@@ -211,6 +224,25 @@ def test_cache_rebuilds_what_is_damaged_or_foreign(tmp_path, spoil):
     entry = cached({"weights": "a"}, build("new", log), log.append, tmp_path)
     assert (entry / "model").read_text() == "new"
     assert any("not used" in line for line in log)
+
+
+def test_what_another_process_built_meanwhile_stays_as_it_is(tmp_path):
+    """It may be loading it."""
+    entries = []
+
+    def while_another_builds(folder):
+        entries.append(cached({"weights": "a"}, build("theirs", []), print, tmp_path))
+        (folder / "model").write_text("ours")
+
+    entry = cached({"weights": "a"}, while_another_builds, print, tmp_path)
+    assert entry == entries[0] and (entry / "model").read_text() == "theirs"
+    assert list(entry.parent.iterdir()) == [entry]
+
+
+def test_a_folder_that_cannot_even_be_looked_at_is_an_error_that_says_what_to_set(tmp_path):
+    """A name that is too long, and for users other than root a folder that may not be entered: /root/.cache in a container."""
+    with pytest.raises(EngineError, match="set OCCLE_CACHE to a folder that can be written"):
+        cached({"weights": "a"}, print, print, tmp_path / ("x" * 300))
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path):

@@ -191,6 +191,8 @@ def test_a_good_frame_passes():
     [
         (np.ones((3, 3), np.float32), (), "must be"),
         (np.ones((0, 4), np.float32), (), "empty"),
+        (np.ones((3, 4)), (), r"float32, not float64; convert them: points\.astype"),
+        (np.ones((3, 4), ">f4"), (), "float32, not >f4"),
         (np.array([[1, 2, np.nan, 0], [1, 1, 1, 1]], np.float32), (), "1 of 2 points"),
         (np.ones((3, 4), np.float32), (), "0 images for 1 cameras"),
         (np.ones((3, 4), np.float32), (np.zeros((8, 4, 3), np.uint8),), r"\(8, 4, 3\).*\(4, 8, 3\)"),

@@ -44,7 +44,7 @@ def test_random_frames_give_every_cell_what_a_loop_gives_it():
     count = evidence.log_odds.size
     cells = [Cell() for _ in range(count)]
     for _ in range(60):
-        given = rng.integers(-62, 63, count).astype(np.int8)
+        given = rng.integers(-124, 125, count).astype(np.int8)  # 62 of a scan and 62 of a network are the most
         named = np.flatnonzero(rng.random(count) < 0.5)
         labels = rng.integers(1, 4, len(named)).astype(np.uint8)
         confidence = rng.integers(0, UNITS + 1, len(named)).astype(np.uint8)

@@ -1,6 +1,7 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Exported files, read by others' readers or by the formats' published rules."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -25,20 +26,22 @@ def random_map(shape=(24, 20, 12), origin=(-3.2, 4.0, -1.6), seed=0):
     return MapSnapshot(log_odds, labels, np.zeros(shape, np.uint8), VoxelGrid(origin, shape, 0.4), CLASSES, config, frame_id="odom")
 
 
-def test_ply_is_read_by_its_own_header(tmp_path):
+@pytest.mark.parametrize("origin", [None, (320_000.0, 5_820_000.0, 40.0)], ids=["odom", "utm"])
+def test_ply_is_read_by_its_own_header(tmp_path, origin):
     shot = random_map()
+    shot = shot if origin is None else replace(shot, grid=replace(shot.grid, origin=origin))
     shot.labels[np.argwhere(shot.occupied)[0][0]] = 255
     count = export_ply(tmp_path / "a.ply", shot)
     header, _, body = (tmp_path / "a.ply").read_bytes().partition(b"end_header\n")
     lines = header.decode().splitlines()
     assert lines[:2] == ["ply", "format binary_little_endian 1.0"] and f"element vertex {count}" in lines
-    types = {"float": "<f4", "uchar": "u1"}
+    types = {"float": "<f4", "double": "<f8", "uchar": "u1"}
     fields = [(line.split()[2], types[line.split()[1]]) for line in lines if line.startswith("property")]
     rows = np.frombuffer(body, np.dtype(fields))
     assert len(rows) == count == shot.occupied.sum()
     cells = np.argwhere(shot.occupied)
     centers = np.array(shot.grid.origin) + (cells + 0.5) * 0.4
-    np.testing.assert_allclose(np.stack([rows[a] for a in "xyz"], 1), centers, atol=1e-5)
+    np.testing.assert_allclose(np.stack([rows[a] for a in "xyz"], 1), centers, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(rows["label"], shot.labels[shot.occupied])
     named = rows["label"] != 255
     np.testing.assert_array_equal(rows["red"][named], CLASSES.colors[rows["label"][named], 0])

@@ -1,11 +1,13 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Finding, building and calling the library: no compiler, a broken one, other sources, wrong arguments."""
 
+import os
 import re
 import shutil
 
 import numpy as np
 import pytest
+from forked_python import run_python
 from lively import lively, street
 
 from occle_core.bundle import load_bundle
@@ -94,6 +96,33 @@ def test_a_library_is_compiled_once_for_the_cache(fresh, kernels, libraries, mon
         library._LOADED.clear()
         assert library.load(said.append, kernels.instructions).lanes == kernels.lanes
     assert compiled == [kernels.instructions] and len(said) == 1 and "once" in said[0]
+
+
+FORKED = """
+import os
+import numpy as np
+from occle_core.native.conv import Weight, linear
+from occle_core.native.library import load
+from occle_core.native.workspace import Workspace
+
+library = load()
+space = Workspace(library, 3)
+x, weight = np.ones((1000, 4), np.float32), Weight(library, np.ones((1, 4, 4)))
+right = linear(space, x, weight).copy()
+child = os.fork()
+if not child:
+    same = (linear(space, x, weight) == right).all()
+    del space, weight
+    os._exit(0 if same else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert (linear(space, x, weight) == right).all()
+"""
+
+
+def test_threads_are_made_anew_in_a_forked_process(kernels):
+    """What it inherits are the parent's threads in name only: it would wait for them for ever."""
+    done = run_python(["-c", FORKED], timeout=60, environment={**os.environ, library.VARIABLE: kernels.instructions})
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_library_that_is_none_is_refused(tmp_path):

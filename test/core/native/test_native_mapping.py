@@ -65,7 +65,7 @@ def test_evidence_and_votes(kernels, seed, seconds):
         rng = np.random.default_rng(seed)
         cells = Evidence(CONFIG, rng.random(256) < 0.3, np.zeros(256, np.bool_))
         for _ in range(4):
-            frame = rng.integers(-62, 63, CONFIG.shape).astype(np.int8) * (rng.random(CONFIG.shape) < 0.6)
+            frame = rng.integers(-124, 125, CONFIG.shape).astype(np.int8) * (rng.random(CONFIG.shape) < 0.6)
             cells.add(frame, seconds)
             named = np.flatnonzero(rng.random(cells.log_odds.size) < 0.3)
             labels, sure = rng.integers(0, 20, len(named)), rng.integers(0, 17, len(named))

@@ -59,6 +59,19 @@ def test_voxels_and_their_features(kernels, count, most, seed, moved):
     assert (space.table(GRID.size) < 0).all()
 
 
+@pytest.mark.parametrize(
+    "layout", [[("r", "u2"), ("p", "f4", 4)], [("p", "f4", 4), ("r", "u2")], [("r", "u1"), ("p", "f4", 4), ("s", "u1", 3)]]
+)
+def test_points_between_whole_floats_as_in_a_drivers_records(kernels, layout):
+    points, space, matrix = cloud(500, 0), prepare.Workspace(kernels), looking_forward()
+    records = np.zeros(500, np.dtype(layout))
+    records["p"] = points
+    np.testing.assert_array_equal(prepare.transform_points(space, matrix, records["p"]), transform_points(matrix, points))
+    out, table = np.empty((500, 4), np.float32), matrix[:3].reshape(1, 12).astype(np.float32)
+    prepare.move(space, records["p"], np.zeros(500, np.float32), 0.0, 0.0, table, out)
+    np.testing.assert_array_equal(out, np.hstack([transform_points(matrix, points), points[:, 3:]]))
+
+
 @FEW
 @given(count=st.integers(0, 300), views=st.integers(1, 3), cameras=st.integers(0, 5), seed=seeds)
 def test_views(kernels, count, views, cameras, seed):

@@ -84,12 +84,14 @@ def test_submanifold_convolution_equals_dense_at_the_active_cells(x, kernel):
     torch.testing.assert_close(out.features, at(expected, out))
 
 
-@pytest.mark.parametrize("kernel", [2, 3])
-def test_strided_convolution_equals_dense_on_the_coarse_cells(x, kernel):
-    layer = StridedConv3d(4, 5, kernel).double()
-    expected = F.conv3d(x.dense(), dense_kernel(layer), stride=2, padding=kernel // 2 if kernel % 2 else 0)
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (3, 3), (4, 4), (1, 2)])
+def test_strided_convolution_equals_dense_on_the_coarse_cells(x, kernel, stride):
+    layer = StridedConv3d(4, 5, kernel, stride).double()
+    edges = [part for size in reversed(SHAPE) for part in (0, -size % stride)]  # grids round up
+    before = kernel // 2 if kernel % 2 else 0
+    expected = F.conv3d(F.pad(x.dense(), edges), dense_kernel(layer), stride=stride, padding=before)
     out = layer(x)
-    parents = {(b, i // 2, j // 2, k // 2) for b, i, j, k in x.coords.tolist()}
+    parents = {(b, i // stride, j // stride, k // stride) for b, i, j, k in x.coords.tolist()}
     assert {tuple(row) for row in out.coords.tolist()} == parents and len(out) == len(parents)
     torch.testing.assert_close(out.features, at(expected, out))
 
