@@ -97,7 +97,7 @@ def read_times(values: NDArray[Any], stamp: int, name: str, meaning: StampMeanin
 def _is_relative(low: float, high: float, stamp: float) -> bool:
     """True if a scan's times, in seconds, count from a point of the scan, and not from that of the stamp."""
     # Returns may come from the last part of a scan alone: a window of the turn, an open place.
-    is_in_a_scan = -LONGEST <= low and high <= LONGEST and abs(low) <= abs(low - stamp)
+    is_in_a_scan = low >= -LONGEST and high <= LONGEST and abs(low) <= abs(low - stamp)
     return is_in_a_scan or abs(low) <= 1.5 * (high - low)
 
 
