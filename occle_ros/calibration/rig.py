@@ -82,6 +82,10 @@ class Calibration:
         T = self._rig.lead.T_base_lidar if self._rig and not self._file else None
         return None if self._rig is None or T is None else (self._rig.base_frame, T)
 
+    def body(self, lidar_frame: str) -> tuple[str, NDArray[np.float64]]:
+        """Frame whose motion TF has, and the main LiDAR's pose in it (4, 4): the rig file's base frame, else the LiDAR's own."""
+        return self.mounted or (lidar_frame, _IDENTITY)
+
     def use_transforms(self, transforms: TransformLookup) -> None:
         """Set the TF source, for transforms that no file or parameter gives."""
         self._transforms = transforms
@@ -185,7 +189,8 @@ class Calibration:
     def _world(self, lidar_frame: str, stamp: int | None) -> tuple[NDArray[np.float64] | None, str]:
         """T_world_lidar at exactly this stamp, or the problem."""
         try:
-            return self._lookup(self._config.tf.world_frame, lidar_frame, stamp, 0), ""
+            body, T_body_lidar = self.body(lidar_frame)
+            return self._lookup(self._config.tf.world_frame, body, stamp, 0) @ T_body_lidar, ""
         except CalibrationError as error:
             return None, f"{error}; the scans' poses come from TF, in the frame of parameter tf.world_frame"
 
