@@ -115,7 +115,8 @@ class LidarPoses:
         if self._registration is not None:
             with self._lock:
                 return self._registration.trajectory()
-        world, buffer = self._config.tf.world_frame, self._odometry
+        world = self._config.tf.world_frame
+        buffer: Any = self._odometry
         if self.source == "odometry":
             if self._frames is None:
                 raise PoseGapError(f"no odometry was received on {self._config.lidar.odometry_topic}")
