@@ -97,7 +97,7 @@ def _base_on(child: str, rig: Rig, index: BagIndex, lidar_frame: str) -> tuple[N
     except TransformError:
         pass
     if child == lidar_frame and T_base_lidar is not None:  # LiDAR odometry
-        return np.linalg.inv(T_base_lidar), ""
+        return np.asarray(np.linalg.inv(T_base_lidar), np.float64), ""
     return np.eye(4), (
         f"{rig.odometry.topic} is odometry of {child!r}, and no fixed transform leads from there to base_frame {base!r}: it is "
         f"taken for the base frame; record /tf_static, or give base_frame: {child} and the sensors' poses in it"
