@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from occle_core.rig.description import Offset
 from occle_ros.config.parameter_group import Matrix, ParameterGroup, live_parameter
 
 Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
@@ -24,7 +25,7 @@ class CameraConfig(ParameterGroup):
     topic: str = Field(min_length=1, description="image topic; raw images are rectified by their CameraInfo")
     info_topic: str = Field("", description="CameraInfo topic; empty: intrinsics come from the calibration file")
     compressed: bool = Field(False, description="true: the topic's type is CompressedImage (JPEG or PNG); false: Image")
-    time_offset_ms: float = Field(0.0, ge=-1000, le=1000, description="offset added to this camera's stamps before synchronisation")
+    time_offset_ms: Offset = Field(0.0, description="offset added to this camera's stamps before synchronisation")
     T_camera_lidar: Matrix = Field(
         (), description="LiDAR to camera, 16 numbers in row-major order, metres; empty: from the calibration file or TF"
     )

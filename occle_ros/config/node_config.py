@@ -147,6 +147,17 @@ class NodeConfig(ParameterGroup):
                 raise ValueError(f"{name} needs 16 numbers (4x4 by rows), not {len(values)}")
         return self
 
+    @model_validator(mode="after")
+    def _topics_differ(self) -> NodeConfig:
+        lidars = {"lidar.topic": self.lidar.topic} | {f"lidars.{name}.topic": each.topic for name, each in self.lidars.items()}
+        images = {f"cameras.{name}.topic": camera.topic for name, camera in self.cameras.items()}
+        infos = {f"cameras.{name}.info_topic": camera.info_topic for name, camera in self.cameras.items() if camera.info_topic}
+        for topics in (lidars, images, infos):
+            for topic in topics.values():
+                if len(same := [name for name, other in topics.items() if other == topic]) > 1:
+                    raise ValueError(f"{' and '.join(same)} are the same topic {topic}; each sensor needs its own")
+        return self
+
     def bundle_dir(self) -> Path:
         """Folder of the bundle: as given if that exists, else in the package's share folder.
 

@@ -157,11 +157,12 @@ def _read(
     own = config.lidar if name == MAIN_LIDAR else config.lidars[name]
     scan = scan_from_cloud(message, own.intensity_scale, topic or own.topic, own.time_field, own.stamp)
     dropped = dict(scan.dropped)
-    if not config.lidar.exclude_box or T_grid_lidar is None:
+    boxes = dict.fromkeys(box for box in (config.lidar.exclude_box, own.exclude_box) if box)
+    if not boxes or T_grid_lidar is None:
         return scan, dropped
     # Before motion is compensated: the body moves with the sensor.
     T_grid_own = T_grid_lidar if T_main_own is None else T_grid_lidar @ T_main_own
-    body = inside_box(scan.points, T_grid_own, config.lidar.exclude_box)
+    body = np.logical_or.reduce([inside_box(scan.points, T_grid_own, box) for box in boxes])
     if number := int(np.count_nonzero(body)):
         dropped["exclude_box"] = number
         scan = scan.without(body)

@@ -253,8 +253,8 @@ class BagDataset(Unlabelled):
             warn_once(f"{self.bag}: {lidar.topic}: {found.time_problem}")
         T_base_lidar = lidar.T_base_lidar
         assert T_base_lidar is not None
-        if lidar.exclude_box:
-            found = found.without(inside_box(found.points, T_base_lidar, lidar.exclude_box))
+        for box in {lidar.exclude_box, self.rig.lead.exclude_box} - {()}:
+            found = found.without(inside_box(found.points, T_base_lidar, box))
         T = None if lidar is self.rig.lead else np.asarray(np.linalg.solve(self.T_grid_lidar, T_base_lidar), np.float64)
         stamp, times = int(self._stamps[lidar.topic][row]), found.times
         if times is None:

@@ -48,6 +48,11 @@ def test_cameras_get_the_topics_that_occle_bag_writes() -> None:
         ({"cameras.cam9.topic": "/x"}, "cam9 are configured but not in camera_names"),
         ({"T_grid_lidar": [1.0, 2.0]}, "T_grid_lidar needs 16 numbers"),
         ({"camera_names": ["a", "a"]}, "different identifiers"),
+        (
+            {"camera_names": ["a", "b"], "cameras.a.info_topic": "/info", "cameras.b.info_topic": "/info"},
+            "cameras.a.info_topic and cameras.b.info_topic are the same topic /info",
+        ),
+        ({"lidar_names": ["rear"], "lidars.rear.topic": "lidar/points"}, "lidar.topic and lidars.rear.topic are the same topic"),
         ({"lidar.exclude_box": [0.0, 0.0, 0.0, 1.0, 1.0]}, "lidar.exclude_box: .*needs 6 numbers"),
         ({"lidar.exclude_box": [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]}, "lidar.exclude_box: .*lowest corner"),
         ({"lidar.exclude_box": [0.0, 0.0, float("nan"), 1.0, 1.0, 1.0]}, "lidar.exclude_box"),

@@ -197,6 +197,10 @@ def test_the_robots_body_is_taken_out_of_every_lidar_before_it_moves():
     scan = read(cloud(inside, times, START), cloud(behind, times, START, "rear_lidar"), tf=transforms(), **settings)
     assert (len(scan.points), scan.dropped) == (0, {"exclude_box": 6})
     assert read(main, cloud(behind, times, START, "rear_lidar"), tf=transforms(), **settings).dropped == {"exclude_box": 3}
+    # What the rear LiDAR alone sees of the robot.
+    own = {**REAR, "lidars": {"rear": {"exclude_box": [0, -0.5, -0.5, 1, 0.5, 0.5]}}}
+    scan = read(cloud(inside, times, START), cloud(behind, times, START, "rear_lidar"), tf=transforms(), **own)
+    assert (len(scan.points), scan.dropped) == (3, {"exclude_box": 3})
 
 
 @pytest.mark.parametrize(
