@@ -220,5 +220,6 @@ class Subscriptions:
 
 def _offsets(config: NodeConfig) -> dict[str, int]:
     """Topic -> nanoseconds that are added to its stamps."""
-    sensors = (*config.cameras.values(), *config.lidars.values())
-    return {sensor.topic: round(sensor.time_offset_ms * MILLISECOND) for sensor in sensors}
+    found = {camera.topic: camera.time_offset_ms for camera in config.cameras.values()}
+    found |= {lidar.topic: lidar.time_offset_ms for lidar in config.lidars.values()}
+    return {topic: round(milliseconds * MILLISECOND) for topic, milliseconds in found.items()}
