@@ -184,6 +184,12 @@ class Calibration:
                 f"the scans are in frame {lidar_frame!r}, the calibration file is for {self._file.lidar_frame!r}: TF's transform "
                 "between them is applied"
             )
+        wanted = frame_name(self._config.tf.grid_frame)
+        if self._file and wanted and self._file.grid_frame and frame_name(self._file.grid_frame) != wanted:
+            notes.append(
+                f"voxels are published in frame {wanted!r} (parameter tf.grid_frame), the calibration file's T_grid_lidar is for "
+                f"{self._file.grid_frame!r}: it is taken for the same place; leave tf.grid_frame empty if it is another"
+            )
         return (*notes, *sorted(getattr(self._transforms, "notes", ())))
 
     def _world(self, lidar_frame: str, stamp: int | None) -> tuple[NDArray[np.float64] | None, str]:
