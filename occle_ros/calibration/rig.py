@@ -59,7 +59,7 @@ class Calibration:
         self._rig = load_rig(config.rig)[0] if config.rig else None
         self._infos: dict[str, Any] = {}
         self._contents: dict[str, tuple[Any, ...]] = {}
-        self._lenses: dict[str, Lens] = {}
+        self._lenses: dict[str, tuple[Lens, Any]] = {}
         self._posed: dict[tuple[str, str], _CalibratedCamera] = {}
         self._has_foreign_scans = self._needs_poses = False
         self._given_grid = self._find_grid()
@@ -113,7 +113,6 @@ class Calibration:
         if before == content:
             return False
         self._contents[name], self._infos[name] = content, message
-        self._lenses.pop(name, None)
         return before is not None
 
     def rig(self, lidar_frame: str, stamp: int | None = None, pose: bool = False) -> CalibratedRig:
@@ -236,15 +235,16 @@ class Calibration:
 
     def _lens(self, name: str) -> Lens:
         """Lens of the CameraInfo; before the first one, of the file."""
-        lens, info = self._lenses.get(name), self._infos.get(name)
-        if lens is None:
+        info = self._infos.get(name)
+        lens, made_of = self._lenses.get(name, (None, None))
+        if lens is None or made_of is not info:  # another may arrive, in the executor's thread, while one is made
             lens = self._file_lens(name) if info is None else lens_from_info(info, is_rectified(self._config.cameras[name].topic))
             if lens is None:
                 topic = self._config.cameras[name].info_topic
                 raise _MaskedError(
                     "no_camera_info", f"no CameraInfo of {name} received on {topic} (parameter cameras.{name}.info_topic)"
                 )
-            self._lenses[name] = lens
+            self._lenses[name] = lens, info
         return lens
 
     def _file_lens(self, name: str) -> Lens | None:

@@ -45,6 +45,21 @@ def test_camera_info_that_is_missing_then_arrives_then_changes():
     np.testing.assert_array_equal(calibration.rig("velodyne").cameras[0].K, zoomed.K)
 
 
+def test_a_camera_info_that_arrives_while_the_one_before_is_worked_on_counts(monkeypatch):
+    """Messages arrive in the executor's thread; the maps of a lens are made in the network's."""
+    calibration = Calibration(with_extrinsics(info_topic="/info"))
+    calibration.add_camera_info("cam2", info())
+    make = rig_module.lens_from_info
+
+    def slow(message, rectified):
+        lens = make(message, rectified)
+        calibration.add_camera_info("cam2", info(CAMERA.resized(320, 120)))
+        return lens
+
+    monkeypatch.setattr(rig_module, "lens_from_info", slow)
+    assert [calibration.rig("velodyne").cameras[0].width for _ in range(3)] == [160, 320, 320]
+
+
 def test_a_pose_is_looked_up_only_where_it_is_wanted_and_its_absence_is_told():
     frames = Frames()
     calibration = Calibration(with_extrinsics(), frames)

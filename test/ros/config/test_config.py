@@ -11,7 +11,7 @@ from occle_core.engines.loading import ENGINE_NAMES, PRECISIONS
 from occle_ros.config.flat_parameters import declared_parameters
 from occle_ros.config.loading import config_from_parameters, load_config
 from occle_ros.config.names import DatasetKind, EngineName, Precision
-from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.presets import PRESETS, to_yaml
 
@@ -85,3 +85,10 @@ def test_engines_precisions_and_kinds_are_those_of_the_core(tmp_path: Path) -> N
     with pytest.raises(DatasetError) as caught:
         open_dataset(tmp_path, "none")
     assert str(caught.value).partition("there are ")[2] == ", ".join(sorted(get_args(DatasetKind)))
+
+
+def test_two_cameras_that_remapping_gives_the_same_camera_info_are_refused():
+    config = NodeConfig.model_validate({"camera_names": ["left", "right"]})
+    assert resolve_topics(config, absolute_topic).cameras["right"].info_topic == "/right/camera_info"
+    with pytest.raises(ConfigError, match=r"cameras\.left\.info_topic and cameras\.right\.info_topic are the same topic /info"):
+        resolve_topics(config, lambda topic: "/info" if topic.endswith("camera_info") else absolute_topic(topic))
