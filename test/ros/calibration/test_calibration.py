@@ -10,6 +10,7 @@ from tf_messages import tf_message
 
 from occle_core.geometry.camera import Camera
 from occle_core.sensors.transforms import TransformError
+from occle_ros.calibration import rig as rig_module
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.rig import Calibration, is_rectified
 from occle_ros.config.node_config import NodeConfig
