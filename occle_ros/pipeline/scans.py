@@ -103,6 +103,12 @@ def read_scans(
         raise ConversionError("no scan of the frame can be used: " + "; ".join(problems.values()))
     points, why, problem = _compensated(scans, times, synced.stamp, config, poses, main_frame)
     found = tuple(f"the points' times of {name}: {scan.times.text}" for name, scan in times.items() if scan.times)
+    found += tuple(
+        f"the scans of {name} are in the frame of the main LiDAR's, {main_frame!r}: they are taken as they are; if each driver has "
+        f"just the same default frame_id, give them different ones, or set parameter lidars.{name}.T_lidar"
+        for name, message in further
+        if poses is not None and frame_name(message.header.frame_id) == main_frame and not config.lidars[name].T_lidar
+    )
     intensities = {name: wrong for name, scan in times.items() if (wrong := scan_intensity_problem(scan.points, config, name))}
     return MergedScan(points, dict(dropped), masked, problems, why, problem, found, _origins(scans), intensities)
 

@@ -79,6 +79,16 @@ def test_without_tf_infos_and_odometry_there_are_questions(recording, tmp_path):
         draft_rig(no_cloud)
 
 
+def test_two_lidars_with_the_same_default_frame_are_asked_about(recording, tmp_path):
+    def same_frame(topic, message):
+        if topic.endswith("/points"):
+            message.header.frame_id = "velodyne"
+        return message
+
+    questions = draft_rig(copy_bag(recording / "bag", tmp_path / "same", change=same_frame)).questions
+    assert any(text.startswith("lidars.rear.pose: its scans are in the frame of top, velodyne, so") for text in questions)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_ground_is_found_from_any_mounting(flip):
     """Points of a plane, a wall that is larger, and clutter above; the normal and the height are known."""
