@@ -137,9 +137,7 @@ def _azimuth_step(scans: Sequence[_Polar], elevations: Sequence[float]) -> float
     """Typical angle between neighbours of one beam, degrees."""
     steps = []
     for elevation, azimuth, _, ring in scans[:3]:
-        beam: NDArray[np.int64] = (
-            ring if (ring >= 0).all() else _nearest(elevation, np.array(elevations))
-        )
+        beam: NDArray[np.int64] = ring if (ring >= 0).all() else _nearest(elevation, np.array(elevations))
         for number in np.unique(beam):
             gaps = np.diff(np.sort(azimuth[beam == number]))
             steps.append(gaps[gaps > 0.01])

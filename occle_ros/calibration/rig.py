@@ -142,7 +142,7 @@ class Calibration:
             except _MaskedError as why:
                 calibrated.append(None)
                 masked[name], problems[name] = why.reason, str(why)
-        grid_frame = self._config.tf.grid_frame or (self._file.grid_frame if self._file else "") or lidar_frame
+        grid_frame = self._config.tf.grid_frame or (frame_name(self._file.grid_frame) if self._file else "") or lidar_frame
         T_world_lidar, problem = self._world(lidar_frame, stamp) if pose else (None, "")
         return CalibratedRig(
             tuple(None if each is None else each.camera for each in calibrated),
@@ -183,7 +183,7 @@ class Calibration:
                 f"the scans are in frame {lidar_frame!r}, the calibration file is for {self._file.lidar_frame!r}: TF's transform "
                 "between them is applied"
             )
-        wanted = frame_name(self._config.tf.grid_frame)
+        wanted = self._config.tf.grid_frame
         if self._file and wanted and self._file.grid_frame and frame_name(self._file.grid_frame) != wanted:
             notes.append(
                 f"voxels are published in frame {wanted!r} (parameter tf.grid_frame), the calibration file's T_grid_lidar is for "

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from occle_core.rig.description import Offset
+from occle_core.sensors.transforms import frame_name
 from occle_ros.config.parameter_group import Matrix, ParameterGroup, live_parameter
 
 Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
@@ -163,3 +164,9 @@ class TfConfig(ParameterGroup):
         description="continuous frame of the robot's motion (REP 105): the map lies in it, and networks with a history look up the "
         "scans' poses in it",
     )
+
+    @field_validator("*")
+    @classmethod
+    def _no_leading_slash(cls, name: str) -> str:
+        """As tf2 has it; RViz refuses messages in frames with one."""
+        return frame_name(name)

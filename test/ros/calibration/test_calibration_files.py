@@ -72,7 +72,7 @@ def test_another_name_for_the_files_grid_frame_is_said(tmp_path):
     """As for scans: the voxels lie where the file says, whatever the frame is called."""
     given = {"calibration_file": yaml_of("os_sensor", tmp_path)}
     own = Calibration(NodeConfig.model_validate(given)).rig("os_sensor")
-    other = Calibration(NodeConfig.model_validate({**given, "tf": {"grid_frame": "chassis"}})).rig("os_sensor")
+    other = Calibration(NodeConfig.model_validate({**given, "tf": {"grid_frame": "/chassis"}})).rig("os_sensor")
     assert own.notes == () and other.grid_frame == "chassis"
     assert other.notes[0].startswith("voxels are published in frame 'chassis' (parameter tf.grid_frame), the calibration file's")
     np.testing.assert_array_equal(own.T_grid_lidar, other.T_grid_lidar)
