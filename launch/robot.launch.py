@@ -21,14 +21,20 @@ from occle_ros.tools import launch_support as support
 
 ARGUMENTS = {
     "rig": ("", "rig.yaml with sensors and frames, in place of points, image, camera_info, base_frame and odom_frame"),
-    "points": ("points", "PointCloud2 topic of the LiDAR"),
+    "points": ("", "PointCloud2 topic of the LiDAR; empty: that of params (points)"),
     "image": (
         "",
         "Image or CompressedImage topics (those end in compressed), separated by commas; empty: those of params, or LiDAR alone",
     ),
     "camera_info": ("", "CameraInfo topics in the images' order; empty: camera_info beside each image topic"),
-    "base_frame": ("base_link", "frame that the voxels are published in, fixed to the robot"),
-    "odom_frame": ("odom", "continuous frame of the robot's motion (REP 105), for the map and for networks that look back"),
+    "base_frame": (
+        "",
+        "frame that the voxels are published in, fixed to the robot; empty: the calibration file's, or that of params (base_link)",
+    ),
+    "odom_frame": (
+        "",
+        "continuous frame of the robot's motion (REP 105), for the map and networks that look back; empty: that of params (odom)",
+    ),
     "params": ("", "parameter file of the node; empty: config/robot.yaml"),
     "bundle": ("", "folder of the trained network; empty: the parameter file's"),
     "engine": ("", "what runs the network, see docs/reference/engines.md; empty: the parameter file's"),
@@ -54,14 +60,18 @@ def _processes(context: LaunchContext) -> list[Any]:
     build_only, with_rviz, follow = (support.flag(value, name) for name in ("build_only", "rviz", "use_sim_time"))
     costmap = support.choice(value, "nav2", {"false": "", "true": "frame_costmap.yaml", "map": "map_costmap.yaml"})
     rig = support.read_rig(value["rig"]) if value["rig"] else None
-    value |= rig or {}
     cameras = {} if rig else _cameras(value)
     parameters: dict[str, Any] = {"use_sim_time": follow, "build_only": build_only}
+    grid_frame = value["base_frame"] or (support.calibration_frame(value["calibration"]) if value["calibration"] else "")
     if not rig:
-        parameters |= {"lidar.topic": "points", "tf.grid_frame": value["base_frame"], "tf.world_frame": value["odom_frame"]}
+        given = {"lidar.topic": value["points"] and "points", "tf.grid_frame": grid_frame, "tf.world_frame": value["odom_frame"]}
+        parameters |= {name: text for name, text in given.items() if text}
     if cameras:
         parameters["camera_names"] = list(cameras)
-    remappings = [("points", value["points"])] if not rig and value["points"] != "points" else []
+    remappings = [("points", value["points"])] if not rig and value["points"] not in ("", "points") else []
+    defaults = {"points": "points", "base_frame": "base_link", "odom_frame": "odom"}
+    value |= rig or {name: value[name] or text for name, text in defaults.items()}
+    grid_frame = value["base_frame"] if rig else grid_frame or value["base_frame"]
     for name, (image, info) in cameras.items():
         parameters |= {
             f"cameras.{name}.topic": f"{name}/image",
@@ -76,9 +86,7 @@ def _processes(context: LaunchContext) -> list[Any]:
         others += _costmap(value, follow, costmap)
     if with_rviz and not build_only:
         others.append(
-            support.rviz(
-                value, "occupancy.rviz", rig["camera"] if rig else next(iter(cameras), ""), value["base_frame"], value["points"]
-            )
+            support.rviz(value, "occupancy.rviz", rig["camera"] if rig else next(iter(cameras), ""), grid_frame, value["points"])
         )
     return support.together(node, others)
 

@@ -32,6 +32,7 @@ else:
 
 _FORMATS = (".mcap", ".db3", ".bag")
 _COMPRESSED = (".zstd", ".zst")
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _DEFINITIONS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
 
 
@@ -135,7 +136,9 @@ class BagFile:
                 raise unreadable(self._bag, error) from error
 
     def _decompress(self, data: bytes, connection: Connection | None, time: int) -> bytes:
-        if self._metadata is None or not self._metadata.compressed_messages:
+        # Also where there is no metadata, or a single file is read: no CDR message begins like a zstd frame.
+        is_compressed = self._metadata is not None and self._metadata.compressed_messages
+        if not is_compressed and not data.startswith(_ZSTD_MAGIC):
             return data
         try:
             return bytes(zstd.decompress(data))

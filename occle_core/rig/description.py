@@ -78,7 +78,7 @@ class LidarRig(Config):
     time_offset_ms: Offset = Field(0.0, description="offset added to this LiDAR's stamps")
     exclude_box: Box = Field(
         (), description="box around the robot's own body: lowest x, y, z, then highest x, y, z, metres, base frame; points inside "
-        "are dropped; empty: no box"
+        "are dropped; the leading LiDAR's is applied to all; empty: no box"
     )  # fmt: skip
     beams: BeamTable | None = Field(None, description="beams; needed to simulate this LiDAR")
 
@@ -214,9 +214,10 @@ class Rig(Config):
 
     @model_validator(mode="after")
     def _poses_are_whole(self) -> Rig:
-        posed = [name for name, camera in self.cameras.items() if camera.pose is not None]
+        posed = [f"cameras.{name}" for name, camera in self.cameras.items() if camera.pose is not None]
+        posed += [f"lidars.{name}" for name, lidar in self.lidars.items() if lidar.pose is not None]
         if posed and self.lead.pose is None:
-            raise ValueError(f"cameras.{posed[0]}.pose needs lidars.{next(iter(self.lidars))}.pose: give both, or none for TF's")
+            raise ValueError(f"{posed[0]}.pose needs lidars.{next(iter(self.lidars))}.pose: give both, or none for TF's")
         return self
 
     @property

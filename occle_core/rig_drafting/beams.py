@@ -21,6 +21,8 @@ OWN_BODY = 4.0
 """Metres within which points may lie on the robot itself, and a beam's offset from the sensor's centre shows."""
 _BIN, _VALLEY = 0.02, 0.1
 """Degrees of the histogram of elevations, and of the empty space between two beams."""
+_SPREAD = 0.5
+"""Degrees that half of a beam's points may be off its elevation: the sensor's parallax at some metres."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +65,7 @@ def measure_beams(clouds: Sequence[Any], topic: str) -> MeasuredBeams:
     if not len(elevation):
         raise ValueError(f"{topic} has no points in the scans that were looked at")
     is_certain = True
-    if (ring >= 0).all() and len(np.unique(ring)) <= MOST_BEAMS:
-        elevations = [float(np.median(elevation[ring == number])) for number in np.unique(ring)]
+    if (elevations := _by_ring(elevation, ring)) is not None:
         text = f"{len(elevations)} beams by field {_ring_name(clouds[0], topic)!r}"
     else:
         elevations, is_certain = _clusters(elevation[distance > OWN_BODY])
@@ -98,6 +99,15 @@ def _polar(rows: CloudRows) -> _Polar:
     return _Polar(np.degrees(np.arcsin(z / distance)), np.degrees(np.arctan2(y, x)), distance, ring[kept])
 
 
+def _by_ring(elevation: NDArray[np.float64], ring: NDArray[np.int64]) -> list[float] | None:
+    """Median elevation of each ring; None without rings, and where they are no beams (a Livox's lines cross its field of view)."""
+    numbers, beam = np.unique(ring, return_inverse=True)
+    if numbers[0] < 0 or len(numbers) > MOST_BEAMS:
+        return None
+    medians = np.array([np.median(elevation[beam == number]) for number in range(len(numbers))])
+    return medians.tolist() if np.median(np.abs(elevation - medians[beam])) < _SPREAD else None
+
+
 def _ring_name(cloud: Any, topic: str) -> str:
     rows = CloudRows(cloud, topic)
     return next((name for name in RING_FIELDS if name in rows), "")
@@ -114,7 +124,8 @@ def _clusters(elevation: NDArray[np.float64]) -> tuple[list[float], bool]:
     runs = np.split(filled, np.flatnonzero(np.diff(filled) > 1) + 1)
     found = [float(np.average(edges[run] + _BIN / 2, weights=smooth[run])) for run in runs if len(run)]
     # Single beams leave the elevations between them empty.
-    near = np.abs(elevation[:, None] - np.array(found)[None]).min(axis=1) if 2 <= len(found) <= MOST_BEAMS else np.array([np.inf])
+    beams = np.array(found)
+    near = np.abs(elevation - beams[_nearest(elevation, beams)]) if 2 <= len(found) <= MOST_BEAMS else np.array([np.inf])
     spacing = float(np.median(np.diff(found))) if len(found) > 1 else 0.0
     if spacing and np.mean(near < 0.25 * spacing) > 0.8:
         return found, True
@@ -126,14 +137,17 @@ def _azimuth_step(scans: Sequence[_Polar], elevations: Sequence[float]) -> float
     """Typical angle between neighbours of one beam, degrees."""
     steps = []
     for elevation, azimuth, _, ring in scans[:3]:
-        beam: NDArray[np.int64] = (
-            ring if (ring >= 0).all() else np.abs(elevation[:, None] - np.array(elevations)[None]).argmin(axis=1)
-        )
+        beam: NDArray[np.int64] = ring if (ring >= 0).all() else _nearest(elevation, np.array(elevations))
         for number in np.unique(beam):
             gaps = np.diff(np.sort(azimuth[beam == number]))
             steps.append(gaps[gaps > 0.01])
     gaps = np.concatenate(steps) if steps else np.zeros(0)
     return float(np.clip(np.median(gaps[gaps < 3 * np.percentile(gaps, 25)]), 0.02, 10)) if len(gaps) else 0.2
+
+
+def _nearest(values: NDArray[np.float64], ascending: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Number of the nearest of some ascending ones to each value."""
+    return np.searchsorted((ascending[1:] + ascending[:-1]) / 2, values).astype(np.int64)
 
 
 def _field_of_view(azimuth: NDArray[np.float64]) -> tuple[float, float]:

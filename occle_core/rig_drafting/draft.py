@@ -231,6 +231,12 @@ def _poses(
                 f"lidars.{name}.pose: no TF from {base} to {lidar.frame}; {seen}; measure x, y and yaw in {base}"
             )
         posed_lidars[name] = lidar.model_copy(update={"pose": pose_rows(T)})
+        same = [other for other in lidars if frame_name(lidars[other].frame) == frame_name(lidar.frame)]
+        if name != same[0]:
+            draft.questions.append(
+                f"lidars.{name}.pose: its scans are in the frame of {same[0]}, {lidar.frame}, so it has the same pose; right only "
+                "where the drivers transform their points, not where each has the same default frame_id"
+            )
     for name, camera in cameras.items():
         try:
             T = np.asarray(index.transforms.lookup(base, frame_name(camera.frame)))

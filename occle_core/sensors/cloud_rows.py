@@ -77,6 +77,8 @@ class CloudRows:
                 "scans in parameter lidar.topic, not of a map"
             )
         raw = np.frombuffer(message.data, np.uint8)
+        if message.width and not message.height and len(raw):
+            raise ConversionError(f"{self._topic} has a width of {message.width} and a height of 0; an unorganised cloud's is 1")
         row_step = message.row_step
         fits_packed_rows = len(raw) == self.count * message.point_step and row_step in (0, len(raw))
         if message.height <= 1 or fits_packed_rows:  # in a cloud of one row nothing depends on it

@@ -69,27 +69,36 @@ def read_times(values: NDArray[Any], stamp: int, name: str, meaning: StampMeanin
     if not (np.isfinite(low) and np.isfinite(high)):
         return f"{kind} has values that are not finite; the driver must set it for every point"
     unit = next((unit for unit, scale in UNITS.items() if SHORTEST <= (high - low) * scale <= LONGEST), "")
-    if not unit or (values.dtype.kind == "f" and values.dtype.itemsize == 4 and low > 100 * (high - low)):
+    scale = UNITS.get(unit, 1.0)
+    is_relative = bool(unit) and _is_relative(low * scale, high * scale, stamp / 1e9)
+    if not unit or (not is_relative and values.dtype.kind == "f" and values.dtype.itemsize == 4 and low > 100 * (high - low)):
         return _unusable(values.dtype, kind, low, high)
-    scale, span = UNITS[unit], (high - low) * UNITS[unit]
-    origin, how = (0.0, "relative") if abs(low) <= 1.5 * (high - low) else (stamp / 1e9 / scale, "absolute")
-    first = (low - origin) * scale
-    is_foreign = how == "absolute" and not -OTHER_CLOCK - span <= first <= OTHER_CLOCK
-    if is_foreign and meaning == "auto":
+    origin, how = (0.0, "relative") if is_relative else (stamp / 1e9 / scale, "absolute")
+    first, last = (low - origin) * scale, (high - origin) * scale
+    if not is_relative and meaning == "auto" and not -OTHER_CLOCK <= last <= OTHER_CLOCK + last - first:
         return (
             f"{kind} has absolute times in {unit} of another clock: {abs(first):.3f} s {'before' if first < 0 else 'after'} the "
             "stamp; set the sensor's clock (PTP), or parameter lidar.stamp to what the stamp is (start, middle, end)"
         )
-    if meaning != "auto":
-        origin = {"start": low, "middle": (low + high) / 2, "end": high}[meaning]
-        first = (low - origin) * scale
+    # The scan begins or ends at 0 where times are relative, with or without a return then.
+    start, end = (min(low, 0.0), max(high, 0.0)) if is_relative else (low, high)
+    is_set = meaning != "auto"
+    place = meaning if is_set else _place((start - origin) * scale, (end - start) * scale)
+    if is_set:
+        origin = {"start": start, "middle": (start + end) / 2, "end": end}[meaning]
+        first, last = (low - origin) * scale, (high - origin) * scale
     numbers -= origin
     numbers *= scale
-    is_set = meaning != "auto"
-    place = meaning if is_set else _place(first, span)
     where = f"the stamp is the scan's {place}" if place in ("start", "middle", "end") else f"the stamp lies {place} the scan"
     text = f"{kind}: {how}, in {unit}; {where}{' (as set)' if is_set else ''}"
-    return PointTimes(numbers.astype(np.float32), first, first + span, text, place)
+    return PointTimes(numbers.astype(np.float32), first, last, text, place)
+
+
+def _is_relative(low: float, high: float, stamp: float) -> bool:
+    """True if a scan's times, in seconds, count from a point of the scan, and not from that of the stamp."""
+    # Returns may come from the last part of a scan alone: a window of the turn, an open place.
+    is_in_a_scan = low >= -LONGEST and high <= LONGEST and abs(low) <= abs(low - stamp)
+    return is_in_a_scan or abs(low) <= 1.5 * (high - low)
 
 
 def _place(first: float, span: float) -> str:

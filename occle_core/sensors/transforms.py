@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from occle_core.sensors.messages import ConversionError, stamp_of
 
 Matrix = NDArray[np.float64]
+JUMP = 1_000_000_000
+"""Nanoseconds that a transform is older than the newest between the same frames from which the clock was set back: a bag that
+restarts, a simulation that is reset."""
 
 
 class TransformError(LookupError):
@@ -45,6 +48,16 @@ class _FrameLink:
             del self.known[:-kept]
         return changes
 
+    def forget_after(self, stamp: int) -> bool:
+        """Remove what is later; False if that is all. What has never changed stays, as of that time."""
+        if self.is_fixed:
+            return True
+        latest = self.known[-1]
+        del self.known[bisect.bisect_right(self.known, stamp, key=_when) :]
+        if not self.known and not self.moves:
+            self.known.append((stamp, latest[1]))
+        return bool(self.known)
+
     def at(self, child: str, stamp: int | None, slack: int) -> tuple[Matrix, bool]:
         """T_parent_child at a time, and whether that lies outside the known times."""
         if stamp is None or self.is_fixed or (slack and not self.moves):
@@ -68,7 +81,7 @@ class TransformBuffer:
     """Every frame's transforms to its parent, over time. Safe to use from several threads.
 
     Args:
-        kept: how many, the latest, are kept of each frame; None: all.
+        kept: how many, the latest, are kept of each frame, and none of the time before the clock was set back; None: all.
     """
 
     def __init__(self, kept: int | None = 1000) -> None:
@@ -94,10 +107,14 @@ class TransformBuffer:
                 problems.append(f"{parent} -> {child}: {error}")
                 continue
             with self._lock:
-                link = self._links.get(child)
+                stamp, link = stamp_of(transform), self._links.get(child)
+                if self._kept and link is not None and not fixed and link.known[-1][0] - stamp > JUMP:
+                    self._links = {frame: other for frame, other in self._links.items() if other.forget_after(stamp)}
+                    self._constant.clear()
+                    link = self._links.get(child)
                 if link is None or link.parent != parent or link.is_fixed != fixed:
                     link = self._links[child] = _FrameLink(parent, fixed)
-                if link.add(stamp_of(transform), values, self._kept):
+                if link.add(stamp, values, self._kept):
                     self._constant.clear()
         if problems:
             raise ConversionError("; ".join(problems))

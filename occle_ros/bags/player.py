@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rclpy.duration import Duration
+from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rich.console import Console
@@ -211,13 +212,16 @@ def _publishers(node: Node, source: MessageSource, options: PlayOptions) -> tupl
             skipped[topic] = f"the message package of {name} is not installed"
         else:
             qos = _qos(name, source.is_latched(topic), options)
-            publishers[topic] = node.create_publisher(kind, _in_namespace(topic, options.namespace), qos)
+            try:
+                publishers[topic] = node.create_publisher(kind, _in_namespace(topic, options.namespace), qos)
+            except NameValidationException as error:  # of another tool's bag
+                skipped[topic] = str(error).splitlines()[0]
     return publishers, skipped
 
 
 def _in_namespace(topic: str, namespace: str) -> str:
-    """Topic of a bag, which is absolute there, in the namespace of the replay."""
-    return f"/{namespace.strip('/')}{topic}" if namespace.strip("/") else topic
+    """Topic of a bag, with a leading slash or without, in the namespace of the replay."""
+    return f"/{namespace.strip('/')}/{topic.removeprefix('/')}" if namespace.strip("/") else topic
 
 
 def _qos(name: str, latched: bool, options: PlayOptions) -> QoSProfile:

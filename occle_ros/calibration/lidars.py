@@ -54,6 +54,13 @@ class LidarPoses:
                 raise ConfigError(f"parameter lidar.deskew: {error}") from error
         self._mountings = {name: rigid(each.T_lidar, f"lidars.{name}") for name, each in config.lidars.items() if each.T_lidar}
 
+    @property
+    def world_frame(self) -> str:
+        """Frame of the poses; "" where TF has no name for it (kiss_icp), and before the first odometry."""
+        if self.source == "odometry":
+            return self._frames[0] if self._frames else ""
+        return "" if self.source == "kiss_icp" else frame_name(self._config.tf.world_frame)
+
     def add_odometry(self, message: Any) -> None:
         """Add a message of lidar.odometry_topic.
 
@@ -108,7 +115,7 @@ class LidarPoses:
         if self._registration is not None:
             with self._lock:
                 return self._registration.trajectory()
-        world, body, mounting = self._config.tf.world_frame, frame, None
+        world = self._config.tf.world_frame
         buffer: Any = self._odometry
         if self.source == "odometry":
             if self._frames is None:
@@ -117,8 +124,7 @@ class LidarPoses:
             mounting = self._on_the_body(body, frame, first)
         else:
             buffer = self._calibration.require_transforms()
-            if (mounted := self._calibration.mounted) is not None:
-                body, mounting = mounted
+            body, mounting = self._calibration.body(frame)
         steps = max(1, -(-(last - first) // STEP))
         stamps = [first + (last - first) * step // steps for step in range(steps + 1)] if last > first else [first]
         known, poses, problem = _look_up(buffer, world, body, stamps)
@@ -127,7 +133,7 @@ class LidarPoses:
         is_covered = known and known[0] - SLACK <= first and last <= known[-1] + SLACK
         if problem and not (is_covered and len(known) >= min(2, len(stamps))):
             raise PoseGapError(problem)
-        return Trajectory(known, np.stack(poses) if mounting is None else np.stack(poses) @ mounting)
+        return Trajectory(known, np.stack(poses) @ mounting)
 
     def pose(self, frame: str, stamp: int) -> NDArray[np.float64]:
         """T_world_lidar of the main LiDAR at a time.

@@ -59,7 +59,7 @@ class Calibration:
         self._rig = load_rig(config.rig)[0] if config.rig else None
         self._infos: dict[str, Any] = {}
         self._contents: dict[str, tuple[Any, ...]] = {}
-        self._lenses: dict[str, Lens] = {}
+        self._lenses: dict[str, tuple[Lens, Any]] = {}
         self._posed: dict[tuple[str, str], _CalibratedCamera] = {}
         self._has_foreign_scans = self._needs_poses = False
         self._given_grid = self._find_grid()
@@ -81,6 +81,10 @@ class Calibration:
         """The rig file's base frame and the main LiDAR's pose in it; None where no rig file, or a calibration file, has it."""
         T = self._rig.lead.T_base_lidar if self._rig and not self._file else None
         return None if self._rig is None or T is None else (self._rig.base_frame, T)
+
+    def body(self, lidar_frame: str) -> tuple[str, NDArray[np.float64]]:
+        """Frame whose motion TF has, and the main LiDAR's pose in it (4, 4): the rig file's base frame, else the LiDAR's own."""
+        return self.mounted or (lidar_frame, _IDENTITY)
 
     def use_transforms(self, transforms: TransformLookup) -> None:
         """Set the TF source, for transforms that no file or parameter gives."""
@@ -109,7 +113,6 @@ class Calibration:
         if before == content:
             return False
         self._contents[name], self._infos[name] = content, message
-        self._lenses.pop(name, None)
         return before is not None
 
     def rig(self, lidar_frame: str, stamp: int | None = None, pose: bool = False) -> CalibratedRig:
@@ -139,7 +142,7 @@ class Calibration:
             except _MaskedError as why:
                 calibrated.append(None)
                 masked[name], problems[name] = why.reason, str(why)
-        grid_frame = self._config.tf.grid_frame or (self._file.grid_frame if self._file else "") or lidar_frame
+        grid_frame = self._config.tf.grid_frame or (frame_name(self._file.grid_frame) if self._file else "") or lidar_frame
         T_world_lidar, problem = self._world(lidar_frame, stamp) if pose else (None, "")
         return CalibratedRig(
             tuple(None if each is None else each.camera for each in calibrated),
@@ -180,12 +183,19 @@ class Calibration:
                 f"the scans are in frame {lidar_frame!r}, the calibration file is for {self._file.lidar_frame!r}: TF's transform "
                 "between them is applied"
             )
+        wanted = self._config.tf.grid_frame
+        if self._file and wanted and self._file.grid_frame and frame_name(self._file.grid_frame) != wanted:
+            notes.append(
+                f"voxels are published in frame {wanted!r} (parameter tf.grid_frame), the calibration file's T_grid_lidar is for "
+                f"{self._file.grid_frame!r}: it is taken for the same place; leave tf.grid_frame empty if it is another"
+            )
         return (*notes, *sorted(getattr(self._transforms, "notes", ())))
 
     def _world(self, lidar_frame: str, stamp: int | None) -> tuple[NDArray[np.float64] | None, str]:
         """T_world_lidar at exactly this stamp, or the problem."""
         try:
-            return self._lookup(self._config.tf.world_frame, lidar_frame, stamp, 0), ""
+            body, T_body_lidar = self.body(lidar_frame)
+            return self._lookup(self._config.tf.world_frame, body, stamp, 0) @ T_body_lidar, ""
         except CalibrationError as error:
             return None, f"{error}; the scans' poses come from TF, in the frame of parameter tf.world_frame"
 
@@ -225,15 +235,16 @@ class Calibration:
 
     def _lens(self, name: str) -> Lens:
         """Lens of the CameraInfo; before the first one, of the file."""
-        lens, info = self._lenses.get(name), self._infos.get(name)
-        if lens is None:
+        info = self._infos.get(name)
+        lens, made_of = self._lenses.get(name, (None, None))
+        if lens is None or made_of is not info:  # another may arrive, in the executor's thread, while one is made
             lens = self._file_lens(name) if info is None else lens_from_info(info, is_rectified(self._config.cameras[name].topic))
             if lens is None:
                 topic = self._config.cameras[name].info_topic
                 raise _MaskedError(
                     "no_camera_info", f"no CameraInfo of {name} received on {topic} (parameter cameras.{name}.info_topic)"
                 )
-            self._lenses[name] = lens
+            self._lenses[name] = lens, info
         return lens
 
     def _file_lens(self, name: str) -> Lens | None:

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import Transform
 from numpy.typing import NDArray
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.time import Time
 
 from occle_core.sensors.messages import ConversionError, stamp_of
-from occle_core.sensors.transforms import TransformBuffer, TransformError, frame_name, matrix_from_transform, used_nearest
+from occle_core.sensors.transforms import JUMP, TransformBuffer, TransformError, frame_name, matrix_from_transform, used_nearest
 
 TF_TIMEOUT = 100_000_000
 """Nanoseconds to wait for the transform at a scan's stamp."""
@@ -31,6 +34,9 @@ class Tf2Transforms:
         self._failure = tf2_ros.TransformException
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
+        # tf2 ignores what is older than what it has: after a bag has restarted, all of it. Its own buffer does not see the jump.
+        back = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-JUMP), on_clock_change=True)
+        self._on_jump = node.get_clock().create_jump_callback(back, post_callback=lambda jump: self._buffer.clear())
         self._first: dict[tuple[str, str], Transform] = {}
         self._moves: set[tuple[str, str]] = set()
         self.notes: set[str] = set()
@@ -63,9 +69,6 @@ class Tf2Transforms:
         return found.nanoseconds or None
 
     def _query(self, target: str, source: str, stamp: int | None, timeout: int) -> Any:
-        from rclpy.duration import Duration
-        from rclpy.time import Time
-
         when, wait = (Time(), Duration()) if stamp is None else (Time(nanoseconds=stamp), Duration(nanoseconds=timeout))
         try:
             return self._buffer.lookup_transform(target, source, when, wait)

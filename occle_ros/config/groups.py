@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from occle_core.rig.description import Offset
+from occle_core.sensors.transforms import frame_name
 from occle_ros.config.parameter_group import Matrix, ParameterGroup, live_parameter
 
 Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
@@ -24,7 +26,7 @@ class CameraConfig(ParameterGroup):
     topic: str = Field(min_length=1, description="image topic; raw images are rectified by their CameraInfo")
     info_topic: str = Field("", description="CameraInfo topic; empty: intrinsics come from the calibration file")
     compressed: bool = Field(False, description="true: the topic's type is CompressedImage (JPEG or PNG); false: Image")
-    time_offset_ms: float = Field(0.0, ge=-1000, le=1000, description="offset added to this camera's stamps before synchronisation")
+    time_offset_ms: Offset = Field(0.0, description="offset added to this camera's stamps before synchronisation")
     T_camera_lidar: Matrix = Field(
         (), description="LiDAR to camera, 16 numbers in row-major order, metres; empty: from the calibration file or TF"
     )
@@ -162,3 +164,9 @@ class TfConfig(ParameterGroup):
         description="continuous frame of the robot's motion (REP 105): the map lies in it, and networks with a history look up the "
         "scans' poses in it",
     )
+
+    @field_validator("*")
+    @classmethod
+    def _no_leading_slash(cls, name: str) -> str:
+        """As tf2 has it; RViz refuses messages in frames with one."""
+        return frame_name(name)

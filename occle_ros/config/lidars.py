@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from occle_core.rig.description import Box, StampMeaning
+from occle_core.rig.description import Box, Offset, StampMeaning
 from occle_ros.config.parameter_group import Matrix, ParameterGroup
 
 
@@ -50,7 +50,10 @@ class FurtherLidarConfig(PointCloudConfig):
     """A further LiDAR, whose nearest scan is merged into each frame."""
 
     topic: str = Field(min_length=1, description="PointCloud2 topic of a further LiDAR")
-    time_offset_ms: float = Field(0.0, ge=-1000, le=1000, description="offset added to this LiDAR's stamps")
+    time_offset_ms: Offset = Field(0.0, description="offset added to this LiDAR's stamps")
+    exclude_box: Box = Field(
+        (), description="as lidar.exclude_box, which is applied to this LiDAR too; for what it alone sees; empty: no box of its own"
+    )
     T_lidar: Matrix = Field(
         (), description="this LiDAR to the main LiDAR's frame, 16 numbers in row-major order, metres; empty: from TF"
     )

@@ -27,7 +27,7 @@ from occle_ros.config.groups import (
 from occle_ros.config.lidars import FurtherLidarConfig, LidarConfig
 from occle_ros.config.map_groups import MapParameters
 from occle_ros.config.names import EngineName, Precision
-from occle_ros.config.parameter_group import Matrix, ParameterGroup, live_parameter
+from occle_ros.config.parameter_group import ConfigError, Matrix, ParameterGroup, live_parameter
 from occle_ros.config.share_paths import resolve_bundle
 
 MAIN_LIDAR = "lidar"
@@ -147,6 +147,12 @@ class NodeConfig(ParameterGroup):
                 raise ValueError(f"{name} needs 16 numbers (4x4 by rows), not {len(values)}")
         return self
 
+    @model_validator(mode="after")
+    def _topics_differ(self) -> NodeConfig:
+        if problem := _same_topic(self):
+            raise ValueError(problem)
+        return self
+
     def bundle_dir(self) -> Path:
         """Folder of the bundle: as given if that exists, else in the package's share folder.
 
@@ -162,6 +168,9 @@ def resolve_topics(config: NodeConfig, resolve: Callable[[str], str]) -> NodeCon
     Args:
         config: topics as parameters give them, relative ones among them.
         resolve: `Node.resolve_topic_name`, or `absolute_topic` where there is no node.
+
+    Raises:
+        ConfigError: two sensors have the same topic then.
     """
     cameras = {
         name: camera.model_copy(
@@ -173,7 +182,22 @@ def resolve_topics(config: NodeConfig, resolve: Callable[[str], str]) -> NodeCon
     topics = {"topic": resolve(config.lidar.topic), "odometry_topic": resolve(odometry) if odometry else ""}
     lidar = config.lidar.model_copy(update=topics)
     lidars = {name: each.model_copy(update={"topic": resolve(each.topic)}) for name, each in config.lidars.items()}
-    return config.model_copy(update={"lidar": lidar, "lidars": lidars, "cameras": cameras})
+    resolved = config.model_copy(update={"lidar": lidar, "lidars": lidars, "cameras": cameras})
+    if problem := _same_topic(resolved):
+        raise ConfigError(problem)
+    return resolved
+
+
+def _same_topic(config: NodeConfig) -> str:
+    """The parameters that name the same topic; "" if each sensor has its own."""
+    lidars = {"lidar.topic": config.lidar.topic} | {f"lidars.{name}.topic": each.topic for name, each in config.lidars.items()}
+    images = {f"cameras.{name}.topic": camera.topic for name, camera in config.cameras.items()}
+    infos = {f"cameras.{name}.info_topic": camera.info_topic for name, camera in config.cameras.items() if camera.info_topic}
+    for topics in (lidars, images, infos):
+        for topic in topics.values():
+            if len(same := [name for name, other in topics.items() if other == topic]) > 1:
+                return f"{' and '.join(same)} are the same topic {topic}; each sensor needs its own"
+    return ""
 
 
 def absolute_topic(topic: str, namespace: str = "") -> str:

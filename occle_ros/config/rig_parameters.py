@@ -82,7 +82,7 @@ def rig_parameters(rig: Rig) -> dict[str, Any]:
         "tf.world_frame": rig.odometry.frame,
     }
     for name, lidar in list(rig.lidars.items())[1:]:
-        for field in ("topic", "intensity_scale", "time_field", "stamp", "time_offset_ms"):
+        for field in ("topic", "intensity_scale", "time_field", "stamp", "time_offset_ms", "exclude_box"):
             values[f"lidars.{name}.{field}"] = getattr(lidar, field)
         if lead.T_base_lidar is not None and lidar.T_base_lidar is not None:
             values[f"lidars.{name}.T_lidar"] = tuple(np.linalg.solve(lead.T_base_lidar, lidar.T_base_lidar).ravel().tolist())

@@ -15,24 +15,24 @@ RETRY_SECONDS = 0.02
 
 
 def scan_pose(
-    transforms: TransformLookup, world_frame: str, lidar_frame: str, stamp: int, timeout: float
+    transforms: TransformLookup, world_frame: str, frame: str, stamp: int, timeout: float
 ) -> tuple[NDArray[np.float64] | None, str]:
-    """T_world_lidar (4, 4) at exactly a scan's stamp, or None and the problem. Odometry often arrives after the scan.
+    """T_world_frame (4, 4) at exactly a scan's stamp, or None and the problem. Odometry often arrives after the scan.
 
     Args:
         transforms: TF.
         world_frame: that stands still.
-        lidar_frame: of the scan.
+        frame: of the LiDAR, or of what it is mounted on.
         stamp: nanoseconds.
         timeout: seconds to wait for it.
     """
-    world_frame, lidar_frame = frame_name(world_frame), frame_name(lidar_frame)
-    if world_frame == lidar_frame:
+    world_frame, frame = frame_name(world_frame), frame_name(frame)
+    if world_frame == frame:
         return np.eye(4), ""
     end = time.monotonic() + timeout
     while True:
         try:
-            return transforms.lookup(world_frame, lidar_frame, stamp), ""
+            return transforms.lookup(world_frame, frame, stamp), ""
         except LookupError as error:
             if time.monotonic() >= end:
                 return None, str(error)

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from rclpy.node import Node
 
 from occle_core.mapping import MapUpdate, RollingMap
 from occle_core.mapping.storage import load_map, save_map
+from occle_core.sensors.transforms import frame_name
 from occle_core.taxonomy import Taxonomy
 from occle_ros.calibration.calibrated_rig import TransformLookup
 from occle_ros.calibration.files import CalibrationError
@@ -34,12 +34,6 @@ JUMPS = {
     "pose_jump": "the pose jumped: {frame} has to be continuous (odometry); a robot that was carried starts a new map",
     "clock_jump": "the stamps jumped, or no frame came for map.max_gap",
 }
-
-
-@dataclass(frozen=True)
-class _Job:
-    processed: ProcessedFrame
-    lidar_frame: str
 
 
 class MapRunner:
@@ -73,7 +67,7 @@ class MapRunner:
         self._has_yielded = False
         self._problem = WAITING
         self._times: dict[str, float] = {}
-        self._worker: Worker[_Job] = Worker(self._work, self._on_error, "map")
+        self._worker: Worker[ProcessedFrame] = Worker(self._work, self._on_error, "map")
 
     @property
     def is_wanted(self) -> bool:
@@ -94,13 +88,13 @@ class MapRunner:
                 self._has_tf = False
                 self._off("poses come from TF, and tf2_msgs is not installed (it is part of a ROS installation)")
 
-    def offer(self, processed: ProcessedFrame, lidar_frame: str) -> None:
+    def offer(self, processed: ProcessedFrame) -> None:
         """Queue a frame, if the map is wanted; a waiting one is replaced and counted."""
         if self._is_paused:
             return
         if not self.is_wanted:
             self._was_idle = True
-        elif self._limit.allows(self._config.map.max_rate_hz) and self._worker.submit(_Job(processed, lidar_frame)) is not None:
+        elif self._limit.allows(self._config.map.max_rate_hz) and self._worker.submit(processed) is not None:
             self._statistics.count("map", "replaced_by_newer")
 
     def close(self, timeout: float) -> bool:
@@ -167,18 +161,21 @@ class MapRunner:
         if due := self._publishers.due():
             self._publishers.publish(self._world.snapshot(), due)
 
-    def _work(self, job: _Job) -> None:
+    def _work(self, processed: ProcessedFrame) -> None:
         if not self._has_yielded:
             self._has_yielded = True
             _lower_priority()
-        occupancy, frame = job.processed.occupancy, job.processed.assembled.frame
-        T_world_lidar, problem = frame.T_world_lidar, ""
+        occupancy, frame = processed.occupancy, processed.assembled.frame
+        is_in_world = processed.world_frame == frame_name(self._world.frame_id)
+        T_world_lidar, problem = frame.T_world_lidar if is_in_world else None, ""
         if T_world_lidar is None:
             if self._transforms is None:
                 self._statistics.count("map", "no_pose")
                 return  # `check` has said why, or is about to begin
             timeout = self._config.map.pose_timeout_ms / 1e3
-            T_world_lidar, problem = scan_pose(self._transforms, self._world.frame_id, job.lidar_frame, occupancy.stamp, timeout)
+            body, T_body_lidar = processed.body
+            T_world_body, problem = scan_pose(self._transforms, self._world.frame_id, body, occupancy.stamp, timeout)
+            T_world_lidar = None if T_world_body is None else T_world_body @ T_body_lidar
         T_world_grid = None if T_world_lidar is None else T_world_lidar @ np.linalg.inv(frame.T_grid_lidar)
         with self._lock:
             if self._is_paused:
@@ -232,11 +229,11 @@ class MapRunner:
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(text)
 
-    def _on_error(self, job: _Job, error: Exception) -> None:
+    def _on_error(self, processed: ProcessedFrame, error: Exception) -> None:
         self._statistics.count("map", "internal_error")
         text = f"{type(error).__name__}: {error}"
         if self._log_throttle.should_log(text):
-            self._node.get_logger().error(f"scan {job.processed.occupancy.stamp / 1e9:.3f} is not in the map: {text}")
+            self._node.get_logger().error(f"scan {processed.occupancy.stamp / 1e9:.3f} is not in the map: {text}")
 
 
 def _lower_priority() -> None:

@@ -19,6 +19,8 @@ except ImportError:  # Humble
 
 SILENCE_SECONDS = 5.0
 REPEAT_SECONDS = 60.0
+OTHER_CLOCK = 2_000_000_000
+"""Nanoseconds between the newest stamps of two sensors from which they have different clocks."""
 
 
 class InputMonitor:
@@ -83,6 +85,62 @@ class InputMonitor:
             self.problems[topic] = problem = diagnose_silence(self._node, wanted, self._requested[topic])
             due.append(f"no {wanted.name} on {self._node.resolve_topic_name(topic)} for {silent:.0f} s: {problem}")
         return due
+
+
+class StampMonitor:
+    """Monitor for sensors that send, but with stamps of another clock than the scans': no frame would ever contain them.
+
+    Not thread-safe: for the executor's thread.
+
+    Args:
+        inputs: the node's input topics.
+        offsets: topic -> nanoseconds that are added to its stamps.
+        now: a monotonic clock, seconds.
+    """
+
+    def __init__(self, inputs: Sequence[InputTopic], offsets: Mapping[str, int], now: Callable[[], float] = time.monotonic) -> None:
+        self._inputs = {wanted.topic: wanted for wanted in inputs}
+        self._offsets, self._now = offsets, now
+        self._newest: dict[str, tuple[int, float]] = {}
+        self._apart: set[str] = set()
+        self._reported: dict[str, float] = {}
+
+    def on_message(self, topic: str, stamp: int) -> None:
+        """Record a stamp, nanoseconds."""
+        self._newest[topic] = stamp, self._now()
+
+    def check(self, scans: str) -> list[str]:
+        """Warnings that are due now, about a second after the last check.
+
+        Args:
+            scans: topic of the main LiDAR.
+        """
+        now = self._now()
+        lately = {topic: stamp for topic, (stamp, arrived) in self._newest.items() if now - arrived < 1.0}
+        before, self._apart = self._apart, set()
+        due = []
+        for topic in lately.keys() - {scans} if lately.get(scans) else ():
+            apart = lately[topic] + self._offsets[topic] - lately[scans]
+            if abs(apart) <= OTHER_CLOCK:
+                self._reported.pop(topic, None)
+                continue
+            self._apart.add(topic)
+            # At the second check: when a bag restarts, a scan and an image are apart for a moment.
+            if topic in before and now - self._reported.get(topic, -REPEAT_SECONDS) >= REPEAT_SECONDS:
+                self._reported[topic] = now
+                due.append(f"no frame contains the {self._inputs[topic].name}: {self._problem(topic, lately[topic], apart, scans)}")
+        return due
+
+    def _problem(self, topic: str, stamp: int, apart: int, scans: str) -> Problem:
+        if not stamp:
+            return Problem(f"the stamps of {topic} are 0", "set header.stamp to the time of the measurement in the driver")
+        how = f"{abs(apart) / 1e9:.1f} s {'after' if apart > 0 else 'before'} those of {scans}"
+        parameter = self._inputs[topic].topic_parameter.removesuffix("topic") + "time_offset_ms"
+        offset = (self._offsets[topic] - apart) / 1e6
+        return Problem(
+            f"the stamps of {topic} lie {how}",
+            f"give the sensors one clock (PTP, NTP), or, if that difference is constant, set parameter {parameter}:={offset:.0f}",
+        )
 
 
 class ClockMonitor:

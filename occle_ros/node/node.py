@@ -260,7 +260,7 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
             return  # deactivated in the meantime
         began = time.perf_counter()
         outputs.publish(processed)
-        world.offer(processed, self.config.tf.lidar_frame or scan.message.header.frame_id)
+        world.offer(processed)
         published = (time.perf_counter() - began) * 1e3
         # By the node's clock until the arrival, then in real time: /clock ends with the bag, before its last frame is published.
         latency = scan.age_ms + (time.perf_counter() - scan.arrived) * 1e3

@@ -21,10 +21,10 @@ from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_ros.calibration.lidars import LidarPoses
 from occle_ros.calibration.rig import Calibration
 from occle_ros.config.node_config import NodeConfig
-from occle_ros.node.input_monitor import ClockMonitor, InputMonitor
+from occle_ros.node.input_monitor import ClockMonitor, InputMonitor, StampMonitor
 from occle_ros.node.throttle import RateLimiter
 from occle_ros.pipeline.statistics import Statistics
-from occle_ros.sync.lidar_led import SyncedMessages
+from occle_ros.sync.lidar_led import MILLISECOND, SyncedMessages
 from occle_ros.sync.policy import make_synchronizer
 from occle_ros.topics.inputs import InputTopic, Problem, input_topics
 from occle_ros.topics.qos import input_qos, publisher_qos
@@ -84,6 +84,7 @@ class Subscriptions:
         self._inputs = {wanted.topic: wanted for wanted in input_topics(config)}
         self._requested = {topic: self._suitable_qos(topic) for topic in self._inputs}
         self._monitor = InputMonitor(node, list(self._inputs.values()), self._requested, config.diagnostics.input_timeout_s)
+        self._stamps = StampMonitor(list(self._inputs.values()), _offsets(config))
         self.clock_problem: Problem | None = None
         self._clock_monitor, self._clock_log_limit = ClockMonitor(node), RateLimiter()
         self._age_s: float | None = None
@@ -111,10 +112,10 @@ class Subscriptions:
         self._monitor.silence = seconds
 
     def check(self) -> list[str]:
-        """Warnings that are due: silent topics, incompatible publishers, problems of the clock."""
+        """Warnings that are due: silent topics, incompatible publishers, stamps of other clocks, problems of the clock."""
         if self._config.qos.reliability == "auto":
             self._adapt_reliability()
-        warnings = self._monitor.check()
+        warnings = self._monitor.check() + self._stamps.check(self._config.lidar.topic)
         self.clock_problem = self._clock_monitor.check(self._age_s)
         if self.clock_problem and self._clock_log_limit.allows(1 / CLOCK_WARNING_SECONDS):
             warnings.append(f"clock: {self.clock_problem}")
@@ -169,18 +170,22 @@ class Subscriptions:
     def _on_image(self, number: int, name: str, message: Image | CompressedImage) -> None:
         self._statistics.count("received", name)
         self.last_image[name] = time.monotonic()
-        self._deliver(self._synchronizer.add_image(number, stamp_of(message), message, time.monotonic_ns()))
+        stamp = stamp_of(message)
+        self._stamps.on_message(self._config.cameras[name].topic, stamp)
+        self._deliver(self._synchronizer.add_image(number, stamp, message, time.monotonic_ns()))
 
     def _on_scan(self, message: PointCloud2) -> None:
         self._statistics.count("received", "scans")
         self.last_scan = time.monotonic()
         stamp = stamp_of(message)
+        self._stamps.on_message(self._config.lidar.topic, stamp)
         self._deliver(self._synchronizer.add_scan(stamp, self._received(message, stamp), time.monotonic_ns()))
 
     def _on_lidar(self, number: int, name: str, message: PointCloud2) -> None:
         self._statistics.count("received", name)
         self.last_lidar[name] = time.monotonic()
         stamp = stamp_of(message)
+        self._stamps.on_message(self._config.lidars[name].topic, stamp)
         self._deliver(self._synchronizer.add_lidar(number, stamp, self._received(message, stamp), time.monotonic_ns()))
 
     def _on_odometry(self, message: Odometry) -> None:
@@ -211,3 +216,10 @@ class Subscriptions:
         """Age of a stamp by the node's clock; NaN if use_sim_time is true and /clock has not started."""
         now = self._node.get_clock().now().nanoseconds
         return (now - stamp) / 1e6 if now else math.nan
+
+
+def _offsets(config: NodeConfig) -> dict[str, int]:
+    """Topic -> nanoseconds that are added to its stamps."""
+    found = {camera.topic: camera.time_offset_ms for camera in config.cameras.values()}
+    found |= {lidar.topic: lidar.time_offset_ms for lidar in config.lidars.values()}
+    return {topic: round(milliseconds * MILLISECOND) for topic, milliseconds in found.items()}

@@ -10,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from occle_core.frame import Frame, FrameError
 from occle_core.geometry.trajectory import PoseGapError
 from occle_core.occupancy import Occupancy
@@ -27,6 +30,8 @@ from occle_ros.pipeline.scans import lidar_frame
 from occle_ros.pipeline.statistics import Statistics
 from occle_ros.sync.lidar_led import SyncedMessages
 
+_IDENTITY = np.eye(4)
+_IDENTITY.setflags(write=False)
 CHECKED = 16
 """The first frame and every n-th after it are checked for a plausible calibration."""
 
@@ -38,10 +43,14 @@ class ProcessedFrame:
     Args:
         assembled: the input.
         occupancy: the prediction; `timings` are "convert" and the network's stages.
+        body: frame whose motion TF has, and the main LiDAR's pose in it, as of `Calibration.body`.
+        world_frame: frame of the scan's pose, where it has one, as `LidarPoses.world_frame`.
     """
 
     assembled: AssembledFrame
     occupancy: Occupancy
+    body: tuple[str, NDArray[np.float64]] = ("", _IDENTITY)
+    world_frame: str = ""
 
 
 class Pipeline:
@@ -99,7 +108,7 @@ class Pipeline:
             masked = ", ".join(f"{name} ({reason})" for name, reason in assembled.masked.items())
             raise FrameError(f"{error}; left out: {masked}" if masked else str(error)) from error
         occupancy = replace(occupancy, timings={"convert": converted, **occupancy.timings})
-        return ProcessedFrame(assembled, occupancy)
+        return ProcessedFrame(assembled, occupancy, self._calibration.body(main_frame), self._poses.world_frame)
 
     def posed_frame(self, synced: SyncedMessages[Any, Any], processed: ProcessedFrame) -> Frame:
         """The frame that was processed, with the scan's pose where it is known, also where the network needs none."""

@@ -103,6 +103,12 @@ def read_scans(
         raise ConversionError("no scan of the frame can be used: " + "; ".join(problems.values()))
     points, why, problem = _compensated(scans, times, synced.stamp, config, poses, main_frame)
     found = tuple(f"the points' times of {name}: {scan.times.text}" for name, scan in times.items() if scan.times)
+    found += tuple(
+        f"the scans of {name} are in the frame of the main LiDAR's, {main_frame!r}: they are taken as they are; if each driver has "
+        f"just the same default frame_id, give them different ones, or set parameter lidars.{name}.T_lidar"
+        for name, message in further
+        if poses is not None and frame_name(message.header.frame_id) == main_frame and not config.lidars[name].T_lidar
+    )
     intensities = {name: wrong for name, scan in times.items() if (wrong := scan_intensity_problem(scan.points, config, name))}
     return MergedScan(points, dict(dropped), masked, problems, why, problem, found, _origins(scans), intensities)
 
@@ -157,11 +163,12 @@ def _read(
     own = config.lidar if name == MAIN_LIDAR else config.lidars[name]
     scan = scan_from_cloud(message, own.intensity_scale, topic or own.topic, own.time_field, own.stamp)
     dropped = dict(scan.dropped)
-    if not config.lidar.exclude_box or T_grid_lidar is None:
+    boxes = dict.fromkeys(box for box in (config.lidar.exclude_box, own.exclude_box) if box)
+    if not boxes or T_grid_lidar is None:
         return scan, dropped
     # Before motion is compensated: the body moves with the sensor.
     T_grid_own = T_grid_lidar if T_main_own is None else T_grid_lidar @ T_main_own
-    body = inside_box(scan.points, T_grid_own, config.lidar.exclude_box)
+    body = np.logical_or.reduce([inside_box(scan.points, T_grid_own, box) for box in boxes])
     if number := int(np.count_nonzero(body)):
         dropped["exclude_box"] = number
         scan = scan.without(body)

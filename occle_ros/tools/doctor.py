@@ -89,7 +89,8 @@ def diagnose(config: NodeConfig, seconds: float = 5.0, topics: Sequence[str] = (
         executor.add_node(node)
         _wait_for_publishers(node, inputs, _DISCOVERY_SECONDS)
         listeners = [TopicListener(node, wanted, config, clock) for wanted in inputs]
-        poses = PoseListener(transforms, config, clock)
+        mounted = calibration.mounted if calibration else None
+        poses = PoseListener(transforms, config, clock, mounted[0] if mounted else "")
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             executor.spin_once(timeout_sec=0.05)

@@ -94,6 +94,19 @@ def read_rig(path: str) -> dict[str, str]:
         raise LaunchError(f"launch argument rig: {file} is no rig file with a LiDAR; see docs/reference/rig.md") from error
 
 
+def calibration_frame(path: str) -> str:
+    """Frame that a calibration.yaml, or that of a folder, puts the voxels in: base_link where it names none; "" for other files."""
+    places = [Path(path).expanduser(), share() / path]
+    file = next((file for place in places for file in (place, place / "calibration.yaml") if file.is_file()), None)
+    if file is None or file.suffix not in (".yaml", ".yml"):
+        return ""
+    try:
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):  # the node says why
+        return ""
+    return str(content.get("grid_frame") or "base_link") if isinstance(content, dict) else ""
+
+
 def plan(value: Mapping[str, str]) -> dict[str, Any]:
     """The parameter file, calibration and replay that the arguments ask for, see `occle_ros.tools.launch_arguments`.
 

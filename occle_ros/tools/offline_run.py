@@ -135,7 +135,7 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
             for reason, messages in reader.synchronizer_counts.items():
                 losses.statistics.count("synchronizer", reason, messages)
 
-        world = reader.config.map.constants, reader.config.tf.world_frame
+        world = reader.config.map.constants, reader.poses.world_frame or reader.config.tf.world_frame
         names = reader.config.camera_names
         return _run(folder, out, predictor.bundle_id, names, count, predictions, pictures, on_progress, world)
 

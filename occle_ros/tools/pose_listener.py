@@ -37,11 +37,12 @@ class PoseListener:
         transforms: TF; None where it cannot be received.
         config: gives the frames and the limits of jumps.
         clock: of the stamps.
+        body: frame that the LiDAR is mounted on, where a rig file has the mounting; empty: the LiDAR's own frame is watched.
     """
 
-    def __init__(self, transforms: PoseSource | None, config: NodeConfig, clock: ClockListener) -> None:
+    def __init__(self, transforms: PoseSource | None, config: NodeConfig, clock: ClockListener, body: str = "") -> None:
         self._transforms, self._config, self._clock = transforms, config, clock
-        self._lidar_frame = config.tf.lidar_frame
+        self._lidar_frame = body or config.tf.lidar_frame
         self._stamps: list[int] = []
         self._ages: list[float] = []
 

@@ -102,7 +102,8 @@ class BagDataset(Unlabelled):
         self._topics = index.topics
         frames = {topic: self._message(topic, 0).header.frame_id for topic in stamped}
         self.rig = resolve_rig(given, index, frames, self.bag, self._rig_file)
-        self._trajectory, problem = base_trajectory(self.rig, index)
+        lidar_frame = self.rig.lead.frame or frames[self.rig.lead.topic]
+        self._trajectory, problem = base_trajectory(self.rig, index, lidar_frame)
         offsets = {each.topic: round(each.time_offset_ms * MILLISECOND) for each in self.rig.lidars.values()}
         offsets |= {each.topic: round(each.time_offset_ms * MILLISECOND) for each in self.rig.cameras.values()}
         self._stamps = {topic: entry.stamps + offsets[topic] for topic, entry in self._topics.items()}
@@ -111,7 +112,7 @@ class BagDataset(Unlabelled):
         for note in self.notes:
             warn_once(f"{self.bag}: {note}")
         self.camera_names = tuple(self.rig.cameras)
-        self.lidar_frame = self.rig.lead.frame or frames[self.rig.lead.topic]
+        self.lidar_frame = lidar_frame
         self.grid_frame = self.rig.base_frame
         self._cameras = [
             (name, camera, lens_from_rig(camera.lens, camera.width, camera.height, name), np.linalg.inv(np.array(camera.pose)))
@@ -252,8 +253,8 @@ class BagDataset(Unlabelled):
             warn_once(f"{self.bag}: {lidar.topic}: {found.time_problem}")
         T_base_lidar = lidar.T_base_lidar
         assert T_base_lidar is not None
-        if lidar.exclude_box:
-            found = found.without(inside_box(found.points, T_base_lidar, lidar.exclude_box))
+        for box in {lidar.exclude_box, self.rig.lead.exclude_box} - {()}:
+            found = found.without(inside_box(found.points, T_base_lidar, box))
         T = None if lidar is self.rig.lead else np.asarray(np.linalg.solve(self.T_grid_lidar, T_base_lidar), np.float64)
         stamp, times = int(self._stamps[lidar.topic][row]), found.times
         if times is None:

@@ -132,8 +132,5 @@ def _add_odometry(index: BagIndex, topic: str, message: Any) -> None:
 def _add_transforms(index: BagIndex, message: Any, fixed: bool) -> None:
     try:
         index.transforms.add(message, fixed)
-        for buffer, *_ in index.odometry.values():
-            if fixed:
-                buffer.add(message, fixed)
     except ConversionError as error:
         index.transforms.notes.add(f"a transform was ignored: {error}")

@@ -51,20 +51,24 @@ def resolve_rig(rig: Rig, index: BagIndex, frames: dict[str, str], bag: Path, ri
     return rig.model_copy(update={"lidars": lidars, "cameras": cameras})
 
 
-def base_trajectory(rig: Rig, index: BagIndex) -> tuple[Trajectory | None, str]:
-    """Poses of the base frame over time, and why there are none."""
+def base_trajectory(rig: Rig, index: BagIndex, lidar_frame: str = "") -> tuple[Trajectory | None, str]:
+    """Poses of the base frame over time, and why there are none, or what they may be of instead.
+
+    Args:
+        rig: of `resolve_rig`.
+        index: of the bag.
+        lidar_frame: of the leading LiDAR's scans.
+    """
+    T_child_base: NDArray[np.float64] = np.eye(4)
+    problem = ""
     if rig.odometry.topic:
         if rig.odometry.topic not in index.odometry:
             return (
                 None,
                 f"there is no nav_msgs/Odometry on {rig.odometry.topic}: frames have no poses; set odometry.topic or .frame",
             )
-        buffer, world, child = index.odometry[rig.odometry.topic]
-        base = rig.base_frame
-        try:
-            buffer.lookup(world, base)
-        except TransformError:
-            base = child  # no transform from it to the base frame: it is taken for the base frame
+        buffer, world, base = index.odometry[rig.odometry.topic]
+        T_child_base, problem = _base_on(frame_name(base), rig, index, frame_name(lidar_frame))
     else:
         buffer, world, base = index.transforms, rig.odometry.frame, rig.base_frame
     stamps, poses = [], []
@@ -79,7 +83,25 @@ def base_trajectory(rig: Rig, index: BagIndex) -> tuple[Trajectory | None, str]:
             f"TF has no motion of {rig.base_frame!r} in {rig.odometry.frame!r}: frames have no poses, scans are not compensated; "
             "set odometry.topic (nav_msgs/Odometry) or odometry.frame in the rig file"
         )
-    return Trajectory(stamps, np.stack(poses)), ""
+    return Trajectory(stamps, np.stack(poses) @ T_child_base), problem
+
+
+def _base_on(child: str, rig: Rig, index: BagIndex, lidar_frame: str) -> tuple[NDArray[np.float64], str]:
+    """T_child_base of the frame that odometry is of, and what to know where it had to be taken for the base frame."""
+    base, T_base_lidar = frame_name(rig.base_frame), rig.lead.T_base_lidar
+    if child in ("", base):
+        return np.eye(4), ""
+    try:
+        if not index.transforms.times(child, base):
+            return index.transforms.lookup(child, base), ""
+    except TransformError:
+        pass
+    if child == lidar_frame and T_base_lidar is not None:  # LiDAR odometry
+        return np.asarray(np.linalg.inv(T_base_lidar), np.float64), ""
+    return np.eye(4), (
+        f"{rig.odometry.topic} is odometry of {child!r}, and no fixed transform leads from there to base_frame {base!r}: it is "
+        f"taken for the base frame; record /tf_static, or give base_frame: {child} and the sensors' poses in it"
+    )
 
 
 def lens_of(info: Any, topic: str) -> tuple[LensRig, int, int, NDArray[np.float64]]:

@@ -60,6 +60,22 @@ def test_every_unit_is_recognised_by_how_long_scans_last(unit, duration, absolut
     np.testing.assert_allclose(found.offsets, seconds - share * duration, atol=3e-6)
 
 
+@pytest.mark.parametrize("name", ["ouster", "velodyne, first packet"])
+@pytest.mark.parametrize(("stamp", "meaning"), [(START, "auto"), (START, "start"), (1_500_000_000, "auto")])
+def test_returns_from_a_late_part_of_the_turn_alone_keep_their_times(name, stamp, meaning):
+    """An Ouster with an azimuth window of 60 degrees, or a Velodyne in the open beside one car: t counts from the turn's start."""
+    seconds = np.linspace(0.0417, 0.0583, 200)
+    scan = scan_from_cloud(cloud(DRIVERS[name], seconds, np.ones((200, 3), np.float32), stamp), meaning=meaning)
+    assert scan.times is not None, scan.time_problem
+    np.testing.assert_allclose(scan.times.offsets, seconds, atol=2e-6)
+    assert scan.times.meaning == "start" and (scan.times.first, scan.times.last) == pytest.approx((0.0417, 0.0583))
+
+
+def test_absolute_times_soon_after_a_simulation_began():
+    found = read_times(np.linspace(0.5, 0.6, 9), 500_000_000, "timestamp")
+    assert not isinstance(found, str) and (found.first, found.last) == pytest.approx((0.0, 0.1))
+
+
 @pytest.mark.parametrize(("meaning", "first"), [("start", 0.0), ("middle", -0.05), ("end", -0.1)])
 def test_the_stamp_is_what_it_is_set_to(meaning, first):
     """Also for points of another clock, which "auto" refuses."""

@@ -41,6 +41,10 @@ def test_every_format_gives_the_same_messages(drive: Path, tmp_path: Path, plugi
         expected = [(c.topic, time, bytes(data)) for c, time, data in reader.messages()]
     assert content(made) == expected == content(drive)
     assert stamps(made) == STAMPS
+    (file,) = (path for path in made.iterdir() if path.suffix != ".yaml")
+    assert content(file) == expected
+    (made / "metadata.yaml").unlink()  # of a recorder that was killed
+    assert content(made) == expected
 
 
 def test_rosbags_reads_what_we_write(drive: Path) -> None:

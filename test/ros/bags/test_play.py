@@ -193,6 +193,20 @@ def test_a_bag_of_which_nothing_can_be_played_is_an_error(bag, tmp_path, ros_dom
     assert result.exit_code == 1 and "error: no message was played: /tf_static: the message package" in result.stderr
 
 
+def test_topics_that_ros_has_no_name_for_are_left_out_with_the_reason(tmp_path, ros_domain):
+    """As other tools name them in mcap files; without a leading slash they are played in the namespace."""
+    with new_bag(tmp_path / "odd") as writer:
+        for topic in ("/cam-front/camera_info", "/1st", "cam2/camera_info"):
+            info = writer.add_connection(topic, "sensor_msgs/msg/CameraInfo", typestore=TYPES)
+            writer.write(info, START, serialize_message(CameraInfo()))
+    result = CliRunner().invoke(app, ["play", str(tmp_path / "odd"), "--namespace", "robot"])
+    assert result.exit_code == 0, result.output
+    for topic in ("/cam-front/camera_info", "/1st"):
+        assert f"{topic} is not played: Invalid topic name: " in result.stderr
+    assert "played: 1 messages" in result.stderr
+    assert player._in_namespace("cam2/image", "/robot/") == player._in_namespace("/cam2/image", "robot") == "/robot/cam2/image"
+
+
 def test_a_bag_that_breaks_off_is_an_error_after_what_could_be_played(bag, ros_domain):
     file = bag / "bag.mcap"
     data = bytearray(file.read_bytes())

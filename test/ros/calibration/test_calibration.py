@@ -10,6 +10,7 @@ from tf_messages import tf_message
 
 from occle_core.geometry.camera import Camera
 from occle_core.sensors.transforms import TransformError
+from occle_ros.calibration import rig as rig_module
 from occle_ros.calibration.files import CalibrationError
 from occle_ros.calibration.rig import Calibration, is_rectified
 from occle_ros.config.node_config import NodeConfig
@@ -43,6 +44,21 @@ def test_camera_info_that_is_missing_then_arrives_then_changes():
     zoomed = Camera(CAMERA.K * [[2], [2], [1]], T_CAMERA_LIDAR, 160, 60)
     assert calibration.add_camera_info("cam2", info(zoomed)) is True
     np.testing.assert_array_equal(calibration.rig("velodyne").cameras[0].K, zoomed.K)
+
+
+def test_a_camera_info_that_arrives_while_the_one_before_is_worked_on_counts(monkeypatch):
+    """Messages arrive in the executor's thread; the maps of a lens are made in the network's."""
+    calibration = Calibration(with_extrinsics(info_topic="/info"))
+    calibration.add_camera_info("cam2", info())
+    make = rig_module.lens_from_info
+
+    def slow(message, rectified):
+        lens = make(message, rectified)
+        calibration.add_camera_info("cam2", info(CAMERA.resized(320, 120)))
+        return lens
+
+    monkeypatch.setattr(rig_module, "lens_from_info", slow)
+    assert [calibration.rig("velodyne").cameras[0].width for _ in range(3)] == [160, 320, 320]
 
 
 def test_a_pose_is_looked_up_only_where_it_is_wanted_and_its_absence_is_told():

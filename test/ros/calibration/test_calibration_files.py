@@ -68,6 +68,16 @@ def test_tf_leads_from_the_scans_frame_to_the_files(tmp_path):
     assert calibration.rig("os_sensor", 5).notes == ()
 
 
+def test_another_name_for_the_files_grid_frame_is_said(tmp_path):
+    """As for scans: the voxels lie where the file says, whatever the frame is called."""
+    given = {"calibration_file": yaml_of("os_sensor", tmp_path)}
+    own = Calibration(NodeConfig.model_validate(given)).rig("os_sensor")
+    other = Calibration(NodeConfig.model_validate({**given, "tf": {"grid_frame": "/chassis"}})).rig("os_sensor")
+    assert own.notes == () and other.grid_frame == "chassis"
+    assert other.notes[0].startswith("voxels are published in frame 'chassis' (parameter tf.grid_frame), the calibration file's")
+    np.testing.assert_array_equal(own.T_grid_lidar, other.T_grid_lidar)
+
+
 def kitti_text() -> str:
     lines = {"P0": [700, 0, 600, 0, 0, 700, 180, 0, 0, 0, 1, 0], "P2": P2, "Tr": TR}
     return "".join(f"{key}: {' '.join(map(str, values))}\n" for key, values in lines.items())

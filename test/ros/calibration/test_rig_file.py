@@ -57,6 +57,26 @@ def test_a_rig_gives_topics_frames_and_tolerances(tmp_path):
     assert (config.tf.grid_frame, config.tf.world_frame) == ("body", "world")
 
 
+def test_all_that_a_rig_says_of_a_further_lidar_reaches_the_node(tmp_path):
+    """Also the offset of a clock of its own, which bags as data sets ask for."""
+    box, pose = [-2.0, -1.0, 0.0, -0.5, 1.0, 1.0], pose_matrix(-0.5, 0, 0.7, 0, -10, 180)
+    rear = {"topic": "/rear", "pose": pose.tolist(), "exclude_box": box, "time_offset_ms": 1.7e12, "stamp": "end"}
+    file = rig_file(tmp_path, FISH)
+    content = yaml.safe_load(file.read_text())
+    content["lidars"]["rear"] = rear
+    content["cameras"]["fish"]["time_offset_ms"] = -1.7e12
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    config = load_config(None, file)
+    found = config.lidars["rear"]
+    assert (found.topic, found.exclude_box, found.time_offset_ms, found.stamp) == ("/rear", tuple(box), 1.7e12, "end")
+    np.testing.assert_allclose(np.reshape(found.T_lidar, (4, 4)), np.linalg.solve(T_BASE_LIDAR, pose), atol=1e-12)
+    assert config.cameras["fish"].time_offset_ms == -1.7e12
+    del content["lidars"]["top"]["pose"], content["cameras"]["fish"]["pose"]
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(ConfigError, match=r"lidars\.rear\.pose needs lidars\.top\.pose: give both"):
+        load_config(None, file)
+
+
 def test_parameters_beside_the_rig_take_precedence(tmp_path):
     flat = {"rig": str(rig_file(tmp_path, FISH)), "lidar.topic": "/other", "camera_names": [""], "tf.world_frame": "map"}
     config = config_from_parameters(flat)

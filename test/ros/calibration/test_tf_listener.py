@@ -10,6 +10,9 @@ from fake_dataset import rigid
 from geometry_msgs.msg import Transform, TransformStamped
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rclpy.clock import ROSClock
+from rclpy.clock_type import ClockType
+from rclpy.time import Time
 
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import TransformBuffer, TransformError, matrix_from_transform
@@ -28,6 +31,10 @@ def message(*links: tuple[str, str, np.ndarray], stamp: int = 0) -> SimpleNamesp
         one.header.frame_id, one.header.stamp = parent, time_from(stamp)
         transforms.append(one)
     return SimpleNamespace(transforms=transforms)
+
+
+def node_of(clock: ROSClock) -> SimpleNamespace:
+    return SimpleNamespace(get_clock=lambda: clock)
 
 
 def driven(seconds: float) -> np.ndarray:
@@ -149,7 +156,7 @@ def test_tf2_ros_serves_where_it_is_installed(monkeypatch):
     fake = ModuleType("tf2_ros")
     fake.Buffer, fake.TransformException, fake.TransformListener = Buffer, KeyError, lambda buffer, node: None
     monkeypatch.setitem(sys.modules, "tf2_ros", fake)
-    listener = tf_listener.listen_to_transforms(SimpleNamespace())
+    listener = tf_listener.listen_to_transforms(node_of(ROSClock()))
     np.testing.assert_allclose(listener.lookup("/base", "lidar"), rigid(4), atol=1e-9)
     np.testing.assert_allclose(listener.lookup("base", "lidar", 5_000_000_007), rigid(4), atol=1e-9)
     assert asked == [(0, 0), (5_000_000_007, tf_listener.TF_TIMEOUT)]
@@ -170,7 +177,7 @@ def test_tf2_ros_gives_the_latest_transform_where_a_scans_own_time_is_not_known_
     fake = ModuleType("tf2_ros")
     fake.Buffer, fake.TransformException, fake.TransformListener = Buffer, KeyError, lambda buffer, node: None
     monkeypatch.setitem(sys.modules, "tf2_ros", fake)
-    listener = tf_listener.listen_to_transforms(SimpleNamespace())
+    listener = tf_listener.listen_to_transforms(node_of(ROSClock()))
     sent.append((SECOND, rigid(1)))
     with pytest.raises(TransformError, match="extrapolation"):
         listener.lookup("base", "lidar", 9 * SECOND)
@@ -182,3 +189,20 @@ def test_tf2_ros_gives_the_latest_transform_where_a_scans_own_time_is_not_known_
     assert "base -> lidar" in next(iter(listener.notes))
     with pytest.raises(TransformError, match="extrapolation"):
         listener.lookup("base", "lidar", 2 * SECOND + 6, slack=5)
+
+
+def test_tf2_ros_forgets_the_time_before_the_clock_was_set_back(monkeypatch):
+    """tf2 ignores transforms that are ten seconds older than its newest: all of a bag's second turn."""
+    cleared: list[float] = []
+    fake = ModuleType("tf2_ros")
+    fake.Buffer = lambda: SimpleNamespace(clear=lambda: cleared.append(now))
+    fake.TransformException, fake.TransformListener = KeyError, lambda buffer, node: None
+    monkeypatch.setitem(sys.modules, "tf2_ros", fake)
+    clock, now = ROSClock(), 0.0
+    listener = tf_listener.listen_to_transforms(node_of(clock))
+    clock._set_ros_time_is_active(True)
+    cleared.clear()
+    for now in (50.0, 60.0, 59.5, 80.0, 50.0, 51.0):
+        clock.set_ros_time_override(Time(seconds=now, clock_type=ClockType.ROS_TIME))
+    assert cleared == [50.0]
+    assert isinstance(listener, tf_listener.Tf2Transforms)

@@ -11,7 +11,7 @@ from occle_core.engines.loading import ENGINE_NAMES, PRECISIONS
 from occle_ros.config.flat_parameters import declared_parameters
 from occle_ros.config.loading import config_from_parameters, load_config
 from occle_ros.config.names import DatasetKind, EngineName, Precision
-from occle_ros.config.node_config import NodeConfig
+from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.config.parameter_group import ConfigError
 from occle_ros.config.presets import PRESETS, to_yaml
 
@@ -48,6 +48,11 @@ def test_cameras_get_the_topics_that_occle_bag_writes() -> None:
         ({"cameras.cam9.topic": "/x"}, "cam9 are configured but not in camera_names"),
         ({"T_grid_lidar": [1.0, 2.0]}, "T_grid_lidar needs 16 numbers"),
         ({"camera_names": ["a", "a"]}, "different identifiers"),
+        (
+            {"camera_names": ["a", "b"], "cameras.a.info_topic": "/info", "cameras.b.info_topic": "/info"},
+            "cameras.a.info_topic and cameras.b.info_topic are the same topic /info",
+        ),
+        ({"lidar_names": ["rear"], "lidars.rear.topic": "lidar/points"}, "lidar.topic and lidars.rear.topic are the same topic"),
         ({"lidar.exclude_box": [0.0, 0.0, 0.0, 1.0, 1.0]}, "lidar.exclude_box: .*needs 6 numbers"),
         ({"lidar.exclude_box": [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]}, "lidar.exclude_box: .*lowest corner"),
         ({"lidar.exclude_box": [0.0, 0.0, float("nan"), 1.0, 1.0, 1.0]}, "lidar.exclude_box"),
@@ -80,3 +85,10 @@ def test_engines_precisions_and_kinds_are_those_of_the_core(tmp_path: Path) -> N
     with pytest.raises(DatasetError) as caught:
         open_dataset(tmp_path, "none")
     assert str(caught.value).partition("there are ")[2] == ", ".join(sorted(get_args(DatasetKind)))
+
+
+def test_two_cameras_that_remapping_gives_the_same_camera_info_are_refused():
+    config = NodeConfig.model_validate({"camera_names": ["left", "right"]})
+    assert resolve_topics(config, absolute_topic).cameras["right"].info_topic == "/right/camera_info"
+    with pytest.raises(ConfigError, match=r"cameras\.left\.info_topic and cameras\.right\.info_topic are the same topic /info"):
+        resolve_topics(config, lambda topic: "/info" if topic.endswith("camera_info") else absolute_topic(topic))

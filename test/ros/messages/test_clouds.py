@@ -128,6 +128,13 @@ def test_an_empty_cloud_gives_no_points():
     assert points.shape == (0, 4) and dropped == {}
 
 
+def test_a_cloud_of_height_0_with_data_is_not_taken_for_empty():
+    cloud = cloud_from_points(np.ones((3, 4), np.float32), 0, "l")
+    cloud.height = 0
+    with pytest.raises(ConversionError, match="has a width of 3 and a height of 0; an unorganised cloud's is 1"):
+        points_from_cloud(cloud)
+
+
 def test_a_cloud_without_z_or_with_truncated_data_is_refused_with_its_fields():
     message = cloud_from_points(np.zeros((5, 4), np.float32), 0, "l")
     message.data = message.data[:-1]

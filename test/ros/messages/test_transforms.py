@@ -144,6 +144,29 @@ def test_a_transform_on_tf_that_never_changes_counts_as_constant_where_a_slack_i
         transforms.lookup("sensor", "lidar", 900 * SECOND, slack=1)
 
 
+@pytest.mark.parametrize("before", [3000, 300])
+def test_after_the_clock_was_set_back_transforms_of_the_time_before_are_gone(before):
+    """A bag of a minute or six seconds that is played again, and a simulation that is reset with the robot at another place."""
+    transforms = TransformBuffer()
+    transforms.add(message("lidar", "camera", at(7.0)), fixed=True)
+    for number in range(before):
+        transforms.add(message("base", "mast", at(float(number)), 20 * MS * number))
+        transforms.add(message("mast", "lidar", at(5.0), 20 * MS * number))  # of a driver that sends a fixed one on /tf
+    for number in range(before // 2):
+        transforms.add(message("base", "mast", at(-1.0), 20 * MS * number + 3 * MS))
+        transforms.add(message("mast", "lidar", at(5.0), 20 * MS * number))
+        stamp = max(20 * MS * number, 3 * MS)
+        np.testing.assert_allclose(transforms.lookup("base", "mast", stamp), at(-1.0))
+        np.testing.assert_allclose(transforms.lookup("base", "camera", stamp, 500 * MS), at(11.0))
+
+
+def test_a_bag_that_is_read_as_a_whole_keeps_all_transforms():
+    transforms = TransformBuffer(kept=None)
+    for second in (0, 5, 10, 2):
+        transforms.add(message("base", "mast", at(float(second)), second * SECOND))
+    np.testing.assert_allclose(transforms.lookup("base", "mast", 9 * SECOND), at(9.0))
+
+
 def test_answers_cannot_be_changed_by_who_gets_them():
     transforms = TransformBuffer()
     transforms.add(message("base", "lidar", at(1)), fixed=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from occle_ros.config.node_config import NodeConfig, absolute_topic, resolve_topics
 from occle_ros.messages.common import time_from
-from occle_ros.node.input_monitor import ClockMonitor, InputMonitor, clock_problem
+from occle_ros.node.input_monitor import ClockMonitor, InputMonitor, StampMonitor, clock_problem
 from occle_ros.system.ros_process import ros_node
 from occle_ros.topics.inputs import diagnose_silence, input_topics, type_name
 from occle_ros.topics.qos import input_qos, qos_profile
@@ -162,6 +163,43 @@ def test_an_incompatible_publisher_is_told_at_once(robot):
     robot.spin_until(lambda: bool(publisher.publish(PointCloud2()) or received))
     watch.on_message(SCAN.topic)
     assert watch.check() == []
+
+
+STAMP = 1_764_000_000_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("image", "offset_ms", "words"),
+    [
+        (STAMP + 40_000_000, 0.0, None),
+        (STAMP - 1_500_000_000, 0.0, None),  # late, or a frame missing: of the same clock
+        (0, 0.0, "the stamps of /cam2/image are 0; set header.stamp"),
+        (STAMP - 3_600_000_000_000, 0.0, "lie 3600.0 s before those of /lidar/points; .* cameras.cam2.time_offset_ms:=3600000"),
+        (STAMP + 7_000_000_000, 500.0, "lie 7.5 s after those .* cameras.cam2.time_offset_ms:=-7000"),
+        (STAMP - 3_600_000_000_000, 3_600_000.0, None),
+    ],
+)
+def test_a_camera_with_another_clock_is_said_with_its_offset(image, offset_ms, words):
+    now, said = 0.0, []
+    monitor = StampMonitor([SCAN, IMAGE, INFO], {IMAGE.topic: round(offset_ms * 1e6)}, lambda: now)
+    for second in range(75):
+        for tenth in range(10):
+            now = second + tenth / 10
+            monitor.on_message(SCAN.topic, STAMP + round(now * 1e9))
+            monitor.on_message(IMAGE.topic, image and image + round(now * 1e9))
+        said += monitor.check(SCAN.topic)
+    assert len(said) == (2 if words else 0), said  # once a minute
+    assert all(re.search(f"no frame contains the image of cam2: .*{words}", text) for text in said)
+
+
+def test_neither_a_restart_nor_a_camera_that_stopped_is_another_clock():
+    now = 0.0
+    monitor = StampMonitor([SCAN, IMAGE], {IMAGE.topic: 0}, lambda: now)
+    for now in range(20):
+        monitor.on_message(SCAN.topic, STAMP + now % 10 * 1_000_000_000)
+        assert not monitor.check(SCAN.topic)  # between the first scan and the first image after a bag has restarted
+        if now < 15:
+            monitor.on_message(IMAGE.topic, STAMP + now % 10 * 1_000_000_000)
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,20 @@ def test_the_robots_body_is_taken_out_of_every_lidar_before_it_moves():
     scan = read(cloud(inside, times, START), cloud(behind, times, START, "rear_lidar"), tf=transforms(), **settings)
     assert (len(scan.points), scan.dropped) == (0, {"exclude_box": 6})
     assert read(main, cloud(behind, times, START, "rear_lidar"), tf=transforms(), **settings).dropped == {"exclude_box": 3}
+    # What the rear LiDAR alone sees of the robot.
+    own = {**REAR, "lidars": {"rear": {"exclude_box": [0, -0.5, -0.5, 1, 0.5, 0.5]}}}
+    scan = read(cloud(inside, times, START), cloud(behind, times, START, "rear_lidar"), tf=transforms(), **own)
+    assert (len(scan.points), scan.dropped) == (3, {"exclude_box": 3})
+
+
+def test_two_lidars_with_the_same_default_frame_are_said():
+    main, _ = main_scan()
+    rear, _ = rear_scan()
+    rear.header.frame_id = "velodyne"
+    said = "the scans of rear are in the frame of the main LiDAR's, 'velodyne': they are taken as they are"
+    assert any(text.startswith(said) for text in read(main, rear, tf=transforms(), **REAR).found)
+    given = REAR | {"lidars": {"rear": {"T_lidar": T_LIDAR_REAR.reshape(-1).tolist()}}}
+    assert not any(text.startswith(said) for text in read(main, rear, tf=transforms(), **given).found)
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,37 @@ def test_a_robot_with_a_lidar_alone(launch_files: dict[str, Any]) -> None:
     assert config_from_parameters(read_parameters(Path(file)) | given).camera_names == ()
 
 
+@pytest.mark.parametrize(
+    ("content", "given", "frame"),
+    [
+        ("grid_frame: velodyne", {}, "velodyne"),
+        ("lidar_frame: velodyne", {}, "base_link"),
+        ("grid_frame: velodyne", {"base_frame": "base"}, "base"),
+    ],
+)
+def test_voxels_lie_in_the_calibration_files_frame(
+    launch_files: dict[str, Any], tmp_path: Path, content: str, given: dict[str, str], frame: str
+) -> None:
+    """`occle bag` writes grid_frame: velodyne for KITTI; its T_grid_lidar does not lead to base_link."""
+    (tmp_path / "calibration.yaml").write_text(content)
+    for path in (tmp_path, tmp_path / "calibration.yaml"):
+        (node,) = processes(launch_files["robot"], calibration=str(path), **given)
+        assert node.kwargs["parameters"][1]["tf.grid_frame"] == frame
+
+
+def test_a_parameter_files_topics_and_frames_hold_where_no_argument_replaces_them(
+    launch_files: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("/**:\n  ros__parameters: {lidar.topic: /top, tf.grid_frame: body, tf.world_frame: map, camera_names: ['']}\n")
+    for given, expected in (({}, ("/top", "body", "map")), ({"points": "/other", "odom_frame": "o"}, ("points", "body", "o"))):
+        (node,) = processes(launch_files["robot"], params=str(file), **given)
+        own, parameters, _ = node.kwargs["parameters"]
+        parameters = {name: value for name, value in parameters.items() if name not in ("use_sim_time", "build_only")}
+        config = config_from_parameters(read_parameters(Path(own)) | parameters)
+        assert (config.lidar.topic, config.tf.grid_frame, config.tf.world_frame) == expected
+
+
 RIG = """
 base_frame: body
 odometry: {frame: world}

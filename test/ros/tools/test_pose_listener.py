@@ -18,18 +18,20 @@ SCANS = [number * 100 * MS for number in range(1, 20)]
 SCAN = SimpleNamespace(header=SimpleNamespace(frame_id="velodyne"))
 
 
-def judged(every: int = 20, late: int = 5, jump: float = 0.0, gap: tuple[int, int] = (0, 0), scan: str = "velodyne", **given):
+def judged(every: int = 20, late: int = 5, jump: float = 0.0, gap: tuple[int, int] = (0, 0), scan: str = "velodyne",
+           body: str = "", **given):  # fmt: skip
     """The verdict on two seconds of poses, odom -> base_link at a fixed rate, base_link -> velodyne fixed.
 
     Args:
         every: milliseconds between poses. late: milliseconds from a stamp to its arrival. jump: metres, at one second.
-        gap: milliseconds between which no pose comes. scan: frame of the scans. given: parameters.
+        gap: milliseconds between which no pose comes. scan: frame of the scans.
+        body: that a rig file mounts them on. given: parameters.
     """
     buffer, clock = TransformBuffer(), SimpleNamespace(time=0)
     clock.now = lambda: clock.time
     fixed, T = np.eye(4), np.eye(4)
     buffer.add(tf_message("base_link", "velodyne", fixed), fixed=True)
-    listener = PoseListener(buffer, NodeConfig.model_validate(given), clock)
+    listener = PoseListener(buffer, NodeConfig.model_validate(given), clock, body)
     scan_message = SimpleNamespace(header=SimpleNamespace(frame_id=scan))
     for stamp in range(0, 2000, every):
         if gap[0] <= stamp < gap[1]:
@@ -46,6 +48,9 @@ def test_good_poses():
     note, problem = judged()
     assert problem is None
     assert note == "poses odom -> velodyne: 50.0 Hz, 5 ms old; 19 of 19 scans have a pose: the map can work"
+    note, problem = judged(scan="only_in_the_rig_file", body="base_link")
+    assert problem is None
+    assert note == "poses odom -> base_link: 50.0 Hz, 5 ms old; 19 of 19 scans have a pose: the map can work"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from occle_core.datasets import open_dataset
 from occle_core.geometry.camera import Camera
 from occle_core.rig import read_rig, write_rig
 from occle_core.rig.pose import pose_matrix, rotation
-from occle_core.rig_drafting.beams import _clusters
+from occle_core.rig_drafting.beams import _by_ring, _clusters
 from occle_core.rig_drafting.draft import draft_rig
 from occle_core.rig_drafting.extrinsics import score_camera
 from occle_core.rig_drafting.ground import find_ground
@@ -79,6 +79,16 @@ def test_without_tf_infos_and_odometry_there_are_questions(recording, tmp_path):
         draft_rig(no_cloud)
 
 
+def test_two_lidars_with_the_same_default_frame_are_asked_about(recording, tmp_path):
+    def same_frame(topic, message):
+        if topic.endswith("/points"):
+            message.header.frame_id = "velodyne"
+        return message
+
+    questions = draft_rig(copy_bag(recording / "bag", tmp_path / "same", change=same_frame)).questions
+    assert any(text.startswith("lidars.rear.pose: its scans are in the frame of top, velodyne, so") for text in questions)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_ground_is_found_from_any_mounting(flip):
     """Points of a plane, a wall that is larger, and clutter above; the normal and the height are known."""
@@ -108,6 +118,10 @@ def test_beams_without_a_ring_field(recording, tmp_path):
     assert any("16 beams by the points' elevations" in fact for fact in draft.facts)
     rng = np.random.default_rng(0)
     assert not _clusters(rng.uniform(-20, 20, 20_000))[1]
+    # A Livox numbers its lines, each of which crosses the whole field of view; a spinning sensor's rings lie at one height.
+    lines = rng.integers(0, 6, 20_000)
+    assert _by_ring(rng.uniform(-20, 20, 20_000), lines) is None and _by_ring(np.zeros(5), np.full(5, -1)) is None
+    assert np.allclose(_by_ring(10.0 - 3 * lines + rng.normal(0, 0.1, 20_000), lines), 10 - 3 * np.arange(6), atol=0.02)
 
 
 def test_names_of_sensors():
