@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -191,16 +191,23 @@ def process_pool(count: int, begin: Callable[..., None] | None = None, *argument
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(count, _DeafContext(), _begin_process, (begin, arguments))
     try:
+        for _ in range(count):  # starts them all; nobody would notice the death of one that the last job has started
+            pool.submit(os.getpid)
         yield pool
     except BaseException as error:
         # Without this the pool would wait for the items that are being worked on.
-        for child in set(multiprocessing.active_children()) - others:
+        children = set(multiprocessing.active_children()) - others
+        for child in children:
             child.terminate()
+        for child in children:
+            child.join()
         if isinstance(error, BrokenProcessPool):
             raise ChildProcessError("a worker process died; where memory is short (see dmesg), use fewer workers") from error
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Ctrl-C may meet the pool half-begun: it cannot wait for its thread then, which ends with the processes.
+        with suppress(RuntimeError):
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
