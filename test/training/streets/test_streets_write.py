@@ -5,12 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 
 import cv2
@@ -65,25 +60,6 @@ def matrices(folder):
     rows = dict(line.split(": ") for line in (folder / "calib.txt").read_text().splitlines())
     P2, Tr = (np.array(rows[k].split(), float).reshape(3, 4) for k in ("P2", "Tr"))
     return P2, np.vstack([Tr, [0, 0, 0, 1]])
-
-
-@pytest.mark.parametrize(("told", "error"), [("parent", KeyboardInterrupt), ("child", ChildProcessError)])
-def test_ctrl_c_or_a_killed_process_ends_it_at_once_and_leaves_nothing(told, error, tmp_path):
-    def strike():
-        while len(children := multiprocessing.active_children()) < 2:
-            time.sleep(0.01)
-        if told == "parent":
-            os.kill(os.getpid(), signal.SIGINT)
-        else:
-            time.sleep(0.5)  # a process that dies while another starts is Python's own error
-            os.kill(max(child.pid for child in children), signal.SIGKILL)  # the last that was started
-
-    thread = threading.Thread(target=strike)
-    thread.start()
-    with pytest.raises(error):
-        simulate(tmp_path, "kitti", drives=2, frames=5000, scale=0.1, workers=2)  # an hour
-    thread.join()
-    assert not multiprocessing.active_children() and not list(tmp_path.iterdir())
 
 
 def test_kitti_files_are_bit_identical_whatever_the_number_of_processes(kitti, tmp_path):
