@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class OccleError(Exception):
-    """Something that a user can mend: the message says what happened, where, and the remedy."""
+    """Something that a user can fix: the message says what happened, where, and the remedy."""
 
 
 class EngineError(OccleError, RuntimeError):

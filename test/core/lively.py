@@ -49,6 +49,21 @@ def lively(folder, rig="kitti"):
     return spec
 
 
+def lively_sweeps(folder, sweeps=3):
+    """The same of a network that reads several scans (seed 1)."""
+    spec = rig_spec("tiny", "kitti")
+    network = spec.network.model_copy(update={"points": spec.network.points.model_copy(update={"sweeps": sweeps})})
+    spec = spec.model_copy(update={"network": network})
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(1)
+        built = spec.build()
+        for head in built.unet.occupancy:
+            head.bias.zero_()
+            head.weight.mul_(4)
+        built.head.weight.mul_(8)
+    save_bundle(folder, spec, built)
+
+
 class Replayed:
     """In the place of a CUDA graph: the run is done once, and repeated into the same tensors."""
 

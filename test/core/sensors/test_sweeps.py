@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from compiled_kernels import load_or_skip
-from lively import lively, street
+from lively import lively_sweeps, street
 
-from occle_core.bundle import load_bundle, save_bundle
+from occle_core.bundle import load_bundle
 from occle_core.engines.loading import load_engine
 from occle_core.frame import Frame, FrameError
 from occle_core.geometry.trajectory import exp_se3
@@ -37,17 +37,7 @@ def drive(spec, count: int) -> list[Frame]:
 def bundle(tmp_path_factory):
     """A bundle of a network that reads three scans."""
     folder = tmp_path_factory.mktemp("sweeps") / "bundle"
-    spec = lively(folder)
-    network = spec.network.model_copy(update={"points": spec.network.points.model_copy(update={"sweeps": 3})})
-    spec = spec.model_copy(update={"network": network})
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(1)
-        built = spec.build()
-        for head in built.unet.occupancy:
-            head.bias.zero_()
-            head.weight.mul_(4)
-        built.head.weight.mul_(8)
-    save_bundle(folder, spec, built)
+    lively_sweeps(folder)
     return folder
 
 

@@ -8,12 +8,10 @@ import json
 import cv2
 import numpy as np
 import pytest
-import torch
 from dataset_files import write_semantickitti
-from lively import save_untrained
+from lively import lively_sweeps, save_untrained
 from view_frames import GRID, view_frame
 
-from occle_core.bundle import rig_spec, save_bundle
 from occle_core.datasets import open_dataset
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
@@ -112,16 +110,7 @@ def test_a_network_that_looks_back_sees_the_frames_between_those_shown(tmp_path)
     rng = np.random.default_rng(0)
     scans = [np.c_[rng.uniform((3, -5, -1.5), (20, 5, 1), (500, 3)), np.full(500, 0.3)] for _ in range(7)]
     folder = write_semantickitti(tmp_path / "sequences" / "05", scans, [np.full(500, 40)] * 7)
-    spec = rig_spec("tiny", "kitti")
-    network = spec.network.model_copy(update={"points": spec.network.points.model_copy(update={"sweeps": 3})})
-    spec = spec.model_copy(update={"network": network})
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(1)
-        built = spec.build()
-        for head in built.unet.occupancy:
-            head.bias.zero_()
-        built.head.weight.mul_(8)
-    save_bundle(tmp_path / "bundle", spec, built)
+    lively_sweeps(tmp_path / "bundle")
     predictor, dataset = Predictor.load(tmp_path / "bundle"), open_dataset(folder)
     drive = [predictor.predict(dataset.frame(number)) for number in range(7)]
     shown = list(dataset_source(folder, tmp_path / "bundle", Selection(every=3)).frames)

@@ -17,8 +17,8 @@ def workers_of(pid):
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-@pytest.mark.parametrize(("told", "code", "said"), [("all", 130, "interrupted"), ("last", 1, "a worker process died")])
-def test_ctrl_c_or_a_killed_process_ends_it_at_once_and_leaves_nothing(told, code, said, tmp_path):
+@pytest.mark.parametrize(("struck", "code", "said"), [("all", 130, "interrupted"), ("last", 1, "a worker process died")])
+def test_ctrl_c_or_a_killed_process_ends_it_at_once_and_leaves_nothing(struck, code, said, tmp_path):
     command = [sys.executable, "-m", "occle_train.cli", "simulate", tmp_path / "out", "--workers", "2"]
     command += ["--drives", "2", "--frames", "5000", "--scale", "0.1"]  # an hour
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -30,7 +30,7 @@ def test_ctrl_c_or_a_killed_process_ends_it_at_once_and_leaves_nothing(told, cod
             assert process.poll() is None
             time.sleep(0.05)
         time.sleep(0.5)  # a process that dies while another starts is Python's own error
-        if told == "all":
+        if struck == "all":
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         else:
             os.kill(max(workers), signal.SIGKILL)

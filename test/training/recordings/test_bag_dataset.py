@@ -142,7 +142,7 @@ def test_poses_and_lenses_come_from_the_bag(recording):
 
 def test_a_body_box_is_taken_out(recording):
     box = [-1.0, -1.0, -1.0, 3.0, 1.0, 2.0]
-    points = opened(recording, lidars__top__exclude_box=box).points(2)  # the leading one's is the robot's, whoever sees it
+    points = opened(recording, lidars__top__exclude_box=box).points(2)  # the leading one's is the robot's, whichever LiDAR sees it
     both = opened(recording, lidars__top__exclude_box=box, lidars__rear__exclude_box=box).points(2)
     assert np.array_equal(points, both)
     base = points[:, :3] @ pose_matrix(0.3, 0.1, 1.25, 2, 8, 15)[:3, :3].T + [0.3, 0.1, 1.25]

@@ -25,7 +25,7 @@ from occle_core.rig import read_rig
 from occle_core.rig.files import class_list
 from occle_core.sensors.images import image_from_message
 from occle_core.sensors.messages import ConversionError
-from occle_train.worker_pool import process_pool
+from occle_train.process_pool import process_pool
 
 ProgressCallback = Callable[[int, int], None]
 SHARD_FRAMES = 100

@@ -17,6 +17,7 @@ from occle_core import taxonomy
 from occle_core.datasets.registry import layout_of
 from occle_core.rig import Rig
 from occle_core.taxonomy import TaxonomyConfig
+from occle_train.process_pool import process_pool
 from occle_train.streets.drive import Drive
 from occle_train.streets.scenes.scene import SceneKind
 from occle_train.streets.sensors.described_rig import check_rig
@@ -24,7 +25,6 @@ from occle_train.streets.writing import nuscenes as write_nuscenes
 from occle_train.streets.writing import nuscenes_tables
 from occle_train.streets.writing import semantickitti as write_semantickitti
 from occle_train.streets.writing import sequence as write_sequence
-from occle_train.worker_pool import process_pool
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (frames done, frames in all)."""
