@@ -73,6 +73,22 @@ def past_frames(dataset: Dataset, i: int, frames: int, stride: int = 1) -> list[
     return [i, *past[stride - 1 :: stride]]
 
 
+def history_begin(dataset: Dataset, i: int, frames: int, stride: int = 1) -> int:
+    """The frame of a recording from which on the history of frame `i` is complete: as many frames with a pose lie between.
+
+    Args:
+        dataset: the recording.
+        i: the present frame.
+        frames, stride: as `FrameHistory` takes them.
+    """
+    wanted = (frames - 1) * stride
+    begin = i
+    while begin and wanted:
+        begin -= 1
+        wanted -= dataset.pose(begin) is not None
+    return begin
+
+
 def scans_before(dataset: Dataset, i: int, frames: int) -> list[Frame]:
     """Frame `i` and the scans before it for a network that reads sweeps, newest first: those between frames where there are some.
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from occle_core.engines.base import Engine
 from occle_core.engines.loading import load_engine
 from occle_core.frame import Frame, FrameError
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.history import FrameHistory
+from occle_core.history import FrameHistory, history_begin
 from occle_core.networks.registry import prepare
 from occle_core.occupancy import Occupancy
 from occle_core.sensors.clouds import MAX_INTENSITY
@@ -53,6 +53,7 @@ class Predictor:
         self.taxonomy = classes or self._own_taxonomy
         self._table = None if self.taxonomy.name == self._own_taxonomy.name else self._table_from_bundle()
         self._history = FrameHistory(spec.network.num_frames, spec.network.frame_stride)
+        self._recalled: tuple[Dataset, int] | None = None
 
     @classmethod
     def load(
@@ -113,17 +114,56 @@ class Predictor:
                 prepare(self._history.with_past(frame)[0], self.grid, self.spec.network)
             self._keep(frame)
 
-    def recall(self, dataset: Dataset, i: int) -> None:
-        """Fill the history with the scans between the frames of a data set that has some, where the network reads them."""
-        if self.spec.network.reads_sweeps and isinstance(dataset, HasSweeps):
+    def reads(self, dataset: Dataset, frames: Iterable[int]) -> list[int]:
+        """Numbers of the frames of a recording that are read to predict some of its frames: these and their history, ascending."""
+        begins = {i: history_begin(dataset, i, self.num_frames, self.spec.network.frame_stride) for i in frames}
+        return sorted({k for i, begin in begins.items() for k in range(begin, i + 1)})
+
+    def recall(self, dataset: Dataset, i: int, change: Callable[[Frame], Frame] = lambda frame: frame) -> None:
+        """Give the history what a live node would remember at frame `i` of a recording, which `predict` takes next.
+
+        After an earlier frame of the same recording, only the frames between are read. Networks that read sweeps get the scans
+        between the frames where the data set has some.
+
+        Args:
+            dataset: the recording.
+            i: number of the frame.
+            change: what is done to each frame before it is remembered.
+
+        Raises:
+            DatasetError: a frame that is read is missing or damaged.
+        """
+        if self.num_frames == 1:
+            return
+        network = self.spec.network
+        if network.reads_sweeps and isinstance(dataset, HasSweeps):
             self.forget()
-            for sweep in reversed(dataset.sweeps(i, self.num_frames - 1)):
-                with suppress(FrameError):  # what cannot be predicted is not remembered either
-                    self.observe(sweep)
+            self._observe_usable(change(sweep) for sweep in reversed(dataset.sweeps(i, self.num_frames - 1)))
+            return
+        known, last = self._recalled or (None, -1)
+        first = history_begin(dataset, i, self.num_frames, network.frame_stride)
+        if known is dataset and first <= last + 1 <= i:
+            self._observe_usable(change(dataset.frame(k)) for k in range(last + 1, i))
+        else:
+            self.forget()
+            if not self._observe_usable(change(dataset.frame(k)) for k in range(first, i)):
+                self.forget()  # frames before `first` take the place of those that cannot be used
+                self._observe_usable(change(dataset.frame(k)) for k in range(i))
+        self._recalled = dataset, i
+
+    def predict_recorded(self, dataset: Dataset, i: int) -> Occupancy:
+        """Occupancy of frame `i` of a recording, with the history that it has there.
+
+        Raises:
+            DatasetError, FrameError: as `recall` and `predict`.
+        """
+        self.recall(dataset, i)
+        return self.predict(dataset.frame(i))
 
     def forget(self) -> None:
         """Clear the history: another drive begins."""
         self._history.clear()
+        self._recalled = None
 
     def predict(self, frame: Frame, frame_id: str = "") -> Occupancy:
         """Occupancy of one frame, from its sensors alone, and from those of the frames before it where the network looks back.
@@ -169,6 +209,16 @@ class Predictor:
             occupied_scores,
             free_score,
         )
+
+    def _observe_usable(self, frames: Iterable[Frame]) -> bool:
+        """Observe the frames that can be used: what cannot be predicted is not remembered either. True if all can."""
+        usable = True
+        for frame in frames:
+            try:
+                self.observe(frame)
+            except FrameError:
+                usable = False
+        return usable
 
     def _keep(self, frame: Frame) -> None:
         """Remember a frame; of sweeps without the images, which would take much memory."""

@@ -90,7 +90,7 @@ def simulated(predictor: Predictor, folder: Path, given: argparse.Namespace) -> 
             if i % 10 == 0:
                 own = dataset.truth(i, predictor.grid)
                 assert own is not None
-                counts.add(plain.predict(dataset.frame(i)), own)
+                counts.add(plain.predict_recorded(dataset, i), own)
             if number == 0 and i == given.frames - 1 and given.picture:
                 draw(given.picture, occupancy, shot, T)
         print(f"drive {number}: {scores.result()}", file=sys.stderr)
@@ -134,7 +134,7 @@ def real(predictor: Predictor, folder: Path) -> str:
     plain = Predictor(predictor.spec.model_copy(update={"calibration": None}), predictor.engine, "")
     for i, occupancy, shot, T, _ in mapped(predictor, dataset):
         scores.update(occupancy, accumulated(dataset, i, predictor.grid.finer(2)), shot, T, None, warm=len(dataset) // 2)
-        counts.add(plain.predict(dataset.frame(i)), accumulated(dataset, i, predictor.grid))
+        counts.add(plain.predict_recorded(dataset, i), accumulated(dataset, i, predictor.grid))
     found = scores.result()
     before, after = counts.errors(None), counts.errors(predictor.spec.calibration)
     seconds = (dataset.stamps[-1] - dataset.stamps[0]) * 1e-9
@@ -159,9 +159,9 @@ def mapped(
 ) -> Iterator[tuple[int, Occupancy, MapSnapshot, NDArray[np.float64], float]]:
     """Every frame's number, occupancy, the map after it, T_world_grid, and the update's milliseconds of processor time."""
     world = RollingMap(predictor.taxonomy, config)
-    predictor.forget()
     for i in range(len(dataset)):
         frame = dataset.frame(i)
+        predictor.recall(dataset, i)
         occupancy = predictor.predict(frame)
         pose = dataset.pose(i)
         T = None if pose is None else pose @ np.linalg.inv(frame.T_grid_lidar)

@@ -94,7 +94,7 @@ def main() -> int:
         scores = evaluate(predictor, scored, accumulated)
         print(title)
         console.print(score_table(scores, classes, predictor.bundle_id))
-        shown[title] = _three(scored, lambda dataset, i, grid, own=predictor: own.predict(dataset.frame(i)).labels, spec)
+        shown[title] = _three(scored, lambda dataset, i, grid, own=predictor: own.predict_recorded(dataset, i).labels, spec)
     draw_maps(given.picture, shown, spec.voxel_grid, classes)
     print(f"wrote {given.picture}")
     return 0

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from occle_core import taxonomy
 from occle_core.bundle import find_bundle, read_spec
 from occle_core.console import one_line, print_notice
 from occle_core.datasets import open_dataset
-from occle_core.datasets.base import Dataset
 from occle_core.frame import Frame, FrameError
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
@@ -121,9 +119,9 @@ def dataset_source(
     has_same_classes = dataset.taxonomy.name == predictor.taxonomy.name
 
     def frames() -> Iterator[ViewFrame]:
-        for before, number in zip([-1, *numbers], numbers):
+        for number in numbers:
             frame = dataset.frame(number)
-            _look_back(predictor, dataset, before, number)
+            predictor.recall(dataset, number)
             try:
                 occupancy = predictor.predict(frame, dataset.grid_frame)
             except FrameError as error:
@@ -135,16 +133,6 @@ def dataset_source(
     title = f"{dataset.kind} {dataset.name}"
     subtitle = f"{path.resolve().name}, {predictor.bundle_id}"
     return ViewSource(title, subtitle, predictor.taxonomy, dataset.camera_names, len(dataset), len(numbers), frames())
-
-
-def _look_back(predictor: Predictor, dataset: Dataset, before: int, number: int) -> None:
-    """Show the predictor the frames between two that it predicts, as far as its network sees them from the second."""
-    if predictor.num_frames > 1:
-        seen = (predictor.num_frames - 1) * predictor.spec.network.frame_stride
-        for past in range(max(before + 1, number - seen), number):
-            with suppress(FrameError):  # what cannot be predicted is not remembered either
-                predictor.observe(dataset.frame(past))
-        predictor.recall(dataset, number)
 
 
 def _result(file: Path, pictures: Path, classes: Taxonomy | None) -> ViewFrame:

@@ -163,8 +163,7 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
         def predictions(losses: _Losses) -> Iterator[_Prediction]:
             for number in range(count):
                 frame = dataset.frame(number)
-                if predictor.num_frames > 1:
-                    predictor.recall(dataset, number)
+                predictor.recall(dataset, number)
                 try:
                     occupancy = predictor.predict(frame, dataset.grid_frame)
                 except FrameError as error:

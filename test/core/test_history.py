@@ -136,3 +136,56 @@ def test_observed_frames_are_the_past_of_the_next(predictor):
     assert found.short_history == ""
     predictor.forget()
     assert predictor.predict(seen(2)).short_history == "filling"
+
+
+class Recording:
+    """A drive of nine frames at 10 Hz: frame 3 has no pose, no point of frame 5 lies in the grid. What was read is kept."""
+
+    def __init__(self):
+        self.frames = [seen(number, pose=number != 3) for number in range(9)]
+        self.frames[5] = replace(self.frames[5], points=np.full((5, 4), 100, np.float32))
+        self.stamps = [frame.stamp for frame in self.frames]
+        self.read = []
+
+    def pose(self, i):
+        return self.frames[i].T_world_lidar
+
+    def frame(self, i):
+        self.read.append(i)
+        return self.frames[i]
+
+
+@pytest.mark.parametrize("order", [[8, 0, 7, 6, 4, 2, 1, 3], [0, 1, 2, 3, 4, 6, 7, 8], [2, 4, 6, 8], [1, 1, 4, 4]])
+def test_frames_of_a_recording_have_the_past_that_a_node_would_have(predictor, order):
+    recording, live = Recording(), {}
+    predictor.forget()
+    for i, each in enumerate(recording.frames):
+        if i != 5:
+            live[i] = predictor.predict(each)
+        else:
+            with pytest.raises(FrameError):
+                predictor.predict(each)
+    predictor.forget()
+    for i in order:
+        found = predictor.predict_recorded(recording, i)
+        np.testing.assert_array_equal(found.confidence, live[i].confidence)
+        assert found.short_history == live[i].short_history
+
+
+def test_a_recording_in_order_is_read_once(predictor):
+    recording = Recording()
+    predictor.forget()
+    for i in (0, 1, 4, 6):
+        predictor.predict_recorded(recording, i)
+    assert recording.read == [0, 1, 2, 3, 4, 5, 6]
+    assert predictor.reads(recording, [1, 4, 8]) == [0, 1, 2, 3, 4, 7, 8]
+
+
+def test_another_recording_has_another_past(predictor):
+    first, second = Recording(), Recording()
+    predictor.forget()
+    predictor.predict_recorded(first, 1)
+    assert predictor.predict_recorded(second, 0).short_history == "filling"
+    second.read.clear()
+    predictor.predict_recorded(second, 2)
+    assert second.read == [1, 2]

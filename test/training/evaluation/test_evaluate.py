@@ -2,13 +2,12 @@
 """Scores of bundles: which ways of counting there are, and that a perfect prediction is perfect."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from occle_train.evaluation.degraded import DEGRADATIONS
 from occle_train.evaluation.evaluate import evaluate
-from rooms import CLASSES, GRID, Rooms
+from rooms import CLASSES, GRID, Oracle, Rooms
 
 from occle_core import taxonomy
 from occle_core.datasets import open_dataset
@@ -16,8 +15,7 @@ from occle_core.geometry.grid import OCC3D_NUSCENES, SEMANTICKITTI, VoxelGrid
 
 
 def predictor(grid, labels):
-    occupancy = lambda frame: SimpleNamespace(labels=labels(frame.stamp), timings={"network": 1.0})  # noqa: E731
-    return SimpleNamespace(grid=grid, taxonomy=CLASSES, predict=occupancy, num_frames=1)
+    return Oracle(lambda frame: labels(frame.stamp), grid)
 
 
 def test_a_perfect_prediction_on_a_part_of_the_official_volume():
@@ -82,13 +80,8 @@ def test_official_is_the_benchmarks_own_arithmetic_on_files_of_either_release(tm
         classes[list(RAW.values())] = list(RAW)
         keep = (classes[label] != 255) & ~invalid
         np.add.at(counts, (prediction[keep], classes[label][keep]), 1)
-    stub = SimpleNamespace(
-        num_frames=1,
-        grid=SEMANTICKITTI.coarser(2),
-        taxonomy=taxonomy.load("semantickitti"),
-        predict=lambda frame: SimpleNamespace(labels=predictions[round(frame.stamp / 1e8)], timings={"network": 0.0}),
-    )
-    found = evaluate(stub, [open_dataset(tmp_path)])["official"]
+    oracle = Oracle(lambda frame: predictions[round(frame.stamp / 1e8)], SEMANTICKITTI.coarser(2), taxonomy.load("semantickitti"))
+    found = evaluate(oracle, [open_dataset(tmp_path)])["official"]
     assert found["iou"] == counts[1:, 1:].sum() / (counts.sum() - counts[0, 0])
     hits = counts.diagonal()
     ious = (hits / np.maximum(1, counts.sum(0) + counts.sum(1) - hits))[1:]
@@ -105,12 +98,12 @@ def test_what_is_taken_from_the_network_is_not_taken_from_the_scan_that_is_score
 
     def labels(frame):
         shown.append(frame)
-        return SimpleNamespace(labels=rooms.world(0), timings={"network": 1.0})
+        return rooms.world(0)
 
-    stub = SimpleNamespace(grid=GRID, taxonomy=CLASSES, predict=labels, num_frames=1)
-    scores = evaluate(stub, [rooms], degrade=DEGRADATIONS[taken])
+    oracle = Oracle(labels)
+    scores = evaluate(oracle, [rooms], degrade=DEGRADATIONS[taken])
     frame, whole = shown[0], rooms.frame(0)
-    assert scores["scan"]["iou"] == evaluate(stub, [rooms])["scan"]["iou"] > 0
+    assert scores["scan"]["iou"] == evaluate(oracle, [rooms])["scan"]["iou"] > 0
     (image,) = frame.images
     assert (image is None) == (taken == "images")
     if image is not None:
@@ -151,9 +144,9 @@ def test_the_free_class_may_have_any_place_in_a_class_list():
     first = evaluate(predictor(GRID, lambda stamp: wrong), [Rooms("a", 1)])
     rooms = Rooms("a", 1, lambda labels: turn[labels].astype(np.uint8))
     rooms.taxonomy = own
-    stub = predictor(GRID, lambda stamp: turn[wrong].astype(np.uint8))
-    stub.taxonomy = own
-    second = evaluate(stub, [rooms])
+    oracle = predictor(GRID, lambda stamp: turn[wrong].astype(np.uint8))
+    oracle.taxonomy = own
+    second = evaluate(oracle, [rooms])
     for kind in ("grid", "scan"):
         for name in ("iou", "precision", "recall"):
             assert second[kind][name] == first[kind][name] > 0

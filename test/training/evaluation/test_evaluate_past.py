@@ -2,7 +2,6 @@
 """Evaluation shows a network what the node would show it, scores what cannot be predicted as free, and says what is missing."""
 
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from occle_train.data.truth import accumulated, voxel_truth
 from occle_train.evaluation import evaluate as module
 from occle_train.evaluation import processes
 from occle_train.evaluation.evaluate import evaluate
-from rooms import CLASSES, GRID, Rooms
+from rooms import GRID, Oracle, Rooms
 
 from occle_core.bundle import save_bundle, spec_for
 from occle_core.datasets import DatasetError
@@ -105,14 +104,11 @@ def test_parts_of_a_drive_add_up_to_the_scores_of_the_whole(tmp_path, frames, st
 def test_every_counts_the_frames_that_have_a_truth(monkeypatch):
     seen = []
     monkeypatch.setattr(module, "require_frames", lambda frames: seen.extend(i for _, i in frames))
-    labels = np.zeros(GRID.shape, np.uint8)
-    stub = SimpleNamespace(
-        num_frames=1, grid=GRID, taxonomy=CLASSES, predict=lambda frame: SimpleNamespace(labels=labels, timings={"network": 1.0})
-    )
+    oracle = Oracle(lambda frame: np.zeros(GRID.shape, np.uint8))
     progress = []
-    evaluate(stub, [Drive()], every=2, on_progress=lambda name, i: progress.append(i))
+    evaluate(oracle, [Drive()], every=2, on_progress=lambda name, i: progress.append(i))
     assert progress == [0] and seen == [0]
-    evaluate(stub, [Drive()], every=1, on_progress=lambda name, i: progress.append(i))
+    evaluate(oracle, [Drive()], every=1, on_progress=lambda name, i: progress.append(i))
     assert progress == [0, 0, 5]
 
 
@@ -137,9 +133,8 @@ def test_a_frame_without_a_point_in_the_grid_is_scored_as_free(tmp_path):
 def test_missing_files_are_listed_before_the_first_frame(tmp_path):
     rooms = [Rooms("a"), Rooms("b")]
     rooms[1].files = lambda i: [tmp_path / f"{i}.bin"]
-    stub = SimpleNamespace(num_frames=1, grid=GRID, taxonomy=CLASSES, predict=None)
     with pytest.raises(DatasetError, match=r"3 files are missing or empty, of sequences b \(3\); the first: .*0\.bin"):
-        evaluate(stub, rooms)
+        evaluate(Oracle(None), rooms)
 
 
 def test_frames_without_a_pose_have_no_accumulated_truth():

@@ -149,19 +149,13 @@ def count_cells(
         grid, finer = scored_grid(predictor.grid, dataset)
         if finer > 1:
             raise ValueError(f"{dataset.name}: its truth is coarser than the network's cells of {predictor.grid.resolution} m")
-        predictor.forget()
-        wanted = set(scored_frames(dataset, truth, every))
-        for i in range(len(dataset)) if predictor.num_frames > 1 else sorted(wanted):
-            target = known_truth(dataset, i, grid, ("camera", "lidar"), truth) if i in wanted else None
+        for i in scored_frames(dataset, truth, every):
+            target = known_truth(dataset, i, grid, ("camera", "lidar"), truth)
             if target is None:
-                with suppress(FrameError):  # what cannot be predicted is not remembered either
-                    predictor.observe(dataset.frame(i))
                 continue
             progress(dataset.name, i)
-            if predictor.num_frames > 1:
-                predictor.recall(dataset, i)
             with suppress(FrameError):
-                counts.add(predictor.predict(dataset.frame(i)), target)
+                counts.add(predictor.predict_recorded(dataset, i), target)
     return counts
 
 

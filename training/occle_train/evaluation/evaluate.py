@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,30 +122,22 @@ def measure(
     is_occ3d = predictor.taxonomy.name == "occ3d_nuscenes"
     found = Measured((Occ3DScores if is_occ3d else KittiScores)(predictor.taxonomy, grid))
     require_classes(predictor, datasets)
-    looks_back = predictor.num_frames > 1
-    begin = {number: _history_begin(predictor, datasets[number], frames[0]) for number, frames in wanted.items() if frames}
-    read = {n: range(begin[n], frames[-1] + 1) if looks_back else frames for n, frames in wanted.items() if frames}
-    require_frames((datasets[number], i) for number, frames in read.items() for i in frames)
-    for number in read:
-        dataset, frames, scored = datasets[number], wanted[number], frozenset(wanted[number])
-        if looks_back:
-            _look_back(predictor, dataset, begin[number], frames[0], degrade)
-        for i in range(frames[0], frames[-1] + 1) if looks_back else frames:
-            frame = dataset.frame(i)
-            target = known_truth(dataset, i, grid, () if is_occ3d else ("camera",), truth) if i in scored else None
+    require_frames((datasets[number], i) for number, frames in wanted.items() for i in predictor.reads(datasets[number], frames))
+    for number, frames in wanted.items():
+        dataset = datasets[number]
+        for i in frames:
+            target = known_truth(dataset, i, grid, () if is_occ3d else ("camera",), truth)
             if target is None:
-                with suppress(FrameError):  # what cannot be predicted is not remembered either
-                    predictor.observe(degrade(frame))
                 continue
             on_progress(dataset.name, i)
-            if looks_back:
-                predictor.recall(dataset, i)
+            frame = dataset.frame(i)
+            predictor.recall(dataset, i, degrade)
             labels = np.full(predictor.grid.shape, predictor.taxonomy.free, np.uint8)
             try:
                 occupancy = predictor.predict(degrade(frame))
                 labels = occupancy.labels
                 found.timings.append(occupancy.timings)
-                if looks_back and occupancy.short_history:
+                if occupancy.short_history:
                     found.short[occupancy.short_history] += 1
             except FrameError as error:
                 found.unusable.append(f"{dataset.name} frame {dataset.numbers[i]}: {error}")
@@ -167,29 +158,6 @@ def require_classes(predictor: Predictor, datasets: Sequence[Dataset]) -> None:
             raise DatasetError(
                 f"{dataset.name} is labelled with {dataset.taxonomy.name}, the bundle predicts {predictor.taxonomy.name}"
             )
-
-
-def _history_begin(predictor: Predictor, dataset: Dataset, first: int) -> int:
-    """The frame from which on the history of frame `first` is complete: as many frames with a pose lie between."""
-    wanted = (predictor.num_frames - 1) * predictor.spec.network.frame_stride if predictor.num_frames > 1 else 0
-    begin = first
-    while begin and wanted:
-        begin -= 1
-        wanted -= dataset.pose(begin) is not None
-    return begin
-
-
-def _look_back(predictor: Predictor, dataset: Dataset, begin: int, first: int, degrade: Degradation) -> None:
-    """Show the predictor the frames before `first`, from `begin` on, or from the first on where one of these cannot be used."""
-    predictor.forget()
-    try:
-        for i in range(begin, first):
-            predictor.observe(degrade(dataset.frame(i)))
-    except FrameError:  # it is not remembered: others before it are
-        predictor.forget()
-        for i in range(first):
-            with suppress(FrameError):
-                predictor.observe(degrade(dataset.frame(i)))
 
 
 def scored_frames(dataset: Dataset, truth: TruthReader, every: int) -> list[int]:

@@ -65,26 +65,18 @@ def write_submission(
     wanted = {number: _scored(dataset) for number, dataset in enumerate(datasets)}
     if not any(wanted.values()):
         raise DatasetError("no frame has voxels/NNNNNN.bin, which say what the server scores; download the benchmark's voxel data")
-    looks_back = predictor.num_frames > 1
-    read = {number: range(len(datasets[number])) if looks_back else sorted(frames) for number, frames in wanted.items()}
-    require_frames((datasets[number], i) for number, frames in read.items() for i in frames)
+    require_frames((datasets[number], i) for number, frames in wanted.items() for i in predictor.reads(datasets[number], frames))
     with atomic_write(file) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("sequences/", "")
         for number, dataset in enumerate(datasets):
             folder = f"sequences/{dataset.name}/"
             for entry in (folder, f"{folder}predictions/"):
                 archive.writestr(entry, "")
-            predictor.forget()
-            for i in read[number]:
-                frame = dataset.frame(i)
-                if i not in wanted[number]:
-                    with suppress(FrameError):
-                        predictor.observe(frame)
-                    continue
+            for i in sorted(wanted[number]):
                 on_progress(dataset.name, i)
                 labels = np.full(grid.shape, predictor.taxonomy.free, np.uint8)
                 with suppress(FrameError):
-                    labels = predictor.predict(frame).labels
+                    labels = predictor.predict_recorded(dataset, i).labels
                 fine = labels.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)
                 archive.writestr(f"{folder}predictions/{dataset.numbers[i]:06d}.label", raw[fine].astype("<u2").tobytes())
                 written += 1

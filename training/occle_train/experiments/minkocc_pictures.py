@@ -62,7 +62,7 @@ def maps(runs: Sequence[Path], datasets: Sequence[Dataset], frames: int, file: P
     truths = [voxel_truth(dataset, i, grid) for dataset, i in chosen]
     columns = {} if all(truth is None for truth in truths) else {"truth": [nothing if t is None else t for t in truths]}
     for run, predictor in zip(runs, predictors):
-        columns[run.name] = [_predicted(predictor, dataset, i) for dataset, i in chosen]
+        columns[run.name] = [predictor.predict_recorded(dataset, i).labels for dataset, i in chosen]
     draw_maps(file, columns, grid, classes)
 
 
@@ -89,15 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reason = "no run has a renderer" if given.labels else "it needs --labels"
     print(f"wrote {given.out / 'views.jpg'}" if drawn else f"views.jpg (Fig. 3) is not drawn: {reason}")
     return 0
-
-
-def _predicted(predictor: Predictor, dataset: Dataset, i: int) -> NDArray[np.uint8]:
-    """Labels of a frame, after the scans before it where the network reads them."""
-    predictor.forget()
-    for past in range(max(0, i + 1 - predictor.num_frames), i):
-        predictor.observe(dataset.frame(past))
-    predictor.recall(dataset, i)
-    return predictor.predict(dataset.frame(i)).labels
 
 
 def _spread(count: int, wanted: int) -> list[int]:

@@ -7,7 +7,6 @@ import csv
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,13 +129,7 @@ def draw_validation(run: Path, part: Slice, predictor: Predictor) -> list[Path]:
     chosen = sorted({round(k * (len(frames) - 1) / max(1, PICTURES - 1)) for k in range(PICTURES)})
     written = []
     for number, (dataset, i) in enumerate((frames[place] for place in chosen), 1):
-        predictor.forget()
-        looks_back = predictor.num_frames > 1
-        for past in range(max(0, i - predictor.num_frames * predictor.spec.network.frame_stride) if looks_back else i, i):
-            with suppress(FrameError):  # what cannot be predicted is not remembered either
-                predictor.observe(dataset.frame(past))
-        if looks_back:
-            predictor.recall(dataset, i)
+        predictor.recall(dataset, i)
         frame = dataset.frame(i)
         try:
             found = predictor.predict(frame)

@@ -173,7 +173,7 @@ class LabelEfficiencyExperiment:
         for setting in settings:
             if setting.finer == 1:
                 predictor = Predictor.load(self.train(setting, seed))
-                columns[setting.title] = [predictor.predict(data[number].frame(i)).labels for number, i in places]
+                columns[setting.title] = [predictor.predict_recorded(data[number], i).labels for number, i in places]
         shown = {title: [labels for labels in column if labels is not None] for title, column in columns.items()}
         draw_maps(pictures / "label_efficiency_maps.jpg", shown, spec.voxel_grid, self.classes)
 
