@@ -22,8 +22,8 @@ def expand_home(path: str | Path) -> Path:
 def share_file(relative: str) -> Path:
     """Path of a shipped file, such as "config/kitti.yaml".
 
-    Looked up in the checkout, then in `share/occle_ros` of every AMENT_PREFIX_PATH entry, of this Python environment and
-    of the installed distribution.
+    Looked up in the checkout, then in `share/occle_ros` of every AMENT_PREFIX_PATH entry, of this Python environment, of the
+    folder that holds the packages (`pip install --target`) and of the installed distribution.
 
     Raises:
         FileNotFoundError: not found; the message lists the searched places.
@@ -55,10 +55,10 @@ def bundle_folder(name: str | Path) -> Path:
 
 
 def _share_folders() -> list[Path]:
-    checkout = Path(__file__).resolve().parents[1]
-    folders = [checkout] if (checkout / "package.xml").exists() or (checkout / "pyproject.toml").exists() else []
+    packages = Path(__file__).resolve().parents[1]
+    folders = [packages] if (packages / "package.xml").exists() or (packages / "pyproject.toml").exists() else []
     prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
-    folders += [prefix / "share" / PACKAGE for prefix in [*prefixes, Path(sys.prefix)]]
+    folders += [prefix / "share" / PACKAGE for prefix in [*prefixes, Path(sys.prefix), packages]]
     return folders + _distribution_folders()
 
 

@@ -117,6 +117,15 @@ def test_the_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path) -> Non
     assert all(Path(line).exists() and Path(line).is_relative_to(tmp_path / "venv") for line in found.stdout.splitlines())
 
 
+def test_files_are_found_in_a_folder_that_pip_was_given_as_target(wheel: Path, tmp_path: Path) -> None:
+    binaries = fresh_environment(tmp_path / "venv")
+    pip("install", "--no-deps", "--target", str(tmp_path / "vendored"), str(wheel))
+    bundle = "from occle_core.bundle import find_bundle; print(find_bundle('kitti'))"
+    vendored = {**environment(), "PYTHONPATH": str(tmp_path / "vendored")}
+    found = subprocess.run([binaries / "python", "-c", bundle], cwd=tmp_path, env=vendored, capture_output=True, text=True)
+    assert Path(found.stdout.strip()).is_relative_to(tmp_path / "vendored"), found.stderr
+
+
 @pytest.mark.slow
 def test_documented_training_commands_run_from_the_wheel_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     binaries = fresh_environment(tmp_path / "venv")
