@@ -16,7 +16,7 @@ INTERVAL = 20.0
 
 
 class LineProgress(Progress):
-    """A progress bar's calls, answered by a line every so often: `simulating: 12 of 64, about 3 min left`.
+    """A progress bar's calls, answered by a line at the start and every so often: `simulating: 12 of 64, about 3 min left`.
 
     Args:
         console: where to.
@@ -26,6 +26,12 @@ class LineProgress(Progress):
     def __init__(self, console: Console, interval: float = INTERVAL) -> None:
         super().__init__(console=console, disable=True)
         self.interval, self._began, self._last = interval, time.monotonic(), time.monotonic()
+
+    def add_task(self, *args: Any, **values: Any) -> TaskID:
+        """Add a task; its first line says that it has begun."""
+        task_id = super().add_task(*args, **values)
+        self._print(task_id)
+        return task_id
 
     def update(self, task_id: TaskID, **values: Any) -> None:
         """Set a task's values; its line is printed when the last one is old."""
@@ -40,7 +46,7 @@ class LineProgress(Progress):
     def _print(self, task_id: TaskID) -> None:
         task, now = self.tasks[task_id], time.monotonic()
         done, total = task.completed, task.total
-        if not total or (now - self._last < self.interval and done < total):
+        if not total or (now - self._last < self.interval and 0 < done < total):
             return
         self._last = now
         left = f", about {duration((now - self._began) / done * (total - done))} left" if 0 < done < total else ""
