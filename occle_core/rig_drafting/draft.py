@@ -74,9 +74,9 @@ def draft_rig(bag: Path, name: str = "") -> Draft:
     draft = Draft(Rig.model_validate({"lidars": {"lidar": {"topic": "x"}}}), notes)
     with open_bag(bag) as reader:
         lidars, scans = _lidars(bag, reader, index, clouds, draft)
-        cameras = _cameras(bag, reader, index, images, infos, draft)
+        cameras, baselines = _cameras(bag, reader, index, images, infos, draft)
     base, odom = _frames(index, lidars, odometry, draft)
-    lidars, cameras = _poses(index, base, lidars, cameras, scans, draft)
+    lidars, cameras = _poses(index, base, lidars, cameras, baselines, scans, draft)
     grid, ground_z = _grid(lidars, scans, draft)
     fields: dict[str, Any] = {"name": name or bag.resolve().name.split(".")[0], "base_frame": base, "odometry": odom,
                               "lidars": lidars, "cameras": cameras, "grid": grid, "ground_z": ground_z}  # fmt: skip
@@ -106,10 +106,10 @@ def _lidars(
         rate = 1e9 / float(np.median(np.diff(entry.stamps))) if len(entry.stamps) > 1 and np.diff(entry.stamps).any() else 10.0
         points = np.concatenate([scan.points for scan in decoded])
         scale = _intensity_scale(points)
-        times = decoded[0].times
+        shown = next(scan for scan in decoded if len(scan.points))  # measure_beams refuses scans without any
         draft.facts.append(f"{topic}: {len(points) // len(decoded)} points at {rate:.1f} Hz; {beams.text}")
         draft.facts.append(
-            f"{topic}: {times.text if times else decoded[0].time_problem or 'no times of points: scans are not compensated'}"
+            f"{topic}: {shown.times.text if shown.times else shown.time_problem or 'no times of points: scans are not compensated'}"
         )
         if not beams.is_certain:
             draft.questions.append(f"lidars.{names[topic]}.beams: which pattern has this LiDAR? It matters for simulate only")
@@ -130,8 +130,10 @@ def _lidars(
 
 def _cameras(
     bag: Path, reader: BagFile, index: BagIndex, topics: list[str], infos: list[str], draft: Draft
-) -> dict[str, CameraRig]:
+) -> tuple[dict[str, CameraRig], dict[str, NDArray[np.float64]]]:
+    """Cameras, and of each the offset (4, 4) of a stereo pair's second camera from the frame that its CameraInfo names."""
     cameras: dict[str, CameraRig] = {}
+    baselines: dict[str, NDArray[np.float64]] = {}
     names = sensor_names(topics, "camera")
     for topic, info_topic in camera_infos(topics, infos).items():
         kind, entry = index.kinds[topic], index.topics[topic]
@@ -142,13 +144,15 @@ def _cameras(
             draft.facts.append(f"{topic} is left out: {error}")
             continue
         name = names[topic]
-        values: dict[str, Any] = {"topic": topic, "compressed": kind == COMPRESSED, "frame": message.header.frame_id}
+        frame = message.header.frame_id
+        values: dict[str, Any] = {"topic": topic, "compressed": kind == COMPRESSED, "frame": frame}
+        baselines[name] = np.eye(4)
         height, width = image.shape[:2]
         text = f"{topic}: {width} x {height}"
         info = index.infos.get(info_topic)
         if info is not None:
             try:
-                lens, wide, high, _ = lens_of(info, topic)
+                lens, wide, high, baselines[name] = lens_of(info, topic)
             except ConversionError as error:
                 draft.questions.append(f"cameras.{name}.lens: {error}")
             else:
@@ -158,6 +162,12 @@ def _cameras(
                     draft.questions.append(
                         f"cameras.{name}: images are {width} x {height}, {info_topic} is for {wide} x {high}; calibrate again"
                     )
+                # Both cameras of a stereo pair name the first one's frame.
+                if frame and frame_name(frame) != frame_name(info.header.frame_id) and np.array_equal(baselines[name], np.eye(4)):
+                    draft.questions.append(
+                        f"cameras.{name}: its images are in frame {frame}, {info_topic} is in {info.header.frame_id}: is that the "
+                        "CameraInfo of this camera? Its lens and frame were taken"
+                    )
         if "lens" not in values:
             # A guess that everything can be tried with, and that `occle rig check` shows to be one.
             values |= {
@@ -165,12 +175,13 @@ def _cameras(
                 "height": height,
                 "lens": {"fx": width, "fy": width, "cx": (width - 1) / 2, "cy": (height - 1) / 2},
             }
+            why = "no CameraInfo" if info is None else "no usable CameraInfo"
             draft.questions.append(
-                f"cameras.{name}.lens: no CameraInfo; calibrate the lens (camera_calibration): fx, fy = the width is a guess"
+                f"cameras.{name}.lens: {why}; calibrate the lens (camera_calibration): fx, fy = the width is a guess"
             )
         draft.facts.append(text)
         cameras[name] = CameraRig.model_validate(values)
-    return cameras
+    return cameras, baselines
 
 
 def _frames(index: BagIndex, lidars: dict[str, LidarRig], odometry: list[str], draft: Draft) -> tuple[str, dict[str, str] | None]:
@@ -215,6 +226,7 @@ def _poses(
     base: str,
     lidars: dict[str, LidarRig],
     cameras: dict[str, CameraRig],
+    baselines: dict[str, NDArray[np.float64]],
     scans: dict[str, NDArray[np.float32]],
     draft: Draft,
 ) -> tuple[dict[str, LidarRig], dict[str, CameraRig]]:
@@ -247,7 +259,7 @@ def _poses(
             )
             posed_cameras[name] = camera
             continue
-        posed_cameras[name] = camera.model_copy(update={"pose": pose_rows(T)})
+        posed_cameras[name] = camera.model_copy(update={"pose": pose_rows(T @ np.linalg.inv(baselines[name]))})
     return posed_lidars, posed_cameras
 
 

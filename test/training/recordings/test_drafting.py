@@ -133,6 +133,11 @@ def test_names_of_sensors():
     assert images == ["/cam/left/image_raw/compressed", "/cam/right/image_raw"] and len(notes) == 2
     infos = ["/cam/left/camera_info", "/cam/right/camera_info", "/cam/depth/camera_info"]
     assert camera_infos(images, infos) == {images[0]: infos[0], images[1]: infos[1]}
+    # Without a CameraInfo of its own a camera has none, not its neighbour's.
+    assert camera_infos(images, infos[:1]) == {images[0]: infos[0], images[1]: ""}
+    flat = [f"/cams/{side}_image" for side in ("front", "rear")]
+    assert list(camera_infos(flat, ["/cams/rear_info", "/cams/front_info"]).values()) == ["/cams/front_info", "/cams/rear_info"]
+    assert camera_infos(["/cam/image_raw", "/cam/image_rect"], ["/cam/camera_info"])["/cam/image_rect"] == "/cam/camera_info"
     assert sensor_names(images, "camera") == {images[0]: "left", images[1]: "right"}
     assert sensor_names(["/points", "/rear/points"], "lidar") == {"/points": "lidar", "/rear/points": "rear"}
     assert len(set(sensor_names(["/a/x/points", "/b/x/points", "/3d/points"], "lidar").values())) == 3
