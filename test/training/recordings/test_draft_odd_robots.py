@@ -8,8 +8,11 @@ from dataclasses import replace
 import numpy as np
 from bag_copies import copy_bag
 
+from occle_core.bags.bag_file import open_bag
+from occle_core.bags.storage import TYPES
 from occle_core.rig import read_rig
 from occle_core.rig_drafting.draft import draft_rig
+from occle_core.rig_drafting.placement import place_grid
 
 BASELINE = 0.3
 
@@ -54,3 +57,59 @@ def test_the_times_of_points_are_those_of_a_scan_with_points(recording, tmp_path
 
     facts = draft_rig(copy_bag(recording / "bag", tmp_path / "empty", change=first_empty)).facts
     assert any(fact.startswith("/top/points: field 't") for fact in facts), facts
+
+
+def test_fixed_transforms_on_tf_do_not_move_the_base(recording, tmp_path):
+    """Some drivers send the mounting on /tf again and again; the robot's frame is still the base."""
+    with open_bag(recording / "bag") as bag:
+        (fixed,) = [TYPES.deserialize_cdr(data, each.msgtype) for each, _, data in bag.messages() if each.topic == "/tf_static"]
+
+    def repeated(topic, message):
+        if topic == "/tf_static":
+            return None
+        if topic == "/tf":
+            stamp = message.transforms[0].header.stamp
+            again = [replace(each, header=replace(each.header, stamp=stamp)) for each in fixed.transforms]
+            message.transforms = [*message.transforms, *again]
+        return message
+
+    draft = draft_rig(copy_bag(recording / "bag", tmp_path / "on_tf", drop=("/odom",), change=repeated))
+    assert (draft.rig.base_frame, draft.rig.odometry.frame) == ("base_link", "odom")
+    assert np.allclose(draft.rig.lead.T_base_lidar, read_rig(recording / "rig.yaml").lead.T_base_lidar, atol=1e-6)
+
+
+def test_names_of_frames_may_begin_with_the_robots(recording, tmp_path):
+    def prefixed(topic, message):
+        for each in getattr(message, "transforms", []):
+            each.header.frame_id, each.child_frame_id = f"r1/{each.header.frame_id}", f"r1/{each.child_frame_id}"
+        if hasattr(message, "header"):
+            message.header.frame_id = f"r1/{message.header.frame_id}"
+        return message
+
+    rig = draft_rig(copy_bag(recording / "bag", tmp_path / "prefixed", drop=("/odom",), change=prefixed)).rig
+    assert (rig.base_frame, rig.odometry.frame) == ("r1/base_link", "r1/odom")
+
+
+def test_a_lidar_without_tf_stands_on_the_ground_of_the_others(recording, tmp_path):
+    """The base frame lies half a metre above the ground."""
+
+    def raised(topic, message):
+        if topic == "/tf_static":
+            message.transforms = [each for each in message.transforms if not each.child_frame_id.startswith("rear")]
+            for each in message.transforms:
+                each.transform.translation.z -= 0.5
+        return message
+
+    given = read_rig(recording / "rig.yaml").lidars["rear"].T_base_lidar[2, 3]
+    draft = draft_rig(copy_bag(recording / "bag", tmp_path / "raised", change=raised))
+    assert any(text.startswith("lidars.rear.pose: no TF") for text in draft.questions)
+    assert abs(draft.rig.lidars["rear"].T_base_lidar[2, 3] - (given - 0.5)) < 0.15
+
+
+def test_a_wall_gives_no_height(recording):
+    """Of a room in which no floor was seen."""
+    rng = np.random.default_rng(3)
+    lead = read_rig(recording / "rig.yaml").lead.model_copy(update={"pose": np.eye(4).tolist()})
+    wall = np.column_stack([np.full(4000, 4.0), rng.uniform(-4, 4, 4000), rng.uniform(-1.5, 1.1, 4000), np.zeros(4000)])
+    _, ground_z, _, questions = place_grid({"top": lead}, {"top": wall.astype(np.float32)})
+    assert ground_z == 0 and questions[0].startswith("ground_z: no level ground was found, but a plane 90 degrees off")
