@@ -203,6 +203,8 @@ def _frames(index: BagIndex, lidars: dict[str, LidarRig], odometry: list[str], d
     if odometry:
         draft.facts.append(f"motion by {odometry[0]}")
         return base, {"topic": odometry[0]}
+    if own := sorted({topic.rpartition("/")[0] for topic in index.tf} - {""}):
+        draft.facts.append(f"TF by {', '.join(sorted(index.tf))}: launch the node with namespace:={own[0].lstrip('/')}")
     worlds = [frame for odom in ODOMETRIES for frame in sorted(known) if _last(frame) == odom]
     moving = [frame for frame in worlds if index.transforms.times(frame, base)]
     if moving:

@@ -10,7 +10,9 @@ from bag_copies import copy_bag
 
 from occle_core.bags.bag_file import open_bag
 from occle_core.bags.storage import TYPES
-from occle_core.rig import read_rig
+from occle_core.datasets import open_dataset
+from occle_core.datasets.recordings.bag_index import TF, tf_topics
+from occle_core.rig import read_rig, write_rig
 from occle_core.rig_drafting.draft import draft_rig
 from occle_core.rig_drafting.placement import place_grid
 
@@ -113,3 +115,21 @@ def test_a_wall_gives_no_height(recording):
     wall = np.column_stack([np.full(4000, 4.0), rng.uniform(-4, 4, 4000), rng.uniform(-1.5, 1.1, 4000), np.zeros(4000)])
     _, ground_z, _, questions = place_grid({"top": lead}, {"top": wall.astype(np.float32)})
     assert ground_z == 0 and questions[0].startswith("ground_z: no level ground was found, but a plane 90 degrees off")
+
+
+def test_a_robot_in_a_namespace_has_its_tf_there(recording, tmp_path):
+    bag = copy_bag(recording / "bag", tmp_path / "bag", drop=("/odom",), namespace="/r1")
+    draft, plain = draft_rig(bag), open_dataset(recording / "bag", rig=recording / "rig.yaml")
+    assert draft.rig.base_frame == "base_link" and len(draft.questions) == 1
+    assert "TF by /r1/tf, /r1/tf_static: launch the node with namespace:=r1" in draft.facts
+    write_rig(draft.rig, tmp_path / "rig.yaml")
+    mine = open_dataset(bag, rig=tmp_path / "rig.yaml")
+    assert np.allclose(mine.frame(2).T_world_lidar, plain.frame(2).T_world_lidar, atol=1e-3)
+
+
+def test_the_innermost_tf_around_a_sensor_is_the_robots():
+    two = dict.fromkeys(("/r1/tf", "/r1/tf_static", "/r2/tf", "/tf"), TF) | {"/r2/tf_static": "std_msgs/msg/String"}
+    assert tf_topics(two, "/r1/top/points") == {"/r1/tf_static": True, "/r1/tf": False}
+    assert tf_topics(two, "/r2/points") == {"/r2/tf": False} and tf_topics(two, "/r10/points") == {"/tf": False}
+    assert tf_topics({"/r1/tf": TF, "/r1/tf_static": TF}, "/points") == {"/r1/tf_static": True, "/r1/tf": False}
+    assert tf_topics({"/r1/tf": TF, "/r2/tf": TF, "/my_tf": TF}, "/points") == {}
