@@ -13,10 +13,10 @@ from occle_core.datasets.recordings.bag import BagDataset
 from occle_core.geometry.affine import transform_points
 from occle_core.output_folder import new_folder
 from occle_core.rig_drafting.extrinsics import ExtrinsicScore, draw_scan, score_camera
-from occle_core.rig_drafting.ground import find_ground
+from occle_core.rig_drafting.ground import LEVEL, find_ground
 
 FRAMES, PICTURES = 12, 3
-LEVEL, OFF_GROUND = 5.0, 0.3
+TILTED, OFF_GROUND = 5.0, 0.3
 """Degrees and metres that the ground may be off what the rig says."""
 
 
@@ -50,11 +50,11 @@ def check_rig_on_bag(
     ground = find_ground(base - [0, 0, height])
     if ground is not None:
         tilt, z = ground.tilt(np.array([0, 0, 1.0])), height - ground.height
-        if tilt > LEVEL:
-            notes.append(
-                f"the ground is {tilt:.1f} degrees off level: correct roll and pitch in lidars.{next(iter(dataset.rig.lidars))}"
-            )
-        if abs(z - dataset.rig.ground_z) > OFF_GROUND:
+        if tilt > TILTED:
+            other = ", unless that is a wall or a ceiling and no ground was seen" if tilt > LEVEL else ""
+            lead = next(iter(dataset.rig.lidars))
+            notes.append(f"the ground is {tilt:.1f} degrees off level: correct roll and pitch in lidars.{lead}{other}")
+        if tilt <= LEVEL and abs(z - dataset.rig.ground_z) > OFF_GROUND:
             notes.append(
                 f"the ground is at z = {z:.2f} m, not at {dataset.rig.ground_z:.2f} m: correct ground_z, or the LiDAR's height"
             )

@@ -14,13 +14,10 @@ from occle_core.bags.bag_file import BagFile, open_bag
 from occle_core.bags.storage import BagError
 from occle_core.datasets.recordings.bag_index import CLOUD, COMPRESSED, INFO, ODOMETRY, BagIndex, index_bag, read_message
 from occle_core.datasets.recordings.resolve import lens_of
-from occle_core.geometry.affine import transform_points
 from occle_core.rig import CameraRig, LidarRig, Rig
-from occle_core.rig.description import GridRig
-from occle_core.rig.pose import pose_rows
 from occle_core.rig_drafting.beams import measure_beams
-from occle_core.rig_drafting.ground import GroundPlane, find_ground
 from occle_core.rig_drafting.names import camera_infos, image_topics, sensor_names
+from occle_core.rig_drafting.placement import place_grid, pose_sensors
 from occle_core.sensors.clouds import MAX_INTENSITY, full_intensity, scan_from_cloud
 from occle_core.sensors.images import image_from_message
 from occle_core.sensors.messages import ConversionError
@@ -30,8 +27,6 @@ SCANS = 8
 """Scans of each LiDAR that are looked at, over the whole recording."""
 BASES = ("base_link", "base_footprint", "base", "chassis", "body", "vehicle")
 ODOMETRIES = ("odom", "odometry", "local", "camera_init", "map", "world")
-TILTED = 15.0
-"""Degrees between TF's up and the ground's normal from which one of them is wrong."""
 
 
 @dataclass
@@ -74,10 +69,13 @@ def draft_rig(bag: Path, name: str = "") -> Draft:
     draft = Draft(Rig.model_validate({"lidars": {"lidar": {"topic": "x"}}}), notes)
     with open_bag(bag) as reader:
         lidars, scans = _lidars(bag, reader, index, clouds, draft)
-        cameras = _cameras(bag, reader, index, images, infos, draft)
+        cameras, baselines = _cameras(bag, reader, index, images, infos, draft)
     base, odom = _frames(index, lidars, odometry, draft)
-    lidars, cameras = _poses(index, base, lidars, cameras, scans, draft)
-    grid, ground_z = _grid(lidars, scans, draft)
+    lidars, cameras, questions = pose_sensors(index.transforms, base, lidars, cameras, baselines, scans)
+    draft.questions += questions
+    grid, ground_z, found, questions = place_grid(lidars, scans)
+    draft.facts += found
+    draft.questions += questions
     fields: dict[str, Any] = {"name": name or bag.resolve().name.split(".")[0], "base_frame": base, "odometry": odom,
                               "lidars": lidars, "cameras": cameras, "grid": grid, "ground_z": ground_z}  # fmt: skip
     draft.rig = Rig.model_validate({key: value for key, value in fields.items() if value is not None})
@@ -106,10 +104,10 @@ def _lidars(
         rate = 1e9 / float(np.median(np.diff(entry.stamps))) if len(entry.stamps) > 1 and np.diff(entry.stamps).any() else 10.0
         points = np.concatenate([scan.points for scan in decoded])
         scale = _intensity_scale(points)
-        times = decoded[0].times
+        shown = next(scan for scan in decoded if len(scan.points))  # measure_beams refuses scans without any
         draft.facts.append(f"{topic}: {len(points) // len(decoded)} points at {rate:.1f} Hz; {beams.text}")
         draft.facts.append(
-            f"{topic}: {times.text if times else decoded[0].time_problem or 'no times of points: scans are not compensated'}"
+            f"{topic}: {shown.times.text if shown.times else shown.time_problem or 'no times of points: scans are not compensated'}"
         )
         if not beams.is_certain:
             draft.questions.append(f"lidars.{names[topic]}.beams: which pattern has this LiDAR? It matters for simulate only")
@@ -130,8 +128,10 @@ def _lidars(
 
 def _cameras(
     bag: Path, reader: BagFile, index: BagIndex, topics: list[str], infos: list[str], draft: Draft
-) -> dict[str, CameraRig]:
+) -> tuple[dict[str, CameraRig], dict[str, NDArray[np.float64]]]:
+    """Cameras, and of each the offset (4, 4) of a stereo pair's second camera from the frame that its CameraInfo names."""
     cameras: dict[str, CameraRig] = {}
+    baselines: dict[str, NDArray[np.float64]] = {}
     names = sensor_names(topics, "camera")
     for topic, info_topic in camera_infos(topics, infos).items():
         kind, entry = index.kinds[topic], index.topics[topic]
@@ -142,13 +142,15 @@ def _cameras(
             draft.facts.append(f"{topic} is left out: {error}")
             continue
         name = names[topic]
-        values: dict[str, Any] = {"topic": topic, "compressed": kind == COMPRESSED, "frame": message.header.frame_id}
+        frame = message.header.frame_id
+        values: dict[str, Any] = {"topic": topic, "compressed": kind == COMPRESSED, "frame": frame}
+        baselines[name] = np.eye(4)
         height, width = image.shape[:2]
         text = f"{topic}: {width} x {height}"
         info = index.infos.get(info_topic)
         if info is not None:
             try:
-                lens, wide, high, _ = lens_of(info, topic)
+                lens, wide, high, baselines[name] = lens_of(info, topic)
             except ConversionError as error:
                 draft.questions.append(f"cameras.{name}.lens: {error}")
             else:
@@ -158,6 +160,12 @@ def _cameras(
                     draft.questions.append(
                         f"cameras.{name}: images are {width} x {height}, {info_topic} is for {wide} x {high}; calibrate again"
                     )
+                # Both cameras of a stereo pair name the first one's frame.
+                if frame and frame_name(frame) != frame_name(info.header.frame_id) and np.array_equal(baselines[name], np.eye(4)):
+                    draft.questions.append(
+                        f"cameras.{name}: its images are in frame {frame}, {info_topic} is in {info.header.frame_id}: is that the "
+                        "CameraInfo of this camera? Its lens and frame were taken"
+                    )
         if "lens" not in values:
             # A guess that everything can be tried with, and that `occle rig check` shows to be one.
             values |= {
@@ -165,12 +173,13 @@ def _cameras(
                 "height": height,
                 "lens": {"fx": width, "fy": width, "cx": (width - 1) / 2, "cy": (height - 1) / 2},
             }
+            why = "no CameraInfo" if info is None else "no usable CameraInfo"
             draft.questions.append(
-                f"cameras.{name}.lens: no CameraInfo; calibrate the lens (camera_calibration): fx, fy = the width is a guess"
+                f"cameras.{name}.lens: {why}; calibrate the lens (camera_calibration): fx, fy = the width is a guess"
             )
         draft.facts.append(text)
         cameras[name] = CameraRig.model_validate(values)
-    return cameras
+    return cameras, baselines
 
 
 def _frames(index: BagIndex, lidars: dict[str, LidarRig], odometry: list[str], draft: Draft) -> tuple[str, dict[str, str] | None]:
@@ -180,18 +189,24 @@ def _frames(index: BagIndex, lidars: dict[str, LidarRig], odometry: list[str], d
         child: parent for parent, _, child in (link.partition(" -> ") for link in str(index.transforms).split(", ")) if child
     }
     known = {*parents, *parents.values()}
-    fixed = [frame for frame in known if _connects(index, frame, lead) and not index.transforms.times(frame, lead)]
+    # A robot that stands still does not move in its odometry's frame either.
+    bodies = [frame for frame in sorted(known) if frame == lead or _last(frame) not in ODOMETRIES]
+    fixed = [frame for frame in bodies if _connects(index, frame, lead) and not index.transforms.moves(frame, lead)]
     children = [frame_name(child) for _, _, child in index.odometry.values() if child]
     top = lead
     while top in parents and parents[top] in fixed:
         top = parents[top]
-    base = next((frame for frame in (*BASES, *children) if frame in fixed), top if known else (children or ["base_link"])[0])
+    named = [frame for base in BASES for frame in fixed if _last(frame) == base]
+    base = next((frame for frame in (*named, *children) if frame in fixed), top if known else (children or ["base_link"])[0])
     if not known:
         draft.questions.append("record /tf_static (robot_state_publisher) next time, or measure the poses below by hand")
     if odometry:
         draft.facts.append(f"motion by {odometry[0]}")
         return base, {"topic": odometry[0]}
-    moving = [frame for frame in ODOMETRIES if frame in known and index.transforms.times(frame, base)]
+    if own := sorted({topic.rpartition("/")[0] for topic in index.tf} - {""}):
+        draft.facts.append(f"TF by {', '.join(sorted(index.tf))}: launch the node with namespace:={own[0].lstrip('/')}")
+    worlds = [frame for odom in ODOMETRIES for frame in sorted(known) if _last(frame) == odom]
+    moving = [frame for frame in worlds if index.transforms.times(frame, base)]
     if moving:
         draft.facts.append(f"motion by TF: {moving[0]} -> {base}")
         return base, {"frame": moving[0]}
@@ -202,88 +217,17 @@ def _frames(index: BagIndex, lidars: dict[str, LidarRig], odometry: list[str], d
     return base, None
 
 
+def _last(frame: str) -> str:
+    """Name of a frame without the robot's: of `robot1/base_link` base_link."""
+    return frame.rpartition("/")[2]
+
+
 def _connects(index: BagIndex, one: str, other: str) -> bool:
     try:
         index.transforms.lookup(one, other)
     except TransformError:
         return False
     return True
-
-
-def _poses(
-    index: BagIndex,
-    base: str,
-    lidars: dict[str, LidarRig],
-    cameras: dict[str, CameraRig],
-    scans: dict[str, NDArray[np.float32]],
-    draft: Draft,
-) -> tuple[dict[str, LidarRig], dict[str, CameraRig]]:
-    """Poses from TF; of LiDARs without one, roll, pitch and height by the ground."""
-    posed_lidars, posed_cameras = {}, {}
-    for name, lidar in lidars.items():
-        try:
-            T = np.asarray(index.transforms.lookup(base, frame_name(lidar.frame)))
-        except TransformError:
-            ground = find_ground(scans[name])
-            T = np.eye(4) if ground is None else ground.levelled()
-            seen = "nothing is known" if ground is None else f"the ground gives height {ground.height:.2f} m, roll and pitch"
-            draft.questions.append(
-                f"lidars.{name}.pose: no TF from {base} to {lidar.frame}; {seen}; measure x, y and yaw in {base}"
-            )
-        posed_lidars[name] = lidar.model_copy(update={"pose": pose_rows(T)})
-        same = [other for other in lidars if frame_name(lidars[other].frame) == frame_name(lidar.frame)]
-        if name != same[0]:
-            draft.questions.append(
-                f"lidars.{name}.pose: its scans are in the frame of {same[0]}, {lidar.frame}, so it has the same pose; right only "
-                "where the drivers transform their points, not where each has the same default frame_id"
-            )
-    for name, camera in cameras.items():
-        try:
-            T = np.asarray(index.transforms.lookup(base, frame_name(camera.frame)))
-        except TransformError:
-            draft.questions.append(
-                f"cameras.{name}.pose: no TF from {base} to {camera.frame}; measure x, y, z, roll, pitch, yaw of the optical frame "
-                "(-90, 0, -90 looks ahead), then `occle rig check`"
-            )
-            posed_cameras[name] = camera
-            continue
-        posed_cameras[name] = camera.model_copy(update={"pose": pose_rows(T)})
-    return posed_lidars, posed_cameras
-
-
-def _grid(lidars: dict[str, LidarRig], scans: dict[str, NDArray[np.float32]], draft: Draft) -> tuple[GridRig, float]:
-    """A grid around what the LiDARs see, the ground in the middle of a layer of cells; and the ground's height."""
-    points = np.concatenate(
-        [transform_points(np.array(lidars[name].pose), each[:, :3].astype(np.float64)) for name, each in scans.items()]
-    )
-    height = float(np.array(next(iter(lidars.values())).pose)[2, 3])
-    ground = find_ground(points - [0, 0, height])
-    ground_z = height - ground.height if ground else 0.0
-    if ground is None:
-        draft.questions.append("ground_z: no ground plane was found; how high above the ground is the base frame?")
-    else:
-        _report_ground(ground, ground_z, draft)
-    near = float(np.percentile(np.hypot(points[:, 0], points[:, 1]), 90))
-    resolution, half = (0.4, 25.6) if near > 18 else (0.2, 12.8) if near > 6 else (0.1, 6.4)
-    ahead = float(np.mean(points[:, 0] > 0))
-    low = -half if ahead < 0.9 else 0.0
-    across = round(2 * half / resolution)
-    origin = (low, -half, round(ground_z - 2.5 * resolution, 3))
-    grid = GridRig(origin=origin, shape=(across, across, 16), resolution=resolution)
-    draft.facts.append(
-        f"grid: {grid.shape[0]} x {grid.shape[1]} x {grid.shape[2]} cells of {resolution} m; 90 % of the points within {near:.0f} m"
-    )
-    return grid, round(ground_z, 3)
-
-
-def _report_ground(ground: GroundPlane, ground_z: float, draft: Draft) -> None:
-    tilt = ground.tilt(np.array([0, 0, 1.0]))
-    draft.facts.append(f"ground: {ground.share:.0%} of the near points, at z = {ground_z:.2f} m, {tilt:.1f} degrees off level")
-    if tilt > TILTED:
-        draft.questions.append(
-            f"the ground is {tilt:.0f} degrees off the base frame's horizon: is a LiDAR tilted or upside down, and TF does not "
-            "say so? Correct lidars.<name>.pose"
-        )
 
 
 def _intensity_scale(points: NDArray[np.float32]) -> float:

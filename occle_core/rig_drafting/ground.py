@@ -8,9 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-ITERATIONS, THICKNESS, BELOW = 400, 0.1, 0.04
-"""Planes tried; metres from a plane that its points lie; share of the points that may lie below the ground."""
+TRIPLES, PLANES, THICKNESS, BELOW = 20_000, 400, 0.1, 0.04
+"""Threes of points drawn; planes through them tried; metres from a plane that its points lie; share of the points that may lie
+below the ground."""
 LEAST_SHARE = 0.08
+LEVEL = 15.0
+"""Degrees off level within which the ground is sought first: in a room the ceiling and the walls may carry more points. A plane
+beyond is the ground of a sensor that is mounted askew, or no ground."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +50,7 @@ class GroundPlane:
 def find_ground(points: NDArray[np.floating], seed: int = 0) -> GroundPlane | None:
     """The ground among points (N, 3 or more), metres, of one or several scans; None where no plane is one.
 
-    Random sampling (Fischler and Bolles 1981), then a least-squares fit.
+    Random sampling (Fischler and Bolles 1981), then a least-squares fit. Level planes come first (z up), others where none is one.
     """
     xyz = np.asarray(points[:, :3], np.float64)
     distance = np.linalg.norm(xyz, axis=1)
@@ -55,17 +59,10 @@ def find_ground(points: NDArray[np.floating], seed: int = 0) -> GroundPlane | No
         return None
     rng = np.random.default_rng(seed)
     xyz = xyz[rng.permutation(len(xyz))[:8000]]
-    best, best_count = None, LEAST_SHARE * len(xyz)
-    for _ in range(ITERATIONS):
-        plane = _through(xyz[rng.integers(0, len(xyz), 3)])
-        if plane is None:
-            continue
-        heights = xyz @ plane[:3] + plane[3]
-        if np.mean(heights < -2 * THICKNESS) > 0.5:
-            plane, heights = -plane, -heights
-        count = int((np.abs(heights) < THICKNESS).sum())
-        if count > best_count and np.mean(heights < -2 * THICKNESS) < BELOW and plane[3] > 0.05:
-            best, best_count = plane, count
+    planes = _through(xyz[rng.integers(0, len(xyz), (TRIPLES, 3))])
+    is_level = planes[:, 2] > np.cos(np.radians(LEVEL))
+    best = _most_on(xyz, planes[is_level][:PLANES])
+    best = _most_on(xyz, np.concatenate([planes[:PLANES], -planes[:PLANES]])) if best is None else best
     if best is None:
         return None
     for _ in range(3):
@@ -77,8 +74,21 @@ def find_ground(points: NDArray[np.floating], seed: int = 0) -> GroundPlane | No
     return GroundPlane(best[:3], float(best[3]), float(on.mean()))
 
 
-def _through(three: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """(4,) plane n x + d = 0 through three points; None where they lie on a line."""
-    normal = np.cross(three[1] - three[0], three[2] - three[0])
-    length = float(np.linalg.norm(normal))
-    return None if length < 1e-3 else np.append(normal / length, -normal @ three[0] / length)
+def _most_on(xyz: NDArray[np.float64], planes: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Of planes (K, 4) below the sensor the one with most points on it, and almost none below; None where each has too few."""
+    best, best_count = None, LEAST_SHARE * len(xyz)
+    for plane in planes:
+        heights = xyz @ plane[:3] + plane[3]
+        count = int((np.abs(heights) < THICKNESS).sum())
+        if count > best_count and np.mean(heights < -2 * THICKNESS) < BELOW and plane[3] > 0.05:
+            best, best_count = plane, count
+    return best
+
+
+def _through(threes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(K, 4) planes n x + d = 0 through threes of points (M, 3, 3), z of n not negative; without those that lie on a line."""
+    normal = np.cross(threes[:, 1] - threes[:, 0], threes[:, 2] - threes[:, 0])
+    length = np.linalg.norm(normal, axis=1)
+    threes, normal = threes[length >= 1e-3], normal[length >= 1e-3] / length[length >= 1e-3, None]
+    normal *= np.where(normal[:, 2:] < 0, -1, 1)
+    return np.column_stack([normal, -(normal * threes[:, 0]).sum(axis=1)])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -32,13 +33,16 @@ def image_topics(kinds: Mapping[str, str]) -> tuple[list[str], list[str]]:
 
 
 def camera_infos(images: Sequence[str], infos: Sequence[str]) -> dict[str, str]:
-    """Image topic -> its CameraInfo topic: the one with the longest common namespace; "" where none shares any."""
+    """Image topic -> its CameraInfo topic: the one with the longest common namespace, then of the most similar name.
+
+    "" where none shares any, and where it shares more with another image: then it is that camera's.
+    """
+    common = {(image, info): _common(_parts(image), _parts(info)) for image in images for info in infos}
     found = {}
-    for topic in images:
-        parts = _parts(topic)
-        common = {info: _common(parts, _parts(info)) for info in infos}
-        best = max(common, key=lambda info: (common[info], -len(info)), default="")
-        found[topic] = best if best and (common[best] or len(infos) == len(images) == 1) else ""
+    for image in images:
+        best = max(infos, key=lambda info: (common[image, info], _likeness(image, info)), default="")
+        is_own = best and common[image, best] == max(common[other, best] for other in images)
+        found[image] = best if is_own and (common[image, best] or len(infos) == len(images) == 1) else ""
     return found
 
 
@@ -65,3 +69,7 @@ def _parts(topic: str) -> list[str]:
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
     """Length of the common beginning."""
     return next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()

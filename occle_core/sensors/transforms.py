@@ -187,6 +187,13 @@ class TransformBuffer:
                     found.update(stamp for stamp, _ in link.known)
         return sorted(found)
 
+    def moves(self, target: str, source: str) -> bool:
+        """True if a transform between two frames has ever changed; some drivers send fixed ones on /tf."""
+        with self._lock:
+            chains = [self._ancestors(frame_name(frame)) for frame in (target, source)]
+            links = (self._links.get(frame) for frame in set(chains[0]) ^ set(chains[1]))
+            return any(link.moves for link in links if link is not None)
+
     def __str__(self) -> str:
         return ", ".join(f"{link.parent} -> {child}" for child, link in sorted(self._links.items())) or "none"
 

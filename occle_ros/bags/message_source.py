@@ -54,4 +54,4 @@ class BagMessages:
 
 def _is_latched(connection: Connection) -> bool:
     offered = getattr(connection.ext, "offered_qos_profiles", [])
-    return connection.topic == "/tf_static" or any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in offered)
+    return connection.topic.endswith("/tf_static") or any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in offered)

@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from occle_core.bags.bag_file import open_bag
 from occle_core.bags.storage import TYPES, BagError
 from occle_core.console import one_line
+from occle_core.datasets.recordings.bag_index import tf_topics
 from occle_core.sensors.messages import ConversionError, stamp_of
 from occle_core.sensors.transforms import LazyTransformBuffer, TransformBuffer
 from occle_ros.calibration.files import CALIBRATION_FILE, read_calibration
@@ -170,16 +171,16 @@ class BagReader:
 
     def _read_transforms(self) -> TransformBuffer:
         """Read all of /tf_static and /tf, as a scan's transforms may be recorded after it."""
-        transforms = TransformBuffer(kept=None)
+        transforms, topics = TransformBuffer(kept=None), tf_topics(self.topics, self.config.lidar.topic)
         with open_bag(self.bag) as reader:
-            connections = [c for c in reader.connections if c.topic in ("/tf_static", "/tf")]
+            connections = [c for c in reader.connections if c.topic in topics]
             for connection, time, data in reader.messages(connections) if connections else ():
                 try:
                     message = TYPES.deserialize_cdr(data, connection.msgtype)
                 except Exception as error:  # rosbags lets through whatever the bytes provoke
                     raise self._unreadable(connection, time, error) from error
                 try:
-                    transforms.add(message, fixed=connection.topic == "/tf_static")
+                    transforms.add(message, fixed=topics[connection.topic])
                 except ConversionError as error:
                     transforms.notes.add(f"a transform of {connection.topic} was ignored: {error}")
         return transforms

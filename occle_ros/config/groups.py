@@ -41,6 +41,7 @@ class SyncConfig(ParameterGroup):
         "ApproximateTimeSynchronizer of message_filters, which waits for every camera",
     )
     tolerance_ms: Milliseconds = Field(50.0, description="largest difference between the stamps of a scan and its images")
+    lidar_tolerance_ms: Milliseconds = Field(60.0, description="the same for the scans of further LiDARs, with policy lidar_led")
     deadline_ms: Milliseconds = Field(
         150.0, description="a frame waits this long for its images; then the missing cameras are masked"
     )

@@ -76,6 +76,7 @@ def rig_parameters(rig: Rig) -> dict[str, Any]:
         "lidar_names": tuple(rig.lidars)[1:],
         "camera_names": tuple(rig.cameras),
         "sync.tolerance_ms": rig.tolerances.camera_ms,
+        "sync.lidar_tolerance_ms": rig.tolerances.lidar_ms,
         "sync.deadline_ms": rig.tolerances.deadline_ms,
         "tf.lidar_frame": lead.frame,
         "tf.grid_frame": rig.base_frame,

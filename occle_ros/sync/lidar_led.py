@@ -58,6 +58,7 @@ class _Source:
 
     name: str
     offset: int
+    tolerance: int
     kind: str
     stamps: list[int] = field(default_factory=list)  # ascending, with the offset added
     messages: dict[int, Any] = field(default_factory=dict)
@@ -97,19 +98,21 @@ class FrameSynchronizer(Generic[Scan, Image]):
         jump: a stamp older than the newest of its topic by more than this means that the clock was set back (a bag that
             restarts); a smaller difference means that it came out of order.
         lidars: names of further LiDARs -> what is added to their stamps.
+        lidar_tolerance: `tolerance` of further LiDARs; None: the same.
     """
 
     def __init__(self, cameras: Sequence[str], tolerance: int, deadline: int, offsets: Sequence[int] | None = None,
                  max_open: int = 4, max_images: int = 16, jump: int = 500 * MILLISECOND,
-                 lidars: Mapping[str, int] | None = None) -> None:  # fmt: skip
+                 lidars: Mapping[str, int] | None = None, lidar_tolerance: int | None = None) -> None:  # fmt: skip
         self._cameras = [
-            _Source(name, offset, "image") for name, offset in zip(cameras, offsets or [0] * len(cameras), strict=True)
+            _Source(name, offset, tolerance, "image") for name, offset in zip(cameras, offsets or [0] * len(cameras), strict=True)
         ]
-        self._lidars = [_Source(name, offset, "lidar") for name, offset in (lidars or {}).items()]
+        to_lidars = tolerance if lidar_tolerance is None else lidar_tolerance
+        self._lidars = [_Source(name, offset, to_lidars, "lidar") for name, offset in (lidars or {}).items()]
         self._sources = [*self._cameras, *self._lidars]
         self._main: int | None = None  # the main LiDAR's newest stamp, or where the wait for its first began
         self._has_main = False
-        self._tolerance, self._deadline = tolerance, deadline
+        self._deadline = deadline
         self._max_open, self._max_images, self._jump = max_open, max_images, jump
         self._open: list[_OpenFrame[Scan]] = []
         self._newest: int | None = None
@@ -183,7 +186,7 @@ class FrameSynchronizer(Generic[Scan, Image]):
             source.period = stamp - source.stamps[-1]
         insort(source.stamps, stamp)
         source.messages[stamp] = message
-        if any(source.name in masked and abs(scan - stamp) <= self._tolerance for scan, masked in self._incomplete):
+        if any(source.name in masked and abs(scan - stamp) <= source.tolerance for scan, masked in self._incomplete):
             self.counts[f"{source.kind}_late:{source.name}"] += 1
             source.used.add(stamp)
         if len(source.stamps) > self._max_images:
@@ -219,7 +222,7 @@ class FrameSynchronizer(Generic[Scan, Image]):
             return True
         # The newest message is older than the frame; the next is expected a period after it, on the frame's other side.
         gap = stamp - newest
-        return gap <= self._tolerance and source.period is not None and 2 * gap <= source.period
+        return gap <= source.tolerance and source.period is not None and 2 * gap <= source.period
 
     def _close(self, frame: _OpenFrame[Scan]) -> SyncedMessages[Scan, Image]:
         found: list[Any] = []
@@ -228,7 +231,7 @@ class FrameSynchronizer(Generic[Scan, Image]):
             masked[MAIN_LIDAR] = "stale" if self._has_main else "no_scan"
         for source in self._sources:
             nearest = self._nearest(source, frame.stamp)
-            if nearest is not None and abs(nearest - frame.stamp) <= self._tolerance:
+            if nearest is not None and abs(nearest - frame.stamp) <= source.tolerance:
                 found.append(source.messages[nearest])
                 source.used.add(nearest)
                 continue
@@ -239,7 +242,7 @@ class FrameSynchronizer(Generic[Scan, Image]):
                 masked[source.name] = "stale"
             else:
                 masked[source.name] = "out_of_tolerance"
-        self._forget_before(frame.stamp - self._tolerance)
+        self._forget_before(frame.stamp)
         if masked:
             self._incomplete.append((frame.stamp, masked))
         images, lidars = found[: len(self._cameras)], found[len(self._cameras) :]
@@ -249,9 +252,13 @@ class FrameSynchronizer(Generic[Scan, Image]):
         at = bisect_left(source.stamps, stamp)
         return min(source.stamps[max(at - 1, 0) : at + 1], key=lambda s: abs(s - stamp), default=None)
 
-    def _forget_before(self, stamp: int) -> None:
-        """Remove messages that no later frame can use; the newest stays, as its stamp separates stale from out_of_tolerance."""
+    def _forget_before(self, scan: int) -> None:
+        """Remove messages that no frame after this scan's can use.
+
+        The newest stays, as its stamp separates stale from out_of_tolerance.
+        """
         for source in self._sources:
+            stamp = scan - source.tolerance
             # What is older by a whole jump belongs to the time after a clock was set back, whose scans are still to come.
             first, last = bisect_left(source.stamps, stamp - self._jump), bisect_left(source.stamps[:-1], stamp)
             self._forget(source, first, last)

@@ -22,18 +22,26 @@ def make_synchronizer(config: NodeConfig) -> AnySynchronizer:
     if config.sync.policy == "approximate_time":
         return ApproximateTimeFrameSynchronizer(config.camera_names, _tolerance(config), _offsets(config), lidars=_lidars(config))
     deadline = round(config.sync.deadline_ms * MILLISECOND)
-    return FrameSynchronizer(config.camera_names, _tolerance(config), deadline, _offsets(config), lidars=_lidars(config))
+    offsets, lidars = _offsets(config), _lidars(config)
+    return FrameSynchronizer(
+        config.camera_names, _tolerance(config), deadline, offsets, lidars=lidars, lidar_tolerance=_lidar_tolerance(config)
+    )
 
 
 def make_offline_synchronizer(config: NodeConfig) -> FrameSynchronizer[Any, Any]:
     """LiDAR-led synchronizer without a deadline, with larger buffers: a frame closes when it is complete or the input ends."""
     return FrameSynchronizer(
-        config.camera_names, _tolerance(config), _NEVER, _offsets(config), max_open=64, max_images=256, lidars=_lidars(config)
-    )
+        config.camera_names, _tolerance(config), _NEVER, _offsets(config), max_open=64, max_images=256, lidars=_lidars(config),
+        lidar_tolerance=_lidar_tolerance(config),
+    )  # fmt: skip
 
 
 def _tolerance(config: NodeConfig) -> int:
     return round(config.sync.tolerance_ms * MILLISECOND)
+
+
+def _lidar_tolerance(config: NodeConfig) -> int:
+    return round(config.sync.lidar_tolerance_ms * MILLISECOND)
 
 
 def _offsets(config: NodeConfig) -> list[int]:

@@ -29,3 +29,16 @@ def test_real_scans(real_data, folder, scene, grid):
             *(f"view:{name}" for name in dataset.camera_names),
             *({"placement"} if grid == SEMANTICKITTI else ()),
         }
+
+
+@pytest.mark.parametrize(("folder", "scene", "grid", "raised"), [
+    ("semantickitti", "07", SEMANTICKITTI, 1.73), ("nuscenes", "scene-0061", OCC3D_NUSCENES, 1.0),
+])  # fmt: skip
+def test_a_grid_that_begins_far_below_the_ground_is_said(real_data, folder, scene, grid, raised):
+    """The KITTI network with a frame on the road, as base_link is, and nuScenes' with one below it."""
+    dataset = open_dataset(real_data / folder, scene=scene)
+    frame = dataset.frame(0)
+    T = frame.T_grid_lidar.copy()
+    T[2, 3] += raised
+    found = frame_warnings(replace(frame, T_grid_lidar=T), grid, dataset.camera_names)
+    assert found.keys() == {"placement"} and "m above the bottom of the voxel grid" in found["placement"]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from occle_core.console import one_line
 from occle_core.sensors.messages import ConversionError
 from occle_core.sensors.transforms import TransformBuffer
 
-TF_TOPICS = ("/tf_static", "/tf")
 CLOUD, IMAGE, COMPRESSED, INFO, ODOMETRY, TF = (
     "sensor_msgs/msg/PointCloud2",
     "sensor_msgs/msg/Image",
@@ -54,13 +53,15 @@ class BagIndex:
         kinds: all topics with their types.
         topics: the messages of those that were asked for.
         infos: first CameraInfo by topic.
-        transforms: those of /tf_static and /tf.
+        tf: TF's topics; True where a topic's transforms hold at all times.
+        transforms: those of these topics.
         odometry: messages of nav_msgs Odometry by topic, as transforms; with the frames of the first.
     """
 
     kinds: dict[str, str]
     topics: dict[str, TopicIndex] = field(default_factory=dict)
     infos: dict[str, Any] = field(default_factory=dict)
+    tf: dict[str, bool] = field(default_factory=dict)
     transforms: TransformBuffer = field(default_factory=lambda: TransformBuffer(kept=None))
     odometry: dict[str, tuple[TransformBuffer, str, str]] = field(default_factory=dict)
 
@@ -70,7 +71,7 @@ def index_bag(bag: Path, stamped: Collection[str], infos: Collection[str] = (), 
 
     Args:
         bag: a rosbag2 folder, or an mcap, db3 or ROS 1 file.
-        stamped: topics of scans and images.
+        stamped: topics of scans and images, a LiDAR's first.
         infos: topics of CameraInfos.
         odometry: topics of odometry.
 
@@ -79,8 +80,9 @@ def index_bag(bag: Path, stamped: Collection[str], infos: Collection[str] = (), 
     """
     with open_bag(bag) as reader:
         index = BagIndex({each.topic: each.msgtype for each in reader.connections})
+        index.tf = tf_topics(index.kinds, next(iter(stamped), ""))
         stamps: dict[str, list[tuple[int, int, Any]]] = {}
-        wanted = [each for each in reader.connections if each.topic in {*stamped, *infos, *odometry, *TF_TOPICS}]
+        wanted = [each for each in reader.connections if each.topic in {*stamped, *infos, *odometry, *index.tf}]
         left = set(infos)
         for each, time, place, data in reader.located(wanted) if wanted else ():
             topic = each.topic
@@ -91,13 +93,32 @@ def index_bag(bag: Path, stamped: Collection[str], infos: Collection[str] = (), 
                 left.remove(topic)
             elif topic in odometry and each.msgtype == ODOMETRY:
                 _add_odometry(index, topic, read_message(bag, data, each.msgtype, topic))
-            elif topic in TF_TOPICS and each.msgtype == TF:
-                _add_transforms(index, read_message(bag, data, each.msgtype, topic), topic == "/tf_static")
+            elif topic in index.tf and each.msgtype == TF:
+                _add_transforms(index, read_message(bag, data, each.msgtype, topic), index.tf[topic])
     for topic, rows in stamps.items():
         rows.sort(key=lambda row: row[:2])
         times = np.array([row[:2] for row in rows], np.int64)
         index.topics[topic] = TopicIndex(index.kinds[topic], times[:, 0], times[:, 1], [row[2] for row in rows])
     return index
+
+
+def tf_topics(kinds: Mapping[str, str], sensor: str) -> dict[str, bool]:
+    """TF's topics of a robot; True for that whose transforms hold at all times.
+
+    A robot with a namespace has a tf and a tf_static of its own there: of those around the sensor the innermost counts. A single
+    robot's count wherever its sensors are.
+
+    Args:
+        kinds: all topics of a bag with their types.
+        sensor: topic of one of the robot's sensors.
+    """
+    spaces = {
+        name: [topic.removesuffix(name) for topic, kind in kinds.items() if kind == TF and topic.endswith(f"/{name}")]
+        for name in ("tf_static", "tf")
+    }
+    is_alone = len({space for each in spaces.values() for space in each}) == 1
+    around = {name: [space for space in each if is_alone or sensor.startswith(space)] for name, each in spaces.items()}
+    return {max(each, key=len) + name: name == "tf_static" for name, each in around.items() if each}
 
 
 def header_stamp(data: bytes) -> int:

@@ -92,7 +92,7 @@ def _base_on(child: str, rig: Rig, index: BagIndex, lidar_frame: str) -> tuple[N
     if child in ("", base):
         return np.eye(4), ""
     try:
-        if not index.transforms.times(child, base):
+        if not index.transforms.moves(child, base):
             return index.transforms.lookup(child, base), ""
     except TransformError:
         pass

@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from occle_ros.config.loading import load_config
 from occle_ros.sync.lidar_led import FrameSynchronizer, SyncedMessages
+from occle_ros.sync.policy import make_offline_synchronizer
 
 MS = 1_000_000
 
@@ -237,6 +240,21 @@ def test_frames_of_two_lidars(case: str) -> None:
     assert [(frame.scan, *frame.lidars) for frame in frames] == expected
     assert frames[-1].masked == masked
     assert frames[-1].lead == (frames[-1].scan or frames[-1].lidars[0])
+
+
+def test_lidars_have_a_tolerance_of_their_own(tmp_path: Path) -> None:
+    """Of the rig file: images within 20 ms, scans within 60 ms."""
+    lens = "width: 4, height: 4, lens: {fx: 1, fy: 1, cx: 1, cy: 1}"
+    (tmp_path / "rig.yaml").write_text(
+        "lidars: {top: {topic: /top}, rear: {topic: /rear}}\n"
+        f"cameras: {{front: {{topic: /front, {lens}}}}}\n"
+        "tolerances: {camera_ms: 20, lidar_ms: 60}\n"
+    )
+    synchronizer = make_offline_synchronizer(load_config(None, tmp_path / "rig.yaml"))
+    synchronizer.add_scan(100 * MS, "L", 0)
+    synchronizer.add_lidar(0, 145 * MS, "R", 0)
+    (frame,) = synchronizer.add_image(0, 125 * MS, "I", 0)
+    assert (frame.lidars, frame.images, frame.masked) == (("R",), (None,), {"front": "out_of_tolerance"})
 
 
 def test_lidars_are_counted_like_cameras() -> None:

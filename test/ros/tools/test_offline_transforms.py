@@ -71,20 +71,21 @@ def tf_bag(out: Path, topics: dict[str, str], transforms: list[tuple[int, str, b
     return out
 
 
-def test_extrinsics_on_tf_are_those_of_each_scans_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tf", ["/tf", "/robot/tf"])
+def test_extrinsics_on_tf_are_those_of_each_scans_time(tf: str, tmp_path: Path) -> None:
     """A mast that rises 1 m a second, reported between the scans; a camera whose driver sends its fixed place on /tf once."""
     mast = [(STAMPS[0] - SECOND // 20 + n * SECOND // 10, n) for n in range(6)]
-    transforms = [(stamp, "/tf", tf_bytes("base_link", "velodyne", raised(1 + n / 10), stamp)) for stamp, n in mast]
-    transforms.append((STAMPS[2], "/tf", tf_bytes("velodyne", "cam2_optical", np.linalg.inv(T_CAMERA_LIDAR), STAMPS[2])))
+    transforms = [(stamp, tf, tf_bytes("base_link", "velodyne", raised(1 + n / 10), stamp)) for stamp, n in mast]
+    transforms.append((STAMPS[2], tf, tf_bytes("velodyne", "cam2_optical", np.linalg.inv(T_CAMERA_LIDAR), STAMPS[2])))
     broken = bytearray(tf_bytes("base_link", "other", raised(np.nan), STAMPS[0]))
-    transforms.append((STAMPS[0], "/tf", bytes(broken)))
-    reader = BagReader(tf_bag(tmp_path / "bag", {"/tf": "tf2_msgs/msg/TFMessage"}, transforms))
+    transforms.append((STAMPS[0], tf, bytes(broken)))
+    reader = BagReader(tf_bag(tmp_path / "bag", {tf: "tf2_msgs/msg/TFMessage"}, transforms))
     frames = [assemble(s, reader.calibration.rig("velodyne", s.stamp), reader.config).frame for s in reader.synced()]
     assert [frame.T_grid_lidar[2, 3] for frame in frames] == pytest.approx([1.05, 1.15, 1.25, 1.35])
     for frame in frames:
         np.testing.assert_allclose(frame.cameras[0].T_camera_lidar, T_CAMERA_LIDAR, atol=1e-12)
     notes = reader.calibration.rig("velodyne", STAMPS[0]).notes
-    assert len(notes) == 1 and "a transform of /tf was ignored: base_link -> other" in notes[0]
+    assert len(notes) == 1 and f"a transform of {tf} was ignored: base_link -> other" in notes[0]
 
 
 def test_a_bag_without_the_transforms_fails_with_the_frames_that_it_knows(bundle: Path, tmp_path: Path) -> None:

@@ -92,6 +92,13 @@ def test_without_label_images_recordings_teach_occupancy(tmp_path):
     assert sample.views == () and not samples.pixel_counts(20).any()
 
 
+def test_recordings_alone_are_refused_with_what_is_missing(tmp_path):
+    with pytest.raises(DatasetError, match=r"none of the 9 frames has voxel truth, .* --set recipe.alpha=0"):
+        samples_of(tmp_path, [Recorded("b", 9)])
+    alone = samples_of(tmp_path, [Recorded("b", 9)], recipe=MIXED.model_copy(update={"alpha": 0.0}))
+    assert len(alone) == 9 and not alone.warm
+
+
 def test_the_shipped_configuration_is_mixed():
     content = yaml.safe_load(configs.find_config("mixed").read_text())
     recipe = FitConfig.model_validate(content).recipe

@@ -19,8 +19,13 @@ from occle_core.bags.storage import TYPES
 Change = Callable[[str, Any], Any]
 
 
-def copy_bag(source: Path, out: Path, drop: tuple[str, ...] = (), change: Change = lambda topic, message: message) -> Path:
-    """An mcap bag of the messages of the topics that do not begin with one of `drop`, each changed; None leaves one out."""
+def copy_bag(
+    source: Path, out: Path, drop: tuple[str, ...] = (), change: Change = lambda topic, message: message, namespace: str = ""
+) -> Path:
+    """An mcap bag of the messages of the topics that do not begin with one of `drop`, each changed; None leaves one out.
+
+    All topics are in the namespace.
+    """
     with open_bag(source) as bag, new_bag(out) as writer:
         connections: dict[str, Any] = {}
         for connection, time, data in bag.messages([each for each in bag.connections if not each.topic.startswith(drop or ("?",))]):
@@ -29,7 +34,7 @@ def copy_bag(source: Path, out: Path, drop: tuple[str, ...] = (), change: Change
                 continue
             kind = message.__msgtype__
             if connection.topic not in connections:
-                connections[connection.topic] = writer.add_connection(connection.topic, kind, typestore=TYPES)
+                connections[connection.topic] = writer.add_connection(namespace + connection.topic, kind, typestore=TYPES)
             writer.write(connections[connection.topic], time, bytes(TYPES.serialize_cdr(message, kind)))
     return out
 

@@ -104,6 +104,15 @@ def test_the_ground_is_found_from_any_mounting(flip):
     assert find_ground(clutter) is None and find_ground(points[:50]) is None
 
 
+def test_the_floor_is_the_ground_where_ceiling_and_walls_have_more_points():
+    rng = np.random.default_rng(2)
+    floor = np.column_stack([rng.uniform(-4, 4, (1500, 2)), np.full(1500, -1.5)])
+    ceiling = np.column_stack([rng.uniform(-4, 4, (3000, 2)), np.full(3000, 1.1)])
+    walls = np.column_stack([np.full(4000, 4.0), rng.uniform(-4, 4, 4000), rng.uniform(-1.5, 1.1, 4000)])
+    found = find_ground(np.concatenate([floor, ceiling, walls]))
+    assert found.tilt(np.array([0, 0, 1.0])) < 0.5 and abs(found.height - 1.5) < 0.02
+
+
 def test_beams_without_a_ring_field(recording, tmp_path):
     """Sixteen beams by their elevations alone; a random pattern is none."""
 
@@ -133,6 +142,11 @@ def test_names_of_sensors():
     assert images == ["/cam/left/image_raw/compressed", "/cam/right/image_raw"] and len(notes) == 2
     infos = ["/cam/left/camera_info", "/cam/right/camera_info", "/cam/depth/camera_info"]
     assert camera_infos(images, infos) == {images[0]: infos[0], images[1]: infos[1]}
+    # Without a CameraInfo of its own a camera has none, not its neighbour's.
+    assert camera_infos(images, infos[:1]) == {images[0]: infos[0], images[1]: ""}
+    flat = [f"/cams/{side}_image" for side in ("front", "rear")]
+    assert list(camera_infos(flat, ["/cams/rear_info", "/cams/front_info"]).values()) == ["/cams/front_info", "/cams/rear_info"]
+    assert camera_infos(["/cam/image_raw", "/cam/image_rect"], ["/cam/camera_info"])["/cam/image_rect"] == "/cam/camera_info"
     assert sensor_names(images, "camera") == {images[0]: "left", images[1]: "right"}
     assert sensor_names(["/points", "/rear/points"], "lidar") == {"/points": "lidar", "/rear/points": "rear"}
     assert len(set(sensor_names(["/a/x/points", "/b/x/points", "/3d/points"], "lidar").values())) == 3

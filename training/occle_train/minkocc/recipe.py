@@ -103,8 +103,13 @@ class RecipeSamples(Samples):
                 frames = placed
             warm += [len(index) + place for place, i in enumerate(frames) if i in labelled]
             index += [(number, i) for i in frames]
-        if not warm and (self.config.alpha or not index):
+        if not index:
             raise DatasetError("there is no frame to train on; simulate some with occle-train simulate")
+        if not warm and self.config.alpha:
+            raise DatasetError(
+                f"none of the {len(index)} frames has voxel truth, which a training begins with: add a data set that has "
+                "(occle-train simulate), or learn from scans and label images alone with --set recipe.alpha=0"
+            )
         if self.config.mixed and len(warm) < len(index):
             labelled = set(warm)
             self.weak = [item for item in range(len(index)) if item not in labelled]
