@@ -102,6 +102,10 @@ class Taxonomy:
             raise KeyError(f"{self.name} has no class {name!r}; it has {', '.join(self.names)}")
         return self.names.index(name)
 
+    def is_same_list(self, other: Taxonomy) -> bool:
+        """Ids mean the same in both, and the lists have one name."""
+        return (self.name, self.names, self.free) == (other.name, other.names, other.free)
+
     def from_raw(self, raw: ArrayLike) -> NDArray[np.uint8]:
         """Raw ids of the data set's voxel files -> class ids of the same shape; what has no class becomes 255.
 

@@ -95,8 +95,9 @@ class RollingMap:
         Raises:
             ValueError: the occupancy has other classes than the map.
         """
-        if occupancy.taxonomy.name != self.taxonomy.name:
-            raise ValueError(f"the map holds {self.taxonomy.name} classes, the occupancy {occupancy.taxonomy.name}; make a new map")
+        if not occupancy.taxonomy.is_same_list(self.taxonomy):
+            held, said = _distinct(self.taxonomy, occupancy.taxonomy)
+            raise ValueError(f"the map holds {held} classes, the occupancy {said}; make a new map")
         if refused := pose_fault(T_world_grid):
             return MapUpdate(False, refused)
         T, stamp = np.asarray(T_world_grid, np.float64), occupancy.stamp if stamp is None else stamp
@@ -135,8 +136,9 @@ class RollingMap:
         Raises:
             ValueError: the saved map has other classes, another size or other cells.
         """
-        if saved.taxonomy.name != self.taxonomy.name:
-            raise ValueError(f"the saved map holds {saved.taxonomy.name} classes, this one {self.taxonomy.name} classes")
+        if not saved.taxonomy.is_same_list(self.taxonomy):
+            held, own = _distinct(saved.taxonomy, self.taxonomy)
+            raise ValueError(f"the saved map holds {held} classes, this one {own} classes")
         if (saved.grid.shape, saved.grid.resolution) != (self.config.shape, self.config.resolution):
             raise ValueError(
                 f"the saved map has {saved.grid.shape} cells of {saved.grid.resolution} m, this one {self.config.shape} of "
@@ -182,3 +184,10 @@ class RollingMap:
         self.ring.to_ring(self._window, self._ring_evidence)
         self.evidence.vote(self.ring.places(named.cells), named.labels, named.confidence)
         self.evidence.add(self._ring_evidence, seconds)
+
+
+def _distinct(one: Taxonomy, other: Taxonomy) -> tuple[str, str]:
+    """Two class lists in words: their names, or all classes where the names are the same."""
+    if one.name != other.name:
+        return one.name, other.name
+    return f"{one.name} ({', '.join(one.names)})", f"{other.name} ({', '.join(other.names)})"

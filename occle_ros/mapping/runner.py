@@ -190,7 +190,7 @@ class MapRunner:
                 self._times = {"update_ms": (updated - began) * 1e3, "publish_ms": (time.perf_counter() - updated) * 1e3}
 
     def _prepare(self, taxonomy: Taxonomy) -> None:
-        if taxonomy.name != self._world.taxonomy.name:
+        if not taxonomy.is_same_list(self._world.taxonomy):
             self._world = RollingMap(taxonomy, self._config.map.constants, self._world.frame_id)
             self._publishers.restart()
             self._warn(f"the map starts anew: the network has other classes now ({taxonomy.name})")
