@@ -62,6 +62,7 @@ def observed_by_scan(
     T_window_grid: NDArray[np.float64],
     origins: RayOrigins,
     spared: NDArray[np.intp],
+    turn: int,
 ) -> Returns:
     """Write the scan's evidence over `evidence`: cells with a return, and cells that rays only passed.
 
@@ -74,6 +75,7 @@ def observed_by_scan(
         origins: the LiDARs there.
         spared: (M,) flat numbers of the window's cells that passing rays do not clear: a flat ray is inside the ground's cells
             for metres before it ends on the ground.
+        turn: number of the frame: the next one's rays are others. A LiDAR's rows repeat, so some of its beams would never clear.
 
     Returns:
         those of the scan that lie in the window.
@@ -81,7 +83,8 @@ def observed_by_scan(
     window = VoxelGrid((0.0, 0.0, 0.0), config.shape, config.resolution)
     hit, miss = round(config.hit * UNITS), round(config.miss * UNITS)
     there = transform_points(T_window_grid, points)
-    thinned = slice(None, None, 1 + len(points) // config.rays)
+    step = 1 + len(points) // config.rays
+    thinned = slice(turn % step, None, step)
     passed = rays_cells(window, there[thinned], origins.of(thinned))
     passed.reshape(-1)[spared] = False
     np.multiply(passed.view(np.int8), np.int8(-miss), out=evidence)

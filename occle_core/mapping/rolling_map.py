@@ -64,7 +64,8 @@ class RollingMap:
         self.frame_id = frame_id
         self.ring = Ring(self.config.shape)
         self.evidence = Evidence(self.config, lookup(taxonomy, DYNAMIC), lookup(taxonomy, GROUND))
-        self._last: tuple[int, Pose] | None = None
+        self._last: tuple[int, Pose] | None = None  # stamp and pose that the next frame continues
+        self._stamp, self._robot = 0, (0.0, 0.0, 0.0)
         self._frames = 0
         self._window = np.zeros(self.config.shape, np.int8)
         self._ring_evidence = np.zeros(self.config.shape, np.int8)
@@ -116,6 +117,7 @@ class RollingMap:
         self._add(named, (stamp - self._last[0]) * 1e-9 if self._last else 0.0)
         times.append(time.perf_counter())
         self._last, self._frames = (stamp, T), self._frames + 1
+        self._stamp, self._robot = stamp, (float(T[0, 3]), float(T[1, 3]), float(T[2, 3]))
         stages = dict(zip(("rays", "network", "add"), np.diff(times) * 1e3))
         return MapUpdate(True, "", restarted, stages)
 
@@ -126,9 +128,9 @@ class RollingMap:
         log_odds, labels, votes = np.empty(shape, np.int8), np.empty(shape, np.uint8), np.empty(shape, np.uint8)
         for ring, window in ((cells.log_odds, log_odds), (cells.labels, labels), (cells.votes, votes)):
             self.ring.to_window(ring, window)
-        stamp, T = self._last or (0, np.eye(4))
-        x, y, z = T[:3, 3].tolist()
-        return MapSnapshot(log_odds, labels, votes, self.window, self.taxonomy, self.config, stamp, (x, y, z), self.frame_id)
+        return MapSnapshot(
+            log_odds, labels, votes, self.window, self.taxonomy, self.config, self._stamp, self._robot, self.frame_id
+        )
 
     def restore(self, saved: MapSnapshot) -> None:
         """Continue from a saved map: its cells become this map's. The next frame's pose has to be in the saved map's frame.
@@ -152,6 +154,7 @@ class RollingMap:
         for window, ring in ((saved.log_odds, log_odds), (saved.labels, labels), (saved.votes, votes)):
             self.ring.to_ring(window, ring)
         cells.restore(log_odds, labels, votes)
+        self._stamp, self._robot = saved.stamp, saved.robot
 
     @property
     def window(self) -> VoxelGrid:
@@ -169,7 +172,8 @@ class RollingMap:
 
     def _observe_scan(self, frame: Frame, grid: VoxelGrid, T_window_grid: Pose, spared: NDArray[np.intp]) -> Returns:
         step = 1 + len(frame.points) // self.config.returns
-        thinned = slice(self._frames % step, None, step)
+        turn, first = divmod(self._frames, step)
+        thinned = slice(first, None, step)
         chosen, origins = frame.points[thinned, :3], frame.ray_origins.of(thinned)
         with np.errstate(all="ignore"):
             whole = np.isfinite(frame.points.sum())  # much faster than point by point
@@ -178,7 +182,7 @@ class RollingMap:
             chosen, origins = chosen[finite], origins.of(finite)
         points = transform_points(frame.T_grid_lidar, chosen)
         moved = origins.moved(T_window_grid @ frame.T_grid_lidar)
-        return observed_by_scan(self._window, self.config, points, grid, T_window_grid, moved, spared)
+        return observed_by_scan(self._window, self.config, points, grid, T_window_grid, moved, spared, turn)
 
     def _add(self, named: NamedCells, seconds: float) -> None:
         self.ring.to_ring(self._window, self._ring_evidence)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,8 @@ class MapRunner:
     def _publish_anew(self) -> None:
         self._publishers.restart()
         if due := self._publishers.due():
-            self._publishers.publish(self._world.snapshot(), due)
+            # Stamp 0 is the newest transform's to tf2: a file's stamp is long gone.
+            self._publishers.publish(replace(self._world.snapshot(), stamp=0), due)
 
     def _work(self, processed: ProcessedFrame) -> None:
         if not self._has_yielded:

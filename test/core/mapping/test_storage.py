@@ -67,6 +67,8 @@ def test_a_restored_map_goes_on(world, tmp_path):
     other = RollingMap(CLASSES, SMALL)
     other.restore(load_map(tmp_path / "a.occlemap"))
     np.testing.assert_array_equal(other.snapshot().log_odds, world.snapshot().log_odds)
+    world.resume()  # as after a pause: what is saved then is still of the last frame
+    assert [(shot.stamp, shot.robot) for shot in (other.snapshot(), world.snapshot())] == [(6 * SECOND, (100.9, -7.7, 0.9))] * 2
     T = pose(101.5, -7.7, 0.9, 0.4)
     for rolling in (world, other):
         assert rolling.update(occupancy(base=255), scan(), T, 7 * SECOND).accepted
