@@ -14,7 +14,7 @@ from occle_core.errors import EngineError
 from occle_core.frame import Frame
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.mapping.classes import DYNAMIC, GROUND, lookup
+from occle_core.mapping.classes import dynamic, ground, lookup
 from occle_core.mapping.config import MapConfig
 from occle_core.mapping.evidence import Evidence
 from occle_core.mapping.observation import NamedCells, Returns, observed_by_network, observed_by_scan
@@ -63,7 +63,7 @@ class RollingMap:
         self.config = config or MapConfig()
         self.frame_id = frame_id
         self.ring = Ring(self.config.shape)
-        self.evidence = Evidence(self.config, lookup(taxonomy, DYNAMIC), lookup(taxonomy, GROUND))
+        self.evidence = Evidence(self.config, lookup(taxonomy, dynamic(taxonomy)), lookup(taxonomy, ground(taxonomy)))
         self._last: tuple[int, Pose] | None = None  # stamp and pose that the next frame continues
         self._stamp, self._robot = 0, (0.0, 0.0, 0.0)
         self._frames = 0

@@ -125,6 +125,9 @@ def _class_list(classes: Taxonomy) -> str | TaxonomyConfig:
         classes=dict(zip(classes.names, red_green_blue)),
         free=classes.names[classes.free],
         thin=tuple(classes.names[label] for label in classes.thin),
+        ground=classes.ground,
+        vehicles=classes.vehicles,
+        people=classes.people,
         names={classes.name: dict(zip(classes.names, classes.names))},
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 from rclpy.node import Node
 
 from occle_core.mapping import MapUpdate, RollingMap
+from occle_core.mapping.classes import ground
 from occle_core.mapping.storage import load_map, save_map
 from occle_core.sensors.transforms import frame_name
 from occle_core.taxonomy import Taxonomy
@@ -35,6 +36,10 @@ JUMPS = {
     "pose_jump": "the pose jumped: {frame} has to be continuous (odometry); a robot that was carried starts a new map",
     "clock_jump": "the stamps jumped, or no frame came for map.max_gap",
 }
+NO_GROUND = (
+    "class list {classes} names no ground, so the map's costmap is unknown everywhere: ground: [...] in the list "
+    "(docs/how_to/own_classes.md)"
+)
 
 
 class MapRunner:
@@ -214,6 +219,8 @@ class MapRunner:
         if self._problem:
             self._problem = ""
             self._node.get_logger().info(f"the map is on, in frame {self._world.frame_id}")
+            if not ground(self._world.taxonomy):
+                self._warn(NO_GROUND.format(classes=self._world.taxonomy.name))
         self._statistics.count("map", "frames")
         was_idle, self._was_idle = self._was_idle, False
         if update.restarted and was_idle:
