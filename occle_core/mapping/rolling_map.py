@@ -35,7 +35,8 @@ class MapUpdate:
     Args:
         accepted: the frame is in the map.
         refused: why it is not: "no_pose", "bad_pose" (not finite or not rigid); else "".
-        restarted: why the map was cleared before: "pose_jump", "clock_jump"; else "".
+        restarted: why the map was cleared before: "pose_jump", "clock_jump", "outside_map" (the robot is nowhere near the map that
+            was restored, or kept through a pause); else "".
         timings: milliseconds per stage.
     """
 
@@ -106,7 +107,10 @@ class RollingMap:
         if restarted:
             self.clear()
         times = [time.perf_counter()]
+        was_kept, low = self._last is None and not self.is_empty, self.ring.low
         self._follow(T, occupancy.grid)
+        if was_kept and any(abs(new - old) >= count for new, old, count in zip(self.ring.low, low, self.config.shape)):
+            restarted = "outside_map"
         T_window_grid = T.copy()
         T_window_grid[:3, 3] -= np.asarray(self.ring.low) * self.config.resolution
         lowest, sure = (self.ring.cells(cells) for cells in self.evidence.ground())

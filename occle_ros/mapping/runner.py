@@ -35,6 +35,7 @@ WAITING = "waiting for the first frame"
 JUMPS = {
     "pose_jump": "the pose jumped: {frame} has to be continuous (odometry); a robot that was carried starts a new map",
     "clock_jump": "the stamps jumped, or no frame came for map.max_gap",
+    "outside_map": "the robot is outside the map that was loaded or paused; a loaded map needs {frame} where it stood before",
 }
 NO_GROUND = (
     "class list {classes} names no ground, so the map's costmap is unknown everywhere: ground: [...] in the list "
@@ -223,7 +224,7 @@ class MapRunner:
                 self._warn(NO_GROUND.format(classes=self._world.taxonomy.name))
         self._statistics.count("map", "frames")
         was_idle, self._was_idle = self._was_idle, False
-        if update.restarted and was_idle:
+        if update.restarted == "clock_jump" and was_idle:
             self._node.get_logger().info("the map starts anew: for a while nobody subscribed to ~/map/* (parameter map.update)")
         elif update.restarted:
             self._statistics.count("map", update.restarted)

@@ -76,6 +76,16 @@ def test_a_restored_map_goes_on(world, tmp_path):
     assert state(other.snapshot(), where[:3])[1] == BUILDING
 
 
+def test_a_map_of_another_place_is_said_to_be_gone(world):
+    """The first frame that restores nothing of it, and it alone; near the map all is well."""
+    for x, reasons in ((101.5, ["", ""]), (0.0, ["outside_map", ""])):
+        other = RollingMap(CLASSES, SMALL)
+        other.restore(world.snapshot())
+        T = pose(x, -7.7, 0.9)
+        assert [other.update(occupancy(base=255), scan(), T, number * SECOND).restarted for number in (1, 2)] == reasons
+        assert other.is_empty == (x == 0.0)
+
+
 def test_a_map_of_another_size_or_other_classes_is_not_restored(world):
     with pytest.raises(ValueError, match="configure the same size"):
         RollingMap(CLASSES, MapConfig()).restore(world.snapshot())
