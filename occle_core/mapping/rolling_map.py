@@ -95,11 +95,17 @@ class RollingMap:
             stamp: nanoseconds; None takes the occupancy's.
 
         Raises:
-            ValueError: the occupancy has other classes than the map.
+            ValueError: the occupancy has other classes than the map, or smaller cells.
         """
         if not occupancy.taxonomy.is_same_list(self.taxonomy):
             held, said = _distinct(self.taxonomy, occupancy.taxonomy)
             raise ValueError(f"the map holds {held} classes, the occupancy {said}; make a new map")
+        cell, own_cell = occupancy.grid.resolution, self.config.resolution
+        if cell < own_cell:
+            raise ValueError(
+                f"the map's cells of {own_cell:g} m are larger than the occupancy's of {cell:g} m, and what is thin would fall "
+                f"between their centres; MapConfig(resolution={cell:g}) has room for it"
+            )
         if refused := pose_fault(T_world_grid):
             return MapUpdate(False, refused)
         T, stamp = np.asarray(T_world_grid, np.float64), occupancy.stamp if stamp is None else stamp

@@ -17,6 +17,7 @@ from rclpy.node import Node
 from occle_core.mapping import MapUpdate, RollingMap
 from occle_core.mapping.classes import ground
 from occle_core.mapping.storage import load_map, save_map
+from occle_core.occupancy import Occupancy
 from occle_core.sensors.transforms import frame_name
 from occle_core.taxonomy import Taxonomy
 from occle_ros.calibration.calibrated_rig import TransformLookup
@@ -50,6 +51,7 @@ class MapRunner:
         node: owner of the publishers.
         config: attribute `config` may be replaced by `reconfigure`.
         taxonomy: the network's.
+        cell: edge length of the network's cells, metres.
         statistics: counts frames by what became of them, group "map".
         transforms: gives TF; raises CalibrationError where it cannot be received. Called by `check` alone.
     """
@@ -59,6 +61,7 @@ class MapRunner:
         node: Node,
         config: NodeConfig,
         taxonomy: Taxonomy,
+        cell: float,
         statistics: Statistics,
         transforms: Callable[[], TransformLookup],
     ) -> None:
@@ -66,7 +69,7 @@ class MapRunner:
         self._publishers = MapPublishers(node, config, statistics)
         self._transforms: TransformLookup | None = None
         self._has_tf = True
-        self._world = RollingMap(taxonomy, config.map.constants, config.tf.world_frame)
+        self._world = RollingMap(taxonomy, config.map.constants(cell), config.tf.world_frame)
         self._lock = threading.RLock()  # of the map and its publishers
         self._log_throttle = LogThrottle(60.0)
         self._was_idle = self._is_paused = False
@@ -188,7 +191,7 @@ class MapRunner:
         with self._lock:
             if self._is_paused:
                 return
-            self._prepare(occupancy.taxonomy)
+            self._prepare(occupancy)
             began = time.perf_counter()
             update = self._world.update(occupancy, frame, T_world_grid)
             updated = time.perf_counter()
@@ -197,11 +200,13 @@ class MapRunner:
                 self._publish(update)
                 self._times = {"update_ms": (updated - began) * 1e3, "publish_ms": (time.perf_counter() - updated) * 1e3}
 
-    def _prepare(self, taxonomy: Taxonomy) -> None:
-        if not taxonomy.is_same_list(self._world.taxonomy):
-            self._world = RollingMap(taxonomy, self._config.map.constants, self._world.frame_id)
+    def _prepare(self, occupancy: Occupancy) -> None:
+        taxonomy, constants = occupancy.taxonomy, self._config.map.constants(occupancy.grid.resolution)
+        if not taxonomy.is_same_list(self._world.taxonomy) or constants != self._world.config:
+            self._world = RollingMap(taxonomy, constants, self._world.frame_id)
             self._publishers.restart()
-            self._warn(f"the map starts anew: the network has other classes now ({taxonomy.name})")
+            new = f"{taxonomy.name}, {constants.resolution:g} m"
+            self._warn(f"the map starts anew: the network has other classes or cells now ({new})")
 
     def _publish(self, update: MapUpdate) -> None:
         if update.restarted:

@@ -281,6 +281,8 @@ def test_cells_of_a_finer_map_read_a_coarser_network():
     config = MapConfig(size=(16.0, 16.0, 6.4), resolution=0.2)
     shot = drive([(occupancy([(8, 8, 4)]), scan(), pose())], config).snapshot()
     assert shot.grid.shape == (80, 80, 32) and shot.occupied.sum() == 8
+    with pytest.raises(ValueError, match=r"cells of 0.5 m are larger than the occupancy's of 0.4 m.*MapConfig\(resolution=0.4\)"):
+        drive([(occupancy(), scan(), pose())], MapConfig(resolution=0.5))
 
 
 def test_equal_frames_give_equal_maps_and_memory_stays():
