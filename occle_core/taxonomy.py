@@ -34,6 +34,11 @@ class TaxonomyConfig(Config):
     )
     free: str = Field(description="the class of free space")
     thin: tuple[str, ...] = Field((), description="classes whose objects are thinner than a cell")
+    ground: tuple[str, ...] = Field((), description="classes to stand on, beside road, sidewalk, terrain, floor and their like")
+    vehicles: tuple[str, ...] = Field((), description="classes of vehicles, beside car, truck, vehicle and their like")
+    people: tuple[str, ...] = Field(
+        (), description="classes of people and what they ride, beside person, pedestrian, bicycle and their like"
+    )
     voxels: dict[RawId, Byte] = Field(
         default_factory=dict, description="raw id of the voxel files -> class id; what is not listed is ignored"
     )
@@ -46,9 +51,9 @@ class TaxonomyConfig(Config):
 
     @model_validator(mode="after")
     def _classes_exist(self) -> TaxonomyConfig:
-        unknown = sorted({self.free, *self.thin} - self.classes.keys())
-        if unknown:
-            raise ValueError(f"{', '.join(unknown)} (under free or thin) is not one of the classes {', '.join(self.classes)}")
+        for key, named in self._by_key().items():
+            if unknown := sorted(named - self.classes.keys()):
+                raise ValueError(f"{', '.join(unknown)} (under {key}) is not one of the classes {', '.join(self.classes)}")
         ids = {*self.voxels.values(), *(self.points or {}).values()}
         if wrong := sorted(label for label in ids if label >= len(self.classes)):
             raise ValueError(f"class id {wrong[0]} (under voxels or points) does not exist; ids are 0 to {len(self.classes) - 1}")
@@ -58,6 +63,10 @@ class TaxonomyConfig(Config):
             if wrong_names := sorted(set(table.values()) - self.classes.keys()):
                 raise ValueError(f"{wrong_names[0]} (under names.{source}) is not one of the classes {', '.join(self.classes)}")
         return self
+
+    def _by_key(self) -> dict[str, set[str]]:
+        roles = {"thin": self.thin, "ground": self.ground, "vehicles": self.vehicles, "people": self.people}
+        return {"free": {self.free}, **{key: set(named) for key, named in roles.items()}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +80,9 @@ class Taxonomy:
         free: id of the free class.
         thin: ids of classes whose objects are thinner than a cell; a few of their points outvote many of another class.
         ignore: the id of "no class", 255.
+        ground: names of classes that the list calls ground; `occle_core.mapping.classes` has all that are.
+        vehicles: the same of vehicles.
+        people: the same of people.
     """
 
     name: str
@@ -79,6 +91,9 @@ class Taxonomy:
     free: int
     thin: tuple[int, ...] = ()
     ignore: int = IGNORE
+    ground: tuple[str, ...] = ()
+    vehicles: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
     _voxels: NDArray[np.uint8] = field(default_factory=lambda: np.full(1 << 16, IGNORE, np.uint8), repr=False)
     _points: NDArray[np.uint8] = field(default_factory=lambda: np.full(1 << 16, IGNORE, np.uint8), repr=False)
     _names: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
@@ -101,6 +116,10 @@ class Taxonomy:
         if name not in self.names:
             raise KeyError(f"{self.name} has no class {name!r}; it has {', '.join(self.names)}")
         return self.names.index(name)
+
+    def is_same_list(self, other: Taxonomy) -> bool:
+        """Ids mean the same in both, and the lists have one name."""
+        return (self.name, self.names, self.free) == (other.name, other.names, other.free)
 
     def from_raw(self, raw: ArrayLike) -> NDArray[np.uint8]:
         """Raw ids of the data set's voxel files -> class ids of the same shape; what has no class becomes 255.
@@ -237,7 +256,8 @@ def _built(config: TaxonomyConfig) -> Taxonomy:
     # A point is never free space: without a table of their own, points use the voxels' and lose what that calls free.
     points = config.points or {raw: label for raw, label in config.voxels.items() if label != free}
     thin = tuple(names.index(name) for name in config.thin)
-    return Taxonomy(config.name, names, colors, free, thin, IGNORE, _table(config.voxels), _table(points), config.names)
+    roles = (config.ground, config.vehicles, config.people)
+    return Taxonomy(config.name, names, colors, free, thin, IGNORE, *roles, _table(config.voxels), _table(points), config.names)
 
 
 def _table(mapping: Mapping[int, int]) -> NDArray[np.uint8]:

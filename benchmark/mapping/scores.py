@@ -15,7 +15,7 @@ from occle_core.datasets.voxels import coarsen
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.mapping import MapSnapshot
 from occle_core.mapping.changes import in_window
-from occle_core.mapping.classes import DYNAMIC, GROUND, lookup
+from occle_core.mapping.classes import dynamic, ground, lookup
 from occle_core.mapping.resample import source_cells
 from occle_core.occupancy import Occupancy
 from occle_core.taxonomy import IGNORE, Taxonomy
@@ -60,7 +60,7 @@ class MapScores:
         self.errors = ErrorCauses()
         self.metrics = {name: CompletionMetrics(taxonomy.num_classes) for name in names}
         self.flicker, self.trails = np.zeros(3, int), np.zeros(len(_TRAILS) + 1, int)
-        self._ground, self._moves = lookup(taxonomy, GROUND), lookup(taxonomy, DYNAMIC)
+        self._ground, self._moves = lookup(taxonomy, ground(taxonomy)), lookup(taxonomy, dynamic(taxonomy))
         self._past: deque[Moment] = deque(maxlen=TRAIL)
         self._frames = 0
 

@@ -1,5 +1,5 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
-"""Roles of classes in a map: which move, which are ground. By name, so that all taxonomies share them."""
+"""Roles of classes in a map: which move, which are ground. By name, for all taxonomies; a class list of one's own names more."""
 
 from __future__ import annotations
 
@@ -14,10 +14,28 @@ VEHICLES = frozenset({"car", "truck", "bus", "trailer", "construction_vehicle", 
 """Vehicles whose parts may carry different classes of this set and still are one object."""
 PEOPLE = frozenset({"person", "pedestrian", "bicycle", "motorcycle", "bicyclist", "motorcyclist"})
 """People and what they ride."""
-DYNAMIC = VEHICLES | PEOPLE
-"""Classes whose objects may move: forgotten within seconds when unobserved."""
 GROUND = frozenset({"road", "parking", "sidewalk", "other-ground", "terrain", "driveable_surface", "other_flat", "floor"})
 """Classes to stand on: never obstacles."""
+
+
+def ground(taxonomy: Taxonomy) -> frozenset[str]:
+    """Names of a taxonomy's classes to stand on."""
+    return GROUND.intersection(taxonomy.names).union(taxonomy.ground)
+
+
+def vehicles(taxonomy: Taxonomy) -> frozenset[str]:
+    """Names of a taxonomy's classes of vehicles."""
+    return VEHICLES.intersection(taxonomy.names).union(taxonomy.vehicles)
+
+
+def people(taxonomy: Taxonomy) -> frozenset[str]:
+    """Names of a taxonomy's classes of people and what they ride."""
+    return PEOPLE.intersection(taxonomy.names).union(taxonomy.people)
+
+
+def dynamic(taxonomy: Taxonomy) -> frozenset[str]:
+    """Names of a taxonomy's classes whose objects may move: forgotten within seconds when unobserved."""
+    return vehicles(taxonomy) | people(taxonomy)
 
 
 def lookup(taxonomy: Taxonomy, names: Collection[str]) -> NDArray[np.bool_]:

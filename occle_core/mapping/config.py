@@ -17,7 +17,9 @@ class MapConfig(Config):
     """Size, evidence, memory and restart rules of the rolling map."""
 
     size: tuple[float, float, float] = Field((100.0, 100.0, 8.0), description="extent along x, y, z around the robot, metres")
-    resolution: float = Field(0.4, gt=0, description="edge length of a cell, metres; the default is the shipped networks' cell")
+    resolution: float = Field(
+        0.4, gt=0, description="edge length of a cell, metres, at most the network's; the default is the shipped ones'"
+    )
     occupied_log_odds: float = Field(0.0, ge=0, lt=MAX_LOG_ODDS, description="a cell is occupied above this, natural log-odds")
     free_log_odds: float = Field(-0.3, le=0, gt=-MAX_LOG_ODDS, description="a cell is free below this, natural log-odds")
     occupied_limit: float = Field(

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.mapping.classes import GROUND, lookup
+from occle_core.mapping.classes import ground, lookup
 from occle_core.mapping.snapshot import MapSnapshot
 
 UNKNOWN, DRIVABLE, OBSTACLE = 255, 0, 1
@@ -23,7 +23,7 @@ class HeightBand:
 
     Args:
         low, high: metres above the ground of each column; cells whose centre lies in low <= height < high count.
-        drivable: names of ground classes that may be driven on; others are unknown.
+        drivable: names of ground classes that may be driven on, others are unknown; None: all ground.
 
     Raises:
         ValueError: the band is empty.
@@ -31,7 +31,7 @@ class HeightBand:
 
     low: float = 0.3
     high: float = 2.0
-    drivable: Collection[str] = GROUND
+    drivable: Collection[str] | None = None
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -100,7 +100,8 @@ def project_bands(snapshot: MapSnapshot, bands: Sequence[HeightBand]) -> list[ND
     layers = []
     for band in bands:
         layer = np.full(len(base), UNKNOWN, np.uint8)
-        layer[column[lookup(snapshot.taxonomy, band.drivable)[surface]]] = DRIVABLE
+        drivable = ground(snapshot.taxonomy) if band.drivable is None else band.drivable
+        layer[column[lookup(snapshot.taxonomy, drivable)[surface]]] = DRIVABLE
         # Half a percent of a cell: the band's edges often lie exactly on a centre.
         slack = resolution * 0.005
         within = (above >= band.low - slack) & (above < band.high - slack)
@@ -117,10 +118,10 @@ def _occupied(snapshot: MapSnapshot) -> tuple[NDArray[np.intp], NDArray[np.uint8
 
 def _obstacle_cells(snapshot: MapSnapshot, cells: NDArray[np.intp], labels: NDArray[np.uint8]) -> NDArray[np.intp]:
     """Flat numbers of `obstacles`; arguments as `_occupied` gives."""
-    ground = lookup(snapshot.taxonomy, GROUND)[labels]
-    kept = ~ground
+    is_ground = lookup(snapshot.taxonomy, ground(snapshot.taxonomy))[labels]
+    kept = ~is_ground
     on_ground = np.zeros(len(cells), np.bool_)
-    on_ground[1:] = ground[:-1] & (np.diff(cells) == 1) & (cells[1:] % snapshot.grid.shape[2] > 0)
+    on_ground[1:] = is_ground[:-1] & (np.diff(cells) == 1) & (cells[1:] % snapshot.grid.shape[2] > 0)
     kept &= ~((labels == snapshot.taxonomy.ignore) & on_ground)
     return cells[kept]
 
@@ -132,15 +133,15 @@ def _ground_surface(
 
     Slopes and their discretisation fill two cells of a column: the upper one carries the wheel.
     """
-    is_ground = lookup(snapshot.taxonomy, GROUND)[labels]
-    ground, named = cells[is_ground], labels[is_ground]
+    is_ground = lookup(snapshot.taxonomy, ground(snapshot.taxonomy))[labels]
+    floor, named = cells[is_ground], labels[is_ground]
     heights = snapshot.grid.shape[2]
-    column = ground // heights
-    new_column = np.append(True, column[1:] != column[:-1])[: len(ground)]
-    ends = np.flatnonzero(np.append(new_column[1:] | (np.diff(ground) != 1), True)[: len(ground)])
+    column = floor // heights
+    new_column = np.append(True, column[1:] != column[:-1])[: len(floor)]
+    ends = np.flatnonzero(np.append(new_column[1:] | (np.diff(floor) != 1), True)[: len(floor)])
     first = np.flatnonzero(new_column)
     top = ends[np.searchsorted(ends, first)]
-    return column[first], ground[top] % heights, named[top]
+    return column[first], floor[top] % heights, named[top]
 
 
 def _elevation(snapshot: MapSnapshot, column: NDArray[np.intp], level: NDArray[np.intp]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from occle_core.mapping.classes import PEOPLE, VEHICLES, lookup
+from occle_core.mapping.classes import lookup, people, vehicles
 from occle_core.mapping.snapshot import MapSnapshot
 
 Point = tuple[float, float, float]
@@ -51,7 +51,7 @@ def find_objects(snapshot: MapSnapshot, min_cells: int = 3) -> list[MapObject]:
     occupied = np.flatnonzero(snapshot.occupied)
     named = snapshot.labels.reshape(-1)[occupied]
     found: list[tuple[int, MapObject]] = []
-    for names in (VEHICLES, PEOPLE):
+    for names in (vehicles(snapshot.taxonomy), people(snapshot.taxonomy)):
         chosen = lookup(snapshot.taxonomy, names)[named]
         cells, labels = occupied[chosen], named[chosen]
         at = np.stack(np.unravel_index(cells, snapshot.grid.shape), axis=1)

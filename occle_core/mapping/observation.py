@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from occle_core.frame import RayOrigins
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.mapping.classes import DYNAMIC, GROUND, lookup
+from occle_core.mapping.classes import dynamic, lookup
+from occle_core.mapping.classes import ground as ground_classes
 from occle_core.mapping.config import UNITS, MapConfig
 from occle_core.mapping.resample import columns_in_reach, from_map_numbers, source_cells
 from occle_core.native import mapping
@@ -62,6 +63,7 @@ def observed_by_scan(
     T_window_grid: NDArray[np.float64],
     origins: RayOrigins,
     spared: NDArray[np.intp],
+    turn: int,
 ) -> Returns:
     """Write the scan's evidence over `evidence`: cells with a return, and cells that rays only passed.
 
@@ -74,6 +76,7 @@ def observed_by_scan(
         origins: the LiDARs there.
         spared: (M,) flat numbers of the window's cells that passing rays do not clear: a flat ray is inside the ground's cells
             for metres before it ends on the ground.
+        turn: number of the frame: the next one's rays are others. A LiDAR's rows repeat, so some of its beams would never clear.
 
     Returns:
         those of the scan that lie in the window.
@@ -81,7 +84,8 @@ def observed_by_scan(
     window = VoxelGrid((0.0, 0.0, 0.0), config.shape, config.resolution)
     hit, miss = round(config.hit * UNITS), round(config.miss * UNITS)
     there = transform_points(T_window_grid, points)
-    thinned = slice(None, None, 1 + len(points) // config.rays)
+    step = 1 + len(points) // config.rays
+    thinned = slice(turn % step, None, step)
     passed = rays_cells(window, there[thinned], origins.of(thinned))
     passed.reshape(-1)[spared] = False
     np.multiply(passed.view(np.int8), np.int8(-miss), out=evidence)
@@ -124,7 +128,8 @@ def observed_by_network(
     if (library := loaded()) is not None:
         turn, shift = from_map_numbers(grid, T_window_grid, config.resolution)
         reach = columns_in_reach(grid, T_window_grid, config.shape, config.resolution)
-        kinds = occupancy.occupied.view(np.uint8) << lookup(occupancy.taxonomy, GROUND)[occupancy.labels]
+        is_ground = lookup(occupancy.taxonomy, ground_classes(occupancy.taxonomy))
+        kinds = occupancy.occupied.view(np.uint8) << is_ground[occupancy.labels]
         both = returns.cells, returns.sources
         cells, sources = mapping.read_grid(library, weight, kinds, turn, shift, *reach, both, sure, evidence)
     else:
@@ -148,7 +153,8 @@ def _read_grid(
     weight.reshape(-1)[sources_of_returns] = 0
     columns, sources = source_cells(occupancy.grid, T_window_grid, config.shape, config.resolution)
     found, heights = np.append(weight.reshape(-1), np.int8(0))[sources], config.shape[2]
-    is_ground = lookup(occupancy.taxonomy, GROUND)[np.append(occupancy.labels.reshape(-1), np.uint8(IGNORE))]
+    is_ground = lookup(occupancy.taxonomy, ground_classes(occupancy.taxonomy))
+    is_ground = is_ground[np.append(occupancy.labels.reshape(-1), np.uint8(IGNORE))]
     doubled = np.zeros(found.shape, np.bool_)
     doubled[:, 1:] = is_ground[sources[:, 1:]] & (found[:, 1:] > 0) & sure.reshape(-1, heights)[columns, :-1]
     before = evidence.reshape(-1, heights)[columns]
@@ -185,7 +191,7 @@ def network_evidence(config: MapConfig, occupancy: Occupancy) -> NDArray[np.int8
         p = np.where(said == free_class, free, np.maximum(occupancy.confidence, np.float16(0.5)))
     else:
         p = occupancy.probability
-    moves = lookup(occupancy.taxonomy, DYNAMIC)
+    moves = lookup(occupancy.taxonomy, dynamic(occupancy.taxonomy))
     still, moving = (_steps_of(gain, config.network_limit) for gain in (config.network_gain, config.dynamic_gain))
     # The map's cells do not line up with the grid's: what is free by half a cell says little.
     share = _share_of(config.beside)

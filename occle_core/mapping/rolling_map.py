@@ -14,7 +14,7 @@ from occle_core.errors import EngineError
 from occle_core.frame import Frame
 from occle_core.geometry.affine import transform_points
 from occle_core.geometry.grid import VoxelGrid
-from occle_core.mapping.classes import DYNAMIC, GROUND, lookup
+from occle_core.mapping.classes import dynamic, ground, lookup
 from occle_core.mapping.config import MapConfig
 from occle_core.mapping.evidence import Evidence
 from occle_core.mapping.observation import NamedCells, Returns, observed_by_network, observed_by_scan
@@ -35,7 +35,8 @@ class MapUpdate:
     Args:
         accepted: the frame is in the map.
         refused: why it is not: "no_pose", "bad_pose" (not finite or not rigid); else "".
-        restarted: why the map was cleared before: "pose_jump", "clock_jump"; else "".
+        restarted: why the map was cleared before: "pose_jump", "clock_jump", "outside_map" (the robot is nowhere near the map that
+            was restored, or kept through a pause); else "".
         timings: milliseconds per stage.
     """
 
@@ -63,8 +64,9 @@ class RollingMap:
         self.config = config or MapConfig()
         self.frame_id = frame_id
         self.ring = Ring(self.config.shape)
-        self.evidence = Evidence(self.config, lookup(taxonomy, DYNAMIC), lookup(taxonomy, GROUND))
-        self._last: tuple[int, Pose] | None = None
+        self.evidence = Evidence(self.config, lookup(taxonomy, dynamic(taxonomy)), lookup(taxonomy, ground(taxonomy)))
+        self._last: tuple[int, Pose] | None = None  # stamp and pose that the next frame continues
+        self._stamp, self._robot = 0, (0.0, 0.0, 0.0)
         self._frames = 0
         self._window = np.zeros(self.config.shape, np.int8)
         self._ring_evidence = np.zeros(self.config.shape, np.int8)
@@ -93,10 +95,17 @@ class RollingMap:
             stamp: nanoseconds; None takes the occupancy's.
 
         Raises:
-            ValueError: the occupancy has other classes than the map.
+            ValueError: the occupancy has other classes than the map, or smaller cells.
         """
-        if occupancy.taxonomy.name != self.taxonomy.name:
-            raise ValueError(f"the map holds {self.taxonomy.name} classes, the occupancy {occupancy.taxonomy.name}; make a new map")
+        if not occupancy.taxonomy.is_same_list(self.taxonomy):
+            held, said = _distinct(self.taxonomy, occupancy.taxonomy)
+            raise ValueError(f"the map holds {held} classes, the occupancy {said}; make a new map")
+        cell, own_cell = occupancy.grid.resolution, self.config.resolution
+        if cell < own_cell:
+            raise ValueError(
+                f"the map's cells of {own_cell:g} m are larger than the occupancy's of {cell:g} m, and what is thin would fall "
+                f"between their centres; MapConfig(resolution={cell:g}) has room for it"
+            )
         if refused := pose_fault(T_world_grid):
             return MapUpdate(False, refused)
         T, stamp = np.asarray(T_world_grid, np.float64), occupancy.stamp if stamp is None else stamp
@@ -104,7 +113,10 @@ class RollingMap:
         if restarted:
             self.clear()
         times = [time.perf_counter()]
+        was_kept, low = self._last is None and not self.is_empty, self.ring.low
         self._follow(T, occupancy.grid)
+        if was_kept and any(abs(new - old) >= count for new, old, count in zip(self.ring.low, low, self.config.shape)):
+            restarted = "outside_map"
         T_window_grid = T.copy()
         T_window_grid[:3, 3] -= np.asarray(self.ring.low) * self.config.resolution
         lowest, sure = (self.ring.cells(cells) for cells in self.evidence.ground())
@@ -115,6 +127,7 @@ class RollingMap:
         self._add(named, (stamp - self._last[0]) * 1e-9 if self._last else 0.0)
         times.append(time.perf_counter())
         self._last, self._frames = (stamp, T), self._frames + 1
+        self._stamp, self._robot = stamp, (float(T[0, 3]), float(T[1, 3]), float(T[2, 3]))
         stages = dict(zip(("rays", "network", "add"), np.diff(times) * 1e3))
         return MapUpdate(True, "", restarted, stages)
 
@@ -125,9 +138,9 @@ class RollingMap:
         log_odds, labels, votes = np.empty(shape, np.int8), np.empty(shape, np.uint8), np.empty(shape, np.uint8)
         for ring, window in ((cells.log_odds, log_odds), (cells.labels, labels), (cells.votes, votes)):
             self.ring.to_window(ring, window)
-        stamp, T = self._last or (0, np.eye(4))
-        x, y, z = T[:3, 3].tolist()
-        return MapSnapshot(log_odds, labels, votes, self.window, self.taxonomy, self.config, stamp, (x, y, z), self.frame_id)
+        return MapSnapshot(
+            log_odds, labels, votes, self.window, self.taxonomy, self.config, self._stamp, self._robot, self.frame_id
+        )
 
     def restore(self, saved: MapSnapshot) -> None:
         """Continue from a saved map: its cells become this map's. The next frame's pose has to be in the saved map's frame.
@@ -135,8 +148,9 @@ class RollingMap:
         Raises:
             ValueError: the saved map has other classes, another size or other cells.
         """
-        if saved.taxonomy.name != self.taxonomy.name:
-            raise ValueError(f"the saved map holds {saved.taxonomy.name} classes, this one {self.taxonomy.name} classes")
+        if not saved.taxonomy.is_same_list(self.taxonomy):
+            held, own = _distinct(saved.taxonomy, self.taxonomy)
+            raise ValueError(f"the saved map holds {held} classes, this one {own} classes")
         if (saved.grid.shape, saved.grid.resolution) != (self.config.shape, self.config.resolution):
             raise ValueError(
                 f"the saved map has {saved.grid.shape} cells of {saved.grid.resolution} m, this one {self.config.shape} of "
@@ -150,6 +164,7 @@ class RollingMap:
         for window, ring in ((saved.log_odds, log_odds), (saved.labels, labels), (saved.votes, votes)):
             self.ring.to_ring(window, ring)
         cells.restore(log_odds, labels, votes)
+        self._stamp, self._robot = saved.stamp, saved.robot
 
     @property
     def window(self) -> VoxelGrid:
@@ -167,7 +182,8 @@ class RollingMap:
 
     def _observe_scan(self, frame: Frame, grid: VoxelGrid, T_window_grid: Pose, spared: NDArray[np.intp]) -> Returns:
         step = 1 + len(frame.points) // self.config.returns
-        thinned = slice(self._frames % step, None, step)
+        turn, first = divmod(self._frames, step)
+        thinned = slice(first, None, step)
         chosen, origins = frame.points[thinned, :3], frame.ray_origins.of(thinned)
         with np.errstate(all="ignore"):
             whole = np.isfinite(frame.points.sum())  # much faster than point by point
@@ -176,9 +192,16 @@ class RollingMap:
             chosen, origins = chosen[finite], origins.of(finite)
         points = transform_points(frame.T_grid_lidar, chosen)
         moved = origins.moved(T_window_grid @ frame.T_grid_lidar)
-        return observed_by_scan(self._window, self.config, points, grid, T_window_grid, moved, spared)
+        return observed_by_scan(self._window, self.config, points, grid, T_window_grid, moved, spared, turn)
 
     def _add(self, named: NamedCells, seconds: float) -> None:
         self.ring.to_ring(self._window, self._ring_evidence)
         self.evidence.vote(self.ring.places(named.cells), named.labels, named.confidence)
         self.evidence.add(self._ring_evidence, seconds)
+
+
+def _distinct(one: Taxonomy, other: Taxonomy) -> tuple[str, str]:
+    """Two class lists in words: their names, or all classes where the names are the same."""
+    if one.name != other.name:
+        return one.name, other.name
+    return f"{one.name} ({', '.join(one.names)})", f"{other.name} ({', '.join(other.names)})"

@@ -20,6 +20,7 @@ from occle_core.errors import OccleError
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.mapping.config import UNITS, MapConfig
 from occle_core.mapping.snapshot import MapSnapshot
+from occle_core.taxonomy import Taxonomy, TaxonomyConfig
 
 FORMAT, VERSION = "occle-map", 1
 HEADER = "map.json"
@@ -42,7 +43,7 @@ class MapHeader(Config):
     format: Literal["occle-map"] = "occle-map"
     version: Literal[1] = 1
     units: Literal[16] = 16
-    taxonomy: str
+    taxonomy: str | TaxonomyConfig = Field(description="name of a shipped class list, or the class list itself")
     frame_id: str
     stamp: int
     robot: tuple[Finite, Finite, Finite]
@@ -60,7 +61,7 @@ def save_map(path: Path | str, snapshot: MapSnapshot) -> None:
     resolution = snapshot.grid.resolution
     x, y, z = (round(v / resolution) for v in snapshot.grid.origin)
     header = MapHeader(
-        taxonomy=snapshot.taxonomy.name,
+        taxonomy=_class_list(snapshot.taxonomy),
         frame_id=snapshot.frame_id,
         stamp=snapshot.stamp,
         robot=snapshot.robot,
@@ -108,6 +109,26 @@ def load_map(path: Path | str) -> MapSnapshot:
     grid = VoxelGrid((x, y, z), header.shape, resolution)
     return MapSnapshot(
         cells["log_odds"], labels, cells["votes"], grid, classes, header.config, header.stamp, header.robot, header.frame_id
+    )
+
+
+def _class_list(classes: Taxonomy) -> str | TaxonomyConfig:
+    """As in the header: a class list of one's own cannot be found by its name."""
+    try:
+        if taxonomy.load(classes.name).is_same_list(classes):
+            return classes.name
+    except KeyError:
+        pass
+    red_green_blue = [(red, green, blue) for red, green, blue in classes.colors.tolist()]
+    return TaxonomyConfig(
+        name=classes.name,
+        classes=dict(zip(classes.names, red_green_blue)),
+        free=classes.names[classes.free],
+        thin=tuple(classes.names[label] for label in classes.thin),
+        ground=classes.ground,
+        vehicles=classes.vehicles,
+        people=classes.people,
+        names={classes.name: dict(zip(classes.names, classes.names))},
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from occle_core.errors import OccleError
 from occle_core.frame import Frame
 from occle_core.geometry.camera import Camera
-from occle_core.mapping import MapSnapshot, RollingMap
+from occle_core.mapping import MapConfig, MapSnapshot, RollingMap
 from occle_core.occupancy import Occupancy
 from occle_core.pictures.overlay import viewing_order
 
@@ -67,6 +67,7 @@ def add_map(frames: Iterable[ViewFrame]) -> Iterator[ViewFrame]:
     """The frames with the rolling map after each; frames without a usable pose pass as they are."""
     rolling: RollingMap | None = None
     for shown in frames:
-        rolling = rolling or RollingMap(shown.occupancy.taxonomy)
+        cell = MapConfig(resolution=shown.occupancy.grid.resolution)
+        rolling = rolling or RollingMap(shown.occupancy.taxonomy, cell)
         update = rolling.update(shown.occupancy, shown.frame, shown.T_world_grid)
         yield replace(shown, map=rolling.snapshot()) if update.accepted else shown

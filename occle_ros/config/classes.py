@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from occle_core.mapping.classes import GROUND, PEOPLE
+from occle_core.mapping.classes import ground, people
 from occle_core.taxonomy import Taxonomy
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_group import ConfigError
 
 DEFAULT_DRIVABLE = ("road", "parking", "driveable_surface", "floor")
-DEFAULT_GROUND = (*DEFAULT_DRIVABLE, "sidewalk", "other-ground", "terrain", "other_flat")
 
 
 def class_ids(names: Sequence[str], taxonomy: Taxonomy, parameter: str) -> list[int]:
@@ -39,12 +38,12 @@ def drivable_ids(names: Sequence[str], taxonomy: Taxonomy) -> list[int]:
 
 
 def ground_ids(names: Sequence[str], taxonomy: Taxonomy) -> list[int]:
-    """Class ids of parameter obstacles.ground; no names: those of `DEFAULT_GROUND` that the network has.
+    """Class ids of parameter obstacles.ground; no names: all ground of the network's class list.
 
     Raises:
         ConfigError: as `class_ids`.
     """
-    chosen = names or [name for name in DEFAULT_GROUND if name in taxonomy.names]
+    chosen = names or sorted(ground(taxonomy))
     return class_ids(chosen, taxonomy, "obstacles.ground")
 
 
@@ -52,10 +51,15 @@ def map_drivable(names: Sequence[str], taxonomy: Taxonomy) -> frozenset[str]:
     """Class names of parameter map.occupancy_grid.drivable; no names: all ground.
 
     Raises:
-        ConfigError: as `class_ids`.
+        ConfigError: as `class_ids`, or a class that is no ground, on which the map would never let anybody drive.
     """
     class_ids(names, taxonomy, "map.occupancy_grid.drivable")
-    return frozenset(names) or GROUND
+    if other := sorted(frozenset(names) - ground(taxonomy)):
+        raise ConfigError(
+            f"parameter map.occupancy_grid.drivable: {', '.join(other)} is no ground of class list {taxonomy.name} (it has "
+            f"{', '.join(sorted(ground(taxonomy))) or 'none'}); a class list of your own names it under ground: [...]"
+        )
+    return frozenset(names) or ground(taxonomy)
 
 
 def map_keepout(names: Sequence[str], taxonomy: Taxonomy) -> frozenset[str]:
@@ -75,7 +79,7 @@ def map_slow(names: Sequence[str], taxonomy: Taxonomy) -> frozenset[str]:
         ConfigError: as `class_ids`.
     """
     class_ids(names, taxonomy, "map.speed_mask.classes")
-    return frozenset(names) or PEOPLE
+    return frozenset(names) or people(taxonomy)
 
 
 def check_classes(config: NodeConfig, taxonomy: Taxonomy) -> None:

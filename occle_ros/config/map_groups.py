@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from occle_core.mapping import MapConfig
 from occle_ros.config.groups import Metres, max_rate
-from occle_ros.config.parameter_group import ParameterGroup, live_parameter
+from occle_ros.config.parameter_group import ConfigError, ParameterGroup, live_parameter
 
 
 class MapVoxelsConfig(ParameterGroup):
@@ -81,6 +81,9 @@ class MapParameters(MapConfig):
     update: Literal["subscribed", "always", "never"] = Field(
         "subscribed", description="when frames go into the map: while a topic ~/map/* has a subscriber, always, or never"
     )
+    resolution: float = Field(
+        0.0, ge=0, description="edge length of a cell, metres, at most the network's, which 0 takes (the shipped ones': 0.4)"
+    )
     max_rate_hz: float = max_rate("frames into the map", 10.0)
     file: str = Field("", description="map file of ~/save_map and ~/load_map; empty: map.occlemap in $ROS_HOME or ~/.ros")
     pose_timeout_ms: float = Field(
@@ -94,7 +97,16 @@ class MapParameters(MapConfig):
     keepout_mask: MapKeepoutConfig = MapKeepoutConfig()
     speed_mask: MapSpeedConfig = MapSpeedConfig()
 
-    @property
-    def constants(self) -> MapConfig:
-        """The map's own."""
-        return MapConfig.model_validate(self.model_dump(include=set(MapConfig.model_fields)))
+    def constants(self, cell: float) -> MapConfig:
+        """The map's own, for a network whose cells are `cell` long (metres).
+
+        Raises:
+            ConfigError: the map's cells are longer.
+        """
+        if self.resolution > cell:
+            raise ConfigError(
+                f"parameter map.resolution: cells of {self.resolution:g} m are larger than the network's of {cell:g} m, and what "
+                "is thin would fall between their centres; 0 takes the network's"
+            )
+        values = self.model_dump(include=set(MapConfig.model_fields))
+        return MapConfig.model_validate(values | {"resolution": self.resolution or cell})

@@ -8,13 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rclpy.node import Node
 
 from occle_core.mapping import MapUpdate, RollingMap
+from occle_core.mapping.classes import ground
 from occle_core.mapping.storage import load_map, save_map
+from occle_core.occupancy import Occupancy
 from occle_core.sensors.transforms import frame_name
 from occle_core.taxonomy import Taxonomy
 from occle_ros.calibration.calibrated_rig import TransformLookup
@@ -33,7 +36,12 @@ WAITING = "waiting for the first frame"
 JUMPS = {
     "pose_jump": "the pose jumped: {frame} has to be continuous (odometry); a robot that was carried starts a new map",
     "clock_jump": "the stamps jumped, or no frame came for map.max_gap",
+    "outside_map": "the robot is outside the map that was loaded or paused; a loaded map needs {frame} where it stood before",
 }
+NO_GROUND = (
+    "class list {classes} names no ground, so the map's costmap is unknown everywhere: ground: [...] in the list "
+    "(docs/how_to/own_classes.md)"
+)
 
 
 class MapRunner:
@@ -43,6 +51,7 @@ class MapRunner:
         node: owner of the publishers.
         config: attribute `config` may be replaced by `reconfigure`.
         taxonomy: the network's.
+        cell: edge length of the network's cells, metres.
         statistics: counts frames by what became of them, group "map".
         transforms: gives TF; raises CalibrationError where it cannot be received. Called by `check` alone.
     """
@@ -52,6 +61,7 @@ class MapRunner:
         node: Node,
         config: NodeConfig,
         taxonomy: Taxonomy,
+        cell: float,
         statistics: Statistics,
         transforms: Callable[[], TransformLookup],
     ) -> None:
@@ -59,7 +69,7 @@ class MapRunner:
         self._publishers = MapPublishers(node, config, statistics)
         self._transforms: TransformLookup | None = None
         self._has_tf = True
-        self._world = RollingMap(taxonomy, config.map.constants, config.tf.world_frame)
+        self._world = RollingMap(taxonomy, config.map.constants(cell), config.tf.world_frame)
         self._lock = threading.RLock()  # of the map and its publishers
         self._log_throttle = LogThrottle(60.0)
         self._was_idle = self._is_paused = False
@@ -159,7 +169,8 @@ class MapRunner:
     def _publish_anew(self) -> None:
         self._publishers.restart()
         if due := self._publishers.due():
-            self._publishers.publish(self._world.snapshot(), due)
+            # Stamp 0 is the newest transform's to tf2: a file's stamp is long gone.
+            self._publishers.publish(replace(self._world.snapshot(), stamp=0), due)
 
     def _work(self, processed: ProcessedFrame) -> None:
         if not self._has_yielded:
@@ -180,7 +191,7 @@ class MapRunner:
         with self._lock:
             if self._is_paused:
                 return
-            self._prepare(occupancy.taxonomy)
+            self._prepare(occupancy)
             began = time.perf_counter()
             update = self._world.update(occupancy, frame, T_world_grid)
             updated = time.perf_counter()
@@ -189,11 +200,13 @@ class MapRunner:
                 self._publish(update)
                 self._times = {"update_ms": (updated - began) * 1e3, "publish_ms": (time.perf_counter() - updated) * 1e3}
 
-    def _prepare(self, taxonomy: Taxonomy) -> None:
-        if taxonomy.name != self._world.taxonomy.name:
-            self._world = RollingMap(taxonomy, self._config.map.constants, self._world.frame_id)
+    def _prepare(self, occupancy: Occupancy) -> None:
+        taxonomy, constants = occupancy.taxonomy, self._config.map.constants(occupancy.grid.resolution)
+        if not taxonomy.is_same_list(self._world.taxonomy) or constants != self._world.config:
+            self._world = RollingMap(taxonomy, constants, self._world.frame_id)
             self._publishers.restart()
-            self._warn(f"the map starts anew: the network has other classes now ({taxonomy.name})")
+            new = f"{taxonomy.name}, {constants.resolution:g} m"
+            self._warn(f"the map starts anew: the network has other classes or cells now ({new})")
 
     def _publish(self, update: MapUpdate) -> None:
         if update.restarted:
@@ -212,9 +225,11 @@ class MapRunner:
         if self._problem:
             self._problem = ""
             self._node.get_logger().info(f"the map is on, in frame {self._world.frame_id}")
+            if not ground(self._world.taxonomy):
+                self._warn(NO_GROUND.format(classes=self._world.taxonomy.name))
         self._statistics.count("map", "frames")
         was_idle, self._was_idle = self._was_idle, False
-        if update.restarted and was_idle:
+        if update.restarted == "clock_jump" and was_idle:
             self._node.get_logger().info("the map starts anew: for a while nobody subscribed to ~/map/* (parameter map.update)")
         elif update.restarted:
             self._statistics.count("map", update.restarted)

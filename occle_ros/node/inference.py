@@ -91,6 +91,11 @@ class InferenceRunner:
         """Class list of the network."""
         return self._predictor.taxonomy
 
+    @property
+    def cell(self) -> float:
+        """Edge length of the network's cells, metres."""
+        return self._predictor.grid.resolution
+
     def process(self, synced: SyncedMessages[Any, Any]) -> ProcessedFrame:
         """Process one frame.
 
@@ -172,6 +177,7 @@ class InferenceRunner:
     def _install(self, engine: str) -> None:
         predictor = load(self._config, engine, self._on_progress)
         check_classes(self._config, predictor.taxonomy)
+        self._config.map.constants(predictor.grid.resolution)  # a map that cannot be is said before a frame is
         pipeline = Pipeline(predictor, self._config, self._calibration, self._poses)
         self.stages = ("receive", "wait", "convert", *warm_up(predictor), "reorder_wait", "publish")
         # Atomic: a frame reads the pipeline once, when it starts.

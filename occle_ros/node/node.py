@@ -167,7 +167,8 @@ class OccupancyNode(EmptyListParameters, LifecycleNode):
     def _activate(self) -> None:
         assert self.inference is not None and self._calibration is not None and self._poses is not None
         self._outputs = Publishers(self, self.config, self.statistics, self.inference.stages)
-        self.map = MapRunner(self, self.config, self.inference.taxonomy, self.statistics, self._tf)
+        cell = self.inference.cell
+        self.map = MapRunner(self, self.config, self.inference.taxonomy, cell, self.statistics, self._tf)
         self._worker = Worker(self._work, self._on_error, "occupancy", self.inference.max_concurrent)
         self.inputs = Subscriptions(self, self.config, self._calibration, self._poses, self.statistics, self._steady, self._submit)
         self.get_logger().info(f"ready: bundle {self.inference.bundle_id}, waiting for {self.config.lidar.topic}")

@@ -135,7 +135,7 @@ def run_bag(bag: Path, bundle: Path, out: Path, config: NodeConfig | None = None
             for reason, messages in reader.synchronizer_counts.items():
                 losses.statistics.count("synchronizer", reason, messages)
 
-        world = reader.config.map.constants, reader.poses.world_frame or reader.config.tf.world_frame
+        world = reader.config.map.constants(predictor.grid.resolution), reader.poses.world_frame or reader.config.tf.world_frame
         names = reader.config.camera_names
         return _run(folder, out, predictor.bundle_id, names, count, predictions, pictures, on_progress, world)
 
@@ -176,7 +176,8 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
                 yield _Prediction(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)
 
         # `occle bag` publishes a data set's poses in that frame.
-        world, names = (MapConfig(), NodeConfig().tf.world_frame), dataset.camera_names
+        constants = MapConfig(resolution=predictor.grid.resolution)
+        world, names = (constants, NodeConfig().tf.world_frame), dataset.camera_names
         return _run(folder, out, predictor.bundle_id, names, count, predictions, pictures, on_progress, world)
 
 

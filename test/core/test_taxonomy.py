@@ -209,8 +209,9 @@ def test_a_class_list_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"free": "air"}, "air .under free or thin. is not one of the classes nothing, wall, post"),
-        ({"thin": ["rope"]}, "rope .under free or thin. is not one of the classes"),
+        ({"free": "air"}, "air .under free. is not one of the classes nothing, wall, post"),
+        ({"thin": ["rope"]}, "rope .under thin. is not one of the classes"),
+        ({"ground": ["wall", "lawn"]}, "lawn .under ground. is not one of the classes"),
         ({"voxels": {9: 3}}, "class id 3 .under voxels or points. does not exist; ids are 0 to 2"),
         ({"voxels": {70000: 1}}, "voxels.70000"),
         ({"classes": {"nothing": [0, 0, 256], "wall": [0, 0, 1]}, "thin": []}, "classes.nothing.2"),

@@ -34,13 +34,16 @@ def export_nav2(path: Path | str, snapshot: MapSnapshot, band: HeightBand | None
         the layer, (X, Y) uint8 as `project_bands` gives.
 
     Raises:
+        ValueError: `path` is that of the image.
         OSError: they cannot be written.
     """
     path = Path(path)
+    image = path.with_suffix(".pgm")
+    if image == path:
+        raise ValueError(f"{path} would be the image; give the name of the YAML file, {path.with_suffix('.yaml')}")
     (layer,) = project_bands(snapshot, [band or HeightBand()])
     gray = np.where(layer == OBSTACLE, np.uint8(BLACK), np.where(layer == DRIVABLE, np.uint8(WHITE), np.uint8(GRAY)))
     rows = np.ascontiguousarray(gray.T[::-1])
-    image = path.with_suffix(".pgm")
     with atomic_write(image) as temporary:
         temporary.write_bytes(f"P5\n{rows.shape[1]} {rows.shape[0]}\n255\n".encode() + rows.tobytes())
     text = yaml.safe_dump(

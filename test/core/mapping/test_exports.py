@@ -152,3 +152,7 @@ def test_nav2_sees_obstacles_drivable_and_unknown_where_they_are(tmp_path):
         expected = 100 if (i, j) in ((2, 1), (6, 8)) else 0 if i < 8 else -1
         assert cells[round(10.4 + (i + 0.5) * 0.4, 3), round(-6 + (j + 0.5) * 0.4, 3)] == expected
         assert layer[i, j] == {100: OBSTACLE, 0: DRIVABLE, -1: 255}[expected]
+    before = (tmp_path / "street.pgm").read_bytes()
+    with pytest.raises(ValueError, match=r"the name of the YAML file, .*street\.yaml"):
+        export_nav2(tmp_path / "street.pgm", shot)
+    assert (tmp_path / "street.pgm").read_bytes() == before

@@ -1,6 +1,7 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """Height bands, ground, distances and objects of hand-made maps, against loops, scipy and edt."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -12,7 +13,7 @@ from map_frames import BUILDING, CAR, CLASSES, PERSON, ROAD
 from occle_core import taxonomy
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.mapping import MapConfig, MapSnapshot
-from occle_core.mapping.classes import DYNAMIC, GROUND, lookup
+from occle_core.mapping.classes import dynamic, ground, lookup
 from occle_core.mapping.distance import distance_2d, distance_3d
 from occle_core.mapping.layers import (
     DRIVABLE,
@@ -153,9 +154,27 @@ def test_a_turned_car_has_a_turned_box():
 @pytest.mark.parametrize("name", ["semantickitti", "occ3d_nuscenes", "sscbench_kitti360"])
 def test_every_class_has_at_most_one_role(name):
     classes = taxonomy.load(name)
-    moves, ground = lookup(classes, DYNAMIC), lookup(classes, GROUND)
-    assert not (moves & ground).any() and moves.sum() >= 6 and ground.sum() >= 4
-    assert not moves[classes.free] and not ground[classes.free]
+    moves, flat = lookup(classes, dynamic(classes)), lookup(classes, ground(classes))
+    assert not (moves & flat).any() and moves.sum() >= 6 and flat.sum() >= 4
+    assert not moves[classes.free] and not flat[classes.free]
+
+
+def test_a_list_of_ones_own_says_what_its_classes_are():
+    """Names that no shipped list has: ground to drive on, a vehicle and a person."""
+    names = ("nothing", "lawn", "mower", "gardener", "shed")
+    config = taxonomy.TaxonomyConfig(name="garden", classes=dict.fromkeys(names, (1, 2, 3)), free="nothing", voxels={1: 1})
+    labels = {(x, y, 0): 1 for x in range(8) for y in range(8)} | {(1, 1, 1): 2, (5, 5, 1): 3, (7, 1, 1): 4}
+    for roles, states, things in (
+        ({}, {UNKNOWN}, []),
+        ({"ground": ("lawn",), "vehicles": ("mower",), "people": ("gardener",)}, {DRIVABLE, OBSTACLE}, [2, 3]),
+    ):
+        own = taxonomy.load(config.model_copy(update=roles))
+        shot = replace(snapshot(labels, shape=(8, 8, 8)), taxonomy=own)
+        (layer,) = project_bands(shot, [HeightBand()])
+        assert set(layer.reshape(-1).tolist()) == states
+        assert [thing.label for thing in find_objects(shot, min_cells=1)] == things
+        moves = lookup(own, dynamic(own))
+        assert moves[[2, 3]].all() == bool(things) and not moves[[0, 1, 4]].any()
 
 
 def test_an_empty_band_is_refused():

@@ -125,6 +125,16 @@ def test_random_rays_clear_what_fine_steps_along_them_find():
     assert not shot.log_odds[~near & ~hit].any()
 
 
+def test_every_beam_of_a_standing_lidar_clears_in_its_turn():
+    """The rows of a scan repeat: every second ray of four beams a column is always one of the same two."""
+    beams = [center((12, y, 4)) for y in (2, 6, 10, 14)]
+    walls = [center((6, y, 4)) * (1, 0.55, 1) for y in (2, 6, 10, 14)]  # halfway along the beams, from the LiDAR at (0, 0, 0)
+    config = replace_config(rays=51, hit=1.0)
+    frames = [(occupancy(base=255), scan(walls), pose())] + [(occupancy(base=255), scan(beams * 25), pose())] * 8
+    assert all(state(drive(frames[:1], config).snapshot(), wall)[0] > 0 for wall in walls)
+    assert all(state(drive(frames, config).snapshot(), wall)[0] < 0 for wall in walls)
+
+
 def test_what_neither_scan_nor_network_says_stays():
     """The car turns away: the building behind it remains, and so does its class."""
     first = (occupancy([(8, 8, 4)]), scan(), pose())
@@ -271,6 +281,8 @@ def test_cells_of_a_finer_map_read_a_coarser_network():
     config = MapConfig(size=(16.0, 16.0, 6.4), resolution=0.2)
     shot = drive([(occupancy([(8, 8, 4)]), scan(), pose())], config).snapshot()
     assert shot.grid.shape == (80, 80, 32) and shot.occupied.sum() == 8
+    with pytest.raises(ValueError, match=r"cells of 0.5 m are larger than the occupancy's of 0.4 m.*MapConfig\(resolution=0.4\)"):
+        drive([(occupancy(), scan(), pose())], MapConfig(resolution=0.5))
 
 
 def test_equal_frames_give_equal_maps_and_memory_stays():

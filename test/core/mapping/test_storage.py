@@ -4,16 +4,18 @@
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from map_frames import BUILDING, CAR, CLASSES, SECOND, center, occupancy, pose, scan, state
+from map_frames import BUILDING, CAR, CLASSES, GRID, SECOND, center, occupancy, pose, scan, state
 
 from occle_core import taxonomy
 from occle_core.mapping import MapConfig, RollingMap
 from occle_core.mapping.storage import ARRAYS, HEADER, MapFileError, load_map, save_map
+from occle_core.occupancy import Occupancy
 
 SMALL = MapConfig(size=(16.0, 16.0, 6.4))
 
@@ -37,16 +39,51 @@ def test_a_map_comes_back_as_it_was(world, tmp_path):
     assert (tmp_path / "deep" / "a.occlemap").stat().st_size < 20_000
 
 
+def test_a_class_list_of_ones_own_travels_with_the_map(tmp_path):
+    """Nothing else knows it by its name. A list of that name whose ids mean something else is another one."""
+    colors = {name: (number, 10, 20) for number, name in enumerate(("shelf", "floor", "nothing", "rope"))}
+    classes = taxonomy.TaxonomyConfig(name="yard", classes=colors, free="nothing", thin=("rope",), voxels={1: 0})
+    labels = np.full(GRID.shape, 2, np.uint8)
+    labels[8, 8, 4] = 3
+    own = Occupancy.of_volumes(labels, np.full(GRID.shape, 0.9, np.float16), GRID, taxonomy.load(classes))
+    rolling = RollingMap(own.taxonomy, SMALL)
+    rolling.update(own, scan(), pose(), SECOND)
+    save_map(tmp_path / "a.occlemap", rolling.snapshot())
+    back = load_map(tmp_path / "a.occlemap")
+    assert state(back, center((8, 8, 4)))[1] == 3
+    for name in ("name", "names", "free", "thin"):
+        assert getattr(back.taxonomy, name) == getattr(own.taxonomy, name)
+    np.testing.assert_array_equal(back.taxonomy.colors, own.taxonomy.colors)
+    RollingMap(own.taxonomy, SMALL).restore(back)
+    turned = taxonomy.load(classes.model_copy(update={"classes": dict(reversed(colors.items()))}))
+    with pytest.raises(ValueError, match=r"holds yard \(shelf, .*, this one yard \(rope, "):
+        RollingMap(turned, SMALL).restore(back)
+    with pytest.raises(ValueError, match=r"map holds yard \(shelf, .*, the occupancy yard \(rope, "):
+        rolling.update(replace(own, taxonomy=turned), scan(), pose(), SECOND)
+
+
 def test_a_restored_map_goes_on(world, tmp_path):
     save_map(tmp_path / "a.occlemap", world.snapshot())
     other = RollingMap(CLASSES, SMALL)
     other.restore(load_map(tmp_path / "a.occlemap"))
     np.testing.assert_array_equal(other.snapshot().log_odds, world.snapshot().log_odds)
+    world.resume()  # as after a pause: what is saved then is still of the last frame
+    assert [(shot.stamp, shot.robot) for shot in (other.snapshot(), world.snapshot())] == [(6 * SECOND, (100.9, -7.7, 0.9))] * 2
     T = pose(101.5, -7.7, 0.9, 0.4)
     for rolling in (world, other):
         assert rolling.update(occupancy(base=255), scan(), T, 7 * SECOND).accepted
     where = pose(100.3, -7.7, 0.9, 0.4) @ np.append(center((8, 8, 4)), 1)
     assert state(other.snapshot(), where[:3])[1] == BUILDING
+
+
+def test_a_map_of_another_place_is_said_to_be_gone(world):
+    """The first frame that restores nothing of it, and it alone; near the map all is well."""
+    for x, reasons in ((101.5, ["", ""]), (0.0, ["outside_map", ""])):
+        other = RollingMap(CLASSES, SMALL)
+        other.restore(world.snapshot())
+        T = pose(x, -7.7, 0.9)
+        assert [other.update(occupancy(base=255), scan(), T, number * SECOND).restarted for number in (1, 2)] == reasons
+        assert other.is_empty == (x == 0.0)
 
 
 def test_a_map_of_another_size_or_other_classes_is_not_restored(world):

@@ -64,6 +64,14 @@ def test_wrong_parameters_are_named(flat: dict[str, object], message: str) -> No
         config_from_parameters(flat)
 
 
+def test_the_maps_cells_are_the_networks_or_smaller() -> None:
+    """The centre of a larger one lies in one of the network's eight: walls and ground would be seen by chance."""
+    assert NodeConfig().map.constants(0.2).resolution == 0.2
+    assert config_from_parameters({"map.resolution": 0.1}).map.constants(0.2).resolution == 0.1
+    with pytest.raises(ConfigError, match=r"map.resolution: cells of 0.4 m are larger than the network's of 0.2 m.*; 0 takes the"):
+        config_from_parameters({"map.resolution": 0.4}).map.constants(0.2)
+
+
 @pytest.mark.parametrize(
     "text", ["", "- 1", "a: {b: 1}", "/**: {ros__parameters: 3}", "{", "/a: {ros__parameters: {}}\n/b: {ros__parameters: {}}"]
 )

@@ -159,6 +159,7 @@ ROWS = {
     "pose lost": "test_a_lost_pose_is_said_once_and_frames_go_on",
     "pose jump": "test_after_a_jump_the_map_starts_anew",
     "clock jump": "test_after_a_jump_the_map_starts_anew",
+    "map of another place": "test_a_map_of_another_place_is_said_to_be_gone",
     "save on a full disk": "test_a_full_disk_keeps_the_file_before",
     "corrupt map file": "test_a_corrupt_file_leaves_the_map",
 }
@@ -206,6 +207,18 @@ def test_after_a_jump_the_map_starts_anew(
     assert now == named_cells(expected(place, [(robot.stamp, robot.x, points)])) and now != before
     assert robot.values()[2][reason] == "1"
     assert node.output.count(f"the map starts anew: {text}") == 1
+
+
+def test_a_map_of_another_place_is_said_to_be_gone(running: tuple[Process, Robot]) -> None:
+    node, robot = running
+    robot.view("voxels")
+    robot.frame()
+    robot.newest("voxels")
+    assert robot.call("save_map")[0] and robot.call("load_map")[0]
+    robot.frame(dx=500.0)
+    robot.newest("voxels")
+    assert robot.values()[2]["outside_map"] == "1"
+    assert node.output.count("the map starts anew: the robot is outside the map that was loaded") == 1
 
 
 def test_a_full_disk_keeps_the_file_before(place: Path, running: tuple[Process, Robot]) -> None:

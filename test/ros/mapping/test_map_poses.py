@@ -73,7 +73,7 @@ def pose_in_the_map(
     found: Queue[tuple[str, np.ndarray]] = Queue()
     update = RollingMap.update
     monkeypatch.setattr(RollingMap, "update", lambda self, *given: (found.put((self.frame_id, given[-1])), update(self, *given))[1])
-    runner = MapRunner(node, config, predictor.taxonomy, Statistics(), lambda: frames)
+    runner = MapRunner(node, config, predictor.taxonomy, predictor.grid.resolution, Statistics(), lambda: frames)
     runner.check()
     runner.offer(processed)
     taken = found.get(timeout=20)

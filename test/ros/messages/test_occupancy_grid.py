@@ -9,7 +9,7 @@ import pytest
 from occle_core import taxonomy
 from occle_core.geometry.grid import VoxelGrid
 from occle_core.occupancy import Occupancy
-from occle_ros.config.classes import drivable_ids
+from occle_ros.config.classes import drivable_ids, map_drivable
 from occle_ros.config.node_config import NodeConfig
 from occle_ros.config.parameter_group import ConfigError
 from occle_ros.messages.occupancy_grid import costmap, occupancy_grid
@@ -62,6 +62,13 @@ def test_the_usual_drivable_classes() -> None:
     assert drivable_ids(("sidewalk",), KITTI) == [KITTI.id("sidewalk")]
     with pytest.raises(ConfigError, match=r"occupancy_grid\.drivable: the network has no class street; it has free, car"):
         drivable_ids(("street",), KITTI)
+
+
+def test_the_map_is_driven_on_ground_alone() -> None:
+    assert map_drivable(("sidewalk",), KITTI) == {"sidewalk"}
+    assert map_drivable((), KITTI) == {"road", "parking", "sidewalk", "other-ground", "terrain"}
+    with pytest.raises(ConfigError, match=r"building is no ground of class list semantickitti \(it has other-ground, parking,"):
+        map_drivable(("road", "building"), KITTI)
 
 
 def test_only_the_chosen_voxels_are_shown() -> None:

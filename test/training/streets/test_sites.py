@@ -26,7 +26,7 @@ from occle_train.streets.writing.sequence import class_table
 from typer.testing import CliRunner
 
 from occle_core.datasets import open_dataset
-from occle_core.mapping.classes import DYNAMIC, GROUND
+from occle_core.mapping.classes import dynamic, ground
 from occle_core.rig import read_rig
 from occle_core.taxonomy import TaxonomyConfig, load
 
@@ -198,4 +198,4 @@ def test_a_list_of_your_own_takes_the_warehouses_names():
 
 
 def test_a_map_knows_what_moves_and_what_is_ground():
-    assert {"vehicle", "forklift", "person"} <= DYNAMIC and "floor" in GROUND
+    assert dynamic(CLASSES) == {"vehicle", "forklift", "person"} and ground(CLASSES) == {"floor"}
