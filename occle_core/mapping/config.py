@@ -13,6 +13,10 @@ MAX_LOG_ODDS = 3.9
 """Largest limit and largest evidence of one frame, so that their sum fits in int8."""
 
 
+CELLS = (250, 250, 20)
+"""Cells along x, y, z of a map that takes the network's cells: their number, not the network, sets its memory and time."""
+
+
 class MapConfig(Config):
     """Size, evidence, memory and restart rules of the rolling map."""
 
@@ -64,12 +68,22 @@ class MapConfig(Config):
     jump_slack: float = Field(0.5, ge=0, description="metres that a pose may jump at once")
 
     @model_validator(mode="after")
-    def _check(self) -> MapConfig:
+    def _has_cells(self) -> MapConfig:
         if min(self.size) < self.resolution:
             raise ValueError(f"size {self.size} is smaller than a cell of {self.resolution} m")
+        return self
+
+    @model_validator(mode="after")
+    def _can_reach_limits(self) -> MapConfig:
         if self.occupied_log_odds >= self.occupied_limit or -self.free_log_odds >= self.free_limit:
             raise ValueError("occupied_log_odds and -free_log_odds must be below their limits: no cell could reach them")
         return self
+
+    @classmethod
+    def of_cells(cls, resolution: float) -> MapConfig:
+        """The map of a network with cells of this edge length, metres."""
+        x, y, z = (count * resolution for count in CELLS)
+        return cls(size=(x, y, z), resolution=resolution)
 
     @property
     def shape(self) -> tuple[int, int, int]:

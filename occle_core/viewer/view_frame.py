@@ -67,7 +67,6 @@ def add_map(frames: Iterable[ViewFrame]) -> Iterator[ViewFrame]:
     """The frames with the rolling map after each; frames without a usable pose pass as they are."""
     rolling: RollingMap | None = None
     for shown in frames:
-        cell = MapConfig(resolution=shown.occupancy.grid.resolution)
-        rolling = rolling or RollingMap(shown.occupancy.taxonomy, cell)
+        rolling = rolling or RollingMap(shown.occupancy.taxonomy, MapConfig.of_cells(shown.occupancy.grid.resolution))
         update = rolling.update(shown.occupancy, shown.frame, shown.T_world_grid)
         yield replace(shown, map=rolling.snapshot()) if update.accepted else shown

@@ -81,6 +81,11 @@ class MapParameters(MapConfig):
     update: Literal["subscribed", "always", "never"] = Field(
         "subscribed", description="when frames go into the map: while a topic ~/map/* has a subscriber, always, or never"
     )
+    size: tuple[float, float, float] = Field(
+        (0.0, 0.0, 0.0),
+        description="extent along x, y, z around the robot, metres; 0, 0, 0: 250 x 250 x 20 cells (the shipped networks': 100 x "
+        "100 x 8 m)",
+    )
     resolution: float = Field(
         0.0, ge=0, description="edge length of a cell, metres, at most the network's, which 0 takes (the shipped ones': 0.4)"
     )
@@ -97,16 +102,24 @@ class MapParameters(MapConfig):
     keepout_mask: MapKeepoutConfig = MapKeepoutConfig()
     speed_mask: MapSpeedConfig = MapSpeedConfig()
 
+    @model_validator(mode="after")
+    def _has_cells(self) -> MapParameters:
+        return self  # `constants` looks, which knows the network's cell
+
     def constants(self, cell: float) -> MapConfig:
         """The map's own, for a network whose cells are `cell` long (metres).
 
         Raises:
-            ConfigError: the map's cells are longer.
+            ConfigError: the map's cells are longer, or larger than the map.
         """
         if self.resolution > cell:
             raise ConfigError(
                 f"parameter map.resolution: cells of {self.resolution:g} m are larger than the network's of {cell:g} m, and what "
                 "is thin would fall between their centres; 0 takes the network's"
             )
+        whole = MapConfig.of_cells(self.resolution or cell)
+        size = self.size if any(self.size) else whole.size
+        if min(size) < whole.resolution:
+            raise ConfigError(f"parameter map.size: {list(size)} is smaller than a cell of {whole.resolution:g} m")
         values = self.model_dump(include=set(MapConfig.model_fields))
-        return MapConfig.model_validate(values | {"resolution": self.resolution or cell})
+        return MapConfig.model_validate(values | {"size": size, "resolution": whole.resolution})

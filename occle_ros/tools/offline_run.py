@@ -176,7 +176,7 @@ def run_dataset(path: Path, bundle: Path, out: Path, kind: str | None = None, sc
                 yield _Prediction(number, frame, occupancy, dataset.truth(number, predictor.grid) if with_truth else None)
 
         # `occle bag` publishes a data set's poses in that frame.
-        constants = MapConfig(resolution=predictor.grid.resolution)
+        constants = MapConfig.of_cells(predictor.grid.resolution)
         world, names = (constants, NodeConfig().tf.world_frame), dataset.camera_names
         return _run(folder, out, predictor.bundle_id, names, count, predictions, pictures, on_progress, world)
 

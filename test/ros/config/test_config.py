@@ -72,6 +72,15 @@ def test_the_maps_cells_are_the_networks_or_smaller() -> None:
         config_from_parameters({"map.resolution": 0.4}).map.constants(0.2)
 
 
+def test_the_maps_size_keeps_its_cost() -> None:
+    """100 m of cells of 0.1 m would be 64 times the cells of the shipped networks' map."""
+    assert NodeConfig().map.constants(0.4).size == (100, 100, 8)
+    assert NodeConfig().map.constants(0.1).shape == (250, 250, 20)
+    assert config_from_parameters({"map.size": [40.0, 40.0, 4.0]}).map.constants(0.1).shape == (400, 400, 40)
+    with pytest.raises(ConfigError, match=r"map.size: \[0.0, 40.0, 4.0\] is smaller than a cell of 0.4 m"):
+        config_from_parameters({"map.size": [0.0, 40.0, 4.0]}).map.constants(0.4)
+
+
 @pytest.mark.parametrize(
     "text", ["", "- 1", "a: {b: 1}", "/**: {ros__parameters: 3}", "{", "/a: {ros__parameters: {}}\n/b: {ros__parameters: {}}"]
 )

@@ -54,8 +54,8 @@ def test_other_commands_print_lines_in_a_pipe_too(monkeypatch):
             now[0] += 10
             lines.advance(task)
     assert shown(console).splitlines() == [
-        "simulating: 0 of 8", "simulating: 2 of 8, about 60 s left", "simulating: 4 of 8, about 40 s left", "simulating: 6 of 8, about 20 s left",
-        "simulating: 8 of 8",
+        "simulating: 0 of 8", "simulating: 2 of 8, about 60 s left", "simulating: 4 of 8, about 40 s left",
+        "simulating: 6 of 8, about 20 s left", "simulating: 8 of 8",
     ]  # fmt: skip
 
 
