@@ -74,7 +74,7 @@ def test_weights_change_the_id(bundle):
         (lambda c: c.update(network=None), r"network: .*'None'.*'minkocc', 'occle'"),
         (lambda c: c["network"]["unet"].update(encoder_channels=[]), "network.unet.encoder_channels: .*at least 1 item"),
         (lambda c: c["network"]["unet"].update(prune_thresholds=[0.4, 2, 0.2]), "prune_thresholds.1: Input should be less than 1"),
-        (lambda c: c.update(capacities={"points": 64, "sets": dict.fromkeys(sorted(SETS), 9)}), "in their order: voxels, encoder.1"),
+        (lambda c: c.update(capacities={"points": 9, "sets": dict.fromkeys(sorted(SETS), 9)}), "in their order: voxels, encoder.1"),
         (lambda c: c.update(typical={"points": 64, "sets": {"voxels": 64}}), "typical.sets must be of the network's sets"),
         (lambda c: c.update(taxonomy="cityscapes"), "cityscapes"),
         (lambda c: c["network"].update(depth=3), "network.depth"),
