@@ -56,11 +56,6 @@ def cached(key: Mapping[str, str], build: Callable[[Path], None], on_progress: P
     fresh = entry.parent / f".building-{secrets.token_hex(6)}"
     try:
         fresh.mkdir(parents=True)
-    except OSError as error:
-        raise EngineError(
-            f"built engines cannot be kept in {entry.parent} ({error.strerror}); set OCCLE_CACHE to a folder that can be written"
-        ) from error
-    try:
         build(fresh)
         files = {path.name: _digest(path) for path in sorted(fresh.iterdir())}
         (fresh / MANIFEST).write_text(json.dumps({"key": dict(key), "files": files}, indent=1), encoding="utf-8")
@@ -71,6 +66,10 @@ def cached(key: Mapping[str, str], build: Callable[[Path], None], on_progress: P
             if _wrong(entry, key):
                 shutil.rmtree(entry, ignore_errors=True)
                 fresh.rename(entry)
+    except OSError as error:  # of any step: the disk may be full
+        raise EngineError(
+            f"built engines cannot be kept in {entry.parent} ({error.strerror}); set OCCLE_CACHE to a folder that can be written"
+        ) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return entry

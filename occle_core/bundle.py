@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import torch
 import yaml
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -41,12 +41,12 @@ class GridConfig(Config):
     """A voxel grid in a bundle."""
 
     origin: tuple[float, float, float] = Field(description="lowest corner, metres, grid frame")
-    shape: tuple[int, int, int] = Field(description="cells along x, y, z")
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(description="cells along x, y, z")
     resolution: float = Field(gt=0, description="edge length of a cell, metres")
 
 
 def _kind(network: Any) -> str:
-    return str(network.get("kind") if isinstance(network, dict) else network.kind)
+    return str(network.get("kind") if isinstance(network, dict) else getattr(network, "kind", None))
 
 
 if TYPE_CHECKING:
@@ -187,6 +187,12 @@ def load_bundle(directory: Path | str) -> tuple[BundleSpec, Network, str]:
         network = spec.build()
     except ValueError as error:
         raise BundleError(f"{directory / SPEC_FILE}: {error}") from error
+    sets = list(network.set_names)
+    if any(list(found.sets) != sets for found in (spec.capacities, spec.typical) if found is not None):
+        raise BundleError(
+            f"{directory / SPEC_FILE}: capacities.sets and typical.sets must be of the network's sets, in their order: "
+            f"{', '.join(sets)}; measure them with occle-train export BUNDLE --data DATASET"
+        )
     expected = _weights(network)
     missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or unknown:

@@ -10,6 +10,6 @@ OWN_VEHICLE_RADIUS = 2.5
 
 
 class Config(BaseModel):
-    """Base of all configurations: unknown keys are errors, values cannot be changed."""
+    """Base of all configurations: unknown keys are errors, numbers are finite, values cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

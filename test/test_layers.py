@@ -31,7 +31,8 @@ CORE = (
 ROS = ("system", "messages", "config", "calibration", "sync", "topics", "pipeline", "node.throttle", "node.worker", "mapping",
        "node", "bags", "tools", "viewer", "commands", "cli")  # fmt: skip
 TRAIN = (
-    "process_pool", "worker_pool", "process_group", "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "review",
+    "process_pool", "worker_pool", "process_launch", "process_group",
+    "configs", "metrics", "losses", "data", "rendering", "pseudo_labels", "review",
     "loop", "minkocc", "adaptation", "occle", "evaluation",
     "streets.shapes", "streets.scenery", "streets.sites", "streets.sensors", "streets.scenes", "streets.drive",
     "streets.moving_scan", "streets.writing", "streets",

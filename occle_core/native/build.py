@@ -124,7 +124,9 @@ def _run(command: Sequence[str]) -> str:
         raise EngineError(f"the C++ compiler {command[0]} does not run ({error}); {REMEDY}") from error
     if run.returncode:
         said = " ".join((run.stderr or run.stdout).split())[-300:]
-        raise EngineError(f"the C++ compiler {command[0]} fails with exit code {run.returncode} ({said}); {REMEDY}")
+        full = "No space left" in said
+        remedy = "free space, or set OCCLE_CACHE and TMPDIR to folders on another disk" if full else REMEDY
+        raise EngineError(f"the C++ compiler {command[0]} fails with exit code {run.returncode} ({said}); {remedy}")
     return run.stdout
 
 

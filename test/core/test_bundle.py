@@ -23,6 +23,8 @@ from occle_core.networks.minkocc.network import MinkOcc
 from occle_core.networks.occle.network import OccLE
 from occle_core.predictor import Predictor
 
+SETS = ("voxels", "encoder.1", "encoder.2", "encoder.3", "grown", "kept.2", "kept.1", "kept.0")
+
 
 @pytest.fixture
 def bundle(tmp_path):
@@ -67,6 +69,13 @@ def test_weights_change_the_id(bundle):
         (lambda c: c["grid"].pop("resolution"), "grid.resolution"),
         (lambda c: c["grid"].update(resolution=-0.4), "grid.resolution"),
         (lambda c: c["grid"].update(shape=[100, 100, 15]), "divisible"),
+        (lambda c: c["grid"].update(shape=[0, 128, 16]), r"bundle.yaml: grid.shape.0: Input should be greater than 0"),
+        (lambda c: c["grid"].update(origin=[float("nan"), 0, 0]), "grid.origin.0: Input should be a finite number"),
+        (lambda c: c.update(network=None), r"network: .*'None'.*'minkocc', 'occle'"),
+        (lambda c: c["network"]["unet"].update(encoder_channels=[]), "network.unet.encoder_channels: .*at least 1 item"),
+        (lambda c: c["network"]["unet"].update(prune_thresholds=[0.4, 2, 0.2]), "prune_thresholds.1: Input should be less than 1"),
+        (lambda c: c.update(capacities={"points": 9, "sets": dict.fromkeys(sorted(SETS), 9)}), "in their order: voxels, encoder.1"),
+        (lambda c: c.update(typical={"points": 64, "sets": {"voxels": 64}}), "typical.sets must be of the network's sets"),
         (lambda c: c.update(taxonomy="cityscapes"), "cityscapes"),
         (lambda c: c["network"].update(depth=3), "network.depth"),
         (lambda c: c["network"].update(kind="voxnet"), r"network: .*'voxnet'.*'minkocc', 'occle'"),

@@ -14,7 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
+RANK = os.environ.get("RANK", "0")
+"""Number of this process among those that train together."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOST = "gloo/transport"
+"""In torch's error of a process that waits for one that has ended."""
 COMMANDS = {
     "simulate": ("simulate", "simulate", "Simulate street drives: a data set to try everything with."),
     "prepare": ("prepare", "prepare", "Write recordings as frames with poses, to label and to train on."),
@@ -62,7 +66,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _print("interrupted")
+            if RANK == "0":
+                _print("interrupted")
             raise typer.Exit(130) from None
         except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -97,7 +102,9 @@ def is_expected(error: Exception) -> bool:
     from occle_core.errors import EngineError  # ValueError covers the other errors of occle's own
 
     expected = (EngineError, ValueError, KeyError, FloatingPointError, OSError, ModuleNotFoundError)
-    return isinstance(error, expected) or (isinstance(error, RuntimeError) and "DataLoader worker" in str(error))
+    return isinstance(error, expected) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in ("DataLoader worker", LOST))
+    )
 
 
 def one_line(error: Exception) -> str:
@@ -113,6 +120,8 @@ def one_line(error: Exception) -> str:
     text = str(error).strip()
     if "Original Traceback" in text:
         return text.splitlines()[-1].partition(": ")[2]
+    if LOST in text:
+        return "another process of this training has ended; the reason is its own error"
     if "DataLoader worker" in text:
         return (
             f"a loader process died: {text.splitlines()[0]} Where /dev/shm is full (df -h /dev/shm; 64 MB in a container "
@@ -122,7 +131,8 @@ def one_line(error: Exception) -> str:
 
 
 def _print(text: str) -> None:
-    Console(stderr=True).print("[red]error:[/red]", escape(text), highlight=False, soft_wrap=True)
+    where = f"process {RANK}: " if RANK != "0" else ""
+    Console(stderr=True).print("[red]error:[/red]", escape(where + text), highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -94,17 +94,20 @@ def fastest_engine(
             raise _NotMeasuredError(str(error)) from error
         return {"engine": min(times, key=times.__getitem__), "times": times, "passed": passed}
 
+    made: list[Choice] = []
+
     def keep(folder: Path) -> None:
-        (folder / FILE).write_text(json.dumps(measure()), encoding="utf-8")
+        made.append(measure())
+        (folder / FILE).write_text(json.dumps(made[0]), encoding="utf-8")
 
     def kept() -> Choice:
         try:
             folder = cached(_key(spec, network, precision, threads, max_concurrent), keep, progress)
         except EngineError as error:
-            if engines or passed:
+            if (engines or passed) and not made:
                 raise
             progress(f"the choice of an engine is not kept: {error}")
-            return measure()
+            return made[0] if made else measure()
         choice: Choice = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return choice
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from occle_core.config import OWN_VEHICLE_RADIUS, Config
 
@@ -37,10 +37,14 @@ class PointConfig(Config):
 class UNetConfig(Config):
     """The generative sparse UNet."""
 
-    encoder_channels: tuple[int, ...] = Field((32, 48, 64, 96), description="channels per level; every level halves the resolution")
-    decoder_channels: tuple[int, ...] = Field((16, 32, 48), description="channels per decoder level, finest first; one level less")
-    encoder_blocks: tuple[int, ...] = Field((1, 1, 1, 1), description="residual blocks per encoder level")
-    prune_thresholds: tuple[float, ...] = Field(
+    encoder_channels: tuple[PositiveInt, ...] = Field(
+        (32, 48, 64, 96), min_length=1, description="channels per level; every level halves the resolution"
+    )
+    decoder_channels: tuple[PositiveInt, ...] = Field(
+        (16, 32, 48), description="channels per decoder level, finest first; one level less"
+    )
+    encoder_blocks: tuple[NonNegativeInt, ...] = Field((1, 1, 1, 1), description="residual blocks per encoder level")
+    prune_thresholds: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
         (0.42, 0.3, 0.2), description="least occupancy probability that survives pruning, finest level first"
     )
 

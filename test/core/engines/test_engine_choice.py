@@ -1,8 +1,11 @@
 # Copyright occle contributors. SPDX-License-Identifier: Apache-2.0
 """`auto` on a CPU: the engine that is fastest, by measurement, remembered."""
 
+import errno
+import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +121,17 @@ def test_a_cache_that_cannot_be_written_costs_the_memory_only(choose, tmp_path):
     engines = {"native": Slow("native", 0.001), "torch": Slow("torch", 0.02)}
     engine, loaded, said = choose(**engines)
     assert engine.name == "native" and loaded == ["native", "torch"] and any("OCCLE_CACHE" in line for line in said)
+
+
+def test_a_disk_that_is_full_costs_the_memory_only(choose, tmp_path, monkeypatch):
+    def full(path, *text, **given):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    engines = {"native": Slow("native", 0.001), "torch": Slow("torch", 0.02)}
+    engine, loaded, said = choose(**engines)
+    assert engine.name == "native" and loaded == ["native", "torch"]  # measured once
+    assert any("No space left on device" in line and "OCCLE_CACHE" in line for line in said)
 
 
 def test_turns_are_fair_and_at_least_two():

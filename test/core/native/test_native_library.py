@@ -67,6 +67,9 @@ def test_a_broken_compiler_is_reported_with_what_it_says(fresh, bundle, monkeypa
     with pytest.raises(EngineError, match=r"broken-c\+\+ fails with exit code 3 \(no room left\)"):
         load_engine(spec, network, bundle, "native")
     assert "exit code 3" in load_engine(spec, network, bundle, "auto").reason
+    broken.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "broken 1.1" && exit\necho "No space left on device" >&2; exit 1\n')
+    with pytest.raises(EngineError, match=r"No space left on device\); free space, or set OCCLE_CACHE and TMPDIR"):
+        library.load()
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(EngineError, match=r"the C\+\+ compiler no-such-compiler \(CXX\) is not installed"):
         library.load()

@@ -152,6 +152,9 @@ def test_settings_come_from_a_yaml_file_and_unknown_ones_are_refused(tmp_path):
         settings_of(str(tmp_path / "fit.yaml"), [], {})
     with pytest.raises(ValueError, match=r"--set: recipe\.alpha: .*\(it is 3\)"):
         settings_of(None, ["recipe.alpha=3"], {})
+    for key, value, why in (("learning_rate", ".inf", "finite"), ("max_minutes", ".inf", "finite"), ("seed", "-1", "greater than")):
+        with pytest.raises(ValueError, match=f"--set: {key}: Input should be (a )?{why}"):
+            settings_of(None, [f"{key}={value}"], {})
     with pytest.raises(ValueError, match="--set alpha: give key=value"):
         settings_of(None, ["alpha"], {})
 

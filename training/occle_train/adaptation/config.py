@@ -41,7 +41,7 @@ class AdaptConfig(Config):
     occupancy_weight: float = Field(1.0, ge=0, description="weight of the occupancy losses")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled decay")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="largest decay of the running average of the weights, the next teacher")
-    seed: int = Field(0, description="of order and augmentation")
+    seed: int = Field(0, ge=0, lt=2**32, description="of order and augmentation")
     checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints")
     num_workers: int | None = Field(0, ge=0, description="loader processes; 0 loads in the training process")
     augment: AugmentConfig = AugmentConfig()

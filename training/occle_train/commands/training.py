@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from occle_train.loop.image_weights import load_image_weights
 from occle_train.loop.run_key import provenance_of
 from occle_train.loop.schedule import seed_everything
 from occle_train.loop.stop_request import StopRequest
+from occle_train.process_launch import run_processes
 from occle_train.runs.checks import check_processes
 from occle_train.runs.finish import Finish, finish_run, stop_run
 from occle_train.runs.folder import (
@@ -130,29 +130,30 @@ def opened_run(
 def is_first_process(options: RunOptions, batch_size: int, device: str, name: str, out: Path | None, resume: Path | None) -> bool:
     """Whether this process is the first of those that train together, which alone prints and writes.
 
-    Where --processes asks for several, and torchrun has not started this one, they are started, and the command ends with them.
+    Where --processes asks for several, and this is none of them, they are started, and the command ends with them.
 
     Raises:
-        ValueError: they cannot share a batch, or have no GPU each.
+        ValueError: they cannot share a batch, have no GPU each, or have no common run folder.
         typer.Exit: the processes have ended.
     """
     count = options.processes or 1
     check_processes(count, batch_size, device)
     if count > 1 and "RANK" not in os.environ:
         raise typer.Exit(_start_processes(count, name, out, resume))
+    if os.environ.get("WORLD_SIZE", "1") != "1" and out is None and resume is None:
+        raise ValueError("processes that torchrun starts need one run folder: give all of them the same --out RUN")
     first = os.environ.get("RANK", "0") == "0"
     console.quiet = not first
     return first
 
 
 def _start_processes(count: int, name: str, out: Path | None, resume: Path | None) -> int:
-    """Start this command once per process by torchrun, all with one run folder. Returns the exit code."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command = [*torchrun, "-m", "occle_train.cli", *sys.argv[1:]]
+    """Start this command once per process, all with one run folder. Returns the exit code."""
+    command = [sys.executable, "-u", "-m", "occle_train.cli", *sys.argv[1:]]
     if resume is not None:
-        return subprocess.run(command).returncode
+        return run_processes(command, count)
     with new_run_folder(name, out) as folder:
-        return subprocess.run([*command, "--out", str(folder)]).returncode
+        return run_processes([*command, "--out", str(folder)], count)
 
 
 def open_data(run: Run, classes: taxonomy.Taxonomy | None) -> dict[Path, list[Dataset]]:

@@ -188,7 +188,8 @@ def in_motion(dataset: Dataset, i: int) -> NDArray[np.bool_]:
     found = dataset.moving(i)
     if found is None:
         raise DatasetError(
-            f"{dataset.kind} {dataset.name} does not know what moves; moving=False (or 'keep') treats all as standing"
+            f"{dataset.kind} {dataset.name} does not know what moves; set moving points to rays, which find it, or keep, which "
+            "treats all as standing (occle-train fit: --set recipe.moving_points=rays; from Python moving=False or 'keep')"
         )
     return found
 

@@ -59,7 +59,7 @@ class FitConfig(Config):
         description="share of --start-from's weights in what is kept; half keeps short trainings from losing what the longer one "
         "before them knew (Wortsman et al., Robust fine-tuning of zero-shot models, 2022)",
     )
-    seed: int = Field(0, description="of weights, order and augmentation")
+    seed: int = Field(0, ge=0, lt=2**32, description="of weights, order and augmentation")
     truth_mask: MaskName = Field(
         "camera", description="whose sight makes a cell of Occ3D's truth count: camera (the benchmark's), lidar, either or none"
     )

@@ -20,7 +20,7 @@ class MinkOccRecipeConfig(Config):
     label_unit: LabelUnit = Field(
         "scene", description="what alpha is a share of: whole scenes, or single frames (the paper's training samples)"
     )
-    label_seed: int = Field(0, description="draws the labelled scenes or frames")
+    label_seed: int = Field(0, ge=0, description="draws the labelled scenes or frames")
     pretraining_fraction: float = Field(
         0.0,
         ge=0,

@@ -109,7 +109,7 @@ class OccleRecipeConfig(Config):
         gt=0,
         description="time limit of all phases; scales their steps by the measured time of a step",
     )
-    seed: int = Field(0, description="of weights, order and augmentation")
+    seed: int = Field(0, ge=0, lt=2**32, description="of weights, order and augmentation")
 
     @model_validator(mode="after")
     def _values_fit(self) -> OccleRecipeConfig:

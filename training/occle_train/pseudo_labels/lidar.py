@@ -119,7 +119,10 @@ class PlacedScan:
 def neighbours(dataset: Dataset, index: int, before: int, after: int, moving: Moving, min_range: float) -> Iterator[PlacedScan]:
     """Scan `index` and its neighbours in time; for the arguments and errors see `accumulated_occupancy`."""
     if moving == "carry" and not isinstance(dataset, MovingBoxDataset):
-        raise DatasetError(f"{dataset.kind} {dataset.name} has no boxes to carry points along with; use moving='remove' or 'keep'")
+        raise DatasetError(
+            f"{dataset.kind} {dataset.name} has no boxes to carry points along with; set moving points to rays, remove or keep "
+            "(occle-train fit: --set recipe.moving_points=rays)"
+        )
     T = T_grid_world(dataset, index)
     for i in range(max(index - before, 0), min(index + after, len(dataset) - 1) + 1):
         if dataset.pose(i) is None:
