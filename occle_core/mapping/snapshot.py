@@ -67,10 +67,15 @@ class MapSnapshot:
         """
         numbers = np.flatnonzero(self.occupied)
         centers: NDArray[np.floating] = self.grid.centers_at(numbers)
-        if np.spacing(np.float32(np.abs([self.grid.origin, self.grid.upper]).max())) > self.grid.resolution / 100:
+        if float32_step(self.grid) > self.grid.resolution / 100:
             cells = np.stack(np.unravel_index(numbers, self.grid.shape), axis=1)
             centers = (cells + 0.5) * self.grid.resolution + self.grid.origin
         return centers, self.labels.reshape(-1)[numbers], self.probability_at(numbers)
+
+
+def float32_step(grid: VoxelGrid) -> float:
+    """Largest distance between two neighbouring float32 coordinates of a grid, metres."""
+    return float(np.spacing(np.float32(np.abs([grid.origin, grid.upper]).max())))
 
 
 _PROBABILITIES: NDArray[np.float32] = (1 / (1 + np.exp(-np.arange(256, dtype=np.uint8).view(np.int8) / UNITS))).astype(np.float32)

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 from rclpy.node import Node
 
+from occle_core.geometry.grid import VoxelGrid
 from occle_core.mapping import MapUpdate, RollingMap
 from occle_core.mapping.classes import ground
+from occle_core.mapping.snapshot import float32_step
 from occle_core.mapping.storage import load_map, save_map
 from occle_core.occupancy import Occupancy
 from occle_core.sensors.transforms import frame_name
@@ -72,7 +74,7 @@ class MapRunner:
         self._world = RollingMap(taxonomy, config.map.constants(cell), config.tf.world_frame)
         self._lock = threading.RLock()  # of the map and its publishers
         self._log_throttle = LogThrottle(60.0)
-        self._was_idle = self._is_paused = False
+        self._was_idle = self._is_paused = self._is_far = False
         self._limit = RateLimiter()
         self._has_yielded = False
         self._problem = WAITING
@@ -228,12 +230,22 @@ class MapRunner:
             if not ground(self._world.taxonomy):
                 self._warn(NO_GROUND.format(classes=self._world.taxonomy.name))
         self._statistics.count("map", "frames")
+        self._check_distance(self._world.window)
         was_idle, self._was_idle = self._was_idle, False
         if update.restarted == "clock_jump" and was_idle:
             self._node.get_logger().info("the map starts anew: for a while nobody subscribed to ~/map/* (parameter map.update)")
         elif update.restarted:
             self._statistics.count("map", update.restarted)
             self._warn(f"the map starts anew: {JUMPS[update.restarted].format(frame=self._world.frame_id)}")
+
+    def _check_distance(self, window: VoxelGrid) -> None:
+        step, was_far = float32_step(window), self._is_far
+        self._is_far = step > window.resolution / 100
+        if self._is_far and not was_far:
+            self._warn(
+                f"the robot is so far from the origin of {self._world.frame_id} that positions in ~/map/voxels and ~/map/distance, "
+                f"which are float32, have steps of {step:g} m; set tf.world_frame to a frame that begins near the robot (odom)"
+            )
 
     def _off(self, problem: str) -> None:
         """Say why the map gets no frames: once, until it has got one again."""

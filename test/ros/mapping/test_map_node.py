@@ -251,3 +251,14 @@ def test_a_corrupt_file_leaves_the_map(place: Path, running: tuple[Process, Robo
     assert "there is no such file" in robot.call("load_map")[1]
     robot.call("save_map")
     assert np.count_nonzero(load_map(file).occupied) == mapped
+
+
+def test_positions_that_single_precision_cannot_hold_are_said(running: tuple[Process, Robot]) -> None:
+    """As in UTM."""
+    node, robot = running
+    robot.view("voxels")
+    for dx in (5e6, 1.0):
+        robot.frame(dx=dx)
+        robot.newest("voxels")
+    assert node.output.count("so far from the origin of odom that positions in ~/map/voxels and ~/map/distance") == 1
+    assert "have steps of 0.5 m" in node.output
