@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -72,34 +73,35 @@ def built(instructions: str, progress: ProgressCallback) -> Path:
     Raises:
         EngineError: there is no compiler, it fails, or the cache cannot be written.
     """
-    name, version = compiler()
+    command, version = compiler()
     key = {"kind": "native", "sources": sources_digest(), "compiler": version, "instructions": instructions}
 
     def build(folder: Path) -> None:
-        progress(f"compiling the native kernels for {instructions} with {name}, some seconds, once")
-        compile_library(name, instructions, folder / "native.so")
+        progress(f"compiling the native kernels for {instructions} with {shlex.join(command)}, some seconds, once")
+        compile_library(command, instructions, folder / "native.so")
 
     return cached(key, build, progress) / "native.so"
 
 
-def compiler() -> tuple[str, str]:
-    """The C++ compiler's path and version: $CXX, else the first of COMPILERS that is installed.
+def compiler() -> tuple[list[str], str]:
+    """The C++ compiler's command and version: $CXX, which may have arguments ("ccache g++"), else the first of COMPILERS.
 
     Raises:
         EngineError: there is none, or it does not answer.
     """
-    named = os.environ.get("CXX")
+    named = os.environ.get("CXX", "").strip()
     for name in [named] if named else COMPILERS:
-        if path := shutil.which(name):
-            return path, _run([path, "--version"]).splitlines()[0]
+        first, *others = shlex.split(name)
+        if path := shutil.which(first):
+            return [path, *others], _run([path, *others, "--version"]).splitlines()[0]
     raise EngineError(f"{f'the C++ compiler {named} (CXX) is' if named else 'a C++ compiler is'} not installed; {REMEDY}")
 
 
-def compile_library(name: str, instructions: str, out: Path, extra: Sequence[str] = ()) -> None:
+def compile_library(command: Sequence[str], instructions: str, out: Path, extra: Sequence[str] = ()) -> None:
     """Compile all sources and link them.
 
     Args:
-        name: the compiler.
+        command: the compiler's.
         instructions: one of FLAGS.
         out: the library to write.
         extra: more flags, such as those of a sanitizer.
@@ -111,8 +113,8 @@ def compile_library(name: str, instructions: str, out: Path, extra: Sequence[str
     for source in sorted(SOURCES.glob("*.cpp")):
         objects.append(str(out.with_name(f"{out.stem}-{source.stem}.o")))
         contraction = EXACT.get(source.name, CONTRACTED)
-        _run([name, *COMMON, contraction, *FLAGS[instructions], *extra, "-c", str(source), "-o", objects[-1]])
-    _run([name, "-shared", "-pthread", *extra, *objects, "-o", str(out)])
+        _run([*command, *COMMON, contraction, *FLAGS[instructions], *extra, "-c", str(source), "-o", objects[-1]])
+    _run([*command, "-shared", "-pthread", *extra, *objects, "-o", str(out)])
     for path in objects:
         os.unlink(path)
 
@@ -136,9 +138,9 @@ def main() -> int:
     parser.add_argument("folder", type=Path, nargs="?", default=PREBUILT, help="default: where the package looks for them")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    name, version = compiler()
+    command, version = compiler()
     for instructions in FLAGS if platform.machine() in ("x86_64", "AMD64") else ("plain",):
-        compile_library(name, instructions, given.folder / library_name(instructions))
+        compile_library(command, instructions, given.folder / library_name(instructions))
         print(f"{given.folder / library_name(instructions)} ({version})")
     return 0
 

@@ -75,6 +75,15 @@ def test_a_broken_compiler_is_reported_with_what_it_says(fresh, bundle, monkeypa
         library.load()
 
 
+def test_the_compiler_may_have_arguments(fresh, monkeypatch, tmp_path):
+    """As in CXX="ccache g++", which build farms set."""
+    wrapper = tmp_path / "ccache"
+    wrapper.write_text('#!/bin/sh\n[ "$1" = c++ ] && [ "$2" = -m64 ] && [ "$3" = --version ] && echo "wrapped 1.0"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("CXX", f"{wrapper} c++ -m64")
+    assert build.compiler() == ([str(wrapper), "c++", "-m64"], "wrapped 1.0")
+
+
 def test_a_library_of_the_package_needs_no_compiler(fresh, kernels, libraries, monkeypatch):
     instructions = kernels.instructions
     build.PREBUILT.mkdir()
@@ -90,7 +99,7 @@ def test_a_library_of_the_package_needs_no_compiler(fresh, kernels, libraries, m
 def test_a_library_is_compiled_once_for_the_cache(fresh, kernels, libraries, monkeypatch):
     compiled, said = [], []
 
-    def compile_library(name, instructions, out):
+    def compile_library(command, instructions, out):
         compiled.append(instructions)
         shutil.copy(libraries / build.library_name(instructions), out)
 

@@ -28,13 +28,13 @@ sys.exit(pytest.main(["-s", "-p", "no:cacheprovider", "-p", "no:xdist", *sys.arg
     ("kind", "runtime"), [("address,undefined", "libasan.so"), ("thread", "libtsan.so")], ids=["memory", "threads"]
 )
 def test_the_kernels_under_sanitizers(kind, runtime, tmp_path):
-    name, version = build.compiler()
-    preload = subprocess.run([name, f"-print-file-name={runtime}"], capture_output=True, text=True, check=True).stdout.strip()
+    command, version = build.compiler()
+    preload = subprocess.run([*command, f"-print-file-name={runtime}"], capture_output=True, text=True, check=True).stdout.strip()
     if "clang" in version or not Path(preload).is_file():
-        pytest.skip(f"{name} has no {runtime}")
+        pytest.skip(f"{command[0]} has no {runtime}")
     extra = ("-g", "-O1", f"-fsanitize={kind}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
     for instructions in build.supported():
-        build.compile_library(name, instructions, tmp_path / build.library_name(instructions), extra)
+        build.compile_library(command, instructions, tmp_path / build.library_name(instructions), extra)
     files = [str(Path(__file__).with_name(f"test_native_{subject}.py")) for subject in TESTS]
     options = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1", "LD_PRELOAD": preload}
     run = subprocess.run(
