@@ -27,6 +27,10 @@ from occle_core.occupancy import Occupancy
 from occle_core.sensors.clouds import MAX_INTENSITY
 
 
+def _unchanged(frame: Frame) -> Frame:
+    return frame
+
+
 class Predictor:
     """An engine with its bundle's grid and classes, and where the network looks at several frames, those that came before.
 
@@ -53,7 +57,7 @@ class Predictor:
         self.taxonomy = classes or self._own_taxonomy
         self._table = None if self.taxonomy.name == self._own_taxonomy.name else self._table_from_bundle()
         self._history = FrameHistory(spec.network.num_frames, spec.network.frame_stride)
-        self._recalled: tuple[Dataset, int] | None = None
+        self._recalled: tuple[Dataset, Callable[[Frame], Frame], int] | None = None
 
     @classmethod
     def load(
@@ -119,10 +123,10 @@ class Predictor:
         begins = {i: history_begin(dataset, i, self.num_frames, self.spec.network.frame_stride) for i in frames}
         return sorted({k for i, begin in begins.items() for k in range(begin, i + 1)})
 
-    def recall(self, dataset: Dataset, i: int, change: Callable[[Frame], Frame] = lambda frame: frame) -> None:
-        """Give the history what a live node would remember at frame `i` of a recording, which `predict` takes next.
+    def recall(self, dataset: Dataset, i: int, change: Callable[[Frame], Frame] = _unchanged) -> None:
+        """Give the history what a live node would remember at frame `i` of a recording, which `predict` has to take next.
 
-        After an earlier frame of the same recording, only the frames between are read. Networks that read sweeps get the scans
+        After an earlier frame of the same recording, changed alike, only the frames between are read. Networks that read sweeps get the scans
         between the frames where the data set has some.
 
         Args:
@@ -140,16 +144,16 @@ class Predictor:
             self.forget()
             self._observe_usable(change(sweep) for sweep in reversed(dataset.sweeps(i, self.num_frames - 1)))
             return
-        known, last = self._recalled or (None, -1)
+        known, before, last = self._recalled or (None, None, -1)
         first = history_begin(dataset, i, self.num_frames, network.frame_stride)
-        if known is dataset and first <= last + 1 <= i:
+        if known is dataset and before is change and first <= last + 1 <= i:
             self._observe_usable(change(dataset.frame(k)) for k in range(last + 1, i))
         else:
             self.forget()
             if not self._observe_usable(change(dataset.frame(k)) for k in range(first, i)):
                 self.forget()  # frames before `first` take the place of those that cannot be used
                 self._observe_usable(change(dataset.frame(k)) for k in range(i))
-        self._recalled = dataset, i
+        self._recalled = dataset, change, i
 
     def predict_recorded(self, dataset: Dataset, i: int) -> Occupancy:
         """Occupancy of frame `i` of a recording, with the history that it has there.

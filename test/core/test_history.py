@@ -189,3 +189,13 @@ def test_another_recording_has_another_past(predictor):
     second.read.clear()
     predictor.predict_recorded(second, 2)
     assert second.read == [1, 2]
+
+
+def test_frames_that_were_changed_otherwise_are_read_again(predictor):
+    recording = Recording()
+    predictor.forget()
+    predictor.recall(recording, 1, lambda frame: replace(frame, images=(None,) * len(frame.images)))
+    predictor.predict(recording.frames[1])
+    recording.read.clear()
+    predictor.recall(recording, 2)
+    assert recording.read == [1]

@@ -72,11 +72,11 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], asked: list[int]) -> int
 
 
 def _variables(count: int) -> list[dict[str, str]]:
-    """What each process finds in its environment; as many threads in all as there are CPUs."""
+    """What each process finds in its environment; as many threads in all as CPUs that this process may use."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if "OMP_NUM_THREADS" not in os.environ:
-        common["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // count))
+        common["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // count))
     return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
