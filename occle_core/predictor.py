@@ -126,8 +126,8 @@ class Predictor:
     def recall(self, dataset: Dataset, i: int, change: Callable[[Frame], Frame] = _unchanged) -> None:
         """Give the history what a live node would remember at frame `i` of a recording, which `predict` has to take next.
 
-        After an earlier frame of the same recording, changed alike, only the frames between are read. Networks that read sweeps get the scans
-        between the frames where the data set has some.
+        After an earlier frame of the same recording, changed alike, only the frames between are read. Networks that read sweeps get
+        the scans between the frames where the data set has some.
 
         Args:
             dataset: the recording.
